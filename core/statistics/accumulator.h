@@ -1,0 +1,61 @@
+// Folds calibration activations into Statistics as they arrive and forgets them.
+#ifndef SALIENT_CORE_STATISTICS_ACCUMULATOR_H_
+#define SALIENT_CORE_STATISTICS_ACCUMULATOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/linalg/executor.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
+
+namespace salient {
+
+// The unit is one calibration row, computed alone and in tiles whose shape depends on the
+// row's length only, so the statistics are bit-identical however rows are cut into batches,
+// ordered, spread over machines or computed by how many workers. One row is open at a time;
+// it closes when another begins or at Finish.
+//
+// Not thread-safe; Fold itself spreads its work over the executor.
+class StatisticsAccumulator {
+ public:
+  // `name` appears in errors. INVALID_ARGUMENT if a param is out of range.
+  static absl::StatusOr<StatisticsAccumulator> Create(std::string name,
+                                                      const StatisticsParams& params);
+  StatisticsAccumulator(StatisticsAccumulator&&) noexcept;
+  StatisticsAccumulator& operator=(StatisticsAccumulator&&) noexcept;
+  ~StatisticsAccumulator();
+
+  // Folds activations [tokens, in_features] of `dtype` (F32, F16, BF16), positions
+  // [first_position, first_position + tokens) of `calibration_row`. Positions of a row come
+  // in order, without holes, from 0.
+  //
+  // Errors: INVALID_ARGUMENT for a NaN or infinity (names row, position, column);
+  // OUT_OF_RANGE if first_position is not the next one of the open row (or not 0 for a new
+  // row); FAILED_PRECONDITION if the row was counted before. The accumulator is unusable
+  // after an error.
+  absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
+                    const std::byte* activations, int64_t tokens, Executor& executor);
+
+  // Adds finished statistics of other rows. Errors as MergeStatistics.
+  absl::Status Merge(const Statistics& part);
+
+  // Closes the open row and gives the result up. FAILED_PRECONDITION if no token came.
+  absl::StatusOr<Statistics> Finish(Executor& executor) &&;
+
+  // Bytes an accumulator with these params holds at most.
+  static int64_t MemoryBytes(const StatisticsParams& params);
+
+ private:
+  class Impl;
+  explicit StatisticsAccumulator(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_STATISTICS_ACCUMULATOR_H_

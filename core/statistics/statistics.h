@@ -1,0 +1,70 @@
+// What calibration leaves behind: sums over tokens, per group of Linears that read the same
+// input. Everything here adds, so rows may come in any order and on any machine.
+#ifndef SALIENT_CORE_STATISTICS_STATISTICS_H_
+#define SALIENT_CORE_STATISTICS_STATISTICS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "core/statistics/row_set.h"
+
+namespace salient {
+
+// What is kept. Parts merge only when all of this is equal.
+struct StatisticsParams {
+  int64_t in_features = 0;
+  int64_t block_width = 256;        // columns of one exact diagonal block of X^T X
+  int64_t sketch_rows = 256;        // r, rows of the random sketch off the diagonal
+  int64_t exact_gram_limit = 1024;  // up to this many in_features the whole Gram is kept
+  int64_t sample_tokens = 256;      // token vectors kept as they are
+  uint64_t seed = 0;                // of the sketch and of the sample
+
+  bool ExactGram() const { return in_features <= exact_gram_limit; }
+  int64_t Blocks() const { return (in_features + block_width - 1) / block_width; }
+  bool operator==(const StatisticsParams&) const = default;
+};
+
+// The tokens whose hash of (seed, calibration row, position) is smallest: a uniform sample
+// that does not depend on order and merges. Sorted by (hash, row, position), ascending.
+struct TokenSample {
+  struct Key {
+    uint64_t hash = 0;
+    int64_t row = 0;
+    int64_t position = 0;
+    auto operator<=>(const Key&) const = default;
+  };
+  std::vector<Key> keys;
+  std::vector<float> values;  // [keys.size(), in_features]
+};
+
+// I = in_features, w = block_width, r = sketch_rows. Sums are f64 multiples of 2^-24 while
+// below 2^29 in magnitude: such additions are exact, hence independent of order.
+struct Statistics {
+  StatisticsParams params;
+  RowSet rows;              // the calibration rows that were counted
+  int64_t token_count = 0;  // n
+
+  std::vector<double> sum;      // [I]  sum x_j
+  std::vector<double> sum_abs;  // [I]  sum |x_j|
+  std::vector<float> max_abs;   // [I]  max |x_j|
+
+  // Exactly one of {gram} and {blocks, sketch} is kept, by params.ExactGram().
+  std::vector<double> gram;    // [I, I]  X^T X, both triangles
+  std::vector<double> blocks;  // [Blocks(), w, w]  block b covers columns [b w, min(I, (b+1) w));
+                               // unused rows and columns of the last block are 0
+  std::vector<double> sketch;  // [r, I]  R X with R of +-1 entries (not yet divided by anything)
+  std::vector<double> sketch_row_sums;  // [r]  R 1, for centring
+
+  TokenSample sample;
+};
+
+// Adds `part` into `total`. FAILED_PRECONDITION naming `name` if a calibration row stands in
+// both (adding them would give a wrong loss without a sign); INVALID_ARGUMENT if their
+// params differ. On error `total` is unchanged.
+absl::Status MergeStatistics(absl::string_view name, const Statistics& part, Statistics& total);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_STATISTICS_STATISTICS_H_

@@ -1,0 +1,39 @@
+// What every rounding returns: integer codes with one affine map per group.
+#ifndef SALIENT_CORE_TENSOR_AFFINE_GROUPS_H_
+#define SALIENT_CORE_TENSOR_AFFINE_GROUPS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor/dtype.h"
+
+namespace salient {
+
+// How weights are stored: results belong to one such format, because the scale is rounded to
+// its stored dtype before codes are computed.
+struct WeightFormat {
+  int bits = 4;               // 2..8
+  int64_t group_size = 128;   // in_features per (scale, zero_point); divides in_features; -1: all
+  bool symmetric = false;     // zero_point fixed at 2^(bits-1)
+  DType scale_dtype = DType::kF16;  // F16, BF16 or F32
+
+  int MaxCode() const { return (1 << bits) - 1; }
+  int64_t GroupSize(int64_t in_features) const { return group_size == -1 ? in_features : group_size; }
+};
+
+// O = out_features, I = in_features, G = I / group_size. All row-major.
+//   w'[o][i] = scales[o][g] * (codes[o][i] - zero_points[o][g]),  g = i / group_size
+struct AffineGroups {
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  WeightFormat format;
+  std::vector<uint8_t> codes;        // [O, I], one code per byte, 0 .. 2^bits - 1
+  std::vector<float> scales;         // [O, G], > 0, exactly representable in format.scale_dtype
+  std::vector<uint8_t> zero_points;  // [O, G], in code units; that code decodes to 0.0
+
+  int64_t Groups() const { return in_features / format.GroupSize(in_features); }
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_TENSOR_AFFINE_GROUPS_H_
