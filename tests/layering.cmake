@@ -1,0 +1,159 @@
+# Fails if a room of the house knows what it may not know.
+#
+#   cmake -DSOURCE_DIR=<repository> -P layering.cmake
+#
+# Who may include whom, one line a room. A room without a line is an error, so that a new room
+# decides here whom it knows. System headers are visible to every target: linking does not
+# enforce this.
+cmake_minimum_required(VERSION 3.25)
+
+if(NOT SOURCE_DIR)
+  message(FATAL_ERROR "usage: cmake -DSOURCE_DIR=<repository> -P layering.cmake")
+endif()
+get_filename_component(SOURCE_DIR "${SOURCE_DIR}" ABSOLUTE)
+
+set(top_level
+    client core deploy proto server tests CMakeLists.txt CMakePresets.json Dockerfile README.md
+    .ci .clang-format .clang-tidy .dockerignore .gitignore)
+set(not_ours .git build .cache .idea .vscode)  # what git, CMake and editors leave behind
+
+# knows_<directory>: directories of ours whose headers this one may include (a directory does not
+# speak for those below it). Outermost first.
+set(rooms
+    core core/tensor core/linalg core/checkpoint core/model core/statistics core/method core/pack
+    core/quality server server/rpc server/store server/jobs server/observe client proto/wire)
+set(all_core core core/tensor core/linalg core/checkpoint core/model core/statistics core/method
+    core/pack core/quality)
+set(knows_core/tensor core/tensor)
+set(knows_core/linalg core/tensor core/linalg)
+set(knows_core/checkpoint core/tensor core/checkpoint)
+set(knows_core/model core/tensor core/linalg core/checkpoint core/model)
+set(knows_core/statistics core/tensor core/linalg core/statistics)
+set(knows_core/method core/tensor core/linalg core/statistics core/method)
+set(knows_core/pack core/tensor core/pack)
+set(knows_core/quality core/tensor core/quality)
+set(knows_core ${all_core})
+set(knows_server/store ${all_core} proto/wire server/store)
+set(knows_server/jobs ${all_core} proto/wire server/store server/jobs)
+set(knows_server/observe ${all_core} server/store server/jobs server/observe)
+set(knows_server/rpc
+    ${all_core} proto/wire server/store server/jobs server/observe server/rpc server)
+set(knows_server ${knows_server/rpc})
+set(knows_client core/tensor core/checkpoint proto/wire client)
+set(knows_proto/wire proto/wire)
+
+# Single files that know more than their room, or a library that only they may see.
+set(knows_core/statistics/statistics_file.cc core/checkpoint)
+set(knows_core/statistics/statistics_file.h core/checkpoint)
+set(knows_client/embedded.cc server server/rpc server/store server/jobs server/observe)
+
+# Libraries and generated code, by the beginning of the included path.
+set(grpc_or_protobuf "^(grpc/|grpc\\+\\+/|grpcpp/|google/|salient/v1/)")
+set(prometheus "^prometheus/")
+set(libraries_of_core "^(oneapi/|dnnl|hwy/|nlohmann/|spdlog/|CLI/|isa-l|openssl/|sqlite3)")
+set(library_of_core/linalg/gemm.cc "^(oneapi/|dnnl)")
+set(library_of_core/linalg/kernels.cc "^hwy/")
+set(library_of_core/checkpoint/json.cc "^nlohmann/")
+# core is pure: no clock, no environment, no streams, no threads of its own.
+set(impure_headers
+    "^(chrono|ctime|time\\.h|sys/time\\.h|absl/time/.*|iostream|thread|future|absl/log/.*)$")
+set(impure_code "(^|[^A-Za-z_])((std::)?(secure_)?getenv|(std::)?f?printf|std::(cout|cerr|clog|chrono))([^A-Za-z_]|$)")
+
+set(faults 0)
+macro(fault where what)
+  math(EXPR faults "${faults} + 1")
+  message(SEND_ERROR "${where}: ${what}")
+endmacro()
+
+function(includes_of file result)
+  file(STRINGS "${SOURCE_DIR}/${file}" lines REGEX "^[ \t]*#[ \t]*include[ \t]*[<\"]")
+  set(paths)
+  foreach(line IN LISTS lines)
+    string(REGEX REPLACE "^[ \t]*#[ \t]*include[ \t]*[<\"]([^>\"]*).*" "\\1" path "${line}")
+    list(APPEND paths "${path}")
+  endforeach()
+  set(${result} "${paths}" PARENT_SCOPE)
+endfunction()
+
+# 1. Nothing else stands at the top level.
+file(GLOB entries LIST_DIRECTORIES true RELATIVE "${SOURCE_DIR}" "${SOURCE_DIR}/*" "${SOURCE_DIR}/.*")
+list(REMOVE_DUPLICATES entries)
+foreach(entry IN LISTS entries)
+  if(NOT entry IN_LIST top_level AND NOT entry IN_LIST not_ours AND NOT entry MATCHES "^\\.\\.?$")
+    fault("${entry}" "nothing of this name stands at the top level")
+  endif()
+endforeach()
+
+# 2. Every source file.
+file(GLOB_RECURSE files RELATIVE "${SOURCE_DIR}"
+     "${SOURCE_DIR}/core/*.h" "${SOURCE_DIR}/core/*.cc" "${SOURCE_DIR}/server/*.h"
+     "${SOURCE_DIR}/server/*.cc" "${SOURCE_DIR}/client/*.h" "${SOURCE_DIR}/client/*.cc"
+     "${SOURCE_DIR}/proto/*.h" "${SOURCE_DIR}/proto/*.cc")
+foreach(file IN LISTS files)
+  get_filename_component(room "${file}" DIRECTORY)
+  get_filename_component(stem "${file}" NAME_WE)
+  if(NOT room IN_LIST rooms)
+    fault("${file}" "tests/layering.cmake does not say whom the room ${room} may know")
+    continue()
+  endif()
+  if(stem MATCHES "^(.*_)?(utils?|common|helpers?|manager)$")
+    fault("${file}" "the name does not say what is inside")
+  endif()
+  string(REGEX MATCH "^[^/]+" house "${room}")
+
+  set(sees_protobuf FALSE)
+  set(sees_core FALSE)
+  includes_of("${file}" includes)
+  foreach(include IN LISTS includes)
+    if(include MATCHES "${grpc_or_protobuf}")
+      set(sees_protobuf TRUE)
+      if(NOT room STREQUAL "server/rpc" AND NOT room STREQUAL "client"
+         AND NOT file MATCHES "^server/server\\.(cc|h)$")
+        fault("${file}" "gRPC and protobuf live in server/rpc and client, not here: ${include}")
+      endif()
+    elseif(include MATCHES "${prometheus}")
+      if(NOT room STREQUAL "server/observe")
+        fault("${file}" "prometheus lives in server/observe, not here: ${include}")
+      endif()
+    elseif(include MATCHES "^(core|server|client|proto)/")
+      get_filename_component(included_room "${include}" DIRECTORY)
+      if(included_room MATCHES "^core")
+        set(sees_core TRUE)
+      endif()
+      if(NOT included_room IN_LIST knows_${room} AND NOT included_room IN_LIST knows_${file})
+        fault("${file}" "${room} may not know ${included_room}: ${include}")
+      endif()
+    elseif(include MATCHES "${libraries_of_core}" AND house STREQUAL "core")
+      if(NOT DEFINED library_of_${file} OR NOT include MATCHES "${library_of_${file}}")
+        fault("${file}" "core knows std, Abseil and itself, and this file is not the one for ${include}")
+      endif()
+    elseif(include MATCHES "^(oneapi/|dnnl|hwy/)")
+      fault("${file}" "oneDNN and Highway live in core/linalg, not here: ${include}")
+    endif()
+    if(house STREQUAL "core" AND include MATCHES "${impure_headers}")
+      fault("${file}" "core has no clock, stream, thread or logger: ${include}")
+    endif()
+  endforeach()
+
+  if(house STREQUAL "server" AND sees_protobuf AND sees_core
+     AND NOT file MATCHES "^server/rpc/convert\\.(cc|h)$")
+    fault("${file}" "server/rpc/convert is the only one with both protobuf and core")
+  endif()
+  if(house STREQUAL "core")
+    file(STRINGS "${SOURCE_DIR}/${file}" impure REGEX "${impure_code}")
+    foreach(line IN LISTS impure)
+      if(NOT line MATCHES "^[ \t]*//")
+        string(STRIP "${line}" line)
+        fault("${file}" "core reads no environment or clock and prints nothing: ${line}")
+      endif()
+    endforeach()
+  endif()
+endforeach()
+
+list(LENGTH files count)
+if(count EQUAL 0)
+  fault("${SOURCE_DIR}" "no source file was found: this is not the repository")
+endif()
+if(faults EQUAL 0)
+  message(STATUS "layering: ${count} files keep to their rooms")
+endif()
