@@ -1,0 +1,322 @@
+#include "core/linalg/kernels.h"
+
+#include <algorithm>
+#include <cmath>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/linalg/kernels.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace salient {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Full = hn::ScalableTag<float>;
+using One = hn::CappedTag<float, 1>;
+using PanelTag = hn::CappedTag<float, kPanelRows>;
+
+// round(w / scale) + zero_point, clamped to the codes.
+template <class D, class V>
+HWY_INLINE V NearestCode(D d, V w, const Affine& affine) {
+  const V steps = hn::Round(hn::Div(w, hn::Set(d, affine.scale)));
+  const V code = hn::Add(steps, hn::Set(d, affine.zero_point));
+  return hn::Min(hn::Max(code, hn::Zero(d)), hn::Set(d, affine.max_code));
+}
+
+void AddRoundedTo24Impl(const float* partial, int64_t n, double* total) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> d32;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto wide = hn::PromoteTo(d, hn::LoadU(d32, partial + i));
+    const auto units = hn::Round(hn::Mul(wide, hn::Set(d, 0x1p24)));
+    const auto sum = hn::Add(hn::LoadU(d, total + i), hn::Mul(units, hn::Set(d, 0x1p-24)));
+    hn::StoreU(sum, d, total + i);
+  }
+  for (; i < n; ++i) {
+    total[i] += std::nearbyint(static_cast<double>(partial[i]) * 0x1p24) * 0x1p-24;
+  }
+}
+
+template <class D>
+HWY_INLINE void WidenF16Step(D d, const uint16_t* bits, float* out) {
+  const hn::Rebind<hwy::float16_t, D> d16;
+  hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(bits))), d,
+             out);
+}
+
+void WidenF16Impl(const uint16_t* bits, int64_t n, float* out) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) WidenF16Step(d, bits + i, out + i);
+  for (; i < n; ++i) WidenF16Step(One(), bits + i, out + i);
+}
+
+void MultiplyImpl(const float* a, const float* b, int64_t n, float* out) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, out + i);
+  }
+  for (; i < n; ++i) out[i] = a[i] * b[i];
+}
+
+std::pair<float, float> MinMaxImpl(const float* w, int64_t n) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  float lo = w[0];
+  float hi = w[0];
+  int64_t i = 0;
+  if (n >= lanes) {
+    auto lows = hn::LoadU(d, w);
+    auto highs = lows;
+    for (; i + lanes <= n; i += lanes) {
+      const auto v = hn::LoadU(d, w + i);
+      lows = hn::Min(lows, v);
+      highs = hn::Max(highs, v);
+    }
+    lo = hn::GetLane(hn::MinOfLanes(d, lows));
+    hi = hn::GetLane(hn::MaxOfLanes(d, highs));
+  }
+  for (; i < n; ++i) {
+    lo = std::min(lo, w[i]);
+    hi = std::max(hi, w[i]);
+  }
+  return {lo, hi};
+}
+
+template <class D>
+HWY_INLINE void NearestErrorsStep(D d, const float* w, const Affine& affine, float* errors) {
+  const auto v = hn::LoadU(d, w);
+  const auto offset = hn::Sub(NearestCode(d, v, affine), hn::Set(d, affine.zero_point));
+  // Not a fused multiply-add: w' is what a reader of the file computes, rounded.
+  hn::StoreU(hn::Sub(hn::Mul(offset, hn::Set(d, affine.scale)), v), d, errors);
+}
+
+void NearestErrorsImpl(const float* w, int64_t n, const Affine& affine, float* errors) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) NearestErrorsStep(d, w + i, affine, errors + i);
+  for (; i < n; ++i) NearestErrorsStep(One(), w + i, affine, errors + i);
+}
+
+template <class D>
+HWY_INLINE void NearestCodesStep(D d, const float* w, const Affine& affine, uint8_t* codes) {
+  const auto code = hn::ConvertTo(hn::RebindToSigned<D>(), NearestCode(d, hn::LoadU(d, w), affine));
+  const hn::Rebind<uint8_t, D> d8;
+  hn::StoreU(hn::DemoteTo(d8, code), d8, codes);
+}
+
+void NearestCodesImpl(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) NearestCodesStep(d, w + i, affine, codes + i);
+  for (; i < n; ++i) NearestCodesStep(One(), w + i, affine, codes + i);
+}
+
+double DotImpl(const float* a, const float* b, int64_t n) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> d32;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto sum0 = hn::Zero(d);
+  auto sum1 = hn::Zero(d);
+  const auto load = [&](const float* p) HWY_ATTR { return hn::PromoteTo(d, hn::LoadU(d32, p)); };
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    sum0 = hn::MulAdd(load(a + i), load(b + i), sum0);
+    sum1 = hn::MulAdd(load(a + i + lanes), load(b + i + lanes), sum1);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  for (; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+void PanelMultiplyImpl(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
+                       const float* x, float* y) {
+  const PanelTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  constexpr int64_t kRows = 8;  // accumulators held in registers
+  for (int64_t t = 0; t < kPanelRows; t += lanes) {
+    int64_t i = 0;
+    for (; i + kRows <= n; i += kRows) {
+      auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
+      for (int64_t j = begin; j < end; ++j) {
+        const float* row = h + j * ld + i;  // H is symmetric: row j serves as column j
+        const auto v = hn::Load(d, x + j * kPanelRows + t);
+        a0 = hn::MulAdd(hn::Set(d, row[0]), v, a0);
+        a1 = hn::MulAdd(hn::Set(d, row[1]), v, a1);
+        a2 = hn::MulAdd(hn::Set(d, row[2]), v, a2);
+        a3 = hn::MulAdd(hn::Set(d, row[3]), v, a3);
+        a4 = hn::MulAdd(hn::Set(d, row[4]), v, a4);
+        a5 = hn::MulAdd(hn::Set(d, row[5]), v, a5);
+        a6 = hn::MulAdd(hn::Set(d, row[6]), v, a6);
+        a7 = hn::MulAdd(hn::Set(d, row[7]), v, a7);
+      }
+      float* out = y + i * kPanelRows + t;
+      hn::Store(a0, d, out);
+      hn::Store(a1, d, out + kPanelRows);
+      hn::Store(a2, d, out + 2 * kPanelRows);
+      hn::Store(a3, d, out + 3 * kPanelRows);
+      hn::Store(a4, d, out + 4 * kPanelRows);
+      hn::Store(a5, d, out + 5 * kPanelRows);
+      hn::Store(a6, d, out + 6 * kPanelRows);
+      hn::Store(a7, d, out + 7 * kPanelRows);
+    }
+    for (; i < n; ++i) {
+      auto sum = hn::Zero(d);
+      for (int64_t j = begin; j < end; ++j) {
+        sum = hn::MulAdd(hn::Set(d, h[j * ld + i]), hn::Load(d, x + j * kPanelRows + t), sum);
+      }
+      hn::Store(sum, d, y + i * kPanelRows + t);
+    }
+  }
+}
+
+void PanelDotImpl(const float* a, const float* b, int64_t begin, int64_t end, float* out) {
+  const PanelTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t t = 0; t < kPanelRows; t += lanes) {
+    auto sum = hn::Zero(d);
+    for (int64_t j = begin; j < end; ++j) {
+      sum = hn::MulAdd(hn::Load(d, a + j * kPanelRows + t), hn::Load(d, b + j * kPanelRows + t),
+                       sum);
+    }
+    hn::Store(sum, d, out + t);
+  }
+}
+
+void PanelGptqImpl(const float* upper, int64_t n, const int32_t* order, const PanelAffine& affine,
+                   float* work, float* codes) {
+  const PanelTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto max_code = hn::Set(d, affine.max_code);
+  for (int64_t p = 0; p < n; ++p) {
+    const int64_t column = order[p];
+    const int64_t group = affine.group_of[column] * kPanelRows;
+    const float* u = upper + p * n;
+    for (int64_t t = 0; t < kPanelRows; t += lanes) {
+      const auto w = hn::Load(d, work + p * kPanelRows + t);
+      const auto scale = hn::Load(d, affine.scales + group + t);
+      const auto zero = hn::Load(d, affine.zero_points + group + t);
+      const auto code = hn::Min(
+          hn::Max(hn::Add(hn::Round(hn::Div(w, scale)), zero), hn::Zero(d)), max_code);
+      const auto offset = hn::Sub(code, zero);
+      hn::Store(offset, d, codes + column * kPanelRows + t);
+      const auto error = hn::Div(hn::NegMulAdd(offset, scale, w), hn::Set(d, u[p]));
+      for (int64_t q = p + 1; q < n; ++q) {
+        float* rest = work + q * kPanelRows + t;
+        hn::Store(hn::NegMulAdd(hn::Set(d, u[q]), error, hn::Load(d, rest)), d, rest);
+      }
+    }
+  }
+}
+
+void PanelDescentImpl(const float* h, int64_t ld, int64_t n, const PanelAffine& affine,
+                      float* codes, float* gradient) {
+  const PanelTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto max_code = hn::Set(d, affine.max_code);
+  for (int64_t j = 0; j < n; ++j) {
+    const float* row = h + j * ld;
+    if (!(row[j] > 0)) continue;  // a channel that never fired: every code is as good
+    const int64_t group = affine.group_of[j] * kPanelRows;
+    for (int64_t t = 0; t < kPanelRows; t += lanes) {
+      const auto scale = hn::Load(d, affine.scales + group + t);
+      const auto zero = hn::Load(d, affine.zero_points + group + t);
+      float* code = codes + j * kPanelRows + t;
+      const auto old = hn::Load(d, code);
+      const auto slope = hn::Load(d, gradient + j * kPanelRows + t);
+      const auto step = hn::Div(slope, hn::Mul(hn::Set(d, row[j]), scale));
+      const auto best = hn::Min(hn::Max(hn::Round(hn::Sub(old, step)), hn::Neg(zero)),
+                                hn::Sub(max_code, zero));
+      if (hn::AllTrue(d, hn::Eq(best, old))) continue;
+      hn::Store(best, d, code);
+      const auto delta = hn::Mul(hn::Sub(best, old), scale);
+      for (int64_t i = 0; i < n; ++i) {
+        float* g = gradient + i * kPanelRows + t;
+        hn::Store(hn::MulAdd(hn::Set(d, row[i]), delta, hn::Load(d, g)), d, g);
+      }
+    }
+  }
+}
+
+const char* KernelTargetImpl() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace salient
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace salient {
+
+HWY_EXPORT(AddRoundedTo24Impl);
+HWY_EXPORT(WidenF16Impl);
+HWY_EXPORT(MultiplyImpl);
+HWY_EXPORT(MinMaxImpl);
+HWY_EXPORT(NearestErrorsImpl);
+HWY_EXPORT(NearestCodesImpl);
+HWY_EXPORT(DotImpl);
+HWY_EXPORT(PanelMultiplyImpl);
+HWY_EXPORT(PanelDotImpl);
+HWY_EXPORT(PanelGptqImpl);
+HWY_EXPORT(PanelDescentImpl);
+HWY_EXPORT(KernelTargetImpl);
+
+void AddRoundedTo24(const float* partial, int64_t n, double* total) {
+  HWY_DYNAMIC_DISPATCH(AddRoundedTo24Impl)(partial, n, total);
+}
+
+void WidenF16(const uint16_t* bits, int64_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(WidenF16Impl)(bits, n, out);
+}
+
+void Multiply(const float* a, const float* b, int64_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(MultiplyImpl)(a, b, n, out);
+}
+
+std::pair<float, float> MinMax(const float* w, int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(MinMaxImpl)(w, n);
+}
+
+void NearestErrors(const float* w, int64_t n, const Affine& affine, float* errors) {
+  HWY_DYNAMIC_DISPATCH(NearestErrorsImpl)(w, n, affine, errors);
+}
+
+void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
+  HWY_DYNAMIC_DISPATCH(NearestCodesImpl)(w, n, affine, codes);
+}
+
+double Dot(const float* a, const float* b, int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(DotImpl)(a, b, n);
+}
+
+void PanelMultiply(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
+                   const float* x, float* y) {
+  HWY_DYNAMIC_DISPATCH(PanelMultiplyImpl)(h, ld, n, begin, end, x, y);
+}
+
+void PanelDot(const float* a, const float* b, int64_t begin, int64_t end, float* out) {
+  HWY_DYNAMIC_DISPATCH(PanelDotImpl)(a, b, begin, end, out);
+}
+
+void PanelGptq(const float* upper, int64_t n, const int32_t* order, const PanelAffine& affine,
+               float* work, float* codes) {
+  HWY_DYNAMIC_DISPATCH(PanelGptqImpl)(upper, n, order, affine, work, codes);
+}
+
+void PanelDescent(const float* h, int64_t ld, int64_t n, const PanelAffine& affine, float* codes,
+                  float* gradient) {
+  HWY_DYNAMIC_DISPATCH(PanelDescentImpl)(h, ld, n, affine, codes, gradient);
+}
+
+std::string KernelTarget() { return HWY_DYNAMIC_DISPATCH(KernelTargetImpl)(); }
+
+}  // namespace salient
+#endif  // HWY_ONCE
