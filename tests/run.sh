@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Builds Salient and runs its tests, from a bare machine if need be (Debian; root or sudo).
+#
+#   tests/run.sh [--sanitize] [--filter REGEX]
+#
+#   --sanitize      first the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer, and
+#                   those of core and the worker pool under ThreadSanitizer
+#   --filter REGEX  only tests whose name matches; installs and builds all the same
+#
+# Ends with ctest's summary; the exit code is 0 only if every test passed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+sanitize=0
+filter=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --sanitize) sanitize=1 ;;
+    --filter)
+      [ $# -ge 2 ] || { echo "run.sh: --filter needs a regular expression" >&2; exit 2; }
+      filter=(-R "$2")
+      shift
+      ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+started=$SECONDS
+say() { printf '== %4d s  %s\n' $((SECONDS - started)) "$*"; }
+
+say "dependencies"
+deploy/install_dependencies.sh test
+python=$(tests/python_environment.sh)
+export SALIENT_TEST_PYTHON=$python
+
+# A compiler takes up to 1.5 GiB under a sanitizer: no more of them than memory carries.
+memory_gib=$(awk '/MemAvailable/ {print int($2 / 1048576)}' /proc/meminfo)
+jobs=$(nproc)
+[ $((jobs * 2)) -le "$memory_gib" ] || jobs=$((memory_gib / 2 > 0 ? memory_gib / 2 : 1))
+
+# grpcurl is not packaged; without it, or without Go to build it, its tests say SKIPPED.
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/salient-tests/bin
+export PATH=$tools:$PATH
+if ! command -v grpcurl > /dev/null && command -v go > /dev/null; then
+  say "grpcurl"
+  mkdir -p "$tools"
+  GOBIN=$tools GOFLAGS=-buildvcs=false timeout 300 \
+    go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 > "$tools/grpcurl.log" 2>&1 ||
+    say "grpcurl could not be built ($tools/grpcurl.log); its tests will say SKIPPED"
+fi
+
+run_ctest() {  # preset, ctest arguments...
+  local preset=$1
+  shift
+  "${without_aslr[@]}" ctest --test-dir "build/$preset" --output-on-failure --parallel "$jobs" \
+    --no-tests=error --no-label-summary "${filter[@]}" "$@"
+}
+without_aslr=()
+
+if [ $sanitize -eq 1 ]; then
+  # Only directories of unit tests: neither programs nor benchmarks are needed here.
+  say "build asan"
+  cmake --preset asan > /dev/null
+  timeout 1800 ninja -C build/asan -j "$jobs" --quiet \
+    tests/core/all tests/proto/all tests/server/all tests/client/all
+  say "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+  UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan -L unit --timeout 600
+
+  # gRPC is not instrumented, so what drives it would drown in false reports.
+  say "build tsan"
+  cmake --preset tsan > /dev/null
+  timeout 1800 ninja -C build/tsan -j "$jobs" --quiet tests/core/all
+  say "unit tests of core and server/jobs under ThreadSanitizer"
+  # ThreadSanitizer of this compiler needs the memory layout that address randomization of newer
+  # kernels breaks.
+  setarch -R true 2> /dev/null && without_aslr=(setarch -R)
+  TSAN_OPTIONS=ignore_noninstrumented_modules=1:second_deadlock_stack=1 \
+    run_ctest tsan -L threads --timeout 600
+  without_aslr=()
+fi
+
+say "build release"
+cmake --preset release > /dev/null
+ninja -C build/release -j "$jobs" --quiet
+say "unit, integration and interop tests"
+run_ctest release --timeout 600
