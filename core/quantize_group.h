@@ -45,9 +45,9 @@ struct LinearReport {
   double loss = 0;
   double relative_output_error_rtn = 0;
   double relative_output_error = 0;
-  double clipped_share = 0;             // of groups whose range was narrowed
+  double clipped_share = 0;               // of groups whose range was narrowed
   double saturated_zero_point_share = 0;  // of groups whose zero_point is 0 or the last code
-  bool kept_rtn = false;                // plain round-to-nearest won
+  bool kept_rtn = false;                  // plain round-to-nearest won
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
 };
@@ -59,7 +59,7 @@ struct GroupReport {
   double loss = 0;
   double relative_output_error_rtn = 0;
   double relative_output_error = 0;
-  bool exact_loss = false;   // whole Gram, not an estimate
+  bool exact_loss = false;         // whole Gram, not an estimate
   double loss_standard_error = 0;  // of `loss`; 0 when exact
   int64_t token_count = 0;
   int64_t row_count = 0;
@@ -89,8 +89,7 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
                                           Executor& executor);
 
 // Bytes QuantizeGroup holds at most beside weights and statistics.
-int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
-                                 int concurrency);
+int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features, int concurrency);
 
 }  // namespace salient
 

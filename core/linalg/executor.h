@@ -22,8 +22,7 @@ class Executor {
   //
   // Tasks must not depend on each other. Results are independent of the number of threads
   // when each task writes only its own slots and reductions happen after the call.
-  virtual absl::Status ForEach(int64_t count,
-                               absl::FunctionRef<absl::Status(int64_t)> task) = 0;
+  virtual absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) = 0;
 
   // Threads that may run tasks at the same time, at least 1. A hint for cutting work; the
   // cut must not change results.

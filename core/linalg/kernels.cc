@@ -185,8 +185,8 @@ void PanelDotImpl(const float* a, const float* b, int64_t begin, int64_t end, fl
   for (int64_t t = 0; t < kPanelRows; t += lanes) {
     auto sum = hn::Zero(d);
     for (int64_t j = begin; j < end; ++j) {
-      sum = hn::MulAdd(hn::Load(d, a + j * kPanelRows + t), hn::Load(d, b + j * kPanelRows + t),
-                       sum);
+      sum =
+          hn::MulAdd(hn::Load(d, a + j * kPanelRows + t), hn::Load(d, b + j * kPanelRows + t), sum);
     }
     hn::Store(sum, d, out + t);
   }
@@ -205,8 +205,8 @@ void PanelGptqImpl(const float* upper, int64_t n, const int32_t* order, const Pa
       const auto w = hn::Load(d, work + p * kPanelRows + t);
       const auto scale = hn::Load(d, affine.scales + group + t);
       const auto zero = hn::Load(d, affine.zero_points + group + t);
-      const auto code = hn::Min(
-          hn::Max(hn::Add(hn::Round(hn::Div(w, scale)), zero), hn::Zero(d)), max_code);
+      const auto code =
+          hn::Min(hn::Max(hn::Add(hn::Round(hn::Div(w, scale)), zero), hn::Zero(d)), max_code);
       const auto offset = hn::Sub(code, zero);
       hn::Store(offset, d, codes + column * kPanelRows + t);
       const auto error = hn::Div(hn::NegMulAdd(offset, scale, w), hn::Set(d, u[p]));
@@ -234,8 +234,8 @@ void PanelDescentImpl(const float* h, int64_t ld, int64_t n, const PanelAffine& 
       const auto old = hn::Load(d, code);
       const auto slope = hn::Load(d, gradient + j * kPanelRows + t);
       const auto step = hn::Div(slope, hn::Mul(hn::Set(d, row[j]), scale));
-      const auto best = hn::Min(hn::Max(hn::Round(hn::Sub(old, step)), hn::Neg(zero)),
-                                hn::Sub(max_code, zero));
+      const auto best =
+          hn::Min(hn::Max(hn::Round(hn::Sub(old, step)), hn::Neg(zero)), hn::Sub(max_code, zero));
       if (hn::AllTrue(d, hn::Eq(best, old))) continue;
       hn::Store(best, d, code);
       const auto delta = hn::Mul(hn::Sub(best, old), scale);

@@ -13,11 +13,11 @@ enum class RoundingChoice { kNearest, kBlock };
 
 // Parameters of round_block.
 struct RoundBlockParams {
-  int64_t width = 256;        // columns rounded together: 256 or 128, divides the Gram's block
-  float shrinkage = 0.5f;     // factor on off-diagonal entries; 1 over-fits the calibration text
-  float damping = 0.01f;      // share of the mean diagonal added before factoring
-  int descent_sweeps = 4;     // coordinate descent sweeps before each refit; 0: none
-  int refits = 2;             // least-squares refits of the group scales; 0: none
+  int64_t width = 256;     // columns rounded together: 256 or 128, divides the Gram's block
+  float shrinkage = 0.5f;  // factor on off-diagonal entries; 1 over-fits the calibration text
+  float damping = 0.01f;   // share of the mean diagonal added before factoring
+  int descent_sweeps = 4;  // coordinate descent sweeps before each refit; 0: none
+  int refits = 2;          // least-squares refits of the group scales; 0: none
 };
 
 struct Method {

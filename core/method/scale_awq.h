@@ -48,8 +48,8 @@ struct ScaleAwqParams {
 // Searches one s for `weights` (all with the same in_features) on round-to-nearest loss.
 absl::StatusOr<ScaleSearch> SearchAwqScale(absl::Span<const WeightView> weights,
                                            const Statistics& statistics, const LossModel& model,
-                                           const WeightFormat& format,
-                                           const ScaleAwqParams& params, Executor& executor);
+                                           const WeightFormat& format, const ScaleAwqParams& params,
+                                           Executor& executor);
 
 }  // namespace salient
 

@@ -12,13 +12,15 @@ namespace salient {
 // How weights are stored: results belong to one such format, because the scale is rounded to
 // its stored dtype before codes are computed.
 struct WeightFormat {
-  int bits = 4;               // 2..8
-  int64_t group_size = 128;   // in_features per (scale, zero_point); divides in_features; -1: all
-  bool symmetric = false;     // zero_point fixed at 2^(bits-1)
+  int bits = 4;              // 2..8
+  int64_t group_size = 128;  // in_features per (scale, zero_point); divides in_features; -1: all
+  bool symmetric = false;    // zero_point fixed at 2^(bits-1)
   DType scale_dtype = DType::kF16;  // F16, BF16 or F32
 
   int MaxCode() const { return (1 << bits) - 1; }
-  int64_t GroupSize(int64_t in_features) const { return group_size == -1 ? in_features : group_size; }
+  int64_t GroupSize(int64_t in_features) const {
+    return group_size == -1 ? in_features : group_size;
+  }
 };
 
 // O = out_features, I = in_features, G = I / group_size. All row-major.

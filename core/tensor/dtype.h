@@ -11,7 +11,21 @@ namespace salient {
 
 // The order is the one in which the reference safetensors writer sorts tensors
 // (descending): wider elements first, so that every tensor is aligned to its size.
-enum class DType : uint8_t { kBool, kU8, kI8, kI16, kU16, kF16, kBF16, kI32, kU32, kF32, kF64, kI64, kU64 };
+enum class DType : uint8_t {
+  kBool,
+  kU8,
+  kI8,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kF64,
+  kI64,
+  kU64
+};
 
 // Bytes of one element.
 int64_t SizeOf(DType dtype);

@@ -23,8 +23,8 @@ absl::Status CheckFinite(absl::string_view tensor, const float* values, int64_t 
   if (bad == 0) return absl::OkStatus();
   for (int64_t i = 0; i < rows * cols; ++i) {
     if (std::isfinite(values[i])) continue;
-    return absl::InvalidArgumentError(absl::StrCat(tensor, ": element [", first_row + i / cols, ", ",
-                                                   i % cols, "] is ", values[i],
+    return absl::InvalidArgumentError(absl::StrCat(tensor, ": element [", first_row + i / cols,
+                                                   ", ", i % cols, "] is ", values[i],
                                                    "; expected a finite value"));
   }
   return absl::OkStatus();

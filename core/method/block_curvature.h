@@ -1,0 +1,36 @@
+// The curvature that block rounding works on: one shrunk, scaled diagonal block of H.
+#ifndef SALIENT_CORE_METHOD_BLOCK_CURVATURE_H_
+#define SALIENT_CORE_METHOD_BLOCK_CURVATURE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/linalg/executor.h"
+#include "core/method/method.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+
+// n columns from `first`. Shared by all rows of a weight.
+struct BlockCurvature {
+  int64_t first = 0;
+  Matrix h;                    // [n, n] H_ij / (s_i s_j), off-diagonal entries times shrinkage
+  std::vector<int32_t> order;  // [n] columns by falling diagonal, relative to `first`
+  Matrix upper;                // [n, n] U, U^T U = (h permuted by `order`, damped)^-1
+
+  int64_t columns() const { return h.rows(); }
+};
+
+// The blocks of `params.width` columns that make up all columns. INTERNAL if a damped block
+// cannot be factored.
+absl::StatusOr<std::vector<BlockCurvature>> ShrinkBlocks(const LossModel& model,
+                                                         absl::Span<const float> scales,
+                                                         const RoundBlockParams& params,
+                                                         Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_METHOD_BLOCK_CURVATURE_H_

@@ -1,0 +1,91 @@
+#include "core/method/ranges.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
+#include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+
+Ranges::Ranges(int64_t out_features, int64_t groups_per_row)
+    : groups(groups_per_row),
+      scales(static_cast<size_t>(out_features * groups_per_row), 1.0f),
+      zero_points(scales.size(), 0.0f),
+      narrowed(scales.size(), 0) {}
+
+float RoundToDType(DType dtype, float value) {
+  if (dtype == DType::kF16) return RoundToF16(value);
+  if (dtype == DType::kBF16) return BF16ToF32(F32ToBF16(value));
+  return value;
+}
+
+Affine FitAffine(float lo, float hi, float shrink, const WeightFormat& format) {
+  const float max_code = static_cast<float>(format.MaxCode());
+  const float middle = static_cast<float>(1 << (format.bits - 1));
+  lo = std::min(lo, 0.0f) * shrink;
+  hi = std::max(hi, 0.0f) * shrink;
+  const float width = format.symmetric ? 2 * std::max(-lo, hi) : hi - lo;
+  const float scale = RoundToDType(format.scale_dtype, width / max_code);
+  if (!(scale > 0)) return {1.0f, format.symmetric ? middle : 0.0f, max_code};
+  const float zero_point =
+      format.symmetric ? middle : std::clamp(std::nearbyint(-lo / scale), 0.0f, max_code);
+  return {scale, zero_point, max_code};
+}
+
+Affine FitAffineAutoAwq(float lo, float hi, const WeightFormat& format) {
+  const float max_code = static_cast<float>(format.MaxCode());
+  const float middle = static_cast<float>(1 << (format.bits - 1));
+  if (format.symmetric) {
+    return {std::max({-lo, hi, 1e-5f}) / (middle - 1), middle, max_code};
+  }
+  const float scale = std::max(hi - lo, 1e-5f) / max_code;
+  return {scale, std::clamp(-std::nearbyint(lo / scale), 0.0f, max_code), max_code};
+}
+
+void ReadScaledRows(const WeightView& weight, absl::Span<const float> scales, int64_t row,
+                    int64_t count, float* out) {
+  weight.ReadRows(row, count, out);
+  for (int64_t i = 0; i < count; ++i) {
+    float* values = out + i * weight.in_features;
+    Multiply(values, scales.data(), weight.in_features, values);
+  }
+}
+
+absl::StatusOr<Ranges> RangeMinMax(const WeightView& weight, absl::Span<const float> scales,
+                                   const WeightFormat& format, bool autoawq, Executor& executor) {
+  const int64_t group_size = format.GroupSize(weight.in_features);
+  Ranges ranges(weight.out_features, weight.in_features / group_size);
+  const RowTiles tiles(weight.out_features, kRowTile);
+  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
+    Matrix rows(tiles.Count(tile), weight.in_features);
+    ReadScaledRows(weight, scales, tiles.First(tile), rows.rows(), rows.data());
+    for (int64_t i = 0; i < rows.rows(); ++i) {
+      for (int64_t g = 0; g < ranges.groups; ++g) {
+        const auto [lo, hi] = MinMax(rows.Row(i) + g * group_size, group_size);
+        ranges.Set(tiles.First(tile) + i, g,
+                   autoawq ? FitAffineAutoAwq(lo, hi, format) : FitAffine(lo, hi, 1.0f, format));
+      }
+    }
+    return absl::OkStatus();
+  });
+  if (status.ok()) status = CheckScales(ranges, format);
+  if (!status.ok()) return status;
+  return ranges;
+}
+
+absl::Status CheckScales(const Ranges& ranges, const WeightFormat& format) {
+  for (size_t i = 0; i < ranges.scales.size(); ++i) {
+    if (std::isfinite(RoundToDType(format.scale_dtype, ranges.scales[i]))) continue;
+    const int64_t at = static_cast<int64_t>(i);
+    return absl::InvalidArgumentError(
+        absl::StrCat("row ", at / ranges.groups, ", group ", at % ranges.groups,
+                     ": the range of the weights needs ", "a scale of ", ranges.scales[i],
+                     ", more than ", Name(format.scale_dtype), " can hold"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace salient

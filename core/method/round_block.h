@@ -1,0 +1,44 @@
+// Rounding inside each exact diagonal block of H: error feedback as GPTQ's (Frantar et al.,
+// arXiv:2210.17323), then coordinate descent on the codes and a least-squares refit of the group
+// scales. It needs no statistic that clipping does not need.
+#ifndef SALIENT_CORE_METHOD_ROUND_BLOCK_H_
+#define SALIENT_CORE_METHOD_ROUND_BLOCK_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/linalg/executor.h"
+#include "core/method/method.h"
+#include "core/method/ranges.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/weight_view.h"
+
+namespace salient {
+
+// INVALID_ARGUMENT naming the field, its value and what was expected. `block_width` is that of
+// the statistics.
+absl::Status ValidateRoundBlockParams(const RoundBlockParams& params, int64_t block_width);
+
+// Rounds w s [O, I] on the affine maps of `ranges`. With B a block of `params.width` columns and
+// H_B the block of S^-1 H S^-1 with its off-diagonal entries times `shrinkage`:
+//
+// 1. codes column by column, by falling diagonal of H_B, each error spread over the columns still
+//    to come (damping * mean diagonal added to H_B for this step);
+// 2. `refits` times: `descent_sweeps` sweeps over the codes, each set to the one with the least
+//    d H_B d^T given all others; then each row's group scales by least squares on H_B, zero
+//    points and codes fixed, kept where the row's loss falls;
+// 3. one more sweep.
+//
+// Steps 2 and 3 never raise sum_B d H_B d^T of a row. Scales of the result are representable in
+// format.scale_dtype. Every row is rounded on its own, so results do not depend on the executor.
+absl::StatusOr<AffineGroups> RoundBlock(const WeightView& weight, absl::Span<const float> scales,
+                                        const Ranges& ranges, const LossModel& model,
+                                        const WeightFormat& format, const RoundBlockParams& params,
+                                        Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_METHOD_ROUND_BLOCK_H_

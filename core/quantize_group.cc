@@ -1,0 +1,329 @@
+#include "core/quantize_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/linalg/kernels.h"
+#include "core/linalg/tiles.h"
+#include "core/method/range_clip.h"
+#include "core/method/ranges.h"
+#include "core/method/round_block.h"
+#include "core/method/round_nearest.h"
+#include "core/pack/awq_gemm.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+namespace {
+
+// A Linear on its way through the choices.
+struct Rounded {
+  AffineGroups groups;
+  Loss loss;
+  double clipped_share = 0;
+};
+
+// A Linear's loss under plain round-to-nearest, and that of having no weight at all.
+struct Baseline {
+  Rounded nearest;
+  Loss energy;
+};
+
+absl::Status Named(const std::string& name, const absl::Status& status) {
+  if (status.ok() || absl::StartsWith(status.message(), name)) return status;
+  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+}
+
+absl::Status CheckWeights(const Linear& linear, Executor& executor) {
+  const RowTiles tiles(linear.weight.out_features, kRowTile);
+  return executor.ForEach(tiles.size(), [&](int64_t tile) {
+    Matrix rows(tiles.Count(tile), linear.weight.in_features);
+    linear.weight.ReadRows(tiles.First(tile), rows.rows(), rows.data());
+    return CheckFinite(absl::StrCat(linear.name, ".weight"), rows.data(), rows.rows(), rows.cols(),
+                       tiles.First(tile));
+  });
+}
+
+// Sums model.Evaluate over row tiles that `fill` turns into errors.
+absl::StatusOr<Loss> SumOverTiles(const WeightView& weight, const LossModel& model,
+                                  Executor& executor,
+                                  absl::FunctionRef<void(int64_t first, Matrix& rows)> fill) {
+  const RowTiles tiles(weight.out_features, kRowTile);
+  std::vector<Loss> partial(static_cast<size_t>(tiles.size()));
+  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
+    Matrix rows(tiles.Count(tile), weight.in_features);
+    fill(tiles.First(tile), rows);
+    absl::StatusOr<Loss> loss = model.Evaluate(rows.data(), rows.rows());
+    if (!loss.ok()) return loss.status();
+    partial[tile] = *std::move(loss);
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  Loss total;
+  for (const Loss& loss : partial) total.Add(loss);
+  return total;
+}
+
+// Loss of what a reader of the packed tensors computes on x / s: D = W' / s - W.
+absl::StatusOr<Loss> LossOf(const WeightView& weight, const AffineGroups& groups,
+                            absl::Span<const float> scales, const LossModel& model,
+                            Executor& executor) {
+  const int64_t columns = weight.in_features;
+  const int64_t size = groups.format.GroupSize(columns);
+  std::vector<float> inverse(scales.begin(), scales.end());
+  for (float& value : inverse) value = 1.0f / value;
+  return SumOverTiles(weight, model, executor, [&](int64_t first, Matrix& rows) {
+    weight.ReadRows(first, rows.rows(), rows.data());
+    for (int64_t i = 0; i < rows.rows(); ++i) {
+      const int64_t row = first + i;
+      const uint8_t* codes = groups.codes.data() + row * columns;
+      float* error = rows.Row(i);
+      for (int64_t j = 0; j < columns; ++j) {
+        const int64_t at = row * groups.Groups() + j / size;
+        const float decoded = groups.scales[at] * (static_cast<float>(codes[j]) -
+                                                   static_cast<float>(groups.zero_points[at]));
+        error[j] = decoded * inverse[j] - error[j];
+      }
+    }
+  });
+}
+
+// AutoAWQ leaves the range of query and key projections alone.
+bool AutoAwqSkipsClip(const std::string& name) {
+  for (absl::string_view token : {"q_", "k_", "query", "key", "Wqkv"}) {
+    if (absl::StrContains(name, token)) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<Rounded> RoundLinear(const Linear& linear, absl::Span<const float> scales,
+                                    const LossModel& model, const Method& method,
+                                    const WeightFormat& format, Executor& executor) {
+  const bool clip =
+      method.range == RangeChoice::kClip && !(method.autoawq && AutoAwqSkipsClip(linear.name));
+  absl::StatusOr<Ranges> ranges =
+      clip ? RangeClip(linear.weight, scales, model, format, method.autoawq, executor)
+           : RangeMinMax(linear.weight, scales, format, method.autoawq, executor);
+  if (!ranges.ok()) return ranges.status();
+  absl::StatusOr<AffineGroups> groups =
+      method.rounding == RoundingChoice::kBlock
+          ? RoundBlock(linear.weight, scales, *ranges, model, format, method.block, executor)
+          : RoundNearest(linear.weight, scales, *ranges, format, executor);
+  if (!groups.ok()) return groups.status();
+  absl::StatusOr<Loss> loss = LossOf(linear.weight, *groups, scales, model, executor);
+  if (!loss.ok()) return loss.status();
+  const int64_t narrowed = std::count(ranges->narrowed.begin(), ranges->narrowed.end(), 1);
+  return Rounded{*std::move(groups), *std::move(loss),
+                 static_cast<double>(narrowed) / static_cast<double>(ranges->narrowed.size())};
+}
+
+constexpr Method kPlain{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+
+absl::StatusOr<std::vector<Baseline>> Baselines(const GroupInput& group,
+                                                absl::Span<const float> ones,
+                                                const LossModel& model, const WeightFormat& format,
+                                                Executor& executor) {
+  std::vector<Baseline> baselines;
+  for (const Linear& linear : group.linears) {
+    absl::StatusOr<Rounded> nearest = RoundLinear(linear, ones, model, kPlain, format, executor);
+    if (!nearest.ok()) return Named(linear.name, nearest.status());
+    absl::StatusOr<Loss> energy =
+        SumOverTiles(linear.weight, model, executor, [&](int64_t first, Matrix& rows) {
+          linear.weight.ReadRows(first, rows.rows(), rows.data());
+        });
+    if (!energy.ok()) return energy.status();
+    baselines.push_back({*std::move(nearest), *std::move(energy)});
+  }
+  return baselines;
+}
+
+// True unless round-to-nearest is better by more than the estimate can be wrong.
+bool NoWorse(const Loss& loss, const Loss& nearest) {
+  return loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
+}
+
+// All Linears under one scale; `kept_rtn[i]` tells whose plain rounding won.
+struct Attempt {
+  std::vector<float> scales;
+  ScaleCandidate candidate;
+  std::vector<Rounded> linears;
+  std::vector<bool> kept_rtn;
+};
+
+// Rounds every Linear under attempt.scales. Returns false if some Linear lost to plain
+// round-to-nearest although it cannot take it, because its siblings share an s that is not 1.
+absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
+                              const LossModel& model, const Method& method,
+                              const WeightFormat& format, Executor& executor, Attempt& attempt) {
+  for (size_t i = 0; i < group.linears.size(); ++i) {
+    absl::StatusOr<Rounded> rounded =
+        RoundLinear(group.linears[i], attempt.scales, model, method, format, executor);
+    if (!rounded.ok()) return Named(group.linears[i].name, rounded.status());
+    const bool lost = !method.autoawq && !NoWorse(rounded->loss, baselines[i].nearest.loss);
+    if (lost && !attempt.candidate.identity) return false;
+    attempt.kept_rtn.push_back(lost);
+    attempt.linears.push_back(lost ? baselines[i].nearest : *std::move(rounded));
+  }
+  return true;
+}
+
+double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+LinearReport ReportLinear(const Linear& linear, const Rounded& rounded, const Baseline& baseline,
+                          bool kept_rtn) {
+  const AffineGroups& groups = rounded.groups;
+  LinearReport report;
+  report.name = linear.name;
+  report.out_features = linear.weight.out_features;
+  report.in_features = linear.weight.in_features;
+  report.loss_rtn = baseline.nearest.loss.Value();
+  report.loss = rounded.loss.Value();
+  report.relative_output_error_rtn = Share(report.loss_rtn, baseline.energy.Value());
+  report.relative_output_error = Share(report.loss, baseline.energy.Value());
+  report.clipped_share = rounded.clipped_share;
+  const int64_t saturated =
+      groups.format.symmetric
+          ? 0
+          : std::count_if(groups.zero_points.begin(), groups.zero_points.end(),
+                          [&](uint8_t z) { return z == 0 || z == groups.format.MaxCode(); });
+  report.saturated_zero_point_share =
+      Share(static_cast<double>(saturated), static_cast<double>(groups.zero_points.size()));
+  report.kept_rtn = kept_rtn;
+  report.bytes_in = report.out_features * report.in_features * SizeOf(linear.weight.dtype);
+  return report;
+}
+
+absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
+                                   const LossModel& model, Attempt attempt) {
+  GroupResult result;
+  GroupReport& report = result.report;
+  report.name = group.name;
+  report.candidate = attempt.candidate;
+  report.exact_loss = model.exact();
+  report.token_count = group.statistics->token_count;
+  report.row_count = group.statistics->rows.size();
+  Loss loss;
+  double energy = 0;
+  for (size_t i = 0; i < group.linears.size(); ++i) {
+    LinearReport linear =
+        ReportLinear(group.linears[i], attempt.linears[i], baselines[i], attempt.kept_rtn[i]);
+    absl::StatusOr<std::vector<NamedTensor>> tensors =
+        PackAwqGemm(linear.name, attempt.linears[i].groups);
+    if (!tensors.ok()) return tensors.status();
+    for (NamedTensor& tensor : *tensors) {
+      linear.bytes_out += static_cast<int64_t>(tensor.data.size());
+      result.tensors.push_back(std::move(tensor));
+    }
+    loss.Add(attempt.linears[i].loss);
+    report.loss_rtn += linear.loss_rtn;
+    energy += baselines[i].energy.Value();
+    report.parameters += linear.out_features * linear.in_features;
+    if (linear.kept_rtn) {
+      report.notes.push_back(
+          absl::StrCat(linear.name, ": plain round-to-nearest was better and was kept"));
+    }
+    report.linears.push_back(std::move(linear));
+  }
+  report.loss = loss.Value();
+  report.loss_standard_error = loss.StandardError();
+  report.relative_output_error_rtn = Share(report.loss_rtn, energy);
+  report.relative_output_error = Share(report.loss, energy);
+  result.scales = std::move(attempt.scales);
+  return result;
+}
+
+}  // namespace
+
+absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
+                            const WeightFormat& format, OutputFormat output) {
+  const auto fail = [&](absl::string_view field, int64_t value, absl::string_view expected) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", field, " is ", value, "; expected ", expected));
+  };
+  if (format.bits < 2 || format.bits > 8) return fail("bits", format.bits, "2 to 8");
+  if (in_features < 1) return fail("in_features", in_features, "at least 1");
+  if (out_features < 1) return fail("out_features", out_features, "at least 1");
+  if (format.group_size < -1 || format.group_size == 0) {
+    return fail("group_size", format.group_size, "a divisor of in_features, or -1 for all of them");
+  }
+  if (in_features % format.GroupSize(in_features) != 0) {
+    return fail("group_size", format.group_size,
+                absl::StrCat("a divisor of in_features, which is ", in_features));
+  }
+  if (output == OutputFormat::kAwqGemm) {
+    if (format.bits != 4) return fail("bits", format.bits, "4, the only width of awq-gemm");
+    if (out_features % kAwqGemmOutputsPerWord != 0) {
+      return fail("out_features", out_features, "a multiple of 8 for awq-gemm");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
+                                          const WeightFormat& format, OutputFormat output,
+                                          Executor& executor) {
+  const Statistics& statistics = *group.statistics;
+  std::vector<WeightView> weights;
+  for (const Linear& linear : group.linears) {
+    const WeightView& weight = linear.weight;
+    if (weight.in_features != statistics.params.in_features) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          linear.name, ": in_features is ", weight.in_features, "; the statistics of group ",
+          group.name, " have ", statistics.params.in_features));
+    }
+    absl::Status status =
+        ValidateLinear(linear.name, weight.out_features, weight.in_features, format, output);
+    if (status.ok()) status = CheckWeights(linear, executor);
+    if (!status.ok()) return status;
+    weights.push_back(weight);
+  }
+
+  const LossModel model(statistics);
+  const std::vector<float> ones(static_cast<size_t>(model.in_features()), 1.0f);
+  absl::StatusOr<std::vector<Baseline>> baselines = Baselines(group, ones, model, format, executor);
+  if (!baselines.ok()) return baselines.status();
+
+  Attempt attempt{ones, {}, {}, {}};
+  if (method.scale == ScaleChoice::kAwq) {
+    absl::StatusOr<ScaleSearch> search = SearchAwqScale(
+        weights, statistics, model, format, {method.autoawq, group.tied_heads}, executor);
+    if (!search.ok()) return Named(group.name, search.status());
+    attempt.scales = std::move(search->scales);
+    attempt.candidate = search->chosen;
+  }
+  absl::StatusOr<bool> held = RoundAll(group, *baselines, model, method, format, executor, attempt);
+  if (!held.ok()) return held.status();
+  bool fell_back = false;
+  if (!*held) {
+    attempt = Attempt{ones, {}, {}, {}};
+    held = RoundAll(group, *baselines, model, method, format, executor, attempt);
+    if (!held.ok()) return held.status();
+    fell_back = true;
+  }
+  absl::StatusOr<GroupResult> result = Finish(group, *baselines, model, std::move(attempt));
+  if (result.ok() && fell_back) {
+    result->report.notes.push_back(absl::StrCat(
+        group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));
+  }
+  return result;
+}
+
+int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features, int concurrency) {
+  StatisticsParams params;
+  params.in_features = in_features;
+  const int64_t parameters = total_out_features * in_features;
+  // Codes of the baseline and of the attempt, and the packed result.
+  const int64_t results = 2 * parameters + parameters / 2 + parameters / 8;
+  // Per-tile losses of every candidate of the search.
+  const int64_t tiles = total_out_features / kRowTile + 1;
+  const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
+  // Rows, errors and products of one tile, a few times over; at most a panel's six matrices.
+  const int64_t scratch = concurrency * 10 * kRowTile * in_features * 4;
+  // Shrunk blocks and their factors.
+  const int64_t blocks = 3 * in_features * params.block_width * 4;
+  return results + losses + scratch + blocks + LossModel::MemoryBytes(params);
+}
+
+}  // namespace salient

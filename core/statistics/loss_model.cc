@@ -1,0 +1,159 @@
+#include "core/statistics/loss_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/linalg/gemm.h"
+#include "core/linalg/kernels.h"
+
+namespace salient {
+
+double Loss::Value() const {
+  if (sketched.empty()) return exact;
+  double sum = 0;
+  for (double term : sketched) sum += term;
+  return exact + sum / static_cast<double>(sketched.size());
+}
+
+void Loss::Add(const Loss& other) {
+  exact += other.exact;
+  if (sketched.empty()) sketched.resize(other.sketched.size(), 0.0);
+  for (size_t k = 0; k < other.sketched.size(); ++k) sketched[k] += other.sketched[k];
+}
+
+double Loss::StandardErrorOfDifference(const Loss& other) const {
+  const size_t r = std::max(sketched.size(), other.sketched.size());
+  if (r < 2) return 0;
+  const auto term = [&](size_t k) {
+    return (sketched.empty() ? 0 : sketched[k]) - (other.sketched.empty() ? 0 : other.sketched[k]);
+  };
+  double mean = 0;
+  for (size_t k = 0; k < r; ++k) mean += term(k);
+  mean /= static_cast<double>(r);
+  double squares = 0;
+  for (size_t k = 0; k < r; ++k) squares += (term(k) - mean) * (term(k) - mean);
+  return std::sqrt(squares / static_cast<double>(r - 1) / static_cast<double>(r));
+}
+
+LossModel::LossModel(const Statistics& statistics)
+    : in_features_(statistics.params.in_features),
+      token_count_(statistics.token_count),
+      block_width_(statistics.params.block_width),
+      blocks_(statistics.params.Blocks() * block_width_, block_width_),
+      mean_(1, in_features_) {
+  const StatisticsParams& params = statistics.params;
+  const double n = static_cast<double>(token_count_);
+  std::vector<double> mean(static_cast<size_t>(in_features_));
+  for (int64_t j = 0; j < in_features_; ++j) {
+    mean[j] = statistics.sum[j] / n;
+    mean_.data()[j] = static_cast<float>(mean[j]);
+  }
+  if (!params.ExactGram()) centred_blocks_ = Matrix(blocks_.rows(), block_width_);
+  for (int64_t b = 0; b < params.Blocks(); ++b) {
+    const int64_t first = b * block_width_;
+    for (int64_t i = 0; i < BlockColumns(b); ++i) {
+      for (int64_t j = 0; j < BlockColumns(b); ++j) {
+        const double value = params.ExactGram()
+                                 ? statistics.gram[(first + i) * in_features_ + first + j]
+                                 : statistics.blocks[(first + i) * block_width_ + j];
+        blocks_.Row(first + i)[j] = static_cast<float>(value / n);
+        if (params.ExactGram()) continue;
+        centred_blocks_.Row(first + i)[j] =
+            static_cast<float>(value / n - mean[first + i] * mean[first + j]);
+      }
+    }
+  }
+  if (params.ExactGram()) {
+    gram_ = Matrix(in_features_, in_features_);
+    for (int64_t i = 0; i < in_features_; ++i) {
+      for (int64_t j = 0; j < in_features_; ++j) {
+        gram_.Row(i)[j] =
+            static_cast<float>(statistics.gram[i * in_features_ + j] / n - mean[i] * mean[j]);
+      }
+    }
+    return;
+  }
+  sketch_ = Matrix(params.sketch_rows, in_features_);
+  const double root = std::sqrt(n);
+  for (int64_t k = 0; k < params.sketch_rows; ++k) {
+    for (int64_t j = 0; j < in_features_; ++j) {
+      sketch_.Row(k)[j] = static_cast<float>(
+          (statistics.sketch[k * in_features_ + j] - statistics.sketch_row_sums[k] * mean[j]) /
+          root);
+    }
+  }
+}
+
+int64_t LossModel::BlockColumns(int64_t block) const {
+  return std::min(block_width_, in_features_ - block * block_width_);
+}
+
+absl::StatusOr<Loss> LossModel::Evaluate(const float* errors, int64_t rows) const {
+  absl::StatusOr<Loss> loss =
+      exact() ? EvaluateExact(errors, rows) : EvaluateSketched(errors, rows);
+  if (!loss.ok()) return loss;
+  for (int64_t i = 0; i < rows; ++i) {
+    const double shift = Dot(errors + i * in_features_, mean_.data(), in_features_);
+    loss->exact += shift * shift;
+  }
+  return loss;
+}
+
+absl::StatusOr<Loss> LossModel::EvaluateExact(const float* errors, int64_t rows) const {
+  Matrix product(rows, in_features_);
+  if (absl::Status status =
+          Gemm(Op::kPlain, Op::kPlain, rows, in_features_, in_features_, errors, in_features_,
+               gram_.data(), in_features_, 0.0f, product.data(), in_features_);
+      !status.ok()) {
+    return status;
+  }
+  return Loss{Dot(errors, product.data(), rows * in_features_), {}};
+}
+
+absl::StatusOr<Loss> LossModel::EvaluateSketched(const float* errors, int64_t rows) const {
+  const int64_t r = sketch_.rows();
+  Loss loss;
+  loss.sketched.assign(static_cast<size_t>(r), 0.0);
+  Matrix product(rows, block_width_);
+  Matrix projection(rows, r);  // D_b S_b^T of one block
+  Matrix total(rows, r);       // their sum over blocks
+  for (int64_t b = 0; b < Blocks(); ++b) {
+    const int64_t columns = BlockColumns(b);
+    const float* block_errors = errors + b * block_width_;
+    if (absl::Status status = Gemm(Op::kPlain, Op::kPlain, rows, columns, columns, block_errors,
+                                   in_features_, centred_blocks_.Row(b * block_width_),
+                                   block_width_, 0.0f, product.data(), block_width_);
+        !status.ok()) {
+      return status;
+    }
+    if (absl::Status status =
+            Gemm(Op::kPlain, Op::kTransposed, rows, r, columns, block_errors, in_features_,
+                 sketch_.data() + b * block_width_, in_features_, 0.0f, projection.data(), r);
+        !status.ok()) {
+      return status;
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      loss.exact += Dot(block_errors + i * in_features_, product.Row(i), columns);
+      const float* p = projection.Row(i);
+      float* t = total.Row(i);
+      for (int64_t k = 0; k < r; ++k) {
+        loss.sketched[k] -= static_cast<double>(p[k]) * p[k];
+        t[k] += p[k];
+      }
+    }
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* t = total.Row(i);
+    for (int64_t k = 0; k < r; ++k) loss.sketched[k] += static_cast<double>(t[k]) * t[k];
+  }
+  return loss;
+}
+
+int64_t LossModel::MemoryBytes(const StatisticsParams& params) {
+  const int64_t blocks = params.Blocks() * params.block_width * params.block_width;
+  const int64_t rest = params.ExactGram() ? params.in_features * params.in_features
+                                          : blocks + params.sketch_rows * params.in_features;
+  return static_cast<int64_t>(sizeof(float)) * (blocks + rest + params.in_features);
+}
+
+}  // namespace salient

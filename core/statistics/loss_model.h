@@ -1,0 +1,76 @@
+// The loss of a quantized weight as a quadratic form in its error, evaluated on statistics.
+#ifndef SALIENT_CORE_STATISTICS_LOSS_MODEL_H_
+#define SALIENT_CORE_STATISTICS_LOSS_MODEL_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+
+// A loss, with what is needed to tell whether two losses really differ. Losses of disjoint
+// output rows add.
+struct Loss {
+  double exact = 0;  // the part that is known exactly
+  // [r] One unbiased estimate of the rest per sketch row; empty when nothing is estimated.
+  std::vector<double> sketched;
+
+  double Value() const;  // exact + mean(sketched)
+  void Add(const Loss& other);
+  // Standard error of Value() - other.Value(). Both share the sketch, so errors cancel.
+  double StandardErrorOfDifference(const Loss& other) const;
+  double StandardError() const { return StandardErrorOfDifference(Loss()); }
+};
+
+// L(D) = tr(D H D^T) / n for the error D [rows, in_features] of some output rows, H = X^T X over
+// n tokens. With mu the mean input and H_c = H - n mu mu^T,
+//
+//   n L = tr(D H_c D^T) + n |D mu|^2,
+//   tr(D H_c D^T) = sum_b tr(D_b H_bb D_b^T) + sum_{b != c} tr(D_b H_bc D_c^T),
+//
+// where b, c run over column blocks. When the whole Gram was kept all of it is exact. Else the
+// off-diagonal sum is estimated from the centred sketch S = R X - (R 1) mu^T: each sketch row
+// k gives (sum_b D_b S_kb)^2 - sum_b (D_b S_kb)^2, whose mean is that sum.
+//
+// Immutable after Create, safe to share between threads. Borrows nothing.
+class LossModel {
+ public:
+  explicit LossModel(const Statistics& statistics);
+
+  int64_t in_features() const { return in_features_; }
+  int64_t token_count() const { return token_count_; }
+  bool exact() const { return gram_.rows() > 0; }
+
+  // Loss of `errors` [rows, in_features], row-major, contiguous. Scratch is allocated per call.
+  absl::StatusOr<Loss> Evaluate(const float* errors, int64_t rows) const;
+
+  // The uncentred diagonal block H_bb / n of columns [b width, b width + BlockColumns(b)),
+  // row-major with stride block_width().
+  int64_t block_width() const { return block_width_; }
+  int64_t Blocks() const { return static_cast<int64_t>(blocks_.rows()) / block_width_; }
+  int64_t BlockColumns(int64_t block) const;
+  const float* Block(int64_t block) const { return blocks_.Row(block * block_width_); }
+
+  // Bytes a model holds for statistics of these params.
+  static int64_t MemoryBytes(const StatisticsParams& params);
+
+ private:
+  absl::StatusOr<Loss> EvaluateExact(const float* errors, int64_t rows) const;
+  absl::StatusOr<Loss> EvaluateSketched(const float* errors, int64_t rows) const;
+
+  int64_t in_features_;
+  int64_t token_count_;
+  int64_t block_width_;
+  Matrix blocks_;          // [Blocks() * w, w] uncentred, over n
+  Matrix centred_blocks_;  // the same, centred; empty when the Gram is whole
+  Matrix gram_;            // [I, I] centred, over n; empty when sketched
+  Matrix sketch_;          // [r, I] centred, over sqrt(n)
+  Matrix mean_;            // [1, I]
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_STATISTICS_LOSS_MODEL_H_
