@@ -1,0 +1,214 @@
+#include "core/checkpoint/json.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace salient {
+namespace {
+
+// Receives the parser's events and builds the value bottom up. The parser itself keeps no
+// stack of calls, so depth costs nothing before the limit is reached.
+class Builder {
+ public:
+  explicit Builder(const JsonLimits& limits) : limits_(limits) {}
+
+  // The names are the parser's.
+  bool null() { return Add(JsonValue()); }
+  bool boolean(bool value) { return Add(JsonValue(value)); }
+  bool number_integer(int64_t value) { return Add(JsonValue(value)); }
+  bool number_unsigned(uint64_t value) { return Add(JsonValue(value)); }
+  bool number_float(double value, const std::string& /*text*/) { return Add(JsonValue(value)); }
+  bool string(std::string& value) { return Add(JsonValue(std::move(value))); }
+  bool binary(nlohmann::json::binary_t& /*value*/) { return Fail("binary value"); }
+  bool start_array(size_t /*size*/) { return Open(JsonValue(JsonValue::Array())); }
+  bool end_array() { return Close(); }
+  bool start_object(size_t /*size*/) { return Open(JsonValue(JsonValue::Object())); }
+  bool key(std::string& value) {
+    keys_.back() = std::move(value);
+    return true;
+  }
+  bool end_object() {
+    if (limits_.reject_duplicate_keys) {
+      std::vector<absl::string_view> names;
+      for (const JsonValue::Member& member : *open_.back().AsObject())
+        names.push_back(member.first);
+      std::sort(names.begin(), names.end());
+      const auto twice = std::adjacent_find(names.begin(), names.end());
+      if (twice != names.end()) {
+        return Fail(absl::StrCat("an object has two members named ", QuoteForMessage(*twice)));
+      }
+    }
+    return Close();
+  }
+  bool parse_error(size_t position, const std::string& /*token*/,
+                   const nlohmann::json::exception& error) {
+    // what() starts with the library's own "[json.exception...] " and may quote the input.
+    absl::string_view what = error.what();
+    const size_t end = what.find("] ");
+    if (end != absl::string_view::npos) what.remove_prefix(end + 2);
+    return Fail(absl::StrCat("near byte ", position, ": ", QuoteForMessage(what, 200)));
+  }
+
+  std::string& error() { return error_; }
+  JsonValue& root() { return root_; }
+
+ private:
+  bool Fail(std::string error) {
+    error_ = std::move(error);
+    return false;
+  }
+
+  bool Count() {
+    if (++values_ <= limits_.max_values) return true;
+    return Fail(absl::StrCat("more than ", limits_.max_values, " values"));
+  }
+
+  bool Attach(JsonValue value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+    } else if (JsonValue::Array* array = open_.back().AsArray()) {
+      array->push_back(std::move(value));
+    } else {
+      open_.back().AsObject()->emplace_back(std::move(keys_.back()), std::move(value));
+    }
+    return true;
+  }
+
+  bool Add(JsonValue value) { return Count() && Attach(std::move(value)); }
+
+  bool Open(JsonValue container) {
+    if (static_cast<int64_t>(open_.size()) >= limits_.max_depth) {
+      return Fail(absl::StrCat("nested deeper than ", limits_.max_depth, " levels"));
+    }
+    if (!Count()) return false;
+    open_.push_back(std::move(container));
+    keys_.emplace_back();
+    return true;
+  }
+
+  bool Close() {
+    JsonValue value = std::move(open_.back());
+    open_.pop_back();
+    keys_.pop_back();
+    return Attach(std::move(value));
+  }
+
+  const JsonLimits limits_;
+  int64_t values_ = 0;
+  std::vector<JsonValue> open_;    // containers not yet closed, outermost first
+  std::vector<std::string> keys_;  // the pending key of each
+  JsonValue root_;
+  std::string error_;
+};
+
+}  // namespace
+
+std::optional<int64_t> JsonValue::AsInt64() const {
+  if (const auto* value = std::get_if<int64_t>(&value_)) return *value;
+  const uint64_t* value = AsUint64();
+  if (value == nullptr || *value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return std::nullopt;
+  }
+  return static_cast<int64_t>(*value);
+}
+
+std::optional<double> JsonValue::AsDouble() const {
+  if (const auto* value = std::get_if<double>(&value_)) return *value;
+  if (const auto* value = std::get_if<int64_t>(&value_)) return static_cast<double>(*value);
+  if (const auto* value = AsUint64()) return static_cast<double>(*value);
+  return std::nullopt;
+}
+
+const JsonValue* JsonValue::Find(absl::string_view key) const {
+  const Object* object = AsObject();
+  if (object == nullptr) return nullptr;
+  for (auto member = object->rbegin(); member != object->rend(); ++member) {
+    if (member->first == key) return &member->second;
+  }
+  return nullptr;
+}
+
+std::string JsonValue::Describe() const {
+  if (IsNull()) return "null";
+  if (const bool* value = AsBool()) return *value ? "true" : "false";
+  if (const std::string* value = AsString()) return QuoteForMessage(*value, 64);
+  if (const Array* value = AsArray()) return absl::StrCat("an array of ", value->size());
+  if (const Object* value = AsObject()) return absl::StrCat("an object of ", value->size());
+  if (const uint64_t* value = AsUint64()) return absl::StrCat(*value);
+  if (const auto* value = std::get_if<int64_t>(&value_)) {
+    return *value == 0 ? "-0" : absl::StrCat(*value);
+  }
+  // As a float, so that 2.0 does not read like the integer it is not.
+  char text[32];
+  std::snprintf(text, sizeof(text), "%#.15g", std::get<double>(value_));
+  return text;
+}
+
+absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
+                                    const JsonLimits& limits) {
+  // Two things the parser lets pass and JSON does not: it skips a byte order mark, and takes
+  // a NUL byte for the end of the text.
+  if (absl::StartsWith(text, "\xEF\xBB\xBF")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": starts with a byte order mark; expected JSON"));
+  }
+  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": NUL byte at byte ", nul, "; expected JSON"));
+  }
+  Builder builder(limits);
+  if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder)) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": not valid JSON: ", builder.error()));
+  }
+  return std::move(builder.root());
+}
+
+std::string JsonQuote(absl::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    switch (c) {
+      case '"':
+        quoted += "\\\"";
+        break;
+      case '\\':
+        quoted += "\\\\";
+        break;
+      case '\b':
+        quoted += "\\b";
+        break;
+      case '\f':
+        quoted += "\\f";
+        break;
+      case '\n':
+        quoted += "\\n";
+        break;
+      case '\r':
+        quoted += "\\r";
+        break;
+      case '\t':
+        quoted += "\\t";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          absl::StrAppend(&quoted, "\\u", absl::Hex(c, absl::kZeroPad4));
+        } else {
+          quoted += c;
+        }
+    }
+  }
+  return quoted + "\"";
+}
+
+std::string QuoteForMessage(absl::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return absl::StrCat("\"", absl::CHexEscape(text), "\"");
+  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, max_bytes)), "...\" (", text.size(),
+                      " bytes)");
+}
+
+}  // namespace salient

@@ -1,0 +1,140 @@
+#include "core/checkpoint/json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace salient {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string ErrorOf(absl::string_view text, const JsonLimits& limits = {}) {
+  const auto value = ParseJson("config.json", text, limits);
+  if (value.ok()) return "";
+  EXPECT_EQ(value.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(value.status().message());
+}
+
+TEST(JsonTest, ReadsEveryType) {
+  const auto value = ParseJson(
+      "x", R"( {"a": [null, true, false, 1, -2, 2.5], "b": {"c": "\u00e9\n"}, "d": {}, "e": []} )");
+  ASSERT_TRUE(value.ok()) << value.status();
+  const JsonValue::Array& a = *value->Find("a")->AsArray();
+  EXPECT_TRUE(a[0].IsNull());
+  EXPECT_TRUE(*a[1].AsBool());
+  EXPECT_FALSE(*a[2].AsBool());
+  EXPECT_EQ(a[3].AsInt64(), 1);
+  EXPECT_EQ(a[4].AsInt64(), -2);
+  EXPECT_EQ(a[4].AsUint64(), nullptr);
+  EXPECT_EQ(a[5].AsDouble(), 2.5);
+  EXPECT_EQ(a[5].AsInt64(), std::nullopt);
+  EXPECT_EQ(*value->Find("b")->Find("c")->AsString(), "\xC3\xA9\n");
+  EXPECT_TRUE(value->Find("d")->AsObject()->empty());
+  EXPECT_TRUE(value->Find("e")->AsArray()->empty());
+  EXPECT_EQ(value->Find("f"), nullptr);
+  EXPECT_EQ(a[0].Find("a"), nullptr);
+}
+
+TEST(JsonTest, KeepsIntegersExactAndTheFormOfNumbers) {
+  const auto value =
+      ParseJson("x",
+                "[9223372036854775807, 18446744073709551615, -9223372036854775808, 2.0, 2e0, -0, "
+                "18446744073709551616]");
+  ASSERT_TRUE(value.ok()) << value.status();
+  const JsonValue::Array& a = *value->AsArray();
+  EXPECT_EQ(a[0].AsInt64(), INT64_MAX);
+  ASSERT_NE(a[1].AsUint64(), nullptr);
+  EXPECT_EQ(*a[1].AsUint64(), UINT64_MAX);
+  EXPECT_EQ(a[1].AsInt64(), std::nullopt);
+  EXPECT_EQ(a[2].AsInt64(), INT64_MIN);
+  for (const size_t i : {3, 4, 6}) {
+    EXPECT_EQ(a[i].AsInt64(), std::nullopt) << i;
+    EXPECT_TRUE(a[i].AsDouble().has_value()) << i;
+  }
+  EXPECT_EQ(a[5].AsInt64(), 0);
+  EXPECT_EQ(a[5].AsUint64(), nullptr);
+  EXPECT_EQ(a[3].Describe(), "2.00000000000000");
+  EXPECT_EQ(a[5].Describe(), "-0");
+}
+
+TEST(JsonTest, MalformedTextIsAnErrorThatNamesTheSource) {
+  const std::vector<std::string> texts = {"",
+                                          " ",
+                                          "{",
+                                          "[1,]",
+                                          "{\"a\":1,}",
+                                          "{a:1}",
+                                          "'a'",
+                                          "nul",
+                                          "01",
+                                          "1.",
+                                          "+1",
+                                          "NaN",
+                                          "1e999",
+                                          "[1] x",
+                                          "// c\n1",
+                                          "\"\\ud800\"",
+                                          "\"\xff\"",
+                                          "\"\xc0\x80\"",
+                                          "\"\n\"",
+                                          "\xEF\xBB\xBF{}",
+                                          std::string("{}\0", 3),
+                                          std::string("[1\0]", 4)};
+  for (const std::string& text : texts)
+    EXPECT_THAT(ErrorOf(text), HasSubstr("config.json")) << text;
+}
+
+TEST(JsonTest, DuplicateKeysAreRejectedAnywhereUnlessKept) {
+  EXPECT_THAT(ErrorOf(R"([{"x": {"key": 1, "b": 2, "key": 1}}])"), HasSubstr("\"key\""));
+  // Two spellings of one name.
+  EXPECT_THAT(ErrorOf(R"({"a": 1, "\u0061": 2})"), HasSubstr("\"a\""));
+  JsonLimits keep;
+  keep.reject_duplicate_keys = false;
+  const auto value = ParseJson("x", R"({"key": 1, "key": 2})", keep);
+  ASSERT_TRUE(value.ok());
+  EXPECT_EQ(value->AsObject()->size(), 2u);
+  EXPECT_EQ(value->Find("key")->AsInt64(), 2);
+}
+
+TEST(JsonTest, DepthAndValuesAreBounded) {
+  const auto nested = [](int depth) {
+    return std::string(static_cast<size_t>(depth), '[') +
+           std::string(static_cast<size_t>(depth), ']');
+  };
+  EXPECT_EQ(ErrorOf(nested(64)), "");
+  EXPECT_THAT(ErrorOf(nested(65)), HasSubstr("64 levels"));
+  EXPECT_THAT(ErrorOf(std::string(1'000'000, '[')), HasSubstr("64 levels"));
+  JsonLimits three;
+  three.max_values = 3;
+  EXPECT_EQ(ErrorOf("[1,2]", three), "");
+  EXPECT_THAT(ErrorOf("[1,2,3]", three), HasSubstr("3 values"));
+  EXPECT_THAT(ErrorOf("[[],[],[]]", three), HasSubstr("3 values"));
+}
+
+TEST(JsonTest, ErrorsStayShortAndPrintable) {
+  const std::string error = ErrorOf("{\"a\": \"" + std::string(1'000'000, 'x') + "\x01\xff");
+  EXPECT_LT(error.size(), 500u);
+  for (const char c : error) EXPECT_TRUE(c >= 0x20 && c < 0x7F) << static_cast<int>(c);
+}
+
+TEST(JsonTest, QuotedTextReadsBack) {
+  std::string text;
+  for (char c = 1; c < 0x7F; ++c) text += c;
+  text += "\xC3\xA9\xF0\x9F\x98\x80";
+  const auto value = ParseJson("x", JsonQuote(text));
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(*value->AsString(), text);
+  EXPECT_EQ(JsonQuote("a\"\\/\x1f\t\xC3\xA9"), "\"a\\\"\\\\/\\u001f\\t\xC3\xA9\"");
+}
+
+TEST(JsonTest, MessagesQuoteAndCut) {
+  EXPECT_EQ(QuoteForMessage("a\nb"), "\"a\\nb\"");
+  EXPECT_EQ(QuoteForMessage("abcdef", 3), "\"abc...\" (6 bytes)");
+}
+
+}  // namespace
+}  // namespace salient
