@@ -42,7 +42,8 @@ void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* code
 // sum a[i] b[i], products and sum in f64.
 double Dot(const float* a, const float* b, int64_t n);
 
-// Panels: kPanelRows output rows side by side, element (column j, row t) at j * kPanelRows + t.
+// Panels: kPanelRows output rows side by side, element (column j, row t) at j * kPanelRows + t;
+// 64-byte aligned, as is every pointer to kPanelRows floats.
 inline constexpr int64_t kPanelRows = 16;
 
 // y = H[:, begin:end] x[begin:end] for a symmetric H [n, n] of row stride ld; x, y [n] panels.

@@ -136,8 +136,8 @@ class Panel {
     std::vector<float> target(static_cast<size_t>(groups * kPanelRows), 0.0f);
     for (const BlockCurvature& block : blocks_) AddNormalEquations(block, curvature, target);
 
-    float before[kPanelRows] = {};
-    float after[kPanelRows] = {};
+    alignas(64) float before[kPanelRows] = {};
+    alignas(64) float after[kPanelRows] = {};
     PanelDot(errors_.data(), gradient_.data(), 0, columns_, before);
     Matrix old(groups, kPanelRows);
     std::memcpy(old.data(), scales_.data(),
@@ -165,7 +165,7 @@ class Panel {
       int64_t end = begin;
       while (end < n && group_of_[at + end] == g) ++end;
       PanelMultiply(block.h.data(), n, n, begin, end, At(codes_, at), product);
-      float dot[kPanelRows];
+      alignas(64) float dot[kPanelRows];
       PanelDot(At(weights_, at), product, 0, n, dot);
       for (int64_t t = 0; t < kPanelRows; ++t) target[g * kPanelRows + t] += dot[t];
       for (int64_t other = 0; other < n;) {

@@ -1,0 +1,296 @@
+// Every kernel against a plain loop.
+#include "core/linalg/kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "core/linalg/cholesky.h"
+#include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
+#include "gtest/gtest.h"
+#include "tests/support/direct_statistics.h"
+
+namespace salient {
+namespace {
+
+using testing::GaussianMatrix;
+
+// Odd lengths reach the vector body and the tail.
+constexpr int64_t kLengths[] = {1, 7, 16, 33, 259};
+
+TEST(KernelsTest, AddRoundedTo24RoundsToTheGridAndAdds) {
+  for (int64_t n : kLengths) {
+    const Matrix partial = GaussianMatrix(1, 1, n, 1e3f);
+    std::vector<double> total(static_cast<size_t>(n), 0.25);
+    AddRoundedTo24(partial.data(), n, total.data());
+    for (int64_t i = 0; i < n; ++i) {
+      const double expected = std::nearbyint(std::ldexp(double{partial.data()[i]}, 24));
+      EXPECT_EQ(total[i], 0.25 + std::ldexp(expected, -24)) << i;
+    }
+  }
+}
+
+TEST(KernelsTest, AddRoundedTo24IsExactFarAboveTheGrid) {
+  const float value = 0x1.234p31f;
+  double total = 0;
+  AddRoundedTo24(&value, 1, &total);
+  EXPECT_EQ(total, 0x1.234p31);
+}
+
+TEST(KernelsTest, WidenF16AgreesWithTheScalarConversionOnEveryPattern) {
+  std::vector<uint16_t> bits(1 << 16);
+  std::iota(bits.begin(), bits.end(), 0);
+  std::vector<float> wide(bits.size());
+  WidenF16(bits.data(), static_cast<int64_t>(bits.size()), wide.data());
+  for (size_t i = 0; i < bits.size(); ++i) {
+    const float expected = F16ToF32(bits[i]);
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(wide[i])) << i;
+    } else {
+      EXPECT_EQ(wide[i], expected) << i;
+    }
+  }
+}
+
+TEST(KernelsTest, MinMaxFindsTheEndsWhereverTheyStand) {
+  for (int64_t n : kLengths) {
+    for (int64_t at = 0; at < n; ++at) {
+      Matrix w = GaussianMatrix(2, 1, n);
+      w.data()[at] = -100;
+      w.data()[n - 1 - at] = n == 2 * at + 1 ? -100.0f : 100.0f;
+      const auto [lo, hi] = MinMax(w.data(), n);
+      EXPECT_EQ(lo, *std::min_element(w.data(), w.data() + n));
+      EXPECT_EQ(hi, *std::max_element(w.data(), w.data() + n));
+    }
+  }
+}
+
+TEST(KernelsTest, NearestCodesAndErrorsRoundHalfToEvenAndClamp) {
+  const Affine affine{0.25f, 7, 15};
+  // Halves of a step on both sides, and values beyond both ends.
+  const std::vector<float> w = {0.125f, 0.375f, -0.125f, -0.375f, 99,     -99,
+                                0,      0.3f,   -1.75f,  2.0f,    2.1f,   1.9f,
+                                0.625f, 1e-30f, -0.0f,   1.0f,    0.874f, 0.876f};
+  const int64_t n = static_cast<int64_t>(w.size());
+  std::vector<uint8_t> codes(w.size());
+  std::vector<float> errors(w.size());
+  NearestCodes(w.data(), n, affine, codes.data());
+  NearestErrors(w.data(), n, affine, errors.data());
+  for (size_t i = 0; i < w.size(); ++i) {
+    const float code = std::clamp(std::nearbyint(w[i] / 0.25f) + 7, 0.0f, 15.0f);
+    EXPECT_EQ(codes[i], static_cast<uint8_t>(code)) << w[i];
+    EXPECT_EQ(errors[i], 0.25f * (code - 7) - w[i]) << w[i];
+  }
+}
+
+TEST(KernelsTest, DotAddsInF64) {
+  for (int64_t n : kLengths) {
+    const Matrix a = GaussianMatrix(3, 1, n, 1e4f);
+    const Matrix b = GaussianMatrix(4, 1, n, 1e-4f);
+    double expected = 0;
+    double magnitude = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      expected += double{a.data()[i]} * b.data()[i];
+      magnitude += std::abs(double{a.data()[i]} * b.data()[i]);
+    }
+    EXPECT_NEAR(Dot(a.data(), b.data(), n), expected, 1e-14 * magnitude);
+  }
+}
+
+class PanelTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kColumns = 37;
+
+  PanelTest()
+      : scales_(3, kPanelRows),
+        zero_points_(3, kPanelRows),
+        group_of_(kColumns),
+        h_(kColumns, kColumns) {
+    std::mt19937 random(5);
+    std::uniform_real_distribution<float> uniform(0.05f, 0.4f);
+    for (int64_t i = 0; i < 3 * kPanelRows; ++i) {
+      scales_.data()[i] = uniform(random);
+      zero_points_.data()[i] = static_cast<float>(random() % 16);
+    }
+    for (int64_t j = 0; j < kColumns; ++j) group_of_[j] = static_cast<int32_t>(j / 13);
+    const Matrix x = testing::Activations(6, 64, kColumns);
+    for (int64_t i = 0; i < kColumns; ++i) {
+      for (int64_t j = 0; j < kColumns; ++j) {
+        for (int64_t t = 0; t < 64; ++t) h_.Row(i)[j] += x.Row(t)[i] * x.Row(t)[j] / 64;
+      }
+    }
+  }
+
+  PanelAffine AffineMaps() const {
+    return {group_of_.data(), scales_.data(), zero_points_.data(), 15};
+  }
+
+  double RowLoss(const Matrix& errors, int64_t t) const {
+    double loss = 0;
+    for (int64_t i = 0; i < kColumns; ++i) {
+      for (int64_t j = 0; j < kColumns; ++j) {
+        loss += double{errors.Row(i)[t]} * h_.Row(i)[j] * errors.Row(j)[t];
+      }
+    }
+    return loss;
+  }
+
+  Matrix Errors(const Matrix& codes, const Matrix& weights) const {
+    Matrix errors(kColumns, kPanelRows);
+    for (int64_t j = 0; j < kColumns; ++j) {
+      for (int64_t t = 0; t < kPanelRows; ++t) {
+        errors.Row(j)[t] = scales_.Row(group_of_[j])[t] * codes.Row(j)[t] - weights.Row(j)[t];
+      }
+    }
+    return errors;
+  }
+
+  Matrix scales_;
+  Matrix zero_points_;
+  std::vector<int32_t> group_of_;
+  Matrix h_;
+};
+
+TEST_F(PanelTest, MultiplyOfARangeOfColumnsIsTheMatrixProduct) {
+  const Matrix x = GaussianMatrix(7, kColumns, kPanelRows);
+  Matrix y(kColumns, kPanelRows);
+  PanelMultiply(h_.data(), kColumns, kColumns, 5, 30, x.data(), y.data());
+  for (int64_t i = 0; i < kColumns; ++i) {
+    for (int64_t t = 0; t < kPanelRows; ++t) {
+      double expected = 0;
+      for (int64_t j = 5; j < 30; ++j) expected += double{h_.Row(i)[j]} * x.Row(j)[t];
+      EXPECT_NEAR(y.Row(i)[t], expected, 1e-3 * (1 + std::abs(expected)));
+    }
+  }
+}
+
+// Property (kernels.h): each column is set to its best code given all others, so no single
+// change of a code can lower the loss right after it was visited, and the loss never rises.
+TEST_F(PanelTest, DescentEndsWhereNoSingleCodeHelps) {
+  const Matrix weights = GaussianMatrix(8, kColumns, kPanelRows);
+  Matrix codes(kColumns, kPanelRows);
+  for (int64_t j = 0; j < kColumns; ++j) {
+    for (int64_t t = 0; t < kPanelRows; ++t) {
+      const float zero = zero_points_.Row(group_of_[j])[t];
+      codes.Row(j)[t] = std::clamp(std::nearbyint(weights.Row(j)[t] / scales_.Row(group_of_[j])[t]),
+                                   -zero, 15 - zero);
+    }
+  }
+  std::vector<double> last(kPanelRows);
+  for (int64_t t = 0; t < kPanelRows; ++t) last[t] = RowLoss(Errors(codes, weights), t);
+  const std::vector<double> nearest = last;
+  for (int sweep = 0; sweep < 30; ++sweep) {
+    const Matrix errors = Errors(codes, weights);
+    Matrix gradient(kColumns, kPanelRows);
+    PanelMultiply(h_.data(), kColumns, kColumns, 0, kColumns, errors.data(), gradient.data());
+    PanelDescent(h_.data(), kColumns, kColumns, AffineMaps(), codes.data(), gradient.data());
+    for (int64_t t = 0; t < kPanelRows; ++t) {
+      const double now = RowLoss(Errors(codes, weights), t);
+      EXPECT_LE(now, last[t] * (1 + 1e-5)) << "sweep " << sweep << " row " << t;
+      last[t] = now;
+    }
+  }
+  EXPECT_LT(std::accumulate(last.begin(), last.end(), 0.0),
+            0.95 * std::accumulate(nearest.begin(), nearest.end(), 0.0));
+  for (int64_t j = 0; j < kColumns; ++j) {
+    for (int64_t t = 0; t < kPanelRows; ++t) {
+      const float zero = zero_points_.Row(group_of_[j])[t];
+      const float kept = codes.Row(j)[t];
+      for (float other : {kept - 1, kept + 1}) {
+        if (other < -zero || other > 15 - zero) continue;
+        codes.Row(j)[t] = other;
+        EXPECT_GE(RowLoss(Errors(codes, weights), t), last[t] * (1 - 1e-4));
+      }
+      codes.Row(j)[t] = kept;
+    }
+  }
+}
+
+// GPTQ written the slow way: after each column, the columns still to come move to the minimum
+// of the quadratic form given what was fixed so far, here by solving for it outright.
+TEST_F(PanelTest, GptqEqualsOptimalBrainQuantizationSolvedOutright) {
+  constexpr double kDamping = 0.5;
+  const Matrix weights = GaussianMatrix(9, kColumns, kPanelRows);
+  std::vector<int32_t> order(kColumns);
+  std::iota(order.begin(), order.end(), 0);
+  std::reverse(order.begin(), order.end());
+  const auto damped = [&](int64_t p, int64_t q) {
+    return h_.Row(order[p])[order[q]] + (p == q ? kDamping : 0.0);
+  };
+  std::vector<double> a(kColumns * kColumns);
+  for (int64_t p = 0; p < kColumns; ++p) {
+    for (int64_t q = 0; q < kColumns; ++q) a[p * kColumns + q] = damped(p, q);
+  }
+  const absl::StatusOr<std::vector<double>> upper = InverseUpperCholesky(a, kColumns);
+  ASSERT_TRUE(upper.ok()) << upper.status();
+  Matrix u(kColumns, kColumns);
+  std::copy(upper->begin(), upper->end(), u.data());
+  Matrix work(kColumns, kPanelRows);
+  for (int64_t p = 0; p < kColumns; ++p) {
+    std::copy_n(weights.Row(order[p]), kPanelRows, work.Row(p));
+  }
+  Matrix codes(kColumns, kPanelRows);
+  PanelGptq(u.data(), kColumns, order.data(), AffineMaps(), work.data(), codes.data());
+
+  int64_t different = 0;
+  for (int64_t t = 0; t < kPanelRows; ++t) {
+    std::vector<double> moved(kColumns);
+    for (int64_t p = 0; p < kColumns; ++p) moved[p] = weights.Row(order[p])[t];
+    for (int64_t p = 0; p < kColumns; ++p) {
+      const int32_t g = group_of_[order[p]];
+      const double scale = scales_.Row(g)[t];
+      const double zero = zero_points_.Row(g)[t];
+      const double code = std::clamp(std::nearbyint(moved[p] / scale), -zero, 15 - zero);
+      different += code != codes.Row(order[p])[t] ? 1 : 0;
+      // min over r of the form at (error e of column p, change r of the rest): A_rr r = -A_rp e.
+      const double error = codes.Row(order[p])[t] * scale - moved[p];
+      const int64_t rest = kColumns - p - 1;
+      std::vector<double> arr(rest * rest);
+      std::vector<double> rhs(rest);
+      for (int64_t i = 0; i < rest; ++i) {
+        rhs[i] = -damped(p + 1 + i, p) * error;
+        for (int64_t j = 0; j < rest; ++j) arr[i * rest + j] = damped(p + 1 + i, p + 1 + j);
+      }
+      const absl::StatusOr<std::vector<double>> change = SolvePositiveDefinite(arr, rhs);
+      ASSERT_TRUE(change.ok()) << change.status();
+      for (int64_t i = 0; i < rest; ++i) moved[p + 1 + i] += (*change)[i];
+    }
+  }
+  EXPECT_LE(different, 1) << "codes may differ at exact ties only";
+}
+
+TEST(CholeskyTest, FactorTimesItselfInvertsTheMatrix) {
+  constexpr int64_t kN = 23;
+  const Matrix x = testing::Activations(11, 80, kN);
+  std::vector<double> a(kN * kN, 0);
+  for (int64_t i = 0; i < kN; ++i) {
+    for (int64_t j = 0; j < kN; ++j) {
+      for (int64_t t = 0; t < 80; ++t) a[i * kN + j] += double{x.Row(t)[i]} * x.Row(t)[j];
+    }
+  }
+  const absl::StatusOr<std::vector<double>> u = InverseUpperCholesky(a, kN);
+  ASSERT_TRUE(u.ok()) << u.status();
+  for (int64_t i = 0; i < kN; ++i) {
+    for (int64_t j = 0; j < i; ++j) EXPECT_EQ((*u)[i * kN + j], 0);
+    for (int64_t j = 0; j < kN; ++j) {  // (U^T U A)_ij
+      double sum = 0;
+      for (int64_t k = 0; k < kN; ++k) {
+        double uu = 0;
+        for (int64_t m = 0; m < kN; ++m) uu += (*u)[m * kN + i] * (*u)[m * kN + k];
+        sum += uu * a[k * kN + j];
+      }
+      EXPECT_NEAR(sum, i == j ? 1 : 0, 1e-7);
+    }
+  }
+}
+
+TEST(CholeskyTest, IndefiniteMatrixIsRefusedByPivot) {
+  const absl::StatusOr<std::vector<double>> u = InverseUpperCholesky({1, 2, 2, 1}, 2);
+  EXPECT_EQ(u.status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace salient

@@ -1,0 +1,79 @@
+#include "core/method/range_clip.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/linalg/executor.h"
+#include "gtest/gtest.h"
+#include "tests/support/direct_statistics.h"
+
+namespace salient {
+namespace {
+
+WeightView View(const Matrix& matrix) {
+  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
+          matrix.cols()};
+}
+
+// The chosen factor by the definition, one group at a time, straight from the tokens.
+class RangeClipTest : public ::testing::TestWithParam<int64_t> {};
+
+TEST_P(RangeClipTest, ChoosesTheFactorWithTheLeastOutputError) {
+  constexpr int64_t kColumns = 320, kRows = 9;
+  const int64_t size = GetParam();
+  const Matrix x = testing::Activations(1, 200, kColumns);
+  const Statistics statistics = testing::DirectStatistics(x);
+  const LossModel model(statistics);
+  Matrix w = testing::GaussianMatrix(2, kRows, kColumns, 0.1f);
+  for (int64_t i = 0; i < kRows; ++i) w.Row(i)[(37 * i) % kColumns] *= 6;  // worth clipping
+  std::vector<float> scales(kColumns);
+  for (int64_t j = 0; j < kColumns; ++j) scales[j] = 0.5f + 0.25f * static_cast<float>(j % 5);
+  WeightFormat format;
+  format.group_size = size;
+  SerialExecutor executor;
+  const absl::StatusOr<Ranges> ranges = RangeClip(View(w), scales, model, format, false, executor);
+  ASSERT_TRUE(ranges.ok()) << ranges.status();
+
+  int64_t narrowed = 0;
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t g = 0; g < kColumns / size; ++g) {
+      float lo = 0, hi = 0;
+      for (int64_t j = g * size; j < (g + 1) * size; ++j) {
+        lo = std::min(lo, w.Row(i)[j] * scales[j]);
+        hi = std::max(hi, w.Row(i)[j] * scales[j]);
+      }
+      double best = std::numeric_limits<double>::infinity();
+      double chosen = best;
+      for (int f = 0; f < 20; ++f) {
+        const Affine affine = FitAffine(lo, hi, 1.0f - 0.025f * static_cast<float>(f), format);
+        double loss = 0;
+        for (int64_t t = 0; t < x.rows(); ++t) {
+          // Parts of a group in different blocks of 256 columns count as independent.
+          for (int64_t begin = g * size; begin < (g + 1) * size;) {
+            const int64_t end = std::min((g + 1) * size, (begin / 256 + 1) * 256);
+            double y = 0;
+            for (int64_t j = begin; j < end; ++j) {
+              const float scaled = w.Row(i)[j] * scales[j];
+              const float code = std::clamp(
+                  std::nearbyint(scaled / affine.scale) + affine.zero_point, 0.0f, 15.0f);
+              y += (affine.scale * (code - affine.zero_point) - scaled) / scales[j] * x.Row(t)[j];
+            }
+            loss += y * y;
+            begin = end;
+          }
+        }
+        best = std::min(best, loss);
+        if (affine.scale == ranges->scales[i * ranges->groups + g]) chosen = std::min(chosen, loss);
+      }
+      EXPECT_LE(chosen, best * (1 + 1e-4)) << "row " << i << " group " << g;
+      narrowed += ranges->narrowed[i * ranges->groups + g];
+    }
+  }
+  EXPECT_GT(narrowed, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(GroupSizes, RangeClipTest, ::testing::Values(32, 64, 160, 320));
+
+}  // namespace
+}  // namespace salient

@@ -1,0 +1,88 @@
+#include "core/pack/awq_gemm.h"
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/tensor/half.h"
+#include "gtest/gtest.h"
+
+namespace salient {
+namespace {
+
+// in 16, out 8, group 8: q[k][n] = (k + 3n) mod 16, z[0] = 1..8, z[1] = 8..15,
+// s[g][n] = 2^-(2 + g + n mod 4).
+AffineGroups Example() {
+  AffineGroups groups;
+  groups.out_features = 8;
+  groups.in_features = 16;
+  groups.format.group_size = 8;
+  for (int n = 0; n < 8; ++n) {
+    for (int k = 0; k < 16; ++k) groups.codes.push_back(static_cast<uint8_t>((k + 3 * n) % 16));
+    for (int g = 0; g < 2; ++g) {
+      groups.scales.push_back(std::ldexp(1.0f, -(2 + g + n % 4)));
+      groups.zero_points.push_back(static_cast<uint8_t>((g == 0 ? 1 : 8) + n));
+    }
+  }
+  return groups;
+}
+
+std::vector<uint32_t> Words(const NamedTensor& tensor) {
+  std::vector<uint32_t> words(tensor.data.size() / 4);
+  std::memcpy(words.data(), tensor.data.data(), tensor.data.size());
+  return words;
+}
+
+// The words AutoAWQ's own packer wrote for this example.
+TEST(AwqGemmTest, GoldenWords) {
+  const absl::StatusOr<std::vector<NamedTensor>> tensors = PackAwqGemm("m", Example());
+  ASSERT_TRUE(tensors.ok()) << tensors.status();
+  ASSERT_EQ(tensors->size(), 3u);
+  const NamedTensor& qweight = (*tensors)[0];
+  EXPECT_EQ(qweight.name, "m.qweight");
+  EXPECT_EQ(qweight.dtype, DType::kI32);
+  EXPECT_EQ(qweight.shape, (std::vector<int64_t>{16, 1}));
+  EXPECT_EQ(
+      Words(qweight),
+      (std::vector<uint32_t>{0x5F932C60, 0x60A43D71, 0x71B54E82, 0x82C65F93, 0x93D760A4, 0xA4E871B5,
+                             0xB5F982C6, 0xC60A93D7, 0xD71BA4E8, 0xE82CB5F9, 0xF93DC60A, 0x0A4ED71B,
+                             0x1B5FE82C, 0x2C60F93D, 0x3D710A4E, 0x4E821B5F}));
+  const NamedTensor& qzeros = (*tensors)[1];
+  EXPECT_EQ(qzeros.name, "m.qzeros");
+  EXPECT_EQ(qzeros.shape, (std::vector<int64_t>{2, 1}));
+  EXPECT_EQ(Words(qzeros), (std::vector<uint32_t>{0x86427531, 0xFDB9ECA8}));
+  const NamedTensor& scales = (*tensors)[2];
+  EXPECT_EQ(scales.name, "m.scales");
+  EXPECT_EQ(scales.dtype, DType::kF16);
+  EXPECT_EQ(scales.shape, (std::vector<int64_t>{2, 8}));
+  for (int g = 0; g < 2; ++g) {
+    for (int n = 0; n < 8; ++n) {
+      uint16_t bits;
+      std::memcpy(&bits, scales.data.data() + 2 * (g * 8 + n), 2);
+      EXPECT_EQ(F16ToF32(bits), std::ldexp(1.0f, -(2 + g + n % 4)));
+    }
+  }
+}
+
+TEST(AwqGemmTest, SymmetricZerosAreEights) {
+  AffineGroups groups = Example();
+  groups.zero_points.assign(groups.zero_points.size(), 8);
+  EXPECT_EQ(Words((*PackAwqGemm("m", groups))[1]), (std::vector<uint32_t>{0x88888888, 0x88888888}));
+}
+
+TEST(AwqGemmTest, WhatTheLayoutCannotHoldIsInvalidArgument) {
+  AffineGroups bits = Example();
+  bits.format.bits = 3;
+  EXPECT_EQ(PackAwqGemm("m", bits).status().code(), absl::StatusCode::kInvalidArgument);
+  AffineGroups outputs = Example();
+  outputs.out_features = 7;
+  const absl::Status status = PackAwqGemm("m", outputs).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("out_features"), absl::string_view::npos);
+  AffineGroups dtype = Example();
+  dtype.format.scale_dtype = DType::kBF16;
+  EXPECT_EQ(PackAwqGemm("m", dtype).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace salient

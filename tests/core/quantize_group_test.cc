@@ -1,0 +1,165 @@
+#include "core/quantize_group.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/linalg/executor.h"
+#include "core/tensor/half.h"
+#include "gtest/gtest.h"
+#include "tests/support/direct_statistics.h"
+#include "tests/support/thread_executor.h"
+
+namespace salient {
+namespace {
+
+WeightView View(const Matrix& matrix) {
+  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
+          matrix.cols()};
+}
+
+// W' [O, I] as a reader of the packed tensors computes it, written against the layout's
+// description alone: output n stands in nibble {0,4,1,5,2,6,3,7}[n mod 8] of word n / 8.
+Matrix Decode(const NamedTensor& qweight, const NamedTensor& qzeros, const NamedTensor& scales) {
+  const int64_t inputs = qweight.shape[0], outputs = scales.shape[1], groups = scales.shape[0];
+  const int nibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  const auto code = [&](const NamedTensor& tensor, int64_t row, int64_t n) {
+    uint32_t word;
+    std::memcpy(&word, tensor.data.data() + 4 * (row * outputs / 8 + n / 8), 4);
+    return static_cast<float>((word >> (4 * nibble[n % 8])) & 15);
+  };
+  Matrix w(outputs, inputs);
+  for (int64_t n = 0; n < outputs; ++n) {
+    for (int64_t k = 0; k < inputs; ++k) {
+      const int64_t g = k / (inputs / groups);
+      uint16_t bits;
+      std::memcpy(&bits, scales.data.data() + 2 * (g * outputs + n), 2);
+      w.Row(n)[k] = F16ToF32(bits) * (code(qweight, k, n) - code(qzeros, g, n));
+    }
+  }
+  return w;
+}
+
+struct Case {
+  std::string name;
+  Method method;
+  int64_t group_size;
+};
+
+class QuantizeGroupTest : public ::testing::TestWithParam<Case> {
+ protected:
+  QuantizeGroupTest()
+      : x_(testing::Activations(1, 256, 256)),
+        statistics_(testing::DirectStatistics(x_)),
+        q_(testing::GaussianMatrix(2, 40, 256, 0.05f)),
+        k_(testing::GaussianMatrix(3, 16, 256, 0.05f)) {
+    for (int64_t i = 0; i < 40; ++i) q_.Row(i)[(i * 31) % 256] *= 8;  // heavy tails
+    group_.name = "block.0.qkv";
+    group_.linears = {{"q_proj", View(q_)}, {"k_proj", View(k_)}};
+    group_.statistics = &statistics_;
+  }
+
+  Matrix x_;
+  Statistics statistics_;
+  Matrix q_;
+  Matrix k_;
+  GroupInput group_;
+  SerialExecutor serial_;
+};
+
+TEST_P(QuantizeGroupTest, ReportedLossIsTheOutputErrorOfThePackedTensorsAndNeverAboveRtn) {
+  WeightFormat format;
+  format.group_size = GetParam().group_size;
+  const auto result =
+      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, serial_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->tensors.size(), 6u);
+  double total = 0;
+  for (size_t i = 0; i < 2; ++i) {
+    const Matrix& w = i == 0 ? q_ : k_;
+    Matrix errors =
+        Decode(result->tensors[3 * i], result->tensors[3 * i + 1], result->tensors[3 * i + 2]);
+    for (int64_t n = 0; n < w.rows(); ++n) {
+      for (int64_t k = 0; k < 256; ++k) {
+        errors.Row(n)[k] = errors.Row(n)[k] / result->scales[k] - w.Row(n)[k];
+      }
+    }
+    const double loss = testing::DirectLoss(errors.data(), w.rows(), x_);
+    const LinearReport& report = result->report.linears[i];
+    EXPECT_NEAR(report.loss, loss, 1e-5 * loss);
+    EXPECT_NEAR(report.relative_output_error, loss / testing::DirectLoss(w.data(), w.rows(), x_),
+                1e-5);
+    EXPECT_LE(report.loss, report.loss_rtn);
+    total += loss;
+  }
+  EXPECT_NEAR(result->report.loss, total, 1e-5 * total);
+  EXPECT_EQ(result->report.parameters, 56 * 256);
+  EXPECT_TRUE(result->report.exact_loss);
+}
+
+TEST_P(QuantizeGroupTest, BytesDoNotDependOnTheExecutor) {
+  WeightFormat format;
+  format.group_size = GetParam().group_size;
+  const auto one =
+      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, serial_);
+  ASSERT_TRUE(one.ok());
+  for (int workers : {2, 3}) {
+    testing::ThreadExecutor threads(workers);
+    const auto many =
+        QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, threads);
+    ASSERT_TRUE(many.ok());
+    EXPECT_EQ(one->scales, many->scales);
+    for (size_t i = 0; i < one->tensors.size(); ++i) {
+      EXPECT_EQ(one->tensors[i].data, many->tensors[i].data);
+    }
+    EXPECT_EQ(one->report.loss, many->report.loss);
+  }
+}
+
+constexpr Method kRtn{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+constexpr Method kPaper{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::kNearest, {}, false};
+constexpr Method kBlockOnly{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kBlock, {}, false};
+
+INSTANTIATE_TEST_SUITE_P(Methods, QuantizeGroupTest,
+                         ::testing::Values(Case{"rtn", kRtn, 128}, Case{"paper", kPaper, 128},
+                                           Case{"block", kBlockOnly, 64},
+                                           Case{"default", Method{}, 128},
+                                           Case{"default_channel", Method{}, -1}),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
+  const Matrix x = testing::Activations(1, 32, 64);
+  const Statistics statistics = testing::DirectStatistics(x);
+  Matrix w = testing::GaussianMatrix(2, 8, 64);
+  w.Row(5)[17] = std::numeric_limits<float>::quiet_NaN();
+  GroupInput group{"g", {{"m.down_proj", View(w)}}, &statistics, std::nullopt};
+  WeightFormat format;
+  format.group_size = 32;
+  SerialExecutor executor;
+  const absl::Status status =
+      QuantizeGroup(group, {}, format, OutputFormat::kAwqGemm, executor).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("m.down_proj.weight: element [5, 17] is nan"),
+            absl::string_view::npos)
+      << status;
+}
+
+TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {
+  const auto message = [](int64_t out, int64_t in, WeightFormat format) {
+    const absl::Status status = ValidateLinear("m", out, in, format, OutputFormat::kAwqGemm);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  EXPECT_NE(message(12, 128, {}).find("out_features is 12"), std::string::npos);
+  EXPECT_NE(message(8, 172, {}).find("group_size is 128"), std::string::npos);
+  EXPECT_NE(message(8, 128, {3, 128, false, DType::kF16}).find("bits is 3"), std::string::npos);
+  EXPECT_NE(message(8, 128, {9, 128, false, DType::kF16}).find("bits is 9"), std::string::npos);
+  EXPECT_NE(message(8, 128, {4, 0, false, DType::kF16}).find("group_size is 0"), std::string::npos);
+  EXPECT_NE(message(0, 128, {}).find("out_features is 0"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace salient
