@@ -1,0 +1,264 @@
+"""Groups through a live server, judged from the tensors that come back.
+
+Never worse: no Linear of any test model, nor of random heavy-tailed groups, has a greater output
+error on its calibration tokens than plain round-to-nearest, recomputed here with NumPy.
+The currency: how calibration is cut into batches and in which order its rows come changes no byte
+of the result, nor does the number of workers.
+"""
+
+import unittest
+
+import numpy as np
+
+import paths
+import awq_reader_np
+import llama
+import llama_np
+import quantize_np
+import run_tests
+import safetensors_np
+import salient_client
+from live_server import LiveServer
+from salient_client import Group
+from shared_models import shared
+
+
+def setUpModule():
+    global servers
+    servers = {workers: LiveServer("--workers", str(workers)) for workers in (2, 1, 3)}
+
+
+def tearDownModule():
+    for server in servers.values():
+        server.stop()
+
+
+def quantize(groups, workers=2, **options):
+    """{name: GroupResult} of one call."""
+    with salient_client.connect(servers[workers].address) as channel:
+        first = salient_client.options(**options)
+        results = list(salient_client.quantize_tensors(channel, first, iter(groups)))
+    names = [result.report.name for result in results]
+    assert names == [group.name for group in groups], names
+    return dict(zip(names, results))
+
+
+def rows(activations):
+    return [(row, 0, values) for row, values in enumerate(activations)]
+
+
+class NeverWorseThanRoundToNearest(unittest.TestCase):
+    def check(self, groups, group_size, **options):
+        """`groups`: [(Group, activations [rows, tokens, in])]."""
+        results = quantize([group for group, _ in groups], group_size=group_size, **options)
+        ratios = []
+        for group, activations in groups:
+            result = results[group.name]
+            gram = quantize_np.Statistics.of(np.stack(activations)).gram
+            tokens = sum(len(values) for values in activations)
+            for (name, weight), report in zip(group.linears, result.report.linears):
+                weight = weight.astype(np.float32)
+                rounded = quantize_np.round_nearest(weight, 4, group_size).decode()
+                before = quantize_np.quadratic_loss(rounded - weight, gram)
+                written = awq_reader_np.linear(result.tensors, name) / result.scales
+                after = quantize_np.quadratic_loss(written - weight, gram)
+                output = quantize_np.quadratic_loss(weight, gram)
+                with self.subTest(name):
+                    # Nothing is left to be worse than where round-to-nearest is exact.
+                    self.assertLessEqual(after, before * (1 + 1e-4) + 1e-9 * output)
+                    if result.report.exact_loss:
+                        for mine, theirs in ((before, report.loss_rtn), (after, report.loss)):
+                            self.assertLessEqual(
+                                abs(mine / tokens - theirs), 1e-3 * theirs + 1e-6 * output / tokens
+                            )
+                if before > 0:
+                    ratios.append(after / before)
+        print(f"{len(groups)} groups: loss over RTN's {np.mean(ratios):.3f} on average, "
+              f"worst {np.max(ratios):.3f}")
+
+    def check_model(self, directory, calibration, group_size, row_count=8):
+        model, source = llama_np.Llama.load(directory), llama_np.read_tensors(directory)
+        tokens = llama.read_tokens(calibration, row_count)
+        hidden, groups = model.embed(tokens), []
+        for layer in range(model.layers):
+            hidden, inputs = llama.run_block(model, layer, hidden)
+            for name, linears in llama_np.GROUPS.items():
+                if not llama.quantizable(model, layer, name, group_size):
+                    continue
+                names = [llama.module(layer, linear) for linear in linears]
+                group = Group(
+                    llama.group_name(layer, name),
+                    [(module, source[f"{module}.weight"]) for module in names],
+                    rows(inputs[name]),
+                    tied_heads=llama.tied_heads(model) if name == "o" else None,
+                )
+                groups.append((group, inputs[name]))
+        self.assertGreater(len(groups), 0)
+        self.check(groups, group_size)
+
+    def test_pocket_llama(self):
+        calibration = paths.POCKET_LLAMA / "calibration_open.safetensors"
+        self.check_model(paths.POCKET_LLAMA, calibration, 128)
+
+    def test_pocket_llama_in_groups_of_32(self):
+        calibration = paths.POCKET_LLAMA / "calibration_open.safetensors"
+        self.check_model(paths.POCKET_LLAMA, calibration, 32)
+
+    def test_pocket_llama_salient(self):
+        self.check_model(
+            shared("models", "pocket-llama-salient"),
+            shared("data", "pocket-llama", "calibration.safetensors"),
+            128,
+        )
+
+    def test_stories260k(self):
+        self.check_model(
+            shared("models", "stories260k"),
+            shared("data", "stories260k", "calibration.safetensors"),
+            32,
+        )
+
+    def test_babyllama(self):
+        self.check_model(
+            shared("models", "babyllama-969k"),
+            shared("data", "babyllama-969k", "calibration.safetensors"),
+            32,
+        )
+
+    def heavy_tailed(self, name, seed, in_features, outs, dtype=np.float32, tokens=(97, 200, 31)):
+        """Student-t weights and activations, uneven channels, some dead, some shifted."""
+        random = np.random.default_rng(seed)
+        spread = np.exp(random.standard_normal(in_features)).astype(np.float32)
+        spread[random.choice(in_features, in_features // 50, replace=False)] *= 30
+        spread[random.choice(in_features, in_features // 50, replace=False)] = 0
+        shift = random.standard_normal(in_features) * (random.random(in_features) < 0.1)
+        activations = [
+            ((random.standard_t(3, (n, in_features)) + shift) * spread).astype(np.float32)
+            for n in tokens
+        ]
+        weights = [
+            (random.standard_t(2, (out, in_features)) * 0.02).astype(dtype) for out in outs
+        ]
+        for weight in weights:
+            weight[0] = 0  # a pruned row
+            weight[1] = np.abs(weight[1])  # one-sided groups
+            weight[2, : in_features // 2] = 0.01  # constant groups
+        linears = [(f"{name}.{i}", weight) for i, weight in enumerate(weights)]
+        return Group(name, linears, rows(activations)), activations
+
+    def check_ragged(self, groups, group_size, **options):
+        """As check, for rows of unequal length."""
+        flat = [(group, [np.concatenate(activations)]) for group, activations in groups]
+        self.check(flat, group_size, **options)
+
+    def test_random_heavy_tailed_groups(self):
+        groups = [
+            self.heavy_tailed("narrow", 1, 64, [8]),
+            self.heavy_tailed("half", 2, 256, [64, 24, 16], np.float16),
+            self.heavy_tailed("ragged", 3, 320, [40]),
+            self.heavy_tailed("whole_gram", 4, 1024, [64]),
+        ]
+        self.check_ragged(groups, 64)
+        self.check_ragged(groups, 64, range="minmax", rounding="nearest")
+        self.check_ragged(groups, 64, scale="none", range="minmax", rounding="block")
+
+    def test_random_heavy_tailed_groups_wider_than_the_exact_gram(self):
+        for seed in (5, 6):
+            groups = [
+                self.heavy_tailed("wide", seed, 1536, [64], tokens=(300, 211)),
+                self.heavy_tailed("wider", seed + 10, 2048, [32, 32], tokens=(300, 211)),
+            ]
+            results = quantize([group for group, _ in groups], group_size=128)
+            self.assertFalse(any(r.report.exact_loss for r in results.values()))
+            self.check_ragged(groups, 128)
+
+
+class Currency(unittest.TestCase):
+    """One exact-Gram group of two Linears and one sketched group, 12 calibration rows."""
+
+    def setUp(self):
+        random = np.random.default_rng(7)
+        lengths = random.integers(1, 300, 12)
+        self.groups = []
+        for name, in_features, outs in (("exact", 256, [64, 32]), ("sketched", 1536, [48])):
+            spread = np.exp(random.standard_normal(in_features))
+            # float16 values, so that both element types can carry them.
+            x = [(random.standard_normal((n, in_features)) * spread).astype(np.float16)
+                 for n in lengths]
+            linears = [(f"{name}.{i}", random.standard_normal((o, in_features)).astype(np.float32))
+                       for i, o in enumerate(outs)]
+            self.groups.append((name, linears, x))
+
+    def result(self, workers, cut, dtype="<f4"):
+        """All bytes out, with each group's activations cut into batches by `cut`."""
+        groups = [
+            Group(name, linears, list(cut(x)), activation_dtype=np.dtype(dtype))
+            for name, linears, x in self.groups
+        ]
+        results = quantize(groups, workers)
+        out = {}
+        for name, result in results.items():
+            for tensor, array in result.tensors.items():
+                out[tensor] = array.tobytes()
+            out[f"{name} scales"] = result.scales.tobytes()
+            report = type(result.report)()
+            report.CopyFrom(result.report)
+            report.seconds = 0
+            out[f"{name} report"] = report.SerializeToString(deterministic=True)
+        return out
+
+    def check_same(self, one, other, what):
+        for key, data in one.items():
+            self.assertEqual(data, other[key], f"{key} differs: {what}")
+
+    @staticmethod
+    def whole_rows(order=None):
+        def cut(x):
+            for row in order if order is not None else range(len(x)):
+                yield row, 0, x[row]
+
+        return cut
+
+    @staticmethod
+    def random_batches(seed, order=None):
+        random = np.random.default_rng(seed)
+
+        def cut(x):
+            for row in order if order is not None else range(len(x)):
+                start = 0
+                while start < len(x[row]):
+                    tokens = int(random.integers(1, 98))
+                    yield row, start, x[row][start : start + tokens]
+                    start += tokens
+
+        return cut
+
+    def test_same_bytes_for_any_batching_order_and_number_of_workers(self):
+        shuffled = np.random.default_rng(3).permutation(12).tolist()
+        expected = self.result(1, self.whole_rows())
+        for workers in servers:
+            for what, cut in (
+                ("a batch a row", self.whole_rows()),
+                ("batches of 1 to 97 tokens", self.random_batches(workers)),
+                ("rows shuffled", self.whole_rows(shuffled)),
+                ("rows shuffled, batches of 1 to 97", self.random_batches(9, shuffled)),
+            ):
+                with self.subTest(what, workers=workers):
+                    self.check_same(
+                        expected, self.result(workers, cut), f"{what}, {workers} workers"
+                    )
+
+    def test_same_bytes_for_either_element_type(self):
+        self.check_same(self.result(2, self.whole_rows()),
+                        self.result(2, self.whole_rows(), "<f2"), "float16")
+
+    def test_another_row_gives_other_bytes(self):
+        """Fails if results did not depend on calibration at all."""
+        one = self.result(2, self.whole_rows())
+        other = self.result(2, self.whole_rows(range(11)))
+        self.assertNotEqual(one["exact report"], other["exact report"])
+        self.assertNotEqual(one["exact.0.qweight"], other["exact.0.qweight"])
+
+
+if __name__ == "__main__":
+    run_tests.run()
