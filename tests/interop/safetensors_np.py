@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 _DTYPES = {
+    "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
@@ -18,7 +19,7 @@ _DTYPES = {
     "I64": np.dtype("<i8"),
 }
 # Files list their tensors by falling element type, then by name, as the reference writer does.
-_ORDER = ["I64", "F32", "I32", "BF16", "F16"]
+_ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16"]
 
 
 def widen_bf16(bits):
@@ -64,8 +65,8 @@ def dtypes(path):
     return {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
 
 
-def write(path, tensors, bf16=()):
-    """Writes {name: array}; names in `bf16` are rounded to BF16, others keep their dtype."""
+def encode(tensors, bf16=(), metadata=None):
+    """The bytes of a file of {name: array}; names in `bf16` are rounded to BF16."""
     entries = []
     for name, array in tensors.items():
         if name in bf16:
@@ -74,7 +75,7 @@ def write(path, tensors, bf16=()):
             (kind,) = [k for k, d in _DTYPES.items() if k != "BF16" and d == array.dtype]
             entries.append((kind, name, array))
     entries.sort(key=lambda entry: (_ORDER.index(entry[0]), entry[1]))
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    header, offset = {"__metadata__": {"format": "pt", **(metadata or {})}}, 0
     for kind, name, array in entries:
         header[name] = {
             "dtype": kind,
@@ -84,8 +85,11 @@ def write(path, tensors, bf16=()):
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    parts = [struct.pack("<Q", len(text)), text]
+    parts += [np.ascontiguousarray(array).tobytes() for _, _, array in entries]
+    return b"".join(parts)
+
+
+def write(path, tensors, bf16=(), metadata=None):
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)))
-        file.write(text)
-        for _, _, array in entries:
-            file.write(np.ascontiguousarray(array).tobytes())
+        file.write(encode(tensors, bf16, metadata))

@@ -48,6 +48,7 @@ _stubs = _generate()
 pb = importlib.import_module("salient.v1.quantization_service_pb2")
 rpc = importlib.import_module("salient.v1.quantization_service_pb2_grpc")
 method_pb = importlib.import_module("salient.v1.method_pb2")
+report_pb = importlib.import_module("salient.v1.report_pb2")
 tensor_pb = importlib.import_module("salient.v1.tensor_pb2")
 
 _DTYPES = {
@@ -67,6 +68,7 @@ class Group:
     batches: iterable of (calibration row, first position, activations [tokens, in]), all of
     one dtype, which `activation_dtype` names; larger ones are cut to fit a message.
     tied_heads: (head_dim, query heads per kv head) or None.
+    statistics: files of other calibration rows, instead of or beside batches.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Group:
     batches: Iterable
     activation_dtype: np.dtype = np.dtype("<f4")
     tied_heads: tuple | None = None
+    statistics: Iterable = ()
 
 
 @dataclass
@@ -147,6 +150,11 @@ def group_requests(group):
         for chunk in chunks(np.ascontiguousarray(weight).tobytes()):
             yield pb.QuantizeTensorsRequest(
                 weight=pb.WeightChunk(linear_index=index, chunk=chunk)
+            )
+    for data in group.statistics:
+        for chunk in chunks(data):
+            yield pb.QuantizeTensorsRequest(
+                statistics=pb.StatisticsChunk(chunk=chunk, total_bytes=len(data))
             )
     yield from _batches(group)
     yield pb.QuantizeTensorsRequest(end_group=pb.EndGroup())

@@ -8,6 +8,7 @@ of the result, nor does the number of workers.
 
 import unittest
 
+import grpc
 import numpy as np
 
 import paths
@@ -18,8 +19,9 @@ import quantize_np
 import run_tests
 import safetensors_np
 import salient_client
+import statistics_np
 from live_server import LiveServer
-from salient_client import Group
+from salient_client import Group, report_pb
 from shared_models import shared
 
 
@@ -191,10 +193,12 @@ class Currency(unittest.TestCase):
 
     def result(self, workers, cut, dtype="<f4"):
         """All bytes out, with each group's activations cut into batches by `cut`."""
-        groups = [
+        return self.bytes_out(workers, [
             Group(name, linears, list(cut(x)), activation_dtype=np.dtype(dtype))
             for name, linears, x in self.groups
-        ]
+        ])
+
+    def bytes_out(self, workers, groups):
         results = quantize(groups, workers)
         out = {}
         for name, result in results.items():
@@ -251,6 +255,56 @@ class Currency(unittest.TestCase):
     def test_same_bytes_for_either_element_type(self):
         self.check_same(self.result(2, self.whole_rows()),
                         self.result(2, self.whole_rows(), "<f2"), "float16")
+
+    def from_parts(self, workers, order, beside=()):
+        """All bytes out from merged statistics files, with some rows beside them as batches."""
+        return self.bytes_out(workers, [
+            Group(name, linears, [(row, 0, x[row]) for row in beside],
+                  statistics=[parts[i] for i in order])
+            for (name, linears, x), parts in zip(self.groups, self.parts())
+        ])
+
+    def parts(self):
+        """Seven statistics files of each group, made here: part i of rows i, i + 7."""
+        if not hasattr(self, "_parts"):
+            self._parts = [
+                [statistics_np.encode({row: x[row] for row in range(i, len(x), 7)})
+                 for i in range(7)]
+                for _, _, x in self.groups
+            ]
+        return self._parts
+
+    def test_same_bytes_for_seven_statistics_parts_in_any_order(self):
+        expected = self.from_parts(1, range(7))
+        random = np.random.default_rng(5)
+        for workers in servers:
+            order = random.permutation(7)
+            with self.subTest(workers=workers, order=order.tolist()):
+                self.check_same(expected, self.from_parts(workers, order), f"order {order}")
+        whole = [statistics_np.encode(dict(enumerate(x))) for _, _, x in self.groups]
+        merged = self.bytes_out(2, [
+            Group(name, linears, [], statistics=[file])
+            for (name, linears, _), file in zip(self.groups, whole)
+        ])
+        self.check_same(expected, merged, "one file")
+
+    def test_statistics_made_here_are_the_statistics_of_the_activations(self):
+        """Rounding apart: sums here are of float64 products, the server's of float32 ones."""
+        one, other = self.result(2, self.whole_rows()), self.from_parts(2, range(7))
+        mixed = self.from_parts(2, range(5), beside=(6, 5))
+        for key, data in one.items():
+            if key.endswith("report"):
+                report = report_pb.GroupReport.FromString(data)
+                for source in (other, mixed):
+                    loss = report_pb.GroupReport.FromString(source[key]).loss
+                    self.assertAlmostEqual(loss / report.loss, 1, delta=1e-3, msg=key)
+
+    def test_overlapping_parts_are_refused(self):
+        name, linears, _ = self.groups[0]
+        parts = self.parts()[0]
+        with self.assertRaises(grpc.RpcError) as raised:
+            quantize([Group(name, linears, [], statistics=[*parts, parts[3]])])
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.FAILED_PRECONDITION)
 
     def test_another_row_gives_other_bytes(self):
         """Fails if results did not depend on calibration at all."""
