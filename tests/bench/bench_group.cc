@@ -1,0 +1,234 @@
+// Seconds of each stage of quantizing one Linear, beside bare oneDNN GEMM doing as many
+// floating-point operations on the same threads in the same run.
+//
+// Counters: stage_s and gemm_s, seconds of the stage and of as much GEMM; over_gemm, their
+// ratio (1 is the floor); GFLOP, the operations that both did.
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "core/linalg/gemm.h"
+#include "core/method/range_clip.h"
+#include "core/method/ranges.h"
+#include "core/method/round_block.h"
+#include "core/method/round_nearest.h"
+#include "core/method/scale_awq.h"
+#include "core/pack/awq_gemm.h"
+#include "core/statistics/accumulator.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/matrix.h"
+#include "tests/support/thread_executor.h"
+
+namespace salient {
+namespace {
+
+constexpr int kThreads = 2;
+constexpr int64_t kTokens = 1024;
+
+double Seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Matrix Random(uint64_t seed, int64_t rows, int64_t cols) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  Matrix matrix(rows, cols);
+  for (int64_t i = 0; i < rows * cols; ++i) matrix.data()[i] = normal(random);
+  return matrix;
+}
+
+// Operations a second of square GEMMs on all threads at once.
+double GemmFlopRate(Executor& executor) {
+  constexpr int64_t kSide = 1024;
+  constexpr int64_t kCalls = 2 * kThreads;
+  static const Matrix a = Random(1, kSide, kSide);
+  static const Matrix b = Random(2, kSide, kSide);
+  std::vector<Matrix> c;
+  for (int64_t i = 0; i < kCalls; ++i) c.emplace_back(kSide, kSide);
+  const double seconds = Seconds([&] {
+    const absl::Status status = executor.ForEach(kCalls, [&](int64_t i) {
+      return Gemm(Op::kPlain, Op::kPlain, kSide, kSide, kSide, a.data(), kSide, b.data(), kSide,
+                  0.0f, c[i].data(), kSide);
+    });
+    benchmark::DoNotOptimize(status);
+  });
+  return 2.0 * kSide * kSide * kSide * kCalls / seconds;
+}
+
+// Everything the stages need, made once per shape.
+struct Fixture {
+  Fixture(int64_t out_features, int64_t in_features)
+      : x(Random(3, kTokens, in_features)),
+        w(Random(4, out_features, in_features)),
+        ones(static_cast<size_t>(in_features), 1.0f),
+        executor(kThreads) {
+    params.in_features = in_features;
+    statistics = Fold();
+    model.emplace(statistics);
+    ranges.emplace(*RangeMinMax(View(), ones, format, false, executor));
+  }
+
+  WeightView View() const {
+    return {DType::kF32, reinterpret_cast<const std::byte*>(w.data()), w.rows(), w.cols()};
+  }
+
+  Statistics Fold() {
+    StatisticsAccumulator accumulator = *StatisticsAccumulator::Create("bench", params);
+    for (int64_t row = 0; row < kTokens / 256; ++row) {
+      const auto* bytes = reinterpret_cast<const std::byte*>(x.Row(row * 256));
+      const absl::Status status = accumulator.Fold(row, 0, DType::kF32, bytes, 256, executor);
+      benchmark::DoNotOptimize(status);
+    }
+    return *std::move(accumulator).Finish(executor);
+  }
+
+  Matrix x;
+  Matrix w;
+  std::vector<float> ones;
+  testing::ThreadExecutor executor;
+  WeightFormat format;
+  StatisticsParams params;
+  Statistics statistics;
+  std::optional<LossModel> model;
+  std::optional<Ranges> ranges;
+};
+
+Fixture& FixtureOf(const benchmark::State& state) {
+  static std::unique_ptr<Fixture> fixture;
+  if (!fixture || fixture->w.rows() != state.range(0) || fixture->w.cols() != state.range(1)) {
+    fixture.reset();
+    fixture = std::make_unique<Fixture>(state.range(0), state.range(1));
+  }
+  return *fixture;
+}
+
+void Report(benchmark::State& state, double flop, const std::function<void(Fixture&)>& stage) {
+  Fixture& fixture = FixtureOf(state);
+  double stage_seconds = 0;
+  double gemm_seconds = 0;
+  for (auto _ : state) {
+    const double before = GemmFlopRate(fixture.executor);
+    const double seconds = Seconds([&] { stage(fixture); });
+    const double after = GemmFlopRate(fixture.executor);
+    stage_seconds += seconds;
+    gemm_seconds += flop / (0.5 * (before + after));
+    state.SetIterationTime(seconds);
+  }
+  const double n = static_cast<double>(state.iterations());
+  state.counters["stage_s"] = stage_seconds / n;
+  state.counters["gemm_s"] = gemm_seconds / n;
+  state.counters["over_gemm"] = stage_seconds / gemm_seconds;
+  state.counters["GFLOP"] = flop / 1e9;
+}
+
+// Multiply-adds per weight (or activation) of one pass over the statistics.
+double PerColumn(const Fixture& fixture) {
+  const StatisticsParams& params = fixture.params;
+  return static_cast<double>(params.ExactGram() ? params.in_features
+                                                : params.block_width + params.sketch_rows);
+}
+
+double Parameters(const benchmark::State& state) {
+  return static_cast<double>(state.range(0)) * static_cast<double>(state.range(1));
+}
+
+void BM_Fold(benchmark::State& state) {
+  Fixture& fixture = FixtureOf(state);
+  const double flop = 2.0 * kTokens * static_cast<double>(state.range(1)) * PerColumn(fixture);
+  Report(state, flop, [](Fixture& f) { benchmark::DoNotOptimize(f.Fold()); });
+}
+
+void BM_Search(benchmark::State& state) {
+  Fixture& fixture = FixtureOf(state);
+  constexpr double kCandidates = 41;
+  Report(state, 2.0 * kCandidates * Parameters(state) * PerColumn(fixture), [](Fixture& f) {
+    const std::vector<WeightView> weights = {f.View()};
+    benchmark::DoNotOptimize(
+        SearchAwqScale(weights, f.statistics, *f.model, f.format, {}, f.executor));
+  });
+}
+
+void BM_Clip(benchmark::State& state) {
+  Fixture& fixture = FixtureOf(state);
+  constexpr double kFactors = 20;
+  const double flop =
+      2.0 * kFactors * Parameters(state) * static_cast<double>(fixture.format.group_size);
+  Report(state, flop, [](Fixture& f) {
+    benchmark::DoNotOptimize(RangeClip(f.View(), f.ones, *f.model, f.format, false, f.executor));
+  });
+}
+
+void BM_RoundBlock(benchmark::State& state) {
+  Fixture& fixture = FixtureOf(state);
+  const RoundBlockParams params;
+  // Error feedback touches half of each block; a sweep, a measurement and a refit all of it.
+  const double passes = 0.5 + params.refits * (params.descent_sweeps + 3) + 3;
+  const double flop = 2.0 * passes * Parameters(state) *
+                      static_cast<double>(std::min(params.width, fixture.params.in_features));
+  Report(state, flop, [](Fixture& f) {
+    benchmark::DoNotOptimize(
+        RoundBlock(f.View(), f.ones, *f.ranges, *f.model, f.format, {}, f.executor));
+  });
+}
+
+// For stages that only move bytes: seconds beside a copy of the codes.
+void ReportBytes(benchmark::State& state, const std::function<void(Fixture&)>& stage) {
+  Fixture& fixture = FixtureOf(state);
+  const std::vector<uint8_t> codes(static_cast<size_t>(state.range(0) * state.range(1)), 1);
+  std::vector<uint8_t> copy(codes.size());
+  double stage_seconds = 0;
+  double copy_seconds = 0;
+  for (auto _ : state) {
+    const double seconds = Seconds([&] { stage(fixture); });
+    stage_seconds += seconds;
+    copy_seconds += Seconds([&] {
+      std::memcpy(copy.data(), codes.data(), copy.size());
+      benchmark::DoNotOptimize(copy.data());
+    });
+    state.SetIterationTime(seconds);
+  }
+  state.counters["stage_s"] = stage_seconds / static_cast<double>(state.iterations());
+  state.counters["over_memcpy"] = stage_seconds / copy_seconds;
+}
+
+void BM_RoundNearest(benchmark::State& state) {
+  ReportBytes(state, [](Fixture& f) {
+    benchmark::DoNotOptimize(RoundNearest(f.View(), f.ones, *f.ranges, f.format, f.executor));
+  });
+}
+
+void BM_Pack(benchmark::State& state) {
+  Fixture& fixture = FixtureOf(state);
+  const AffineGroups groups = *RoundNearest(fixture.View(), fixture.ones, *fixture.ranges,
+                                            fixture.format, fixture.executor);
+  ReportBytes(state, [&](Fixture&) { benchmark::DoNotOptimize(PackAwqGemm("bench", groups)); });
+}
+
+void Shapes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"out", "in"})
+      ->Args({64, 256})
+      ->Args({4096, 4096})
+      ->Args({14336, 4096})
+      ->UseManualTime()
+      ->Unit(benchmark::kSecond)
+      ->Iterations(1);
+}
+
+BENCHMARK(BM_Fold)->Apply(Shapes);
+BENCHMARK(BM_Search)->Apply(Shapes);
+BENCHMARK(BM_Clip)->Apply(Shapes);
+BENCHMARK(BM_RoundNearest)->Apply(Shapes);
+BENCHMARK(BM_RoundBlock)->Apply(Shapes);
+BENCHMARK(BM_Pack)->Apply(Shapes);
+
+}  // namespace
+}  // namespace salient
+
+BENCHMARK_MAIN();
