@@ -1,0 +1,31 @@
+// What main dispatches to.
+#ifndef SALIENT_CLIENT_COMMAND_H_
+#define SALIENT_CLIENT_COMMAND_H_
+
+#include <functional>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "client/interrupt.h"
+
+namespace salient {
+
+// A subcommand. `run` is called after the command line was parsed, if `arguments` was chosen; its
+// error is printed by main and becomes the exit code.
+struct Command {
+  CLI::App* arguments = nullptr;  // Owned by the app it was added to.
+  std::function<absl::Status(Interrupt&)> run;
+};
+
+// salient tensors: QuantizeTensors from files to a file.
+Command AddTensorsCommand(CLI::App& app);
+// salient health: is a server serving?
+Command AddHealthCommand(CLI::App& app);
+// salient info: what a server is and has.
+Command AddInfoCommand(CLI::App& app);
+
+inline constexpr char kDefaultServer[] = "127.0.0.1:8443";
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_COMMAND_H_

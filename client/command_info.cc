@@ -1,0 +1,144 @@
+// salient info: what a server is, has and allows.
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/channel.h"
+#include "client/command.h"
+#include "client/errors.h"
+#include "client/json_text.h"
+#include "client/table.h"
+#include "core/checkpoint/json.h"
+
+namespace salient {
+namespace {
+
+constexpr size_t kMaxCellBytes = 256;
+
+struct InfoFlags {
+  std::string server = kDefaultServer;
+  bool json = false;
+};
+
+// Names of enum values without the enum's prefix, as the flags of `salient tensors` spell them:
+// RANGE_MIN_MAX is "min_max".
+template <typename Enum>
+std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& values,
+                               absl::string_view prefix) {
+  std::vector<std::string> names;
+  for (const int value : values) {
+    const auto* descriptor = google::protobuf::GetEnumDescriptor<Enum>()->FindValueByNumber(value);
+    // A newer server may have what this client has no name for.
+    std::string name = descriptor == nullptr ? absl::StrCat(value) : descriptor->name();
+    if (absl::StartsWith(name, prefix)) name.erase(0, prefix.size());
+    for (char& c : name) c = absl::ascii_tolower(static_cast<unsigned char>(c));
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
+struct Capabilities {
+  explicit Capabilities(const v1::GetServerInfoResponse& info)
+      : scales(Names<v1::Scale>(info.scales(), "SCALE_")),
+        ranges(Names<v1::Range>(info.ranges(), "RANGE_")),
+        roundings(Names<v1::Rounding>(info.roundings(), "ROUNDING_")),
+        output_formats(Names<v1::OutputFormat>(info.output_formats(), "OUTPUT_FORMAT_")),
+        libraries(info.library_versions().begin(), info.library_versions().end()) {}
+
+  std::vector<std::string> scales;
+  std::vector<std::string> ranges;
+  std::vector<std::string> roundings;
+  std::vector<std::string> output_formats;
+  std::map<std::string, std::string> libraries;  // In a fixed order.
+};
+
+std::string InfoTable(const v1::GetServerInfoResponse& info) {
+  const Capabilities has(info);
+  const v1::ServerLimits& limits = info.limits();
+  std::vector<std::string> libraries;
+  for (const auto& [name, version] : has.libraries) {
+    libraries.push_back(absl::StrCat(name, " ", version));
+  }
+  Table table({{"what", Table::Align::kLeft}, {"value", Table::Align::kLeft}});
+  const auto add = [&table](std::string what, absl::string_view value) {
+    table.AddRow({std::move(what), Printable(value, kMaxCellBytes)});
+  };
+  add("version", info.version());
+  add("scales", absl::StrJoin(has.scales, ", "));
+  add("ranges", absl::StrJoin(has.ranges, ", "));
+  add("roundings", absl::StrJoin(has.roundings, ", "));
+  add("output formats", absl::StrJoin(has.output_formats, ", "));
+  add("instruction path", info.instruction_path());
+  add("numerics id", info.numerics_id());
+  add("workers", absl::StrCat(info.worker_count()));
+  add("libraries", absl::StrJoin(libraries, ", "));
+  add("largest message", FormatBytes(limits.max_message_bytes()));
+  add("largest chunk", FormatBytes(limits.max_chunk_bytes()));
+  add("memory of a call", FormatBytes(limits.call_memory_bytes()));
+  add("calls at a time", absl::StrCat(limits.max_active_calls()));
+  add("Linears in a group", absl::StrCat(limits.max_linears_per_group()));
+  add("largest in/out_features", absl::StrCat(limits.max_features()));
+  add("idle timeout", absl::StrCat(limits.idle_timeout_seconds(), " s"));
+  return table.Render();
+}
+
+std::string StringArray(const std::vector<std::string>& texts) {
+  std::vector<std::string> items;
+  for (const std::string& text : texts) items.push_back(JsonQuote(text));
+  return JsonArray(items);
+}
+
+std::string InfoJson(const v1::GetServerInfoResponse& info) {
+  const Capabilities has(info);
+  const v1::ServerLimits& limits = info.limits();
+  JsonObject libraries;
+  for (const auto& [name, version] : has.libraries) libraries.AddString(name, version);
+  const std::string limits_json =
+      JsonObject()
+          .AddInteger("max_message_bytes", limits.max_message_bytes())
+          .AddInteger("max_chunk_bytes", limits.max_chunk_bytes())
+          .AddInteger("call_memory_bytes", limits.call_memory_bytes())
+          .AddInteger("max_active_calls", limits.max_active_calls())
+          .AddInteger("max_linears_per_group", limits.max_linears_per_group())
+          .AddInteger("max_features", limits.max_features())
+          .AddNumber("idle_timeout_seconds", limits.idle_timeout_seconds())
+          .Text();
+  return JsonObject()
+      .AddString("version", info.version())
+      .AddJson("limits", limits_json)
+      .AddJson("scales", StringArray(has.scales))
+      .AddJson("ranges", StringArray(has.ranges))
+      .AddJson("roundings", StringArray(has.roundings))
+      .AddJson("output_formats", StringArray(has.output_formats))
+      .AddString("instruction_path", info.instruction_path())
+      .AddString("numerics_id", info.numerics_id())
+      .AddInteger("worker_count", info.worker_count())
+      .AddJson("library_versions", libraries.Text())
+      .Text();
+}
+
+absl::Status RunInfo(const InfoFlags& flags, Interrupt& interrupt) {
+  const auto info =
+      FetchServerInfo(OpenChannel(flags.server), flags.server, kAnswerTimeout, interrupt);
+  if (!info.ok()) return info.status();
+  std::fputs((flags.json ? InfoJson(*info) + "\n" : InfoTable(*info)).c_str(), stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command AddInfoCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("info", "Limits, capabilities and versions of a server");
+  auto flags = std::make_shared<InfoFlags>();
+  command->add_option("--server", flags->server, "Address of the server")->capture_default_str();
+  command->add_flag("--json", flags->json, "One JSON object on standard output");
+  return {command, [flags](Interrupt& interrupt) { return RunInfo(*flags, interrupt); }};
+}
+
+}  // namespace salient

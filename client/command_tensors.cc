@@ -1,0 +1,208 @@
+// salient tensors: QuantizeTensors from files to a file.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/channel.h"
+#include "client/command.h"
+#include "client/embedded.h"
+#include "client/group_spec.h"
+#include "client/packed_output.h"
+#include "client/progress.h"
+#include "client/table.h"
+#include "client/tensors_call.h"
+#include "client/tensors_options.h"
+#include "client/tensors_plan.h"
+#include "client/tensors_report.h"
+#include "core/checkpoint/safetensors.h"
+#include "proto/wire/chunk.h"
+
+namespace salient {
+namespace {
+
+constexpr int64_t kMaxGroupsJsonBytes = int64_t{64} << 20;
+
+struct TensorsFlags {
+  std::string weights;
+  std::string activations;
+  std::string output;
+  std::string groups_file;
+  std::vector<std::string> groups;
+  std::string server;  // Empty: embedded.
+  int workers = 0;
+  double timeout_seconds = 0;  // 0: none.
+  bool json = false;
+  TensorsOptions options;
+};
+
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (!error && size > static_cast<uintmax_t>(kMaxGroupsJsonBytes)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, " has ", size, " bytes; expected a list of groups, at most ", kMaxGroupsJsonBytes));
+  }
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+absl::StatusOr<std::vector<GroupSpec>> ReadSpecs(const TensorsFlags& flags,
+                                                 const SafetensorsFile& activations) {
+  if (!flags.groups_file.empty()) {
+    const auto text = ReadText(flags.groups_file);
+    if (!text.ok()) return text.status();
+    return ParseGroupsJson(flags.groups_file, *text);
+  }
+  if (flags.groups.empty()) return GroupsNamedByActivations(activations.header());
+  std::vector<GroupSpec> specs;
+  for (const std::string& text : flags.groups) {
+    auto spec = ParseGroupFlag(text);
+    if (!spec.ok()) return spec.status();
+    specs.push_back(*std::move(spec));
+  }
+  return specs;
+}
+
+// A file written over one of its own sources would be lost if the call failed.
+absl::Status CheckOutputIsNoInput(const TensorsFlags& flags) {
+  for (const std::string& input : {flags.weights, flags.activations}) {
+    std::error_code error;
+    if (std::filesystem::equivalent(input, flags.output, error)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--output ", flags.output, " is an input; expected another file"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void PrintResult(const TensorsFlags& flags, double seconds,
+                 const std::vector<v1::GroupReport>& reports) {
+  if (flags.json) {
+    std::puts(ResultJson(flags.output, seconds, reports).c_str());
+    return;
+  }
+  int64_t parameters = 0;
+  for (const v1::GroupReport& report : reports) parameters += report.parameters();
+  std::printf("%s%s: %s parameters in %.1f s\n", GroupTable(reports).c_str(), flags.output.c_str(),
+              FormatCount(static_cast<double>(parameters)).c_str(), seconds);
+}
+
+absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
+  const absl::Time start = absl::Now();
+  // All that can be wrong here is found before anybody is connected to.
+  const auto options = ToMessage(flags.options);
+  if (!options.ok()) return options.status();
+  const auto weights = SafetensorsFile::Open(flags.weights);
+  if (!weights.ok()) return weights.status();
+  const auto activations = SafetensorsFile::Open(flags.activations);
+  if (!activations.ok()) return activations.status();
+  const auto specs = ReadSpecs(flags, *activations);
+  if (!specs.ok()) return specs.status();
+  const auto plan = MakeTensorsPlan(*weights, *activations, *specs);
+  if (!plan.ok()) return plan.status();
+  if (auto distinct = CheckOutputIsNoInput(flags); !distinct.ok()) return distinct;
+  auto output = PackedOutput::Create(flags.output);
+  if (!output.ok()) return output.status();
+
+  std::optional<EmbeddedServer> embedded;
+  TensorsServer server;
+  server.address = flags.server;
+  if (flags.timeout_seconds > 0) server.timeout = absl::Seconds(flags.timeout_seconds);
+  if (flags.server.empty()) {
+    auto started = EmbeddedServer::Start(flags.workers);
+    if (!started.ok()) return started.status();
+    embedded = *std::move(started);
+    server.address = embedded->Address();
+  }
+  server.channel = OpenChannel(server.address);
+  const auto info = FetchServerInfo(server.channel, server.address, kAnswerTimeout, interrupt);
+  if (!info.ok()) return info.status();
+  const int64_t allowed = info->limits().max_chunk_bytes();
+  const int64_t chunk_bytes = allowed > 0 ? std::min(allowed, kChunkBytes) : kChunkBytes;
+
+  const TensorsInput input = {*plan, *weights, *activations, *options, chunk_bytes};
+  auto reports = [&] {
+    Progress progress(stderr, StyleFor(stderr),
+                      {plan->Bytes(), static_cast<int64_t>(plan->groups.size())});
+    return CallQuantizeTensors(server, input, *output, progress, interrupt);
+  }();
+  if (!reports.ok()) return reports.status();
+  if (auto committed = output->Commit(FileMetadata(*options)); !committed.ok()) return committed;
+  PrintResult(flags, absl::ToDoubleSeconds(absl::Now() - start), *reports);
+  return absl::OkStatus();
+}
+
+void AddMethodOptions(CLI::App& command, TensorsOptions& options) {
+  command.add_option("--method", options.method, "Preset of scale, range and rounding")
+      ->check(CLI::IsMember({"awq", "rtn"}))
+      ->capture_default_str();
+  command.add_option("--scale", options.scale, "Instead of the preset's")
+      ->check(CLI::IsMember({"none", "awq"}));
+  command.add_option("--range", options.range, "Instead of the preset's")
+      ->check(CLI::IsMember({"minmax", "clip"}));
+  command.add_option("--rounding", options.rounding, "Instead of the preset's")
+      ->check(CLI::IsMember({"nearest", "block"}));
+  command.add_flag("--autoawq", options.autoawq, "Search and round as AutoAWQ does");
+  command.add_option("--bits", options.bits, "Width of a code")
+      ->check(CLI::Range(2, 8))
+      ->capture_default_str();
+  command
+      .add_option("--group-size", options.group_size,
+                  "in_features per scale and zero point; -1: all of them")
+      ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  command.add_flag("--symmetric", options.symmetric, "Zero points fixed at mid-code");
+  command.add_option("--seed", options.seed, "Of the random sketch and the token sample")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+Command AddTensorsCommand(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("tensors", "Quantize Linears from weights and their input activations");
+  auto flags = std::make_shared<TensorsFlags>();
+  command->add_option("weights", flags->weights, "safetensors with MODULE.weight [out, in]")
+      ->required();
+  command
+      ->add_option("activations", flags->activations,
+                   "safetensors with GROUP or GROUP.input [rows, tokens, in]; "
+                   "GROUP.lengths [rows] for shorter rows")
+      ->required();
+  command->add_option("-o,--output", flags->output, "safetensors to write")->required();
+  CLI::Option* file = command->add_option("--groups", flags->groups_file,
+                                          "JSON: [{name, linears, input, tied_heads}]");
+  command
+      ->add_option("--group", flags->groups,
+                   "NAME=LINEAR[,LINEAR...] that read one input; repeatable. "
+                   "Default: a group of one Linear for each activations tensor")
+      ->take_all()
+      ->allow_extra_args(false)
+      ->excludes(file);
+  CLI::Option* server =
+      command->add_option("--server", flags->server, "Address of a server; default: embedded");
+  command->add_option("--workers", flags->workers, "Threads of the embedded server; 0: all")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str()
+      ->excludes(server);
+  command->add_option("--timeout", flags->timeout_seconds, "Seconds for the call; 0: no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_flag("--json", flags->json, "End with one JSON object on standard output");
+  AddMethodOptions(*command, flags->options);
+  return {command, [flags](Interrupt& interrupt) { return RunTensors(*flags, interrupt); }};
+}
+
+}  // namespace salient

@@ -1,0 +1,27 @@
+// The one file of the client that knows the server.
+#include "client/embedded.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/server.h"
+
+namespace salient {
+
+absl::StatusOr<EmbeddedServer> EmbeddedServer::Start(int workers) {
+  ServerConfig config;
+  config.listen = "127.0.0.1:0";
+  config.workers = workers;
+  auto server = Server::Start(config);
+  if (!server.ok()) return server.status();
+  return EmbeddedServer(*std::move(server));
+}
+
+EmbeddedServer::EmbeddedServer(std::unique_ptr<Server> server) : server_(std::move(server)) {}
+EmbeddedServer::EmbeddedServer(EmbeddedServer&&) noexcept = default;
+EmbeddedServer& EmbeddedServer::operator=(EmbeddedServer&&) noexcept = default;
+EmbeddedServer::~EmbeddedServer() = default;
+
+std::string EmbeddedServer::Address() const { return absl::StrCat("127.0.0.1:", server_->port()); }
+
+}  // namespace salient

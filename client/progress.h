@@ -1,0 +1,58 @@
+// Tells people how far a call is.
+#ifndef SALIENT_CLIENT_PROGRESS_H_
+#define SALIENT_CLIENT_PROGRESS_H_
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "salient/v1/report.pb.h"
+
+namespace salient {
+
+// What the whole call amounts to.
+struct ProgressTotals {
+  int64_t bytes = 0;
+  int64_t groups = 0;
+};
+
+// On a terminal one line that is drawn over itself; elsewhere a line for each finished group.
+// Thread-safe: the writer of a call counts bytes while its reader counts groups.
+class Progress {
+ public:
+  enum class Style { kBar, kLines };
+
+  // `out` outlives the progress; nothing is written before the first count.
+  Progress(std::FILE* out, Style style, ProgressTotals totals);
+  // Ends the bar, if there is one.
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void AddBytesSent(int64_t bytes);
+  void AddGroup(const v1::GroupReport& report);
+
+ private:
+  std::string BarText(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Draw(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  std::FILE* const out_;
+  const Style style_;
+  const ProgressTotals totals_;
+  const absl::Time start_;
+  absl::Mutex mutex_;
+  absl::Time drawn_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  int64_t bytes_sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t groups_done_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t parameters_done_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// The style that suits `out`: a bar for a terminal.
+Progress::Style StyleFor(std::FILE* out);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_PROGRESS_H_

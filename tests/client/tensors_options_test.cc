@@ -1,0 +1,58 @@
+#include "client/tensors_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace salient {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::Method MethodOf(const TensorsOptions& options) {
+  const auto message = ToMessage(options);
+  EXPECT_TRUE(message.ok()) << message.status();
+  return message.ok() ? message->method() : v1::Method();
+}
+
+TEST(TensorsOptionsTest, DefaultIsAwqClipBlockInFourBitsOf128) {
+  const auto message = ToMessage({});
+  ASSERT_TRUE(message.ok()) << message.status();
+  EXPECT_EQ(message->method().scale(), v1::SCALE_AWQ);
+  EXPECT_EQ(message->method().range(), v1::RANGE_CLIP);
+  EXPECT_EQ(message->method().rounding(), v1::ROUNDING_BLOCK);
+  EXPECT_FALSE(message->method().autoawq());
+  EXPECT_EQ(message->format().bits(), 4);
+  EXPECT_EQ(message->format().group_size(), 128);
+  EXPECT_FALSE(message->format().symmetric());
+}
+
+TEST(TensorsOptionsTest, RtnIsNoneMinMaxNearest) {
+  const v1::Method method = MethodOf({.method = "rtn"});
+  EXPECT_EQ(method.scale(), v1::SCALE_NONE);
+  EXPECT_EQ(method.range(), v1::RANGE_MIN_MAX);
+  EXPECT_EQ(method.rounding(), v1::ROUNDING_NEAREST);
+}
+
+TEST(TensorsOptionsTest, AChoiceOverridesThePreset) {
+  const v1::Method method = MethodOf({.method = "rtn", .range = "clip"});
+  EXPECT_EQ(method.scale(), v1::SCALE_NONE);
+  EXPECT_EQ(method.range(), v1::RANGE_CLIP);
+  EXPECT_EQ(method.rounding(), v1::ROUNDING_NEAREST);
+}
+
+TEST(TensorsOptionsTest, AutoawqRoundsToNearestUnlessToldOtherwise) {
+  const v1::Method method = MethodOf({.autoawq = true});
+  EXPECT_TRUE(method.autoawq());
+  EXPECT_EQ(method.rounding(), v1::ROUNDING_NEAREST);
+  EXPECT_EQ(method.range(), v1::RANGE_CLIP);
+  EXPECT_EQ(MethodOf({.rounding = "block", .autoawq = true}).rounding(), v1::ROUNDING_BLOCK);
+}
+
+TEST(TensorsOptionsTest, UnknownValueIsNamedWithTheKnownOnes) {
+  const auto message = ToMessage({.range = "wide"});
+  EXPECT_EQ(message.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(message.status().message(), "--range \"wide\"; expected minmax or clip");
+}
+
+}  // namespace
+}  // namespace salient
