@@ -175,6 +175,59 @@ class NeverWorseThanRoundToNearest(unittest.TestCase):
             self.check_ragged(groups, 128)
 
 
+class Twin(unittest.TestCase):
+    """The same method in NumPy decides the same."""
+
+    METHODS = {
+        "rtn": quantize_np.METHODS["rtn"],
+        "awq": quantize_np.METHODS["awq"],
+        "awq+clip": quantize_np.METHODS["awq+clip"],
+        "block128-rounding": quantize_np.METHODS["block128-rounding"],
+        "block256": quantize_np.METHODS["block256"],
+    }
+
+    def setUp(self):
+        """The groups of one block of the committed model."""
+        self.model = llama_np.Llama.load(paths.POCKET_LLAMA)
+        source = llama_np.read_tensors(paths.POCKET_LLAMA)
+        tokens = llama.read_tokens(paths.POCKET_LLAMA / "calibration_open.safetensors", 12)
+        hidden = self.model.embed(tokens)
+        for layer in range(2):
+            hidden, self.inputs = llama.run_block(self.model, layer, hidden)
+        self.groups = []
+        for name, linears in llama_np.GROUPS.items():
+            members = [(linear, source[llama.module(1, linear) + ".weight"]) for linear in linears]
+            tied = llama.tied_heads(self.model) if name == "o" else None
+            self.groups.append(Group(name, members, rows(self.inputs[name]), tied_heads=tied))
+        self.statistics = {n: quantize_np.Statistics.of(x) for n, x in self.inputs.items()}
+
+    def same_share(self, written, name, quantized):
+        """Shares of codes, zero points and scales that are equal."""
+        codes = awq_reader_np.unpack(written[f"{name}.qweight"]).T
+        zeros = awq_reader_np.unpack(written[f"{name}.qzeros"]).T
+        scales = written[f"{name}.scales"].T.astype(np.float32)
+        return [np.mean(a == b) for a, b in (
+            (codes, quantized.codes), (zeros, quantized.zeros), (scales, quantized.scales))]
+
+    def test_same_candidates_scales_and_codes(self):
+        for key, method in self.METHODS.items():
+            results = quantize(self.groups, **llama.METHODS[key])
+            for group in self.groups:
+                with self.subTest(f"{key} {group.name}"):
+                    result, statistics = results[group.name], self.statistics[group.name]
+                    weights = [weight for _, weight in group.linears]
+                    mine = quantize_np.quantize_group(weights, statistics, method, group.tied_heads)
+                    chosen = result.report.candidate
+                    theirs = None if chosen.identity else (chosen.weight_aware, chosen.ratio)
+                    self.assertEqual(theirs, mine.candidate)
+                    np.testing.assert_array_equal(result.scales, mine.scale)
+                    for (name, _), quantized in zip(group.linears, mine.linears):
+                        codes, zeros, scales = self.same_share(result.tensors, name, quantized)
+                        self.assertGreaterEqual(codes, 0.999, name)
+                        self.assertGreaterEqual(zeros, 0.999, name)
+                        self.assertGreaterEqual(scales, 0.98, name)  # sums of a refit round apart
+
+
 class Currency(unittest.TestCase):
     """One exact-Gram group of two Linears and one sketched group, 12 calibration rows."""
 
