@@ -1,0 +1,148 @@
+// Each choice on one small group against tests/golden, which an independent NumPy twin wrote
+// (tests/golden/make_goldens.py). A golden's own f32 rounding may break a tie differently:
+// at least 99.9 % of codes and ranges must be equal, losses agree to 1e-5.
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/safetensors.h"
+#include "core/linalg/executor.h"
+#include "core/method/range_clip.h"
+#include "core/method/round_block.h"
+#include "core/method/round_nearest.h"
+#include "core/method/scale_awq.h"
+#include "core/tensor/half.h"
+#include "gtest/gtest.h"
+#include "tests/support/direct_statistics.h"
+
+namespace salient {
+namespace {
+
+class Golden {
+ public:
+  explicit Golden(const std::string& name)
+      : file_(*SafetensorsFile::Open(std::string(SALIENT_SOURCE_DIR) + "/tests/golden/" + name +
+                                     ".safetensors")) {}
+
+  std::vector<std::byte> Bytes(const std::string& name) const { return *file_.ReadTensor(name); }
+
+  template <class T>
+  std::vector<T> Read(const std::string& name) const {
+    const std::vector<std::byte> bytes = Bytes(name);
+    std::vector<T> values(bytes.size() / sizeof(T));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
+
+  std::vector<uint8_t> Codes(const std::string& name) const {
+    const std::vector<int32_t> wide = Read<int32_t>(name);
+    return {wide.begin(), wide.end()};
+  }
+
+ private:
+  SafetensorsFile file_;
+};
+
+template <class T>
+double ShareEqual(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return 0;
+  int64_t equal = 0;
+  for (size_t i = 0; i < a.size(); ++i) equal += a[i] == b[i] ? 1 : 0;
+  return static_cast<double>(equal) / static_cast<double>(a.size());
+}
+
+class GoldenTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kColumns = 256;
+
+  GoldenTest()
+      : inputs_("inputs"),
+        x_(Activations(inputs_)),
+        statistics_(testing::DirectStatistics(x_)),
+        model_(statistics_),
+        scales_(Golden("scale_awq").Read<float>("s")) {
+    format_.group_size = 64;
+    for (int i = 0; i < 2; ++i) {
+      bytes_.push_back(inputs_.Bytes(std::to_string(i) + ".weight"));
+      weights_.push_back({DType::kF16, bytes_.back().data(),
+                          static_cast<int64_t>(bytes_.back().size()) / 2 / kColumns, kColumns});
+    }
+  }
+
+  static Matrix Activations(const Golden& inputs) {
+    const std::vector<uint16_t> halves = inputs.Read<uint16_t>("x");
+    Matrix x(static_cast<int64_t>(halves.size()) / kColumns, kColumns);
+    for (size_t i = 0; i < halves.size(); ++i) x.data()[i] = F16ToF32(halves[i]);
+    return x;
+  }
+
+  void ExpectEqual(const AffineGroups& groups, const std::string& golden, size_t index) {
+    const Golden file(golden);
+    const std::string prefix = std::to_string(index);
+    EXPECT_GE(ShareEqual(groups.codes, file.Codes(prefix + ".codes")), 0.999) << prefix;
+    EXPECT_GE(ShareEqual(groups.scales, file.Read<float>(prefix + ".scales")), 0.98) << prefix;
+    EXPECT_EQ(ShareEqual(groups.zero_points, file.Codes(prefix + ".zero_points")), 1.0);
+  }
+
+  Golden inputs_;
+  Matrix x_;
+  Statistics statistics_;
+  LossModel model_;
+  std::vector<float> scales_;
+  std::vector<std::vector<std::byte>> bytes_;
+  std::vector<WeightView> weights_;
+  WeightFormat format_;
+  SerialExecutor executor_;
+};
+
+TEST_F(GoldenTest, ScaleAwq) {
+  const auto search = SearchAwqScale(weights_, statistics_, model_, format_, {}, executor_);
+  ASSERT_TRUE(search.ok()) << search.status();
+  // Rows of (weight_aware, ratio, loss); the twin also lists the weight-aware ratio 1, which is
+  // the plain one again.
+  const std::vector<double> rows = Golden("scale_awq").Read<double>("losses");
+  ASSERT_EQ(rows.size(), 3 * (search->losses.size() + 1));
+  for (size_t c = 0; c < search->losses.size(); ++c) {
+    EXPECT_EQ(search->candidates[c].weight_aware, rows[3 * c] != 0);
+    EXPECT_NEAR(search->candidates[c].ratio, rows[3 * c + 1], 1e-12);
+    EXPECT_NEAR(search->losses[c], rows[3 * c + 2], 1e-5 * rows[3 * c + 2]) << "candidate " << c;
+  }
+  EXPECT_EQ(ShareEqual(search->scales, scales_), 1.0);
+}
+
+TEST_F(GoldenTest, RoundNearest) {
+  for (size_t i = 0; i < 2; ++i) {
+    const auto ranges = RangeMinMax(weights_[i], scales_, format_, false, executor_);
+    ASSERT_TRUE(ranges.ok()) << ranges.status();
+    const auto groups = RoundNearest(weights_[i], scales_, *ranges, format_, executor_);
+    ASSERT_TRUE(groups.ok()) << groups.status();
+    ExpectEqual(*groups, "round_nearest", i);
+  }
+}
+
+TEST_F(GoldenTest, RangeClip) {
+  for (size_t i = 0; i < 2; ++i) {
+    const auto ranges = RangeClip(weights_[i], scales_, model_, format_, false, executor_);
+    ASSERT_TRUE(ranges.ok()) << ranges.status();
+    const auto groups = RoundNearest(weights_[i], scales_, *ranges, format_, executor_);
+    ASSERT_TRUE(groups.ok()) << groups.status();
+    ExpectEqual(*groups, "range_clip", i);
+  }
+}
+
+TEST_F(GoldenTest, RoundBlock) {
+  RoundBlockParams params;
+  params.width = 128;
+  for (size_t i = 0; i < 2; ++i) {
+    const auto ranges = RangeClip(weights_[i], scales_, model_, format_, false, executor_);
+    ASSERT_TRUE(ranges.ok()) << ranges.status();
+    const auto groups =
+        RoundBlock(weights_[i], scales_, *ranges, model_, format_, params, executor_);
+    ASSERT_TRUE(groups.ok()) << groups.status();
+    ExpectEqual(*groups, "round_block", i);
+  }
+}
+
+}  // namespace
+}  // namespace salient
