@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace salient {
@@ -16,6 +17,10 @@ class RowSet {
     int64_t end = 0;
     bool operator==(const Interval&) const = default;
   };
+
+  RowSet() = default;
+  // From intervals that are sorted, disjoint and not touching, each begin < end.
+  explicit RowSet(std::vector<Interval> intervals) : intervals_(std::move(intervals)) {}
 
   bool Contains(int64_t row) const;
 

@@ -26,6 +26,9 @@ struct StatisticsParams {
   bool operator==(const StatisticsParams&) const = default;
 };
 
+// INVALID_ARGUMENT naming `name`, the param and its range if one is out of it.
+absl::Status CheckStatisticsParams(absl::string_view name, const StatisticsParams& params);
+
 // The tokens whose hash of (seed, calibration row, position) is smallest: a uniform sample
 // that does not depend on order and merges. Sorted by (hash, row, position), ascending.
 struct TokenSample {
@@ -59,6 +62,9 @@ struct Statistics {
 
   TokenSample sample;
 };
+
+// Statistics of no rows: all sums there and 0. `params` must be in range.
+Statistics EmptyStatistics(const StatisticsParams& params);
 
 // Adds `part` into `total`. FAILED_PRECONDITION naming `name` if a calibration row stands in
 // both (adding them would give a wrong loss without a sign); INVALID_ARGUMENT if their

@@ -1,0 +1,380 @@
+#include "core/statistics/accumulator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/linalg/gemm.h"
+#include "core/statistics/sketch_signs.h"
+#include "core/tensor/half.h"
+#include "tests/support/calibration_rows.h"
+#include "tests/support/direct_statistics.h"
+#include "tests/support/thread_executor.h"
+
+namespace salient {
+namespace {
+
+using ::testing::AllOf;
+using testing::CalibrationRow;
+using testing::FoldF32;
+using testing::FoldRow;
+using ::testing::HasSubstr;
+
+StatisticsAccumulator MakeAccumulator(const StatisticsParams& params) {
+  LimitThreadToItself();
+  auto accumulator = StatisticsAccumulator::Create("layers.0.mlp", params);
+  EXPECT_TRUE(accumulator.ok()) << accumulator.status();
+  return *std::move(accumulator);
+}
+
+Statistics Accumulate(const StatisticsParams& params, const std::vector<CalibrationRow>& rows) {
+  SerialExecutor serial;
+  StatisticsAccumulator accumulator = MakeAccumulator(params);
+  for (const CalibrationRow& row : rows) {
+    const absl::Status status = FoldRow(
+        accumulator, row, [] { return 100; }, serial);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  auto statistics = std::move(accumulator).Finish(serial);
+  EXPECT_TRUE(statistics.ok()) << statistics.status();
+  return *std::move(statistics);
+}
+
+StatisticsParams ParamsOf(int64_t in_features) {
+  StatisticsParams params;
+  params.in_features = in_features;
+  params.sketch_rows = 96;  // no multiple of 64
+  params.sample_tokens = 32;
+  params.seed = 11;
+  return params;
+}
+
+class AgainstDirectSums : public ::testing::TestWithParam<int64_t> {};
+
+// Property: every sum is the plain f64 sum over all tokens, up to f32 rounding of products.
+TEST_P(AgainstDirectSums, EverySumIsThatOfTheDefinition) {
+  const StatisticsParams params = ParamsOf(GetParam());
+  const auto rows = testing::MakeRows(1, params.in_features, {1, 64, 256, 90, 130});
+  const Statistics actual = Accumulate(params, rows);
+  const Statistics expected = testing::DirectStatistics(testing::Stack(rows));
+
+  EXPECT_EQ(actual.token_count, 541);
+  EXPECT_EQ(actual.rows.size(), 5);
+  const int64_t columns = params.in_features;
+  for (int64_t j = 0; j < columns; ++j) {
+    // Five rows, each rounded to a multiple of 2^-24.
+    ASSERT_NEAR(actual.sum[j], expected.sum[j], 5 * 0x1p-25 + 1e-9) << j;
+    ASSERT_NEAR(actual.sum_abs[j], expected.sum_abs[j], 5 * 0x1p-25 + 1e-9) << j;
+    ASSERT_EQ(actual.max_abs[j], expected.max_abs[j]) << j;
+  }
+  const auto tolerance = [&](int64_t i, int64_t j) {
+    const double norms = expected.gram[i * columns + i] * expected.gram[j * columns + j];
+    return 2e-6 * std::sqrt(norms) + 5 * 0x1p-25;
+  };
+  if (params.ExactGram()) {
+    EXPECT_TRUE(actual.blocks.empty());
+    EXPECT_TRUE(actual.sketch.empty());
+    ASSERT_EQ(actual.gram.size(), expected.gram.size());
+    for (int64_t i = 0; i < columns; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        ASSERT_NEAR(actual.gram[i * columns + j], expected.gram[i * columns + j], tolerance(i, j))
+            << i << ", " << j;
+        ASSERT_EQ(actual.gram[i * columns + j], actual.gram[j * columns + i]);
+      }
+    }
+    return;
+  }
+  EXPECT_TRUE(actual.gram.empty());
+  const int64_t width = params.block_width;
+  ASSERT_EQ(actual.blocks.size(), static_cast<size_t>(params.Blocks() * width * width));
+  for (int64_t b = 0; b < params.Blocks(); ++b) {
+    for (int64_t i = 0; i < width; ++i) {
+      for (int64_t j = 0; j < width; ++j) {
+        const double value = actual.blocks[(b * width + i) * width + j];
+        ASSERT_EQ(value, actual.blocks[(b * width + j) * width + i]);
+        const int64_t row = b * width + i;
+        const int64_t column = b * width + j;
+        if (row >= columns || column >= columns) {
+          ASSERT_EQ(value, 0) << row << ", " << column;
+        } else {
+          ASSERT_NEAR(value, expected.gram[row * columns + column], tolerance(row, column))
+              << row << ", " << column;
+        }
+      }
+    }
+  }
+}
+
+// Property: sketch = R X and sketch_row_sums = R 1, R by FillSketchSigns.
+TEST_P(AgainstDirectSums, SketchIsTheSignedSumOfTokens) {
+  const StatisticsParams params = ParamsOf(GetParam());
+  if (params.ExactGram()) GTEST_SKIP() << "no sketch is kept";
+  const auto rows = testing::MakeRows(2, params.in_features, {70, 256, 300});
+  const Statistics actual = Accumulate(params, rows);
+
+  const int64_t columns = params.in_features;
+  std::vector<double> sketch(params.sketch_rows * columns);
+  std::vector<double> row_sums(params.sketch_rows);
+  std::vector<double> squares(columns);
+  std::vector<float> signs(params.sketch_rows);
+  for (const CalibrationRow& row : rows) {
+    for (int64_t t = 0; t < row.tokens.rows(); ++t) {
+      FillSketchSigns(params.seed, row.index, t, absl::MakeSpan(signs));
+      const float* x = row.tokens.Row(t);
+      for (int64_t j = 0; j < columns; ++j) squares[j] += static_cast<double>(x[j]) * x[j];
+      for (int64_t k = 0; k < params.sketch_rows; ++k) {
+        row_sums[k] += signs[k];
+        for (int64_t j = 0; j < columns; ++j) sketch[k * columns + j] += signs[k] * x[j];
+      }
+    }
+  }
+  EXPECT_EQ(actual.sketch_row_sums, row_sums);
+  ASSERT_EQ(actual.sketch.size(), sketch.size());
+  for (int64_t k = 0; k < params.sketch_rows; ++k) {
+    for (int64_t j = 0; j < columns; ++j) {
+      ASSERT_NEAR(actual.sketch[k * columns + j], sketch[k * columns + j],
+                  2e-6 * std::sqrt(squares[j] * 626) + 3 * 0x1p-25)
+          << k << ", " << j;
+    }
+  }
+}
+
+// Property: the sample is the tokens of smallest hash, as they came.
+TEST_P(AgainstDirectSums, SampleIsTheTokensOfSmallestHash) {
+  const StatisticsParams params = ParamsOf(GetParam());
+  const auto rows = testing::MakeRows(3, params.in_features, {10, 300, 50});
+  const Statistics actual = Accumulate(params, rows);
+  std::set<TokenSample::Key> keys;
+  for (const CalibrationRow& row : rows) {
+    for (int64_t t = 0; t < row.tokens.rows(); ++t) {
+      keys.insert({SampleHash(params.seed, row.index, t), row.index, t});
+    }
+  }
+  ASSERT_EQ(actual.sample.keys.size(), 32u);
+  auto expected = keys.begin();
+  for (size_t i = 0; i < actual.sample.keys.size(); ++i, ++expected) {
+    ASSERT_EQ(actual.sample.keys[i], *expected);
+    const float* token = rows[expected->row].tokens.Row(expected->position);
+    ASSERT_EQ(std::memcmp(token, &actual.sample.values[i * params.in_features],
+                          params.in_features * sizeof(float)),
+              0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(InFeatures, AgainstDirectSums, ::testing::Values(1, 172, 768, 1100));
+
+// E[S^T S / r] = X^T X, with the variance of a +-1 sketch,
+// (|x_i|^2 |x_j|^2 + (x_i x_j)^2 - 2 sum_t x_ti^2 x_tj^2) / r.
+TEST(SketchTest, EstimatesTheGramOffTheDiagonalWithinItsVariance) {
+  StatisticsParams params;
+  params.in_features = 1100;
+  const auto rows = testing::MakeRows(4, params.in_features, {200, 200});
+  const Statistics statistics = Accumulate(params, rows);
+  const Matrix x = testing::Stack(rows);
+  const double r = static_cast<double>(params.sketch_rows);
+  double sum = 0;
+  double sum_of_squares = 0;
+  int64_t pairs = 0;
+  for (int64_t i = 0; i < params.in_features; i += 29) {
+    for (int64_t j = i + 300; j < params.in_features; j += 7) {
+      double ii = 0, jj = 0, ij = 0, iijj = 0, estimate = 0;
+      for (int64_t t = 0; t < x.rows(); ++t) {
+        const double a = x.Row(t)[i];
+        const double b = x.Row(t)[j];
+        ii += a * a;
+        jj += b * b;
+        ij += a * b;
+        iijj += a * a * b * b;
+      }
+      for (int64_t k = 0; k < params.sketch_rows; ++k) {
+        estimate += statistics.sketch[k * params.in_features + i] *
+                    statistics.sketch[k * params.in_features + j] / r;
+      }
+      const double z = (estimate - ij) / std::sqrt((ii * jj + ij * ij - 2 * iijj) / r);
+      EXPECT_LT(std::abs(z), 6) << i << ", " << j;
+      sum += z;
+      sum_of_squares += z * z;
+      ++pairs;
+    }
+  }
+  ASSERT_GT(pairs, 1000);
+  EXPECT_NEAR(sum / static_cast<double>(pairs), 0, 0.1);
+  EXPECT_NEAR(sum_of_squares / static_cast<double>(pairs), 1, 0.1);
+}
+
+TEST(AccumulatorTest, HalfPrecisionAtAnyAlignmentEqualsItsWidenedValues) {
+  const StatisticsParams params = ParamsOf(300);
+  auto rows = testing::MakeRows(5, params.in_features, {80});
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    Matrix& x = rows[0].tokens;
+    std::vector<uint16_t> halves(x.rows() * x.cols());
+    for (size_t i = 0; i < halves.size(); ++i) {
+      halves[i] = dtype == DType::kF16 ? F32ToF16(x.data()[i]) : F32ToBF16(x.data()[i]);
+      x.data()[i] = dtype == DType::kF16 ? F16ToF32(halves[i]) : BF16ToF32(halves[i]);
+    }
+    const Statistics expected = Accumulate(params, rows);
+    for (const size_t shift : {0, 1}) {
+      std::vector<std::byte> bytes(shift + halves.size() * 2);
+      std::memcpy(bytes.data() + shift, halves.data(), halves.size() * 2);
+      SerialExecutor serial;
+      StatisticsAccumulator accumulator = MakeAccumulator(params);
+      ASSERT_TRUE(accumulator.Fold(0, 0, dtype, bytes.data() + shift, 80, serial).ok());
+      const auto actual = std::move(accumulator).Finish(serial);
+      ASSERT_TRUE(actual.ok());
+      EXPECT_EQ(actual->gram, expected.gram) << Name(dtype) << shift;
+      EXPECT_EQ(actual->sample.values, expected.sample.values) << Name(dtype) << shift;
+    }
+  }
+}
+
+TEST(AccumulatorTest, NonFiniteActivationsAreNamed) {
+  struct Case {
+    int64_t position, column;
+    float value;
+    const char* text;
+  };
+  // 1100 columns: enough that the batch is handed out.
+  const Case cases[] = {{0, 0, std::nanf(""), "nan"},
+                        {83, 1099, std::numeric_limits<float>::infinity(), "inf"},
+                        {40, 700, -std::numeric_limits<float>::infinity(), "-inf"}};
+  testing::ThreadExecutor threads(2);
+  for (const Case& c : cases) {
+    auto rows = testing::MakeRows(6, 1100, {84, 84});
+    CalibrationRow& row = rows[1];
+    row.tokens.Row(c.position)[c.column] = c.value;
+    if (c.position + 1 < 84) row.tokens.Row(c.position + 1)[3] = c.value;  // a later one
+    StatisticsAccumulator accumulator = MakeAccumulator(ParamsOf(1100));
+    ASSERT_TRUE(FoldRow(
+                    accumulator, rows[0], [] { return 84; }, threads)
+                    .ok());
+    const absl::Status status = FoldRow(
+        accumulator, row, [] { return 84; }, threads);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("layers.0.mlp"), HasSubstr("row 1,"),
+                      HasSubstr("position " + std::to_string(c.position) + ","),
+                      HasSubstr("column " + std::to_string(c.column) + " is " + c.text + ";")));
+    // Unusable from now on, and it keeps saying why.
+    EXPECT_EQ(FoldRow(
+                  accumulator, rows[0], [] { return 84; }, threads),
+              status);
+    EXPECT_EQ(std::move(accumulator).Finish(threads).status(), status);
+  }
+}
+
+TEST(AccumulatorTest, ActivationsWhoseSquaresOverflowAreNamed) {
+  SerialExecutor serial;
+  auto rows = testing::MakeRows(7, 300, {10});
+  rows[0].tokens.Row(4)[271] = 1e19f;
+  StatisticsAccumulator accumulator = MakeAccumulator(ParamsOf(300));
+  ASSERT_TRUE(FoldRow(
+                  accumulator, rows[0], [] { return 10; }, serial)
+                  .ok());
+  const absl::Status status = std::move(accumulator).Finish(serial).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("row 0"), HasSubstr("column 271")));
+}
+
+TEST(AccumulatorTest, PositionsAndRowsComeInOrderOrAreRefused) {
+  const std::vector<float> tokens(4 * 16, 1.0f);
+  struct Case {
+    const char* what;
+    std::vector<std::vector<int64_t>> batches;  // {row, position, tokens}; the last one fails
+    absl::StatusCode code;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"new row not from 0",
+       {{3, 1, 2}},
+       absl::StatusCode::kOutOfRange,
+       "row 3 begins at position 1; expected 0"},
+      {"hole", {{3, 0, 2}, {3, 3, 1}}, absl::StatusCode::kOutOfRange, "position 3; expected 2"},
+      {"repeated position",
+       {{3, 0, 2}, {3, 1, 1}},
+       absl::StatusCode::kOutOfRange,
+       "position 1; expected 2"},
+      {"row again",
+       {{3, 0, 2}, {4, 0, 2}, {3, 0, 2}},
+       absl::StatusCode::kFailedPrecondition,
+       "row 3 was counted before"},
+      {"row continued too late",
+       {{3, 0, 2}, {4, 0, 2}, {3, 2, 2}},
+       absl::StatusCode::kFailedPrecondition,
+       "row 3 was counted before"},
+      {"no tokens", {{3, 0, 0}}, absl::StatusCode::kInvalidArgument, "0 tokens"},
+      {"negative tokens", {{3, 0, -1}}, absl::StatusCode::kInvalidArgument, "-1 tokens"},
+      {"negative row", {{-1, 0, 1}}, absl::StatusCode::kInvalidArgument, "row is -1"},
+      {"last row", {{INT64_MAX, 0, 1}}, absl::StatusCode::kInvalidArgument, "9223372036854775807"},
+  };
+  SerialExecutor serial;
+  for (const Case& c : cases) {
+    StatisticsAccumulator accumulator = MakeAccumulator(ParamsOf(16));
+    absl::Status status;
+    for (const auto& batch : c.batches) {
+      EXPECT_TRUE(status.ok()) << c.what;
+      status = FoldF32(accumulator, batch[0], batch[1], tokens.data(), batch[2], serial);
+    }
+    EXPECT_EQ(status.code(), c.code) << c.what;
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("layers.0.mlp"), HasSubstr(c.message)));
+  }
+}
+
+TEST(AccumulatorTest, OtherDTypesAndNoTokensAreErrors) {
+  SerialExecutor serial;
+  const std::vector<float> tokens(16, 1.0f);
+  const auto* bytes = reinterpret_cast<const std::byte*>(tokens.data());
+  StatisticsAccumulator integers = MakeAccumulator(ParamsOf(8));
+  const absl::Status status = integers.Fold(0, 0, DType::kI32, bytes, 1, serial);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("I32"));
+
+  StatisticsAccumulator empty = MakeAccumulator(ParamsOf(8));
+  EXPECT_EQ(std::move(empty).Finish(serial).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(AccumulatorTest, ParamsOutOfRangeAreNamed) {
+  struct Case {
+    const char* param;
+    int64_t StatisticsParams::*field;
+    std::vector<int64_t> bad;
+  };
+  const Case cases[] = {{"in_features", &StatisticsParams::in_features, {0, -1, INT64_MAX}},
+                        {"block_width", &StatisticsParams::block_width, {0, 4, 100, 2048}},
+                        {"sketch_rows", &StatisticsParams::sketch_rows, {0, -3, INT64_MAX}},
+                        {"exact_gram_limit", &StatisticsParams::exact_gram_limit, {-1, INT64_MAX}},
+                        {"sample_tokens", &StatisticsParams::sample_tokens, {-1, INT64_MAX}}};
+  for (const Case& c : cases) {
+    for (const int64_t bad : c.bad) {
+      StatisticsParams params = ParamsOf(64);
+      params.*c.field = bad;
+      const absl::Status status = StatisticsAccumulator::Create("g", params).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_THAT(std::string(status.message()),
+                  AllOf(HasSubstr("g: "), HasSubstr(c.param), HasSubstr(std::to_string(bad))));
+      EXPECT_EQ(StatisticsAccumulator::MemoryBytes(params), INT64_MAX);
+    }
+  }
+}
+
+TEST(AccumulatorTest, CancellationEndsIt) {
+  const auto rows = testing::MakeRows(8, 300, {300});
+  testing::ThreadExecutor threads(2);
+  StatisticsAccumulator accumulator = MakeAccumulator(ParamsOf(300));
+  threads.Cancel();
+  EXPECT_EQ(FoldRow(
+                accumulator, rows[0], [] { return 300; }, threads)
+                .code(),
+            absl::StatusCode::kCancelled);
+  SerialExecutor serial;
+  EXPECT_EQ(std::move(accumulator).Finish(serial).status().code(), absl::StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace salient
