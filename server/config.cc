@@ -1,0 +1,159 @@
+#include "server/config.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "server/machine.h"
+#include "server/observe/logs.h"
+#include "server/version.h"
+
+namespace salient {
+namespace {
+
+constexpr int kMaxWorkers = 1024;
+constexpr int kMaxCalls = 10000;
+constexpr int64_t kLeastMemory = int64_t{16} << 20;
+
+absl::Status Bad(absl::string_view flag, absl::string_view value, absl::string_view expected) {
+  return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, "; expected ", expected));
+}
+
+// HOST:PORT, [IPV6]:PORT.
+absl::Status CheckAddress(absl::string_view flag, absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon == absl::string_view::npos || colon == 0 ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return Bad(flag, absl::StrCat("\"", address, "\""),
+               "HOST:PORT with a port of 0 (any) to 65535, e.g. 0.0.0.0:8443");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSeconds(absl::string_view flag, absl::Duration value) {
+  const double seconds = absl::ToDoubleSeconds(value);
+  if (seconds >= 0.01 && seconds <= 86400) return absl::OkStatus();
+  return Bad(flag, absl::StrCat(seconds), "0.01 to 86400 seconds");
+}
+
+absl::Status CheckMemory(absl::string_view flag, int64_t bytes) {
+  if (bytes == 0 || bytes >= kLeastMemory) return absl::OkStatus();
+  return Bad(flag, absl::StrCat(bytes), absl::StrCat("0 (the default) or at least ", kLeastMemory));
+}
+
+struct Seconds {
+  const char* flag;
+  const char* help;
+  absl::Duration ServerConfig::*field;
+};
+constexpr Seconds kSeconds[] = {
+    {"--idle-seconds", "End a call whose client sends nothing for so long",
+     &ServerConfig::idle_timeout},
+    {"--not-reading-seconds",
+     "End a call whose memory is full of results that nobody reads for so long",
+     &ServerConfig::not_reading_timeout},
+    {"--memory-wait-seconds", "Refuse a group that finds no memory for so long",
+     &ServerConfig::memory_wait},
+    {"--drain-seconds", "After SIGTERM let running calls go on for so long", &ServerConfig::drain},
+};
+
+}  // namespace
+
+absl::Status CheckConfig(const ServerConfig& config) {
+  absl::Status status = CheckAddress("--listen", config.listen);
+  if (status.ok() && !config.metrics_listen.empty()) {
+    status = CheckAddress("--metrics-listen", config.metrics_listen);
+  }
+  if (!status.ok()) return status;
+  if (config.workers < 0 || config.workers > kMaxWorkers) {
+    return Bad("--workers", absl::StrCat(config.workers),
+               absl::StrCat("0 (one for each processor) to ", kMaxWorkers));
+  }
+  if (config.max_active_calls < 1 || config.max_active_calls > kMaxCalls) {
+    return Bad("--max-active-calls", absl::StrCat(config.max_active_calls),
+               absl::StrCat("1 to ", kMaxCalls));
+  }
+  if (status = CheckMemory("--memory-bytes", config.memory_bytes); !status.ok()) return status;
+  if (status = CheckMemory("--call-memory-bytes", config.call_memory_bytes); !status.ok()) {
+    return status;
+  }
+  if (config.memory_bytes > 0 && config.call_memory_bytes > config.memory_bytes) {
+    return Bad("--call-memory-bytes", absl::StrCat(config.call_memory_bytes),
+               absl::StrCat("at most --memory-bytes, ", config.memory_bytes));
+  }
+  for (const Seconds& seconds : kSeconds) {
+    if (status = CheckSeconds(seconds.flag, config.*seconds.field); !status.ok()) return status;
+  }
+  if (!IsLogLevel(config.log_level)) {
+    return Bad("--log-level", absl::StrCat("\"", config.log_level, "\""),
+               "debug, info, warning, error or off");
+  }
+  return absl::OkStatus();
+}
+
+ServerConfig WithDefaults(ServerConfig config) {
+  if (config.workers == 0) config.workers = AvailableProcessors();
+  if (config.memory_bytes == 0) {
+    config.memory_bytes =
+        std::max({AvailableMemoryBytes() / 4 * 3, kLeastMemory, config.call_memory_bytes});
+  }
+  if (config.call_memory_bytes == 0) {
+    config.call_memory_bytes =
+        std::max(kLeastMemory, std::min(int64_t{4} << 30, config.memory_bytes / 2));
+  }
+  return config;
+}
+
+absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
+                                                                    const char* const* argv) {
+  ServerConfig config;
+  config.metrics_listen = "127.0.0.1:9464";
+  CLI::App app("salientd: quantizes large language models as a service", "salientd");
+  app.set_version_flag("--version", std::string(kVersion));
+  app.add_option("--listen", config.listen, "Address of gRPC")->capture_default_str();
+  app.add_option("--metrics-listen", config.metrics_listen,
+                 "Address of GET /metrics; \"\" turns it off")
+      ->capture_default_str();
+  app.add_option("--workers", config.workers, "Threads that compute; 0: one for each processor");
+  app.add_option("--memory-bytes", config.memory_bytes,
+                 "Memory of all calls together; 0: 3/4 of the cgroup's or the machine's");
+  app.add_option("--call-memory-bytes", config.call_memory_bytes,
+                 "Memory of one call; 0: half of --memory-bytes, at most 4 GiB");
+  app.add_option("--max-active-calls", config.max_active_calls, "QuantizeTensors calls at a time")
+      ->capture_default_str();
+  std::vector<double> seconds;
+  for (const Seconds& flag : kSeconds) {
+    seconds.push_back(absl::ToDoubleSeconds(config.*flag.field));
+  }
+  for (size_t i = 0; i < seconds.size(); ++i) {
+    app.add_option(kSeconds[i].flag, seconds[i], kSeconds[i].help)->capture_default_str();
+  }
+  app.add_flag("!--no-health", config.health, "Do not serve grpc.health.v1.Health");
+  app.add_flag("!--no-reflection", config.reflection, "Do not serve reflection");
+  app.add_option("--log-level", config.log_level, "debug, info, warning, error or off")
+      ->capture_default_str();
+  // CLI11 reports by exceptions; they end here.
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return PrintAndExit{app.help()};
+  } catch (const CLI::CallForVersion&) {
+    return PrintAndExit{absl::StrCat("salientd ", kVersion, "\n")};
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+  for (size_t i = 0; i < seconds.size(); ++i) {
+    if (!std::isfinite(seconds[i])) {
+      return Bad(kSeconds[i].flag, absl::StrCat(seconds[i]), "a finite number");
+    }
+    config.*kSeconds[i].field = absl::Seconds(seconds[i]);
+  }
+  if (absl::Status status = CheckConfig(config); !status.ok()) return status;
+  return config;
+}
+
+}  // namespace salient

@@ -1,0 +1,50 @@
+// What an operator may set, with defaults that suit the machine or its cgroup.
+#ifndef SALIENT_SERVER_CONFIG_H_
+#define SALIENT_SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+
+namespace salient {
+
+// 0 or empty: the default that WithDefaults fills in, or off.
+struct ServerConfig {
+  std::string listen = "127.0.0.1:8443";  // gRPC; port 0 chooses one
+  std::string metrics_listen;             // HTTP, GET /metrics; empty: off
+  int workers = 0;                        // default: processors the cgroup allows
+  int64_t memory_bytes = 0;               // of all calls; default: 3/4 of what there is
+  int64_t call_memory_bytes = 0;          // of one call; default: memory_bytes / 2, at most 4 GiB
+  int max_active_calls = 64;
+  absl::Duration idle_timeout = absl::Seconds(600);
+  absl::Duration not_reading_timeout = absl::Seconds(30);
+  absl::Duration memory_wait = absl::Seconds(30);
+  absl::Duration drain = absl::Seconds(30);  // how long running calls may go on after SIGTERM
+  bool health = true;
+  bool reflection = true;
+  std::string log_level = "info";
+};
+
+// INVALID_ARGUMENT naming the flag, its value and what was expected.
+absl::Status CheckConfig(const ServerConfig& config);
+
+// Fills in what depends on the machine.
+ServerConfig WithDefaults(ServerConfig config);
+
+// The program was asked for a text (help, version) and prints it instead of serving.
+struct PrintAndExit {
+  std::string text;
+};
+
+// Flags of salientd. INVALID_ARGUMENT for an unknown flag or a value out of range.
+absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
+                                                                    const char* const* argv);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_CONFIG_H_

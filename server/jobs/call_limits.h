@@ -1,0 +1,30 @@
+// What one QuantizeTensors call may use and how long it may keep others waiting.
+#ifndef SALIENT_SERVER_JOBS_CALL_LIMITS_H_
+#define SALIENT_SERVER_JOBS_CALL_LIMITS_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace salient {
+
+inline constexpr int64_t kMaxNameBytes = 512;  // of a group or a Linear
+
+struct CallLimits {
+  // Weights, statistics and working memory of the groups inside, and results that wait.
+  int64_t call_memory_bytes = int64_t{2} << 30;
+  int64_t max_linears_per_group = 1024;
+  int64_t max_features = int64_t{1} << 18;  // of in_features and out_features
+
+  // Without a message while one is waited for: ABORTED, CLIENT_IDLE. Also how long results may
+  // wait for a client that is owed nothing else.
+  absl::Duration idle_timeout = absl::Seconds(600);
+  // Nobody reads results while the call's memory is full: ABORTED, CLIENT_NOT_READING.
+  absl::Duration not_reading_timeout = absl::Seconds(30);
+  // The memory of all calls together is full: RESOURCE_EXHAUSTED, BUSY.
+  absl::Duration memory_wait = absl::Seconds(30);
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_CALL_LIMITS_H_

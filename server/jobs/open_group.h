@@ -1,0 +1,90 @@
+// One group while its weights and calibration arrive, and what it becomes when it is whole.
+#ifndef SALIENT_SERVER_JOBS_OPEN_GROUP_H_
+#define SALIENT_SERVER_JOBS_OPEN_GROUP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/linalg/executor.h"
+#include "core/quantize_group.h"
+#include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "proto/wire/chunk.h"
+#include "server/jobs/call_limits.h"
+#include "server/jobs/call_messages.h"
+
+namespace salient {
+
+// A group that is whole. Owns its weights, in the dtype they came in, and its statistics.
+struct ClosedGroup {
+  GroupSpec spec;
+  std::vector<std::unique_ptr<std::byte[]>> weights;  // by Linear, [out_features, in_features]
+  Statistics statistics;
+
+  // Runs the core. Errors carry a reason: NON_FINITE, CANCELLED, DEADLINE_EXCEEDED, INTERNAL.
+  absl::StatusOr<GroupResult> Quantize(const CallOptions& options, Executor& executor) const;
+};
+
+// Not thread-safe. Errors carry reason and field (call_error.h) and name the tensor; after one
+// the group is unusable.
+class OpenGroup {
+ public:
+  // `spec` has passed CheckGroup. Allocates the weights.
+  static absl::StatusOr<OpenGroup> Create(GroupSpec spec, const CallOptions& options);
+
+  const GroupSpec& spec() const { return spec_; }
+
+  // BAD_HEADER (index), CHUNK_TOO_LARGE, OFFSET, BAD_SHAPE (beyond the end), CHUNK_CRC, NON_FINITE.
+  absl::Status AddWeight(const WeightData& weight);
+
+  // Returns the number of tokens. BAD_HEADER (no activation_dtype), CHUNK_TOO_LARGE, BAD_SHAPE,
+  // CHUNK_CRC, POSITION, DUPLICATE_ROW, NON_FINITE.
+  absl::StatusOr<int64_t> AddActivations(const ActivationData& batch, Executor& executor);
+
+  // Bytes to reserve before the next AddStatistics: what a further file takes until it is
+  // merged, 0 inside a file. BAD_SHAPE for a size below 1, MEMORY for one above `limits`.
+  absl::StatusOr<int64_t> StatisticsMemoryBytes(const StatisticsData& part,
+                                                const CallLimits& limits) const;
+
+  // Returns whether the file is whole; it was then merged and its bytes are gone. BAD_SHAPE,
+  // CHUNK_TOO_LARGE, OFFSET, CHUNK_CRC, STATISTICS, DUPLICATE_ROW.
+  absl::StatusOr<bool> AddStatistics(const StatisticsData& part);
+
+  // MISSING_BYTES, NO_TOKENS.
+  absl::StatusOr<ClosedGroup> Close(Executor& executor) &&;
+
+ private:
+  struct Weight {
+    std::string tensor;  // "<linear>.weight"
+    ChunkCursor cursor;
+    int64_t finite_elements = 0;  // checked so far
+    std::unique_ptr<std::byte[]> data;
+  };
+  struct StatisticsFile {
+    ChunkCursor cursor;
+    std::vector<std::byte> bytes;
+  };
+
+  OpenGroup(GroupSpec spec, StatisticsParams params, StatisticsAccumulator accumulator);
+  absl::Status CheckFiniteSoFar(const LinearSpec& linear, Weight& weight) const;
+  absl::Status MergeStatisticsFile();
+  std::string StatisticsName() const;
+
+  GroupSpec spec_;
+  StatisticsParams params_;
+  std::vector<Weight> weights_;
+  StatisticsAccumulator accumulator_;
+  std::optional<StatisticsFile> file_;
+  bool has_tokens_ = false;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_OPEN_GROUP_H_

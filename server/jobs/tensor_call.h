@@ -1,0 +1,198 @@
+// One QuantizeTensors call from its first message to its end, free of the transport.
+#ifndef SALIENT_SERVER_JOBS_TENSOR_CALL_H_
+#define SALIENT_SERVER_JOBS_TENSOR_CALL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "core/quantize_group.h"
+#include "proto/wire/chunk.h"
+#include "server/jobs/call_input.h"
+#include "server/jobs/call_limits.h"
+#include "server/jobs/call_messages.h"
+#include "server/jobs/cancel_token.h"
+#include "server/jobs/memory_budget.h"
+#include "server/jobs/worker_pool.h"
+
+namespace salient {
+
+// The other side of a call. Methods are called from any thread, never with a lock held, and must
+// not block. Calls may still arrive after Finish; they are then ignored.
+class CallTransport {
+ public:
+  virtual ~CallTransport() = default;
+
+  // Read one message: ends in TensorCall::Deliver or TensorCall::EndOfInput.
+  virtual void ReadNext() = 0;
+
+  // TensorCall::TakeResult has something new to say.
+  virtual void ResultReady() = 0;
+
+  // The call is over. Called once.
+  virtual void Finish(const absl::Status& status) = 0;
+};
+
+// A group's result on its way out.
+struct FinishedGroup {
+  GroupResult result;
+  absl::Duration elapsed;  // from the end of the group's input to its result
+};
+
+// One thing to send: the head of a group's result, or a part of one of its tensors.
+struct OutgoingResult {
+  std::shared_ptr<const FinishedGroup> group;
+  std::optional<int32_t> tensor_index;  // unset: the head
+  ByteRange range;                      // of the tensor's bytes
+};
+
+// Work done so far, over all calls of a server. Atomics, read at scrape.
+struct CallCounters {
+  std::atomic<int64_t> tokens_folded{0};
+  std::atomic<int64_t> groups_quantized{0};
+  std::atomic<int64_t> parameters_quantized{0};
+};
+
+// What one call did, for its log line.
+struct CallSummary {
+  int64_t groups = 0;
+  int64_t parameters = 0;
+  int64_t tokens = 0;
+};
+
+// Thread-safe. Messages are taken one at a time, in order, on the pool's short lane, one being
+// read while another is taken; groups that are whole are quantized one at a time, in order, on the
+// long lane, while the next is read. Reading stops while the next group does not fit into the
+// memory that the call, or all calls together, may have.
+class TensorCall : public std::enable_shared_from_this<TensorCall> {
+ public:
+  // Decodes a message that was read; runs on a worker.
+  using MessageSource = absl::AnyInvocable<absl::StatusOr<CallMessage>()>;
+
+  // What calls share. Outlives them all.
+  struct Shared {
+    WorkerPool& pool;
+    MemoryBudget& memory;
+    CallCounters& counters;
+  };
+
+  // `on_end` runs once, when the call is over, before the transport is told.
+  TensorCall(Shared shared, const CallLimits& limits, std::shared_ptr<CallTransport> transport,
+             absl::AnyInvocable<void()> on_end);
+
+  // Asks for the first message.
+  void Start();
+
+  // A read ended with a message, or with the end of the client's messages.
+  void Deliver(MessageSource message);
+  void EndOfInput();
+
+  // The next thing to send, once the one before was sent; nullopt: nothing for now. When all
+  // was sent and the client said all, the call ends well.
+  std::optional<OutgoingResult> TakeResult();
+
+  // The client went away, or its deadline passed. Running work stops after its current items.
+  void Cancel();
+  void Expire();
+
+  // Ends the call with `status`, not OK, if it is not over.
+  void Fail(const absl::Status& status) { End(status); }
+
+  // Ends the call if the client has kept it waiting for too long; tries again for memory.
+  void Tick(absl::Time now);
+
+  CallSummary Summary() const;
+
+ private:
+  // Bytes held of the call's budget and of all calls'.
+  struct Hold {
+    Reservation call;
+    Reservation process;
+    void ShrinkTo(int64_t bytes) {
+      call.ShrinkTo(bytes);
+      process.ShrinkTo(bytes);
+    }
+  };
+  // Holds stand before what they are held for: members go in reverse order, memory first.
+  struct QuantizeTask {
+    Hold hold;
+    CallOptions options;
+    ClosedGroup group;
+    absl::Time closed_at;
+  };
+  struct Result {
+    Hold hold;
+    std::shared_ptr<const FinishedGroup> group;
+  };
+  // Where in the front result sending stands.
+  struct SendCursor {
+    bool head_sent = false;
+    size_t tensor = 0;
+    int64_t offset = 0;
+  };
+  // A message that waits for memory.
+  struct Blocked {
+    int64_t bytes = 0;
+    absl::Time since;
+    bool by_call = false;  // the call's own memory is full, else that of all calls
+  };
+  // What the taking side works on.
+  struct Taking {
+    Hold group;
+    Hold statistics;
+    std::unique_ptr<MemoryBudget::Place> place;
+    std::unique_ptr<CallInput> input;
+    std::optional<CallMessage> waiting;  // for memory
+  };
+
+  // The taking side: at most one of these runs at a time.
+  void TakeNext();
+  absl::Status Admit(CallMessage message);
+  absl::Status Take(CallMessage message, Hold hold);
+
+  void QuantizeNext();
+  absl::Status Quantize(QuantizeTask task);
+
+  std::optional<Hold> TryHold(int64_t bytes);
+  void RetryBlocked();
+  void NotifyResult();
+  void Schedule();
+  void End(const absl::Status& status);
+  absl::Status Overdue(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Shared shared_;
+  const CallLimits limits_;
+  CancelToken stop_;
+  MemoryBudget call_memory_;  // before everything that holds of it
+  Taking side_;               // belongs to whoever set taking_
+
+  mutable absl::Mutex mu_;
+  std::shared_ptr<CallTransport> transport_ ABSL_GUARDED_BY(mu_);
+  absl::AnyInvocable<void()> on_end_ ABSL_GUARDED_BY(mu_);
+  std::deque<MessageSource> inbox_ ABSL_GUARDED_BY(mu_);
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool taking_ ABSL_GUARDED_BY(mu_) = false;
+  bool end_of_input_ ABSL_GUARDED_BY(mu_) = false;  // the client said all
+  bool input_done_ ABSL_GUARDED_BY(mu_) = false;    // and all of it was taken
+  std::optional<Blocked> blocked_ ABSL_GUARDED_BY(mu_);
+  std::deque<QuantizeTask> closed_ ABSL_GUARDED_BY(mu_);
+  bool quantizing_ ABSL_GUARDED_BY(mu_) = false;
+  std::deque<Result> results_ ABSL_GUARDED_BY(mu_);
+  SendCursor cursor_ ABSL_GUARDED_BY(mu_);
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time last_message_ ABSL_GUARDED_BY(mu_);   // came, or was asked for after a pause
+  absl::Time last_progress_ ABSL_GUARDED_BY(mu_);  // a result became ready or was taken
+  CallSummary summary_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_TENSOR_CALL_H_

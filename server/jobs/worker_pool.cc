@@ -1,0 +1,228 @@
+#include "server/jobs/worker_pool.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/linalg/gemm.h"
+
+namespace salient {
+namespace {
+
+int64_t NowNanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// What the current thread is to the pool it belongs to, if to any.
+struct ThisWorker {
+  const WorkerPool* pool = nullptr;
+  std::atomic<int64_t>* busy = nullptr;
+  int64_t busy_since = 0;
+  bool in_short_task = false;  // short work does not begin inside short work
+};
+thread_local ThisWorker this_worker;
+
+}  // namespace
+
+// Time a worker spent at work is added after every item rather than after every task, so that a
+// scrape in the middle of a long task sees it.
+class WorkerPool::BusyClock {
+ public:
+  static void Start() { this_worker.busy_since = NowNanoseconds(); }
+  static void Add() {
+    if (this_worker.busy == nullptr) return;
+    const int64_t now = NowNanoseconds();
+    this_worker.busy->fetch_add(now - this_worker.busy_since, std::memory_order_relaxed);
+    this_worker.busy_since = now;
+  }
+};
+
+struct WorkerPool::Loop {
+  Loop(const CancelToken& stop_token, int64_t items,
+       absl::FunctionRef<absl::Status(int64_t)> function)
+      : stop(stop_token), count(items), task(function) {}
+
+  const CancelToken& stop;
+  const int64_t count;
+  const absl::FunctionRef<absl::Status(int64_t)> task;
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
+  int helpers = 0;  // guarded by the pool's mutex: workers inside an item
+
+  absl::Mutex mu;
+  int64_t error_index ABSL_GUARDED_BY(mu) = std::numeric_limits<int64_t>::max();
+  absl::Status error ABSL_GUARDED_BY(mu);
+
+  bool HasItems() const {
+    return !failed.load(std::memory_order_acquire) && !stop.stopped() &&
+           next.load(std::memory_order_relaxed) < count;
+  }
+
+  // Runs the next item, if there is one. Items are claimed in order and a claimed item always
+  // runs, so when item f is the first that fails no item before it was skipped: the error with
+  // the lowest index does not depend on the timing.
+  bool RunOne() {
+    if (!HasItems()) return false;
+    const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
+    if (index >= count) return false;
+    absl::Status status = task(index);
+    if (!status.ok()) {
+      absl::MutexLock lock(&mu);
+      failed.store(true, std::memory_order_release);
+      if (index < error_index) {
+        error_index = index;
+        error = std::move(status);
+      }
+    }
+    return true;
+  }
+};
+
+WorkerPool::WorkerPool(int workers) {
+  const int count = std::max(1, workers);
+  busy_nanoseconds_ = std::make_unique<std::atomic<int64_t>[]>(count);
+  threads_.reserve(count);
+  for (int i = 0; i < count; ++i) threads_.emplace_back([this, i] { Work(i); });
+}
+
+WorkerPool::~WorkerPool() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void WorkerPool::Submit(Lane lane, Task task) {
+  absl::MutexLock lock(&mu_);
+  if (lane == Lane::kShort) {
+    short_.push_back(std::move(task));
+    queued_short_.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    long_.push_back(std::move(task));
+    queued_long_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
+                                 absl::FunctionRef<absl::Status(int64_t)> task) {
+  Loop loop(stop, count, task);
+  const bool shared = count > 1 && threads_.size() > 1;
+  if (shared) {
+    absl::MutexLock lock(&mu_);
+    loops_.push_back(&loop);
+  }
+  while (loop.RunOne()) {
+    BusyClock::Add();
+    DoShortWork();
+  }
+  if (shared) {
+    absl::MutexLock lock(&mu_);
+    loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
+    // Nobody joins any more; wait for those inside.
+    BusyClock::Add();
+    mu_.Await(absl::Condition(
+        +[](Loop* l) { return l->helpers == 0; }, &loop));
+    BusyClock::Start();
+  }
+  if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
+  absl::MutexLock lock(&loop.mu);
+  return loop.error;
+}
+
+// Between two items of a long task: messages of other calls are not kept waiting.
+void WorkerPool::DoShortWork() {
+  if (this_worker.pool != this || this_worker.in_short_task) return;
+  while (queued_short_.load(std::memory_order_relaxed) > 0) {
+    Task task;
+    {
+      absl::MutexLock lock(&mu_);
+      if (short_.empty()) return;
+      task = std::move(short_.front());
+      short_.pop_front();
+      queued_short_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    this_worker.in_short_task = true;
+    task();
+    this_worker.in_short_task = false;
+    BusyClock::Add();
+  }
+}
+
+bool WorkerPool::HasWork() const {
+  if (stopping_ || !short_.empty() || !long_.empty()) return true;
+  return std::any_of(loops_.begin(), loops_.end(), [](const Loop* l) { return l->HasItems(); });
+}
+
+WorkerPool::Loop* WorkerPool::JoinableLoop() {
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    Loop* loop = loops_[next_loop_++ % loops_.size()];
+    if (loop->HasItems()) return loop;
+  }
+  return nullptr;
+}
+
+void WorkerPool::Work(int index) {
+  pthread_setname_np(pthread_self(), absl::StrCat("salient-", index).c_str());
+  LimitThreadToItself();
+  this_worker.pool = this;
+  this_worker.busy = &busy_nanoseconds_[index];
+
+  absl::MutexLock lock(&mu_);
+  while (true) {
+    mu_.Await(absl::Condition(this, &WorkerPool::HasWork));
+    BusyClock::Start();
+    Task task;
+    const bool is_short = !short_.empty();
+    if (is_short) {
+      task = std::move(short_.front());
+      short_.pop_front();
+      queued_short_.fetch_sub(1, std::memory_order_relaxed);
+    } else if (!long_.empty()) {
+      task = std::move(long_.front());
+      long_.pop_front();
+      queued_long_.fetch_sub(1, std::memory_order_relaxed);
+    } else if (Loop* loop = JoinableLoop(); loop != nullptr) {
+      ++loop->helpers;
+      mu_.Unlock();
+      // A helper begins no short work inside an item, because the loop's caller waits for it.
+      this_worker.in_short_task = true;
+      loop->RunOne();
+      this_worker.in_short_task = false;
+      BusyClock::Add();
+      mu_.Lock();
+      --loop->helpers;
+      continue;
+    } else if (stopping_) {
+      return;
+    } else {
+      continue;
+    }
+    mu_.Unlock();
+    this_worker.in_short_task = is_short;
+    task();
+    this_worker.in_short_task = false;
+    task = nullptr;  // what it owns goes before the lock comes back
+    BusyClock::Add();
+    mu_.Lock();
+  }
+}
+
+WorkerPool::Stats WorkerPool::GetStats() const {
+  Stats stats;
+  for (size_t i = 0; i < threads_.size(); ++i) {
+    stats.busy_seconds.push_back(1e-9 * busy_nanoseconds_[i].load(std::memory_order_relaxed));
+  }
+  stats.queued_short = queued_short_.load(std::memory_order_relaxed);
+  stats.queued_long = queued_long_.load(std::memory_order_relaxed);
+  return stats;
+}
+
+}  // namespace salient

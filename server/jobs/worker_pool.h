@@ -1,0 +1,101 @@
+// The threads that compute: one pool for the process, shared fairly by all calls.
+#ifndef SALIENT_SERVER_JOBS_WORKER_POOL_H_
+#define SALIENT_SERVER_JOBS_WORKER_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "core/linalg/executor.h"
+#include "server/jobs/cancel_token.h"
+
+namespace salient {
+
+// Tasks come on two lanes. Short work (taking a message, folding a batch) goes first, and a
+// worker inside the loops of a long task does short work between two of its items: however long
+// the groups being quantized, messages are taken. Long work (quantizing a group) comes next.
+// Workers with nothing to start join the loops of running tasks, item by item, over all loops in
+// turn.
+//
+// Thread-safe.
+class WorkerPool {
+ public:
+  enum class Lane { kShort, kLong };
+  using Task = absl::AnyInvocable<void()>;
+
+  // A snapshot taken without stopping anybody.
+  struct Stats {
+    std::vector<double> busy_seconds;  // by worker
+    int64_t queued_short = 0;
+    int64_t queued_long = 0;
+  };
+
+  // `workers` >= 1 threads, each limited to one OpenMP thread. Values below 1 count as 1.
+  explicit WorkerPool(int workers);
+
+  // Runs every task that was submitted, then stops.
+  ~WorkerPool();
+
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Runs `task` some time later on a worker. Tasks of one lane start in order.
+  void Submit(Lane lane, Task task);
+
+  // As Executor::ForEach. The calling thread, worker or not, takes part, so that a loop advances
+  // even when every worker is inside another one. `stop` is checked before each item.
+  absl::Status ForEach(const CancelToken& stop, int64_t count,
+                       absl::FunctionRef<absl::Status(int64_t)> task);
+
+  int workers() const { return static_cast<int>(threads_.size()); }
+  Stats GetStats() const;
+
+ private:
+  struct Loop;
+  class BusyClock;
+
+  void Work(int index);
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Loop* JoinableLoop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DoShortWork();
+
+  mutable absl::Mutex mu_;
+  std::deque<Task> short_ ABSL_GUARDED_BY(mu_);
+  std::deque<Task> long_ ABSL_GUARDED_BY(mu_);
+  std::vector<Loop*> loops_ ABSL_GUARDED_BY(mu_);  // owned by the stack of their callers
+  size_t next_loop_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+
+  std::atomic<int64_t> queued_short_{0};
+  std::atomic<int64_t> queued_long_{0};
+  std::unique_ptr<std::atomic<int64_t>[]> busy_nanoseconds_;  // by worker
+  std::vector<std::thread> threads_;
+};
+
+// The pool as the core sees it, for the work of one call.
+class PoolExecutor final : public Executor {
+ public:
+  // Borrows both.
+  PoolExecutor(WorkerPool& pool, const CancelToken& stop) : pool_(pool), stop_(stop) {}
+
+  absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override {
+    return pool_.ForEach(stop_, count, task);
+  }
+  int Concurrency() const override { return pool_.workers(); }
+
+ private:
+  WorkerPool& pool_;
+  const CancelToken& stop_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_WORKER_POOL_H_

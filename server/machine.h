@@ -1,0 +1,18 @@
+// What this process may use: limits of the cgroup, v1 or v2, else of the machine.
+#ifndef SALIENT_SERVER_MACHINE_H_
+#define SALIENT_SERVER_MACHINE_H_
+
+#include <cstdint>
+#include <string>
+
+namespace salient {
+
+// Processors, rounded up, at least 1. `root` is where the file system begins: "" in production.
+int AvailableProcessors(const std::string& root = "");
+
+// Bytes of memory.
+int64_t AvailableMemoryBytes(const std::string& root = "");
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_MACHINE_H_

@@ -1,0 +1,96 @@
+// salientd: starts a server, says where it listens, stops well on SIGTERM or SIGINT.
+//
+// Standard output carries one line, when ready: "salientd VERSION ready grpc=ADDRESS
+// metrics=ADDRESS". Standard error carries the log. Exit codes: 0 stopped as asked, 1 could not
+// start, 2 usage.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "server/config.h"
+#include "server/observe/logs.h"
+#include "server/server.h"
+#include "server/version.h"
+
+namespace salient {
+namespace {
+
+// Beyond the grace and what winding up may take, something hangs.
+constexpr absl::Duration kWatchdog = absl::Seconds(10);
+
+std::string WithPort(const std::string& address, int port) {
+  return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+}
+
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+void AnnounceReady(const Server& server) {
+  const ServerConfig& config = server.config();
+  std::string line =
+      absl::StrCat("salientd ", kVersion, " ready grpc=", WithPort(config.listen, server.port()));
+  if (server.metrics_port() != 0) {
+    absl::StrAppend(&line, " metrics=", WithPort(config.metrics_listen, server.metrics_port()));
+  }
+  std::puts(line.c_str());
+  std::fflush(stdout);
+  LogInfo(absl::StrCat(line, " workers=", config.workers, " memory_bytes=", config.memory_bytes,
+                       " call_memory_bytes=", config.call_memory_bytes));
+}
+
+int Run(int argc, const char* const* argv) {
+  auto flags = ParseFlags(argc, argv);
+  if (!flags.ok()) {
+    const std::string message(flags.status().message());
+    std::fprintf(stderr, "salientd: %s\nTry salientd --help.\n", message.c_str());
+    return 2;
+  }
+  if (const auto* print = std::get_if<PrintAndExit>(&*flags)) {
+    std::fputs(print->text.c_str(), stdout);
+    return 0;
+  }
+  const ServerConfig& config = std::get<ServerConfig>(*flags);
+  StartLogging(config.log_level);
+
+  // Before any thread, so that every thread has them blocked and only sigwait takes them.
+  const sigset_t signals = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  auto server = Server::Start(config);
+  if (!server.ok()) {
+    const std::string message(server.status().message());
+    std::fprintf(stderr, "salientd: %s\n", message.c_str());
+    return 1;
+  }
+  AnnounceReady(**server);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  LogInfo(absl::StrCat("stopping: signal ", signal, ", running calls have ",
+                       absl::FormatDuration(config.drain)));
+  std::thread([grace = config.drain] {
+    absl::SleepFor(grace + kWatchdog);
+    LogWarning("the server did not stop in time; leaving");
+    _exit(1);
+  }).detach();
+  (*server)->Shutdown(config.drain);
+  server->reset();
+  LogInfo("stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace salient
+
+int main(int argc, char** argv) { return salient::Run(argc, argv); }

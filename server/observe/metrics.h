@@ -1,0 +1,80 @@
+// Every metric family of the server, its labels and its buckets. Nothing the client says becomes
+// a label.
+#ifndef SALIENT_SERVER_OBSERVE_METRICS_H_
+#define SALIENT_SERVER_OBSERVE_METRICS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/call_registry.h"
+
+namespace salient {
+
+enum class RpcType { kUnary, kClientStream, kServerStream, kBidiStream };
+
+// One method, as labels.
+struct RpcName {
+  absl::string_view service;  // "salient.v1.QuantizationService"
+  absl::string_view method;   // "QuantizeTensors"
+  RpcType type = RpcType::kUnary;
+};
+
+// The outcome of one group.
+struct GroupOutcome {
+  int64_t parameters = 0;
+  absl::Duration elapsed;
+  double loss_rtn = 0;
+  double loss = 0;
+  double relative_output_error = 0;
+};
+
+// Thread-safe. All series exist from the start, so that rates see the first event.
+class Metrics {
+ public:
+  // The series of one method.
+  class Rpc {
+   public:
+    virtual ~Rpc() = default;
+    virtual void Started() = 0;
+    virtual void Received(size_t bytes) = 0;
+    virtual void Sent(size_t bytes) = 0;
+    // The call is over. A status that is not OK is counted by its reason.
+    virtual void Handled(const absl::Status& status, absl::Duration elapsed) = 0;
+  };
+
+  explicit Metrics(absl::string_view version);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // Declares a method; at start-up, before it is served. Owned by this object.
+  Rpc& AddRpc(const RpcName& name);
+
+  void GroupDone(const GroupOutcome& outcome);
+
+  // Takes the work of `registry`, which outlives this object, into every scrape.
+  void Watch(const CallRegistry& registry);
+
+  // Serves http://`address`/metrics; port 0 chooses one. Returns the port. INVALID_ARGUMENT if
+  // the address cannot be listened on.
+  absl::StatusOr<int> Listen(const std::string& address);
+
+  // What a scrape returns, in the Prometheus text format.
+  std::string Text() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_OBSERVE_METRICS_H_

@@ -1,0 +1,21 @@
+// What the kernel says about this process.
+#ifndef SALIENT_SERVER_OBSERVE_PROCESS_STATS_H_
+#define SALIENT_SERVER_OBSERVE_PROCESS_STATS_H_
+
+namespace salient {
+
+struct ProcessStats {
+  double cpu_seconds = 0;  // user and system
+  double resident_memory_bytes = 0;
+  double virtual_memory_bytes = 0;
+  double open_fds = 0;
+  double max_fds = 0;
+  double start_time_seconds = 0;  // since the Unix epoch
+};
+
+// From /proc/self; what cannot be read stays 0.
+ProcessStats ReadProcessStats();
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_OBSERVE_PROCESS_STATS_H_

@@ -1,0 +1,113 @@
+#include "server/observe/stats_collector.h"
+
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_type.h>
+
+#include <string>
+#include <utility>
+
+#include "server/observe/process_stats.h"
+
+namespace salient {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+struct Sample {
+  double value;
+  std::vector<ClientMetric::Label> labels;
+};
+
+MetricFamily Family(MetricType type, std::string name, std::string help,
+                    const std::vector<Sample>& samples) {
+  MetricFamily family;
+  family.name = std::move(name);
+  family.help = std::move(help);
+  family.type = type;
+  for (const Sample& sample : samples) {
+    ClientMetric metric;
+    metric.label = sample.labels;
+    if (type == MetricType::Counter) {
+      metric.counter.value = sample.value;
+    } else {
+      metric.gauge.value = sample.value;
+    }
+    family.metric.push_back(std::move(metric));
+  }
+  return family;
+}
+
+MetricFamily Counter(std::string name, std::string help, double value) {
+  return Family(MetricType::Counter, std::move(name), std::move(help), {{value, {}}});
+}
+
+MetricFamily Gauge(std::string name, std::string help, double value) {
+  return Family(MetricType::Gauge, std::move(name), std::move(help), {{value, {}}});
+}
+
+void AddProcess(std::vector<MetricFamily>& families) {
+  const ProcessStats stats = ReadProcessStats();
+  families.push_back(Counter("process_cpu_seconds_total",
+                             "User and system CPU time of the process.", stats.cpu_seconds));
+  families.push_back(Gauge("process_resident_memory_bytes", "Resident memory of the process.",
+                           stats.resident_memory_bytes));
+  families.push_back(Gauge("process_virtual_memory_bytes", "Virtual memory of the process.",
+                           stats.virtual_memory_bytes));
+  families.push_back(
+      Gauge("process_open_fds", "Open file descriptors of the process.", stats.open_fds));
+  families.push_back(
+      Gauge("process_max_fds", "Most file descriptors the process may open.", stats.max_fds));
+  families.push_back(Gauge("process_start_time_seconds",
+                           "Start of the process, in seconds since the Unix epoch.",
+                           stats.start_time_seconds));
+}
+
+void AddCalls(const CallRegistry::Stats& stats, std::vector<MetricFamily>& families) {
+  families.push_back(Gauge("salient_active_calls", "QuantizeTensors calls that are active.",
+                           static_cast<double>(stats.active_calls)));
+  families.push_back(Counter("salient_groups_total", "Groups of Linears quantized.",
+                             static_cast<double>(stats.groups_quantized)));
+  families.push_back(Counter("salient_parameters_total", "Weights quantized.",
+                             static_cast<double>(stats.parameters_quantized)));
+  families.push_back(Counter("salient_tokens_total",
+                             "Calibration tokens folded into statistics, one count a group.",
+                             static_cast<double>(stats.tokens_folded)));
+  families.push_back(Gauge("salient_memory_reserved_bytes",
+                           "Memory reserved by active calls: weights, statistics, results.",
+                           static_cast<double>(stats.memory_reserved_bytes)));
+  families.push_back(Gauge("salient_memory_limit_bytes",
+                           "Memory that all calls together may reserve.",
+                           static_cast<double>(stats.memory_limit_bytes)));
+}
+
+void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families) {
+  families.push_back(Gauge("salient_workers", "Threads that compute.",
+                           static_cast<double>(stats.busy_seconds.size())));
+  std::vector<Sample> busy;
+  for (size_t i = 0; i < stats.busy_seconds.size(); ++i) {
+    busy.push_back({stats.busy_seconds[i], {{"worker", std::to_string(i)}}});
+  }
+  families.push_back(Family(MetricType::Counter, "salient_worker_busy_seconds_total",
+                            "Time a worker spent working.", busy));
+  families.push_back(Family(MetricType::Gauge, "salient_queued_tasks",
+                            "Tasks that wait for a worker: messages (short) and groups (long).",
+                            {{static_cast<double>(stats.queued_short), {{"lane", "short"}}},
+                             {static_cast<double>(stats.queued_long), {{"lane", "long"}}}}));
+}
+
+}  // namespace
+
+std::vector<MetricFamily> StatsCollector::Collect() const {
+  std::vector<MetricFamily> families;
+  AddProcess(families);
+  if (const CallRegistry* registry = registry_.load(); registry != nullptr) {
+    const CallRegistry::Stats stats = registry->GetStats();
+    AddCalls(stats, families);
+    AddPool(stats.pool, families);
+  }
+  return families;
+}
+
+}  // namespace salient

@@ -1,0 +1,32 @@
+// Between the contract's messages and our own types: the only file that knows both.
+#ifndef SALIENT_SERVER_RPC_CONVERT_H_
+#define SALIENT_SERVER_RPC_CONVERT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "salient/v1/quantization_service.pb.h"
+#include "server/jobs/call_messages.h"
+#include "server/jobs/call_registry.h"
+#include "server/jobs/tensor_call.h"
+
+namespace salient {
+
+// Takes the bytes of `request`. Errors carry reason and field (call_error.h):
+// MESSAGE_ORDER if nothing is set; BAD_METHOD, BAD_FORMAT or BAD_HEADER for a value out of range
+// or an enum value that does not exist; UNSUPPORTED (UNIMPLEMENTED) for a choice that this
+// server does not have, with the nearest that it has.
+absl::StatusOr<CallMessage> ToCallMessage(v1::QuantizeTensorsRequest&& request);
+
+// The response that carries `result`, tensor bytes with their crc32c.
+v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& result,
+                                       const std::string& numerics_id);
+
+// What a server of these settings can do.
+v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
+                                       absl::string_view version, absl::string_view grpc_version);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_RPC_CONVERT_H_

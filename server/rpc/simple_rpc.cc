@@ -1,0 +1,34 @@
+#include "server/rpc/simple_rpc.h"
+
+#include "absl/strings/str_cat.h"
+#include "server/jobs/call_error.h"
+#include "server/rpc/rpc_record.h"
+#include "server/rpc/status.h"
+
+namespace salient {
+
+grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context, Metrics::Rpc& metrics,
+                                      const std::string& method, const absl::Status& status) {
+  RpcRecord record(metrics, method, context->peer());
+  record.Received(0);
+  if (status.ok()) record.Sent(0);
+  record.End(status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+absl::Status NotHere(const std::string& method, const std::string& instead) {
+  return CallError(absl::StatusCode::kUnimplemented, Reason::kUnimplemented,
+                   absl::StrCat(method, " is not available on this server yet; ", instead));
+}
+
+grpc::Status RefuseStream(grpc::CallbackServerContext* context, Metrics::Rpc& metrics,
+                          const std::string& method, const std::string& instead) {
+  RpcRecord record(metrics, method, context->peer());
+  const absl::Status status = NotHere(method, instead);
+  record.End(status);
+  return ToGrpcStatus(status);
+}
+
+}  // namespace salient

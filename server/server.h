@@ -1,0 +1,43 @@
+// The process without its main: services, engine, metrics, wired together. Also what an
+// embedded server is.
+#ifndef SALIENT_SERVER_SERVER_H_
+#define SALIENT_SERVER_SERVER_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/config.h"
+
+namespace salient {
+
+// Serves from Start until Shutdown or destruction. Thread-safe. A process may have several.
+class Server {
+ public:
+  // INVALID_ARGUMENT for a bad config or an address that cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config);
+
+  // As Shutdown with no grace.
+  ~Server();
+
+  // Of gRPC, as bound.
+  int port() const;
+  // Of the metrics, as bound; 0: off.
+  int metrics_port() const;
+  // With everything that has a default filled in.
+  const ServerConfig& config() const;
+
+  // Stops well: health says NOT_SERVING, new calls are refused (UNAVAILABLE, DRAINING), running
+  // ones have `grace` to end and are then ended (UNAVAILABLE, DRAINING). Later calls return at
+  // once. Takes at most `grace` and a few seconds.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_SERVER_H_
