@@ -1,6 +1,6 @@
 #include "server/jobs/group_check.h"
 
-#include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -13,6 +13,13 @@
 
 namespace salient {
 namespace {
+
+constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+
+int64_t SumOrMost(int64_t a, int64_t b) {
+  int64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? kMost : sum;
+}
 
 absl::Status BadHeader(absl::string_view field, absl::string_view message) {
   return WithField(InvalidCall(Reason::kBadHeader, message), field);
@@ -149,20 +156,18 @@ StatisticsParams StatisticsParamsOf(const GroupSpec& spec, const CallOptions& op
 
 absl::StatusOr<int64_t> GroupMemoryBytes(const GroupSpec& spec, const CallOptions& options,
                                          const CallLimits& limits, int concurrency) {
-  int64_t bytes = 0;
   int64_t out_features = 0;
+  int64_t weights = 0;
   for (const LinearSpec& linear : spec.linears) {
-    const auto weight = CheckedBytes(linear.out_features, spec.in_features, SizeOf(linear.dtype));
+    const auto bytes = CheckedBytes(linear.out_features, spec.in_features, SizeOf(linear.dtype));
+    weights = SumOrMost(weights, bytes.value_or(kMost));
     out_features += linear.out_features;
-    if (!weight.has_value() || __builtin_add_overflow(bytes, *weight, &bytes)) {
-      return TooMuchMemory(absl::StrCat("group ", spec.name, ": its weights"),
-                           std::numeric_limits<int64_t>::max(), limits.call_memory_bytes);
-    }
   }
-  // Before the rest, whose own arithmetic is safe for sizes that memory can hold.
-  if (bytes <= limits.call_memory_bytes) {
-    bytes += StatisticsAccumulator::MemoryBytes(StatisticsParamsOf(spec, options));
-    bytes += QuantizeGroupMemoryBytes(out_features, spec.in_features, concurrency);
+  int64_t bytes = weights;
+  // The core's arithmetic is safe for sizes that memory can hold.
+  if (weights <= limits.call_memory_bytes) {
+    bytes = SumOrMost(bytes, StatisticsAccumulator::MemoryBytes(StatisticsParamsOf(spec, options)));
+    bytes = SumOrMost(bytes, QuantizeGroupMemoryBytes(out_features, spec.in_features, concurrency));
   }
   if (bytes > limits.call_memory_bytes) {
     return TooMuchMemory(absl::StrCat("group ", spec.name), bytes, limits.call_memory_bytes);
