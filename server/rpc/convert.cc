@@ -124,8 +124,10 @@ absl::StatusOr<Method> ToMethod(const v1::Method& message) {
   method.block = *block;
   method.autoawq = message.autoawq();
   if (method.autoawq && method.rounding != RoundingChoice::kNearest) {
-    return BadField(Reason::kBadMethod, "options.method.autoawq",
-                    "true with a rounding of ROUNDING_BLOCK", "ROUNDING_NEAREST with it");
+    return WithField(InvalidCall(Reason::kBadMethod,
+                                 "autoawq with a rounding of ROUNDING_BLOCK; expected "
+                                 "ROUNDING_NEAREST, which is what AutoAWQ does"),
+                     "options.method.autoawq");
   }
   return method;
 }
