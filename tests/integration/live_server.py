@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 import urllib.request
 
 import grpc
@@ -22,6 +23,17 @@ from contract import failure_of, salient_client, service_grpc
 
 START_SECONDS = 60
 ACTIVE_CALLS = "salient_active_calls"
+
+
+# What ctest takes for "skipped": all that ran passed, and something could not run.
+SKIPPED = 77
+
+
+def run_tests():
+    """The main of every script."""
+    salientd_path()
+    result = unittest.main(module="__main__", verbosity=2, exit=False).result
+    sys.exit(1 if not result.wasSuccessful() else SKIPPED if result.skipped else 0)
 
 
 def salientd_path():
@@ -46,7 +58,7 @@ class LiveServer:
     def __init__(self, *flags, ready_seconds=START_SECONDS):
         self._directory = tempfile.TemporaryDirectory(prefix="salientd_")
         self.log_path = pathlib.Path(self._directory.name) / "log"
-        self._log = open(self.log_path, "wb")
+        self._log = open(self.log_path, "wb", buffering=0)
         command = [salientd_path(), "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
                    *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log,
@@ -71,7 +83,7 @@ class LiveServer:
         self.stop()
 
     def stop(self, seconds=60):
-        """SIGTERM and wait. Returns the exit code."""
+        """SIGTERM and wait, then forgets the log. Returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -82,7 +94,9 @@ class LiveServer:
             raise
         finally:
             self._pump.join(5)
+            self.process.stdout.close()
             self._log.close()
+            self._directory.cleanup()
 
     def kill(self):
         self.process.kill()
@@ -92,7 +106,6 @@ class LiveServer:
         return self.process.poll() is None
 
     def log(self):
-        self._log.flush()
         return self.log_path.read_text(errors="replace")
 
     def _read_output(self):

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 import messages as m
 from contract import (ERROR_DOMAIN, Request, blob_grpc, blob_pb2, failure_of, method_pb2,
                       service_grpc, service_pb2, tensor_pb2)
-from live_server import LiveServer
+from live_server import LiveServer, run_tests
 
 Code = grpc.StatusCode
 F32, F16, BF16 = (tensor_pb2.DATA_TYPE_F32, tensor_pb2.DATA_TYPE_F16, tensor_pb2.DATA_TYPE_BF16)
@@ -224,7 +224,7 @@ def negative_group_size():
     return call_with(format=dict(group_size=-5))
 
 
-@case(Code.INVALID_ARGUMENT, "BAD_METHOD", "autoawq", "ROUNDING_NEAREST")
+@case(Code.INVALID_ARGUMENT, "BAD_METHOD", "ROUNDING_NEAREST", field="options.method.autoawq")
 def autoawq_with_block_rounding():
     return call_with(method=dict(autoawq=True, rounding=method_pb2.ROUNDING_BLOCK))
 
@@ -353,7 +353,7 @@ def weight_dtype_not_set():
     return [start(), header(linear=dict(dtype=0))]
 
 
-@case(Code.INVALID_ARGUMENT, "BAD_HEADER", LINEAR, "I8", field="group.linears[0].dtype")
+@case(Code.INVALID_ARGUMENT, "BAD_HEADER", LINEAR, "DATA_TYPE_I8", field="group.linears[0].dtype")
 def weight_dtype_integer():
     return [start(), header(linear=dict(dtype=tensor_pb2.DATA_TYPE_I8))]
 
@@ -734,6 +734,16 @@ class BadInputTest(unittest.TestCase):
                     self.assertEqual(failure.reason, "UNIMPLEMENTED", failure)
         self.check_still_good()
 
+    def test_a_compressed_message_is_refused(self):
+        """A small message must not become a large one inside the server."""
+        with self.server.channel() as channel:
+            stub = service_grpc.QuantizationServiceStub(channel)
+            with self.assertRaises(grpc.RpcError) as raised:
+                list(stub.QuantizeTensors(iter(self.good), timeout=CALL_SECONDS,
+                                          compression=grpc.Compression.Gzip))
+        self.assertEqual(raised.exception.code(), Code.UNIMPLEMENTED, raised.exception.details())
+        self.check_still_good()
+
     def test_noise_on_the_ports(self):
         """Bytes that are neither HTTP/2 nor HTTP."""
         noise = np.random.default_rng(11).bytes(4096)
@@ -754,6 +764,4 @@ for _name, _case in CASES.items():
     setattr(BadInputTest, f"test_{_name}", lambda self, spoilt=_case: self.run_case(spoilt))
 
 if __name__ == "__main__":
-    from live_server import salientd_path
-    salientd_path()
-    unittest.main(verbosity=2)
+    run_tests()

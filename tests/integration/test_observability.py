@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 
 import messages as m
-from live_server import HeldCall, LiveServer, Metrics, salientd_path, wait_until
+from live_server import HeldCall, LiveServer, Metrics, run_tests, wait_until
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
@@ -352,5 +352,4 @@ class LiveDashboardTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    salientd_path()
-    unittest.main(verbosity=2)
+    run_tests()
