@@ -26,8 +26,7 @@ struct InfoFlags {
   bool json = false;
 };
 
-// Names of enum values without the enum's prefix, as the flags of `salient tensors` spell them:
-// RANGE_MIN_MAX is "min_max".
+// Names of enum values in lower case and without the enum's prefix: RANGE_MIN_MAX is "min_max".
 template <typename Enum>
 std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& values,
                                absl::string_view prefix) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/config.h"
 #include "server/server.h"
 
 namespace salient {
@@ -12,6 +13,11 @@ absl::StatusOr<EmbeddedServer> EmbeddedServer::Start(int workers) {
   ServerConfig config;
   config.listen = "127.0.0.1:0";
   config.workers = workers;
+  config.health = false;
+  config.reflection = false;
+  // There is one call, so it may have what all calls may have.
+  config = WithDefaults(config);
+  config.call_memory_bytes = config.memory_bytes;
   auto server = Server::Start(config);
   if (!server.ok()) return server.status();
   return EmbeddedServer(*std::move(server));

@@ -9,6 +9,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -64,7 +65,8 @@ class Sentence {
 
  private:
   void Name(absl::string_view name, absl::string_view value) {
-    if (value.empty() || absl::StrContains(text_, value)) return;
+    // Details may repeat the beginning of the message.
+    if (value.empty() || absl::StrContains(text_, absl::StripSuffix(value, "..."))) return;
     absl::StrAppend(&text_, "; ", name, name.empty() ? "" : ": ", value);
   }
 
@@ -136,14 +138,14 @@ int ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
     // Without RetryInfo a limit that waiting does not lift, e.g. a group larger than a call's
     // memory.
     case absl::StatusCode::kResourceExhausted:
       return kExitBadInput;
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kUnauthenticated:
-    case absl::StatusCode::kPermissionDenied:
       return kExitUnavailable;
     // The bytes were right when they were read, so the way was at fault.
     case absl::StatusCode::kDataLoss:

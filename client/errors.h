@@ -10,8 +10,8 @@
 
 namespace salient {
 
-// What every command exits with. A batch scheduler may rely on them: 42 is not worth a retry, 69
-// and 75 are.
+// What every command exits with. A batch scheduler may rely on them: a retry is worthwhile after 69
+// and 75, and useless after 2 and 42.
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitBadInput = 42;

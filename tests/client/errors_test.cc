@@ -115,13 +115,13 @@ TEST(ErrorsTest, MessageIsOnePrintableBoundedLine) {
 
 TEST(ErrorsTest, EveryClassOfErrorHasItsExitCode) {
   const std::pair<absl::StatusCode, int> expected[] = {
-      {absl::StatusCode::kInvalidArgument, 42}, {absl::StatusCode::kNotFound, 42},
-      {absl::StatusCode::kOutOfRange, 42},      {absl::StatusCode::kFailedPrecondition, 42},
-      {absl::StatusCode::kUnimplemented, 42},   {absl::StatusCode::kResourceExhausted, 42},
-      {absl::StatusCode::kUnavailable, 69},     {absl::StatusCode::kDeadlineExceeded, 69},
-      {absl::StatusCode::kUnauthenticated, 69}, {absl::StatusCode::kAborted, 75},
-      {absl::StatusCode::kDataLoss, 75},        {absl::StatusCode::kCancelled, 130},
-      {absl::StatusCode::kInternal, 70},        {absl::StatusCode::kUnknown, 70},
+      {absl::StatusCode::kInvalidArgument, 42},  {absl::StatusCode::kNotFound, 42},
+      {absl::StatusCode::kOutOfRange, 42},       {absl::StatusCode::kFailedPrecondition, 42},
+      {absl::StatusCode::kUnimplemented, 42},    {absl::StatusCode::kResourceExhausted, 42},
+      {absl::StatusCode::kUnavailable, 69},      {absl::StatusCode::kDeadlineExceeded, 69},
+      {absl::StatusCode::kPermissionDenied, 42}, {absl::StatusCode::kAborted, 75},
+      {absl::StatusCode::kDataLoss, 75},         {absl::StatusCode::kCancelled, 130},
+      {absl::StatusCode::kInternal, 70},         {absl::StatusCode::kUnknown, 70},
   };
   for (const auto& [code, exit_code] : expected) {
     EXPECT_EQ(ExitCodeOf(absl::Status(code, "x")), exit_code) << absl::StatusCodeToString(code);
