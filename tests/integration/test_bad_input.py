@@ -618,6 +618,34 @@ def statistics_with_a_wrong_crc():
     return finish_with(statistics(0, b"x" * 100, 100, m.crc32c(b"x" * 100) ^ 1))
 
 
+MUTATIONS = 300
+MUTATION_CODES = (Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.FAILED_PRECONDITION, Code.DATA_LOSS,
+                  Code.UNIMPLEMENTED, Code.RESOURCE_EXHAUSTED)
+
+
+def mutated(sent, rng):
+    """One to three changes to a list of serialized messages."""
+    sent = list(sent)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(len(sent)))
+        kind = rng.integers(5)
+        if kind == 0 and len(sent) > 1:
+            del sent[at]
+        elif kind == 1:
+            sent.insert(at, sent[int(rng.integers(len(sent)))])
+        elif kind == 2:
+            other = int(rng.integers(len(sent)))
+            sent[at], sent[other] = sent[other], sent[at]
+        elif kind == 3 and sent[at]:
+            sent[at] = sent[at][:int(rng.integers(len(sent[at])))]
+        elif sent[at]:
+            # The first bytes are tags, lengths and numbers; the rest is tensor data.
+            changed = bytearray(sent[at])
+            changed[int(rng.integers(min(len(changed), 48)))] = int(rng.integers(256))
+            sent[at] = bytes(changed)
+    return sent
+
+
 class BadInputTest(unittest.TestCase):
     """Each case runs on the one server, and after each the same good call."""
 
@@ -684,6 +712,22 @@ class BadInputTest(unittest.TestCase):
              m.end_group()])
         self.assertIsNone(failure)
         self.assertEqual([m.content(r) for r in results], self.content)
+
+    def test_mutated_calls_end_in_an_answer_or_a_reason(self):
+        """Good calls with messages dropped, doubled, swapped and bytes changed, fixed seeds."""
+        ends = {}
+        for seed in range(MUTATIONS):
+            failure = self.fail_call(mutated([raw(r) for r in self.good],
+                                             np.random.default_rng(seed)))
+            self.assertTrue(self.server.alive(), f"seed {seed}: {self.server.log()}")
+            end = "OK" if failure is None else f"{failure.code.name} {failure.reason}"
+            ends[end] = ends.get(end, 0) + 1
+            if failure is not None:
+                self.assertIn(failure.code, MUTATION_CODES, f"seed {seed}: {failure}")
+                self.assertNotIn(failure.reason, ("", "INTERNAL"), f"seed {seed}: {failure}")
+        print(f"\n  {dict(sorted(ends.items()))}")
+        self.assertGreater(len(ends), 5, "the mutations all look alike to the server")
+        self.check_still_good()
 
     def test_finite_extremes_give_an_answer_or_a_reason(self):
         """Finite numbers may overflow on the way; they never crash or pass for a result."""

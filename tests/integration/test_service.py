@@ -9,6 +9,7 @@ import time
 import unittest
 
 import grpc
+import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import messages as m
@@ -422,6 +423,48 @@ class CancellationTest(unittest.TestCase):
             if idle:
                 return at
         return limit
+
+
+class LeakTest(unittest.TestCase):
+    """What clients leave behind when they go."""
+
+    def test_calls_broken_off_anywhere_leave_nothing(self):
+        groups = copies(m.random_group("broken", 3, [128, 64], 256, batch_tokens=8), 3)
+        sent = list(m.call_messages(groups))
+        rng = np.random.default_rng(17)
+        with LiveServer("--workers", "2") as server:
+            self.break_off(server, sent, rng, 20)  # so that pools and arenas have grown
+            before = self.held(server)
+            self.break_off(server, sent, rng, 100)
+            after = self.held(server)
+            print(f"\n  before and after 100 broken calls: {before}, {after}")
+            self.assertEqual((after["calls"], after["reserved"]), (0, 0))
+            self.assertLessEqual(after["fds"], before["fds"] + 2)
+            self.assertLess(after["rss"], before["rss"] + 48 * MIB)
+            results, failure = server.quantize(sent)
+            self.assertIsNone(failure)
+            self.assertEqual(len(results), len(groups))
+
+    def break_off(self, server, sent, rng, count):
+        for _ in range(count):
+            stop = int(rng.integers(1, len(sent) + 1))
+            with server.channel() as channel:
+                call = service_grpc.QuantizationServiceStub(channel).QuantizeTensors(
+                    self.waiting(sent[:stop]), timeout=60)
+                time.sleep(float(rng.uniform(0, 0.05)))
+                if rng.integers(2):
+                    call.cancel()
+                # Else the connection is closed under it.
+
+    def waiting(self, sent):
+        yield from sent
+        time.sleep(1)
+
+    def held(self, server):
+        wait_until(lambda: server.metrics().total(ACTIVE_CALLS) == 0, 20)
+        metrics = server.metrics()
+        return {"calls": metrics.total(ACTIVE_CALLS), "reserved": metrics.total(MEMORY_RESERVED),
+                "fds": metrics.total("process_open_fds"), "rss": server.rss_bytes()}
 
 
 class AdmissionTest(unittest.TestCase):
