@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
 #include <string>
@@ -58,9 +59,19 @@ class DeterminismTest : public ::testing::TestWithParam<StatisticsParams> {
     return Bytes(Accumulate(params_, rows_, order_, kWhole, serial_));
   }
 
+  // Rows of very different size, so that plain f64 sums would depend on their order.
+  static std::vector<CalibrationRow> MakeUnevenRows(int64_t in_features) {
+    auto rows =
+        testing::MakeRows(1, in_features, {512, 1, 63, 64, 65, 256, 257, 300, 2, 128, 200, 90});
+    for (CalibrationRow& row : rows) {
+      const float scale = std::pow(0.05f, static_cast<float>(row.index % 5));
+      for (int64_t i = 0; i < row.tokens.rows() * in_features; ++i) row.tokens.data()[i] *= scale;
+    }
+    return rows;
+  }
+
   const StatisticsParams params_ = GetParam();
-  const std::vector<CalibrationRow> rows_ = testing::MakeRows(
-      1, params_.in_features, {512, 1, 63, 64, 65, 256, 257, 300, 2, 128, 200, 90});
+  const std::vector<CalibrationRow> rows_ = MakeUnevenRows(params_.in_features);
   std::vector<size_t> order_;
   SerialExecutor serial_;
   std::mt19937 random_{2};
