@@ -1,0 +1,124 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace salient {
+namespace {
+
+using ::testing::HasSubstr;
+
+absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> Parse(std::vector<const char*> flags) {
+  flags.insert(flags.begin(), "salientd");
+  return ParseFlags(static_cast<int>(flags.size()), flags.data());
+}
+
+TEST(ConfigTest, WithoutFlagsThereAreTheDefaults) {
+  const auto parsed = Parse({});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const auto& config = std::get<ServerConfig>(*parsed);
+  EXPECT_EQ(config.listen, "127.0.0.1:8443");
+  EXPECT_EQ(config.metrics_listen, "127.0.0.1:9464");
+  EXPECT_EQ(config.idle_timeout, absl::Seconds(600));
+  EXPECT_EQ(config.not_reading_timeout, absl::Seconds(30));
+  EXPECT_TRUE(config.health);
+  EXPECT_TRUE(config.reflection);
+  const ServerConfig full = WithDefaults(config);
+  EXPECT_GE(full.workers, 1);
+  EXPECT_GT(full.memory_bytes, 0);
+  EXPECT_GT(full.call_memory_bytes, 0);
+  EXPECT_LE(full.call_memory_bytes, full.memory_bytes);
+  EXPECT_TRUE(CheckConfig(full).ok()) << CheckConfig(full);
+}
+
+TEST(ConfigTest, EveryFlagReachesItsField) {
+  const auto parsed = Parse({"--listen",
+                             "0.0.0.0:1",
+                             "--metrics-listen",
+                             "",
+                             "--workers",
+                             "3",
+                             "--memory-bytes",
+                             "200000000",
+                             "--call-memory-bytes",
+                             "100000000",
+                             "--max-active-calls",
+                             "4",
+                             "--idle-seconds",
+                             "5",
+                             "--not-reading-seconds",
+                             "6.5",
+                             "--memory-wait-seconds",
+                             "7",
+                             "--drain-seconds",
+                             "8",
+                             "--no-health",
+                             "--no-reflection",
+                             "--log-level",
+                             "error"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const auto& config = std::get<ServerConfig>(*parsed);
+  EXPECT_EQ(config.listen, "0.0.0.0:1");
+  EXPECT_EQ(config.metrics_listen, "");
+  EXPECT_EQ(config.workers, 3);
+  EXPECT_EQ(config.memory_bytes, 200'000'000);
+  EXPECT_EQ(config.call_memory_bytes, 100'000'000);
+  EXPECT_EQ(config.max_active_calls, 4);
+  EXPECT_EQ(config.idle_timeout, absl::Seconds(5));
+  EXPECT_EQ(config.not_reading_timeout, absl::Seconds(6.5));
+  EXPECT_EQ(config.memory_wait, absl::Seconds(7));
+  EXPECT_EQ(config.drain, absl::Seconds(8));
+  EXPECT_FALSE(config.health);
+  EXPECT_FALSE(config.reflection);
+  EXPECT_EQ(config.log_level, "error");
+}
+
+struct BadFlag {
+  const char* flag;
+  const char* value;
+};
+
+class BadFlagTest : public testing::TestWithParam<BadFlag> {};
+INSTANTIATE_TEST_SUITE_P(
+    Flags, BadFlagTest,
+    testing::Values(BadFlag{"--listen", ""}, BadFlag{"--listen", "localhost"},
+                    BadFlag{"--listen", ":1"}, BadFlag{"--listen", "h:65536"},
+                    BadFlag{"--listen", "h:-1"}, BadFlag{"--metrics-listen", "9464"},
+                    BadFlag{"--workers", "-1"}, BadFlag{"--workers", "many"},
+                    BadFlag{"--workers", "99999999999999"}, BadFlag{"--max-active-calls", "0"},
+                    BadFlag{"--memory-bytes", "1000"}, BadFlag{"--memory-bytes", "-5"},
+                    BadFlag{"--call-memory-bytes", "17"}, BadFlag{"--idle-seconds", "0"},
+                    BadFlag{"--idle-seconds", "-1"}, BadFlag{"--not-reading-seconds", "nan"},
+                    BadFlag{"--memory-wait-seconds", "inf"}, BadFlag{"--drain-seconds", "1e9"},
+                    BadFlag{"--log-level", "loud"}));
+
+TEST_P(BadFlagTest, IsRefusedByName) {
+  const auto parsed = Parse({GetParam().flag, GetParam().value});
+  ASSERT_FALSE(parsed.ok());
+  EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(parsed.status().message()), HasSubstr(GetParam().flag));
+}
+
+TEST(ConfigTest, AnUnknownFlagIsRefused) {
+  EXPECT_THAT(std::string(Parse({"--lisen", "x:1"}).status().message()), HasSubstr("--lisen"));
+}
+
+TEST(ConfigTest, OneCallMayNotHaveMoreThanAll) {
+  const auto parsed = Parse({"--memory-bytes", "100000000", "--call-memory-bytes", "100000001"});
+  EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("--call-memory-bytes"));
+}
+
+TEST(ConfigTest, HelpAndVersionArePrinted) {
+  const auto help = Parse({"--help"});
+  ASSERT_TRUE(help.ok());
+  EXPECT_THAT(std::get<PrintAndExit>(*help).text, HasSubstr("--call-memory-bytes"));
+  const auto version = Parse({"--version"});
+  ASSERT_TRUE(version.ok());
+  EXPECT_THAT(std::get<PrintAndExit>(*version).text, testing::StartsWith("salientd "));
+}
+
+}  // namespace
+}  // namespace salient

@@ -1,0 +1,128 @@
+#include "server/observe/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/call_registry.h"
+
+namespace salient {
+namespace {
+
+using ::testing::HasSubstr;
+
+// The value of the line that begins with `series` and a space; fails if there is none.
+double Value(const std::string& text, const std::string& series) {
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (absl::StartsWith(line, absl::StrCat(series, " "))) {
+      return std::stod(std::string(line.substr(series.size() + 1)));
+    }
+  }
+  ADD_FAILURE() << "no series " << series;
+  return -1;
+}
+
+std::set<std::string> Series(const std::string& text) {
+  std::set<std::string> all;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (line.empty() || line[0] == '#') continue;
+    all.insert(std::string(line.substr(0, line.rfind(' '))));
+  }
+  return all;
+}
+
+class MetricsTest : public testing::Test {
+ protected:
+  MetricsTest() : registry_(TwoWorkers()), metrics_("1.2.3") { metrics_.Watch(registry_); }
+
+  static CallRegistry::Settings TwoWorkers() {
+    CallRegistry::Settings settings;
+    settings.workers = 2;
+    return settings;
+  }
+
+  CallRegistry registry_;
+  Metrics metrics_;
+  Metrics::Rpc& rpc_ = metrics_.AddRpc({"salient.v1.S", "M", RpcType::kBidiStream});
+};
+
+constexpr char kLabels[] =
+    "grpc_method=\"M\",grpc_service=\"salient.v1.S\",grpc_type=\"bidi_stream\"";
+
+TEST_F(MetricsTest, EverySeriesIsThereBeforeTheFirstEventAndNoEventAddsOne) {
+  const std::set<std::string> before = Series(metrics_.Text());
+  for (const Reason reason : AllReasons()) {
+    const std::string series = absl::StrCat("salient_errors_total{reason=\"", Name(reason), "\"}");
+    EXPECT_EQ(Value(metrics_.Text(), series), 0);
+  }
+  rpc_.Started();
+  rpc_.Received(10);
+  rpc_.Sent(20);
+  for (int code = 0; code <= 16; ++code) {
+    rpc_.Handled(absl::Status(static_cast<absl::StatusCode>(code), "m"), absl::Seconds(1));
+  }
+  for (const Reason reason : AllReasons()) rpc_.Handled(InvalidCall(reason, "m"), absl::Seconds(1));
+  metrics_.GroupDone({100, absl::Seconds(1), 2, 1, 0.1});
+  EXPECT_EQ(Series(metrics_.Text()), before);
+}
+
+TEST_F(MetricsTest, EventsAreCountedWhereTheyBelong) {
+  rpc_.Started();
+  rpc_.Started();
+  rpc_.Received(10);
+  rpc_.Received(5);
+  rpc_.Sent(7);
+  rpc_.Handled(absl::OkStatus(), absl::Milliseconds(300));
+  rpc_.Handled(CallError(absl::StatusCode::kAborted, Reason::kClientIdle, "m"), absl::Seconds(700));
+  metrics_.GroupDone({1'000'000, absl::Seconds(2), /*loss_rtn=*/4, /*loss=*/1, 0.015});
+  metrics_.GroupDone({0, absl::ZeroDuration(), /*loss_rtn=*/0, /*loss=*/0, 0});
+  const std::string text = metrics_.Text();
+  const auto with = [](const std::string& name) { return absl::StrCat(name, "{", kLabels, "}"); };
+  EXPECT_EQ(Value(text, with("grpc_server_started_total")), 2);
+  EXPECT_EQ(Value(text, with("grpc_server_msg_received_total")), 2);
+  EXPECT_EQ(Value(text, with("grpc_server_msg_sent_total")), 1);
+  EXPECT_EQ(Value(text, with("grpc_server_handling_seconds_count")), 2);
+  EXPECT_EQ(Value(text, absl::StrCat("grpc_server_handled_total{grpc_code=\"OK\",", kLabels, "}")),
+            1);
+  EXPECT_EQ(
+      Value(text, absl::StrCat("grpc_server_handled_total{grpc_code=\"Aborted\",", kLabels, "}")),
+      1);
+  EXPECT_EQ(Value(text, "salient_bytes_total{direction=\"in\"}"), 15);
+  EXPECT_EQ(Value(text, "salient_bytes_total{direction=\"out\"}"), 7);
+  EXPECT_EQ(Value(text, "salient_errors_total{reason=\"CLIENT_IDLE\"}"), 1);
+  EXPECT_EQ(Value(text, "salient_loss_ratio_count"), 2);
+  EXPECT_EQ(Value(text, "salient_loss_ratio_sum"), 0.25 + 1);
+  EXPECT_EQ(Value(text, "salient_loss_ratio_bucket{le=\"0.3\"}"), 1);
+  EXPECT_EQ(Value(text, "salient_relative_output_error_ratio_bucket{le=\"0.02\"}"), 2);
+  EXPECT_EQ(Value(text, "salient_group_parameters_per_second_sum"), 500'000);
+}
+
+TEST_F(MetricsTest, TheEngineAndTheProcessAreRead) {
+  const std::string text = metrics_.Text();
+  EXPECT_EQ(Value(text, "salient_workers"), 2);
+  EXPECT_EQ(Value(text, "salient_active_calls"), 0);
+  EXPECT_GE(Value(text, "salient_worker_busy_seconds_total{worker=\"1\"}"), 0);
+  EXPECT_EQ(Value(text, "salient_memory_limit_bytes"),
+            static_cast<double>(registry_.settings().memory_bytes));
+  EXPECT_GT(Value(text, "process_resident_memory_bytes"), 1e6);
+  EXPECT_GT(Value(text, "process_open_fds"), 2);
+  EXPECT_GT(Value(text, "process_start_time_seconds"), 1.6e9);
+  EXPECT_THAT(text, HasSubstr("version=\"1.2.3\""));
+}
+
+TEST_F(MetricsTest, AnAddressThatCannotBeListenedOnIsAnError) {
+  EXPECT_FALSE(metrics_.Listen("203.0.113.1:1").ok());
+  const auto port = metrics_.Listen("127.0.0.1:0");
+  ASSERT_TRUE(port.ok()) << port.status();
+  EXPECT_GT(*port, 0);
+}
+
+}  // namespace
+}  // namespace salient

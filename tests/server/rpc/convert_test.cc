@@ -1,0 +1,267 @@
+#include "server/rpc/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <variant>
+
+#include "proto/wire/crc32c.h"
+#include "server/jobs/call_error.h"
+
+namespace salient {
+namespace {
+
+using ::testing::HasSubstr;
+
+CallOptions Options(const v1::QuantizeTensorsOptions& options) {
+  v1::QuantizeTensorsRequest request;
+  *request.mutable_options() = options;
+  const auto message = ToCallMessage(std::move(request));
+  EXPECT_TRUE(message.ok()) << message.status();
+  return std::get<CallOptions>(*message);
+}
+
+TEST(ConvertTest, UnsetOptionsAreTheContractsDefaults) {
+  const CallOptions options = Options({});
+  EXPECT_EQ(options.method.scale, ScaleChoice::kAwq);
+  EXPECT_EQ(options.method.range, RangeChoice::kClip);
+  EXPECT_EQ(options.method.rounding, RoundingChoice::kBlock);
+  EXPECT_EQ(options.method.block.width, 256);
+  EXPECT_EQ(options.method.block.shrinkage, 0.5f);
+  EXPECT_EQ(options.method.block.descent_sweeps, 4);
+  EXPECT_EQ(options.method.block.refits, 2);
+  EXPECT_EQ(options.method.block.damping, 0.01f);
+  EXPECT_FALSE(options.method.autoawq);
+  EXPECT_EQ(options.format.bits, 4);
+  EXPECT_EQ(options.format.group_size, 128);
+  EXPECT_FALSE(options.format.symmetric);
+  EXPECT_EQ(options.output, OutputFormat::kAwqGemm);
+}
+
+TEST(ConvertTest, ZeroThatIsSetIsNotADefault) {
+  v1::QuantizeTensorsOptions options;
+  options.mutable_method()->mutable_block()->set_shrinkage(0);
+  options.mutable_method()->mutable_block()->set_refits(0);
+  options.mutable_method()->set_scale(v1::SCALE_NONE);
+  options.mutable_format()->set_group_size(-1);
+  options.mutable_format()->set_symmetric(true);
+  options.set_seed(~uint64_t{0});
+  const CallOptions converted = Options(options);
+  EXPECT_EQ(converted.method.block.shrinkage, 0);
+  EXPECT_EQ(converted.method.block.refits, 0);
+  EXPECT_EQ(converted.method.scale, ScaleChoice::kNone);
+  EXPECT_EQ(converted.format.group_size, -1);
+  EXPECT_TRUE(converted.format.symmetric);
+  EXPECT_EQ(converted.seed, ~uint64_t{0});
+}
+
+TEST(ConvertTest, AGroupTakesEveryField) {
+  v1::QuantizeTensorsRequest request;
+  v1::GroupHeader& group = *request.mutable_group();
+  group.set_name("g");
+  group.set_in_features(64);
+  group.set_activation_dtype(v1::DATA_TYPE_BF16);
+  group.mutable_tied_heads()->set_head_dim(16);
+  group.mutable_tied_heads()->set_query_heads_per_kv_head(2);
+  for (const auto dtype : {v1::DATA_TYPE_F32, v1::DATA_TYPE_F16, v1::DATA_TYPE_BF16}) {
+    auto& linear = *group.add_linears();
+    linear.set_name(v1::DataType_Name(dtype));
+    linear.set_dtype(dtype);
+    linear.set_out_features(8);
+  }
+  const auto message = ToCallMessage(std::move(request));
+  ASSERT_TRUE(message.ok()) << message.status();
+  const auto& spec = std::get<GroupSpec>(*message);
+  EXPECT_EQ(spec.name, "g");
+  EXPECT_EQ(spec.in_features, 64);
+  EXPECT_EQ(spec.activation_dtype, DType::kBF16);
+  EXPECT_EQ(spec.tied_heads->head_dim, 16);
+  EXPECT_EQ(spec.tied_heads->query_heads_per_kv_head, 2);
+  ASSERT_EQ(spec.linears.size(), 3u);
+  EXPECT_EQ(spec.linears[0].dtype, DType::kF32);
+  EXPECT_EQ(spec.linears[1].dtype, DType::kF16);
+  EXPECT_EQ(spec.linears[2].dtype, DType::kBF16);
+  EXPECT_EQ(spec.linears[2].name, "DATA_TYPE_BF16");
+}
+
+TEST(ConvertTest, DataAndChecksumsArriveAsTheyAre) {
+  v1::QuantizeTensorsRequest request;
+  request.mutable_weight()->set_linear_index(3);
+  request.mutable_weight()->mutable_chunk()->set_offset_bytes(7);
+  request.mutable_weight()->mutable_chunk()->set_data("data");
+  request.mutable_weight()->mutable_chunk()->set_crc32c(0);
+  auto message = ToCallMessage(std::move(request));
+  ASSERT_TRUE(message.ok());
+  const auto& weight = std::get<WeightData>(*message);
+  EXPECT_EQ(weight.linear_index, 3);
+  EXPECT_EQ(weight.chunk.offset_bytes, 7);
+  EXPECT_EQ(weight.chunk.data, "data");
+  EXPECT_EQ(weight.chunk.crc32c, 0u) << "a checksum of 0 is a checksum";
+
+  v1::QuantizeTensorsRequest batch;
+  batch.mutable_activations()->set_data("rows");
+  message = ToCallMessage(std::move(batch));
+  ASSERT_TRUE(message.ok());
+  EXPECT_EQ(std::get<ActivationData>(*message).crc32c, std::nullopt);
+}
+
+struct Refused {
+  const char* name;
+  std::function<void(v1::QuantizeTensorsOptions&)> spoil;
+  absl::StatusCode code;
+  Reason reason;
+  const char* field;
+  const char* says;
+};
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
+using Message = v1::QuantizeTensorsOptions;
+
+const Refused kRefused[] = {
+    {"Scale", [](Message& m) { m.mutable_method()->set_scale(static_cast<v1::Scale>(77)); },
+     kInvalid, Reason::kBadMethod, "options.method.scale", "77"},
+    {"NegativeRange", [](Message& m) { m.mutable_method()->set_range(static_cast<v1::Range>(-1)); },
+     kInvalid, Reason::kBadMethod, "options.method.range", "-1"},
+    {"Rounding", [](Message& m) { m.mutable_method()->set_rounding(static_cast<v1::Rounding>(9)); },
+     kInvalid, Reason::kBadMethod, "options.method.rounding", "9"},
+    {"SmoothQuant", [](Message& m) { m.mutable_method()->set_scale(v1::SCALE_SMOOTHQUANT); },
+     kUnimplemented, Reason::kUnsupported, "options.method.scale", "SCALE_AWQ"},
+    {"Gptq", [](Message& m) { m.mutable_method()->set_rounding(v1::ROUNDING_GPTQ); },
+     kUnimplemented, Reason::kUnsupported, "options.method.rounding", "ROUNDING_BLOCK"},
+    {"Format", [](Message& m) { m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ_V2); },
+     kUnimplemented, Reason::kUnsupported, "options.format.output_format", "AWQ_GEMM"},
+    {"UnknownFormat",
+     [](Message& m) { m.mutable_format()->set_output_format(static_cast<v1::OutputFormat>(80)); },
+     kInvalid, Reason::kBadFormat, "options.format.output_format", "80"},
+    {"ThreeBits", [](Message& m) { m.mutable_format()->set_bits(3); }, kInvalid, Reason::kBadFormat,
+     "options.format.bits", "4"},
+    {"OneBit", [](Message& m) { m.mutable_format()->set_bits(1); }, kInvalid, Reason::kBadFormat,
+     "options.format.bits", "2 to 8"},
+    {"GroupSize", [](Message& m) { m.mutable_format()->set_group_size(-2); }, kInvalid,
+     Reason::kBadFormat, "options.format.group_size", "-2"},
+    {"Width", [](Message& m) { m.mutable_method()->mutable_block()->set_width(0); }, kInvalid,
+     Reason::kBadMethod, "options.method.block.width", "128 or 256"},
+    {"Shrinkage",
+     [](Message& m) {
+       m.mutable_method()->mutable_block()->set_shrinkage(std::numeric_limits<float>::quiet_NaN());
+     },
+     kInvalid, Reason::kBadMethod, "options.method.block.shrinkage", "nan"},
+    {"Damping", [](Message& m) { m.mutable_method()->mutable_block()->set_damping(-0.5f); },
+     kInvalid, Reason::kBadMethod, "options.method.block.damping", "-0.5"},
+    {"Sweeps", [](Message& m) { m.mutable_method()->mutable_block()->set_descent_sweeps(65); },
+     kInvalid, Reason::kBadMethod, "options.method.block.descent_sweeps", "65"},
+    {"Autoawq", [](Message& m) { m.mutable_method()->set_autoawq(true); }, kInvalid,
+     Reason::kBadMethod, "options.method.autoawq", "ROUNDING_NEAREST"},
+};
+
+class RefusedOptionsTest : public testing::TestWithParam<Refused> {};
+INSTANTIATE_TEST_SUITE_P(Options, RefusedOptionsTest, testing::ValuesIn(kRefused),
+                         [](const auto& refused) { return std::string(refused.param.name); });
+
+TEST_P(RefusedOptionsTest, NamesTheFieldTheValueAndWhatWasExpected) {
+  v1::QuantizeTensorsRequest request;
+  GetParam().spoil(*request.mutable_options());
+  const absl::Status status = ToCallMessage(std::move(request)).status();
+  EXPECT_EQ(status.code(), GetParam().code) << status;
+  const CallErrorDetails details = DetailsOf(status);
+  EXPECT_EQ(Name(details.reason), Name(GetParam().reason));
+  EXPECT_EQ(details.field, GetParam().field);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(GetParam().says));
+}
+
+TEST(ConvertTest, AnEmptyRequestIsOutOfOrder) {
+  EXPECT_EQ(DetailsOf(ToCallMessage(v1::QuantizeTensorsRequest()).status()).reason,
+            Reason::kMessageOrder);
+}
+
+TEST(ConvertTest, AWeightTypeThatIsNoFloatNamesItsLinear) {
+  for (const int dtype : {0, 4, 99, -1}) {
+    v1::QuantizeTensorsRequest request;
+    auto& linear = *request.mutable_group()->add_linears();
+    linear.set_name("model.q_proj");
+    linear.set_dtype(static_cast<v1::DataType>(dtype));
+    const absl::Status status = ToCallMessage(std::move(request)).status();
+    EXPECT_EQ(DetailsOf(status).reason, Reason::kBadHeader);
+    EXPECT_EQ(DetailsOf(status).field, "group.linears[0].dtype");
+    EXPECT_THAT(std::string(status.message()), HasSubstr("model.q_proj"));
+  }
+}
+
+TEST(ConvertTest, AResultBecomesItsHeadAndItsChunks) {
+  auto group = std::make_shared<FinishedGroup>();
+  group->elapsed = absl::Milliseconds(1500);
+  group->result.scales = {1, 2};
+  group->result.report.name = "g";
+  group->result.report.candidate = {false, true, 0.35};
+  group->result.report.loss = 0.25;
+  group->result.report.parameters = 1 << 20;
+  group->result.report.linears.resize(1);
+  group->result.report.linears[0].kept_rtn = true;
+  group->result.report.notes = {"a note"};
+  NamedTensor tensor{"g.qweight", DType::kI32, {2, 1}, {}};
+  for (int i = 0; i < 8; ++i) tensor.data.push_back(static_cast<std::byte>('a' + i));
+  group->result.tensors = {tensor};
+
+  const v1::QuantizeTensorsResponse head = ToResponse({group, std::nullopt, {}}, "f32/x");
+  ASSERT_TRUE(head.has_group());
+  EXPECT_EQ(head.group().report().name(), "g");
+  EXPECT_EQ(head.group().report().candidate().ratio(), 0.35);
+  EXPECT_TRUE(head.group().report().candidate().weight_aware());
+  EXPECT_EQ(head.group().report().loss(), 0.25);
+  EXPECT_EQ(head.group().report().seconds(), 1.5);
+  EXPECT_EQ(head.group().report().numerics_id(), "f32/x");
+  EXPECT_TRUE(head.group().report().linears(0).kept_rtn());
+  EXPECT_EQ(head.group().report().notes(0), "a note");
+  EXPECT_EQ(head.group().scales_size(), 2);
+  EXPECT_EQ(head.group().tensors(0).name(), "g.qweight");
+  EXPECT_EQ(head.group().tensors(0).dtype(), v1::DATA_TYPE_I32);
+  EXPECT_EQ(head.group().tensors(0).shape(0), 2);
+
+  const v1::QuantizeTensorsResponse chunk = ToResponse({group, 0, {2, 3}}, "f32/x");
+  EXPECT_EQ(chunk.chunk().tensor_index(), 0);
+  EXPECT_EQ(chunk.chunk().chunk().offset_bytes(), 2);
+  EXPECT_EQ(chunk.chunk().chunk().data(), "cde");
+  EXPECT_EQ(chunk.chunk().chunk().crc32c(), Crc32c("cde"));
+}
+
+// What the server says it has, it takes; what it does not say, it refuses.
+TEST(ConvertTest, ServerInfoTellsTheTruthAboutMethods) {
+  const v1::GetServerInfoResponse info = ToServerInfo(CallRegistry::Settings(), "1.2.3", "1.51");
+  EXPECT_EQ(info.version(), "1.2.3");
+  EXPECT_EQ(info.limits().max_message_bytes(), 4 << 20);
+  EXPECT_EQ(info.limits().max_chunk_bytes(), 2 << 20);
+  const auto takes = [](const std::function<void(v1::QuantizeTensorsOptions&)>& set) {
+    v1::QuantizeTensorsRequest request;
+    set(*request.mutable_options());
+    return ToCallMessage(std::move(request)).ok();
+  };
+  const auto said = [](const auto& list, int value) {
+    return std::find(list.begin(), list.end(), value) != list.end();
+  };
+  for (int i = 1; i < v1::Scale_ARRAYSIZE; ++i) {
+    EXPECT_EQ(takes([i](auto& m) { m.mutable_method()->set_scale(static_cast<v1::Scale>(i)); }),
+              said(info.scales(), i));
+  }
+  for (int i = 1; i < v1::Range_ARRAYSIZE; ++i) {
+    EXPECT_EQ(takes([i](auto& m) { m.mutable_method()->set_range(static_cast<v1::Range>(i)); }),
+              said(info.ranges(), i));
+  }
+  for (int i = 1; i < v1::Rounding_ARRAYSIZE; ++i) {
+    EXPECT_EQ(
+        takes([i](auto& m) { m.mutable_method()->set_rounding(static_cast<v1::Rounding>(i)); }),
+        said(info.roundings(), i));
+  }
+  for (int i = 1; i < v1::OutputFormat_ARRAYSIZE; ++i) {
+    EXPECT_EQ(takes([i](auto& m) {
+                m.mutable_format()->set_output_format(static_cast<v1::OutputFormat>(i));
+              }),
+              said(info.output_formats(), i));
+  }
+}
+
+}  // namespace
+}  // namespace salient
