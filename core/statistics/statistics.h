@@ -36,7 +36,7 @@ struct TokenSample {
     uint64_t hash = 0;
     int64_t row = 0;
     int64_t position = 0;
-    auto operator<=>(const Key&) const = default;
+    auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm
   };
   std::vector<Key> keys;
   std::vector<float> values;  // [keys.size(), in_features]
