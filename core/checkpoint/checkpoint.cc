@@ -1,0 +1,128 @@
+#include "core/checkpoint/checkpoint.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
+#include "core/checkpoint/shard_index.h"
+
+namespace salient {
+namespace {
+
+bool Exists(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes) {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot open"));
+  const absl::Cleanup close_file = [fd] { close(fd); };
+  struct stat info;
+  if (fstat(fd, &info) != 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot stat"));
+  if (!S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is not a regular file"));
+  }
+  if (info.st_size > max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": file has ", info.st_size, " bytes; expected at most ", max_bytes));
+  }
+  std::string text(static_cast<size_t>(info.st_size), '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t got = read(fd, text.data() + done, text.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot read"));
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  text.resize(done);
+  return text;
+}
+
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory) {
+  const std::string single = absl::StrCat(directory, "/", kSingleFileName);
+  const std::string index_path = absl::StrCat(directory, "/", kShardIndexName);
+  const bool has_index = Exists(index_path);
+  if (has_index && Exists(single)) {
+    return absl::InvalidArgumentError(absl::StrCat(directory, ": has ", kSingleFileName, " and ",
+                                                   kShardIndexName, "; expected one of them"));
+  }
+  Checkpoint checkpoint;
+  checkpoint.directory_ = directory;
+  if (!has_index) {
+    if (!Exists(single)) {
+      return absl::NotFoundError(absl::StrCat(directory, ": has neither ", kSingleFileName, " nor ",
+                                              kShardIndexName, "; expected one of them"));
+    }
+    auto file = SafetensorsFile::Open(single);
+    if (!file.ok()) return file.status();
+    for (const TensorEntry& entry : file->header().tensors()) {
+      checkpoint.file_of_.emplace_back(entry.name, 0);
+    }
+    std::sort(checkpoint.file_of_.begin(), checkpoint.file_of_.end());
+    checkpoint.files_.push_back(*std::move(file));
+    return checkpoint;
+  }
+
+  const auto text = ReadTextFile(index_path, kMaxShardIndexBytes);
+  if (!text.ok()) return text.status();
+  auto index = ParseShardIndex(index_path, *text);
+  if (!index.ok()) return index.status();
+  for (const std::string& name : index->files) {
+    auto file = SafetensorsFile::Open(absl::StrCat(directory, "/", name));
+    if (!file.ok()) return file.status();
+    checkpoint.files_.push_back(*std::move(file));
+  }
+  std::vector<const SafetensorsHeader*> headers;
+  for (const SafetensorsFile& file : checkpoint.files_) headers.push_back(&file.header());
+  if (absl::Status status = CheckShards(*index, headers); !status.ok()) return status;
+  checkpoint.file_of_ = std::move(index->weight_map);
+  return checkpoint;
+}
+
+absl::StatusOr<const SafetensorsFile*> Checkpoint::FileOf(absl::string_view tensor) const {
+  const auto found =
+      std::lower_bound(file_of_.begin(), file_of_.end(), tensor,
+                       [](const auto& row, absl::string_view name) { return row.first < name; });
+  if (found != file_of_.end() && found->first == tensor) return &files_[found->second];
+  return absl::NotFoundError(
+      absl::StrCat(directory_, ": tensor ", QuoteForMessage(tensor), " is in no file"));
+}
+
+absl::StatusOr<TensorLocation> Checkpoint::Find(absl::string_view tensor) const {
+  const auto file = FileOf(tensor);
+  if (!file.ok()) return file.status();
+  const SafetensorsHeader& header = (*file)->header();
+  return TensorLocation{header.source(), header.Find(tensor)};
+}
+
+absl::Status Checkpoint::ReadRange(absl::string_view tensor, int64_t offset,
+                                   absl::Span<std::byte> bytes) const {
+  const auto file = FileOf(tensor);
+  if (!file.ok()) return file.status();
+  return (*file)->ReadRange(tensor, offset, bytes);
+}
+
+absl::StatusOr<std::vector<std::byte>> Checkpoint::Read(absl::string_view tensor) const {
+  const auto file = FileOf(tensor);
+  if (!file.ok()) return file.status();
+  return (*file)->ReadTensor(tensor);
+}
+
+std::vector<std::string> Checkpoint::TensorNames() const {
+  std::vector<std::string> names;
+  for (const auto& [tensor, file] : file_of_) names.push_back(tensor);
+  return names;
+}
+
+}  // namespace salient

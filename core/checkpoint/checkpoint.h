@@ -1,0 +1,55 @@
+// A checkpoint directory: one model.safetensors, or shards with an index.
+#ifndef SALIENT_CORE_CHECKPOINT_CHECKPOINT_H_
+#define SALIENT_CORE_CHECKPOINT_CHECKPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/tensor_source.h"
+
+namespace salient {
+
+// The whole of a small file, such as config.json. NOT_FOUND or PERMISSION_DENIED if it cannot
+// be opened, INVALID_ARGUMENT if it is no regular file or has more than `max_bytes`.
+absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes);
+
+// Keeps its files open. Move-only; thread-safe.
+class Checkpoint final : public TensorSource {
+ public:
+  // Opens all files and holds the index against their headers.
+  //
+  // Errors: NOT_FOUND if neither model.safetensors nor its index is there, or a shard is not;
+  // INVALID_ARGUMENT if both are, and as ParseShardIndex, CheckShards and
+  // ParseSafetensorsHeader.
+  static absl::StatusOr<Checkpoint> Open(const std::string& directory);
+
+  const std::string& name() const override { return directory_; }
+  absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override;
+  absl::Status ReadRange(absl::string_view tensor, int64_t offset,
+                         absl::Span<std::byte> bytes) const override;
+  absl::StatusOr<std::vector<std::byte>> Read(absl::string_view tensor) const;
+
+  // In the order of their names.
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+  // Of all files, sorted.
+  std::vector<std::string> TensorNames() const;
+
+ private:
+  absl::StatusOr<const SafetensorsFile*> FileOf(absl::string_view tensor) const;
+
+  std::string directory_;
+  std::vector<SafetensorsFile> files_;
+  std::vector<std::pair<std::string, size_t>> file_of_;  // (tensor, index into files_), sorted
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CHECKPOINT_CHECKPOINT_H_

@@ -1,0 +1,213 @@
+#include "core/checkpoint/shard_index.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/checkpoint/json.h"
+
+namespace salient {
+namespace {
+
+constexpr size_t kMaxFileNameBytes = 255;
+
+absl::Status CheckMetadata(absl::string_view source, const JsonValue& document) {
+  const JsonValue* metadata = document.Find("metadata");
+  if (metadata == nullptr || metadata->IsNull()) return absl::OkStatus();
+  if (metadata->AsObject() == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": metadata is ", metadata->Describe(), "; expected an object"));
+  }
+  // Some published files write it as a float.
+  const JsonValue* total = metadata->Find("total_size");
+  if (total == nullptr || total->AsDouble().value_or(-1) >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      source, ": metadata.total_size is ", total->Describe(), "; expected a number of bytes"));
+}
+
+absl::Status CheckTensorName(absl::string_view source, absl::string_view tensor) {
+  if (tensor.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": weight_map: a tensor has an empty name"));
+  }
+  if (tensor.size() > kMaxSafetensorsNameBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": weight_map: tensor ", QuoteForMessage(tensor), " has a name of ",
+                     tensor.size(), " bytes; expected at most ", kMaxSafetensorsNameBytes));
+  }
+  return absl::OkStatus();
+}
+
+// "model.layers.0.mlp.up_proj" for "model.layers.0.mlp.up_proj.qweight".
+absl::string_view UnitOf(absl::string_view tensor) { return tensor.substr(0, tensor.rfind('.')); }
+
+absl::Status CheckSizes(absl::Span<const TensorSize> tensors, int64_t max_shard_bytes) {
+  if (tensors.empty()) return absl::InvalidArgumentError("no tensor to write; expected at least 1");
+  if (max_shard_bytes < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_shard_bytes is ", max_shard_bytes, "; expected at least 1"));
+  }
+  std::vector<absl::string_view> names;
+  for (const TensorSize& tensor : tensors) {
+    if (tensor.name.empty()) return absl::InvalidArgumentError("a tensor has an empty name");
+    if (tensor.bytes < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", QuoteForMessage(tensor.name),
+                                                     " has ", tensor.bytes,
+                                                     " bytes; expected at least 0"));
+    }
+    names.push_back(tensor.name);
+  }
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice == names.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor ", QuoteForMessage(*twice), " stands twice; expected once"));
+}
+
+// As the reference writer lays it out: two spaces, sorted keys, a line feed at the end.
+std::string IndexJson(const ShardPlan& plan, absl::Span<const TensorSize> tensors) {
+  std::vector<std::pair<absl::string_view, absl::string_view>> rows;
+  for (const Shard& shard : plan.shards) {
+    for (const size_t i : shard.tensors) rows.emplace_back(tensors[i].name, shard.file);
+  }
+  std::sort(rows.begin(), rows.end());
+  std::string json = absl::StrCat("{\n  \"metadata\": {\n    \"total_size\": ", plan.total_bytes,
+                                  "\n  },\n  \"weight_map\": {");
+  absl::string_view separator = "\n";
+  for (const auto& [tensor, file] : rows) {
+    absl::StrAppend(&json, separator, "    ", JsonQuote(tensor), ": ", JsonQuote(file));
+    separator = ",\n";
+  }
+  absl::StrAppend(&json, "\n  }\n}\n");
+  return json;
+}
+
+}  // namespace
+
+absl::Status CheckShardName(absl::string_view source, absl::string_view file) {
+  const bool leads_elsewhere = file.empty() || file.front() == '.' ||
+                               std::any_of(file.begin(), file.end(), [](unsigned char c) {
+                                 return c == '/' || c == '\\' || c < 0x20 || c == 0x7F;
+                               });
+  if (!leads_elsewhere && file.size() <= kMaxFileNameBytes &&
+      absl::EndsWith(file, ".safetensors")) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      source, ": file name is ", QuoteForMessage(file), "; expected a name in the same directory, ",
+      "ending in .safetensors, without separators and of at most ", kMaxFileNameBytes, " bytes"));
+}
+
+absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::string_view json) {
+  JsonLimits limits;
+  limits.max_values = 2 * kMaxSafetensorsTensors;
+  const auto document = ParseJson(source, json, limits);
+  if (!document.ok()) return document.status();
+  if (document->AsObject() == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": is ", document->Describe(), "; expected an object"));
+  }
+  if (absl::Status status = CheckMetadata(source, *document); !status.ok()) return status;
+  const JsonValue* map = document->Find("weight_map");
+  if (map == nullptr || map->AsObject() == nullptr || map->AsObject()->empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": weight_map is ",
+                                                   map == nullptr ? "missing" : map->Describe(),
+                                                   "; expected an object of tensor: file"));
+  }
+  ShardIndex index;
+  index.source = std::string(source);
+  for (const auto& [tensor, value] : *map->AsObject()) {
+    if (absl::Status status = CheckTensorName(source, tensor); !status.ok()) return status;
+    const std::string* file = value.AsString();
+    const std::string field = absl::StrCat(source, ": weight_map[", QuoteForMessage(tensor), "]");
+    if (file == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, " is ", value.Describe(), "; expected the name of a file"));
+    }
+    if (absl::Status status = CheckShardName(field, *file); !status.ok()) return status;
+    index.files.push_back(*file);
+  }
+  std::sort(index.files.begin(), index.files.end());
+  index.files.erase(std::unique(index.files.begin(), index.files.end()), index.files.end());
+  if (index.files.size() > kMaxShards) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": weight_map names ",
+                                                   index.files.size(), " files; expected at most ",
+                                                   kMaxShards));
+  }
+  for (const auto& [tensor, value] : *map->AsObject()) {
+    const auto file = std::lower_bound(index.files.begin(), index.files.end(), *value.AsString());
+    index.weight_map.emplace_back(tensor, static_cast<size_t>(file - index.files.begin()));
+  }
+  std::sort(index.weight_map.begin(), index.weight_map.end());
+  return index;
+}
+
+absl::Status CheckShards(const ShardIndex& index,
+                         absl::Span<const SafetensorsHeader* const> headers) {
+  if (headers.size() != index.files.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(index.source, ": ", headers.size(),
+                                                   " headers for ", index.files.size(), " files"));
+  }
+  for (const auto& [tensor, file] : index.weight_map) {
+    if (headers[file]->Find(tensor) != nullptr) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(headers[file]->source(), ": tensor ", QuoteForMessage(tensor),
+                     " is missing; expected it here, as ", index.source, " says"));
+  }
+  for (size_t i = 0; i < headers.size(); ++i) {
+    for (const TensorEntry& entry : headers[i]->tensors()) {
+      const auto found = std::lower_bound(index.weight_map.begin(), index.weight_map.end(),
+                                          std::make_pair(entry.name, size_t{0}));
+      if (found == index.weight_map.end() || found->first != entry.name) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            headers[i]->source(), ": tensor ", QuoteForMessage(entry.name),
+            " is not in the weight_map of ", index.source, "; expected all tensors of the file"));
+      }
+      if (found->second != i) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            headers[i]->source(), ": tensor ", QuoteForMessage(entry.name), " is also in ",
+            headers[found->second]->source(), "; expected it in one file only"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ShardPlan> PlanShards(absl::Span<const TensorSize> tensors,
+                                     int64_t max_shard_bytes) {
+  if (absl::Status status = CheckSizes(tensors, max_shard_bytes); !status.ok()) return status;
+  ShardPlan plan;
+  for (size_t first = 0; first < tensors.size();) {
+    size_t last = first;  // one past the unit
+    int64_t bytes = 0;
+    while (last < tensors.size() && UnitOf(tensors[last].name) == UnitOf(tensors[first].name)) {
+      bytes += tensors[last++].bytes;
+    }
+    if (plan.shards.empty() || (!plan.shards.back().tensors.empty() &&
+                                plan.shards.back().bytes > max_shard_bytes - bytes)) {
+      plan.shards.emplace_back();
+    }
+    Shard& shard = plan.shards.back();
+    for (; first < last; ++first) shard.tensors.push_back(first);
+    shard.bytes += bytes;
+    plan.total_bytes += bytes;
+  }
+  if (plan.shards.size() > kMaxShards) {
+    return absl::ResourceExhaustedError(absl::StrCat("a limit of ", max_shard_bytes,
+                                                     " bytes a file gives ", plan.shards.size(),
+                                                     " files; expected at most ", kMaxShards));
+  }
+  if (plan.shards.size() == 1) {
+    plan.shards.front().file = kSingleFileName;
+    return plan;
+  }
+  for (size_t i = 0; i < plan.shards.size(); ++i) {
+    plan.shards[i].file =
+        absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, plan.shards.size());
+  }
+  plan.index_json = IndexJson(plan, tensors);
+  return plan;
+}
+
+}  // namespace salient

@@ -1,0 +1,85 @@
+// A checkpoint in several files: which tensor lies in which, read and written.
+//
+//   model.safetensors                 one file, no index
+//   model-00001-of-00003.safetensors  several, and model.safetensors.index.json:
+//   {"metadata": {"total_size": bytes of all tensors}, "weight_map": {tensor: file}}
+#ifndef SALIENT_CORE_CHECKPOINT_SHARD_INDEX_H_
+#define SALIENT_CORE_CHECKPOINT_SHARD_INDEX_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/safetensors.h"
+
+namespace salient {
+
+inline constexpr char kSingleFileName[] = "model.safetensors";
+inline constexpr char kShardIndexName[] = "model.safetensors.index.json";
+inline constexpr int64_t kMaxShardIndexBytes = 100'000'000;
+inline constexpr size_t kMaxShards = 4096;
+// The limit at which Hugging Face's own writer cuts: 5 GB, decimal.
+inline constexpr int64_t kDefaultMaxShardBytes = 5'000'000'000;
+
+// Immutable after ParseShardIndex.
+struct ShardIndex {
+  std::string source;
+  std::vector<std::string> files;                          // sorted
+  std::vector<std::pair<std::string, size_t>> weight_map;  // (tensor, index into files), sorted
+};
+
+// A file name that leads nowhere else: ends in ".safetensors", at most 255 bytes, does not begin
+// with a dot, and has no separator and no control character. INVALID_ARGUMENT naming `source`
+// and the value.
+absl::Status CheckShardName(absl::string_view source, absl::string_view file);
+
+// Parses an index. The metadata is not compared with anything: published files disagree on what
+// total_size counts.
+//
+// Errors: INVALID_ARGUMENT naming source, tensor, field, value and what was expected.
+absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::string_view json);
+
+// Holds the index against the headers of its files, in the order of `files`: every tensor of
+// the index is in its file, and no file has another, so none is in two. Engines load all that
+// a file holds, whatever the index says.
+//
+// Errors: INVALID_ARGUMENT naming index, file and tensor.
+absl::Status CheckShards(const ShardIndex& index,
+                         absl::Span<const SafetensorsHeader* const> headers);
+
+// A tensor to be placed.
+struct TensorSize {
+  std::string name;
+  int64_t bytes = 0;
+};
+
+struct Shard {
+  std::string file;
+  std::vector<size_t> tensors;  // indices into what was placed, rising
+  int64_t bytes = 0;            // of the tensors, without the header
+};
+
+struct ShardPlan {
+  std::vector<Shard> shards;
+  int64_t total_bytes = 0;
+  std::string index_json;  // of kShardIndexName; empty for one shard, which has no index
+};
+
+// Cuts `tensors` into files in the given order. Tensors that follow each other and share a name
+// up to its last dot, such as those of one Linear, stay together. A file exceeds
+// `max_shard_bytes` only if such a unit does. Depends on its arguments only.
+//
+// Errors: INVALID_ARGUMENT for no tensor, a duplicate or empty name, a negative size or a limit
+// below 1; RESOURCE_EXHAUSTED for more than kMaxShards files.
+absl::StatusOr<ShardPlan> PlanShards(absl::Span<const TensorSize> tensors,
+                                     int64_t max_shard_bytes = kDefaultMaxShardBytes);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CHECKPOINT_SHARD_INDEX_H_

@@ -1,0 +1,42 @@
+// Where the tensors of a model come from: a directory, or bytes that are still arriving.
+#ifndef SALIENT_CORE_CHECKPOINT_TENSOR_SOURCE_H_
+#define SALIENT_CORE_CHECKPOINT_TENSOR_SOURCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/safetensors.h"
+
+namespace salient {
+
+// Borrows from the source it came from.
+struct TensorLocation {
+  absl::string_view file;  // as errors name it
+  const TensorEntry* entry = nullptr;
+};
+
+// Implementations are thread-safe.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+
+  // The name that errors give to the whole.
+  virtual const std::string& name() const = 0;
+
+  // NOT_FOUND if no file holds it.
+  virtual absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const = 0;
+
+  // Fills `bytes` from byte `offset` of the tensor. May wait until they have arrived. Errors as
+  // Find; OUT_OF_RANGE if the tensor has fewer bytes; DATA_LOSS if the file changed under us.
+  virtual absl::Status ReadRange(absl::string_view tensor, int64_t offset,
+                                 absl::Span<std::byte> bytes) const = 0;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CHECKPOINT_TENSOR_SOURCE_H_
