@@ -516,6 +516,7 @@ class DrainTest(unittest.TestCase):
             server.process.terminate()
             self.assertIsNotNone(wait_until(lambda: self.is_refused(other), 10),
                                  "new calls are still served")
+            self.assertEqual(server.health(), health_pb2.HealthCheckResponse.NOT_SERVING)
             self.assertTrue(server.alive(), "the running call was not waited for")
             self.assertEqual([m.content(r) for r in held.finish()], [m.content(r) for r in want])
             self.assertEqual(server.process.wait(30), 0, server.log())
@@ -526,7 +527,8 @@ class DrainTest(unittest.TestCase):
             list(stub.QuantizeTensors(m.call_messages([m.random_group("new", 2, 8, 128)]), timeout=10))
             return False
         except grpc.RpcError as error:
-            self.assertEqual(error.code(), Code.UNAVAILABLE, error.details())
+            failure = failure_of(error)
+            self.assertEqual((failure.code, failure.reason), (Code.UNAVAILABLE, "DRAINING"), failure)
             return True
 
     def test_grace_ends_what_does_not(self):
