@@ -29,17 +29,18 @@ CallRegistry::CallRegistry(const Settings& settings)
 
 CallRegistry::~CallRegistry() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     draining_ = true;
     stopping_ = true;
   }
+  changed_.notify_all();
   watch_.join();
   EndAll();
 }
 
 absl::StatusOr<std::shared_ptr<TensorCall>> CallRegistry::Open(
     std::shared_ptr<CallTransport> transport) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   if (draining_) return Draining();
   if (static_cast<int>(active_.size()) >= settings_.max_active_calls) {
     absl::Status status =
@@ -57,13 +58,14 @@ absl::StatusOr<std::shared_ptr<TensorCall>> CallRegistry::Open(
 }
 
 void CallRegistry::Closed(int64_t id) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   active_.erase(id);
+  changed_.notify_all();
 }
 
 std::vector<std::shared_ptr<TensorCall>> CallRegistry::Active() const {
   std::vector<std::shared_ptr<TensorCall>> calls;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   for (const auto& [id, weak] : active_) {
     if (auto call = weak.lock()) calls.push_back(std::move(call));
   }
@@ -71,17 +73,15 @@ std::vector<std::shared_ptr<TensorCall>> CallRegistry::Active() const {
 }
 
 void CallRegistry::Drain() {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   draining_ = true;
 }
 
 bool CallRegistry::WaitUntilIdle(absl::Duration timeout) {
-  absl::MutexLock lock(&mu_);
-  const auto idle = [this] {
-    mu_.AssertReaderHeld();
-    return active_.empty();
-  };
-  return mu_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+  constexpr absl::Duration kLongest = absl::Hours(24 * 365);  // what the clock can add
+  std::unique_lock<std::mutex> lock(mu_);
+  return changed_.wait_for(lock, absl::ToChronoMilliseconds(std::min(timeout, kLongest)),
+                           [this] { return active_.empty(); });
 }
 
 void CallRegistry::EndAll() {
@@ -98,8 +98,11 @@ void CallRegistry::Watch() {
       std::clamp(shortest / 10, absl::Milliseconds(10), absl::Milliseconds(100));
   while (true) {
     {
-      absl::MutexLock lock(&mu_);
-      if (mu_.AwaitWithTimeout(absl::Condition(&stopping_), period)) return;
+      std::unique_lock<std::mutex> lock(mu_);
+      if (changed_.wait_for(lock, absl::ToChronoMilliseconds(period),
+                            [this] { return stopping_; })) {
+        return;
+      }
     }
     const absl::Time now = absl::Now();
     for (const auto& call : Active()) call->Tick(now);
@@ -114,7 +117,7 @@ CallRegistry::Stats CallRegistry::GetStats() const {
   stats.parameters_quantized = counters_.parameters_quantized.load(std::memory_order_relaxed);
   stats.memory_reserved_bytes = memory_.reserved_bytes();
   stats.memory_limit_bytes = memory_.limit_bytes();
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   stats.active_calls = static_cast<int64_t>(active_.size());
   return stats;
 }

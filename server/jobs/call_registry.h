@@ -2,15 +2,15 @@
 #ifndef SALIENT_SERVER_JOBS_CALL_REGISTRY_H_
 #define SALIENT_SERVER_JOBS_CALL_REGISTRY_H_
 
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/jobs/call_limits.h"
 #include "server/jobs/memory_budget.h"
@@ -71,11 +71,12 @@ class CallRegistry {
   const Settings settings_;
   MemoryBudget memory_;
   CallCounters counters_;
-  mutable absl::Mutex mu_;
-  std::map<int64_t, std::weak_ptr<TensorCall>> active_ ABSL_GUARDED_BY(mu_);
-  int64_t next_id_ ABSL_GUARDED_BY(mu_) = 0;
-  bool draining_ ABSL_GUARDED_BY(mu_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  mutable std::mutex mu_;  // of the next five
+  std::condition_variable changed_;
+  std::map<int64_t, std::weak_ptr<TensorCall>> active_;
+  int64_t next_id_ = 0;
+  bool draining_ = false;
+  bool stopping_ = false;
   WorkerPool pool_;  // after what its tasks use
   std::thread watch_;
 };

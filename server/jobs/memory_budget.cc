@@ -23,17 +23,17 @@ void Reservation::ShrinkTo(int64_t bytes) {
 }
 
 MemoryBudget::Place::Place(MemoryBudget& budget) : budget_(budget) {
-  absl::MutexLock lock(&budget_.mu_);
+  std::lock_guard<std::mutex> lock(budget_.mu_);
   budget_.queue_.push_back(this);
 }
 
 MemoryBudget::Place::~Place() {
-  absl::MutexLock lock(&budget_.mu_);
+  std::lock_guard<std::mutex> lock(budget_.mu_);
   budget_.queue_.remove(this);
 }
 
 std::optional<Reservation> MemoryBudget::TryReserve(int64_t bytes, const Place* place) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   if (!queue_.empty() && queue_.front() != place) return std::nullopt;
   if (bytes > limit_ - reserved_) return std::nullopt;
   reserved_ += bytes;
@@ -41,12 +41,12 @@ std::optional<Reservation> MemoryBudget::TryReserve(int64_t bytes, const Place* 
 }
 
 int64_t MemoryBudget::reserved_bytes() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   return reserved_;
 }
 
 void MemoryBudget::GiveBack(int64_t bytes) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   reserved_ -= bytes;
 }
 

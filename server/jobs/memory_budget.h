@@ -4,10 +4,8 @@
 
 #include <cstdint>
 #include <list>
+#include <mutex>
 #include <optional>
-
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 
 namespace salient {
 
@@ -65,9 +63,9 @@ class MemoryBudget {
   void GiveBack(int64_t bytes);
 
   const int64_t limit_;
-  mutable absl::Mutex mu_;
-  int64_t reserved_ ABSL_GUARDED_BY(mu_) = 0;
-  std::list<const Place*> queue_ ABSL_GUARDED_BY(mu_);
+  mutable std::mutex mu_;  // of the next two
+  int64_t reserved_ = 0;
+  std::list<const Place*> queue_;
 };
 
 }  // namespace salient

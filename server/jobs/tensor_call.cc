@@ -39,7 +39,7 @@ void TensorCall::Start() { Schedule(); }
 
 void TensorCall::Deliver(MessageSource message) {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     reading_ = false;
     last_message_ = absl::Now();
     if (ended_) return;
@@ -50,7 +50,7 @@ void TensorCall::Deliver(MessageSource message) {
 
 void TensorCall::EndOfInput() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     reading_ = false;
     end_of_input_ = true;
   }
@@ -63,7 +63,7 @@ void TensorCall::Schedule() {
   bool quantize = false;
   std::shared_ptr<CallTransport> reader;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     if (ended_) return;
     const bool something = !inbox_.empty() || (end_of_input_ && !input_done_);
     if (!taking_ && !blocked_.has_value() && something) taking_ = take = true;
@@ -90,7 +90,7 @@ void TensorCall::TakeNext() {
   MessageSource source;
   bool ended = false;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     ended = ended_;
     if (!ended && !side_.waiting.has_value() && !inbox_.empty()) {
       source = std::move(inbox_.front());
@@ -115,7 +115,7 @@ void TensorCall::TakeNext() {
 
   Taking garbage;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     taking_ = false;
     input_done_ = input_done_ || input_done;
     if (ended_) garbage = std::exchange(side_, Taking());
@@ -147,7 +147,7 @@ std::optional<TensorCall::Hold> TensorCall::TryHold(int64_t bytes) {
       side_.place = std::make_unique<MemoryBudget::Place>(shared_.memory);
     }
   }
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   if (process.has_value()) {
     side_.place = nullptr;
     blocked_ = std::nullopt;
@@ -172,7 +172,7 @@ absl::Status TensorCall::Take(CallMessage message, Hold hold) {
   if (taken->opened_group) side_.group = std::move(hold);
   if (taken->merged_statistics) side_.statistics = Hold();
   shared_.counters.tokens_folded.fetch_add(taken->tokens, std::memory_order_relaxed);
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   summary_.tokens += taken->tokens;
   if (taken->closed.has_value() && !ended_) {
     closed_.push_back(
@@ -184,7 +184,7 @@ absl::Status TensorCall::Take(CallMessage message, Hold hold) {
 void TensorCall::QuantizeNext() {
   std::optional<QuantizeTask> task;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     if (!ended_ && !closed_.empty()) {
       task = std::move(closed_.front());
       closed_.pop_front();
@@ -193,7 +193,7 @@ void TensorCall::QuantizeNext() {
   const absl::Status status = task.has_value() ? Quantize(*std::move(task)) : absl::OkStatus();
   task.reset();
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     quantizing_ = false;
   }
   if (!status.ok()) {
@@ -221,7 +221,7 @@ absl::Status TensorCall::Quantize(QuantizeTask task) {
   task.group = ClosedGroup();  // the inputs go before their memory is given back
   task.hold.ShrinkTo(bytes);
 
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   summary_.groups += 1;
   summary_.parameters += parameters;
   if (ended_) return absl::OkStatus();
@@ -235,7 +235,7 @@ std::optional<OutgoingResult> TensorCall::TakeResult() {
   std::vector<Result> sent;  // freed without the lock
   bool all_sent = false;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     if (ended_) return std::nullopt;
     last_progress_ = absl::Now();
     while (!results_.empty() && !outgoing.has_value()) {
@@ -274,7 +274,7 @@ std::optional<OutgoingResult> TensorCall::TakeResult() {
 void TensorCall::NotifyResult() {
   std::shared_ptr<CallTransport> transport;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     transport = transport_;
   }
   if (transport != nullptr) transport->ResultReady();
@@ -282,7 +282,7 @@ void TensorCall::NotifyResult() {
 
 void TensorCall::RetryBlocked() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     if (ended_ || taking_ || !blocked_.has_value()) return;
     taking_ = true;
   }
@@ -302,7 +302,7 @@ void TensorCall::Expire() {
 void TensorCall::Tick(absl::Time now) {
   absl::Status overdue;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     if (ended_) return;
     overdue = Overdue(now);
   }
@@ -359,7 +359,7 @@ void TensorCall::End(const absl::Status& status) {
   std::deque<Result> results;
   Taking side;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     if (ended_) return;
     ended_ = true;
     transport = std::move(transport_);
@@ -382,7 +382,7 @@ void TensorCall::End(const absl::Status& status) {
 }
 
 CallSummary TensorCall::Summary() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   return summary_;
 }
 

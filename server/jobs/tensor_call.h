@@ -6,13 +6,12 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "core/quantize_group.h"
 #include "proto/wire/chunk.h"
@@ -166,7 +165,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   void NotifyResult();
   void Schedule();
   void End(const absl::Status& status);
-  absl::Status Overdue(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Overdue(absl::Time now) const;  // with mu_ held
 
   const Shared shared_;
   const CallLimits limits_;
@@ -174,23 +173,23 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   MemoryBudget call_memory_;  // before everything that holds of it
   Taking side_;               // belongs to whoever set taking_
 
-  mutable absl::Mutex mu_;
-  std::shared_ptr<CallTransport> transport_ ABSL_GUARDED_BY(mu_);
-  absl::AnyInvocable<void()> on_end_ ABSL_GUARDED_BY(mu_);
-  std::deque<MessageSource> inbox_ ABSL_GUARDED_BY(mu_);
-  bool reading_ ABSL_GUARDED_BY(mu_) = false;
-  bool taking_ ABSL_GUARDED_BY(mu_) = false;
-  bool end_of_input_ ABSL_GUARDED_BY(mu_) = false;  // the client said all
-  bool input_done_ ABSL_GUARDED_BY(mu_) = false;    // and all of it was taken
-  std::optional<Blocked> blocked_ ABSL_GUARDED_BY(mu_);
-  std::deque<QuantizeTask> closed_ ABSL_GUARDED_BY(mu_);
-  bool quantizing_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<Result> results_ ABSL_GUARDED_BY(mu_);
-  SendCursor cursor_ ABSL_GUARDED_BY(mu_);
-  bool ended_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time last_message_ ABSL_GUARDED_BY(mu_);   // came, or was asked for after a pause
-  absl::Time last_progress_ ABSL_GUARDED_BY(mu_);  // a result became ready or was taken
-  CallSummary summary_ ABSL_GUARDED_BY(mu_);
+  mutable std::mutex mu_;  // of all that follows
+  std::shared_ptr<CallTransport> transport_;
+  absl::AnyInvocable<void()> on_end_;
+  std::deque<MessageSource> inbox_;
+  bool reading_ = false;
+  bool taking_ = false;
+  bool end_of_input_ = false;  // the client said all
+  bool input_done_ = false;    // and all of it was taken
+  std::optional<Blocked> blocked_;
+  std::deque<QuantizeTask> closed_;
+  bool quantizing_ = false;
+  std::deque<Result> results_;
+  SendCursor cursor_;
+  bool ended_ = false;
+  absl::Time last_message_;   // came, or was asked for after a pause
+  absl::Time last_progress_;  // a result became ready or was taken
+  CallSummary summary_;
 };
 
 }  // namespace salient

@@ -54,11 +54,13 @@ struct WorkerPool::Loop {
   const absl::FunctionRef<absl::Status(int64_t)> task;
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
-  int helpers = 0;  // guarded by the pool's mutex: workers inside an item
+  // Of the pool's mutex: workers inside an item, and that the last of them left.
+  int helpers = 0;
+  std::condition_variable left;
 
-  absl::Mutex mu;
-  int64_t error_index ABSL_GUARDED_BY(mu) = std::numeric_limits<int64_t>::max();
-  absl::Status error ABSL_GUARDED_BY(mu);
+  std::mutex mu;
+  int64_t error_index = std::numeric_limits<int64_t>::max();
+  absl::Status error;
 
   bool HasItems() const {
     return !failed.load(std::memory_order_acquire) && !stop.stopped() &&
@@ -74,7 +76,7 @@ struct WorkerPool::Loop {
     if (index >= count) return false;
     absl::Status status = task(index);
     if (!status.ok()) {
-      absl::MutexLock lock(&mu);
+      std::lock_guard<std::mutex> lock(mu);
       failed.store(true, std::memory_order_release);
       if (index < error_index) {
         error_index = index;
@@ -94,21 +96,20 @@ WorkerPool::WorkerPool(int workers) {
 
 WorkerPool::~WorkerPool() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     stopping_ = true;
   }
+  work_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void WorkerPool::Submit(Lane lane, Task task) {
-  absl::MutexLock lock(&mu_);
-  if (lane == Lane::kShort) {
-    short_.push_back(std::move(task));
-    queued_short_.fetch_add(1, std::memory_order_relaxed);
-  } else {
-    long_.push_back(std::move(task));
-    queued_long_.fetch_add(1, std::memory_order_relaxed);
+  {
+    std::lock_guard<std::mutex> lock(mu_);
+    (lane == Lane::kShort ? short_ : long_).push_back(std::move(task));
+    (lane == Lane::kShort ? queued_short_ : queued_long_).fetch_add(1, std::memory_order_relaxed);
   }
+  work_.notify_one();
 }
 
 absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
@@ -116,24 +117,26 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
   Loop loop(stop, count, task);
   const bool shared = count > 1 && threads_.size() > 1;
   if (shared) {
-    absl::MutexLock lock(&mu_);
-    loops_.push_back(&loop);
+    {
+      std::lock_guard<std::mutex> lock(mu_);
+      loops_.push_back(&loop);
+    }
+    work_.notify_all();
   }
   while (loop.RunOne()) {
     BusyClock::Add();
     DoShortWork();
   }
   if (shared) {
-    absl::MutexLock lock(&mu_);
+    std::unique_lock<std::mutex> lock(mu_);
     loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
     // Nobody joins any more; wait for those inside.
     BusyClock::Add();
-    mu_.Await(absl::Condition(
-        +[](Loop* l) { return l->helpers == 0; }, &loop));
+    loop.left.wait(lock, [&loop] { return loop.helpers == 0; });
     BusyClock::Start();
   }
   if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
-  absl::MutexLock lock(&loop.mu);
+  std::lock_guard<std::mutex> lock(loop.mu);
   return loop.error;
 }
 
@@ -143,17 +146,22 @@ void WorkerPool::DoShortWork() {
   while (queued_short_.load(std::memory_order_relaxed) > 0) {
     Task task;
     {
-      absl::MutexLock lock(&mu_);
+      std::lock_guard<std::mutex> lock(mu_);
       if (short_.empty()) return;
-      task = std::move(short_.front());
-      short_.pop_front();
-      queued_short_.fetch_sub(1, std::memory_order_relaxed);
+      task = Pop(short_, queued_short_);
     }
     this_worker.in_short_task = true;
     task();
     this_worker.in_short_task = false;
     BusyClock::Add();
   }
+}
+
+WorkerPool::Task WorkerPool::Pop(std::deque<Task>& lane, std::atomic<int64_t>& queued) {
+  Task task = std::move(lane.front());
+  lane.pop_front();
+  queued.fetch_sub(1, std::memory_order_relaxed);
+  return task;
 }
 
 bool WorkerPool::HasWork() const {
@@ -175,43 +183,40 @@ void WorkerPool::Work(int index) {
   this_worker.pool = this;
   this_worker.busy = &busy_nanoseconds_[index];
 
-  absl::MutexLock lock(&mu_);
+  std::unique_lock<std::mutex> lock(mu_);
   while (true) {
-    mu_.Await(absl::Condition(this, &WorkerPool::HasWork));
+    work_.wait(lock, [this] { return HasWork(); });
     BusyClock::Start();
     Task task;
     const bool is_short = !short_.empty();
     if (is_short) {
-      task = std::move(short_.front());
-      short_.pop_front();
-      queued_short_.fetch_sub(1, std::memory_order_relaxed);
+      task = Pop(short_, queued_short_);
     } else if (!long_.empty()) {
-      task = std::move(long_.front());
-      long_.pop_front();
-      queued_long_.fetch_sub(1, std::memory_order_relaxed);
+      task = Pop(long_, queued_long_);
     } else if (Loop* loop = JoinableLoop(); loop != nullptr) {
       ++loop->helpers;
-      mu_.Unlock();
+      lock.unlock();
       // A helper begins no short work inside an item, because the loop's caller waits for it.
       this_worker.in_short_task = true;
       loop->RunOne();
       this_worker.in_short_task = false;
       BusyClock::Add();
-      mu_.Lock();
-      --loop->helpers;
+      lock.lock();
+      // With the lock held: the loop is gone as soon as its caller sees that nobody is inside.
+      if (--loop->helpers == 0) loop->left.notify_one();
       continue;
     } else if (stopping_) {
       return;
     } else {
       continue;
     }
-    mu_.Unlock();
+    lock.unlock();
     this_worker.in_short_task = is_short;
     task();
     this_worker.in_short_task = false;
     task = nullptr;  // what it owns goes before the lock comes back
     BusyClock::Add();
-    mu_.Lock();
+    lock.lock();
   }
 }
 

@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <string>
 #include <utility>
@@ -15,7 +17,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "server/jobs/call_messages.h"
 #include "server/jobs/tensor_call.h"
 
@@ -83,7 +84,7 @@ class ScriptedClient final : public CallTransport {
 
   // The call that this client is the other side of.
   void Attach(std::shared_ptr<TensorCall> call) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     call_ = std::move(call);
   }
 
@@ -91,7 +92,7 @@ class ScriptedClient final : public CallTransport {
     std::shared_ptr<TensorCall> call;
     std::shared_ptr<CallMessage> message;
     {
-      absl::MutexLock lock(&mu_);
+      std::lock_guard<std::mutex> lock(mu_);
       call = call_;
       if (!script_.empty()) {
         message = std::make_shared<CallMessage>(std::move(script_.front()));
@@ -115,7 +116,7 @@ class ScriptedClient final : public CallTransport {
   void ReadResults() {
     std::shared_ptr<TensorCall> call;
     {
-      absl::MutexLock lock(&mu_);
+      std::lock_guard<std::mutex> lock(mu_);
       more_ = true;
       if (reading_) return;
       reading_ = true;
@@ -123,7 +124,7 @@ class ScriptedClient final : public CallTransport {
     }
     while (true) {
       {
-        absl::MutexLock lock(&mu_);
+        std::lock_guard<std::mutex> lock(mu_);
         if (!more_) {
           reading_ = false;
           return;
@@ -135,28 +136,29 @@ class ScriptedClient final : public CallTransport {
   }
 
   void Finish(const absl::Status& status) override {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     ++finishes_;
     status_ = status;
     finished_ = true;
     call_ = nullptr;
+    changed_.notify_all();
   }
 
   bool finished() const {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     return finished_;
   }
   absl::Status Wait() {
-    absl::MutexLock lock(&mu_);
-    mu_.Await(absl::Condition(&finished_));
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [this] { return finished_; });
     return status_;
   }
   int finishes() const {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     return finishes_;
   }
   size_t messages_left() const {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     return script_.size();
   }
 
@@ -168,13 +170,13 @@ class ScriptedClient final : public CallTransport {
     bool operator==(const Group&) const = default;
   };
   std::vector<Group> groups() const {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     return groups_;
   }
 
  private:
   void Keep(const OutgoingResult& result) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     const GroupResult& group = result.group->result;
     if (!result.tensor_index.has_value()) {
       groups_.push_back(
@@ -188,7 +190,8 @@ class ScriptedClient final : public CallTransport {
     tensor.append(data + result.range.offset, static_cast<size_t>(result.range.size));
   }
 
-  mutable absl::Mutex mu_;
+  mutable std::mutex mu_;
+  std::condition_variable changed_;
   std::deque<CallMessage> script_;
   const Settings settings_;
   std::shared_ptr<TensorCall> call_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <latch>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -12,8 +13,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/blocking_counter.h"
-#include "absl/synchronization/notification.h"
 
 namespace salient {
 namespace {
@@ -24,12 +23,12 @@ INSTANTIATE_TEST_SUITE_P(Workers, WorkerPoolTest, testing::Values(1, 2, 3, 7));
 
 // Runs `work` on a worker, as the long task of a call.
 void RunLong(WorkerPool& pool, WorkerPool::Task work) {
-  absl::Notification done;
+  std::latch done(1);
   pool.Submit(WorkerPool::Lane::kLong, [&done, work = std::move(work)]() mutable {
     work();
-    done.Notify();
+    done.count_down();
   });
-  done.WaitForNotification();
+  done.wait();
 }
 
 TEST_P(WorkerPoolTest, ForEachRunsEveryIndexOnce) {
@@ -99,7 +98,7 @@ TEST_P(WorkerPoolTest, NestedLoopsOfManyCallersDoNotWaitForEachOther) {
   CancelToken stop;
   constexpr int kCallers = 12;
   std::atomic<int64_t> runs{0};
-  absl::BlockingCounter done(kCallers);
+  std::latch done(kCallers);
   for (int caller = 0; caller < kCallers; ++caller) {
     pool.Submit(WorkerPool::Lane::kLong, [&] {
       const absl::Status status = pool.ForEach(stop, 10, [&](int64_t) {
@@ -109,10 +108,10 @@ TEST_P(WorkerPoolTest, NestedLoopsOfManyCallersDoNotWaitForEachOther) {
         });
       });
       EXPECT_TRUE(status.ok());
-      done.DecrementCount();
+      done.count_down();
     });
   }
-  done.Wait();
+  done.wait();
   EXPECT_EQ(runs.load(), kCallers * 100);
 }
 
@@ -121,23 +120,23 @@ TEST_P(WorkerPoolTest, ShortWorkRunsWhileEveryWorkerIsInALongLoop) {
   WorkerPool pool(GetParam());
   CancelToken stop;
   std::atomic<bool> short_ran{false};
-  absl::BlockingCounter done(GetParam());
-  absl::BlockingCounter inside(GetParam());
+  std::latch done(GetParam());
+  std::latch inside(GetParam());
   for (int i = 0; i < GetParam(); ++i) {
     pool.Submit(WorkerPool::Lane::kLong, [&] {
-      inside.DecrementCount();
+      inside.count_down();
       // Ends only when the short task ran: on one worker that is between two of these items.
       const absl::Status status = pool.ForEach(stop, 1'000'000'000, [&](int64_t) {
         std::this_thread::yield();
         return short_ran.load() ? absl::AbortedError("seen") : absl::OkStatus();
       });
       EXPECT_TRUE(absl::IsAborted(status));
-      done.DecrementCount();
+      done.count_down();
     });
   }
-  inside.Wait();
+  inside.wait();
   pool.Submit(WorkerPool::Lane::kShort, [&] { short_ran = true; });
-  done.Wait();
+  done.wait();
 }
 
 TEST(WorkerPoolOrderTest, NoItemStartsAfterAFailure) {
@@ -157,15 +156,15 @@ TEST(WorkerPoolOrderTest, TasksOfALaneStartInOrderAndShortOnesFirst) {
   std::vector<std::string> order;
   {
     WorkerPool pool(1);
-    absl::Notification go;
-    pool.Submit(WorkerPool::Lane::kShort, [&go] { go.WaitForNotification(); });
+    std::latch go(1);
+    pool.Submit(WorkerPool::Lane::kShort, [&go] { go.wait(); });
     for (int i = 0; i < 3; ++i) {
       pool.Submit(WorkerPool::Lane::kLong,
                   [&order, i] { order.push_back(absl::StrCat("long", i)); });
       pool.Submit(WorkerPool::Lane::kShort,
                   [&order, i] { order.push_back(absl::StrCat("short", i)); });
     }
-    go.Notify();
+    go.count_down();
   }  // the destructor runs what was submitted
   EXPECT_EQ(order,
             (std::vector<std::string>{"short0", "short1", "short2", "long0", "long1", "long2"}));
@@ -178,7 +177,7 @@ TEST(WorkerPoolOrderTest, WorkersThatJoinLoopsTakeThemInTurn) {
   std::mutex mu;
   std::thread::id callers[2];
   std::set<int> helped;  // loops that a thread other than its caller worked for
-  absl::BlockingCounter done(2);
+  std::latch done(2);
   for (int loop = 0; loop < 2; ++loop) {
     pool.Submit(WorkerPool::Lane::kLong, [&, loop] {
       callers[loop] = std::this_thread::get_id();
@@ -188,10 +187,10 @@ TEST(WorkerPoolOrderTest, WorkersThatJoinLoopsTakeThemInTurn) {
         return helped.size() == 2 ? absl::AbortedError("both") : absl::OkStatus();
       });
       EXPECT_TRUE(absl::IsAborted(status));
-      done.DecrementCount();
+      done.count_down();
     });
   }
-  done.Wait();
+  done.wait();
   EXPECT_EQ(helped.size(), 2u);
 }
 
