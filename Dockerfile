@@ -19,8 +19,7 @@ RUN cmake --preset release -DSALIENT_TESTS=OFF -DSALIENT_BENCH=OFF \
 # keep by hand, and none that another release would make wrong.
 RUN objdump -p build/release/salient build/release/salientd | awk '/NEEDED/ {print $2}' | sort -u \
   | while read -r library; do \
-      dpkg-query -S "/usr/lib/*/$library" "/lib/*/$library" 2> /dev/null | head -n 1 | grep . \
-        || { echo "no package has $library" >&2; exit 1; }; \
+      dpkg-query -S "*/$library" | head -n 1 || { echo "no package has $library" >&2; exit 1; }; \
     done | cut -d: -f1 | sort -u > runtime_packages
 
 FROM ${BASE}

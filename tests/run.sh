@@ -50,38 +50,39 @@ if ! command -v grpcurl > /dev/null && command -v go > /dev/null; then
     say "grpcurl could not be built ($tools/grpcurl.log); its tests will say SKIPPED"
 fi
 
-run_ctest() {  # preset, ctest arguments...
-  local preset=$1
+run_ctest() {  # directory of tests, ctest arguments...
+  local directory=$1
   shift
-  "${without_aslr[@]}" ctest --test-dir "build/$preset" --output-on-failure --parallel "$jobs" \
-    --no-tests=error --no-label-summary "${filter[@]}" "$@"
+  "${wrapper[@]}" ctest --test-dir "build/$directory" --output-on-failure --parallel "$jobs" \
+    --timeout 600 --no-label-summary "${filter[@]}" "$@"  # the last -R counts
 }
-without_aslr=()
+wrapper=()
 
 if [ $sanitize -eq 1 ]; then
-  # Only directories of unit tests: neither programs nor benchmarks are needed here.
+  # Programs are not needed here, only the directories that have unit tests.
   say "build asan"
   cmake --preset asan > /dev/null
   timeout 1800 ninja -C build/asan -j "$jobs" --quiet \
-    tests/core/all tests/proto/all tests/server/all tests/client/all
+    tests/{core,proto,server,client,bench}/all
   say "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
-  UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan -L unit --timeout 600
+  UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan -L unit
 
-  # gRPC is not instrumented, so what drives it would drown in false reports.
+  # gRPC is not instrumented: what drives it would drown in false reports.
   say "build tsan"
   cmake --preset tsan > /dev/null
-  timeout 1800 ninja -C build/tsan -j "$jobs" --quiet tests/core/all
+  pool_tests=$(basename -s .cc tests/server/jobs/*_test.cc | grep -E -- "${filter[1]:-.}" || true)
+  timeout 1800 ninja -C build/tsan -j "$jobs" --quiet tests/core/all $pool_tests
   say "unit tests of core and server/jobs under ThreadSanitizer"
-  # ThreadSanitizer of this compiler needs the memory layout that address randomization of newer
-  # kernels breaks.
-  setarch -R true 2> /dev/null && without_aslr=(setarch -R)
-  TSAN_OPTIONS=ignore_noninstrumented_modules=1:second_deadlock_stack=1 \
-    run_ctest tsan -L threads --timeout 600
-  without_aslr=()
+  # GCC 12's ThreadSanitizer does not know the memory layout that newer kernels randomize into.
+  if setarch -R true 2> /dev/null; then wrapper=(setarch -R); fi
+  export TSAN_OPTIONS=ignore_noninstrumented_modules=1:second_deadlock_stack=1
+  run_ctest tsan/tests/core
+  [ -z "$pool_tests" ] || run_ctest tsan/tests/server -R "^(${pool_tests//$'\n'/|})\$"
+  wrapper=()
 fi
 
 say "build release"
 cmake --preset release > /dev/null
 ninja -C build/release -j "$jobs" --quiet
 say "unit, integration and interop tests"
-run_ctest release --timeout 600
+run_ctest release --no-tests=error
