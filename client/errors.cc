@@ -1,5 +1,6 @@
 #include "client/errors.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <map>
 #include <optional>
@@ -90,11 +91,15 @@ std::string UnavailableSentence(absl::string_view message, absl::string_view add
 }  // namespace
 
 std::string Printable(absl::string_view text, size_t max_bytes) {
-  std::string result(text.substr(0, max_bytes));
+  size_t end = std::min(max_bytes, text.size());
+  // Not inside a UTF-8 sequence.
+  while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
+    --end;
+  std::string result(text.substr(0, end));
   for (char& c : result) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   }
-  if (text.size() > max_bytes) result += "...";
+  if (end < text.size()) result += "...";
   return result;
 }
 

@@ -1,5 +1,6 @@
 #include "client/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,13 @@ constexpr int64_t kBarCells = 24;
 constexpr size_t kMaxNameBytes = 512;
 // Often enough to look alive, seldom enough to cost nothing over a slow terminal.
 constexpr absl::Duration kRedrawInterval = absl::Milliseconds(100);
+
+// A line that wraps cannot be drawn over.
+size_t LineLength(std::FILE* out) {
+  winsize size = {};
+  const bool known = ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+  return known ? size.ws_col - 1u : 120u;
+}
 
 }  // namespace
 
@@ -78,7 +86,7 @@ std::string Progress::BarText(absl::Time now) const {
 void Progress::Draw(absl::Time now) {
   drawn_ = now;
   // ESC [ K erases what a longer line before left over.
-  std::fputs(absl::StrCat("\r", BarText(now), "\x1b[K").c_str(), out_);
+  std::fputs(absl::StrCat("\r", BarText(now).substr(0, LineLength(out_)), "\x1b[K").c_str(), out_);
   std::fflush(out_);
 }
 

@@ -110,6 +110,8 @@ TEST(ErrorsTest, SilentServerIsNamed) {
 TEST(ErrorsTest, MessageIsOnePrintableBoundedLine) {
   const std::string text = Text({grpc::StatusCode::INVALID_ARGUMENT, "a\x1b[2J\nb"});
   EXPECT_EQ(text, "a [2J b");
+  EXPECT_EQ(Printable("ab\xc3\xa9", 3), "ab...");
+  EXPECT_EQ(Printable("ab\xc3\xa9", 4), "ab\xc3\xa9");
   EXPECT_LT(Text({grpc::StatusCode::INTERNAL, std::string(100'000, 'x')}).size(), 2100u);
 }
 

@@ -34,6 +34,14 @@ std::string Text(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// Whether the client cancels the call; one that does not is waited for long enough to tell.
+bool WaitUntilCancelled(const grpc::ServerContext& context) {
+  for (int i = 0; i < 6000 && !context.IsCancelled(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return context.IsCancelled();
+}
+
 // Two groups: "ab" with a [40, 24] F16 and b [16, 24] F32 on three rows of 50, 7 and 0 tokens out
 // of 50; "c" with c [8, 16] BF16 on one row of 9.
 class TensorsCallTest : public testing::Test {
@@ -174,19 +182,22 @@ TEST_F(TensorsCallTest, ErrorOfTheServerKeepsItsDetails) {
   EXPECT_EQ(ExitCodeOf(reports.status()), kExitTryAgain);
 }
 
-TEST_F(TensorsCallTest, FileThatShrinksWhileItIsSentEndsTheCall) {
+TEST_F(TensorsCallTest, FileThatShrinksWhileItIsSentCancelsTheCall) {
   ASSERT_EQ(truncate(directory_.File("a").c_str(), 200), 0);
   bool reached_the_end = false;
-  const auto reports = Call([&](grpc::ServerContext&, FakeStream& stream) {
+  bool cancelled = false;
+  const auto reports = Call([&](grpc::ServerContext& context, FakeStream& stream) {
     v1::QuantizeTensorsRequest request;
     while (stream.Read(&request)) {
       reached_the_end = reached_the_end || request.has_end_group();
     }
+    cancelled = WaitUntilCancelled(context);
     return grpc::Status::OK;
   });
-  EXPECT_FALSE(reports.ok());
+  EXPECT_EQ(reports.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(reports.status().message(), HasSubstr(directory_.File("a")));
   EXPECT_FALSE(reached_the_end);
+  EXPECT_TRUE(cancelled);
 }
 
 TEST_F(TensorsCallTest, CtrlCCancelsTheCall) {
@@ -195,12 +206,11 @@ TEST_F(TensorsCallTest, CtrlCCancelsTheCall) {
     ReceivedGroup group;
     while (ReadGroup(stream, group)) continue;
     kill(getpid(), SIGINT);
-    // Without an answer of ours only the cancellation can end this call.
-    while (!context.IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    cancelled = true;
+    cancelled = WaitUntilCancelled(context);
     return grpc::Status::OK;
   });
   EXPECT_EQ(reports.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(reports.status().message(), HasSubstr("interrupted"));
   EXPECT_EQ(ExitCodeOf(reports.status()), kExitInterrupted);
   EXPECT_TRUE(cancelled);
 }
