@@ -370,18 +370,17 @@ class Judge:
             for part, statistics in self.statistics.items()
         }
 
-    def judge(self, directory, results):
-        """Of a written directory: errors of each group and, given tokens, perplexity and KL."""
-        written = awq_reader_np.read(directory)
-        verdict = {
-            "errors": self.errors(effective_weights(self.model, written, results)),
-            "errors_rtn": self.errors(self.rtn),
-        }
-        if self.evaluation is not None:
-            models = [self.model, with_weights(self.model, self.rtn), written]
-            quality = llama_np.compare(models, self.evaluation)
-            verdict["quality"] = dict(zip(("source", "rtn", "result"), quality))
-        return verdict
+    def rtn_errors(self):
+        return self.errors(self.rtn)
+
+    def result_errors(self, written, results):
+        """Of what was written: a Llama as read back, and the results it was made of."""
+        return self.errors(effective_weights(self.model, written, results))
+
+    def quality(self, written):
+        """{name: perplexity and KL} of the source, plain RTN and {name: Llama}."""
+        models = {"source": self.model, "rtn": with_weights(self.model, self.rtn), **written}
+        return dict(zip(models, llama_np.compare(list(models.values()), self.evaluation)))
 
 
 def mean(values):
@@ -463,23 +462,22 @@ def main():
     )
     evaluation = read_tokens(arguments.evaluation, 0) if arguments.evaluation else None
     judge = Judge(arguments.model, tokens, evaluation, arguments.group_size)
-    verdict = judge.judge(arguments.output, results)
+    written = awq_reader_np.read(arguments.output)
+    rtn_errors, result_errors = judge.rtn_errors(), judge.result_errors(written, results)
     summary["relative_output_error"] = {
-        part: {
-            "rtn": mean(verdict["errors_rtn"][part].values()),
-            "result": mean(errors.values()),
-        }
-        for part, errors in verdict["errors"].items()
+        part: {"rtn": mean(rtn_errors[part].values()), "result": mean(errors.values())}
+        for part, errors in result_errors.items()
     }
-    summary.update(verdict.get("quality", {}))
+    quality = judge.quality({"result": written}) if arguments.evaluation else {}
+    summary.update(quality)
     if arguments.json:
         print(json.dumps(summary))
         return
     for part, errors in summary["relative_output_error"].items():
         print(f"relative output error on {part:11}: rtn {errors['rtn']:.5f}, "
               f"result {errors['result']:.5f}")
-    for name, quality in verdict.get("quality", {}).items():
-        print(f"perplexity {name:6}: {quality['perplexity']:8.4f}   KL {quality['kl']:.5f}")
+    for name, value in quality.items():
+        print(f"perplexity {name:6}: {value['perplexity']:8.4f}   KL {value['kl']:.5f}")
     print(f"{len(results)} groups in {summary['seconds']:.1f} s -> {arguments.output}")
 
 

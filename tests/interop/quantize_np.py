@@ -262,37 +262,44 @@ def round_block(weight, gram, start, method):
     return Quantized(codes, scales, start.zeros)
 
 
-def quantize_group(weights, statistics, method, tied=None):
-    """Quantizes Linears [out, in] that read one input. Never worse than plain RTN together."""
-    gram = statistics.gram
-    weights = [weight.astype(np.float32) for weight in weights]
-
-    def total(linears, s):
-        return sum(quadratic_loss(q.decode() / s - w, gram) for q, w in zip(linears, weights))
-
-    one = np.ones(len(gram), np.float32)
-    plain = [round_nearest(w, method.bits, method.group_size) for w in weights]
-    losses = {"rtn": total(plain, one)}
-    candidate, s = None, one
-    if method.scale == "awq":
-        candidate, s, losses["search"] = search_scale(weights, statistics, method, tied)
-    scaled = [w * s for w in weights]
+def round_all(weights, gram, s, method):
+    """Every Linear of W * s on the Gram of X / s, with the range and rounding of `method`."""
     scaled_gram = gram / np.outer(s, s).astype(np.float64)
     linears = []
-    for weight in scaled:
+    for weight in (w * s for w in weights):
         factor = None
         if method.range == "clip":
             factor = clip_factors(weight, scaled_gram, method.bits, method.group_size)
-        linears.append(round_nearest(weight, method.bits, method.group_size, factor))
-    losses["range"] = total(linears, s)
-    if method.rounding == "block":
-        linears = [
-            round_block(w, scaled_gram, start, method) for w, start in zip(scaled, linears)
-        ]
-        losses["block"] = total(linears, s)
-    losses["result"] = total(linears, s)
-    if losses["result"] > losses["rtn"]:
-        return Result(one, plain, None, {**losses, "result": losses["rtn"]})
+        rounded = round_nearest(weight, method.bits, method.group_size, factor)
+        if method.rounding == "block":
+            rounded = round_block(weight, scaled_gram, rounded, method)
+        linears.append(rounded)
+    return linears
+
+
+def quantize_group(weights, statistics, method, tied=None):
+    """Quantizes Linears [out, in] that read one input. No Linear is worse than plain RTN: if one
+    is, under a scale that the others share, the scale is dropped; if it still is, RTN is kept."""
+    gram = statistics.gram
+    weights = [weight.astype(np.float32) for weight in weights]
+
+    def losses_of(linears, s):
+        return [quadratic_loss(q.decode() / s - w, gram) for q, w in zip(linears, weights)]
+
+    one = np.ones(len(gram), np.float32)
+    plain = [round_nearest(w, method.bits, method.group_size) for w in weights]
+    nearest = losses_of(plain, one)
+    losses, candidate, s = {"rtn": sum(nearest)}, None, one
+    if method.scale == "awq":
+        candidate, s, losses["search"] = search_scale(weights, statistics, method, tied)
+    linears = round_all(weights, gram, s, method)
+    mine = losses_of(linears, s)
+    if candidate and any(a > b for a, b in zip(mine, nearest)):
+        candidate, s = None, one
+        linears = round_all(weights, gram, s, method)
+        mine = losses_of(linears, s)
+    linears = [p if a > b else q for a, b, p, q in zip(mine, nearest, plain, linears)]
+    losses["result"] = sum(min(a, b) for a, b in zip(mine, nearest))
     return Result(s, linears, candidate, losses)
 
 

@@ -4,7 +4,6 @@ Errors, perplexity and KL are computed here, from the written files, by readers 
 with Salient.
 """
 
-import json
 import os
 import tempfile
 import unittest
@@ -12,6 +11,7 @@ import unittest
 import numpy as np
 
 import paths
+import awq_reader_np
 import llama
 import run_tests
 import salient_variant
@@ -50,13 +50,14 @@ class Model:
         )
 
     def quantize(self, method):
-        """(server's reports, verdict on the written directory)."""
+        """(results of the server, the written directory as read back, its errors)."""
         with tempfile.TemporaryDirectory() as directory:
             output = os.path.join(directory, "awq")
             results, _ = llama.quantize(
                 self.directory, self.calibration, server.address, output, method
             )
-            return results, self.judge.judge(output, results)
+            written = awq_reader_np.read(output)
+        return results, written, self.judge.result_errors(written, results)
 
 
 def mean(errors):
@@ -64,57 +65,48 @@ def mean(errors):
 
 
 class EveryModel:
-    def check_reports(self, results, verdict):
-        """The losses that the server reported are those of the bytes it sent."""
-        for name, error in verdict["errors"]["calibration"].items():
-            report = results[name].report
+    def check_groups(self, model, results, errors):
+        """Every group beats round-to-nearest, and the server said of its bytes what they are."""
+        for name, nearest in model.judge.rtn_errors()["calibration"].items():
+            error, report = errors["calibration"][name], results[name].report
+            self.assertLess(error, nearest, name)
             self.assertTrue(report.exact_loss, name)
             self.assertLess(report.relative_output_error, report.relative_output_error_rtn, name)
             if name.endswith((".o", ".down")):  # the others were folded before they were sent
                 self.assertAlmostEqual(error / report.relative_output_error, 1, delta=1e-3)
 
-    def check_never_worse(self, verdict):
-        for name, error in verdict["errors"]["calibration"].items():
-            self.assertLess(error, verdict["errors_rtn"]["calibration"][name], name)
-
 
 class CommittedModel(EveryModel, unittest.TestCase):
-    def run_model(self, directory):
+    def run_model(self, directory, error_share, kl_share):
+        """Quantizes it; errors and KL must not exceed these shares of round-to-nearest's."""
         model = Model(
             directory,
             paths.POCKET_LLAMA / "calibration_open.safetensors",
             paths.POCKET_LLAMA / "evaluation_open.safetensors",
             rows=32,
         )
-        results, verdict = model.quantize("block256")
+        results, written, errors = model.quantize("block256")
         self.assertEqual(len(results), 16)
-        self.check_reports(results, verdict)
-        self.check_never_worse(verdict)
-        print(json.dumps(verdict["quality"], indent=1))
-        return verdict
+        self.check_groups(model, results, errors)
+        nearest = model.judge.rtn_errors()
+        for part, of_groups in errors.items():
+            print(f"{part}: error {mean(of_groups):.5f}, rtn {mean(nearest[part]):.5f}")
+            self.assertLess(mean(of_groups), error_share * mean(nearest[part]), part)
+        quality = model.judge.quality({"result": written})
+        print(quality)
+        self.assertAlmostEqual(quality["source"]["perplexity"], 20.3436, delta=0.01)
+        self.assertLess(quality["result"]["kl"], kl_share * quality["rtn"]["kl"])
+        return quality
 
     def test_model_with_salient_channels(self):
         with tempfile.TemporaryDirectory() as directory:
             variant = os.path.join(directory, "salient")
             salient_variant.write(paths.POCKET_LLAMA, variant)
-            verdict = self.run_model(variant)
-        quality = verdict["quality"]
-        self.assertAlmostEqual(quality["source"]["perplexity"], 20.3436, delta=0.01)
-        self.assertLess(quality["result"]["kl"], 0.5 * quality["rtn"]["kl"])
+            quality = self.run_model(variant, error_share=0.5, kl_share=0.5)
         self.assertLess(quality["result"]["perplexity"], quality["rtn"]["perplexity"])
-        for part in ("calibration", "evaluation"):
-            self.assertLess(
-                mean(verdict["errors"][part]), 0.5 * mean(verdict["errors_rtn"][part]), part
-            )
 
     def test_model_as_trained(self):
-        verdict = self.run_model(str(paths.POCKET_LLAMA))
-        quality = verdict["quality"]
-        self.assertLess(quality["result"]["kl"], 0.75 * quality["rtn"]["kl"])
-        for part in ("calibration", "evaluation"):
-            self.assertLess(
-                mean(verdict["errors"][part]), 0.6 * mean(verdict["errors_rtn"][part]), part
-            )
+        self.run_model(str(paths.POCKET_LLAMA), error_share=0.6, kl_share=0.75)
 
 
 class PublishedTable(EveryModel, unittest.TestCase):
@@ -124,25 +116,28 @@ class PublishedTable(EveryModel, unittest.TestCase):
         directory = shared("models", "pocket-llama-salient")
         tokens = lambda kind: shared("data", "pocket-llama", f"{kind}.safetensors")
         model = Model(directory, tokens("calibration"), tokens("evaluation"), rows=64)
-        print(f"{'':18} {'perplexity':>10} {'KL':>8} {'calibr.':>8} {'evaluat.':>8}")
+        errors, models = {}, {}
+        for method in TABLE:
+            results, models[method], errors[method] = model.quantize(method)
+            if method == "block256":
+                self.check_groups(model, results, errors[method])
+        plain = {part: mean(e) for part, e in model.judge.rtn_errors().items()}
+        quality = model.judge.quality(models)
+        print(f"\n{'':18} {'perplexity':>10} {'KL':>8} {'calibr.':>8} {'evaluat.':>8}")
         for method, expected in TABLE.items():
+            measured = [mean(errors[method][part]) for part in ("calibration", "evaluation")]
+            print(f"{method:18} {quality[method]['perplexity']:10.4f} "
+                  f"{quality[method]['kl']:8.5f} {measured[0]:8.5f} {measured[1]:8.5f}")
             with self.subTest(method):
-                results, verdict = model.quantize(method)
-                quality, errors = verdict["quality"], verdict["errors"]
-                measured = (mean(errors["calibration"]), mean(errors["evaluation"]))
-                print(f"{method:18} {quality['result']['perplexity']:10.4f} "
-                      f"{quality['result']['kl']:8.5f} {measured[0]:8.5f} {measured[1]:8.5f}",
-                      flush=True)
-                self.assertAlmostEqual(quality["source"]["perplexity"], 16.7410, delta=1e-3)
-                self.assertAlmostEqual(quality["rtn"]["perplexity"], 17.178, delta=1e-3)
                 for value, known in zip(measured, expected):
                     self.assertAlmostEqual(value / known, 1, delta=0.05)
-                if method == "block256":
-                    self.check_reports(results, verdict)
-                    self.check_never_worse(verdict)
-                    gap = {name: quality[name]["perplexity"] - quality["source"]["perplexity"]
-                           for name in ("rtn", "result")}
-                    self.assertLessEqual(gap["result"], 0.5 * gap["rtn"])
+        self.assertAlmostEqual(plain["calibration"] / TABLE["rtn"][0], 1, delta=0.01)
+        perplexity = {name: value["perplexity"] for name, value in quality.items()}
+        self.assertAlmostEqual(perplexity["source"], 16.7410, delta=1e-3)
+        gap = {name: perplexity[name] - perplexity["source"] for name in ("rtn", "block256")}
+        print(f"gap to the source {perplexity['source']:.4f}: {gap['block256'] / gap['rtn']:.2f} "
+              "of round-to-nearest's")
+        self.assertLessEqual(gap["block256"], 0.5 * gap["rtn"])
 
 
 if __name__ == "__main__":

@@ -178,13 +178,7 @@ class NeverWorseThanRoundToNearest(unittest.TestCase):
 class Twin(unittest.TestCase):
     """The same method in NumPy decides the same."""
 
-    METHODS = {
-        "rtn": quantize_np.METHODS["rtn"],
-        "awq": quantize_np.METHODS["awq"],
-        "awq+clip": quantize_np.METHODS["awq+clip"],
-        "block128-rounding": quantize_np.METHODS["block128-rounding"],
-        "block256": quantize_np.METHODS["block256"],
-    }
+    METHODS = ("rtn", "block128-rounding", "block256")
 
     def setUp(self):
         """The groups of one block of the committed model."""
@@ -210,7 +204,8 @@ class Twin(unittest.TestCase):
             (codes, quantized.codes), (zeros, quantized.zeros), (scales, quantized.scales))]
 
     def test_same_candidates_scales_and_codes(self):
-        for key, method in self.METHODS.items():
+        for key in self.METHODS:
+            method = quantize_np.METHODS[key]
             results = quantize(self.groups, **llama.METHODS[key])
             for group in self.groups:
                 with self.subTest(f"{key} {group.name}"):
