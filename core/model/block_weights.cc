@@ -1,0 +1,139 @@
+#include "core/model/block_weights.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/json.h"
+#include "core/linalg/tiles.h"
+#include "core/tensor/half.h"
+
+namespace salient {
+namespace {
+
+std::string ShapeText(absl::Span<const int64_t> shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+absl::StatusOr<StoredLinear> ReadLinear(const TensorSource& source, const Family& family,
+                                        const ModelConfig& config, int64_t layer, LinearRole role) {
+  const LinearShape shape = ShapeOf(family, config, role);
+  StoredLinear linear;
+  linear.name = LinearName(family, layer, role);
+  linear.out_features = shape.out_features;
+  linear.in_features = shape.in_features;
+  const std::string weight = absl::StrCat(linear.name, ".weight");
+  const auto found = FindTensor(source, config, {weight, {shape.out_features, shape.in_features}});
+  if (!found.ok()) return found.status();
+  linear.dtype = found->entry->dtype;
+  linear.weight.resize(static_cast<size_t>(found->entry->SizeBytes()));
+  absl::Status status = source.ReadRange(weight, 0, absl::MakeSpan(linear.weight));
+  if (!status.ok()) return status;
+  if (!shape.has_bias) return linear;
+  auto bias =
+      ReadVector(source, config, {absl::StrCat(linear.name, ".bias"), {shape.out_features}});
+  if (!bias.ok()) return bias.status();
+  linear.bias = *std::move(bias);
+  return linear;
+}
+
+// A NaN must be found here, where it has a name: in the forward pass it would reach everything.
+absl::Status CheckWeights(const BlockWeights& block, Executor& executor) {
+  std::vector<std::pair<const StoredLinear*, int64_t>> tiles;
+  for (const StoredLinear& linear : block.linears) {
+    const int64_t count = RowTiles(linear.out_features, kRowTile).size();
+    for (int64_t tile = 0; tile < count; ++tile) tiles.emplace_back(&linear, tile);
+  }
+  return executor.ForEach(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
+    const auto& [linear, tile] = tiles[static_cast<size_t>(i)];
+    const RowTiles rows(linear->out_features, kRowTile);
+    const int64_t first = rows.First(tile);
+    const int64_t count = rows.Count(tile);
+    std::vector<float> values(static_cast<size_t>(count * linear->in_features));
+    linear->View().ReadRows(first, count, values.data());
+    return CheckFinite(absl::StrCat(linear->name, ".weight"), values.data(), count,
+                       linear->in_features, first);
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
+                                          const TensorSpec& spec) {
+  auto found = source.Find(spec.name);
+  if (absl::IsNotFound(found.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source.name(), ": tensor ", QuoteForMessage(spec.name),
+                     " is missing; expected ", ShapeText(spec.shape), " from ", config.source));
+  }
+  if (!found.ok()) return found.status();
+  const TensorEntry& entry = *found->entry;
+  const std::string tensor =
+      absl::StrCat(found->file, ": tensor ", QuoteForMessage(spec.name), ": ");
+  if (entry.shape != spec.shape) {
+    return absl::InvalidArgumentError(absl::StrCat(tensor, "shape is ", ShapeText(entry.shape),
+                                                   "; expected ", ShapeText(spec.shape), " from ",
+                                                   config.source));
+  }
+  if (!IsFloat(entry.dtype)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(tensor, "dtype is ", Name(entry.dtype), "; expected F32, F16 or BF16"));
+  }
+  return found;
+}
+
+absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
+                               const ModelConfig& config) {
+  std::vector<TensorSpec> specs = OuterTensors(family, config);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (TensorSpec& spec : BlockTensors(family, config, layer)) specs.push_back(std::move(spec));
+  }
+  for (const TensorSpec& spec : specs) {
+    const auto found = FindTensor(source, config, spec);
+    if (!found.ok()) return found.status();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelConfig& config,
+                                        const TensorSpec& spec) {
+  const auto found = FindTensor(source, config, spec);
+  if (!found.ok()) return found.status();
+  std::vector<std::byte> bytes(static_cast<size_t>(found->entry->SizeBytes()));
+  absl::Status status = source.ReadRange(spec.name, 0, absl::MakeSpan(bytes));
+  if (!status.ok()) return status;
+  StoredVector vector;
+  vector.name = spec.name;
+  vector.dtype = found->entry->dtype;
+  const int64_t count = static_cast<int64_t>(bytes.size()) / SizeOf(vector.dtype);
+  vector.values.resize(static_cast<size_t>(count));
+  WidenToF32(vector.dtype, bytes.data(), count, vector.values.data());
+  status = CheckFinite(spec.name, vector.values.data(), 1, count, 0);
+  if (!status.ok()) return status;
+  return vector;
+}
+
+absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
+                                       const ModelConfig& config, int64_t layer,
+                                       Executor& executor) {
+  BlockWeights block;
+  block.layer = layer;
+  for (size_t i = 0; i < kNormRoles; ++i) {
+    auto norm = ReadVector(
+        source, config, {NormName(family, layer, static_cast<NormRole>(i)), {config.hidden_size}});
+    if (!norm.ok()) return norm.status();
+    block.norms[i] = *std::move(norm);
+  }
+  absl::Status status = executor.ForEach(kLinearRoles, [&](int64_t i) {
+    auto linear = ReadLinear(source, family, config, layer, static_cast<LinearRole>(i));
+    if (linear.ok()) block.linears[static_cast<size_t>(i)] = *std::move(linear);
+    return linear.status();
+  });
+  if (!status.ok()) return status;
+  status = CheckWeights(block, executor);
+  if (!status.ok()) return status;
+  return block;
+}
+
+}  // namespace salient

@@ -1,0 +1,72 @@
+// The weights of one decoder block, checked and held in the dtype they were stored in.
+#ifndef SALIENT_CORE_MODEL_BLOCK_WEIGHTS_H_
+#define SALIENT_CORE_MODEL_BLOCK_WEIGHTS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/linalg/executor.h"
+#include "core/model/family.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/weight_view.h"
+
+namespace salient {
+
+// A norm's weight or a bias: widened exactly, with the dtype to narrow it to again.
+struct StoredVector {
+  std::string name;  // of the tensor
+  DType dtype = DType::kF32;
+  std::vector<float> values;  // empty if the model has none
+};
+
+struct StoredLinear {
+  std::string name;  // the module's: weight is "<name>.weight", bias "<name>.bias"
+  DType dtype = DType::kF32;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  std::vector<std::byte> weight;  // [out_features, in_features] of dtype
+  StoredVector bias;
+
+  WeightView View() const { return {dtype, weight.data(), out_features, in_features}; }
+};
+
+struct BlockWeights {
+  int64_t layer = 0;
+  std::array<StoredVector, kNormRoles> norms;      // by NormRole
+  std::array<StoredLinear, kLinearRoles> linears;  // by LinearRole
+
+  const StoredVector& norm(NormRole role) const { return norms[static_cast<size_t>(role)]; }
+  const StoredLinear& linear(LinearRole role) const { return linears[static_cast<size_t>(role)]; }
+  StoredVector& norm(NormRole role) { return norms[static_cast<size_t>(role)]; }
+  StoredLinear& linear(LinearRole role) { return linears[static_cast<size_t>(role)]; }
+};
+
+// Looks at headers alone. INVALID_ARGUMENT naming file, tensor, dtype or shape and what the
+// config makes expected, if `spec` is missing, has another shape or is not F32, F16 or BF16.
+absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
+                                          const TensorSpec& spec);
+
+// FindTensor of every tensor of the model: all that can be judged before any work.
+absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
+                               const ModelConfig& config);
+
+// Reads and widens a vector whose elements must be finite. Errors as FindTensor and the source.
+absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelConfig& config,
+                                        const TensorSpec& spec);
+
+// Reads block `layer`. Errors: as FindTensor and the source; INVALID_ARGUMENT for a NaN or
+// infinity (names tensor, row, column).
+absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
+                                       const ModelConfig& config, int64_t layer,
+                                       Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_MODEL_BLOCK_WEIGHTS_H_

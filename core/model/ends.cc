@@ -1,0 +1,71 @@
+#include "core/model/ends.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/model/forward.h"
+#include "core/tensor/half.h"
+
+namespace salient {
+namespace {
+
+// Rows [first, first + count) of a tensor [.., columns] of `dtype`, widened; finite.
+absl::Status ReadRows(const TensorSource& source, const std::string& tensor, DType dtype,
+                      int64_t first, int64_t count, int64_t columns, float* out) {
+  const int64_t row_bytes = columns * SizeOf(dtype);
+  std::vector<std::byte> bytes(static_cast<size_t>(count * row_bytes));
+  absl::Status status = source.ReadRange(tensor, first * row_bytes, absl::MakeSpan(bytes));
+  if (!status.ok()) return status;
+  WidenToF32(dtype, bytes.data(), count * columns, out);
+  return CheckFinite(tensor, out, count, columns, first);
+}
+
+}  // namespace
+
+absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Family& family,
+                                   const ModelConfig& config, absl::Span<const int64_t> tokens) {
+  const TensorSpec spec = {std::string(family.embeddings), {config.vocab_size, config.hidden_size}};
+  const auto found = FindTensor(source, config, spec);
+  if (!found.ok()) return found.status();
+  Matrix hidden(static_cast<int64_t>(tokens.size()), config.hidden_size);
+  for (int64_t t = 0; t < hidden.rows(); ++t) {
+    const int64_t id = tokens[static_cast<size_t>(t)];
+    if (id < 0 || id >= config.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("token at position ", t, " is ", id,
+                                                     "; expected 0 to ", config.vocab_size - 1,
+                                                     ", the vocabulary of ", config.source));
+    }
+    absl::Status status =
+        ReadRows(source, spec.name, found->entry->dtype, id, 1, config.hidden_size, hidden.Row(t));
+    if (!status.ok()) return status;
+  }
+  return hidden;
+}
+
+absl::StatusOr<OutputHead> OutputHead::Open(const TensorSource& source, const Family& family,
+                                            const ModelConfig& config) {
+  auto norm = ReadVector(source, config, {std::string(family.final_norm), {config.hidden_size}});
+  if (!norm.ok()) return norm.status();
+  const std::string head = HeadName(family, config);
+  const auto found = FindTensor(source, config, {head, {config.vocab_size, config.hidden_size}});
+  if (!found.ok()) return found.status();
+  return OutputHead(source, head, found->entry->dtype, *std::move(norm), config);
+}
+
+absl::StatusOr<Matrix> OutputHead::Norm(const Matrix& hidden, Executor& executor) const {
+  return RmsNorm(hidden, norm_.values, epsilon_, executor);
+}
+
+absl::StatusOr<Matrix> OutputHead::Logits(const Matrix& normed, int64_t slice,
+                                          Executor& executor) const {
+  const int64_t begin = FirstTokenId(slice);
+  const int64_t ids = std::min(kSlice, vocab_size_ - begin);
+  const auto read = [&](int64_t first, int64_t count, float* out) {
+    return ReadRows(*source_, head_, dtype_, begin + first, count, normed.cols(), out);
+  };
+  return Project(normed, ids, read, {}, ComputeDType::kF32, executor);
+}
+
+}  // namespace salient

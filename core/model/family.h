@@ -1,0 +1,103 @@
+// Model families as data: what a decoder block's tensors are called, which Linears read the
+// same input, and what the scale of that input folds into.
+//
+// Shapes, with H = hidden_size, I = intermediate_size, d = head_dim:
+//   q [heads d, H]   k, v [kv_heads d, H]   o [H, heads d]   gate, up [I, H]   down [H, I]
+#ifndef SALIENT_CORE_MODEL_FAMILY_H_
+#define SALIENT_CORE_MODEL_FAMILY_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+
+namespace salient {
+
+enum class LinearRole { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown };
+inline constexpr size_t kLinearRoles = 7;
+
+enum class NormRole { kInput, kPostAttention };
+inline constexpr size_t kNormRoles = 2;
+
+enum class GroupRole { kQkv, kOutput, kGateUp, kDown };
+inline constexpr size_t kGroupRoles = 4;
+
+// Linears that read one input. Their columns are multiplied by s; what comes before gives its
+// output divided by s: the norm's weight, or the rows (and the bias) of a Linear.
+struct GroupRow {
+  GroupRole role;
+  absl::string_view name;  // the last part of the group's name, such as "self_attn.qkv_proj"
+  absl::Span<const LinearRole> linears;
+  // Exactly one of the two.
+  std::optional<NormRole> fold_into_norm;
+  std::optional<LinearRole> fold_into_linear;
+  // The input's channels are query heads, the folded Linear's rows kv heads: s must be the same
+  // in all query heads that read one kv head.
+  bool tied_heads = false;
+};
+
+// Which Linears have a bias.
+enum class BiasRule {
+  kNone,
+  kQueryKeyValue,
+  kByConfig,  // q, k, v, o by attention_bias; gate, up, down by mlp_bias
+};
+
+struct Family {
+  absl::string_view architecture;
+  absl::string_view embeddings;    // [vocab_size, H]
+  absl::string_view final_norm;    // [H]
+  absl::string_view head;          // [vocab_size, H]; the embeddings when they are tied
+  absl::string_view block_prefix;  // block i is "<block_prefix><i>."
+  std::array<absl::string_view, kLinearRoles> linears;  // by role, after the block's prefix
+  std::array<absl::string_view, kNormRoles> norms;
+  std::array<GroupRow, kGroupRoles> groups;  // in the order of the forward pass
+  BiasRule biases = BiasRule::kNone;
+  bool sliding_window = false;  // whether the config's sliding_window means anything
+};
+
+// All we know. Static storage.
+absl::Span<const Family> Families();
+
+// UNIMPLEMENTED naming the config's file, its architecture and those we know.
+absl::StatusOr<const Family*> FindFamily(const ModelConfig& config);
+
+// "model.layers.3."
+std::string BlockPrefix(const Family& family, int64_t layer);
+// "model.layers.3.self_attn.q_proj"
+std::string LinearName(const Family& family, int64_t layer, LinearRole role);
+// "model.layers.3.input_layernorm.weight"
+std::string NormName(const Family& family, int64_t layer, NormRole role);
+// The tensor that logits are computed with: the head, or the embeddings when they are tied.
+std::string HeadName(const Family& family, const ModelConfig& config);
+
+struct LinearShape {
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  bool has_bias = false;
+};
+
+LinearShape ShapeOf(const Family& family, const ModelConfig& config, LinearRole role);
+
+// A tensor the model must have.
+struct TensorSpec {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// Of one block, in the order of the forward pass.
+std::vector<TensorSpec> BlockTensors(const Family& family, const ModelConfig& config,
+                                     int64_t layer);
+// Outside the blocks: embeddings, final norm, and the head when it is not tied.
+std::vector<TensorSpec> OuterTensors(const Family& family, const ModelConfig& config);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_MODEL_FAMILY_H_

@@ -1,0 +1,75 @@
+// One decoder block on one calibration row.
+//
+//   x += o(attention(rope(q(n1(x))), rope(k(n1(x))), v(n1(x))))       n1 = input_layernorm
+//   x += down(silu(gate(n2(x))) * up(n2(x)))                          n2 = post_attention_layernorm
+//
+// Touvron et al., "LLaMA", arXiv:2302.13971.
+#ifndef SALIENT_CORE_MODEL_FORWARD_H_
+#define SALIENT_CORE_MODEL_FORWARD_H_
+
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/linalg/executor.h"
+#include "core/model/attention.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/model/projection.h"
+#include "core/model/rotary.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+
+// Receives what a group of Linears reads, [tokens, in_features] f32 with stride in_features,
+// unpadded, valid during the call. Called on the thread that runs the forward pass, outside of
+// any task, in the order of Family::groups.
+using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, MatrixView input)>;
+
+// For callers that want the result alone.
+absl::Status IgnoreGroup(GroupRole group, MatrixView input);
+
+// x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size], at
+// the front of a matrix of PaddedTokens(tokens) rows, the rest 0.
+absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> weight, double epsilon,
+                               Executor& executor);
+
+// Immutable; thread-safe. Products as `compute` says, except those of queries, keys and values
+// among themselves: these, norms, softmax and the residual stream are f32 always.
+class BlockForward {
+ public:
+  // Rows of up to `max_tokens` tokens.
+  BlockForward(const Family& family, const ModelConfig& config, ComputeDType compute,
+               int64_t max_tokens);
+
+  // The residual stream leaving the block, from `hidden` [tokens, hidden_size] entering it.
+  // A row is computed at the shape its own length gives, so its result is the same bits for any
+  // executor and whatever rows come before it.
+  //
+  // Errors: INVALID_ARGUMENT for no token or more than max_tokens, or other columns than
+  // hidden_size; those of `observer` and of the executor.
+  absl::StatusOr<Matrix> Run(const BlockWeights& block, Matrix hidden, GroupObserver observer,
+                             Executor& executor) const;
+
+  // Bytes that Run holds at most for a row, `hidden` included, weights not.
+  static int64_t MemoryBytes(const ModelConfig& config, int64_t tokens, int concurrency);
+
+ private:
+  absl::StatusOr<Matrix> Attend(const BlockWeights& block, const Matrix& normed,
+                                Executor& executor) const;
+  absl::StatusOr<Matrix> Gate(const BlockWeights& block, const Matrix& normed,
+                              Executor& executor) const;
+
+  ComputeDType compute_;
+  double epsilon_;
+  int64_t hidden_size_;
+  AttentionShape attention_;
+  RotaryTable rotary_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_MODEL_FORWARD_H_

@@ -1,0 +1,83 @@
+// A checkpoint directory opened for tests: config, family and tensors, and whole rows run.
+#ifndef SALIENT_TESTS_CORE_MODEL_SMALL_MODEL_H_
+#define SALIENT_TESTS_CORE_MODEL_SMALL_MODEL_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/model_config.h"
+#include "core/model/block_weights.h"
+#include "core/model/ends.h"
+#include "core/model/family.h"
+#include "core/model/forward.h"
+
+namespace salient::testing {
+
+// Fails the test that runs by throwing what went wrong.
+template <class T>
+T Must(absl::StatusOr<T> value) {
+  if (!value.ok()) throw std::runtime_error(value.status().ToString());
+  return *std::move(value);
+}
+
+inline std::string TestsDirectory() { return std::string(SALIENT_SOURCE_DIR) + "/tests/"; }
+
+template <class T>
+std::vector<T> ReadAs(const SafetensorsFile& file, const std::string& tensor) {
+  const std::vector<std::byte> bytes = Must(file.ReadTensor(tensor));
+  std::vector<T> values(bytes.size() / sizeof(T));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+struct SmallModel {
+  explicit SmallModel(const std::string& directory)
+      : checkpoint(Must(Checkpoint::Open(directory))),
+        config(Must(ParseModelConfig(directory + "/config.json",
+                                     Must(ReadTextFile(directory + "/config.json", 1 << 20))))),
+        family(*Must(FindFamily(config))) {}
+
+  // What leaves the last block. `observer` sees the groups of that block.
+  Matrix Hidden(const std::vector<int64_t>& tokens, ComputeDType compute, GroupObserver observer,
+                Executor& executor) const {
+    const BlockForward forward(family, config, compute, static_cast<int64_t>(tokens.size()));
+    Matrix hidden = Must(EmbedTokens(checkpoint, family, config, tokens));
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+      const BlockWeights block = Must(ReadBlock(checkpoint, family, config, layer, executor));
+      const bool last = layer + 1 == config.num_hidden_layers;
+      hidden = Must(last ? forward.Run(block, std::move(hidden), observer, executor)
+                         : forward.Run(block, std::move(hidden), IgnoreGroup, executor));
+    }
+    return hidden;
+  }
+
+  // Logits [tokens, vocabulary] from all slices.
+  Matrix Logits(const std::vector<int64_t>& tokens, ComputeDType compute, GroupObserver observer,
+                Executor& executor) const {
+    const OutputHead head = Must(OutputHead::Open(checkpoint, family, config));
+    const Matrix normed = Must(head.Norm(Hidden(tokens, compute, observer, executor), executor));
+    Matrix logits(static_cast<int64_t>(tokens.size()), config.vocab_size);
+    for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
+      const Matrix part = Must(head.Logits(normed, slice, executor));
+      for (int64_t t = 0; t < logits.rows(); ++t) {
+        std::copy(part.Row(t), part.Row(t) + part.cols(), logits.Row(t) + head.FirstTokenId(slice));
+      }
+    }
+    return logits;
+  }
+
+  Checkpoint checkpoint;
+  ModelConfig config;
+  const Family& family;
+};
+
+}  // namespace salient::testing
+
+#endif  // SALIENT_TESTS_CORE_MODEL_SMALL_MODEL_H_
