@@ -32,6 +32,18 @@ class Reservation {
   int64_t bytes_ = 0;
 };
 
+// The same bytes held of a call's budget and of all calls'. Declared before what they are held for,
+// so that the memory goes first.
+struct MemoryHold {
+  Reservation call;
+  Reservation process;
+
+  void ShrinkTo(int64_t bytes) {
+    call.ShrinkTo(bytes);
+    process.ShrinkTo(bytes);
+  }
+};
+
 // Thread-safe. Nobody blocks here: who finds no room takes a place in the queue and asks again
 // later. Places are served in order, so that a large request is not starved by small ones that
 // come after it.

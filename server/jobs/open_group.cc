@@ -1,5 +1,7 @@
 #include "server/jobs/open_group.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -144,10 +146,12 @@ absl::Status OpenGroup::CheckFiniteSoFar(const LinearSpec& linear, Weight& weigh
     const int64_t begin = weight.finite_elements;
     const int64_t count = std::min(kTile, end - begin);
     WidenToF32(linear.dtype, weight.data.get() + begin * size, count, values);
-    // x - x is 0 for every finite x and NaN for all others.
-    float sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += values[i] - values[i];
-    if (sum != 0) {
+    // NaN and infinity share an exponent of ones. Without a branch the loop runs as vectors.
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      bad |= (std::bit_cast<uint32_t>(values[i]) & 0x7F800000u) == 0x7F800000u ? 1u : 0u;
+    }
+    if (bad != 0) {
       for (int64_t i = 0; i < count; ++i) {
         if (std::isfinite(values[i])) continue;
         const int64_t element = begin + i;

@@ -13,14 +13,6 @@ namespace {
 // Messages of a call that are here at a time: one being taken, one read ahead.
 constexpr size_t kMessagesHere = 2;
 
-int64_t ResultBytes(const GroupResult& result) {
-  int64_t bytes = static_cast<int64_t>(result.scales.size() * sizeof(float));
-  for (const NamedTensor& tensor : result.tensors) {
-    bytes += static_cast<int64_t>(tensor.data.size());
-  }
-  return bytes;
-}
-
 }  // namespace
 
 TensorCall::TensorCall(Shared shared, const CallLimits& limits,
@@ -128,8 +120,8 @@ void TensorCall::TakeNext() {
 absl::Status TensorCall::Admit(CallMessage message) {
   absl::StatusOr<int64_t> bytes = side_.input->MemoryBytes(message);
   if (!bytes.ok()) return bytes.status();
-  if (*bytes == 0) return Take(std::move(message), Hold());
-  std::optional<Hold> hold = TryHold(*bytes);
+  if (*bytes == 0) return Take(std::move(message), MemoryHold());
+  std::optional<MemoryHold> hold = TryHold(*bytes);
   if (!hold.has_value()) {
     side_.waiting = std::move(message);
     return absl::OkStatus();
@@ -137,8 +129,7 @@ absl::Status TensorCall::Admit(CallMessage message) {
   return Take(std::move(message), *std::move(hold));
 }
 
-std::optional<TensorCall::Hold> TensorCall::TryHold(int64_t bytes) {
-  Hold hold;
+std::optional<MemoryHold> TensorCall::TryHold(int64_t bytes) {
   std::optional<Reservation> call = call_memory_.TryReserve(bytes);
   std::optional<Reservation> process;
   if (call.has_value()) {
@@ -151,7 +142,7 @@ std::optional<TensorCall::Hold> TensorCall::TryHold(int64_t bytes) {
   if (process.has_value()) {
     side_.place = nullptr;
     blocked_ = std::nullopt;
-    return Hold{*std::move(call), *std::move(process)};
+    return MemoryHold{*std::move(call), *std::move(process)};
   }
   const bool by_call = !call.has_value();
   // Who waits for the client must not stand in the way of others.
@@ -162,7 +153,7 @@ std::optional<TensorCall::Hold> TensorCall::TryHold(int64_t bytes) {
   return std::nullopt;
 }
 
-absl::Status TensorCall::Take(CallMessage message, Hold hold) {
+absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
   PoolExecutor executor(shared_.pool, stop_);
   if (std::holds_alternative<StatisticsData>(message) && hold.call.bytes() > 0) {
     side_.statistics = std::move(hold);
@@ -170,7 +161,7 @@ absl::Status TensorCall::Take(CallMessage message, Hold hold) {
   absl::StatusOr<CallInput::Taken> taken = side_.input->Take(std::move(message), executor);
   if (!taken.ok()) return taken.status();
   if (taken->opened_group) side_.group = std::move(hold);
-  if (taken->merged_statistics) side_.statistics = Hold();
+  if (taken->merged_statistics) side_.statistics = MemoryHold();
   shared_.counters.tokens_folded.fetch_add(taken->tokens, std::memory_order_relaxed);
   std::lock_guard<std::mutex> lock(mu_);
   summary_.tokens += taken->tokens;
@@ -226,41 +217,19 @@ absl::Status TensorCall::Quantize(QuantizeTask task) {
   summary_.parameters += parameters;
   if (ended_) return absl::OkStatus();
   if (results_.empty()) last_progress_ = now;
-  results_.push_back({std::move(task.hold), std::move(finished)});
+  results_.Push({std::move(task.hold), std::move(finished)});
   return absl::OkStatus();
 }
 
 std::optional<OutgoingResult> TensorCall::TakeResult() {
   std::optional<OutgoingResult> outgoing;
-  std::vector<Result> sent;  // freed without the lock
+  std::vector<ResultQueue::Entry> sent;  // freed without the lock
   bool all_sent = false;
   {
     std::lock_guard<std::mutex> lock(mu_);
     if (ended_) return std::nullopt;
     last_progress_ = absl::Now();
-    while (!results_.empty() && !outgoing.has_value()) {
-      const std::shared_ptr<const FinishedGroup>& group = results_.front().group;
-      const std::vector<NamedTensor>& tensors = group->result.tensors;
-      if (!cursor_.head_sent) {
-        cursor_.head_sent = true;
-        outgoing = OutgoingResult{group, std::nullopt, {}};
-      } else if (cursor_.tensor == tensors.size()) {
-        sent.push_back(std::move(results_.front()));
-        results_.pop_front();
-        cursor_ = SendCursor();
-      } else {
-        const int64_t total = static_cast<int64_t>(tensors[cursor_.tensor].data.size());
-        const ByteRange range = ChunkAt(total, cursor_.offset);
-        if (range.size > 0) {
-          outgoing = OutgoingResult{group, static_cast<int32_t>(cursor_.tensor), range};
-        }
-        cursor_.offset += range.size;
-        if (cursor_.offset == total) {
-          ++cursor_.tensor;
-          cursor_.offset = 0;
-        }
-      }
-    }
+    outgoing = results_.Next(sent);
     all_sent = !outgoing.has_value() && input_done_ && !quantizing_ && closed_.empty();
   }
   if (!sent.empty()) {
@@ -356,7 +325,7 @@ void TensorCall::End(const absl::Status& status) {
   absl::AnyInvocable<void()> on_end;
   std::deque<MessageSource> inbox;
   std::deque<QuantizeTask> closed;
-  std::deque<Result> results;
+  ResultQueue results;
   Taking side;
   {
     std::lock_guard<std::mutex> lock(mu_);
@@ -366,7 +335,7 @@ void TensorCall::End(const absl::Status& status) {
     on_end = std::move(on_end_);
     inbox.swap(inbox_);
     closed.swap(closed_);
-    results.swap(results_);
+    std::swap(results, results_);
     blocked_ = std::nullopt;
     // A worker that is taking a message clears its side when it is through.
     if (!taking_) std::swap(side, side_);
@@ -375,7 +344,7 @@ void TensorCall::End(const absl::Status& status) {
   // Memory goes first, so that who hears of the end finds it free.
   inbox.clear();
   closed.clear();
-  results.clear();
+  results = ResultQueue();
   side = Taking();
   if (on_end != nullptr) on_end();
   if (transport != nullptr) transport->Finish(status);

@@ -13,13 +13,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "core/quantize_group.h"
-#include "proto/wire/chunk.h"
 #include "server/jobs/call_input.h"
 #include "server/jobs/call_limits.h"
 #include "server/jobs/call_messages.h"
 #include "server/jobs/cancel_token.h"
 #include "server/jobs/memory_budget.h"
+#include "server/jobs/result_queue.h"
 #include "server/jobs/worker_pool.h"
 
 namespace salient {
@@ -38,19 +37,6 @@ class CallTransport {
 
   // The call is over. Called once.
   virtual void Finish(const absl::Status& status) = 0;
-};
-
-// A group's result on its way out.
-struct FinishedGroup {
-  GroupResult result;
-  absl::Duration elapsed;  // from the end of the group's input to its result
-};
-
-// One thing to send: the head of a group's result, or a part of one of its tensors.
-struct OutgoingResult {
-  std::shared_ptr<const FinishedGroup> group;
-  std::optional<int32_t> tensor_index;  // unset: the head
-  ByteRange range;                      // of the tensor's bytes
 };
 
 // Work done so far, over all calls of a server. Atomics, read at scrape.
@@ -111,31 +97,11 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   CallSummary Summary() const;
 
  private:
-  // Bytes held of the call's budget and of all calls'.
-  struct Hold {
-    Reservation call;
-    Reservation process;
-    void ShrinkTo(int64_t bytes) {
-      call.ShrinkTo(bytes);
-      process.ShrinkTo(bytes);
-    }
-  };
-  // Holds stand before what they are held for: members go in reverse order, memory first.
   struct QuantizeTask {
-    Hold hold;
+    MemoryHold hold;
     CallOptions options;
     ClosedGroup group;
     absl::Time closed_at;
-  };
-  struct Result {
-    Hold hold;
-    std::shared_ptr<const FinishedGroup> group;
-  };
-  // Where in the front result sending stands.
-  struct SendCursor {
-    bool head_sent = false;
-    size_t tensor = 0;
-    int64_t offset = 0;
   };
   // A message that waits for memory.
   struct Blocked {
@@ -145,8 +111,8 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   };
   // What the taking side works on.
   struct Taking {
-    Hold group;
-    Hold statistics;
+    MemoryHold group;
+    MemoryHold statistics;
     std::unique_ptr<MemoryBudget::Place> place;
     std::unique_ptr<CallInput> input;
     std::optional<CallMessage> waiting;  // for memory
@@ -155,12 +121,12 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   // The taking side: at most one of these runs at a time.
   void TakeNext();
   absl::Status Admit(CallMessage message);
-  absl::Status Take(CallMessage message, Hold hold);
+  absl::Status Take(CallMessage message, MemoryHold hold);
 
   void QuantizeNext();
   absl::Status Quantize(QuantizeTask task);
 
-  std::optional<Hold> TryHold(int64_t bytes);
+  std::optional<MemoryHold> TryHold(int64_t bytes);
   void RetryBlocked();
   void NotifyResult();
   void Schedule();
@@ -184,8 +150,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   std::optional<Blocked> blocked_;
   std::deque<QuantizeTask> closed_;
   bool quantizing_ = false;
-  std::deque<Result> results_;
-  SendCursor cursor_;
+  ResultQueue results_;
   bool ended_ = false;
   absl::Time last_message_;   // came, or was asked for after a pause
   absl::Time last_progress_;  // a result became ready or was taken
