@@ -1,0 +1,106 @@
+// What a forward pass really allocates, counted where memory is handed out.
+#include <gtest/gtest.h>
+#include <malloc.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "core/linalg/executor.h"
+#include "core/linalg/gemm.h"
+#include "core/model/forward.h"
+
+namespace {
+
+int64_t live = 0;
+int64_t peak = 0;
+
+void* Count(void* p) {
+  if (p == nullptr) std::abort();
+  live += static_cast<int64_t>(malloc_usable_size(p));
+  peak = live > peak ? live : peak;
+  return p;
+}
+
+void Uncount(void* p) {
+  if (p != nullptr) live -= static_cast<int64_t>(malloc_usable_size(p));
+  std::free(p);
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return Count(std::malloc(size)); }
+void* operator new(size_t size, std::align_val_t align) {
+  const auto alignment = static_cast<size_t>(align);
+  return Count(std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment));
+}
+void operator delete(void* p) noexcept { Uncount(p); }
+void operator delete(void* p, size_t) noexcept { Uncount(p); }
+void operator delete(void* p, std::align_val_t) noexcept { Uncount(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { Uncount(p); }
+
+namespace salient {
+namespace {
+
+ModelConfig Config(int64_t hidden, int64_t inner, int64_t heads, int64_t kv_heads) {
+  ModelConfig config;
+  config.architecture = "LlamaForCausalLM";
+  config.hidden_size = hidden;
+  config.intermediate_size = inner;
+  config.num_hidden_layers = 1;
+  config.num_attention_heads = heads;
+  config.num_key_value_heads = kv_heads;
+  config.head_dim = 32;
+  config.vocab_size = 10;
+  config.rms_norm_eps = 1e-5;
+  return config;
+}
+
+// A block of zeros of the right shapes.
+BlockWeights Zeros(const Family& family, const ModelConfig& config) {
+  BlockWeights block;
+  for (StoredVector& norm : block.norms) {
+    norm.values.resize(static_cast<size_t>(config.hidden_size));
+  }
+  for (size_t i = 0; i < kLinearRoles; ++i) {
+    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
+    block.linears[i].dtype = DType::kF16;
+    block.linears[i].out_features = shape.out_features;
+    block.linears[i].in_features = shape.in_features;
+    block.linears[i].weight.resize(static_cast<size_t>(2 * shape.out_features * shape.in_features));
+  }
+  return block;
+}
+
+// Property: MemoryBytes bounds what is held, and not by much.
+void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t tokens) {
+  LimitThreadToItself();
+  const Family& family = **FindFamily(config);
+  const BlockWeights block = Zeros(family, config);
+  SerialExecutor executor;
+  const auto run = [&] {
+    const BlockForward forward(family, config, compute, tokens);
+    Matrix hidden(tokens, config.hidden_size);
+    EXPECT_TRUE(forward.Run(block, std::move(hidden), IgnoreGroup, executor).ok());
+  };
+  run();  // the first time, the matrix library makes its kernels, which it keeps
+  const int64_t before = live;
+  peak = live;
+  run();
+  const int64_t held = peak - before;
+  const int64_t promised = BlockForward::MemoryBytes(config, tokens, executor.Concurrency());
+  EXPECT_LE(held, promised);
+  EXPECT_GE(held, promised / 2);
+}
+
+TEST(ForwardMemoryTest, IsWhatWasPromised) {
+  for (const ComputeDType compute : {ComputeDType::kF32, ComputeDType::kBF16}) {
+    ExpectHonest(Config(256, 704, 8, 2), compute, 500);
+    ExpectHonest(Config(256, 256, 24, 24), compute, 500);  // attention is the wider half
+    ExpectHonest(Config(512, 128, 2, 1), compute, 130);
+  }
+}
+
+}  // namespace
+}  // namespace salient
