@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/jobs/call_error.h"
+#include "server/jobs/group_check.h"
 
 namespace salient {
 namespace {
@@ -121,6 +122,12 @@ absl::Status TensorCall::Admit(CallMessage message) {
   absl::StatusOr<int64_t> bytes = side_.input->MemoryBytes(message);
   if (!bytes.ok()) return bytes.status();
   if (*bytes == 0) return Take(std::move(message), MemoryHold());
+  // What the open group holds is not given back before its end: beside it there is never more.
+  const int64_t held = side_.group.call.bytes() + side_.statistics.call.bytes();
+  if (*bytes > limits_.call_memory_bytes - held) {
+    return TooMuchMemory("a statistics file beside its group", *bytes + held,
+                         limits_.call_memory_bytes);
+  }
   std::optional<MemoryHold> hold = TryHold(*bytes);
   if (!hold.has_value()) {
     side_.waiting = std::move(message);

@@ -1,8 +1,10 @@
 #include "server/server.h"
 
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -167,6 +169,33 @@ TEST(ServerTest, TwoServersOfOneProcessAreApart) {
   v1::GetServerInfoResponse info;
   EXPECT_TRUE(stub->GetServerInfo(&context, {}, &info).ok());
   EXPECT_EQ(info.worker_count(), 2);
+}
+
+// The code of an rpc called with an empty message and no stub.
+grpc::StatusCode CodeOf(const Server& server, const std::string& method) {
+  grpc::GenericStub stub(ChannelTo(server));
+  grpc::ClientContext context;
+  const grpc::ByteBuffer request(nullptr, 0);
+  grpc::ByteBuffer response;
+  std::promise<grpc::StatusCode> code;
+  stub.UnaryCall(&context, method, grpc::StubOptions(), &request, &response,
+                 [&code](const grpc::Status& status) { code.set_value(status.error_code()); });
+  return code.get_future().get();
+}
+
+TEST(ServerTest, ReflectionAndHealthAreThereUnlessTurnedOff) {
+  constexpr char kReflection[] = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  constexpr char kHealth[] = "/grpc.health.v1.Health/Check";
+  ServerConfig config = TestConfig();
+  config.reflection = false;
+  config.health = false;
+  auto off = Server::Start(config);
+  auto on = Server::Start(TestConfig());
+  ASSERT_TRUE(off.ok() && on.ok());
+  EXPECT_EQ(CodeOf(**off, kReflection), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(CodeOf(**off, kHealth), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(CodeOf(**on, kReflection), grpc::StatusCode::OK);
+  EXPECT_EQ(CodeOf(**on, kHealth), grpc::StatusCode::OK);
 }
 
 TEST(ServerTest, AnAddressInUseIsAnErrorThatNamesIt) {

@@ -452,6 +452,18 @@ TEST(TensorCallTest, ReadingStopsAtTheBudgetAndGoesOnWhenResultsAreRead) {
   EXPECT_GT(most, 0);
 }
 
+// Nothing would ever make room for it: it must not wait.
+TEST(TensorCallTest, AStatisticsFileThatDoesNotFitBesideItsGroupIsRefused) {
+  House house;
+  std::vector<CallMessage> script = {SmallOptions(), SmallSpec("g", 16 + 8 * 30),
+                                     StatisticsData{{0, "x", {}}, 4096}};
+  const auto client = house.Open(std::move(script), {true, true}, TightLimits());
+  const absl::Status status = client->Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(DetailsOf(status).reason, Reason::kMemory);
+  House::WaitFor([&] { return house.memory.reserved_bytes() == 0; });
+}
+
 TEST(TensorCallTest, AClientThatNeverReadsIsToldSo) {
   House house;
   const auto client = house.Open(SmallCall(30), {/*reads_results=*/false, false}, TightLimits());
