@@ -92,7 +92,7 @@ class Scales:
 def quantizable(model, layer, group, group_size):
     """Whether the AWQ gemm format holds every Linear of a group."""
     shapes = [model.weight(layer, linear).shape for linear in llama_np.GROUPS[group]]
-    return all(o % 8 == 0 and i % (group_size if group_size > 0 else i) == 0 for o, i in shapes)
+    return all(out % 8 == 0 and columns % group_size == 0 for out, columns in shapes)
 
 
 def quantizable_groups(model, group_size):
@@ -294,9 +294,7 @@ def round_to_nearest(model, group_size):
     """{(layer, group): [weight]} of plain RTN, for every group that can be quantized."""
     return {
         (layer, group): [
-            quantize_np.round_nearest(
-                w, 4, group_size if group_size > 0 else w.shape[1]
-            ).decode().astype(np.float32)
+            quantize_np.round_nearest(w, 4, group_size).decode().astype(np.float32)
             for w in (model.weight(layer, linear) for linear in llama_np.GROUPS[group])
         ]
         for layer, group in quantizable_groups(model, group_size)
@@ -334,6 +332,8 @@ def quantize(model_dir, tokens, address, output, method, *, group_size=128,
     from salient_client import connect, options
 
     model, source = llama_np.Llama.load(model_dir), llama_np.read_tensors(model_dir)
+    if not quantizable_groups(model, group_size):
+        raise ValueError(f"{model_dir}: no Linear that groups of {group_size} divide")
     start = time.monotonic()
     caller = Caller(model, source, tokens, group_size, activation_dtype)
     with connect(address) as channel:

@@ -303,7 +303,7 @@ def quantize_group(weights, statistics, method, tied=None):
     return Result(s, linears, candidate, losses)
 
 
-# The columns of the table in tests/interop/README.md.
+# The rows of the table in test_llama.py.
 METHODS = {
     "rtn": Method(scale="none", range="minmax", rounding="nearest"),
     "awq": Method(range="minmax", rounding="nearest"),
