@@ -141,7 +141,7 @@ class NeverReader(Stream):
         self.ended_by_server = None
 
     def read(self):
-        self.ended_by_server = wait_until(self.is_ended, 60, every=0.5)
+        self.ended_by_server = wait_until(self.is_ended, 100, every=0.5)
         time.sleep(LINGER_SECONDS)
         super().read()
 
@@ -181,6 +181,12 @@ def requests():
 channel = grpc.insecure_channel({address!r})
 list(service_grpc.QuantizationServiceStub(channel).QuantizeTensors(requests()))
 """
+
+
+def is_empty(server):
+    """No call is active, and no worker is still winding one up."""
+    metrics = server.metrics()
+    return metrics.total(ACTIVE_CALLS) == 0 and metrics.total(MEMORY_RESERVED) == 0
 
 
 class HealthWatch(threading.Thread):
@@ -270,7 +276,7 @@ class SixteenStreamsTest(unittest.TestCase):
             stream.join(170)
             self.assertFalse(stream.is_alive(), stream.name)
         # The server may learn of the dead client after the others are through.
-        ended = wait_until(lambda: self.server.metrics().total(ACTIVE_CALLS) == 0, 20)
+        ended = wait_until(lambda: is_empty(self.server), 20)
         health.stop()
         after = self.server.metrics()
         self.report(streams, health)
@@ -287,8 +293,8 @@ class SixteenStreamsTest(unittest.TestCase):
         # Past the results that nobody reads only a reset gets through: it has no ErrorInfo.
         self.assertEqual(unread.failure.code, Code.ABORTED, unread.failure)
         self.assertIn("CLIENT_NOT_READING", unread.failure.message)
-        self.assertEqual(after.total(MEMORY_RESERVED), 0)
-        self.assertIsNotNone(ended, f"{ACTIVE_CALLS} stays at {after.total(ACTIVE_CALLS)}")
+        self.assertIsNotNone(ended, f"{after.total(ACTIVE_CALLS)} calls and "
+                             f"{after.total(MEMORY_RESERVED)} bytes stay")
 
         self.assertEqual(health.answers, {health_pb2.HealthCheckResponse.SERVING})
         self.assertLess(max(health.latencies), 2.0)
@@ -350,7 +356,7 @@ class LateReaderTest(unittest.TestCase):
                              (Code.ABORTED, "CLIENT_NOT_READING"), late.failure)
             self.assertTrue(late.results, "what was done before is not lost")
             self.assertEqual(server.metrics().total(ERRORS, reason="CLIENT_NOT_READING"), 1)
-            self.assertEqual(server.metrics().total(MEMORY_RESERVED), 0)
+            self.assertIsNotNone(wait_until(lambda: is_empty(server), 20))
 
 
 class AccountTest(unittest.TestCase):
@@ -461,7 +467,7 @@ class LeakTest(unittest.TestCase):
         time.sleep(1)
 
     def held(self, server):
-        wait_until(lambda: server.metrics().total(ACTIVE_CALLS) == 0, 20)
+        wait_until(lambda: is_empty(server), 20)
         metrics = server.metrics()
         return {"calls": metrics.total(ACTIVE_CALLS), "reserved": metrics.total(MEMORY_RESERVED),
                 "fds": metrics.total("process_open_fds"), "rss": server.rss_bytes()}
