@@ -70,14 +70,16 @@ if [ $sanitize -eq 1 ]; then
   # gRPC is not instrumented: what drives it would drown in false reports.
   say "build tsan"
   cmake --preset tsan > /dev/null
-  pool_tests=$(basename -s .cc tests/server/jobs/*_test.cc | grep -E -- "${filter[1]:-.}" || true)
-  timeout 1800 ninja -C build/tsan -j "$jobs" --quiet tests/core/all $pool_tests
+  mapfile -t pool_tests < <(basename -s .cc tests/server/jobs/*_test.cc | grep -E -- "${filter[1]:-.}")
+  timeout 1800 ninja -C build/tsan -j "$jobs" --quiet tests/core/all "${pool_tests[@]}"
   say "unit tests of core and server/jobs under ThreadSanitizer"
   # GCC 12's ThreadSanitizer does not know the memory layout that newer kernels randomize into.
   if setarch -R true 2> /dev/null; then wrapper=(setarch -R); fi
   export TSAN_OPTIONS=ignore_noninstrumented_modules=1:second_deadlock_stack=1
   run_ctest tsan/tests/core
-  [ -z "$pool_tests" ] || run_ctest tsan/tests/server -R "^(${pool_tests//$'\n'/|})\$"
+  if [ ${#pool_tests[@]} -gt 0 ]; then
+    run_ctest tsan/tests/server -R "^($(IFS='|' && echo "${pool_tests[*]}"))\$"
+  fi
   wrapper=()
 fi
 
