@@ -321,9 +321,12 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
   const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
   // Rows, errors and products of one tile, a few times over; at most a panel's six matrices.
   const int64_t scratch = concurrency * 10 * kRowTile * in_features * 4;
-  // Shrunk blocks and their factors.
-  const int64_t blocks = 3 * in_features * params.block_width * 4;
-  return results + losses + scratch + blocks + LossModel::MemoryBytes(params);
+  // Shrunk blocks and their factors, and the f64 matrices of one factorization a thread.
+  const int64_t blocks = 3 * in_features * params.block_width * 4 +
+                         concurrency * 6 * params.block_width * params.block_width * 8;
+  // The affine maps, and the scales of every candidate and their inverses.
+  const int64_t maps = parameters / 4 + 2 * 64 * in_features * 4;
+  return results + losses + scratch + blocks + maps + LossModel::MemoryBytes(params);
 }
 
 }  // namespace salient

@@ -8,11 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/linalg/gemm.h"
+#include "core/numerics.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 #include "server/jobs/call_error.h"
 #include "server/jobs/call_limits.h"
-#include "server/jobs/numerics.h"
 
 namespace salient {
 namespace {
@@ -321,8 +321,7 @@ absl::StatusOr<CallMessage> ToCallMessage(v1::QuantizeTensorsRequest&& request) 
                      "options, group, weight, activations, statistics or end_group");
 }
 
-v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing,
-                                       const std::string& numerics_id) {
+v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing) {
   v1::QuantizeTensorsResponse response;
   const GroupResult& result = outgoing.group->result;
   if (outgoing.tensor_index.has_value()) {
@@ -339,7 +338,7 @@ v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing,
   v1::GroupResult& group = *response.mutable_group();
   *group.mutable_report() = ToProto(result.report);
   group.mutable_report()->set_seconds(absl::ToDoubleSeconds(outgoing.group->elapsed));
-  group.mutable_report()->set_numerics_id(numerics_id);
+  group.mutable_report()->set_numerics_id(NumericsId());
   group.mutable_scales()->Add(result.scales.begin(), result.scales.end());
   for (const NamedTensor& tensor : result.tensors) {
     v1::TensorHeader& header = *group.add_tensors();

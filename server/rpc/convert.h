@@ -20,8 +20,7 @@ namespace salient {
 absl::StatusOr<CallMessage> ToCallMessage(v1::QuantizeTensorsRequest&& request);
 
 // The response that carries `result`, tensor bytes with their crc32c.
-v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& result,
-                                       const std::string& numerics_id);
+v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& result);
 
 // What a server of these settings can do.
 v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,

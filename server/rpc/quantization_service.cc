@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "server/jobs/numerics.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/simple_rpc.h"
 
@@ -30,8 +29,8 @@ QuantizationService::QuantizationService(CallRegistry& registry, Metrics& metric
       cancel_job_(AddRpc(metrics, "CancelJob", RpcType::kUnary)),
       delete_job_(AddRpc(metrics, "DeleteJob", RpcType::kUnary)),
       watch_job_(AddRpc(metrics, "WatchJob", RpcType::kServerStream)),
-      quantize_tensors_{registry, metrics, AddRpc(metrics, "QuantizeTensors", RpcType::kBidiStream),
-                        NumericsId()} {}
+      quantize_tensors_{registry, metrics,
+                        AddRpc(metrics, "QuantizeTensors", RpcType::kBidiStream)} {}
 
 grpc::ServerUnaryReactor* QuantizationService::GetServerInfo(
     grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* /*request*/,

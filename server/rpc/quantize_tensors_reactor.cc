@@ -178,7 +178,7 @@ void QuantizeTensorsReactor::SendResults() {
 
 void QuantizeTensorsReactor::SetWriteBuffer(const OutgoingResult& result) {
   if (!result.tensor_index.has_value()) shared_.metrics.GroupDone(OutcomeOf(*result.group));
-  const v1::QuantizeTensorsResponse response = ToResponse(result, shared_.numerics_id);
+  const v1::QuantizeTensorsResponse response = ToResponse(result);
   bool own_buffer = false;
   write_buffer_.Clear();
   // Into memory: cannot fail.

@@ -27,7 +27,6 @@ struct QuantizeTensorsShared {
   CallRegistry& registry;
   Metrics& metrics;
   Metrics::Rpc& rpc;
-  std::string numerics_id;
 };
 
 // One read and one write are outstanding at most. Messages are handed over as bytes and parsed by

@@ -1,44 +1,13 @@
 // What a forward pass really allocates, counted where memory is handed out.
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <utility>
 
 #include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
 #include "core/model/forward.h"
-
-namespace {
-
-int64_t live = 0;
-int64_t peak = 0;
-
-void* Count(void* p) {
-  if (p == nullptr) std::abort();
-  live += static_cast<int64_t>(malloc_usable_size(p));
-  peak = live > peak ? live : peak;
-  return p;
-}
-
-void Uncount(void* p) {
-  if (p != nullptr) live -= static_cast<int64_t>(malloc_usable_size(p));
-  std::free(p);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Count(std::malloc(size)); }
-void* operator new(size_t size, std::align_val_t align) {
-  const auto alignment = static_cast<size_t>(align);
-  return Count(std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment));
-}
-void operator delete(void* p) noexcept { Uncount(p); }
-void operator delete(void* p, size_t) noexcept { Uncount(p); }
-void operator delete(void* p, std::align_val_t) noexcept { Uncount(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { Uncount(p); }
+#include "tests/support/counted_allocation.h"
 
 namespace salient {
 namespace {
@@ -85,10 +54,10 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
     EXPECT_TRUE(forward.Run(block, std::move(hidden), IgnoreGroup, executor).ok());
   };
   run();  // the first time, the matrix library makes its kernels, which it keeps
-  const int64_t before = live;
-  peak = live;
+  const int64_t before = testing::live_bytes;
+  testing::peak_bytes = testing::live_bytes;
   run();
-  const int64_t held = peak - before;
+  const int64_t held = testing::peak_bytes - before;
   const int64_t promised = BlockForward::MemoryBytes(config, tokens, executor.Concurrency());
   EXPECT_LE(held, promised);
   EXPECT_GE(held, promised / 2);

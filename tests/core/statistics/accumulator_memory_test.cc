@@ -1,45 +1,14 @@
 // What an accumulator really allocates, counted where memory is handed out.
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <utility>
 #include <vector>
 
 #include "core/linalg/gemm.h"
 #include "core/statistics/accumulator.h"
 #include "tests/support/calibration_rows.h"
-
-namespace {
-
-int64_t live = 0;
-int64_t peak = 0;
-
-void* Count(void* p) {
-  if (p == nullptr) std::abort();
-  live += static_cast<int64_t>(malloc_usable_size(p));
-  peak = live > peak ? live : peak;
-  return p;
-}
-
-void Uncount(void* p) {
-  if (p != nullptr) live -= static_cast<int64_t>(malloc_usable_size(p));
-  std::free(p);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Count(std::malloc(size)); }
-void* operator new(size_t size, std::align_val_t align) {
-  const auto alignment = static_cast<size_t>(align);
-  return Count(std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment));
-}
-void operator delete(void* p) noexcept { Uncount(p); }
-void operator delete(void* p, size_t) noexcept { Uncount(p); }
-void operator delete(void* p, std::align_val_t) noexcept { Uncount(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { Uncount(p); }
+#include "tests/support/counted_allocation.h"
 
 namespace salient {
 namespace {
@@ -63,10 +32,10 @@ void ExpectHonest(const StatisticsParams& params) {
   const auto rows = testing::MakeRows(1, params.in_features, {400, 130});
   // The first time, the matrix library makes its kernels, which it keeps.
   AccumulateSomething(params, rows);
-  const int64_t before = live;
-  peak = live;
+  const int64_t before = testing::live_bytes;
+  testing::peak_bytes = testing::live_bytes;
   AccumulateSomething(params, rows);
-  const int64_t held = peak - before;
+  const int64_t held = testing::peak_bytes - before;
   const int64_t promised = StatisticsAccumulator::MemoryBytes(params);
   EXPECT_LE(held, promised + 65536) << "for small parts and alignment";
   EXPECT_GE(static_cast<double>(held), 0.7 * static_cast<double>(promised));

@@ -8,6 +8,7 @@
 #include <string>
 #include <variant>
 
+#include "core/numerics.h"
 #include "proto/wire/crc32c.h"
 #include "server/jobs/call_error.h"
 
@@ -206,14 +207,14 @@ TEST(ConvertTest, AResultBecomesItsHeadAndItsChunks) {
   for (int i = 0; i < 8; ++i) tensor.data.push_back(static_cast<std::byte>('a' + i));
   group->result.tensors = {tensor};
 
-  const v1::QuantizeTensorsResponse head = ToResponse({group, std::nullopt, {}}, "f32/x");
+  const v1::QuantizeTensorsResponse head = ToResponse({group, std::nullopt, {}});
   ASSERT_TRUE(head.has_group());
   EXPECT_EQ(head.group().report().name(), "g");
   EXPECT_EQ(head.group().report().candidate().ratio(), 0.35);
   EXPECT_TRUE(head.group().report().candidate().weight_aware());
   EXPECT_EQ(head.group().report().loss(), 0.25);
   EXPECT_EQ(head.group().report().seconds(), 1.5);
-  EXPECT_EQ(head.group().report().numerics_id(), "f32/x");
+  EXPECT_EQ(head.group().report().numerics_id(), NumericsId());
   EXPECT_TRUE(head.group().report().linears(0).kept_rtn());
   EXPECT_EQ(head.group().report().notes(0), "a note");
   EXPECT_EQ(head.group().scales_size(), 2);
@@ -221,7 +222,7 @@ TEST(ConvertTest, AResultBecomesItsHeadAndItsChunks) {
   EXPECT_EQ(head.group().tensors(0).dtype(), v1::DATA_TYPE_I32);
   EXPECT_EQ(head.group().tensors(0).shape(0), 2);
 
-  const v1::QuantizeTensorsResponse chunk = ToResponse({group, 0, {2, 3}}, "f32/x");
+  const v1::QuantizeTensorsResponse chunk = ToResponse({group, 0, {2, 3}});
   EXPECT_EQ(chunk.chunk().tensor_index(), 0);
   EXPECT_EQ(chunk.chunk().chunk().offset_bytes(), 2);
   EXPECT_EQ(chunk.chunk().chunk().data(), "cde");

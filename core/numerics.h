@@ -1,0 +1,18 @@
+// The name of the arithmetic that results come from.
+#ifndef SALIENT_CORE_NUMERICS_H_
+#define SALIENT_CORE_NUMERICS_H_
+
+#include <string>
+
+namespace salient {
+
+// Grows whenever the same input gives other bytes.
+inline constexpr int kAlgorithmVersion = 1;
+
+// {compute dtype, instruction sets of GEMM and of kernels, oneDNN version, algorithm version},
+// e.g. "f32/avx512_core_bf16+AVX3/onednn-2.6.3/salient-1". Equal ids give bit-identical results.
+std::string NumericsId();
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_NUMERICS_H_

@@ -1,0 +1,70 @@
+// What quantizing a group really allocates, counted where memory is handed out.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "core/linalg/gemm.h"
+#include "core/quantize_group.h"
+#include "core/statistics/accumulator.h"
+#include "tests/support/counted_allocation.h"
+#include "tests/support/direct_statistics.h"
+
+namespace salient {
+namespace {
+
+struct Shape {
+  std::vector<int64_t> out_features;
+  int64_t in_features;
+  bool honest_within_four;  // the bound is not slack either; false for shapes that are all scratch
+};
+
+class QuantizeGroupMemoryTest : public ::testing::TestWithParam<Shape> {};
+
+// Property: QuantizeGroupMemoryBytes bounds what QuantizeGroup holds, and not by much.
+TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
+  LimitThreadToItself();
+  SerialExecutor serial;
+  const int64_t columns = GetParam().in_features;
+  StatisticsParams params;
+  params.in_features = columns;
+  auto accumulator = StatisticsAccumulator::Create("g", params);
+  ASSERT_TRUE(accumulator.ok());
+  const Matrix x = testing::GaussianMatrix(1, 128, columns);
+  ASSERT_TRUE(
+      accumulator
+          ->Fold(0, 0, DType::kF32, reinterpret_cast<const std::byte*>(x.data()), 128, serial)
+          .ok());
+  const Statistics statistics = *std::move(*accumulator).Finish(serial);
+
+  GroupInput group;
+  group.name = "g";
+  group.statistics = &statistics;
+  std::vector<Matrix> weights;
+  int64_t total = 0;
+  for (int64_t rows : GetParam().out_features) {
+    weights.push_back(testing::GaussianMatrix(2, rows, columns, 0.02f));
+    total += rows;
+  }
+  for (const Matrix& w : weights) {
+    group.linears.push_back(
+        {"linear", {DType::kF32, reinterpret_cast<const std::byte*>(w.data()), w.rows(), columns}});
+  }
+  const int64_t before = testing::live_bytes;
+  testing::peak_bytes = before;
+  const auto result = QuantizeGroup(group, {}, {}, OutputFormat::kAwqGemm, serial);
+  ASSERT_TRUE(result.ok()) << result.status();
+  const int64_t held = testing::peak_bytes - before;
+  const int64_t bound = QuantizeGroupMemoryBytes(total, columns, serial.Concurrency());
+  EXPECT_LE(held, bound);
+  if (GetParam().honest_within_four) {
+    EXPECT_GE(held, bound / 4);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, QuantizeGroupMemoryTest,
+                         ::testing::Values(Shape{{8}, 128, false}, Shape{{768, 768}, 256, true},
+                                           Shape{{1024}, 1024, true}, Shape{{512, 256}, 2048, true},
+                                           Shape{{256}, 4096, true}));
+
+}  // namespace
+}  // namespace salient
