@@ -17,7 +17,7 @@ build=(
   libisal-dev                                                # crc32c of chunks
   nlohmann-json3-dev                                         # safetensors headers, group files
   prometheus-cpp-dev libspdlog-dev libcli11-dev              # metrics, logs, flags
-  libssl-dev zlib1g-dev                                      # what gRPC and prometheus-cpp link
+  libssl-dev zlib1g-dev                                      # sha256 of blobs; what gRPC links
   libgtest-dev libgmock-dev libbenchmark-dev                 # the tests and benchmarks
 )
 quickstart=(python3-numpy libopenblas0-pthread)               # on the plain BLAS it takes 20 s, not 2

@@ -1,0 +1,439 @@
+#include "server/store/blob_store.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "absl/strings/str_cat.h"
+#include "server/store/partial_blob.h"
+
+namespace salient {
+namespace {
+
+constexpr int64_t kVerifyBytes = int64_t{1} << 20;  // read at a time
+
+const Digest& EmptyDigest() {
+  static const Digest digest = DigestOf("");
+  return digest;
+}
+
+absl::Status NotFound(const Digest& digest) {
+  return absl::NotFoundError(absl::StrCat("blob ", ToString(digest), ": is not here"));
+}
+
+absl::Status CheckRange(const Digest& digest, int64_t offset_bytes, int64_t limit_bytes) {
+  if (offset_bytes < 0 || limit_bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest), ": offset_bytes is ",
+                                                   offset_bytes, " and limit_bytes ", limit_bytes,
+                                                   "; expected at least 0"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// What is known of one blob. State and committed bytes are read without the lock.
+struct BlobStore::Entry {
+  enum class State { kPartial, kComplete, kGone };
+
+  Entry(const Digest& blob, State initial, int64_t sync_interval_bytes, int64_t written_bytes)
+      : digest(blob), state(initial), partial(blob, sync_interval_bytes, written_bytes) {}
+
+  const Digest digest;
+  std::atomic<State> state;
+
+  std::mutex mu;       // of the next two, of changes of state, and of writing the files
+  int64_t writer = 0;  // the newest
+  PartialBlob partial;
+};
+
+absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& directory,
+                                                           const BlobStoreLimits& limits) {
+  const std::pair<absl::string_view, int64_t> positive[] = {
+      {"capacity_bytes", limits.capacity_bytes},
+      {"max_uploads", limits.max_uploads},
+      {"sync_interval_bytes", limits.sync_interval_bytes}};
+  for (const auto& [field, value] : positive) {
+    if (value < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, " is ", value, "; expected at least 1"));
+    }
+  }
+  auto layout = Layout::Open(directory);
+  if (!layout.ok()) return layout.status();
+  auto contents = layout->Scan();
+  if (!contents.ok()) return contents.status();
+
+  // Not make_unique: the constructor is private.
+  std::unique_ptr<BlobStore> store(
+      new BlobStore(*std::move(layout), limits, std::move(contents->report)));
+  const int64_t interval = limits.sync_interval_bytes;
+  for (const Digest& digest : contents->blobs) {
+    store->entries_[digest] = std::make_shared<Entry>(digest, Entry::State::kComplete, interval, 0);
+    store->usage_.used_bytes += digest.size_bytes;
+    ++store->usage_.blobs;
+  }
+  for (const Layout::Partial& partial : contents->partials) {
+    store->entries_[partial.digest] = std::make_shared<Entry>(
+        partial.digest, Entry::State::kPartial, interval, partial.written_bytes);
+    store->usage_.used_bytes += partial.digest.size_bytes;
+    ++store->usage_.uploads;
+  }
+  return store;
+}
+
+BlobStore::BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery)
+    : layout_(std::move(layout)), limits_(limits), recovery_(std::move(recovery)) {}
+
+BlobStore::~BlobStore() = default;
+
+BlobStore::EntryPtr BlobStore::Find(const Digest& digest) const {
+  const std::lock_guard lock(mu_);
+  const auto found = entries_.find(digest);
+  return found == entries_.end() ? nullptr : found->second;
+}
+
+absl::Status BlobStore::CheckRoom(const Digest& digest) const {
+  if (digest.size_bytes > limits_.capacity_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("blob ", ToString(digest), ": size_bytes is ", digest.size_bytes,
+                     "; expected at most ", limits_.capacity_bytes, ", all that the store holds"));
+  }
+  // An earlier run with a larger capacity may have left more than there is now.
+  const int64_t free_bytes = std::max<int64_t>(0, limits_.capacity_bytes - usage_.used_bytes);
+  if (digest.size_bytes > free_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("blob ", ToString(digest), ": size_bytes is ", digest.size_bytes,
+                     "; the store has ", free_bytes, " free of ", limits_.capacity_bytes));
+  }
+  if (usage_.uploads >= limits_.max_uploads) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("blob ", ToString(digest), ": ", usage_.uploads,
+                     " uploads are unfinished; expected fewer than ", limits_.max_uploads));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BlobStore::EntryPtr> BlobStore::FindOrAdd(const Digest& digest) {
+  const std::lock_guard lock(mu_);
+  const auto found = entries_.find(digest);
+  if (found != entries_.end()) return found->second;
+  if (absl::Status room = CheckRoom(digest); !room.ok()) return room;
+  auto entry = std::make_shared<Entry>(digest, Entry::State::kPartial, limits_.sync_interval_bytes,
+                                       /*written_bytes=*/0);
+  entries_[digest] = entry;
+  usage_.used_bytes += digest.size_bytes;
+  ++usage_.uploads;
+  return entry;
+}
+
+absl::StatusOr<std::pair<BlobStore::EntryPtr, std::unique_lock<std::mutex>>> BlobStore::Acquire(
+    const Digest& digest) {
+  while (true) {
+    auto entry = FindOrAdd(digest);
+    if (!entry.ok()) return entry.status();
+    std::unique_lock lock((*entry)->mu);
+    // Deleted while we waited: its successor is found next time.
+    if ((*entry)->state != Entry::State::kGone) return std::pair(*entry, std::move(lock));
+  }
+}
+
+void BlobStore::Forget(Entry& entry) {
+  const bool complete = entry.state == Entry::State::kComplete;
+  entry.state = Entry::State::kGone;
+  entry.partial.Close();
+  const std::lock_guard lock(mu_);
+  usage_.used_bytes -= entry.digest.size_bytes;
+  --(complete ? usage_.blobs : usage_.uploads);
+  entries_.erase(entry.digest);  // last: the map's may be the last pointer but the caller's
+}
+
+absl::Status BlobStore::Remove(Entry& entry) {
+  absl::Status removed = entry.state == Entry::State::kComplete
+                             ? layout_.RemoveBlob(entry.digest)
+                             : layout_.RemovePartial(entry.digest);
+  if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  Forget(entry);
+  return absl::OkStatus();
+}
+
+void BlobStore::Quarantine(Entry& entry) {
+  if (entry.state != Entry::State::kComplete) return;
+  // A file that cannot be moved is found, and judged, again when the store is opened.
+  layout_.Quarantine(entry.digest).IgnoreError();
+  Forget(entry);
+}
+
+absl::Status BlobStore::OpenForWriter(Entry& entry) {
+  ++entry.writer;
+  absl::Status opened = entry.partial.Open(layout_);
+  if (!opened.ok() && entry.partial.committed_bytes() == 0) {
+    // Nothing is lost, and its place in the store is free for others.
+    if (absl::Status removed = Remove(entry); !removed.ok()) Forget(entry);
+  }
+  return opened;
+}
+
+absl::Status BlobStore::Commit(Entry& entry) {
+  if (absl::Status moved = layout_.Commit(entry.digest); !moved.ok()) return moved;
+  entry.partial.Close();
+  entry.state = Entry::State::kComplete;
+  {
+    const std::lock_guard lock(mu_);
+    --usage_.uploads;
+    ++usage_.blobs;
+  }
+  return layout_.SyncCommit(entry.digest);
+}
+
+std::vector<Digest> BlobStore::FindMissing(absl::Span<const Digest> digests) const {
+  std::vector<Digest> missing;
+  const std::lock_guard lock(mu_);
+  for (const Digest& digest : digests) {
+    const auto found = entries_.find(digest);
+    const bool complete =
+        found != entries_.end() && found->second->state == Entry::State::kComplete;
+    if (!complete && digest != EmptyDigest()) missing.push_back(digest);
+  }
+  return missing;
+}
+
+BlobStatus BlobStore::Status(const Digest& digest) const {
+  if (digest == EmptyDigest()) return {0, true};
+  const EntryPtr entry = Find(digest);
+  if (entry == nullptr) return {};
+  switch (entry->state.load()) {
+    case Entry::State::kPartial:
+      return {entry->partial.committed_bytes(), false};
+    case Entry::State::kComplete:
+      return {digest.size_bytes, true};
+    case Entry::State::kGone:
+      break;
+  }
+  return {};
+}
+
+absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest) {
+  if (digest != EmptyDigest()) {
+    auto acquired = Acquire(digest);
+    if (!acquired.ok()) return acquired.status();
+    const auto& [entry, lock] = *acquired;
+    if (entry->state == Entry::State::kPartial) {
+      if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
+      return Upload(this, entry, entry->writer);
+    }
+  }
+  return absl::AlreadyExistsError(absl::StrCat("blob ", ToString(digest), ": is complete"));
+}
+
+absl::StatusOr<Digest> BlobStore::Put(absl::string_view content) {
+  const Digest digest = DigestOf(content);
+  if (digest == EmptyDigest()) return digest;
+  auto acquired = Acquire(digest);
+  if (!acquired.ok()) return acquired.status();
+  const auto& [entry, lock] = *acquired;
+  if (entry->state == Entry::State::kComplete) return digest;
+  if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
+  absl::Status status;
+  // What a client sent of it was not verified.
+  if (entry->partial.committed_bytes() > 0) status = entry->partial.Restart();
+  if (status.ok()) status = entry->partial.Append(content);
+  if (status.ok()) status = entry->partial.Finish().status();
+  if (status.ok()) status = Commit(*entry);
+  if (status.ok()) return digest;
+  if (entry->state == Entry::State::kPartial) Remove(*entry).IgnoreError();
+  return status;
+}
+
+absl::StatusOr<File> BlobStore::OpenBlob(Entry& entry) {
+  const Digest digest = entry.digest;
+  auto file = layout_.OpenBlob(digest);
+  absl::Status status = file.status();
+  if (status.ok()) {
+    const auto size_bytes = file->SizeBytes();
+    if (!size_bytes.ok()) return size_bytes.status();
+    if (*size_bytes == digest.size_bytes) return file;
+    status = absl::DataLossError(absl::StrCat("blob ", ToString(digest), ": its file has ",
+                                              *size_bytes, " bytes; expected ", digest.size_bytes));
+  }
+  if (absl::IsNotFound(status)) status = NotFound(digest);
+  if (absl::IsNotFound(status) || absl::IsDataLoss(status)) {
+    const std::lock_guard lock(entry.mu);
+    Quarantine(entry);
+  }
+  return status;
+}
+
+absl::StatusOr<BlobReader> BlobStore::Read(const Digest& digest, int64_t offset_bytes,
+                                           int64_t limit_bytes) {
+  if (absl::Status range = CheckRange(digest, offset_bytes, limit_bytes); !range.ok()) {
+    return range;
+  }
+  const EntryPtr entry = Find(digest);
+  const bool is_empty = digest == EmptyDigest();
+  if (!is_empty && (entry == nullptr || entry->state != Entry::State::kComplete)) {
+    return NotFound(digest);
+  }
+  const int64_t size_bytes = digest.size_bytes;
+  if (offset_bytes > size_bytes) {
+    return absl::OutOfRangeError(absl::StrCat("blob ", ToString(digest), ": offset_bytes is ",
+                                              offset_bytes, "; expected at most ", size_bytes));
+  }
+  if (is_empty) return BlobReader();
+  auto file = OpenBlob(*entry);
+  if (!file.ok()) return file.status();
+  const int64_t rest_bytes = size_bytes - offset_bytes;
+  const int64_t run_bytes = limit_bytes == 0 ? rest_bytes : std::min(limit_bytes, rest_bytes);
+  return BlobReader(*std::move(file), offset_bytes, offset_bytes + run_bytes);
+}
+
+absl::StatusOr<BlobReader> BlobStore::ReadCommitted(const Digest& digest, int64_t offset_bytes,
+                                                    int64_t limit_bytes) {
+  if (absl::Status range = CheckRange(digest, offset_bytes, limit_bytes); !range.ok()) {
+    return range;
+  }
+  const BlobStatus status = Status(digest);
+  if (limit_bytes > status.committed_bytes - offset_bytes) {
+    return absl::OutOfRangeError(absl::StrCat(
+        "blob ", ToString(digest), ": ", limit_bytes, " bytes from offset ", offset_bytes,
+        "; expected ", "them within the ", status.committed_bytes, " committed"));
+  }
+  if (limit_bytes == 0) return BlobReader(File(), offset_bytes, offset_bytes);
+  if (!status.complete) {
+    auto file = layout_.OpenPartialForReading(digest);
+    if (file.ok()) return BlobReader(*std::move(file), offset_bytes, offset_bytes + limit_bytes);
+    // It may have become whole meanwhile.
+    if (!absl::IsNotFound(file.status())) return file.status();
+  }
+  return Read(digest, offset_bytes, limit_bytes);
+}
+
+absl::Status BlobStore::Verify(const Digest& digest) {
+  // Of this entry, not of one that replaces it meanwhile.
+  const EntryPtr entry = Find(digest);
+  auto reader = Read(digest);
+  if (!reader.ok()) return reader.status();
+  Sha256 sha256;
+  absl::Status status;
+  while (status.ok() && sha256.size_bytes() < digest.size_bytes) {
+    const auto bytes = reader->Next(kVerifyBytes);
+    if (bytes.ok()) sha256.Update(*bytes);
+    status = bytes.status();
+  }
+  if (status.ok()) {
+    const Digest actual = sha256.Snapshot();
+    if (actual == digest) return absl::OkStatus();
+    status = absl::DataLossError(absl::StrCat("blob ", ToString(digest), ": its file has sha256 ",
+                                              HexSha256(actual), "; moved to quarantine"));
+  }
+  if (absl::IsDataLoss(status) && entry != nullptr) {
+    const std::lock_guard lock(entry->mu);
+    Quarantine(*entry);
+  }
+  return status;
+}
+
+absl::Status BlobStore::Delete(const Digest& digest) {
+  const EntryPtr entry = Find(digest);
+  if (entry == nullptr) return NotFound(digest);
+  const std::lock_guard lock(entry->mu);
+  if (entry->state == Entry::State::kGone) return NotFound(digest);
+  return Remove(*entry);
+}
+
+absl::StatusOr<int64_t> BlobStore::ExpireUploads(absl::Time now) {
+  std::vector<EntryPtr> uploads;
+  {
+    const std::lock_guard lock(mu_);
+    for (const auto& [digest, entry] : entries_) {
+      if (entry->state == Entry::State::kPartial) uploads.push_back(entry);
+    }
+  }
+  int64_t expired = 0;
+  for (const EntryPtr& entry : uploads) {
+    const std::unique_lock lock(entry->mu, std::try_to_lock);
+    if (!lock.owns_lock() || entry->state != Entry::State::kPartial) continue;
+    const auto info = layout_.PartialInfo(entry->digest);
+    if (!info.ok() && !absl::IsNotFound(info.status())) return info.status();
+    if (info.ok() && now - info->changed_at < limits_.upload_ttl) continue;
+    if (absl::Status removed = Remove(*entry); !removed.ok()) return removed;
+    ++expired;
+  }
+  return expired;
+}
+
+BlobStoreUsage BlobStore::Usage() const {
+  const std::lock_guard lock(mu_);
+  return usage_;
+}
+
+Upload& Upload::operator=(Upload&& other) noexcept {
+  if (this != &other) {
+    Release();
+    store_ = other.store_;
+    entry_ = std::move(other.entry_);
+    writer_ = other.writer_;
+  }
+  return *this;
+}
+
+Upload::~Upload() { Release(); }
+
+void Upload::Release() {
+  if (entry_ == nullptr) return;
+  const std::lock_guard lock(entry_->mu);
+  if (CheckWriter().ok()) entry_->partial.Close();
+}
+
+absl::Status Upload::CheckWriter() const {
+  using State = BlobStore::Entry::State;
+  const absl::string_view why = entry_->state == State::kGone       ? "was deleted"
+                                : entry_->writer != writer_         ? "has a newer writer"
+                                : entry_->state == State::kComplete ? "is complete"
+                                                                    : "";
+  if (why.empty()) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat("blob ", ToString(digest()), ": ", why));
+}
+
+absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
+  const std::lock_guard lock(entry_->mu);
+  if (absl::Status current = CheckWriter(); !current.ok()) return current;
+  const int64_t committed = entry_->partial.committed_bytes();
+  if (offset_bytes != committed) {
+    return absl::OutOfRangeError(absl::StrCat("blob ", ToString(digest()), ": offset_bytes is ",
+                                              offset_bytes, "; expected ", committed,
+                                              ", what is committed"));
+  }
+  const int64_t room = digest().size_bytes - committed;
+  if (static_cast<int64_t>(data.size()) > room) {
+    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()), ": data of ",
+                                                   data.size(), " bytes at offset ", offset_bytes,
+                                                   "; expected at most ", room, " more"));
+  }
+  return entry_->partial.Append(data);
+}
+
+absl::Status Upload::Finish() {
+  const std::lock_guard lock(entry_->mu);
+  if (absl::Status current = CheckWriter(); !current.ok()) return current;
+  const int64_t committed = entry_->partial.committed_bytes();
+  if (committed != digest().size_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()), ": finished after ",
+                                                   committed, " bytes; expected ",
+                                                   digest().size_bytes));
+  }
+  const auto actual = entry_->partial.Finish();
+  if (!actual.ok()) return actual.status();
+  if (*actual != digest()) {
+    if (absl::Status removed = store_->Remove(*entry_); !removed.ok()) return removed;
+    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()),
+                                                   ": its bytes have sha256 ", HexSha256(*actual),
+                                                   "; the upload is discarded"));
+  }
+  return store_->Commit(*entry_);
+}
+
+int64_t Upload::committed_bytes() const { return entry_->partial.committed_bytes(); }
+
+const Digest& Upload::digest() const { return entry_->digest; }
+
+}  // namespace salient

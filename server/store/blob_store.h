@@ -1,0 +1,171 @@
+// Content-addressed blobs on disk: shards, calibration and results, each named by sha256 and size.
+#ifndef SALIENT_SERVER_STORE_BLOB_STORE_H_
+#define SALIENT_SERVER_STORE_BLOB_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "server/store/blob_reader.h"
+#include "server/store/digest.h"
+#include "server/store/layout.h"
+
+namespace salient {
+
+struct BlobStoreLimits {
+  int64_t capacity_bytes = int64_t{64} << 30;       // blobs, and uploads at their announced size
+  int64_t max_uploads = 1000;                       // begun and neither finished nor expired
+  absl::Duration upload_ttl = absl::Hours(24);      // since the last byte
+  int64_t sync_interval_bytes = int64_t{64} << 20;  // of an upload; at most this is sent again
+                                                    // after a restart
+};
+
+struct BlobStatus {
+  int64_t committed_bytes = 0;  // where an upload continues
+  bool complete = false;        // whole, and its digest was verified
+};
+
+struct BlobStoreUsage {
+  int64_t used_bytes = 0;  // of capacity_bytes
+  int64_t blobs = 0;
+  int64_t uploads = 0;
+};
+
+class Upload;
+
+// Thread-safe. All calls but Usage and recovery may wait for a disk, or for another call on the
+// same blob: call them from workers. Calls on different blobs do not wait for each other.
+//
+// What is committed survives the process. After a restart an upload continues from what was
+// certainly synced. The empty blob is always there.
+//
+// This room locks with the standard library's mutex, as server/jobs does.
+class BlobStore {
+ public:
+  // Opens the store in `directory`, which is made if only it is missing, and recovers what is
+  // there. FAILED_PRECONDITION if another store has it open, INVALID_ARGUMENT for a limit below
+  // 1 (names it); errors of file.h.
+  static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& directory,
+                                                         const BlobStoreLimits& limits);
+  ~BlobStore();  // after its Uploads
+  BlobStore(const BlobStore&) = delete;
+  BlobStore& operator=(const BlobStore&) = delete;
+
+  // Those of `digests` that are not complete, in order.
+  std::vector<Digest> FindMissing(absl::Span<const Digest> digests) const;
+
+  // Of a blob nobody began: 0, not complete.
+  BlobStatus Status(const Digest& digest) const;
+
+  // Begins or continues an upload; the writer before, if any, is ABORTED from its next call on.
+  // ALREADY_EXISTS if the blob is complete; RESOURCE_EXHAUSTED if store or disk has no room or
+  // too many uploads are open; INVALID_ARGUMENT if the blob is larger than the store.
+  absl::StatusOr<Upload> BeginUpload(const Digest& digest);
+
+  // Stores a whole made here. Replaces an upload of the same blob. Ok if it was there before.
+  absl::StatusOr<Digest> Put(absl::string_view content);
+
+  // Reads `limit_bytes` from `offset_bytes`, 0: to the end; more than there is: to the end.
+  // NOT_FOUND; INVALID_ARGUMENT for a negative number; OUT_OF_RANGE for an offset beyond the
+  // end. The bytes' digest is not checked again; DATA_LOSS if their number is wrong.
+  absl::StatusOr<BlobReader> Read(const Digest& digest, int64_t offset_bytes = 0,
+                                  int64_t limit_bytes = 0);
+
+  // The same of what was committed so far, whether the blob is complete or not: OUT_OF_RANGE if
+  // not all of [offset_bytes, offset_bytes + limit_bytes) is there. Nobody has verified it.
+  absl::StatusOr<BlobReader> ReadCommitted(const Digest& digest, int64_t offset_bytes,
+                                           int64_t limit_bytes);
+
+  // Reads all of a blob. DATA_LOSS if it no longer has its digest: it is then moved to
+  // quarantine and missing from now on. NOT_FOUND.
+  absl::Status Verify(const Digest& digest);
+
+  // Forgets a blob or an upload. Readers of it go on, its writer is ABORTED. NOT_FOUND.
+  absl::Status Delete(const Digest& digest);
+
+  // Deletes uploads that got neither a byte nor a new writer for upload_ttl; one in the middle of
+  // a call stays. Returns how many went, or the first error.
+  absl::StatusOr<int64_t> ExpireUploads(absl::Time now);
+
+  BlobStoreUsage Usage() const;
+  const BlobStoreLimits& limits() const { return limits_; }
+
+  // What Open found.
+  const RecoveryReport& recovery() const { return recovery_; }
+
+ private:
+  friend class Upload;
+  struct Entry;
+  using EntryPtr = std::shared_ptr<Entry>;
+
+  BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery);
+  EntryPtr Find(const Digest& digest) const;
+  absl::StatusOr<EntryPtr> FindOrAdd(const Digest& digest);
+  // An entry that is not gone, and the lock on it.
+  absl::StatusOr<std::pair<EntryPtr, std::unique_lock<std::mutex>>> Acquire(const Digest& digest);
+  absl::Status CheckRoom(const Digest& digest) const;  // with mu_ held
+  absl::StatusOr<File> OpenBlob(Entry& entry);         // with the size it must have
+
+  // With the entry's lock held.
+  absl::Status OpenForWriter(Entry& entry);
+  absl::Status Commit(Entry& entry);
+  absl::Status Remove(Entry& entry);
+  void Quarantine(Entry& entry);
+  void Forget(Entry& entry);
+
+  Layout layout_;
+  const BlobStoreLimits limits_;
+  const RecoveryReport recovery_;
+
+  mutable std::mutex mu_;  // of the next two; never held while a disk works
+  absl::flat_hash_map<Digest, EntryPtr> entries_;
+  BlobStoreUsage usage_;
+};
+
+// One writer of one blob. Dropped without Finish, what was committed stays for the next one.
+// Move-only, not thread-safe; borrows the store. All calls, and dropping it, block as BlobStore's.
+class Upload {
+ public:
+  Upload(Upload&& other) noexcept = default;
+  Upload& operator=(Upload&& other) noexcept;
+  ~Upload();
+
+  // Appends `data`, all or nothing. On error the upload may be continued, except after ABORTED:
+  //   OUT_OF_RANGE        `offset_bytes` is not committed_bytes()
+  //   INVALID_ARGUMENT    `data` reaches beyond the announced size
+  //   RESOURCE_EXHAUSTED  the disk is full
+  //   ABORTED             a newer writer took over, or the upload was deleted
+  absl::Status Append(int64_t offset_bytes, absl::string_view data);
+
+  // Makes the blob complete, durably. INVALID_ARGUMENT if bytes are missing (the upload may be
+  // continued), or if the whole does not have the digest (it is discarded); ABORTED.
+  absl::Status Finish();
+
+  // Where the next byte goes.
+  int64_t committed_bytes() const;
+  const Digest& digest() const;
+
+ private:
+  friend class BlobStore;
+  Upload(BlobStore* store, BlobStore::EntryPtr entry, int64_t writer)
+      : store_(store), entry_(std::move(entry)), writer_(writer) {}
+  absl::Status CheckWriter() const;  // with the entry's lock held
+  void Release();
+
+  BlobStore* store_;
+  BlobStore::EntryPtr entry_;
+  int64_t writer_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_STORE_BLOB_STORE_H_

@@ -1,0 +1,68 @@
+// The name of a blob, and how it is computed.
+#ifndef SALIENT_SERVER_STORE_DIGEST_H_
+#define SALIENT_SERVER_STORE_DIGEST_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace salient {
+
+// SHA-256 (FIPS 180-4) and size of the content. The size is part of the identity.
+struct Digest {
+  std::array<uint8_t, 32> sha256 = {};
+  int64_t size_bytes = 0;
+
+  bool operator==(const Digest&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H state, const Digest& digest) {
+    return H::combine(std::move(state), digest.sha256, digest.size_bytes);
+  }
+};
+
+// `sha256`: 64 lower-case hexadecimal digits; size_bytes >= 0. INVALID_ARGUMENT names the field
+// ("<field>.sha256"), its value and what was expected.
+absl::StatusOr<Digest> ParseDigest(absl::string_view field, absl::string_view sha256,
+                                   int64_t size_bytes);
+
+// The 64 digits.
+std::string HexSha256(const Digest& digest);
+
+// "<64 digits>/<size>", as messages say it.
+std::string ToString(const Digest& digest);
+
+// Hashes content as it comes. Move-only; a moved-from one may only be destroyed or assigned to.
+// Not thread-safe.
+class Sha256 {
+ public:
+  Sha256();
+  Sha256(Sha256&&) noexcept = default;
+  Sha256& operator=(Sha256&&) noexcept = default;
+
+  void Update(absl::string_view data);
+
+  // The digest of all that came so far; more may come.
+  Digest Snapshot() const;
+
+  // Bytes that came so far.
+  int64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  struct Free {
+    void operator()(void* context) const;  // an EVP_MD_CTX
+  };
+  std::unique_ptr<void, Free> context_;
+  int64_t size_bytes_ = 0;
+};
+
+// Of a whole.
+Digest DigestOf(absl::string_view content);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_STORE_DIGEST_H_

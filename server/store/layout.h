@@ -1,0 +1,92 @@
+// Where blobs lie below the store's directory:
+//
+//   uploads/<sha256>-<size>.part             an upload that is not whole yet
+//   blobs/sha256/<2 digits>/<sha256>-<size>  a blob, verified before it got here
+//   quarantine/<sha256>-<size>               once a blob, found damaged
+//
+// Names are made of digests only; nothing a client says becomes a path.
+#ifndef SALIENT_SERVER_STORE_LAYOUT_H_
+#define SALIENT_SERVER_STORE_LAYOUT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/store/digest.h"
+#include "server/store/file.h"
+
+namespace salient {
+
+// "<sha256>-<size>" and back; nullopt for any other text, also for a size written otherwise.
+std::string BlobName(const Digest& digest);
+std::optional<Digest> ParseBlobName(absl::string_view name);
+
+// What was found when the directory was opened, beside what belongs there.
+struct RecoveryReport {
+  int64_t blobs = 0;
+  int64_t uploads = 0;
+  int64_t quarantined = 0;           // blobs that did not have their size
+  int64_t foreign = 0;               // names that are not ours; left alone
+  std::vector<std::string> remarks;  // one line each on the first kMaxRemarks of the last two
+
+  static constexpr size_t kMaxRemarks = 20;
+};
+
+// The directories. All calls block. Thread-safe.
+class Layout {
+ public:
+  struct Partial {
+    Digest digest;
+    int64_t written_bytes = 0;
+  };
+  struct Contents {
+    std::vector<Digest> blobs;
+    std::vector<Partial> partials;
+    RecoveryReport report;
+  };
+
+  // Makes what is missing, with mode 0700. FAILED_PRECONDITION if another store has `directory`
+  // open; errors of file.h.
+  static absl::StatusOr<Layout> Open(const std::string& directory);
+
+  // What is there. Finishes what a crash interrupted: a blob that stands under both names keeps
+  // the verified one, a blob without its size goes into quarantine.
+  absl::StatusOr<Contents> Scan() const;
+
+  absl::StatusOr<File> OpenPartial(const Digest& digest) const;  // made if it is not there
+  absl::StatusOr<File> OpenPartialForReading(const Digest& digest) const;
+  absl::StatusOr<FileInfo> PartialInfo(const Digest& digest) const;
+  absl::Status RemovePartial(const Digest& digest) const;
+  // The upload becomes the blob; durably after SyncCommit.
+  absl::Status Commit(const Digest& digest) const;
+  absl::Status SyncCommit(const Digest& digest) const;
+
+  absl::StatusOr<File> OpenBlob(const Digest& digest) const;
+  absl::Status RemoveBlob(const Digest& digest) const;
+  absl::Status Quarantine(const Digest& digest) const;
+
+ private:
+  Layout(Directory root, Directory uploads, Directory blobs, Directory quarantine)
+      : root_(std::move(root)),
+        uploads_(std::move(uploads)),
+        blobs_(std::move(blobs)),
+        quarantine_(std::move(quarantine)) {}
+  // Opened when needed: 256 descriptors are too many to keep.
+  absl::StatusOr<Directory> Shard(const Digest& digest) const;
+  absl::Status ScanShard(const std::string& shard_name, Contents& contents) const;
+
+  Directory root_;
+  Directory uploads_;
+  Directory blobs_;  // "blobs/sha256"
+  Directory quarantine_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_STORE_LAYOUT_H_

@@ -1,0 +1,116 @@
+#include "server/store/partial_blob.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace salient {
+namespace {
+
+constexpr int64_t kReadBytes = int64_t{1} << 20;  // at a time, to hash what was not hashed
+
+}  // namespace
+
+int64_t PartialBlob::SyncedBytes(int64_t written_bytes, int64_t sync_interval_bytes) {
+  if (written_bytes <= 0) return 0;
+  return (written_bytes - 1) / sync_interval_bytes * sync_interval_bytes;
+}
+
+PartialBlob::PartialBlob(const Digest& digest, int64_t sync_interval_bytes, int64_t written_bytes)
+    : digest_(digest),
+      sync_interval_bytes_(sync_interval_bytes),
+      // A file longer than announced is still a prefix plus what will be cut off.
+      committed_bytes_(
+          SyncedBytes(std::min(written_bytes, digest.size_bytes), sync_interval_bytes)),
+      written_bytes_(committed_bytes_.load()),
+      synced_bytes_(written_bytes_) {}
+
+absl::Status PartialBlob::Open(const Layout& layout) {
+  auto file = layout.OpenPartial(digest_);
+  if (!file.ok()) return file.status();
+  const auto length = file->SizeBytes();
+  if (!length.ok()) return length.status();
+  file_ = *std::move(file);
+  if (*length < committed_bytes()) {
+    // Somebody cut it behind our back.
+    FallBackTo(SyncedBytes(*length, sync_interval_bytes_));
+  }
+  absl::Status status;
+  if (*length > committed_bytes()) status = file_.Truncate(committed_bytes());
+  if (status.ok()) status = file_.Touch();
+  if (status.ok()) {
+    status = file_.Reserve(committed_bytes(), digest_.size_bytes - committed_bytes());
+    // A reservation that failed may have taken what there was.
+    if (!status.ok()) file_.Truncate(committed_bytes()).IgnoreError();
+  }
+  if (!status.ok()) Close();
+  return status;
+}
+
+void PartialBlob::Close() { file_ = File(); }
+
+void PartialBlob::FallBackTo(int64_t size_bytes) {
+  file_.Truncate(size_bytes).IgnoreError();  // else later writes replace what is there
+  written_bytes_ = size_bytes;
+  synced_bytes_ = std::min(synced_bytes_, size_bytes);
+  committed_bytes_.store(size_bytes, std::memory_order_release);
+  if (hashed_bytes() > size_bytes) sha256_.reset();
+}
+
+absl::Status PartialBlob::Sync() {
+  if (synced_bytes_ == written_bytes_) return absl::OkStatus();
+  absl::Status status = file_.Sync();
+  if (!status.ok()) {
+    // Pages that could not be written may be gone, and a second sync would not say so.
+    FallBackTo(synced_bytes_);
+    return status;
+  }
+  synced_bytes_ = written_bytes_;
+  return absl::OkStatus();
+}
+
+absl::Status PartialBlob::Append(absl::string_view data) {
+  const int64_t begin = committed_bytes();
+  for (absl::string_view rest = data; !rest.empty();) {
+    if (written_bytes_ % sync_interval_bytes_ == 0) {
+      if (absl::Status status = Sync(); !status.ok()) return status;
+    }
+    const int64_t boundary = (written_bytes_ / sync_interval_bytes_ + 1) * sync_interval_bytes_;
+    const absl::string_view piece = rest.substr(0, static_cast<size_t>(boundary - written_bytes_));
+    if (absl::Status status = file_.WriteAt(written_bytes_, piece); !status.ok()) {
+      FallBackTo(begin);
+      return status;
+    }
+    written_bytes_ += static_cast<int64_t>(piece.size());
+    rest.remove_prefix(piece.size());
+  }
+  if (hashed_bytes() == begin) {
+    if (!sha256_.has_value()) sha256_.emplace();
+    sha256_->Update(data);
+  }
+  committed_bytes_.store(written_bytes_, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Digest> PartialBlob::Finish() {
+  if (absl::Status status = Sync(); !status.ok()) return status;
+  if (!sha256_.has_value()) sha256_.emplace();
+  std::vector<char> buffer;
+  while (hashed_bytes() < written_bytes_) {
+    const int64_t offset = hashed_bytes();
+    buffer.resize(static_cast<size_t>(std::min(kReadBytes, written_bytes_ - offset)));
+    if (absl::Status status = file_.ReadAt(offset, absl::MakeSpan(buffer)); !status.ok()) {
+      return status;
+    }
+    sha256_->Update(absl::string_view(buffer.data(), buffer.size()));
+  }
+  const Digest digest = sha256_->Snapshot();
+  sha256_.reset();
+  return digest;
+}
+
+absl::Status PartialBlob::Restart() {
+  FallBackTo(0);
+  return file_.Reserve(0, digest_.size_bytes);
+}
+
+}  // namespace salient

@@ -1,0 +1,66 @@
+// The bytes of one upload: written in order, synced at fixed boundaries, hashed on the way.
+#ifndef SALIENT_SERVER_STORE_PARTIAL_BLOB_H_
+#define SALIENT_SERVER_STORE_PARTIAL_BLOB_H_
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/store/digest.h"
+#include "server/store/file.h"
+#include "server/store/layout.h"
+
+namespace salient {
+
+// A file is never written beyond a multiple of `sync_interval_bytes` before all up to it was
+// synced. Hence after a crash its length alone tells what survived: SyncedBytes.
+//
+// Not thread-safe, except committed_bytes(). Calls block.
+class PartialBlob {
+ public:
+  // `written_bytes`: length of the file that an earlier process left; 0: none.
+  PartialBlob(const Digest& digest, int64_t sync_interval_bytes, int64_t written_bytes);
+
+  // The part of a file of `written_bytes` that is certainly on disk: whole intervals, the last of
+  // which only if there is more behind it.
+  static int64_t SyncedBytes(int64_t written_bytes, int64_t sync_interval_bytes);
+
+  // Opens or makes the file and reserves space for what is missing. RESOURCE_EXHAUSTED if the
+  // disk has no room; what was committed stays.
+  absl::Status Open(const Layout& layout);
+  void Close();
+
+  // Appends at committed_bytes(), all of `data` or nothing: RESOURCE_EXHAUSTED when the disk is
+  // full. If a sync fails, committed_bytes() falls back to what was synced before. Requires an
+  // open file and room for `data` in the announced size.
+  absl::Status Append(absl::string_view data);
+
+  // Syncs, and computes the digest of all committed bytes. What was not hashed when it was
+  // written, because an earlier process wrote it, is read now.
+  absl::StatusOr<Digest> Finish();
+
+  // Forgets all committed bytes.
+  absl::Status Restart();
+
+  int64_t committed_bytes() const { return committed_bytes_.load(std::memory_order_acquire); }
+
+ private:
+  int64_t hashed_bytes() const { return sha256_.has_value() ? sha256_->size_bytes() : 0; }
+  absl::Status Sync();
+  void FallBackTo(int64_t size_bytes);
+
+  const Digest digest_;
+  const int64_t sync_interval_bytes_;
+  File file_;
+  std::atomic<int64_t> committed_bytes_;
+  int64_t written_bytes_;  // equals committed_bytes() between calls
+  int64_t synced_bytes_;
+  std::optional<Sha256> sha256_;  // of the first hashed_bytes()
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_STORE_PARTIAL_BLOB_H_
