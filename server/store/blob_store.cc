@@ -1,10 +1,9 @@
 #include "server/store/blob_store.h"
 
 #include <algorithm>
-#include <atomic>
 
 #include "absl/strings/str_cat.h"
-#include "server/store/partial_blob.h"
+#include "server/store/blob_entry.h"
 
 namespace salient {
 namespace {
@@ -31,21 +30,6 @@ absl::Status CheckRange(const Digest& digest, int64_t offset_bytes, int64_t limi
 
 }  // namespace
 
-// What is known of one blob. State and committed bytes are read without the lock.
-struct BlobStore::Entry {
-  enum class State { kPartial, kComplete, kGone };
-
-  Entry(const Digest& blob, State initial, int64_t sync_interval_bytes, int64_t written_bytes)
-      : digest(blob), state(initial), partial(blob, sync_interval_bytes, written_bytes) {}
-
-  const Digest digest;
-  std::atomic<State> state;
-
-  std::mutex mu;       // of the next two, of changes of state, and of writing the files
-  int64_t writer = 0;  // the newest
-  PartialBlob partial;
-};
-
 absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& directory,
                                                            const BlobStoreLimits& limits) {
   const std::pair<absl::string_view, int64_t> positive[] = {
@@ -68,13 +52,14 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& di
       new BlobStore(*std::move(layout), limits, std::move(contents->report)));
   const int64_t interval = limits.sync_interval_bytes;
   for (const Digest& digest : contents->blobs) {
-    store->entries_[digest] = std::make_shared<Entry>(digest, Entry::State::kComplete, interval, 0);
+    store->entries_[digest] =
+        std::make_shared<BlobEntry>(digest, BlobEntry::State::kComplete, interval, 0);
     store->usage_.used_bytes += digest.size_bytes;
     ++store->usage_.blobs;
   }
   for (const Layout::Partial& partial : contents->partials) {
-    store->entries_[partial.digest] = std::make_shared<Entry>(
-        partial.digest, Entry::State::kPartial, interval, partial.written_bytes);
+    store->entries_[partial.digest] = std::make_shared<BlobEntry>(
+        partial.digest, BlobEntry::State::kPartial, interval, partial.written_bytes);
     store->usage_.used_bytes += partial.digest.size_bytes;
     ++store->usage_.uploads;
   }
@@ -118,8 +103,9 @@ absl::StatusOr<BlobStore::EntryPtr> BlobStore::FindOrAdd(const Digest& digest) {
   const auto found = entries_.find(digest);
   if (found != entries_.end()) return found->second;
   if (absl::Status room = CheckRoom(digest); !room.ok()) return room;
-  auto entry = std::make_shared<Entry>(digest, Entry::State::kPartial, limits_.sync_interval_bytes,
-                                       /*written_bytes=*/0);
+  auto entry =
+      std::make_shared<BlobEntry>(digest, BlobEntry::State::kPartial, limits_.sync_interval_bytes,
+                                  /*written_bytes=*/0);
   entries_[digest] = entry;
   usage_.used_bytes += digest.size_bytes;
   ++usage_.uploads;
@@ -133,13 +119,13 @@ absl::StatusOr<std::pair<BlobStore::EntryPtr, std::unique_lock<std::mutex>>> Blo
     if (!entry.ok()) return entry.status();
     std::unique_lock lock((*entry)->mu);
     // Deleted while we waited: its successor is found next time.
-    if ((*entry)->state != Entry::State::kGone) return std::pair(*entry, std::move(lock));
+    if ((*entry)->state != BlobEntry::State::kGone) return std::pair(*entry, std::move(lock));
   }
 }
 
-void BlobStore::Forget(Entry& entry) {
-  const bool complete = entry.state == Entry::State::kComplete;
-  entry.state = Entry::State::kGone;
+void BlobStore::Forget(BlobEntry& entry) {
+  const bool complete = entry.state == BlobEntry::State::kComplete;
+  entry.state = BlobEntry::State::kGone;
   entry.partial.Close();
   const std::lock_guard lock(mu_);
   usage_.used_bytes -= entry.digest.size_bytes;
@@ -147,8 +133,8 @@ void BlobStore::Forget(Entry& entry) {
   entries_.erase(entry.digest);  // last: the map's may be the last pointer but the caller's
 }
 
-absl::Status BlobStore::Remove(Entry& entry) {
-  absl::Status removed = entry.state == Entry::State::kComplete
+absl::Status BlobStore::Remove(BlobEntry& entry) {
+  absl::Status removed = entry.state == BlobEntry::State::kComplete
                              ? layout_.RemoveBlob(entry.digest)
                              : layout_.RemovePartial(entry.digest);
   if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
@@ -156,14 +142,14 @@ absl::Status BlobStore::Remove(Entry& entry) {
   return absl::OkStatus();
 }
 
-void BlobStore::Quarantine(Entry& entry) {
-  if (entry.state != Entry::State::kComplete) return;
+void BlobStore::Quarantine(BlobEntry& entry) {
+  if (entry.state != BlobEntry::State::kComplete) return;
   // A file that cannot be moved is found, and judged, again when the store is opened.
   layout_.Quarantine(entry.digest).IgnoreError();
   Forget(entry);
 }
 
-absl::Status BlobStore::OpenForWriter(Entry& entry) {
+absl::Status BlobStore::OpenForWriter(BlobEntry& entry) {
   ++entry.writer;
   absl::Status opened = entry.partial.Open(layout_);
   if (!opened.ok() && entry.partial.committed_bytes() == 0) {
@@ -173,10 +159,10 @@ absl::Status BlobStore::OpenForWriter(Entry& entry) {
   return opened;
 }
 
-absl::Status BlobStore::Commit(Entry& entry) {
+absl::Status BlobStore::Commit(BlobEntry& entry) {
   if (absl::Status moved = layout_.Commit(entry.digest); !moved.ok()) return moved;
   entry.partial.Close();
-  entry.state = Entry::State::kComplete;
+  entry.state = BlobEntry::State::kComplete;
   {
     const std::lock_guard lock(mu_);
     --usage_.uploads;
@@ -191,7 +177,7 @@ std::vector<Digest> BlobStore::FindMissing(absl::Span<const Digest> digests) con
   for (const Digest& digest : digests) {
     const auto found = entries_.find(digest);
     const bool complete =
-        found != entries_.end() && found->second->state == Entry::State::kComplete;
+        found != entries_.end() && found->second->state == BlobEntry::State::kComplete;
     if (!complete && digest != EmptyDigest()) missing.push_back(digest);
   }
   return missing;
@@ -202,11 +188,11 @@ BlobStatus BlobStore::Status(const Digest& digest) const {
   const EntryPtr entry = Find(digest);
   if (entry == nullptr) return {};
   switch (entry->state.load()) {
-    case Entry::State::kPartial:
+    case BlobEntry::State::kPartial:
       return {entry->partial.committed_bytes(), false};
-    case Entry::State::kComplete:
+    case BlobEntry::State::kComplete:
       return {digest.size_bytes, true};
-    case Entry::State::kGone:
+    case BlobEntry::State::kGone:
       break;
   }
   return {};
@@ -217,7 +203,7 @@ absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest) {
     auto acquired = Acquire(digest);
     if (!acquired.ok()) return acquired.status();
     const auto& [entry, lock] = *acquired;
-    if (entry->state == Entry::State::kPartial) {
+    if (entry->state == BlobEntry::State::kPartial) {
       if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
       return Upload(this, entry, entry->writer);
     }
@@ -231,7 +217,7 @@ absl::StatusOr<Digest> BlobStore::Put(absl::string_view content) {
   auto acquired = Acquire(digest);
   if (!acquired.ok()) return acquired.status();
   const auto& [entry, lock] = *acquired;
-  if (entry->state == Entry::State::kComplete) return digest;
+  if (entry->state == BlobEntry::State::kComplete) return digest;
   if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
   absl::Status status;
   // What a client sent of it was not verified.
@@ -240,11 +226,11 @@ absl::StatusOr<Digest> BlobStore::Put(absl::string_view content) {
   if (status.ok()) status = entry->partial.Finish().status();
   if (status.ok()) status = Commit(*entry);
   if (status.ok()) return digest;
-  if (entry->state == Entry::State::kPartial) Remove(*entry).IgnoreError();
+  if (entry->state == BlobEntry::State::kPartial) Remove(*entry).IgnoreError();
   return status;
 }
 
-absl::StatusOr<File> BlobStore::OpenBlob(Entry& entry) {
+absl::StatusOr<File> BlobStore::OpenBlob(BlobEntry& entry) {
   const Digest digest = entry.digest;
   auto file = layout_.OpenBlob(digest);
   absl::Status status = file.status();
@@ -270,7 +256,7 @@ absl::StatusOr<BlobReader> BlobStore::Read(const Digest& digest, int64_t offset_
   }
   const EntryPtr entry = Find(digest);
   const bool is_empty = digest == EmptyDigest();
-  if (!is_empty && (entry == nullptr || entry->state != Entry::State::kComplete)) {
+  if (!is_empty && (entry == nullptr || entry->state != BlobEntry::State::kComplete)) {
     return NotFound(digest);
   }
   const int64_t size_bytes = digest.size_bytes;
@@ -336,7 +322,7 @@ absl::Status BlobStore::Delete(const Digest& digest) {
   const EntryPtr entry = Find(digest);
   if (entry == nullptr) return NotFound(digest);
   const std::lock_guard lock(entry->mu);
-  if (entry->state == Entry::State::kGone) return NotFound(digest);
+  if (entry->state == BlobEntry::State::kGone) return NotFound(digest);
   return Remove(*entry);
 }
 
@@ -345,13 +331,13 @@ absl::StatusOr<int64_t> BlobStore::ExpireUploads(absl::Time now) {
   {
     const std::lock_guard lock(mu_);
     for (const auto& [digest, entry] : entries_) {
-      if (entry->state == Entry::State::kPartial) uploads.push_back(entry);
+      if (entry->state == BlobEntry::State::kPartial) uploads.push_back(entry);
     }
   }
   int64_t expired = 0;
   for (const EntryPtr& entry : uploads) {
     const std::unique_lock lock(entry->mu, std::try_to_lock);
-    if (!lock.owns_lock() || entry->state != Entry::State::kPartial) continue;
+    if (!lock.owns_lock() || entry->state != BlobEntry::State::kPartial) continue;
     const auto info = layout_.PartialInfo(entry->digest);
     if (!info.ok() && !absl::IsNotFound(info.status())) return info.status();
     if (info.ok() && now - info->changed_at < limits_.upload_ttl) continue;
@@ -365,75 +351,5 @@ BlobStoreUsage BlobStore::Usage() const {
   const std::lock_guard lock(mu_);
   return usage_;
 }
-
-Upload& Upload::operator=(Upload&& other) noexcept {
-  if (this != &other) {
-    Release();
-    store_ = other.store_;
-    entry_ = std::move(other.entry_);
-    writer_ = other.writer_;
-  }
-  return *this;
-}
-
-Upload::~Upload() { Release(); }
-
-void Upload::Release() {
-  if (entry_ == nullptr) return;
-  const std::lock_guard lock(entry_->mu);
-  if (CheckWriter().ok()) entry_->partial.Close();
-}
-
-absl::Status Upload::CheckWriter() const {
-  using State = BlobStore::Entry::State;
-  const absl::string_view why = entry_->state == State::kGone       ? "was deleted"
-                                : entry_->writer != writer_         ? "has a newer writer"
-                                : entry_->state == State::kComplete ? "is complete"
-                                                                    : "";
-  if (why.empty()) return absl::OkStatus();
-  return absl::AbortedError(absl::StrCat("blob ", ToString(digest()), ": ", why));
-}
-
-absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
-  const std::lock_guard lock(entry_->mu);
-  if (absl::Status current = CheckWriter(); !current.ok()) return current;
-  const int64_t committed = entry_->partial.committed_bytes();
-  if (offset_bytes != committed) {
-    return absl::OutOfRangeError(absl::StrCat("blob ", ToString(digest()), ": offset_bytes is ",
-                                              offset_bytes, "; expected ", committed,
-                                              ", what is committed"));
-  }
-  const int64_t room = digest().size_bytes - committed;
-  if (static_cast<int64_t>(data.size()) > room) {
-    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()), ": data of ",
-                                                   data.size(), " bytes at offset ", offset_bytes,
-                                                   "; expected at most ", room, " more"));
-  }
-  return entry_->partial.Append(data);
-}
-
-absl::Status Upload::Finish() {
-  const std::lock_guard lock(entry_->mu);
-  if (absl::Status current = CheckWriter(); !current.ok()) return current;
-  const int64_t committed = entry_->partial.committed_bytes();
-  if (committed != digest().size_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()), ": finished after ",
-                                                   committed, " bytes; expected ",
-                                                   digest().size_bytes));
-  }
-  const auto actual = entry_->partial.Finish();
-  if (!actual.ok()) return actual.status();
-  if (*actual != digest()) {
-    if (absl::Status removed = store_->Remove(*entry_); !removed.ok()) return removed;
-    return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()),
-                                                   ": its bytes have sha256 ", HexSha256(*actual),
-                                                   "; the upload is discarded"));
-  }
-  return store_->Commit(*entry_);
-}
-
-int64_t Upload::committed_bytes() const { return entry_->partial.committed_bytes(); }
-
-const Digest& Upload::digest() const { return entry_->digest; }
 
 }  // namespace salient

@@ -18,6 +18,7 @@
 #include "server/store/blob_reader.h"
 #include "server/store/digest.h"
 #include "server/store/layout.h"
+#include "server/store/upload.h"
 
 namespace salient {
 
@@ -40,7 +41,7 @@ struct BlobStoreUsage {
   int64_t uploads = 0;
 };
 
-class Upload;
+struct BlobEntry;
 
 // Thread-safe. All calls but Usage and recovery may wait for a disk, or for another call on the
 // same blob: call them from workers. Calls on different blobs do not wait for each other.
@@ -104,8 +105,7 @@ class BlobStore {
 
  private:
   friend class Upload;
-  struct Entry;
-  using EntryPtr = std::shared_ptr<Entry>;
+  using EntryPtr = std::shared_ptr<BlobEntry>;
 
   BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery);
   EntryPtr Find(const Digest& digest) const;
@@ -113,14 +113,14 @@ class BlobStore {
   // An entry that is not gone, and the lock on it.
   absl::StatusOr<std::pair<EntryPtr, std::unique_lock<std::mutex>>> Acquire(const Digest& digest);
   absl::Status CheckRoom(const Digest& digest) const;  // with mu_ held
-  absl::StatusOr<File> OpenBlob(Entry& entry);         // with the size it must have
+  absl::StatusOr<File> OpenBlob(BlobEntry& entry);     // with the size it must have
 
   // With the entry's lock held.
-  absl::Status OpenForWriter(Entry& entry);
-  absl::Status Commit(Entry& entry);
-  absl::Status Remove(Entry& entry);
-  void Quarantine(Entry& entry);
-  void Forget(Entry& entry);
+  absl::Status OpenForWriter(BlobEntry& entry);
+  absl::Status Commit(BlobEntry& entry);
+  absl::Status Remove(BlobEntry& entry);
+  void Quarantine(BlobEntry& entry);
+  void Forget(BlobEntry& entry);
 
   Layout layout_;
   const BlobStoreLimits limits_;
@@ -129,41 +129,6 @@ class BlobStore {
   mutable std::mutex mu_;  // of the next two; never held while a disk works
   absl::flat_hash_map<Digest, EntryPtr> entries_;
   BlobStoreUsage usage_;
-};
-
-// One writer of one blob. Dropped without Finish, what was committed stays for the next one.
-// Move-only, not thread-safe; borrows the store. All calls, and dropping it, block as BlobStore's.
-class Upload {
- public:
-  Upload(Upload&& other) noexcept = default;
-  Upload& operator=(Upload&& other) noexcept;
-  ~Upload();
-
-  // Appends `data`, all or nothing. On error the upload may be continued, except after ABORTED:
-  //   OUT_OF_RANGE        `offset_bytes` is not committed_bytes()
-  //   INVALID_ARGUMENT    `data` reaches beyond the announced size
-  //   RESOURCE_EXHAUSTED  the disk is full
-  //   ABORTED             a newer writer took over, or the upload was deleted
-  absl::Status Append(int64_t offset_bytes, absl::string_view data);
-
-  // Makes the blob complete, durably. INVALID_ARGUMENT if bytes are missing (the upload may be
-  // continued), or if the whole does not have the digest (it is discarded); ABORTED.
-  absl::Status Finish();
-
-  // Where the next byte goes.
-  int64_t committed_bytes() const;
-  const Digest& digest() const;
-
- private:
-  friend class BlobStore;
-  Upload(BlobStore* store, BlobStore::EntryPtr entry, int64_t writer)
-      : store_(store), entry_(std::move(entry)), writer_(writer) {}
-  absl::Status CheckWriter() const;  // with the entry's lock held
-  void Release();
-
-  BlobStore* store_;
-  BlobStore::EntryPtr entry_;
-  int64_t writer_;
 };
 
 }  // namespace salient

@@ -1,0 +1,55 @@
+// Writing one blob.
+#ifndef SALIENT_SERVER_STORE_UPLOAD_H_
+#define SALIENT_SERVER_STORE_UPLOAD_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "server/store/digest.h"
+
+namespace salient {
+
+class BlobStore;
+struct BlobEntry;
+
+// One writer of one blob. Dropped without Finish, what was committed stays for the next one.
+// Move-only, not thread-safe; borrows the store. All calls, and dropping it, block as BlobStore's.
+class Upload {
+ public:
+  Upload(Upload&& other) noexcept = default;
+  Upload& operator=(Upload&& other) noexcept;
+  ~Upload();
+
+  // Appends `data`, all or nothing. On error the upload may be continued, except after ABORTED:
+  //   OUT_OF_RANGE        `offset_bytes` is not committed_bytes()
+  //   INVALID_ARGUMENT    `data` reaches beyond the announced size
+  //   RESOURCE_EXHAUSTED  the disk is full
+  //   ABORTED             a newer writer took over, or the upload was deleted
+  absl::Status Append(int64_t offset_bytes, absl::string_view data);
+
+  // Makes the blob complete, durably. INVALID_ARGUMENT if bytes are missing (the upload may be
+  // continued), or if the whole does not have the digest (it is discarded); ABORTED.
+  absl::Status Finish();
+
+  // Where the next byte goes.
+  int64_t committed_bytes() const;
+  const Digest& digest() const;
+
+ private:
+  friend class BlobStore;
+  Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, int64_t writer)
+      : store_(store), entry_(std::move(entry)), writer_(writer) {}
+  absl::Status CheckWriter() const;  // with the entry's lock held
+  void Release();
+
+  BlobStore* store_;
+  std::shared_ptr<BlobEntry> entry_;
+  int64_t writer_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_STORE_UPLOAD_H_
