@@ -1,6 +1,7 @@
 #include "core/quantize_group.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -169,6 +170,19 @@ absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baselin
   return true;
 }
 
+// The scale that the norm can really take in place of `scales`.
+std::vector<float> AsFolded(const GroupInput& group, std::vector<float> scales) {
+  if (!group.norm_fold.has_value()) return scales;
+  for (size_t j = 0; j < scales.size(); ++j) {
+    const float weight = group.norm_fold->weight[j];
+    const float stored = RoundToDType(group.norm_fold->dtype, weight / scales[j]);
+    const float exact = weight / stored;
+    // A norm weight of 0 passes nothing on, so any s is exact.
+    scales[j] = std::isfinite(exact) && exact > 0 ? exact : 1.0f;
+  }
+  return scales;
+}
+
 double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 LinearReport ReportLinear(const Linear& linear, const Rounded& rounded, const Baseline& baseline,
@@ -281,7 +295,8 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
   }
 
   const LossModel model(statistics);
-  const std::vector<float> ones(static_cast<size_t>(model.in_features()), 1.0f);
+  const std::vector<float> ones =
+      AsFolded(group, std::vector<float>(static_cast<size_t>(model.in_features()), 1.0f));
   absl::StatusOr<std::vector<Baseline>> baselines = Baselines(group, ones, model, format, executor);
   if (!baselines.ok()) return baselines.status();
 
@@ -290,7 +305,7 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     absl::StatusOr<ScaleSearch> search = SearchAwqScale(
         weights, statistics, model, format, {method.autoawq, group.tied_heads}, executor);
     if (!search.ok()) return Named(group.name, search.status());
-    attempt.scales = std::move(search->scales);
+    attempt.scales = AsFolded(group, std::move(search->scales));
     attempt.candidate = search->chosen;
   }
   absl::StatusOr<bool> held = RoundAll(group, *baselines, model, method, format, executor, attempt);

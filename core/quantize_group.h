@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/method/scale_awq.h"
@@ -27,12 +28,20 @@ struct Linear {
   WeightView weight;
 };
 
+// The norm before the group, when its weight takes s^-1.
+struct NormFold {
+  absl::Span<const float> weight;  // [in_features]
+  DType dtype = DType::kF16;       // it will be stored in
+};
+
 // Borrows weights and statistics; both must outlive the call.
 struct GroupInput {
   std::string name;
   std::vector<Linear> linears;  // all with statistics->params.in_features columns
   const Statistics* statistics = nullptr;
   std::optional<TiedHeads> tied_heads;
+  // s is then redefined as weight / stored(weight / s), so that folding it is exact.
+  std::optional<NormFold> norm_fold;
 };
 
 // Losses are tr(D H D^T) / tokens, D = W' - W: squared output error, mean over tokens, summed

@@ -1,0 +1,68 @@
+// The residual stream of all calibration rows between two decoder blocks, on disk.
+//
+//   file := magic[8] layer rows hidden_size length[rows] size id[size] row[rows]   (int64s)
+//   row  := f32 [length, hidden_size]; all little-endian
+//
+// A block reads the file entering it and writes the one leaving it, row by row, so memory holds
+// one row. A committed file is all that is needed to go on with its layer.
+#ifndef SALIENT_CORE_MODEL_HIDDEN_STATES_H_
+#define SALIENT_CORE_MODEL_HIDDEN_STATES_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+
+// What a file is about.
+struct HiddenStatesShape {
+  int64_t layer = 0;  // the block that these states enter
+  int64_t hidden_size = 0;
+  std::vector<int64_t> lengths;  // tokens of each row, each at least 1
+  std::string numerics_id;       // of the arithmetic that computed them
+  bool operator==(const HiddenStatesShape&) const = default;
+};
+
+// Move-only. Reading is thread-safe; writing of different rows is too.
+class HiddenStatesFile {
+ public:
+  // A new file that becomes `path` at Commit; until then it has another name and goes away with
+  // the object. Errors from the file system, naming the path.
+  static absl::StatusOr<HiddenStatesFile> Create(const std::string& path,
+                                                 const HiddenStatesShape& shape);
+
+  // A committed file. NOT_FOUND; INVALID_ARGUMENT naming the path if it is not whole or not about
+  // `shape`.
+  static absl::StatusOr<HiddenStatesFile> Open(const std::string& path,
+                                               const HiddenStatesShape& shape);
+
+  HiddenStatesFile(HiddenStatesFile&& other) noexcept;
+  HiddenStatesFile& operator=(HiddenStatesFile&& other) noexcept;
+  ~HiddenStatesFile();
+
+  const HiddenStatesShape& shape() const { return shape_; }
+
+  // Row `row`, [lengths[row], hidden_size].
+  absl::StatusOr<Matrix> ReadRow(int64_t row) const;
+  absl::Status WriteRow(int64_t row, const Matrix& hidden);
+
+  // Syncs and takes the final name. Every row must have been written.
+  absl::Status Commit();
+
+ private:
+  HiddenStatesFile(int fd, std::string path, HiddenStatesShape shape);
+  int64_t RowOffset(int64_t row) const;
+
+  int fd_ = -1;
+  std::string path_;
+  std::string unfinished_;  // the name before Commit; empty after it
+  HiddenStatesShape shape_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_MODEL_HIDDEN_STATES_H_

@@ -1,0 +1,68 @@
+// The block loop: a checkpoint and calibration rows in, a stream of finished tensors out.
+//
+// For each decoder block: run every calibration row through it in full precision, fold what its
+// groups of Linears read into statistics, write the hidden states that leave it, search, quantize,
+// emit, forget. Later blocks see full-precision activations, so blocks do not depend on each
+// other's quantization and memory is a block's, not the model's.
+#ifndef SALIENT_CORE_QUANTIZE_MODEL_H_
+#define SALIENT_CORE_QUANTIZE_MODEL_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/linalg/executor.h"
+#include "core/model/projection.h"
+#include "core/quantize_group.h"
+
+namespace salient {
+
+struct QuantizeModelParams {
+  Method method;
+  WeightFormat format;
+  OutputFormat output = OutputFormat::kAwqGemm;
+  ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
+  uint64_t seed = 0;                           // of the sketch and the token sample
+  // A group that the format cannot hold is an error instead of kept in F16.
+  bool strict = false;
+  // Existing directory for the two files of hidden states. A committed file of an earlier run
+  // with the same rows is continued from.
+  std::string work_directory;
+};
+
+// Receives results in order. An error stops the run and is returned from it.
+class QuantizedModelSink {
+ public:
+  virtual ~QuantizedModelSink() = default;
+
+  // Tensors of decoder block `block`: packed Linears, and what stays F16 (norms, biases, Linears
+  // that were kept). Their names are the source's, with the packed suffixes.
+  virtual absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) = 0;
+  virtual absl::Status GroupDone(const GroupReport& report) = 0;
+  // A Linear that stays F16, and why, in a sentence.
+  virtual absl::Status Kept(const std::string& module, const std::string& why) = 0;
+};
+
+// Quantizes every decoder block of the model. Tensors outside the blocks (embeddings, final norm,
+// head) are not touched and not emitted. `calibration` holds token ids, one vector a row.
+//
+// s of o_proj is folded into v_proj and that of down_proj into up_proj before these are quantized
+// themselves; s of q/k/v and gate/up into the preceding norm, whose weight is rounded to its stored
+// dtype first: s is then the quotient of the two, so the fold is exact.
+//
+// Errors: INVALID_ARGUMENT for an empty calibration, a row without tokens or an id outside the
+// vocabulary, a model whose every Linear would be kept; those of the source, of QuantizeGroup and
+// of the sink; CANCELLED from the executor. The committed hidden states stay for the next run.
+absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
+                           absl::Span<const std::vector<int64_t>> calibration,
+                           const QuantizeModelParams& params, QuantizedModelSink& sink,
+                           Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_QUANTIZE_MODEL_H_
