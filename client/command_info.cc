@@ -89,6 +89,7 @@ std::string InfoTable(const v1::GetServerInfoResponse& info) {
 
 std::string StringArray(const std::vector<std::string>& texts) {
   std::vector<std::string> items;
+  items.reserve(texts.size());
   for (const std::string& text : texts) items.push_back(JsonQuote(text));
   return JsonArray(items);
 }
