@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -477,6 +478,29 @@ TEST_F(BlobStoreTest, RivalsForOneBlobLeaveItWhole) {
   EXPECT_EQ(store->Usage().used_bytes, digest.size_bytes);
   EXPECT_EQ(store->Usage().blobs, 1);
   EXPECT_EQ(store->Usage().uploads, 0);
+}
+
+TEST_F(BlobStoreTest, AnUploadBegunWhileItIsDeletedIsANewOne) {
+  const auto store = Open();
+  const Digest digest = DigestOf("never sent");
+  std::atomic<bool> done = false;
+  std::thread deleter([&] {
+    while (!done) store->Delete(digest).IgnoreError();
+  });
+  const auto begin = [&] {
+    for (int i = 0; i < 1000; ++i) {
+      const auto upload = store->BeginUpload(digest);
+      EXPECT_TRUE(upload.ok()) << upload.status();  // above all not "is complete"
+    }
+  };
+  std::thread rival(begin);
+  begin();
+  rival.join();
+  done = true;
+  deleter.join();
+  ASSERT_TRUE(store->BeginUpload(digest).ok());
+  EXPECT_EQ(store->Usage().uploads, 1);
+  EXPECT_TRUE(std::filesystem::exists(PartPath(digest)));
 }
 
 }  // namespace
