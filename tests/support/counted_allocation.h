@@ -30,6 +30,10 @@ inline void Uncount(void* p) {
 }  // namespace salient::testing
 
 void* operator new(size_t size) { return salient::testing::Count(std::malloc(size)); }
+// std::stable_sort's buffer comes from here.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  return salient::testing::Count(std::malloc(size));
+}
 void* operator new(size_t size, std::align_val_t align) {
   const auto alignment = static_cast<size_t>(align);
   return salient::testing::Count(
@@ -37,6 +41,7 @@ void* operator new(size_t size, std::align_val_t align) {
 }
 void operator delete(void* p) noexcept { salient::testing::Uncount(p); }
 void operator delete(void* p, size_t) noexcept { salient::testing::Uncount(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { salient::testing::Uncount(p); }
 void operator delete(void* p, std::align_val_t) noexcept { salient::testing::Uncount(p); }
 void operator delete(void* p, size_t, std::align_val_t) noexcept { salient::testing::Uncount(p); }
 
