@@ -117,6 +117,23 @@ TEST_P(QuantizeGroupTest, BytesDoNotDependOnTheExecutor) {
   }
 }
 
+// Property (quantize_group.h): the norm that is stored, times s, is the norm again.
+TEST_P(QuantizeGroupTest, FoldingIntoAStoredNormIsExact) {
+  const Matrix norm = testing::GaussianMatrix(4, 1, 256, 0.3f);
+  std::vector<float> weight(norm.data(), norm.data() + 256);
+  weight[7] = 0;
+  group_.norm_fold = NormFold{weight, DType::kF16};
+  const auto result =
+      QuantizeGroup(group_, Method{}, WeightFormat{}, OutputFormat::kAwqGemm, serial_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->report.candidate.identity);
+  for (size_t j = 0; j < 256; ++j) {
+    const float stored = RoundToF16(weight[j] / result->scales[j]);
+    EXPECT_NEAR(stored * result->scales[j], weight[j], 1.2e-7 * std::abs(weight[j])) << j;
+  }
+  EXPECT_EQ(result->scales[7], 1.0f);
+}
+
 constexpr Method kRtn{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 constexpr Method kPaper{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::kNearest, {}, false};
@@ -135,7 +152,10 @@ TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
   const Statistics statistics = testing::DirectStatistics(x);
   Matrix w = testing::GaussianMatrix(2, 8, 64);
   w.Row(5)[17] = std::numeric_limits<float>::quiet_NaN();
-  GroupInput group{"g", {{"m.down_proj", View(w)}}, &statistics, std::nullopt};
+  GroupInput group;
+  group.name = "g";
+  group.linears = {{"m.down_proj", View(w)}};
+  group.statistics = &statistics;
   WeightFormat format;
   format.group_size = 32;
   SerialExecutor executor;
