@@ -21,7 +21,10 @@
 
 namespace salient {
 
-enum class OutputFormat { kAwqGemm };
+enum class OutputFormat {
+  kAwqGemm,          // 4 bit: qweight, qzeros, scales
+  kDequantizedFp16,  // 2 to 8 bit: weight, decoded again to F16
+};
 
 struct Linear {
   std::string name;  // module path, the prefix of the packed tensors' names

@@ -301,6 +301,9 @@ class ModelQuantizer {
           executor_);
       if (!next.ok()) return next.status();
       if (absl::Status status = leaving.WriteRow(row, *next); !status.ok()) return status;
+      if (absl::Status status = sink_.TokensDone(block.layer, next->rows()); !status.ok()) {
+        return status;
+      }
     }
     GroupStatistics statistics;
     for (size_t group = 0; group < kGroupRoles; ++group) {

@@ -159,9 +159,9 @@ std::optional<DType> ReadDType(ConfigFields& fields) {
   return std::nullopt;
 }
 
-std::string ReadQuantMethod(absl::string_view source, ConfigFields& fields) {
+std::optional<QuantizationConfig> ReadQuantization(absl::string_view source, ConfigFields& fields) {
   const JsonValue* object = fields.Value("quantization_config");
-  if (object == nullptr) return "";
+  if (object == nullptr) return std::nullopt;
   ConfigFields inner(source, "quantization_config.", *object);
   const std::optional<std::string> method = inner.String("quant_method");
   if (!method.has_value() || method->empty()) {
@@ -171,7 +171,9 @@ std::string ReadQuantMethod(absl::string_view source, ConfigFields& fields) {
                        : object->Find("quant_method")->Describe(),
                    "the name of a method, such as \"awq\"");
   }
-  return method.value_or("");
+  QuantizationConfig quantization;
+  quantization.quant_method = method.value_or("");
+  return quantization;
 }
 
 void ReadHeads(ConfigFields& fields, ModelConfig& config) {
@@ -231,7 +233,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::str
   config.max_position_embeddings = fields.Integer("max_position_embeddings", 1, kMaxPositions);
   config.sliding_window = ReadSlidingWindow(fields);
   config.dtype = ReadDType(fields);
-  config.quant_method = ReadQuantMethod(source, fields);
+  config.quantization = ReadQuantization(source, fields);
   if (const auto factor = fields.Number("partial_rotary_factor", 0, 1); factor.value_or(1) != 1) {
     fields.Unsupported("partial_rotary_factor", absl::StrCat(*factor), "1");
   }

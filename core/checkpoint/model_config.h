@@ -22,6 +22,15 @@ struct Llama3RopeScaling {
   int64_t original_max_position_embeddings = 0;
 };
 
+// quantization_config of a model that was quantized, as far as its reader needs it.
+struct QuantizationConfig {
+  std::string quant_method;  // "awq"; which ones work is the reader's business
+  int64_t bits = 0;          // 0: not said
+  int64_t group_size = 0;    // -1: all of in_features; 0: not said
+  bool zero_point = true;
+  std::string version;  // "gemm"; lower case
+};
+
 struct ModelConfig {
   std::string source;        // the name that errors give to the file
   std::string architecture;  // "LlamaForCausalLM"; which ones work is core/model's business
@@ -42,8 +51,7 @@ struct ModelConfig {
   // A query sees this many positions, its own included. Not set when use_sliding_window is false.
   std::optional<int64_t> sliding_window;
   std::optional<DType> dtype;  // what the file says of the weights; the tensors decide
-  // quantization_config.quant_method; empty for a model that was not quantized.
-  std::string quant_method;
+  std::optional<QuantizationConfig> quantization;
 
   int64_t QueryHeadsPerKvHead() const { return num_attention_heads / num_key_value_heads; }
 };

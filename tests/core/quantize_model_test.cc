@@ -55,6 +55,9 @@ class Collector final : public QuantizedModelSink {
     kept.push_back(module);
     return absl::OkStatus();
   }
+  absl::Status TokensDone(int64_t /*block*/, int64_t /*tokens*/) override {
+    return absl::OkStatus();
+  }
 
   std::vector<int64_t> blocks;
   std::map<std::string, NamedTensor> tensors;

@@ -73,7 +73,7 @@ TEST(ModelConfigTest, FieldsThatAreLeftOutHaveTheirUsualMeaning) {
   EXPECT_FALSE(config->max_position_embeddings.has_value());
   EXPECT_FALSE(config->sliding_window.has_value());
   EXPECT_FALSE(config->dtype.has_value());
-  EXPECT_EQ(config->quant_method, "");
+  EXPECT_FALSE(config->quantization.has_value());
 }
 
 TEST(ModelConfigTest, ReadsTheTestModel) {
@@ -147,7 +147,7 @@ TEST(ModelConfigTest, ReadsSwitchesAndNames) {
   EXPECT_EQ(config->head_dim, 24);
   EXPECT_TRUE(config->attention_bias && config->mlp_bias && config->tie_word_embeddings);
   EXPECT_EQ(config->dtype, DType::kBF16);
-  EXPECT_EQ(config->quant_method, "awq");
+  EXPECT_EQ(config->quantization->quant_method, "awq");
   EXPECT_EQ(Parse({{"torch_dtype", "\"float32\""}})->dtype, DType::kF32);
   // Without a multiple, head_dim must be said.
   EXPECT_TRUE(Parse({{"num_attention_heads", "5"}, {"head_dim", "12"}}).ok());

@@ -1,0 +1,51 @@
+// A model directory that is being written: complete in the end, or absent.
+#ifndef SALIENT_CORE_CHECKPOINT_CHECKPOINT_WRITER_H_
+#define SALIENT_CORE_CHECKPOINT_CHECKPOINT_WRITER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/safetensors_layout.h"
+
+namespace salient {
+
+// Writes to "<directory>.incomplete-<random>", beside it, which goes away with the object unless
+// it was committed. Thread-safe except for Commit.
+class CheckpointWriter {
+ public:
+  // ALREADY_EXISTS if `directory` is there and not empty; NOT_FOUND if its parent is not;
+  // other errors of the file system, naming the path.
+  static absl::StatusOr<CheckpointWriter> Create(const std::string& directory);
+  CheckpointWriter(CheckpointWriter&&) noexcept;
+  CheckpointWriter& operator=(CheckpointWriter&&) noexcept;
+  ~CheckpointWriter();
+
+  // A file with its content.
+  absl::Status WriteFile(absl::string_view name, absl::string_view content);
+  // A copy of the file at `path`, whatever its size.
+  absl::Status CopyFile(absl::string_view name, const std::string& path);
+  // A safetensors file whose bytes come later. RESOURCE_EXHAUSTED if the disk has no room for it.
+  absl::Status AddSafetensors(absl::string_view name, const SafetensorsLayout& layout);
+  // Bytes of a tensor of one of these files, from byte `offset` of the tensor. Each byte once.
+  // NOT_FOUND for a tensor that no file has; OUT_OF_RANGE.
+  absl::Status WriteTensor(absl::string_view tensor, int64_t offset,
+                           absl::Span<const std::byte> bytes);
+
+  // Syncs everything and takes the final name. INTERNAL if bytes of a tensor are missing.
+  absl::Status Commit();
+
+ private:
+  struct State;
+  explicit CheckpointWriter(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CHECKPOINT_CHECKPOINT_WRITER_H_

@@ -1,0 +1,48 @@
+// What a run will cost, computed from shapes alone.
+#ifndef SALIENT_CORE_MODEL_COST_H_
+#define SALIENT_CORE_MODEL_COST_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/quantize_model.h"
+
+namespace salient {
+
+// Work by the kind of arithmetic that does it, so that seconds follow from a few measured rates.
+struct ModelCost {
+  double gemm_flop = 0;    // of matrix products: forward passes, statistics, search, head
+  double vector_flop = 0;  // of everything elementwise or latency-bound: rounding, descent, softmax
+  double read_bytes = 0;   // from the model
+  double write_bytes = 0;  // results and hidden states
+  // Held at once by the run, beside what the process holds already.
+  int64_t memory_bytes = 0;
+  int64_t output_bytes = 0;
+};
+
+// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row.
+// Errors as FindFamily.
+absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
+                                           absl::Span<const int64_t> row_tokens,
+                                           const QuantizeModelParams& params, int concurrency);
+
+// Of EvaluateModels with `models` models of this shape.
+absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
+                                           absl::Span<const int64_t> row_tokens, int models,
+                                           int concurrency);
+
+// What this machine does in a second with one thread.
+struct MachineSpeed {
+  double gemm_flop = 0;
+  double vector_flop = 0;
+  double copied_bytes = 0;
+};
+
+// Wall seconds of `cost` on `workers` threads of `speed`. At least 0.
+double SecondsOf(const ModelCost& cost, const MachineSpeed& speed, int workers);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_MODEL_COST_H_

@@ -1,0 +1,82 @@
+// What a quantized checkpoint consists of. All of it but the tensors' bytes is known before any
+// work: files, headers, index, config.json.
+#ifndef SALIENT_CORE_QUANTIZED_CHECKPOINT_H_
+#define SALIENT_CORE_QUANTIZED_CHECKPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/safetensors_layout.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/quantize_group.h"
+
+namespace salient {
+
+// A Linear that stays F16.
+struct KeptLinear {
+  std::string module;  // full path
+  std::string why;     // a sentence
+};
+
+struct QuantizedFile {
+  std::string name;  // "model.safetensors", "model-00001-of-00002.safetensors"
+  SafetensorsLayout layout;
+};
+
+struct QuantizedCheckpointPlan {
+  std::vector<QuantizedFile> files;
+  std::string index_json;   // of kShardIndexName; empty for one file
+  std::string config_json;  // the source's, with quantization_config and the dtype float16
+  std::vector<KeptLinear> kept;
+  int64_t parameters = 0;    // of the whole model
+  int64_t output_bytes = 0;  // of all of the above
+};
+
+struct QuantizedCheckpointParams {
+  WeightFormat format;
+  OutputFormat output = OutputFormat::kAwqGemm;
+  // A group that the format cannot hold is an error instead of kept in F16.
+  bool strict = false;
+  int64_t max_shard_bytes = kDefaultMaxShardBytes;
+};
+
+// `config_json` is the text that `config` was parsed from. Depends on its arguments only.
+//
+// Tensors are those of QuantizeModel and CopyOuterTensors: for each decoder block the format's
+// tensors of every Linear, or <module>.weight F16 [out, in] if it is kept; norms and biases F16;
+// embeddings, final norm and, unless tied, the head, F16. Files are cut in the order of the model:
+// embeddings, blocks, norm, head.
+//
+// modules_to_not_convert lists each kept Linear by its full path and is absent if there is none.
+// kDequantizedFp16 gives a plain model: no quantization_config.
+//
+// Errors: as FindFamily, ValidateLinear (if strict, or if every Linear would be kept) and
+// PlanShards; INVALID_ARGUMENT for a model that is quantized already.
+absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
+    const ModelConfig& config, absl::string_view config_json,
+    const QuantizedCheckpointParams& params);
+
+// Bytes of a tensor from byte `offset` of it on.
+using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, int64_t offset,
+                                                   absl::Span<const std::byte> bytes)>;
+
+// The tensors outside the blocks, converted to F16 and handed to `out` in order, a range of at
+// most 4 MiB at a time, so that none is ever held whole.
+//
+// Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that F16 cannot hold
+// (names tensor, row, column, value); those of the source and of `out`.
+absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
+                              TensorBytes out);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_QUANTIZED_CHECKPOINT_H_

@@ -1,0 +1,163 @@
+// What a job is: what was asked, what it will cost, what happened to it. Plain data.
+#ifndef SALIENT_SERVER_JOBS_JOB_H_
+#define SALIENT_SERVER_JOBS_JOB_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/evaluate_model.h"
+#include "core/method/method.h"
+#include "core/model/projection.h"
+#include "core/quantize_group.h"
+#include "core/tensor/dtype.h"
+#include "server/store/digest.h"
+
+namespace salient {
+
+struct ModelFile {
+  std::string name;  // inside the model directory, without separators
+  Digest digest;
+  // All of a small file; of a safetensors file its first bytes: length and JSON.
+  std::optional<std::string> inline_content;
+};
+
+// Files that were or will be uploaded, or a directory below --model-root (then `files` is empty).
+struct ModelSource {
+  std::vector<ModelFile> files;
+  std::string path;
+};
+
+// A safetensors blob with input_ids I32 or I64 [rows, tokens] and optional lengths [rows].
+struct TokenSource {
+  Digest tokens;
+  int64_t max_rows = 0;  // 0: all
+};
+
+struct QuantizeTask {
+  TokenSource calibration;
+  Method method;
+  WeightFormat format;
+  OutputFormat output = OutputFormat::kAwqGemm;
+  ComputeDType compute = ComputeDType::kBF16;
+  bool strict = false;
+  uint64_t seed = 0;
+  int64_t max_shard_bytes = kDefaultMaxShardBytes;
+  std::string output_path;  // below --output-root; empty: the result becomes blobs
+};
+
+struct EvaluateTask {
+  TokenSource tokens;
+  std::optional<ModelSource> reference;
+  // Of the reference, beside it. nullopt: as the model's quantization_config says.
+  std::optional<WeightFormat> round_to_nearest;
+  bool without_round_to_nearest = false;
+};
+
+struct JobSpec {
+  ModelSource model;
+  std::variant<QuantizeTask, EvaluateTask> task;
+  absl::Duration timeout = absl::InfiniteDuration();  // of running
+  std::optional<absl::Duration> ttl_after_finished;
+  int priority = 0;  // 0 to 9, higher first
+  // The request's own bytes, deterministically serialized: two specs are equal if these are, and
+  // GetJob gives the spec back as it came.
+  std::string serialized;
+};
+
+enum class JobState { kQueued, kRunning, kSucceeded, kFailed, kCancelled };
+
+inline bool HasEnded(JobState state) {
+  return state != JobState::kQueued && state != JobState::kRunning;
+}
+
+struct JobEstimate {
+  int64_t peak_memory_bytes = 0;  // of the process
+  double flop = 0;
+  double seconds = 0;
+  int64_t output_bytes = 0;
+};
+
+struct JobUsage {
+  double seconds = 0;             // of running, without waiting for bytes
+  int64_t peak_memory_bytes = 0;  // of the process while the job ran
+  int64_t parameters = 0;
+  int64_t bytes_in = 0;
+  int64_t bytes_out = 0;
+};
+
+struct JobProgress {
+  enum class Stage { kIngest, kCalibrate, kQuantize, kWrite, kEvaluate };
+  Stage stage = Stage::kIngest;
+  int64_t block = 0;
+  int64_t block_count = 0;
+  int64_t token_count = 0;
+  double parameters_per_second = 0;
+  absl::Duration eta;
+};
+
+struct TensorReady {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  Digest digest;
+  bool provisional = false;
+};
+
+// A finished file. With parts, a header and tensors: their concatenation. Files in an output
+// directory have none.
+struct ResultFile {
+  std::string name;
+  Digest digest;
+  std::vector<Digest> parts;
+};
+
+// A group's report, with what the core does not know.
+struct TimedGroupReport {
+  GroupReport report;
+  absl::Duration elapsed;
+};
+
+struct JobWarning {
+  std::string text;
+};
+
+struct JobEvent {
+  int64_t revision = 0;  // strictly increasing within a job, from 1
+  absl::Time time;
+  std::variant<JobState, JobProgress, TimedGroupReport, TensorReady, ResultFile, JobWarning> what;
+};
+
+struct JobEvaluation {
+  ModelEvaluation model;
+  std::optional<ModelEvaluation> reference;
+  std::optional<ModelEvaluation> round_to_nearest;
+};
+
+// A job as it is now.
+struct JobSnapshot {
+  std::string name;  // "jobs/{job_id}"
+  std::string serialized_spec;
+  JobState state = JobState::kQueued;
+  absl::Status error;  // in kFailed only
+  JobEstimate estimate;
+  std::vector<Digest> missing;
+  std::vector<ResultFile> files;
+  bool provisional = false;
+  int64_t revision = 0;
+  absl::Time create_time;
+  absl::Time start_time = absl::InfiniteFuture();  // not yet
+  absl::Time end_time = absl::InfiniteFuture();    // not yet
+  std::string numerics_id;
+  std::optional<JobEvaluation> evaluation;
+  JobUsage usage;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_JOB_H_

@@ -1,0 +1,120 @@
+// The jobs of this server: accepted, run in turn, watched, cancelled, forgotten.
+#ifndef SALIENT_SERVER_JOBS_JOB_TABLE_H_
+#define SALIENT_SERVER_JOBS_JOB_TABLE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/jobs/job.h"
+#include "server/jobs/worker_pool.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+struct JobTableSettings {
+  std::string work_directory;  // for hidden states; made if missing
+  std::string model_root;      // empty: no path sources
+  std::string output_root;     // empty: no output paths
+  int max_running_jobs = 1;
+  int max_queued_jobs = 100;
+  int64_t memory_bytes = int64_t{8} << 30;  // a job estimated above it is refused
+  absl::Duration ttl_after_finished = absl::Hours(24);
+};
+
+// A view of one job's events. Destroying it never waits for a `wake` that is running on this
+// thread; otherwise no wake runs after the destructor.
+class JobWatch {
+ public:
+  struct Batch {
+    std::vector<JobEvent> events;
+    bool ended = false;  // the job ended and every event of it was taken
+  };
+  virtual ~JobWatch() = default;
+  // The next events, at most `max_events`. Never waits. Superseded progress may be left out.
+  virtual Batch Take(int max_events) = 0;
+};
+
+// Thread-safe. Create reads small files and may wait for a disk: call it on a worker. The others
+// take short locks only. Locks with the standard library's mutex, as all of this room.
+//
+// Jobs live in memory: they end with the process. Their results are blobs of `store`, held until
+// the job is deleted or its time is over; a blob of a result that another job holds too, or that
+// was uploaded, stays.
+class JobTable {
+ public:
+  // Borrows all; they must outlive the table.
+  static absl::StatusOr<std::unique_ptr<JobTable>> Create(const JobTableSettings& settings,
+                                                          BlobStore& store, WorkerPool& pool);
+  virtual ~JobTable() = default;  // cancels what runs and waits for it
+
+  // Validates all that can be validated before any work, estimates, and accepts unless
+  // `validate_only`. Needs config.json and the index inline or in the store, and for a path source
+  // opens the whole checkpoint. A job may be accepted before its blobs are there.
+  //
+  // Errors: INVALID_ARGUMENT naming file, tensor, field, value and what was expected;
+  // ALREADY_EXISTS for a `job_id`, or `request_id`, of a job with another spec (the same spec: that
+  // job is returned); FAILED_PRECONDITION, MISSING_BLOB, for a config or index that is neither
+  // inline nor there; RESOURCE_EXHAUSTED with a retry delay, QUEUE_FULL, or MEMORY with a quota;
+  // UNAVAILABLE, DRAINING.
+  virtual absl::StatusOr<JobSnapshot> Submit(JobSpec spec, absl::string_view job_id,
+                                             absl::string_view request_id, bool validate_only) = 0;
+
+  // NOT_FOUND.
+  virtual absl::StatusOr<JobSnapshot> Get(absl::string_view name) const = 0;
+
+  struct Page {
+    std::vector<JobSnapshot> jobs;  // newest first
+    std::string next_page_token;    // empty on the last page
+  };
+  // INVALID_ARGUMENT for an unknown token. Empty `states`: all.
+  virtual absl::StatusOr<Page> List(int page_size, absl::string_view page_token,
+                                    const std::vector<JobState>& states) const = 0;
+
+  // NOT_FOUND. A job that has ended stays as it is.
+  virtual absl::StatusOr<JobSnapshot> Cancel(absl::string_view name) = 0;
+
+  // NOT_FOUND; FAILED_PRECONDITION while it has not ended.
+  virtual absl::Status Delete(absl::string_view name) = 0;
+
+  // Events after `after_revision`. `wake` is called, without locks, from any thread, whenever there
+  // may be more to take. NOT_FOUND.
+  virtual absl::StatusOr<std::unique_ptr<JobWatch>> Watch(absl::string_view name,
+                                                          int64_t after_revision,
+                                                          absl::AnyInvocable<void()> wake) = 0;
+
+  // To be called after every change of an upload or blob in the store: bytes appended, finished,
+  // discarded. Jobs that wait for bytes look again. Cheap.
+  virtual void BlobChanged(const Digest& digest) = 0;
+  // An upload's bytes did not have the digest and were discarded: jobs that read them fail.
+  virtual void BlobRejected(const Digest& digest) = 0;
+
+  // From now on nothing is accepted.
+  virtual void Drain() = 0;
+  // Waits until no job runs. False if that took longer than `timeout`. Then EndAll.
+  virtual bool WaitUntilIdle(absl::Duration timeout) = 0;
+  // Fails all that has not ended: UNAVAILABLE, DRAINING.
+  virtual void EndAll() = 0;
+
+  struct Stats {
+    int64_t queued = 0;
+    int64_t running = 0;
+    int64_t succeeded_total = 0;
+    int64_t failed_total = 0;
+    int64_t cancelled_total = 0;
+    int64_t tokens_total = 0;      // through a block, in all jobs
+    int64_t parameters_total = 0;  // quantized
+    double running_progress = 0;   // 0 to 1, of the job that began first; 0: none runs
+  };
+  virtual Stats GetStats() const = 0;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_JOB_TABLE_H_
