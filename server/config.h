@@ -24,6 +24,14 @@ struct ServerConfig {
   absl::Duration not_reading_timeout = absl::Seconds(30);
   absl::Duration memory_wait = absl::Seconds(30);
   absl::Duration drain = absl::Seconds(30);  // how long running calls may go on after SIGTERM
+  // Blobs, results and the working files of jobs; empty: a directory of the process, which goes
+  // away with it.
+  std::string store_directory;
+  int64_t store_bytes = int64_t{64} << 30;  // of blobs and uploads
+  std::string model_root;                   // below it jobs may read models; empty: nowhere
+  std::string output_root;                  // below it jobs may write results; empty: nowhere
+  int max_running_jobs = 1;
+  absl::Duration job_ttl = absl::Hours(24);  // how long a job and its results stay after it ended
   bool health = true;
   bool reflection = true;
   std::string log_level = "info";
