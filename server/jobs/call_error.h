@@ -33,6 +33,21 @@ enum class Reason {
   kStatistics,        // a statistics file that cannot be read or does not fit
   kUnsupported,       // a method or format this server does not have
   kUnimplemented,     // an rpc this server does not have
+  kUnknownJob,        // no such job
+  kUnknownBlob,       // no such blob
+  kMissingBlob,       // a blob that is needed and not there
+  kDigestMismatch,    // bytes that do not have their digest
+  kBlobDamaged,       // a stored blob that no longer has its digest
+  kUploadTakenOver,   // a newer writer writes the blob
+  kSpoolFull,         // the store has no room
+  kQueueFull,         // too many jobs wait
+  kJobExists,         // a job_id or request_id that names another job
+  kJobNotEnded,       // possible only when the job has ended
+  kBadJob,            // a field of a job, or of a request about jobs
+  kBadDigest,         // a digest, offset or limit of a request about blobs
+  kBadModel,          // config, index, shards or tensors of a model
+  kBadTokens,         // token ids of calibration or evaluation
+  kBadPath,           // a path outside its root, or nothing usable there
   kMemory,            // needs more memory than it may ever have
   kBusy,              // no room now
   kClientNotReading,  // results wait and nobody reads them
