@@ -17,12 +17,14 @@
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
 #include "core/numerics.h"
+#include "core/quantizable_groups.h"
 #include "core/statistics/accumulator.h"
 #include "core/tensor/half.h"
 
 namespace salient {
 namespace {
 
+using GroupFits = std::array<GroupFit, kGroupRoles>;
 using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 
 std::string StatesPath(const QuantizeModelParams& params, int64_t layer) {
@@ -74,27 +76,23 @@ void DivideRows(absl::Span<const float> divisors, StoredLinear& linear) {
 class BlockQuantizer {
  public:
   BlockQuantizer(const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-                 BlockWeights& block, GroupStatistics& statistics, QuantizedModelSink& sink,
-                 Executor& executor)
+                 const GroupFits& fits, BlockWeights& block, GroupStatistics& statistics,
+                 QuantizedModelSink& sink, Executor& executor)
       : family_(family),
         config_(config),
         params_(params),
+        fits_(fits),
         block_(block),
         statistics_(statistics),
         sink_(sink),
         executor_(executor) {}
 
   absl::Status Run() {
-    for (const GroupRow& row : family_.groups) {
-      absl::StatusOr<bool> fits = Fits(row);
-      if (!fits.ok()) return fits.status();
-      fits_[static_cast<size_t>(row.role)] = *fits;
-    }
     // Groups that fold into a Linear come first: that Linear is quantized with the fold in it.
     for (const bool into_linear : {true, false}) {
       for (const GroupRow& row : family_.groups) {
         if (row.fold_into_linear.has_value() != into_linear) continue;
-        absl::Status status = fits_[static_cast<size_t>(row.role)] ? Quantize(row) : Keep(row);
+        absl::Status status = FitOf(row).fits ? Quantize(row) : Keep(row);
         if (!status.ok()) return status;
       }
     }
@@ -106,24 +104,16 @@ class BlockQuantizer {
   }
 
  private:
-  absl::StatusOr<bool> Fits(const GroupRow& row) {
-    for (LinearRole role : row.linears) {
-      const StoredLinear& linear = block_.linear(role);
-      absl::Status status = ValidateLinear(linear.name, linear.out_features, linear.in_features,
-                                           params_.format, params_.output);
-      if (status.ok()) continue;
-      if (params_.strict) return status;
-      for (LinearRole kept : row.linears) {
-        status = sink_.Kept(block_.linear(kept).name, std::string(status.message()));
-        if (!status.ok()) return status;
-      }
-      return false;
-    }
-    return true;
-  }
+  const GroupFit& FitOf(const GroupRow& row) const { return fits_[static_cast<size_t>(row.role)]; }
 
   absl::Status Keep(const GroupRow& row) {
-    for (LinearRole role : row.linears) tensors_.push_back(HalfWeight(block_.linear(role)));
+    for (LinearRole role : row.linears) {
+      const StoredLinear& linear = block_.linear(role);
+      if (absl::Status status = sink_.Kept(linear.name, FitOf(row).why); !status.ok()) {
+        return status;
+      }
+      tensors_.push_back(HalfWeight(linear));
+    }
     return absl::OkStatus();
   }
 
@@ -132,7 +122,7 @@ class BlockQuantizer {
     if (!row.fold_into_linear.has_value()) return true;
     for (const GroupRow& other : family_.groups) {
       for (LinearRole role : other.linears) {
-        if (role == *row.fold_into_linear) return fits_[static_cast<size_t>(other.role)];
+        if (role == *row.fold_into_linear) return FitOf(other).fits;
       }
     }
     return false;
@@ -189,11 +179,11 @@ class BlockQuantizer {
   const Family& family_;
   const ModelConfig& config_;
   const QuantizeModelParams& params_;
+  const GroupFits& fits_;
   BlockWeights& block_;
   GroupStatistics& statistics_;
   QuantizedModelSink& sink_;
   Executor& executor_;
-  std::array<bool, kGroupRoles> fits_ = {};
   std::vector<NamedTensor> tensors_;
 };
 
@@ -201,12 +191,14 @@ class ModelQuantizer {
  public:
   ModelQuantizer(const TensorSource& source, const Family& family, const ModelConfig& config,
                  absl::Span<const std::vector<int64_t>> calibration,
-                 const QuantizeModelParams& params, QuantizedModelSink& sink, Executor& executor)
+                 const QuantizeModelParams& params, const GroupFits& fits, QuantizedModelSink& sink,
+                 Executor& executor)
       : source_(source),
         family_(family),
         config_(config),
         calibration_(calibration),
         params_(params),
+        fits_(fits),
         sink_(sink),
         executor_(executor),
         forward_(family, config, params.compute, LongestRow()) {}
@@ -269,7 +261,8 @@ class ModelQuantizer {
     if (!leaving.ok()) return leaving.status();
     absl::StatusOr<GroupStatistics> statistics = Calibrate(*block, entering, *leaving);
     if (!statistics.ok()) return statistics.status();
-    BlockQuantizer quantizer(family_, config_, params_, *block, *statistics, sink_, executor_);
+    BlockQuantizer quantizer(family_, config_, params_, fits_, *block, *statistics, sink_,
+                             executor_);
     if (absl::Status status = quantizer.Run(); !status.ok()) return status;
     if (absl::Status status = leaving->Commit(); !status.ok()) return status;
     return leaving;
@@ -319,28 +312,11 @@ class ModelQuantizer {
   const ModelConfig& config_;
   absl::Span<const std::vector<int64_t>> calibration_;
   const QuantizeModelParams& params_;
+  const GroupFits& fits_;
   QuantizedModelSink& sink_;
   Executor& executor_;
   BlockForward forward_;
 };
-
-// Every decoder block has the same shapes, so one tells whether anything will be quantized.
-absl::Status CheckAnythingFits(const TensorSource& source, const Family& family,
-                               const ModelConfig& config, const QuantizeModelParams& params) {
-  absl::Status last;
-  for (const GroupRow& row : family.groups) {
-    absl::Status status;
-    for (LinearRole role : row.linears) {
-      const LinearShape shape = ShapeOf(family, config, role);
-      status.Update(ValidateLinear(LinearName(family, 0, role), shape.out_features,
-                                   shape.in_features, params.format, params.output));
-    }
-    if (status.ok()) return status;
-    last = status;
-  }
-  return absl::Status(last.code(),
-                      absl::StrCat(source.name(), ": nothing to quantize; ", last.message()));
-}
 
 }  // namespace
 
@@ -361,10 +337,10 @@ absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config
   if (absl::Status status = CheckModelTensors(source, **family, config); !status.ok()) {
     return status;
   }
-  if (absl::Status status = CheckAnythingFits(source, **family, config, params); !status.ok()) {
-    return status;
-  }
-  return ModelQuantizer(source, **family, config, calibration, params, sink, executor).Run();
+  const absl::StatusOr<GroupFits> fits =
+      QuantizableGroups(**family, config, params.format, params.output, params.strict);
+  if (!fits.ok()) return fits.status();
+  return ModelQuantizer(source, **family, config, calibration, params, *fits, sink, executor).Run();
 }
 
 }  // namespace salient
