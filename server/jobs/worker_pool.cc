@@ -46,12 +46,13 @@ class WorkerPool::BusyClock {
 
 struct WorkerPool::Loop {
   Loop(const CancelToken& stop_token, int64_t items,
-       absl::FunctionRef<absl::Status(int64_t)> function)
-      : stop(stop_token), count(items), task(function) {}
+       absl::FunctionRef<absl::Status(int64_t)> function, bool waits)
+      : stop(stop_token), count(items), task(function), caller_waits(waits) {}
 
   const CancelToken& stop;
   const int64_t count;
   const absl::FunctionRef<absl::Status(int64_t)> task;
+  const bool caller_waits;  // it is no worker
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
   // Of the pool's mutex: workers inside an item, and that the last of them left.
@@ -114,20 +115,26 @@ void WorkerPool::Submit(Lane lane, Task task) {
 
 absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
                                  absl::FunctionRef<absl::Status(int64_t)> task) {
-  Loop loop(stop, count, task);
-  const bool shared = count > 1 && threads_.size() > 1;
+  const bool waits = this_worker.pool != this;
+  Loop loop(stop, count, task, waits);
+  const bool shared = waits ? count > 0 : count > 1 && threads_.size() > 1;
   if (shared) {
+    if (waits) waiting_callers_.fetch_add(1, std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(mu_);
       loops_.push_back(&loop);
     }
     work_.notify_all();
   }
-  while (loop.RunOne()) {
+  while (!waits && loop.RunOne()) {
     BusyClock::Add();
     DoShortWork();
+    HelpWaitingCaller();
   }
-  if (shared) {
+  if (waits && shared) {
+    WaitUntilDone(loop);
+    waiting_callers_.fetch_sub(1, std::memory_order_relaxed);
+  } else if (shared) {
     std::unique_lock<std::mutex> lock(mu_);
     loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
     // Nobody joins any more; wait for those inside.
@@ -138,6 +145,38 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
   if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
   std::lock_guard<std::mutex> lock(loop.mu);
   return loop.error;
+}
+
+void WorkerPool::WaitUntilDone(Loop& loop) {
+  // A stop tells nobody, so it is looked for.
+  constexpr auto kStopCheckPeriod = std::chrono::milliseconds(50);
+  std::unique_lock<std::mutex> lock(mu_);
+  while (!loop.left.wait_for(lock, kStopCheckPeriod,
+                             [&loop] { return loop.helpers == 0 && !loop.HasItems(); })) {
+  }
+  loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
+}
+
+// Between two items of a long task: jobs advance however many groups are queued.
+void WorkerPool::HelpWaitingCaller() {
+  if (this_worker.pool != this || this_worker.in_short_task) return;
+  if (waiting_callers_.load(std::memory_order_relaxed) == 0) return;
+  std::unique_lock<std::mutex> lock(mu_);
+  if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/true); loop != nullptr) Help(*loop, lock);
+}
+
+// Runs one item. `lock` is held before and after.
+void WorkerPool::Help(Loop& loop, std::unique_lock<std::mutex>& lock) {
+  ++loop.helpers;
+  lock.unlock();
+  // A helper begins no short work inside an item, because the loop's caller waits for it.
+  this_worker.in_short_task = true;
+  loop.RunOne();
+  this_worker.in_short_task = false;
+  BusyClock::Add();
+  lock.lock();
+  // With the lock held: the loop is gone as soon as its caller sees that nobody is inside.
+  if (--loop.helpers == 0 && !loop.HasItems()) loop.left.notify_one();
 }
 
 // Between two items of a long task: messages of other calls are not kept waiting.
@@ -169,9 +208,10 @@ bool WorkerPool::HasWork() const {
   return std::any_of(loops_.begin(), loops_.end(), [](const Loop* l) { return l->HasItems(); });
 }
 
-WorkerPool::Loop* WorkerPool::JoinableLoop() {
+WorkerPool::Loop* WorkerPool::JoinableLoop(bool of_waiting_callers) {
   for (size_t i = 0; i < loops_.size(); ++i) {
     Loop* loop = loops_[next_loop_++ % loops_.size()];
+    if (of_waiting_callers && !loop->caller_waits) continue;
     if (loop->HasItems()) return loop;
   }
   return nullptr;
@@ -193,17 +233,8 @@ void WorkerPool::Work(int index) {
       task = Pop(short_, queued_short_);
     } else if (!long_.empty()) {
       task = Pop(long_, queued_long_);
-    } else if (Loop* loop = JoinableLoop(); loop != nullptr) {
-      ++loop->helpers;
-      lock.unlock();
-      // A helper begins no short work inside an item, because the loop's caller waits for it.
-      this_worker.in_short_task = true;
-      loop->RunOne();
-      this_worker.in_short_task = false;
-      BusyClock::Add();
-      lock.lock();
-      // With the lock held: the loop is gone as soon as its caller sees that nobody is inside.
-      if (--loop->helpers == 0) loop->left.notify_one();
+    } else if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/false); loop != nullptr) {
+      Help(*loop, lock);
       continue;
     } else if (stopping_) {
       return;

@@ -23,7 +23,8 @@ namespace salient {
 // worker inside the loops of a long task does short work between two of its items: however long
 // the groups being quantized, messages are taken. Long work (quantizing a group) comes next.
 // Workers with nothing to start join the loops of running tasks, item by item, over all loops in
-// turn.
+// turn. A loop of a thread that is no worker (one that coordinates a job) is run by workers alone;
+// those inside loops of their own give it an item between two of theirs.
 //
 // Thread-safe. This room locks with the standard library's mutex: ThreadSanitizer sees it without
 // suppressions, which it does not of a library that was not built for it.
@@ -51,8 +52,9 @@ class WorkerPool {
   // Runs `task` some time later on a worker. Tasks of one lane start in order.
   void Submit(Lane lane, Task task);
 
-  // As Executor::ForEach. The calling thread, worker or not, takes part, so that a loop advances
-  // even when every worker is inside another one. `stop` is checked before each item.
+  // As Executor::ForEach. A calling worker takes part, so that its loop advances even when every
+  // other one is busy; any other thread waits: nobody computes but the workers. `stop` is checked
+  // before each item.
   absl::Status ForEach(const CancelToken& stop, int64_t count,
                        absl::FunctionRef<absl::Status(int64_t)> task);
 
@@ -66,10 +68,13 @@ class WorkerPool {
   void Work(int index);
   // With mu_ held.
   bool HasWork() const;
-  Loop* JoinableLoop();
+  Loop* JoinableLoop(bool of_waiting_callers);
+  void Help(Loop& loop, std::unique_lock<std::mutex>& lock);
   Task Pop(std::deque<Task>& lane, std::atomic<int64_t>& queued);
   // Without it.
   void DoShortWork();
+  void HelpWaitingCaller();
+  void WaitUntilDone(Loop& loop);
 
   std::mutex mu_;                 // of the next six
   std::condition_variable work_;  // there may be some
@@ -81,6 +86,7 @@ class WorkerPool {
 
   std::atomic<int64_t> queued_short_{0};
   std::atomic<int64_t> queued_long_{0};
+  std::atomic<int64_t> waiting_callers_{0};
   std::unique_ptr<std::atomic<int64_t>[]> busy_nanoseconds_;  // by worker
   std::vector<std::thread> threads_;
 };

@@ -170,6 +170,69 @@ TEST(WorkerPoolOrderTest, TasksOfALaneStartInOrderAndShortOnesFirst) {
             (std::vector<std::string>{"short0", "short1", "short2", "long0", "long1", "long2"}));
 }
 
+TEST_P(WorkerPoolTest, AThreadThatIsNoWorkerOnlyWaits) {
+  WorkerPool pool(GetParam());
+  CancelToken stop;
+  const std::thread::id caller = std::this_thread::get_id();
+  std::mutex mu;
+  std::set<std::thread::id> threads;
+  const auto note = [&] {
+    std::lock_guard<std::mutex> lock(mu);
+    threads.insert(std::this_thread::get_id());
+  };
+  ASSERT_TRUE(pool.ForEach(stop, 50,
+                           [&](int64_t) {
+                             note();
+                             return pool.ForEach(stop, 3, [&](int64_t) {
+                               note();
+                               return absl::OkStatus();
+                             });
+                           })
+                  .ok());
+  EXPECT_EQ(threads.count(caller), 0u);
+  EXPECT_LE(threads.size(), static_cast<size_t>(GetParam()));
+}
+
+// However long the groups being quantized, the loops of jobs advance.
+TEST_P(WorkerPoolTest, ALoopOfAWaitingThreadAdvancesWhileEveryWorkerIsInALongLoop) {
+  WorkerPool pool(GetParam());
+  CancelToken stop;
+  std::atomic<bool> advanced{false};
+  std::latch inside(GetParam());
+  std::latch done(GetParam());
+  for (int i = 0; i < GetParam(); ++i) {
+    pool.Submit(WorkerPool::Lane::kLong, [&] {
+      inside.count_down();
+      const absl::Status status = pool.ForEach(stop, 1'000'000'000, [&](int64_t) {
+        std::this_thread::yield();
+        return advanced.load() ? absl::AbortedError("seen") : absl::OkStatus();
+      });
+      EXPECT_TRUE(absl::IsAborted(status));
+      done.count_down();
+    });
+  }
+  inside.wait();
+  EXPECT_TRUE(pool.ForEach(stop, 10,
+                           [&](int64_t i) {
+                             if (i == 9) advanced = true;
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  done.wait();
+}
+
+// With every worker busy elsewhere nobody would notice the stop but the waiting thread itself.
+TEST(WorkerPoolOrderTest, AWaitingThreadReturnsWhenStoppedThoughNoWorkerIsFree) {
+  WorkerPool pool(1);
+  CancelToken stop;
+  std::latch release(1);
+  pool.Submit(WorkerPool::Lane::kLong, [&] { release.wait(); });
+  std::thread stopper([&] { stop.Cancel(); });
+  EXPECT_TRUE(absl::IsCancelled(pool.ForEach(stop, 3, [](int64_t) { return absl::OkStatus(); })));
+  release.count_down();
+  stopper.join();
+}
+
 // Two loops and one helper: the helper serves both in turn.
 TEST(WorkerPoolOrderTest, WorkersThatJoinLoopsTakeThemInTurn) {
   WorkerPool pool(3);
