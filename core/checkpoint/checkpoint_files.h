@@ -2,6 +2,7 @@
 #ifndef SALIENT_CORE_CHECKPOINT_CHECKPOINT_FILES_H_
 #define SALIENT_CORE_CHECKPOINT_CHECKPOINT_FILES_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,13 +14,15 @@ namespace salient {
 
 inline constexpr char kConfigName[] = "config.json";
 inline constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+inline constexpr size_t kMaxFileNameBytes = 255;
 
 enum class FileRole {
   kWeights,    // a safetensors file that holds the model: read
   kIndex,      // model.safetensors.index.json: read, and written anew
   kConfig,     // config.json: read, and written anew
   kCarried,    // tokenizer, templates, code, licences: taken along as they are
-  kLeftBehind  // other weights (*.bin, *.pth, *.gguf, consolidated*.safetensors ...), hidden files
+  kLeftBehind  // other weights (*.bin, *.pth, *.gguf, consolidated*.safetensors ...), what says how
+               // they were quantized (quantize_config.json), hidden files
 };
 
 // By its name inside the directory. Where there is an index, only the files that it names are
@@ -32,8 +35,15 @@ struct DirectoryFile {
   FileRole role = FileRole::kLeftBehind;
 };
 
-// The regular files directly inside `directory`, sorted by name, following links. NOT_FOUND,
-// PERMISSION_DENIED; INVALID_ARGUMENT if it is no directory.
+// Whether a file of this name lies in the directory that it is asked for in, and is no hidden one:
+// not empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
+bool IsPlainFileName(absl::string_view name);
+
+// The regular files directly inside `directory`, sorted by name, following links. Without an index
+// model.safetensors alone is weights, and other safetensors files are left behind.
+//
+// Errors: NOT_FOUND, also for a link that leads nowhere; PERMISSION_DENIED; INVALID_ARGUMENT if it
+// is no directory.
 absl::StatusOr<std::vector<DirectoryFile>> ListModelDirectory(const std::string& directory);
 
 }  // namespace salient

@@ -19,25 +19,32 @@ namespace salient {
 // it was committed. Thread-safe except for Commit.
 class CheckpointWriter {
  public:
-  // ALREADY_EXISTS if `directory` is there and not empty; NOT_FOUND if its parent is not;
-  // other errors of the file system, naming the path.
+  // An existing empty directory is replaced. ALREADY_EXISTS if `directory` is there and not empty;
+  // NOT_FOUND if its parent is not; other errors of the file system, naming the path.
   static absl::StatusOr<CheckpointWriter> Create(const std::string& directory);
   CheckpointWriter(CheckpointWriter&&) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) noexcept;
   ~CheckpointWriter();
 
+  // Names are those of plain files in the directory itself: INVALID_ARGUMENT for one with a
+  // separator or a leading dot, ALREADY_EXISTS for one that was given before.
+  //
   // A file with its content.
   absl::Status WriteFile(absl::string_view name, absl::string_view content);
-  // A copy of the file at `path`, whatever its size.
-  absl::Status CopyFile(absl::string_view name, const std::string& path);
-  // A safetensors file whose bytes come later. RESOURCE_EXHAUSTED if the disk has no room for it.
+  // A copy of the file at `source`, whatever its size.
+  absl::Status CopyFile(absl::string_view name, const std::string& source);
+  // A safetensors file whose bytes come later. RESOURCE_EXHAUSTED if the disk has no room for it;
+  // INVALID_ARGUMENT for a tensor that another file has.
   absl::Status AddSafetensors(absl::string_view name, const SafetensorsLayout& layout);
   // Bytes of a tensor of one of these files, from byte `offset` of the tensor. Each byte once.
-  // NOT_FOUND for a tensor that no file has; OUT_OF_RANGE.
+  // NOT_FOUND for a tensor that no file has; OUT_OF_RANGE beyond its end; INVALID_ARGUMENT for a
+  // byte that was written before.
   absl::Status WriteTensor(absl::string_view tensor, int64_t offset,
                            absl::Span<const std::byte> bytes);
 
-  // Syncs everything and takes the final name. INTERNAL if bytes of a tensor are missing.
+  // Syncs everything and takes the final name. INTERNAL if bytes of a tensor are missing (names
+  // it); ALREADY_EXISTS if something else has taken the name meanwhile; what an earlier write
+  // failed of.
   absl::Status Commit();
 
  private:

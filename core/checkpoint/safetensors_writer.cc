@@ -4,57 +4,45 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/safetensors_layout.h"
 
 namespace salient {
 namespace {
 
-// What is written: the length and the JSON, then the tensors' bytes in this order.
-struct Layout {
+// What is written: the head, then the tensors' bytes in this order.
+struct Arranged {
   std::string head;
   std::vector<TensorToWrite> tensors;
 };
 
-absl::StatusOr<Layout> Arrange(absl::string_view source, absl::Span<const TensorToWrite> tensors,
-                               std::map<std::string, std::string> metadata) {
-  Layout layout;
-  layout.tensors.assign(tensors.begin(), tensors.end());
-  std::sort(layout.tensors.begin(), layout.tensors.end(),
-            [](const TensorToWrite& a, const TensorToWrite& b) {
-              return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name;
-            });
-
-  metadata.insert_or_assign("format", "pt");
-  std::string json = absl::StrCat("{\"__metadata__\":{",
-                                  absl::StrJoin(metadata, ",",
-                                                [](std::string* out, const auto& item) {
-                                                  absl::StrAppend(out, JsonQuote(item.first), ":",
-                                                                  JsonQuote(item.second));
-                                                }),
-                                  "}");
-  int64_t position = 0;
-  for (const TensorToWrite& tensor : layout.tensors) {
-    const int64_t end = position + static_cast<int64_t>(tensor.data.size());
-    absl::StrAppend(&json, ",", JsonQuote(tensor.name), ":{\"dtype\":\"", Name(tensor.dtype),
-                    "\",\"shape\":[", absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[",
-                    position, ",", end, "]}");
-    position = end;
+absl::StatusOr<Arranged> Arrange(absl::string_view source, absl::Span<const TensorToWrite> tensors,
+                                 const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorShape> shapes;
+  std::map<absl::string_view, const TensorToWrite*> by_name;
+  for (const TensorToWrite& tensor : tensors) {
+    shapes.push_back(
+        {std::string(tensor.name), tensor.dtype, {tensor.shape.begin(), tensor.shape.end()}});
+    by_name[tensor.name] = &tensor;
   }
-  json += "}";
-  json.resize((json.size() + 7) / 8 * 8, ' ');
-
-  // Our own reader judges names, shapes, sizes, limits and UTF-8: what is written can be read.
-  const auto header = ParseSafetensorsHeader(source, json, position);
-  if (!header.ok()) return header.status();
-
-  for (int i = 0; i < 8; ++i) layout.head += static_cast<char>(json.size() >> (8 * i) & 0xFF);
-  layout.head += json;
-  return layout;
+  auto layout = LayOutSafetensors(source, shapes, metadata);
+  if (!layout.ok()) return layout.status();
+  Arranged arranged{std::move(layout->head), {}};
+  for (const SafetensorsLayout::Place& place : layout->places) {
+    const TensorToWrite& tensor = *by_name.at(place.tensor.name);
+    const int64_t expected = place.end - place.begin;
+    if (static_cast<int64_t>(tensor.data.size()) != expected) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          source, ": tensor ", QuoteForMessage(tensor.name), ": data has ", tensor.data.size(),
+          " bytes; expected ", expected, " for its shape and ", Name(tensor.dtype)));
+    }
+    arranged.tensors.push_back(tensor);
+  }
+  return arranged;
 }
 
 absl::Status WriteAll(int fd, const std::string& path, const void* data, size_t count) {
@@ -69,9 +57,9 @@ absl::Status WriteAll(int fd, const std::string& path, const void* data, size_t 
   return absl::OkStatus();
 }
 
-absl::Status WriteLayout(int fd, const std::string& path, const Layout& layout) {
-  absl::Status status = WriteAll(fd, path, layout.head.data(), layout.head.size());
-  for (const TensorToWrite& tensor : layout.tensors) {
+absl::Status WriteArranged(int fd, const std::string& path, const Arranged& arranged) {
+  absl::Status status = WriteAll(fd, path, arranged.head.data(), arranged.head.size());
+  for (const TensorToWrite& tensor : arranged.tensors) {
     if (status.ok()) status = WriteAll(fd, path, tensor.data.data(), tensor.data.size());
   }
   if (status.ok() && fsync(fd) != 0) {
@@ -105,15 +93,15 @@ std::vector<TensorToWrite> ToWrite(absl::Span<const NamedTensor> tensors) {
 
 absl::StatusOr<std::vector<std::byte>> SerializeSafetensors(
     absl::Span<const TensorToWrite> tensors, const std::map<std::string, std::string>& metadata) {
-  const auto layout = Arrange("safetensors to write", tensors, metadata);
-  if (!layout.ok()) return layout.status();
-  size_t size = layout->head.size();
-  for (const TensorToWrite& tensor : layout->tensors) size += tensor.data.size();
+  const auto arranged = Arrange("safetensors to write", tensors, metadata);
+  if (!arranged.ok()) return arranged.status();
+  size_t size = arranged->head.size();
+  for (const TensorToWrite& tensor : arranged->tensors) size += tensor.data.size();
   std::vector<std::byte> bytes;
   bytes.reserve(size);
-  const auto* head = reinterpret_cast<const std::byte*>(layout->head.data());
-  bytes.insert(bytes.end(), head, head + layout->head.size());
-  for (const TensorToWrite& tensor : layout->tensors) {
+  const auto* head = reinterpret_cast<const std::byte*>(arranged->head.data());
+  bytes.insert(bytes.end(), head, head + arranged->head.size());
+  for (const TensorToWrite& tensor : arranged->tensors) {
     bytes.insert(bytes.end(), tensor.data.begin(), tensor.data.end());
   }
   return bytes;
@@ -121,8 +109,8 @@ absl::StatusOr<std::vector<std::byte>> SerializeSafetensors(
 
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorToWrite> tensors,
                               const std::map<std::string, std::string>& metadata) {
-  const auto layout = Arrange(path, tensors, metadata);
-  if (!layout.ok()) return layout.status();
+  const auto arranged = Arrange(path, tensors, metadata);
+  if (!arranged.ok()) return arranged.status();
 
   // A name of its own, so that two writers of one path do not write into each other; what a
   // killed writer left is passed over.
@@ -135,7 +123,7 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorTo
   }
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(partial, ": cannot create"));
 
-  absl::Status status = WriteLayout(fd, partial, *layout);
+  absl::Status status = WriteArranged(fd, partial, *arranged);
   if (close(fd) != 0 && status.ok()) {
     status = absl::ErrnoToStatus(errno, absl::StrCat(partial, ": cannot close"));
   }

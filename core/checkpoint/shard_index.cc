@@ -5,12 +5,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/json.h"
 
 namespace salient {
 namespace {
-
-constexpr size_t kMaxFileNameBytes = 255;
 
 absl::Status CheckMetadata(absl::string_view source, const JsonValue& document) {
   const JsonValue* metadata = document.Find("metadata");
@@ -86,14 +85,7 @@ std::string IndexJson(const ShardPlan& plan, absl::Span<const TensorSize> tensor
 }  // namespace
 
 absl::Status CheckShardName(absl::string_view source, absl::string_view file) {
-  const bool leads_elsewhere = file.empty() || file.front() == '.' ||
-                               std::any_of(file.begin(), file.end(), [](unsigned char c) {
-                                 return c == '/' || c == '\\' || c < 0x20 || c == 0x7F;
-                               });
-  if (!leads_elsewhere && file.size() <= kMaxFileNameBytes &&
-      absl::EndsWith(file, ".safetensors")) {
-    return absl::OkStatus();
-  }
+  if (IsPlainFileName(file) && absl::EndsWith(file, ".safetensors")) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       source, ": file name is ", QuoteForMessage(file), "; expected a name in the same directory, ",
       "ending in .safetensors, without separators and of at most ", kMaxFileNameBytes, " bytes"));

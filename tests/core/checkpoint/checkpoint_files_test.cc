@@ -1,0 +1,105 @@
+#include "core/checkpoint/checkpoint_files.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+
+namespace salient {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+fs::path MakeDirectory() {
+  const fs::path path = fs::path(::testing::TempDir()) /
+                        ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  fs::remove_all(path);
+  fs::create_directories(path);
+  return path;
+}
+
+TEST(CheckpointFilesTest, TheNameDecidesTheRole) {
+  const std::map<FileRole, std::vector<std::string>> roles = {
+      {FileRole::kWeights,
+       {"model.safetensors", "model-00002-of-00003.safetensors", "pytorch_model.safetensors"}},
+      {FileRole::kIndex, {"model.safetensors.index.json"}},
+      {FileRole::kConfig, {"config.json"}},
+      {FileRole::kCarried,
+       {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+        "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+        "chat_template.jinja", "chat_template.json", "preprocessor_config.json",
+        "processor_config.json", "modeling_custom.py", "LICENSE", "README.md", "USE_POLICY.md"}},
+      {FileRole::kLeftBehind,
+       {"pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json",
+        "consolidated.safetensors", "consolidated.00.pth", "model.gguf", "tf_model.h5",
+        "flax_model.msgpack", "model.onnx", "training_args.bin", "optimizer.pt",
+        "quantize_config.json", "quant_config.json", ".gitattributes", ".hidden.safetensors", "",
+        "a/config.json", "..\\tokenizer.json", "line\nfeed.json"}}};
+  for (const auto& [role, names] : roles) {
+    for (const std::string& name : names) EXPECT_EQ(RoleOf(name), role) << name;
+  }
+}
+
+TEST(CheckpointFilesTest, ListsFilesByNameAndFollowsLinks) {
+  const fs::path directory = MakeDirectory();
+  fs::create_directories(directory / "model" / "blobs");
+  std::ofstream(directory / "model" / "blobs" / "1234") << "linked content";
+  for (const char* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                           "model.safetensors.index.json", "config.json", "old.bin", ".lock"}) {
+    std::ofstream(directory / "model" / name) << "seven b";
+  }
+  fs::create_symlink("blobs/1234", directory / "model" / "tokenizer.json");
+  fs::create_symlink("gone", directory / "model" / ".#lock");
+  const auto files = ListModelDirectory((directory / "model").string());
+  ASSERT_TRUE(files.ok()) << files.status();
+  std::string found;
+  for (const DirectoryFile& file : *files) {
+    found += file.name + " " + std::to_string(file.size_bytes) + " " +
+             std::to_string(static_cast<int>(file.role)) + "\n";
+  }
+  EXPECT_EQ(found,
+            ".lock 7 4\n"
+            "config.json 7 2\n"
+            "model-00001-of-00002.safetensors 7 0\n"
+            "model-00002-of-00002.safetensors 7 0\n"
+            "model.safetensors.index.json 7 1\n"
+            "old.bin 7 4\n"
+            "tokenizer.json 14 3\n");
+}
+
+// Calibration text that lies beside the model is no part of it.
+TEST(CheckpointFilesTest, WithoutAnIndexOnlyTheSingleFileIsWeights) {
+  const fs::path directory = MakeDirectory();
+  for (const char* name : {"model.safetensors", "tokens.safetensors"}) {
+    std::ofstream(directory / name) << "x";
+  }
+  const auto files = ListModelDirectory(directory.string());
+  ASSERT_TRUE(files.ok()) << files.status();
+  ASSERT_EQ(files->size(), 2u);
+  EXPECT_EQ((*files)[0].role, FileRole::kWeights);
+  EXPECT_EQ((*files)[1].role, FileRole::kLeftBehind);
+}
+
+TEST(CheckpointFilesTest, ErrorsNameThePath) {
+  const fs::path directory = MakeDirectory();
+  std::ofstream(directory / "file") << "x";
+  const auto code_of = [](const fs::path& path) {
+    const absl::Status status = ListModelDirectory(path.string()).status();
+    EXPECT_THAT(std::string(status.message()), HasSubstr(path.string()));
+    return status.code();
+  };
+  EXPECT_EQ(code_of(directory / "missing"), absl::StatusCode::kNotFound);
+  EXPECT_EQ(code_of(directory / "file"), absl::StatusCode::kInvalidArgument);
+  fs::create_directory(directory / "broken");
+  fs::create_symlink("gone", directory / "broken" / "tokenizer.json");
+  const absl::Status status = ListModelDirectory((directory / "broken").string()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("broken/tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace salient
