@@ -13,6 +13,7 @@
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
 #include "core/pack/awq_gemm.h"
+#include "core/pack/dequantized_fp16.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
@@ -209,8 +210,19 @@ LinearReport ReportLinear(const Linear& linear, const Rounded& rounded, const Ba
   return report;
 }
 
+absl::StatusOr<std::vector<NamedTensor>> Pack(OutputFormat output, const std::string& name,
+                                              const AffineGroups& groups) {
+  switch (output) {
+    case OutputFormat::kAwqGemm:
+      return PackAwqGemm(name, groups);
+    case OutputFormat::kDequantizedFp16:
+      return DequantizeToFp16(name, groups);
+  }
+  return absl::InternalError(absl::StrCat(name, ": unknown output format"));
+}
+
 absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
-                                   const LossModel& model, Attempt attempt) {
+                                   const LossModel& model, OutputFormat output, Attempt attempt) {
   GroupResult result;
   GroupReport& report = result.report;
   report.name = group.name;
@@ -224,7 +236,7 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
     LinearReport linear =
         ReportLinear(group.linears[i], attempt.linears[i], baselines[i], attempt.kept_rtn[i]);
     absl::StatusOr<std::vector<NamedTensor>> tensors =
-        PackAwqGemm(linear.name, attempt.linears[i].groups);
+        Pack(output, linear.name, attempt.linears[i].groups);
     if (!tensors.ok()) return tensors.status();
     for (NamedTensor& tensor : *tensors) {
       linear.bytes_out += static_cast<int64_t>(tensor.data.size());
@@ -317,7 +329,7 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     if (!held.ok()) return held.status();
     fell_back = true;
   }
-  absl::StatusOr<GroupResult> result = Finish(group, *baselines, model, std::move(attempt));
+  absl::StatusOr<GroupResult> result = Finish(group, *baselines, model, output, std::move(attempt));
   if (result.ok() && fell_back) {
     result->report.notes.push_back(absl::StrCat(
         group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));

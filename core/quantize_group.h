@@ -23,7 +23,7 @@ namespace salient {
 
 enum class OutputFormat {
   kAwqGemm,          // 4 bit: qweight, qzeros, scales
-  kDequantizedFp16,  // 2 to 8 bit: weight, decoded again to F16
+  kDequantizedFp16,  // 2 to 8 bit: weight, decoded again to F16; losses are those before that
 };
 
 struct Linear {
@@ -94,8 +94,9 @@ struct GroupResult {
 absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
                             const WeightFormat& format, OutputFormat output);
 
-// Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight (names tensor, row,
-// column); CANCELLED from the executor. Deterministic for any executor.
+// Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight or a decoded one that F16
+// cannot hold (names tensor, row, column); CANCELLED from the executor. Deterministic for any
+// executor.
 absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
                                           const WeightFormat& format, OutputFormat output,
                                           Executor& executor);

@@ -134,6 +134,33 @@ TEST_P(QuantizeGroupTest, FoldingIntoAStoredNormIsExact) {
   EXPECT_EQ(result->scales[7], 1.0f);
 }
 
+// The same codes, whether packed or decoded: words of the one, read by its description, round to
+// the halves of the other.
+TEST_P(QuantizeGroupTest, DecodedWeightsAreThoseThatThePackedOnesDecodeTo) {
+  WeightFormat format;
+  format.group_size = GetParam().group_size;
+  const auto packed =
+      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, serial_);
+  const auto decoded =
+      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kDequantizedFp16, serial_);
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ASSERT_EQ(decoded->tensors.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const Matrix expected =
+        Decode(packed->tensors[3 * i], packed->tensors[3 * i + 1], packed->tensors[3 * i + 2]);
+    const NamedTensor& weight = decoded->tensors[i];
+    EXPECT_EQ(weight.name, group_.linears[i].name + ".weight");
+    EXPECT_EQ(weight.shape, (std::vector<int64_t>{expected.rows(), 256}));
+    std::vector<float> values(static_cast<size_t>(expected.rows() * 256));
+    WidenToF32(DType::kF16, weight.data.data(), expected.rows() * 256, values.data());
+    for (size_t j = 0; j < values.size(); ++j) {
+      ASSERT_EQ(values[j], RoundToF16(expected.data()[j])) << weight.name << " element " << j;
+    }
+    EXPECT_EQ(decoded->report.linears[i].bytes_out, 2 * expected.rows() * 256);
+  }
+}
+
 constexpr Method kRtn{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 constexpr Method kPaper{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::kNearest, {}, false};
@@ -179,6 +206,20 @@ TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {
   EXPECT_NE(message(8, 128, {9, 128, false, DType::kF16}).find("bits is 9"), std::string::npos);
   EXPECT_NE(message(8, 128, {4, 0, false, DType::kF16}).find("group_size is 0"), std::string::npos);
   EXPECT_NE(message(0, 128, {}).find("out_features is 0"), std::string::npos);
+}
+
+TEST(QuantizeGroupErrorsTest, DecodedWeightsTakeEveryWidthAndShape) {
+  const auto validate = [](int bits, int64_t group_size) {
+    return ValidateLinear("m", 13, 172, {bits, group_size, false, DType::kF16},
+                          OutputFormat::kDequantizedFp16);
+  };
+  for (int bits = 2; bits <= 8; ++bits) {
+    EXPECT_TRUE(validate(bits, 43).ok());
+    EXPECT_TRUE(validate(bits, -1).ok());
+  }
+  EXPECT_FALSE(validate(1, 43).ok());
+  EXPECT_FALSE(validate(9, 43).ok());
+  EXPECT_FALSE(validate(3, 32).ok());
 }
 
 }  // namespace

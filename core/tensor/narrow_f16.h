@@ -1,0 +1,22 @@
+// F16 results of f32 values: what F16 cannot hold is an error, never an infinity in a file.
+#ifndef SALIENT_CORE_TENSOR_NARROW_F16_H_
+#define SALIENT_CORE_TENSOR_NARROW_F16_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace salient {
+
+// Rounds `values` [rows, cols] to F16, little-endian, into out[2 * rows * cols].
+//
+// INVALID_ARGUMENT naming `tensor`, the first offending row and column and the value, if one is
+// NaN or rounds beyond 65504 in magnitude. `first_row` is added to the row named.
+absl::Status NarrowToF16(absl::string_view tensor, const float* values, int64_t rows, int64_t cols,
+                         int64_t first_row, std::byte* out);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_TENSOR_NARROW_F16_H_
