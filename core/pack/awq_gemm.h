@@ -1,12 +1,15 @@
-// AutoAWQ's "gemm" layout, which vLLM, SGLang, TGI, LMDeploy and transformers load.
+// AutoAWQ's "gemm" layout, which vLLM, SGLang, TGI, LMDeploy and transformers load, both ways.
 #ifndef SALIENT_CORE_PACK_AWQ_GEMM_H_
 #define SALIENT_CORE_PACK_AWQ_GEMM_H_
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
 
@@ -23,6 +26,24 @@ inline constexpr int64_t kAwqGemmOutputsPerWord = 8;
 // INVALID_ARGUMENT if bits is not 4, O is not a multiple of 8 or scales are not F16.
 absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
                                                      const AffineGroups& groups);
+
+// The three tensors of one Linear as a file has them.
+struct AwqGemmTensors {
+  NamedTensor qweight;
+  NamedTensor qzeros;
+  NamedTensor scales;  // F16, BF16 or F32: tools write all three
+};
+
+// Holds dtypes and shapes, not data, against the Linear's shape; `group_size` is -1 for all of
+// in_features, or 0 if nothing says it: then the scales do.
+//
+// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
+absl::Status CheckAwqGemm(absl::string_view source, const AwqGemmTensors& tensors,
+                          int64_t out_features, int64_t in_features, int64_t group_size);
+
+// Takes what passed CheckAwqGemm apart again; group_size and scale_dtype are as found. Scales are
+// not looked at: they may be anything that their dtype can hold.
+AffineGroups UnpackAwqGemm(const AwqGemmTensors& tensors);
 
 }  // namespace salient
 

@@ -34,6 +34,18 @@ struct AffineGroups {
   std::vector<uint8_t> zero_points;  // [O, G], in code units; that code decodes to 0.0
 
   int64_t Groups() const { return in_features / format.GroupSize(in_features); }
+
+  // w' of one row into out [I].
+  void DecodeRow(int64_t row, float* out) const {
+    const int64_t size = format.GroupSize(in_features);
+    for (int64_t g = 0; g < Groups(); ++g) {
+      const int64_t at = row * Groups() + g;
+      const uint8_t* code = codes.data() + row * in_features + g * size;
+      for (int64_t k = 0; k < size; ++k) {
+        out[g * size + k] = scales[at] * static_cast<float>(code[k] - zero_points[at]);
+      }
+    }
+  }
 };
 
 }  // namespace salient

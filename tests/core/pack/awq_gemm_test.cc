@@ -64,6 +64,26 @@ TEST(AwqGemmTest, GoldenWords) {
   }
 }
 
+TEST(AwqGemmTest, UnpackingGivesBackWhatWasPacked) {
+  const AffineGroups groups = Example();
+  std::vector<NamedTensor> tensors = *PackAwqGemm("m", groups);
+  AwqGemmTensors packed{tensors[0], tensors[1], tensors[2]};
+  EXPECT_TRUE(CheckAwqGemm("file", packed, 8, 16, 8).ok());
+  EXPECT_TRUE(CheckAwqGemm("file", packed, 8, 16, 0).ok());
+  const AffineGroups found = UnpackAwqGemm(packed);
+  EXPECT_EQ(found.out_features, 8);
+  EXPECT_EQ(found.in_features, 16);
+  EXPECT_EQ(found.format.group_size, 8);
+  EXPECT_EQ(found.codes, groups.codes);
+  EXPECT_EQ(found.zero_points, groups.zero_points);
+  EXPECT_EQ(found.scales, groups.scales);
+  std::vector<float> row(16);
+  found.DecodeRow(3, row.data());  // codes k + 9, zero points 4 and 11, scales 2^-5 and 2^-6
+  EXPECT_EQ(row[0], std::ldexp(9.0f - 4, -5));
+  EXPECT_EQ(row[7], std::ldexp(0.0f - 4, -5));
+  EXPECT_EQ(row[8], std::ldexp(1.0f - 11, -6));
+}
+
 TEST(AwqGemmTest, SymmetricZerosAreEights) {
   AffineGroups groups = Example();
   groups.zero_points.assign(groups.zero_points.size(), 8);
