@@ -6,9 +6,9 @@
 
 namespace salient {
 
-std::string NumericsId() {
-  return absl::StrCat("f32/", InstructionPath(), "+", KernelTarget(), "/onednn-", OneDnnVersion(),
-                      "/salient-", kAlgorithmVersion);
+std::string NumericsId(ComputeDType compute) {
+  return absl::StrCat(compute == ComputeDType::kBF16 ? "bf16/" : "f32/", InstructionPath(), "+",
+                      KernelTarget(), "/onednn-", OneDnnVersion(), "/salient-", kAlgorithmVersion);
 }
 
 }  // namespace salient

@@ -4,14 +4,20 @@
 
 #include <string>
 
+#include "core/model/projection.h"
+
 namespace salient {
 
 // Grows whenever the same input gives other bytes.
 inline constexpr int kAlgorithmVersion = 1;
 
-// {compute dtype, instruction sets of GEMM and of kernels, oneDNN version, algorithm version},
-// e.g. "f32/avx512_core_bf16+AVX3/onednn-2.6.3/salient-1". Equal ids give bit-identical results.
-std::string NumericsId();
+// {compute dtype of the forward pass, instruction sets of GEMM and of kernels, oneDNN version,
+// algorithm version}, e.g. "bf16/avx512_core_bf16+AVX3/onednn-2.6.3/salient-1". Equal ids give
+// bit-identical results.
+std::string NumericsId(ComputeDType compute);
+
+// Of what has no forward pass, or one in f32.
+inline std::string NumericsId() { return NumericsId(ComputeDType::kF32); }
 
 }  // namespace salient
 

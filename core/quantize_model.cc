@@ -223,8 +223,7 @@ class ModelQuantizer {
   }
 
   HiddenStatesShape Shape(int64_t layer) const {
-    const char* compute = params_.compute == ComputeDType::kBF16 ? "bf16/" : "f32/";
-    HiddenStatesShape shape{layer, config_.hidden_size, {}, absl::StrCat(compute, NumericsId())};
+    HiddenStatesShape shape{layer, config_.hidden_size, {}, NumericsId(params_.compute)};
     for (const std::vector<int64_t>& row : calibration_) {
       shape.lengths.push_back(static_cast<int64_t>(row.size()));
     }
