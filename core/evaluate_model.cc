@@ -1,0 +1,288 @@
+#include "core/evaluate_model.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
+#include "core/model/block_weights.h"
+#include "core/model/ends.h"
+#include "core/model/family.h"
+#include "core/model/forward.h"
+#include "core/model/hidden_states.h"
+#include "core/numerics.h"
+
+namespace salient {
+namespace {
+
+// One of the models on its way through the blocks.
+struct Runner {
+  const TensorSource* source = nullptr;
+  const ModelConfig* config = nullptr;
+  const Family* family = nullptr;
+  BlockForward forward;
+  HiddenStatesFile entering;  // never committed: it goes away with the object
+};
+
+// Sums of the squares of a residual stream and of its distance from another.
+struct SquaredError {
+  double error = 0;
+  double energy = 0;
+};
+
+SquaredError Compare(const Matrix& reference, const Matrix& hidden) {
+  SquaredError sum;
+  for (int64_t i = 0; i < reference.rows() * reference.cols(); ++i) {
+    const double value = reference.data()[i];
+    const double error = hidden.data()[i] - value;
+    sum.error += error * error;
+    sum.energy += value * value;
+  }
+  return sum;
+}
+
+// Positions [first, first + count) of a row whose logits come slice by slice, of all models.
+class PositionTile {
+ public:
+  PositionTile(absl::Span<const int64_t> row, int64_t first, int64_t count, size_t models)
+      : first_(first), count_(count) {
+    const auto tokens = row.subspan(static_cast<size_t>(first), static_cast<size_t>(count + 1));
+    likelihoods_.assign(models, RowLikelihood(tokens));
+    divergences_.assign(models - 1, RowDivergence(count));
+  }
+
+  absl::Status Add(int64_t first_id, const std::vector<Matrix>& logits) {
+    for (size_t m = 0; m < logits.size(); ++m) {
+      absl::Status status = likelihoods_[m].Add(first_id, View(logits[m]));
+      if (!status.ok()) return status;
+      if (m == 0) continue;
+      status = divergences_[m - 1].Add(first_id, View(logits[0]), View(logits[m]));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish(std::vector<ModelEvaluation>& total) const {
+    for (size_t m = 0; m < likelihoods_.size(); ++m) {
+      const absl::StatusOr<Likelihood> likelihood = likelihoods_[m].Finish();
+      if (!likelihood.ok()) return likelihood.status();
+      total[m].likelihood.Add(*likelihood);
+      Divergence none;  // of the first model from itself
+      none.tokens = none.agreements = count_;
+      const absl::StatusOr<Divergence> divergence = m == 0 ? none : divergences_[m - 1].Finish();
+      if (!divergence.ok()) return divergence.status();
+      total[m].divergence.Add(*divergence);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  MatrixView View(const Matrix& logits) const {
+    return {logits.Row(first_), count_, logits.cols(), logits.cols()};
+  }
+
+  int64_t first_;
+  int64_t count_;
+  std::vector<RowLikelihood> likelihoods_;
+  std::vector<RowDivergence> divergences_;
+};
+
+class Evaluator {
+ public:
+  Evaluator(absl::Span<const std::vector<int64_t>> tokens, const std::string& work_directory,
+            EvaluationObserver& observer, Executor& executor)
+      : tokens_(tokens),
+        work_directory_(work_directory),
+        observer_(observer),
+        executor_(executor) {}
+
+  absl::StatusOr<std::vector<ModelEvaluation>> Run(absl::Span<const EvaluatedModel> models) {
+    results_.resize(models.size());
+    for (const EvaluatedModel& model : models) {
+      if (absl::Status status = Enter(model); !status.ok()) return status;
+    }
+    for (int64_t layer = 0; layer < models[0].config->num_hidden_layers; ++layer) {
+      if (absl::Status status = RunBlock(layer); !status.ok()) return status;
+    }
+    if (absl::Status status = RunHead(); !status.ok()) return status;
+    return std::move(results_);
+  }
+
+ private:
+  absl::StatusOr<HiddenStatesFile> CreateStates(size_t model, int64_t layer, int64_t hidden_size) {
+    HiddenStatesShape shape{layer, hidden_size, {}, NumericsId(ComputeDType::kF32)};
+    for (const std::vector<int64_t>& row : tokens_) {
+      shape.lengths.push_back(static_cast<int64_t>(row.size()));
+    }
+    return HiddenStatesFile::Create(
+        absl::StrCat(work_directory_, "/evaluate-", model, "-", layer, ".states"), shape);
+  }
+
+  // Embeds all rows.
+  absl::Status Enter(const EvaluatedModel& model) {
+    const absl::StatusOr<const Family*> family = FindFamily(*model.config);
+    if (!family.ok()) return family.status();
+    absl::StatusOr<HiddenStatesFile> states =
+        CreateStates(runners_.size(), 0, model.config->hidden_size);
+    if (!states.ok()) return states.status();
+    size_t longest = 0;
+    for (size_t row = 0; row < tokens_.size(); ++row) {
+      longest = std::max(longest, tokens_[row].size());
+      const absl::StatusOr<Matrix> hidden =
+          EmbedTokens(*model.source, **family, *model.config, tokens_[row]);
+      if (!hidden.ok()) {
+        return absl::Status(hidden.status().code(),
+                            absl::StrCat("evaluation row ", row, ": ", hidden.status().message()));
+      }
+      const absl::Status status = states->WriteRow(static_cast<int64_t>(row), *hidden);
+      if (!status.ok()) return status;
+    }
+    runners_.push_back(
+        {model.source, model.config, *family,
+         BlockForward(**family, *model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
+         *std::move(states)});
+    return absl::OkStatus();
+  }
+
+  absl::Status RunBlock(int64_t layer) {
+    std::vector<BlockWeights> blocks;
+    std::vector<HiddenStatesFile> leaving;
+    for (const Runner& runner : runners_) {
+      absl::StatusOr<BlockWeights> block =
+          ReadBlock(*runner.source, *runner.family, *runner.config, layer, executor_);
+      if (!block.ok()) return block.status();
+      blocks.push_back(*std::move(block));
+      absl::StatusOr<HiddenStatesFile> states =
+          CreateStates(leaving.size(), layer + 1, runner.config->hidden_size);
+      if (!states.ok()) return states.status();
+      leaving.push_back(*std::move(states));
+    }
+    std::vector<SquaredError> errors(runners_.size());
+    for (size_t r = 0; r < tokens_.size(); ++r) {
+      const auto row = static_cast<int64_t>(r);
+      Matrix reference;
+      for (size_t m = 0; m < runners_.size(); ++m) {
+        absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(row);
+        if (!hidden.ok()) return hidden.status();
+        hidden = runners_[m].forward.Run(blocks[m], *std::move(hidden), IgnoreGroup, executor_);
+        if (!hidden.ok()) return hidden.status();
+        if (absl::Status status = leaving[m].WriteRow(row, *hidden); !status.ok()) return status;
+        if (m == 0) {
+          reference = *std::move(hidden);
+          continue;
+        }
+        const SquaredError error = Compare(reference, *hidden);
+        errors[m].error += error.error;
+        errors[m].energy += error.energy;
+      }
+      const auto count = static_cast<int64_t>(tokens_[r].size());
+      if (absl::Status status = observer_.TokensDone(layer, count); !status.ok()) return status;
+    }
+    for (size_t m = 0; m < runners_.size(); ++m) {
+      results_[m].layer_errors.push_back(errors[m].energy > 0 ? errors[m].error / errors[m].energy
+                                                              : 0);
+      runners_[m].entering = std::move(leaving[m]);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RunHead() {
+    std::vector<OutputHead> heads;
+    for (const Runner& runner : runners_) {
+      absl::StatusOr<OutputHead> head =
+          OutputHead::Open(*runner.source, *runner.family, *runner.config);
+      if (!head.ok()) return head.status();
+      heads.push_back(*std::move(head));
+    }
+    for (size_t r = 0; r < tokens_.size(); ++r) {
+      if (absl::Status status = ScoreRow(r, heads); !status.ok()) return status;
+      const absl::Status status = observer_.TokensDone(runners_[0].config->num_hidden_layers,
+                                                       static_cast<int64_t>(tokens_[r].size()));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  // A slice of the vocabulary at a time; exponentials cost more than the product that gives their
+  // arguments when the model is small, so positions are spread over the executor too.
+  absl::Status ScoreRow(size_t r, const std::vector<OutputHead>& heads) {
+    const RowTiles cut(static_cast<int64_t>(tokens_[r].size()) - 1, kTokenTile);
+    std::vector<PositionTile> tiles;
+    for (int64_t i = 0; i < cut.size(); ++i) {
+      tiles.emplace_back(tokens_[r], cut.First(i), cut.Count(i), heads.size());
+    }
+    std::vector<Matrix> normed;
+    for (size_t m = 0; m < heads.size(); ++m) {
+      const absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(static_cast<int64_t>(r));
+      if (!hidden.ok()) return hidden.status();
+      absl::StatusOr<Matrix> norm = heads[m].Norm(*hidden, executor_);
+      if (!norm.ok()) return norm.status();
+      normed.push_back(*std::move(norm));
+    }
+    for (int64_t slice = 0; slice < heads[0].SliceCount(); ++slice) {
+      std::vector<Matrix> logits;
+      for (size_t m = 0; m < heads.size(); ++m) {
+        absl::StatusOr<Matrix> part = heads[m].Logits(normed[m], slice, executor_);
+        if (!part.ok()) return part.status();
+        logits.push_back(*std::move(part));
+      }
+      const absl::Status status = executor_.ForEach(cut.size(), [&](int64_t i) {
+        return tiles[static_cast<size_t>(i)].Add(heads[0].FirstTokenId(slice), logits);
+      });
+      if (!status.ok()) return status;
+    }
+    for (const PositionTile& tile : tiles) {
+      if (absl::Status status = tile.Finish(results_); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Span<const std::vector<int64_t>> tokens_;
+  const std::string& work_directory_;
+  EvaluationObserver& observer_;
+  Executor& executor_;
+  std::vector<Runner> runners_;
+  std::vector<ModelEvaluation> results_;
+};
+
+absl::Status CheckComparable(const ModelConfig& first, const ModelConfig& other) {
+  for (const auto& [field, a, b] :
+       {std::tuple{"vocab_size", first.vocab_size, other.vocab_size},
+        std::tuple{"num_hidden_layers", first.num_hidden_layers, other.num_hidden_layers},
+        std::tuple{"hidden_size", first.hidden_size, other.hidden_size}}) {
+    if (a == b) continue;
+    return absl::InvalidArgumentError(absl::StrCat(other.source, ": ", field, " is ", b,
+                                                   "; expected ", a, ", that of ", first.source));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
+    absl::Span<const EvaluatedModel> models, absl::Span<const std::vector<int64_t>> tokens,
+    const std::string& work_directory, EvaluationObserver& observer, Executor& executor) {
+  if (models.empty()) {
+    return absl::InvalidArgumentError("0 models to evaluate; expected at least 1");
+  }
+  if (tokens.empty()) {
+    return absl::InvalidArgumentError("evaluation has 0 rows; expected at least 1");
+  }
+  for (size_t row = 0; row < tokens.size(); ++row) {
+    if (tokens[row].size() >= 2) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "evaluation row ", row, " has ", tokens[row].size(), " tokens; expected at least 2"));
+  }
+  for (const EvaluatedModel& model : models) {
+    absl::Status status = CheckComparable(*models[0].config, *model.config);
+    if (!status.ok()) return status;
+    const absl::StatusOr<const Family*> family = FindFamily(*model.config);
+    if (!family.ok()) return family.status();
+    status = CheckModelTensors(*model.source, **family, *model.config);
+    if (!status.ok()) return status;
+  }
+  return Evaluator(tokens, work_directory, observer, executor).Run(models);
+}
+
+}  // namespace salient
