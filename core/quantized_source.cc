@@ -13,7 +13,7 @@
 #include "core/method/round_nearest.h"
 #include "core/model/family.h"
 #include "core/pack/awq_gemm.h"
-#include "core/quantize_group.h"
+#include "core/quantizable_groups.h"
 #include "core/tensor/half.h"
 
 namespace salient {
@@ -181,17 +181,12 @@ class AwqGemmSource final : public DecodedSource {
 class NearestSource final : public DecodedSource {
  public:
   NearestSource(const TensorSource& source, const Family& family, const ModelConfig& config,
-                const WeightFormat& format)
+                const WeightFormat& format, const std::array<GroupFit, kGroupRoles>& fits)
       : DecodedSource(source, family, config), format_(format) {
     for (const GroupRow& row : family.groups) {
-      bool fits = true;
       for (LinearRole role : row.linears) {
-        const LinearShape shape = ShapeOf(family, config, role);
-        fits = fits && ValidateLinear("", shape.out_features, shape.in_features, format,
-                                      OutputFormat::kDequantizedFp16)
-                           .ok();
+        rounded_[static_cast<size_t>(role)] = fits[static_cast<size_t>(row.role)].fits;
       }
-      for (LinearRole role : row.linears) rounded_[static_cast<size_t>(role)] = fits;
     }
   }
 
@@ -291,7 +286,11 @@ absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorS
                                                                    const WeightFormat& format) {
   const absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return family.status();
-  return std::make_unique<NearestSource>(source, **family, config, format);
+  // What the format alone can hold: the layout of a file says more only of odd shapes.
+  const auto fits = QuantizableGroups(**family, config, format, OutputFormat::kDequantizedFp16,
+                                      /*strict=*/false);
+  if (!fits.ok()) return fits.status();
+  return std::make_unique<NearestSource>(source, **family, config, format, *fits);
 }
 
 }  // namespace salient

@@ -16,14 +16,18 @@ namespace salient {
 // Linear that was kept, tensors pass through. `source` and `config` must outlive the result.
 // Thread-safe.
 //
-// Errors: UNIMPLEMENTED for a quant_method or version that is not read; INVALID_ARGUMENT naming
-// file, tensor and shape from Find, for packed tensors that do not fit each other or the config.
+// Errors: as FindFamily; UNIMPLEMENTED for a quant_method, version or width that is not read;
+// INVALID_ARGUMENT naming file, tensor and shape from Find, for packed tensors that do not fit each
+// other or the config.
 absl::StatusOr<std::unique_ptr<TensorSource>> OpenQuantizedSource(const TensorSource& source,
                                                                   const ModelConfig& config);
 
 // Shows every Linear of the decoder blocks rounded to nearest in `format` (s = 1, minimum to
 // maximum) and decoded again: what round-to-nearest would make of the model. Linears that the
-// format cannot hold, with their group, pass through. Same lifetimes.
+// format cannot hold, with their group, pass through. Same lifetimes; thread-safe.
+//
+// Errors: as FindFamily and QuantizableGroups; from ReadRange also INVALID_ARGUMENT for a NaN or
+// infinity (names tensor, row, column) and for weights whose scale its dtype cannot hold.
 absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorSource& source,
                                                                    const ModelConfig& config,
                                                                    const WeightFormat& format);

@@ -268,6 +268,13 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
   }
 }
 
+TEST_F(QuantizedSourceTest, RoundingNothingIsRefused) {
+  const absl::Status status =
+      RoundToNearestSource(model_.checkpoint, model_.config, {4, 512}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("group_size is 512"));
+}
+
 TEST_F(QuantizedSourceTest, RoundingNamesAWeightThatIsNotFinite) {
   const std::string name = std::string(kModule) + ".weight";
   NamedTensor weight{name, DType::kF16, {kOut, kIn}, Read(model_.checkpoint, name)};
