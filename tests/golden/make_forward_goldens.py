@@ -6,7 +6,8 @@ switch of the forward pass and one for all together, with what NumPy computes fo
 A case is a checkpoint directory and, beside it, a file of its name: `tokens` [70], `logits` [70, vocabulary]
 and, for the last block, the input of each group of Linears. pocket_llama.safetensors holds the
 summed negative log likelihood of four evaluation rows of tests/data/pocket-llama, from
-tests/interop/llama_np.py, which also has to agree on the cases it can compute.
+tests/interop/llama_np.py, which also has to agree on every case. What transformers computes for the
+same models: make_transformers_goldens.py.
 """
 
 import json
@@ -16,9 +17,10 @@ import sys
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "interop"))
+sys.path[:0] = [str(HERE.parent / "interop"), str(HERE.parent / "support")]
 
 import llama_np  # noqa: E402
+import model_variants  # noqa: E402
 import safetensors_np  # noqa: E402
 
 TOKENS = 70  # two tiles of 64
@@ -40,39 +42,23 @@ CASES = {
     "all_together": {"num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True,
                      "rope_theta": None, "tie_word_embeddings": False,
                      "rope_parameters": {**LLAMA3, "rope_theta": 5000.0}},
+    "columns_172": {"intermediate_size": 172},
+    "mistral_together": {"architectures": ["MistralForCausalLM"], "sliding_window": 20,
+                         "num_key_value_heads": 2, "head_dim": 12, "rope_theta": 1e6,
+                         "tie_word_embeddings": False},
+    "qwen2_together": {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False,
+                       "sliding_window": 20, "max_window_layers": 2, "num_key_value_heads": 1,
+                       "rope_theta": 1e6, "tie_word_embeddings": False},
 }
 STORED = {"all_together": "bf16", "plain": "f32"}  # else f16
-SHARDED = "all_together"
+SHARDS = {"all_together": 3}
 
 
-def bias_of(config, linear):
-    if config["architectures"] == ["Qwen2ForCausalLM"]:
-        return linear[-6:] in ("q_proj", "k_proj", "v_proj")
-    return config.get("attention_bias" if linear.startswith("self_attn") else "mlp_bias", False)
-
-
-def random_model(config, seed):
-    random = np.random.default_rng(seed)
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    head_dim = config.get("head_dim", hidden // config["num_attention_heads"])
-    query, key = (config[n] * head_dim for n in ("num_attention_heads", "num_key_value_heads"))
-    shapes = {"self_attn.q_proj": (query, hidden), "self_attn.k_proj": (key, hidden),
-              "self_attn.v_proj": (key, hidden), "self_attn.o_proj": (hidden, query),
-              "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
-              "mlp.down_proj": (hidden, inner)}
-    tensors = {"model.embed_tokens.weight": random.normal(size=(config["vocab_size"], hidden)),
-               "model.norm.weight": 1 + 0.3 * random.normal(size=hidden)}
-    for layer in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{layer}."
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{prefix}{norm}.weight"] = 1 + 0.3 * random.normal(size=hidden)
-        for linear, shape in shapes.items():
-            tensors[f"{prefix}{linear}.weight"] = 1.5 * random.normal(size=shape) / shape[1] ** 0.5
-            if bias_of(config, linear):
-                tensors[f"{prefix}{linear}.bias"] = 0.5 * random.normal(size=shape[0])
-    if not config["tie_word_embeddings"]:
-        tensors["lm_head.weight"] = random.normal(size=(config["vocab_size"], hidden))
-    return tensors
+def window(config):
+    """How many positions a query sees."""
+    windowed = {"MistralForCausalLM": True, "Qwen2ForCausalLM": config.get("use_sliding_window")}
+    seen = windowed.get(config["architectures"][0]) and config.get("sliding_window")
+    return seen or TOKENS
 
 
 def frequencies(config, head_dim):
@@ -126,9 +112,7 @@ def forward(config, tensors, tokens, observe=lambda layer, group, x: None, round
             shared = slice(kv * head_dim, (kv + 1) * head_dim)
             query, key = rotate(q[:, own]), rotate(k[:, shared])
             for t in range(len(tokens)):
-                first = 0
-                if config["architectures"] == ["MistralForCausalLM"] and "sliding_window" in config:
-                    first = max(0, t + 1 - config["sliding_window"])
+                first = max(0, t + 1 - window(config))
                 score = key[first : t + 1] @ query[t] / np.sqrt(head_dim)
                 p_t = np.exp(score - score.max())
                 context[t, own] = p_t / p_t.sum() @ v[first : t + 1, shared]
@@ -144,29 +128,13 @@ def forward(config, tensors, tokens, observe=lambda layer, group, x: None, round
     return hidden @ tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"]).T
 
 
-def write_model(directory, config, tensors, stored):
-    directory.mkdir(exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    kind = np.float16 if stored == "f16" else np.float32
-    tensors = {name: array.astype(kind) for name, array in tensors.items()}
-    names = sorted(tensors)
-    files = {"model.safetensors": names}
-    if directory.name == SHARDED:
-        files = {f"model-0000{i + 1}-of-00003.safetensors": names[i::3] for i in range(3)}
-        index = {"metadata": {"total_size": sum(t.nbytes // 2 for t in tensors.values())},
-                 "weight_map": {name: file for file, part in files.items() for name in part}}
-        (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
-    for file, part in files.items():
-        safetensors_np.write(directory / file, {name: tensors[name] for name in part},
-                             bf16=part if stored == "bf16" else ())
-    return {name: array.astype(np.float64)
-            for name, array in llama_np.read_tensors(directory).items()}
-
-
 def make_case(seed, name, changes):
     config = {k: v for k, v in {**BASE, **changes}.items() if v is not None}
     directory = HERE / "forward" / name
-    tensors = write_model(directory, config, random_model(config, seed), STORED.get(name, "f16"))
+    model_variants.write_checkpoint(directory, config, model_variants.random_model(config, seed),
+                                    STORED.get(name, "f16"), SHARDS.get(name, 1))
+    stored = llama_np.read_tensors(directory)
+    tensors = {key: array.astype(np.float64) for key, array in stored.items()}
     tokens = np.random.default_rng(seed).integers(0, config["vocab_size"], TOKENS)
     golden, last = {}, config["num_hidden_layers"] - 1
 
@@ -177,9 +145,8 @@ def make_case(seed, name, changes):
     golden["logits"] = forward(config, tensors, tokens, observe)
     if name == "grouped_query":
         golden["logits_bf16"] = forward(config, tensors, tokens, rounded=bf16)
-    if name in ("plain", "grouped_query", "multi_query_own_head_dim", "untied_head"):
-        other = llama_np.Llama(config, tensors).logits(tokens[None])[0]
-        assert np.abs(other - golden["logits"]).max() < 1e-4, name
+    other = llama_np.Llama(config, tensors).logits(tokens[None])[0]
+    assert np.abs(other - golden["logits"]).max() < 1e-4, name
     golden = {k: v.astype(np.float32) for k, v in golden.items()}
     golden["tokens"] = tokens.astype(np.int64)
     # Beside the directory, which holds the model alone.

@@ -22,7 +22,7 @@ import time
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import awq_reader_np  # noqa: E402
+import checkpoint_np  # noqa: E402
 import llama_np  # noqa: E402
 import quantize_np  # noqa: E402
 import safetensors_np  # noqa: E402
@@ -462,7 +462,7 @@ def main():
     )
     evaluation = read_tokens(arguments.evaluation, 0) if arguments.evaluation else None
     judge = Judge(arguments.model, tokens, evaluation, arguments.group_size)
-    written = awq_reader_np.read(arguments.output)
+    written = checkpoint_np.read(arguments.output)
     rtn_errors, result_errors = judge.rtn_errors(), judge.result_errors(written, results)
     summary["relative_output_error"] = {
         part: {"rtn": mean(rtn_errors[part].values()), "result": mean(errors.values())}

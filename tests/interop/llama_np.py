@@ -1,8 +1,10 @@
 """A Llama in NumPy, float32, as a caller with a framework of its own would run it.
 
 Shapes: tokens [rows, positions] of integers, hidden states [rows, positions, hidden_size].
-Rotary embedding in the rotate-half form, grouped-query attention, SiLU-gated MLP, tied or untied
-head. Sources: Touvron et al., "LLaMA", arXiv:2302.13971; Su et al., "RoFormer", arXiv:2104.09864.
+Rotary embedding in the rotate-half form, also with Llama 3's scaling; full, grouped-query and
+sliding-window attention; biases wherever the checkpoint has them; SiLU-gated MLP; tied or untied
+head. Sources: Touvron et al., "LLaMA", arXiv:2302.13971; Su et al., "RoFormer", arXiv:2104.09864;
+Jiang et al., "Mistral 7B", arXiv:2310.06825.
 """
 
 import json
@@ -22,17 +24,51 @@ GROUPS = {
 
 
 def read_tensors(directory):
-    """{name: array} of every safetensors file of a checkpoint directory."""
+    """{name: array} of a checkpoint directory: of the files its index names, else of
+    model.safetensors. checkpoint_np.py is stricter."""
+    files = {"model.safetensors"}
+    index = os.path.join(directory, "model.safetensors.index.json")
+    if os.path.exists(index):
+        with open(index, encoding="utf-8") as file:
+            files = set(json.load(file)["weight_map"].values())
     tensors = {}
-    for file in sorted(os.listdir(directory)):
-        if file.endswith(".safetensors"):
-            tensors.update(safetensors_np.read(os.path.join(directory, file)))
+    for file in sorted(files):
+        tensors.update(safetensors_np.read(os.path.join(directory, file)))
     return tensors
 
 
 def read_config(directory):
     with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
         return json.load(file)
+
+
+def rotary_frequencies(config, head_dim):
+    """[head_dim / 2] angles a position. Wavelengths that long contexts made too long are stretched
+    by Llama 3's factor; between its two bounds the stretch is interpolated."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
+    plain = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return plain
+    if kind != "llama3":
+        raise ValueError(f"rotary embedding {kind}")
+    turns = rope["original_max_position_embeddings"] * plain / (2 * np.pi)
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    return plain * (kept + (1 - kept) / rope["factor"])
+
+
+def attention_window(config):
+    """How many positions a query sees, its own included; None: all."""
+    (architecture,) = config["architectures"]
+    if architecture == "MistralForCausalLM":
+        return config.get("sliding_window")
+    if architecture == "Qwen2ForCausalLM" and config.get("use_sliding_window"):
+        if config.get("max_window_layers", 0) > 0:
+            raise ValueError("max_window_layers: blocks with and without a window")
+        return config.get("sliding_window")
+    return None
 
 
 class Llama:
@@ -46,7 +82,8 @@ class Llama:
         self.head_dim = config.get("head_dim") or self.hidden // self.heads
         self.layers = config["num_hidden_layers"]
         self.epsilon = config["rms_norm_eps"]
-        self.theta = config.get("rope_theta", 10000.0)
+        self.frequencies = rotary_frequencies(config, self.head_dim)
+        self.window = attention_window(config)
         self.tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
 
     @staticmethod
@@ -60,6 +97,12 @@ class Llama:
     def weight(self, layer, linear):
         return self.tensors[f"model.layers.{layer}.{linear}.weight"]
 
+    def linear(self, layer, linear, value):
+        """[..., in_features] to [..., out_features]."""
+        product = value @ self.weight(layer, linear).T
+        bias = self.tensors.get(f"model.layers.{layer}.{linear}.bias")
+        return product if bias is None else product + bias
+
     def embed(self, tokens):
         return self.tensors["model.embed_tokens.weight"][tokens]
 
@@ -69,9 +112,8 @@ class Llama:
 
     def _rotate(self, heads):
         """Rotary embedding of [rows, heads, positions, head_dim]."""
-        positions, dim = heads.shape[-2:]
-        frequency = self.theta ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
-        angle = np.outer(np.arange(positions), np.concatenate([frequency, frequency]))
+        positions = heads.shape[-2]
+        angle = np.outer(np.arange(positions), np.tile(self.frequencies, 2))
         first, second = np.split(heads, 2, axis=-1)
         turned = np.concatenate([-second, first], axis=-1)
         return heads * np.cos(angle).astype(np.float32) + turned * np.sin(angle).astype(np.float32)
@@ -81,6 +123,9 @@ class Llama:
         positions = query.shape[-2]
         scores = query @ key.swapaxes(-1, -2) * np.float32(self.head_dim**-0.5)
         scores += np.triu(np.full((positions, positions), -np.inf, np.float32), 1)
+        if self.window and self.window < positions:
+            hidden = np.tri(positions, positions, -self.window, dtype=bool)
+            scores[..., hidden] = -np.inf
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
@@ -96,7 +141,7 @@ class Llama:
         observe("qkv", normed)
 
         def heads(linear, count):
-            flat = normed @ self.weight(layer, linear).T
+            flat = self.linear(layer, linear, normed)
             return flat.reshape(rows, positions, count, self.head_dim).swapaxes(1, 2)
 
         query = self._rotate(heads("self_attn.q_proj", self.heads))
@@ -106,22 +151,22 @@ class Llama:
         context = self._attend(query, np.repeat(key, shared, 1), np.repeat(value, shared, 1))
         context = context.swapaxes(1, 2).reshape(rows, positions, -1)
         observe("o", context)
-        hidden = hidden + context @ self.weight(layer, "self_attn.o_proj").T
+        hidden = hidden + self.linear(layer, "self_attn.o_proj", context)
 
         normed = self.norm(hidden, prefix + "post_attention_layernorm.weight")
         observe("gate_up", normed)
-        gate = normed @ self.weight(layer, "mlp.gate_proj").T
-        inner = gate / (1 + np.exp(-gate)) * (normed @ self.weight(layer, "mlp.up_proj").T)
+        gate = self.linear(layer, "mlp.gate_proj", normed)
+        inner = gate / (1 + np.exp(-gate)) * self.linear(layer, "mlp.up_proj", normed)
         observe("down", inner)
-        return hidden + inner @ self.weight(layer, "mlp.down_proj").T
+        return hidden + self.linear(layer, "mlp.down_proj", inner)
 
     def logits(self, tokens):
         hidden = self.embed(tokens)
         for layer in range(self.layers):
             hidden = self.block(layer, hidden)
         hidden = self.norm(hidden, "model.norm.weight")
-        head = self.tensors.get("lm_head.weight", self.tensors["model.embed_tokens.weight"])
-        return hidden @ head.T
+        tied = self.config.get("tie_word_embeddings", False)
+        return hidden @ self.tensors["model.embed_tokens.weight" if tied else "lm_head.weight"].T
 
     def log_probabilities(self, tokens):
         """[rows, positions - 1, vocabulary]: what each token says of the next."""
@@ -137,9 +182,11 @@ def perplexity(model, tokens, batch=8):
 
 
 def compare(models, tokens, batch=8):
-    """For each model its perplexity and KL(first model || model) in nats a token."""
+    """For each model its perplexity, KL(first model || model) in nats a token, and the share of
+    positions where its most likely token is that of the first."""
     loss = np.zeros(len(models))
     divergence = np.zeros(len(models))
+    agreeing = np.zeros(len(models))
     count = 0
     for start in range(0, len(tokens), batch):
         part = tokens[start : start + batch]
@@ -153,9 +200,11 @@ def compare(models, tokens, batch=8):
                 source, weight = log_p, np.exp(log_p)
             else:
                 divergence[i] += (weight * (source - log_p)).sum(dtype=np.float64)
+            agreeing[i] += (log_p.argmax(-1) == source.argmax(-1)).sum()
     return [
-        {"perplexity": float(np.exp(l / count)), "kl": float(d / count)}
-        for l, d in zip(loss, divergence)
+        {"perplexity": float(np.exp(l / count)), "kl": float(d / count),
+         "top1_agreement": float(a / count)}
+        for l, d, a in zip(loss, divergence, agreeing)
     ]
 
 

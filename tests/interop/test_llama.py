@@ -11,10 +11,10 @@ import unittest
 import numpy as np
 
 import paths
-import awq_reader_np
+import checkpoint_np
 import llama
+import model_variants
 import run_tests
-import salient_variant
 from live_server import LiveServer
 from shared_models import shared
 
@@ -56,7 +56,7 @@ class Model:
             results, _ = llama.quantize(
                 self.directory, self.calibration, server.address, output, method
             )
-            written = awq_reader_np.read(output)
+            written = checkpoint_np.read(output)
         return results, written, self.judge.result_errors(written, results)
 
 
@@ -101,7 +101,7 @@ class CommittedModel(EveryModel, unittest.TestCase):
     def test_model_with_salient_channels(self):
         with tempfile.TemporaryDirectory() as directory:
             variant = os.path.join(directory, "salient")
-            salient_variant.write(paths.POCKET_LLAMA, variant)
+            model_variants.write("salient", variant)
             quality = self.run_model(variant, error_share=0.5, kl_share=0.5)
         self.assertLess(quality["result"]["perplexity"], quality["rtn"]["perplexity"])
 

@@ -1,5 +1,6 @@
 """The readers that judge Salient's files are right themselves: published words, round trips."""
 
+import json
 import os
 import tempfile
 import unittest
@@ -8,10 +9,15 @@ import numpy as np
 
 import paths  # noqa: F401
 import awq_reader_np
+import checkpoint_np
+import evaluate_np
 import llama_np
+import model_variants
 import run_tests
 import safetensors_np
 from shared_models import shared
+
+GOLDEN = paths.TESTS / "golden" / "forward"
 
 # in = 16, out = 8, groups of 8: code[k][n] = (k + 3 n) mod 16.
 QWEIGHT = """5F932C60 60A43D71 71B54E82 82C65F93 93D760A4 A4E871B5 B5F982C6 C60A93D7
@@ -51,16 +57,97 @@ class AwqReader(unittest.TestCase):
                 words(QWEIGHT), words(QZEROS), self.scales.astype(np.float32)
             )
 
-    def test_checkpoint_of_another_tool_has_its_known_quality(self):
-        """AutoAWQ's checkpoint, whose perplexity and KL another implementation measured."""
-        written = awq_reader_np.read(shared("peers", "autoawq-awq"))
+
+# Perplexity and KL on all evaluation rows, as another implementation measured them.
+OTHER_TOOLS = {
+    "autoawq-awq": (16.9430, 0.01201),
+    "gptqmodel-awq": (16.9098, 0.01198),
+    "autoround-awq": (17.0471, 0.01754),
+}
+
+
+class CheckpointReader(unittest.TestCase):
+    def test_checkpoints_of_other_tools_have_their_known_quality(self):
+        """A wrong nibble, a transposed zero point, a scale of another group: none survives this."""
         source = llama_np.Llama.load(shared("models", "pocket-llama-salient"))
+        models = [checkpoint_np.read(shared("peers", tool), (np.float16, np.float32))
+                  for tool in OTHER_TOOLS]
         tokens = shared("data", "pocket-llama", "evaluation.safetensors")
-        tokens = safetensors_np.read(tokens)["input_ids"]
-        before, after = llama_np.compare([source, written], tokens)
-        self.assertAlmostEqual(before["perplexity"], 16.7410, delta=2e-4)
-        self.assertAlmostEqual(after["perplexity"], 16.9430, delta=2e-4)
-        self.assertAlmostEqual(after["kl"], 0.01201, delta=2e-5)
+        scores = llama_np.compare([source, *models], evaluate_np.read_tokens(tokens))
+        self.assertAlmostEqual(scores[0]["perplexity"], 16.7410, delta=2e-4)
+        self.assertEqual((scores[0]["kl"], scores[0]["top1_agreement"]), (0, 1))
+        for (tool, (perplexity, kl)), score in zip(OTHER_TOOLS.items(), scores[1:]):
+            with self.subTest(tool):
+                self.assertAlmostEqual(score["perplexity"], perplexity, delta=2e-4)
+                self.assertAlmostEqual(score["kl"], kl, delta=2e-5)
+
+    def test_round_to_nearest_has_its_known_quality(self):
+        tokens = evaluate_np.read_tokens(paths.POCKET_LLAMA / "evaluation_open.safetensors")
+        source = llama_np.Llama.load(paths.POCKET_LLAMA)
+        self.assertAlmostEqual(llama_np.perplexity(source, tokens), 20.3436, delta=2e-4)
+        nearest = evaluate_np.round_to_nearest(source, 4, 128)
+        _, score = llama_np.compare([source, nearest], tokens[:8])
+        self.assertLess(score["kl"], 0.03)
+        self.assertGreater(score["kl"], 0.005)
+        self.assertGreater(score["top1_agreement"], 0.85)
+
+
+class StrictReader(unittest.TestCase):
+    """What engines trip over is refused."""
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.directory = scratch.name
+        model_variants.write("sharded", self.directory)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def refused(self, words):
+        with self.assertRaisesRegex(ValueError, words):
+            checkpoint_np.read(self.directory)
+
+    def change_index(self, change):
+        with open(self.path(checkpoint_np.INDEX), encoding="utf-8") as file:
+            index = json.load(file)
+        change(index)
+        with open(self.path(checkpoint_np.INDEX), "w", encoding="utf-8") as file:
+            json.dump(index, file)
+
+    def test_what_the_writer_wrote_is_accepted(self):
+        checkpoint_np.read(self.directory)
+
+    def test_tensor_in_two_files(self):
+        norm = np.ones(64, np.float32)
+        safetensors_np.write(self.path("stray.safetensors"), {"model.norm.weight": norm})
+        self.refused("model.norm.weight in .* and in stray")
+
+    def test_tensor_that_the_index_does_not_name(self):
+        self.change_index(lambda index: index["weight_map"].pop("model.norm.weight"))
+        self.refused("not what the files hold")
+
+    def test_wrong_total_size(self):
+        self.change_index(lambda index: index["metadata"].update(total_size=1))
+        self.refused("total_size 1")
+
+    def test_shards_without_an_index(self):
+        os.remove(self.path(checkpoint_np.INDEX))
+        self.refused("without an index")
+
+    def test_linear_neither_quantized_nor_listed(self):
+        module = "model.layers.0.mlp.down_proj"
+        plain = {f"model.layers.0.{linear}.weight": 0 for linear in checkpoint_np.LINEARS}
+        others = [f"model.layers.0.{linear}" for linear in checkpoint_np.LINEARS[:-1]]
+        checkpoint_np.check_kept("d", {"modules_to_not_convert": others + [module]}, plain, 1)
+        for listed in (others, None):
+            with self.assertRaisesRegex(ValueError, "plain True"):
+                checkpoint_np.check_kept("d", {"modules_to_not_convert": listed}, plain, 1)
+        packed = {**plain, f"{module}.qweight": 0}
+        del packed[f"{module}.weight"]
+        checkpoint_np.check_kept("d", {"modules_to_not_convert": others}, packed, 1)
+        with self.assertRaisesRegex(ValueError, "plain False"):
+            checkpoint_np.check_kept("d", {"modules_to_not_convert": others + [module]}, packed, 1)
 
 
 class Safetensors(unittest.TestCase):
@@ -96,12 +183,15 @@ class Safetensors(unittest.TestCase):
 
 
 class Llama(unittest.TestCase):
-    def test_committed_model_has_its_known_perplexity(self):
-        model = llama_np.Llama.load(paths.POCKET_LLAMA)
-        tokens = safetensors_np.read(paths.POCKET_LLAMA / "evaluation_open.safetensors")
-        self.assertAlmostEqual(
-            llama_np.perplexity(model, tokens["input_ids"]), 20.3436, delta=2e-4
-        )
+    def test_every_switch_of_the_forward_pass(self):
+        """Against what another forward pass computes token by token in float64."""
+        cases = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
+        self.assertGreaterEqual(len(cases), 9)
+        for case in cases:
+            with self.subTest(case.name):
+                golden = safetensors_np.read(f"{case}.safetensors")
+                logits = checkpoint_np.read(case).logits(golden["tokens"][None])[0]
+                np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=1e-4)
 
 
 if __name__ == "__main__":

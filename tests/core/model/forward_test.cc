@@ -1,6 +1,7 @@
 // The forward pass against tests/golden/forward: what an independent NumPy forward computes in
-// float64 for tiny random models, one for each switch and one for all of them together
-// (tests/golden/make_forward_goldens.py). Logits lie between -31 and 31.
+// float64 for tiny random models, one for each switch and some for several together
+// (tests/golden/make_forward_goldens.py), and what transformers' own classes compute for them in
+// float32 (tests/golden/make_transformers_goldens.py). Logits lie between -31 and 31.
 #include "core/model/forward.h"
 
 #include <gmock/gmock.h>
@@ -93,6 +94,16 @@ TEST_P(ForwardTest, GivesTheLogitsAndGroupInputsOfTheReference) {
   }
 }
 
+TEST_P(ForwardTest, GivesTheLogitsOfTransformers) {
+  const SmallModel model(CasePath(GetParam()));
+  const std::vector<float> expected = ReadAs<float>(Golden("transformers"), GetParam());
+  SerialExecutor executor;
+  const Matrix logits = model.Logits(ReadAs<int64_t>(Golden(GetParam()), "tokens"),
+                                     ComputeDType::kF32, IgnoreGroup, executor);
+  ASSERT_EQ(static_cast<size_t>(logits.rows() * logits.cols()), expected.size());
+  EXPECT_LT(LargestDifference(logits.data(), expected), 1e-4);
+}
+
 TEST_P(ForwardTest, IsTheSameBitsForAnyExecutor) {
   const SmallModel model(CasePath(GetParam()));
   const std::vector<int64_t> tokens = ReadAs<int64_t>(Golden(GetParam()), "tokens");
@@ -122,7 +133,8 @@ TEST_P(ForwardTest, ATokenSeesOnlyWhatCameBefore) {
 INSTANTIATE_TEST_SUITE_P(Switches, ForwardTest,
                          ::testing::Values("plain", "grouped_query", "multi_query_own_head_dim",
                                            "qkv_bias", "all_biases", "llama3_rope", "untied_head",
-                                           "sliding_window", "all_together"),
+                                           "sliding_window", "all_together", "columns_172",
+                                           "mistral_together", "qwen2_together"),
                          [](const auto& test) { return std::string(test.param); });
 
 // Roundings of values at a tie may differ, so not bit for bit: the error against the reference's
