@@ -1,6 +1,7 @@
 #include "core/checkpoint/json.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -107,6 +108,39 @@ class Builder {
   std::string error_;
 };
 
+// The shortest text that reads as the same double, and as no integer.
+std::string NumberText(double value) {
+  char text[32];
+  const auto [end, error] = std::to_chars(text, text + sizeof(text), value);
+  const std::string number(text, end);
+  const bool like_integer = number.find_first_of(".en") == std::string::npos;
+  return like_integer ? number + ".0" : number;
+}
+
+// Depth is bounded by the parser that the value came from.
+void AppendJson(const JsonValue& value, int depth, std::string* out) {
+  const JsonValue::Array* array = value.AsArray();
+  const JsonValue::Object* object = value.AsObject();
+  if (const std::string* text = value.AsString()) {
+    *out += JsonQuote(*text);
+  } else if (array != nullptr || object != nullptr) {
+    const size_t count = array != nullptr ? array->size() : object->size();
+    *out += array != nullptr ? '[' : '{';
+    for (size_t i = 0; i < count; ++i) {
+      absl::StrAppend(out, i == 0 ? "\n" : ",\n", std::string(2 * (depth + 1), ' '));
+      if (object != nullptr) absl::StrAppend(out, JsonQuote((*object)[i].first), ": ");
+      AppendJson(array != nullptr ? (*array)[i] : (*object)[i].second, depth + 1, out);
+    }
+    if (count > 0) absl::StrAppend(out, "\n", std::string(2 * depth, ' '));
+    *out += array != nullptr ? ']' : '}';
+  } else if (value.AsUint64() == nullptr && !value.AsInt64().has_value() &&
+             value.AsDouble().has_value()) {
+    *out += NumberText(*value.AsDouble());
+  } else {
+    *out += value.Describe();  // null, true, false and integers as JSON writes them
+  }
+}
+
 }  // namespace
 
 std::optional<int64_t> JsonValue::AsInt64() const {
@@ -203,6 +237,12 @@ std::string JsonQuote(absl::string_view text) {
     }
   }
   return quoted + "\"";
+}
+
+std::string JsonText(const JsonValue& value) {
+  std::string text;
+  AppendJson(value, 0, &text);
+  return text + "\n";
 }
 
 std::string QuoteForMessage(absl::string_view text, size_t max_bytes) {

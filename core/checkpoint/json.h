@@ -78,6 +78,10 @@ absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view 
 // as it is. `text` is not checked to be UTF-8.
 std::string JsonQuote(absl::string_view text);
 
+// `value` as JSON text: two spaces a level, members in their order, a line feed at the end. Parsing
+// it gives the value again: integers stay integers, others the same double (which must be finite).
+std::string JsonText(const JsonValue& value);
+
 // `text` in double quotes for error messages: all but printable ASCII escaped, cut after
 // `max_bytes`.
 std::string QuoteForMessage(absl::string_view text, size_t max_bytes = 128);

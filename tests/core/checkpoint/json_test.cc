@@ -131,6 +131,33 @@ TEST(JsonTest, QuotedTextReadsBack) {
   EXPECT_EQ(JsonQuote("a\"\\/\x1f\t\xC3\xA9"), "\"a\\\"\\\\/\\u001f\\t\xC3\xA9\"");
 }
 
+// Property (json.h): parsing the text gives the value again.
+TEST(JsonTest, TextReadsBackAsTheSameValue) {
+  const std::string document =
+      "{\n"
+      "  \"numbers\": [\n"
+      "    0,\n    -0,\n    -7,\n    18446744073709551615,\n    1e-05,\n    0.1,\n    10000.0,\n"
+      "    1e+20,\n    -1.5,\n    5e-324,\n    1.7976931348623157e+308\n"
+      "  ],\n"
+      "  \"others\": {\n"
+      "    \"z\": null,\n    \"a\": true,\n    \"\\\"\": \"\xC3\xA9\\n\",\n    \"m\": {},\n    "
+      "\"b\": []\n"
+      "  }\n"
+      "}\n";
+  const auto value = ParseJson("x", document);
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(JsonText(*value), document);
+  // Other spellings of the same doubles.
+  const auto spelt = ParseJson("x", "[0.00001, 1E4, 2e0, 100000000000000000000]");
+  ASSERT_TRUE(spelt.ok()) << spelt.status();
+  const auto again = ParseJson("x", JsonText(*spelt));
+  ASSERT_TRUE(again.ok()) << again.status();
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ((*again->AsArray())[i].AsDouble(), (*spelt->AsArray())[i].AsDouble());
+    EXPECT_EQ((*again->AsArray())[i].AsInt64(), std::nullopt) << i;
+  }
+}
+
 TEST(JsonTest, MessagesQuoteAndCut) {
   EXPECT_EQ(QuoteForMessage("a\nb"), "\"a\\nb\"");
   EXPECT_EQ(QuoteForMessage("abcdef", 3), "\"abc...\" (6 bytes)");

@@ -1,0 +1,222 @@
+#include "core/quantized_checkpoint.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/pack/awq_gemm.h"
+#include "core/quantizable_groups.h"
+#include "core/tensor/half.h"
+#include "core/tensor/narrow_f16.h"
+
+namespace salient {
+namespace {
+
+// What CopyOuterTensors converts at a time. No row is longer: a config's hidden_size is bounded.
+constexpr int64_t kRangeElements = int64_t{1} << 20;
+
+int64_t Elements(const std::vector<int64_t>& shape) {
+  int64_t elements = 1;
+  for (const int64_t dimension : shape) elements *= dimension;
+  return elements;
+}
+
+// What packing makes of a Linear.
+std::vector<TensorShape> QuantizedTensors(const std::string& module, const LinearShape& linear,
+                                          const QuantizedCheckpointParams& params) {
+  const int64_t out = linear.out_features;
+  const int64_t in = linear.in_features;
+  const int64_t groups = in / params.format.GroupSize(in);
+  switch (params.output) {
+    case OutputFormat::kAwqGemm:
+      return {
+          {absl::StrCat(module, ".qweight"), DType::kI32, {in, out / kAwqGemmOutputsPerWord}},
+          {absl::StrCat(module, ".qzeros"), DType::kI32, {groups, out / kAwqGemmOutputsPerWord}},
+          {absl::StrCat(module, ".scales"), DType::kF16, {groups, out}}};
+    case OutputFormat::kDequantizedFp16:
+      return {{absl::StrCat(module, ".weight"), DType::kF16, {out, in}}};
+  }
+  return {};
+}
+
+// The tensors of the result, in the order of the model.
+class TensorList {
+ public:
+  TensorList(const Family& family, const ModelConfig& config,
+             const QuantizedCheckpointParams& params, const std::array<GroupFit, kGroupRoles>& fits)
+      : family_(family), config_(config), params_(params), fits_(fits) {
+    const std::vector<TensorSpec> outer = OuterTensors(family, config);
+    // The embeddings come first, the others last.
+    AddHalf(outer.front());
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) AddBlock(layer);
+    for (size_t i = 1; i < outer.size(); ++i) AddHalf(outer[i]);
+  }
+
+  const std::vector<TensorShape>& tensors() const { return tensors_; }
+  std::vector<KeptLinear>& kept() { return kept_; }
+  int64_t parameters() const { return parameters_; }
+
+ private:
+  void AddHalf(const TensorSpec& spec) {
+    parameters_ += Elements(spec.shape);
+    tensors_.push_back({spec.name, DType::kF16, spec.shape});
+  }
+
+  void AddBlock(int64_t layer) {
+    for (const GroupRow& row : family_.groups) {
+      if (row.fold_into_norm.has_value()) {
+        AddHalf({NormName(family_, layer, *row.fold_into_norm), {config_.hidden_size}});
+      }
+      for (const LinearRole role : row.linears) AddLinear(row.role, layer, role);
+    }
+  }
+
+  void AddLinear(GroupRole group, int64_t layer, LinearRole role) {
+    const std::string module = LinearName(family_, layer, role);
+    const LinearShape shape = ShapeOf(family_, config_, role);
+    const GroupFit& fit = fits_[static_cast<size_t>(group)];
+    if (fit.fits) {
+      parameters_ += shape.out_features * shape.in_features;
+      for (TensorShape& tensor : QuantizedTensors(module, shape, params_)) {
+        tensors_.push_back(std::move(tensor));
+      }
+    } else {
+      AddHalf({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
+      kept_.push_back({module, fit.why});
+    }
+    if (shape.has_bias) AddHalf({absl::StrCat(module, ".bias"), {shape.out_features}});
+  }
+
+  const Family& family_;
+  const ModelConfig& config_;
+  const QuantizedCheckpointParams& params_;
+  const std::array<GroupFit, kGroupRoles>& fits_;
+  std::vector<TensorShape> tensors_;
+  std::vector<KeptLinear> kept_;
+  int64_t parameters_ = 0;
+};
+
+// Replaces the member of this name where it stands, or adds one at the end.
+void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
+  for (JsonValue::Member& member : object) {
+    if (member.first != name) continue;
+    member.second = std::move(value);
+    return;
+  }
+  object.emplace_back(name, std::move(value));
+}
+
+// What the engines' AWQ loaders read. zero_point is true for symmetric weights as well: they all
+// expect qzeros. Kept Linears go by their full paths, the one spelling that means the same to each.
+JsonValue AwqConfig(const WeightFormat& format, const std::vector<KeptLinear>& kept) {
+  JsonValue::Object config;
+  config.emplace_back("quant_method", JsonValue(std::string("awq")));
+  config.emplace_back("bits", JsonValue(int64_t{format.bits}));
+  config.emplace_back("group_size", JsonValue(format.group_size));
+  config.emplace_back("zero_point", JsonValue(true));
+  config.emplace_back("version", JsonValue(std::string("gemm")));
+  if (!kept.empty()) {
+    JsonValue::Array modules;
+    for (const KeptLinear& linear : kept) modules.emplace_back(linear.module);
+    config.emplace_back("modules_to_not_convert", JsonValue(std::move(modules)));
+  }
+  return JsonValue(std::move(config));
+}
+
+absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
+                                       const QuantizedCheckpointParams& params,
+                                       const std::vector<KeptLinear>& kept) {
+  auto document = ParseJson(config.source, source);
+  if (!document.ok()) return document.status();
+  JsonValue::Object* object = document->AsObject();
+  if (object == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.source, ": is ", document->Describe(), "; expected an object"));
+  }
+  const JsonValue float16(std::string("float16"));
+  if (document->Find("dtype") != nullptr) Set("dtype", float16, *object);
+  Set("torch_dtype", float16, *object);
+  if (params.output == OutputFormat::kAwqGemm) {
+    Set("quantization_config", AwqConfig(params.format, kept), *object);
+  }
+  return JsonText(*document);
+}
+
+}  // namespace
+
+absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
+    const ModelConfig& config, absl::string_view config_json,
+    const QuantizedCheckpointParams& params) {
+  const auto family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  if (config.quantization.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.source, ": quantization_config.quant_method is ",
+                     QuoteForMessage(config.quantization->quant_method),
+                     "; expected no quantization_config: a model that is not quantized yet"));
+  }
+  const auto fits =
+      QuantizableGroups(**family, config, params.format, params.output, params.strict);
+  if (!fits.ok()) return fits.status();
+
+  TensorList list(**family, config, params, *fits);
+  std::vector<TensorSize> sizes;
+  for (const TensorShape& tensor : list.tensors())
+    sizes.push_back({tensor.name, tensor.SizeBytes()});
+  auto shards = PlanShards(sizes, params.max_shard_bytes);
+  if (!shards.ok()) return shards.status();
+
+  QuantizedCheckpointPlan plan;
+  plan.kept = std::move(list.kept());
+  plan.parameters = list.parameters();
+  plan.index_json = std::move(shards->index_json);
+  auto text = ConfigJson(config, config_json, params, plan.kept);
+  if (!text.ok()) return text.status();
+  plan.config_json = *std::move(text);
+  plan.output_bytes = static_cast<int64_t>(plan.index_json.size() + plan.config_json.size());
+  for (const Shard& shard : shards->shards) {
+    std::vector<TensorShape> tensors;
+    for (const size_t i : shard.tensors) tensors.push_back(list.tensors()[i]);
+    auto layout = LayOutSafetensors(shard.file, tensors, {});
+    if (!layout.ok()) return layout.status();
+    plan.output_bytes += layout->file_bytes;
+    plan.files.push_back({shard.file, *std::move(layout)});
+  }
+  return plan;
+}
+
+absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
+                              TensorBytes out) {
+  const auto family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  for (const TensorSpec& spec : OuterTensors(**family, config)) {
+    const auto found = FindTensor(source, config, spec);
+    if (!found.ok()) return found.status();
+    const DType dtype = found->entry->dtype;
+    const TensorShape target{spec.name, DType::kF16, spec.shape};
+    const int64_t columns = spec.shape.back();
+    const int64_t rows = Elements(spec.shape) / columns;
+    const int64_t step = std::max<int64_t>(1, kRangeElements / columns);
+    for (int64_t row = 0; row < rows; row += step) {
+      const int64_t count = std::min(step, rows - row);
+      std::vector<std::byte> bytes(static_cast<size_t>(count * columns * SizeOf(dtype)));
+      absl::Status status =
+          source.ReadRange(spec.name, row * columns * SizeOf(dtype), absl::MakeSpan(bytes));
+      if (!status.ok()) return status;
+      std::vector<float> values(static_cast<size_t>(count * columns));
+      WidenToF32(dtype, bytes.data(), count * columns, values.data());
+      bytes.resize(static_cast<size_t>(count * columns * SizeOf(DType::kF16)));
+      status = NarrowToF16(spec.name, values.data(), count, columns, row, bytes.data());
+      if (!status.ok()) return status;
+      status = out(target, row * columns * SizeOf(DType::kF16), bytes);
+      if (!status.ok()) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace salient
