@@ -18,6 +18,7 @@ service_pb2, service_grpc = salient_client.pb, salient_client.rpc
 method_pb2, tensor_pb2 = salient_client.method_pb, salient_client.tensor_pb
 blob_pb2 = importlib.import_module("salient.v1.blob_service_pb2")
 blob_grpc = importlib.import_module("salient.v1.blob_service_pb2_grpc")
+job_pb2 = importlib.import_module("salient.v1.job_pb2")
 
 SERVICES = ("salient.v1.BlobService", "salient.v1.QuantizationService")
 ERROR_DOMAIN = "salient.v1"
@@ -57,6 +58,15 @@ def failure_of(call):
             raise AssertionError(f"grpc-status-details-bin disagrees with the status: {status}")
         for detail in status.details:
             _add_detail(failure, detail)
+    return failure
+
+
+def failure_of_status(status):
+    """The same of a google.rpc.Status, such as Job.error."""
+    (code,) = [c for c in grpc.StatusCode if c.value[0] == status.code]
+    failure = Failure(code, status.message, details_bytes=status.ByteSize())
+    for detail in status.details:
+        _add_detail(failure, detail)
     return failure
 
 
