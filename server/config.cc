@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -16,7 +18,10 @@ namespace {
 
 constexpr int kMaxWorkers = 1024;
 constexpr int kMaxCalls = 10000;
+constexpr int kMaxRunningJobs = 1000;
 constexpr int64_t kLeastMemory = int64_t{16} << 20;
+constexpr int64_t kLeastStore = int64_t{1} << 20;
+constexpr double kDay = 86400;
 
 absl::Status Bad(absl::string_view flag, absl::string_view value, absl::string_view expected) {
   return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, "; expected ", expected));
@@ -34,10 +39,10 @@ absl::Status CheckAddress(absl::string_view flag, absl::string_view address) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSeconds(absl::string_view flag, absl::Duration value) {
-  const double seconds = absl::ToDoubleSeconds(value);
-  if (seconds >= 0.01 && seconds <= 86400) return absl::OkStatus();
-  return Bad(flag, absl::StrCat(seconds), "0.01 to 86400 seconds");
+absl::Status CheckRoot(absl::string_view flag, const std::string& path) {
+  std::error_code ignored;
+  if (path.empty() || std::filesystem::is_directory(path, ignored)) return absl::OkStatus();
+  return Bad(flag, absl::StrCat("\"", path, "\""), "a directory that exists, or nothing");
 }
 
 absl::Status CheckMemory(absl::string_view flag, int64_t bytes) {
@@ -49,6 +54,7 @@ struct Seconds {
   const char* flag;
   const char* help;
   absl::Duration ServerConfig::*field;
+  double most = kDay;
 };
 constexpr Seconds kSeconds[] = {
     {"--idle-seconds", "End a call whose client sends nothing for so long",
@@ -59,7 +65,15 @@ constexpr Seconds kSeconds[] = {
     {"--memory-wait-seconds", "Refuse a group that finds no memory for so long",
      &ServerConfig::memory_wait},
     {"--drain-seconds", "After SIGTERM let running calls go on for so long", &ServerConfig::drain},
+    {"--job-ttl-seconds", "Forget a job and its results so long after it ended",
+     &ServerConfig::job_ttl, 365 * kDay},
 };
+
+absl::Status CheckSeconds(const Seconds& flag, absl::Duration value) {
+  const double seconds = absl::ToDoubleSeconds(value);
+  if (seconds >= 0.01 && seconds <= flag.most) return absl::OkStatus();
+  return Bad(flag.flag, absl::StrCat(seconds), absl::StrCat("0.01 to ", flag.most, " seconds"));
+}
 
 }  // namespace
 
@@ -86,8 +100,18 @@ absl::Status CheckConfig(const ServerConfig& config) {
                absl::StrCat("at most --memory-bytes, ", config.memory_bytes));
   }
   for (const Seconds& seconds : kSeconds) {
-    if (status = CheckSeconds(seconds.flag, config.*seconds.field); !status.ok()) return status;
+    if (status = CheckSeconds(seconds, config.*seconds.field); !status.ok()) return status;
   }
+  if (config.store_bytes < kLeastStore) {
+    return Bad("--store-bytes", absl::StrCat(config.store_bytes),
+               absl::StrCat("at least ", kLeastStore));
+  }
+  if (config.max_running_jobs < 1 || config.max_running_jobs > kMaxRunningJobs) {
+    return Bad("--max-running-jobs", absl::StrCat(config.max_running_jobs),
+               absl::StrCat("1 to ", kMaxRunningJobs));
+  }
+  if (status = CheckRoot("--model-root", config.model_root); !status.ok()) return status;
+  if (status = CheckRoot("--output-root", config.output_root); !status.ok()) return status;
   if (!IsLogLevel(config.log_level)) {
     return Bad("--log-level", absl::StrCat("\"", config.log_level, "\""),
                "debug, info, warning, error or off");
@@ -124,6 +148,17 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
   app.add_option("--call-memory-bytes", config.call_memory_bytes,
                  "Memory of one call; 0: half of --memory-bytes, at most 4 GiB");
   app.add_option("--max-active-calls", config.max_active_calls, "QuantizeTensors calls at a time")
+      ->capture_default_str();
+  app.add_option("--store-directory", config.store_directory,
+                 "Blobs, results and working files of jobs; default: a temporary directory that "
+                 "goes away with the server");
+  app.add_option("--store-bytes", config.store_bytes, "Blobs and uploads together")
+      ->capture_default_str();
+  app.add_option("--model-root", config.model_root,
+                 "Jobs may read models below it; default: only uploaded ones");
+  app.add_option("--output-root", config.output_root,
+                 "Jobs may write results below it; default: only blobs");
+  app.add_option("--max-running-jobs", config.max_running_jobs, "Jobs that run at a time")
       ->capture_default_str();
   std::vector<double> seconds;
   for (const Seconds& flag : kSeconds) {

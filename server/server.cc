@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,8 +21,12 @@
 #include "server/jobs/call_registry.h"
 #include "server/observe/logs.h"
 #include "server/observe/metrics.h"
+#include "server/periodic_task.h"
 #include "server/rpc/blob_service.h"
+#include "server/rpc/drain_gate.h"
 #include "server/rpc/quantization_service.h"
+#include "server/scratch_directory.h"
+#include "server/store/blob_store.h"
 #include "server/version.h"
 
 namespace salient {
@@ -29,6 +34,10 @@ namespace {
 
 // How long gRPC may take to wind up calls that were told to end.
 constexpr absl::Duration kWindUp = absl::Seconds(2);
+// How often uploads that nobody continued are looked for.
+constexpr absl::Duration kHousekeeping = absl::Minutes(1);
+// A blob's stream that makes no progress for so long is ended, or sooner if --idle-seconds says.
+constexpr absl::Duration kLongestBlobIdle = absl::Seconds(60);
 // Health answers to this name whether new calls are taken, beside "" and each service's name.
 constexpr char kReadiness[] = "readiness";
 
@@ -42,6 +51,41 @@ CallRegistry::Settings SettingsOf(const ServerConfig& config) {
   settings.call.not_reading_timeout = config.not_reading_timeout;
   settings.call.memory_wait = config.memory_wait;
   return settings;
+}
+
+// Where blobs are, and what must outlive it.
+struct Storage {
+  std::optional<ScratchDirectory> scratch;
+  std::unique_ptr<BlobStore> store;
+};
+
+absl::StatusOr<Storage> OpenStorage(const ServerConfig& config) {
+  Storage storage;
+  std::string directory = config.store_directory;
+  if (directory.empty()) {
+    absl::StatusOr<ScratchDirectory> scratch = ScratchDirectory::Make();
+    if (!scratch.ok()) return scratch.status();
+    storage.scratch = *std::move(scratch);
+    directory = storage.scratch->path();
+  }
+  BlobStoreLimits limits;
+  limits.capacity_bytes = config.store_bytes;
+  auto store = BlobStore::Open(directory, limits);
+  if (!store.ok()) return store.status();
+  storage.store = *std::move(store);
+  for (const std::string& remark : storage.store->recovery().remarks) {
+    LogWarning(absl::StrCat("store: ", remark));
+  }
+  return storage;
+}
+
+void ExpireUploads(BlobStore& store) {
+  const absl::StatusOr<int64_t> expired = store.ExpireUploads(absl::Now());
+  if (!expired.ok()) {
+    LogWarning(absl::StrCat("store: cannot expire uploads: ", expired.status().ToString()));
+  } else if (*expired > 0) {
+    LogInfo(absl::StrCat("store: uploads expired: ", *expired));
+  }
 }
 
 // gRPC's own plug-ins add themselves to every server of the process; this takes one out.
@@ -90,13 +134,17 @@ void SetArguments(const ServerConfig& config, grpc::ServerBuilder& builder) {
 
 class Server::Impl {
  public:
-  explicit Impl(const ServerConfig& config)
+  Impl(const ServerConfig& config, Storage storage)
       : config_(WithDefaults(config)),
+        storage_(std::move(storage)),
         registry_(SettingsOf(config_)),
         metrics_(kVersion),
         quantization_(registry_, metrics_, kVersion),
-        blobs_(metrics_) {
+        blobs_({*storage_.store, registry_.pool(), /*jobs=*/nullptr, metrics_, gate_,
+                std::min(config_.idle_timeout, kLongestBlobIdle)}),
+        housekeeping_(kHousekeeping, [this] { ExpireUploads(*storage_.store); }) {
     metrics_.Watch(registry_);
+    metrics_.Watch(*storage_.store);
     // Linked in, so that reflection can describe the health service.
     (void)grpc::health::v1::HealthCheckRequest::descriptor();
   }
@@ -143,7 +191,9 @@ class Server::Impl {
 
  private:
   void ShutdownOnce(absl::Duration grace) {
+    const absl::Time end = absl::Now() + grace;
     registry_.Drain();
+    gate_.Drain();
     if (server_ == nullptr) return;
     if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
       health->SetServingStatus(false);
@@ -152,17 +202,24 @@ class Server::Impl {
       LogWarning("calls are still active at the end of the grace; ending them");
       registry_.EndAll();
     }
+    if (!gate_.WaitUntilEmpty(std::max(end - absl::Now(), absl::ZeroDuration()))) {
+      LogWarning("blobs are still being sent at the end of the grace; uploads can be continued");
+    }
     // Lets statuses get out, then cancels. Every reactor finishes when it is cancelled, so this
     // returns.
     server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kWindUp));
     server_->Wait();
   }
 
+  // Each outlives those below it, which borrow it.
   const ServerConfig config_;
+  const Storage storage_;
   CallRegistry registry_;
   Metrics metrics_;
+  DrainGate gate_;
   QuantizationService quantization_;
   BlobService blobs_;
+  PeriodicTask housekeeping_;
   std::unique_ptr<grpc::Server> server_;
   std::once_flag shutdown_;
   int port_ = 0;
@@ -171,7 +228,9 @@ class Server::Impl {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config) {
   if (absl::Status status = CheckConfig(config); !status.ok()) return status;
-  auto impl = std::make_unique<Impl>(config);
+  absl::StatusOr<Storage> storage = OpenStorage(config);
+  if (!storage.ok()) return storage.status();
+  auto impl = std::make_unique<Impl>(config, *std::move(storage));
   if (absl::Status status = impl->Serve(); !status.ok()) return status;
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -14,7 +14,8 @@ namespace salient {
 // Serves from Start until Shutdown or destruction. Thread-safe. A process may have several.
 class Server {
  public:
-  // INVALID_ARGUMENT for a bad config or an address that cannot be listened on.
+  // INVALID_ARGUMENT for a bad config or an address that cannot be listened on; those of
+  // BlobStore::Open.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config);
 
   // As Shutdown with no grace.

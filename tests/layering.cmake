@@ -136,8 +136,8 @@ foreach(file IN LISTS files)
   endforeach()
 
   if(house STREQUAL "server" AND sees_protobuf AND sees_core
-     AND NOT file MATCHES "^server/rpc/convert\\.(cc|h)$")
-    fault("${file}" "server/rpc/convert is the only one with both protobuf and core")
+     AND NOT file MATCHES "^server/rpc/convert(_[a-z_]+)?\\.(cc|h)$")
+    fault("${file}" "the files server/rpc/convert* are the only ones with both protobuf and core")
   endif()
   if(house STREQUAL "core")
     file(STRINGS "${SOURCE_DIR}/${file}" impure REGEX "${impure_code}")

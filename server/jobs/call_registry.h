@@ -60,6 +60,9 @@ class CallRegistry {
 
   const Settings& settings() const { return settings_; }
 
+  // For other work of the server: a task submitted here is done before the registry is gone.
+  WorkerPool& pool() { return pool_; }
+
   // Takes only short locks that no computation holds.
   Stats GetStats() const;
 

@@ -136,7 +136,10 @@ class Metrics::Impl {
     loss_ratio_.Observe(outcome.loss_rtn > 0 ? outcome.loss / outcome.loss_rtn : 1);
   }
 
-  void Watch(const CallRegistry& registry) { collector_->Watch(registry); }
+  void BlobBytesWritten(int64_t bytes) { blob_bytes_in_.Increment(static_cast<double>(bytes)); }
+  void BlobBytesRead(int64_t bytes) { blob_bytes_out_.Increment(static_cast<double>(bytes)); }
+
+  StatsCollector& collector() { return *collector_; }
 
   absl::StatusOr<int> Listen(const std::string& address) {
     // One of the two places where exceptions of a library are caught.
@@ -188,6 +191,10 @@ class Metrics::Impl {
       AddCounter("salient_bytes_total", "Bytes of messages received (in) and sent (out).");
   Counter& bytes_in_ = bytes_.Add({{"direction", "in"}});
   Counter& bytes_out_ = bytes_.Add({{"direction", "out"}});
+  prometheus::Family<Counter>& blob_bytes_ = AddCounter(
+      "salient_blob_bytes_total", "Bytes of blobs committed (in) and sent to clients (out).");
+  Counter& blob_bytes_in_ = blob_bytes_.Add({{"direction", "in"}});
+  Counter& blob_bytes_out_ = blob_bytes_.Add({{"direction", "out"}});
   Histogram& rate_ = AddHistogram("salient_group_parameters_per_second",
                                   "Weights of a group over the time from its last input to its "
                                   "result.")
@@ -208,7 +215,11 @@ Metrics::Metrics(absl::string_view version) : impl_(std::make_unique<Impl>(versi
 Metrics::~Metrics() = default;
 Metrics::Rpc& Metrics::AddRpc(const RpcName& name) { return impl_->AddRpc(name); }
 void Metrics::GroupDone(const GroupOutcome& outcome) { impl_->GroupDone(outcome); }
-void Metrics::Watch(const CallRegistry& registry) { impl_->Watch(registry); }
+void Metrics::BlobBytesWritten(int64_t bytes) { impl_->BlobBytesWritten(bytes); }
+void Metrics::BlobBytesRead(int64_t bytes) { impl_->BlobBytesRead(bytes); }
+void Metrics::Watch(const CallRegistry& registry) { impl_->collector().Watch(registry); }
+void Metrics::Watch(const BlobStore& store) { impl_->collector().Watch(store); }
+void Metrics::Watch(const JobTable& jobs) { impl_->collector().Watch(jobs); }
 absl::StatusOr<int> Metrics::Listen(const std::string& address) { return impl_->Listen(address); }
 std::string Metrics::Text() const { return impl_->Text(); }
 

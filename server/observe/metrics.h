@@ -13,6 +13,8 @@
 #include "absl/time/time.h"
 #include "server/jobs/call_error.h"
 #include "server/jobs/call_registry.h"
+#include "server/jobs/job_table.h"
+#include "server/store/blob_store.h"
 
 namespace salient {
 
@@ -58,8 +60,14 @@ class Metrics {
 
   void GroupDone(const GroupOutcome& outcome);
 
-  // Takes the work of `registry`, which outlives this object, into every scrape.
+  // Bytes of blobs received by WriteBlob and sent by ReadBlob.
+  void BlobBytesWritten(int64_t bytes);
+  void BlobBytesRead(int64_t bytes);
+
+  // Takes the work of each, which outlives this object, into every scrape.
   void Watch(const CallRegistry& registry);
+  void Watch(const BlobStore& store);
+  void Watch(const JobTable& jobs);
 
   // Serves http://`address`/metrics; port 0 chooses one. Returns the port. INVALID_ARGUMENT if
   // the address cannot be listened on.

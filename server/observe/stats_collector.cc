@@ -97,6 +97,40 @@ void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families
                              {static_cast<double>(stats.queued_long), {{"lane", "long"}}}}));
 }
 
+void AddStore(const BlobStore& store, std::vector<MetricFamily>& families) {
+  const BlobStoreUsage usage = store.Usage();
+  families.push_back(Gauge("salient_store_used_bytes",
+                           "Bytes of blobs, and of uploads at their announced size.",
+                           static_cast<double>(usage.used_bytes)));
+  families.push_back(Gauge("salient_store_capacity_bytes", "Bytes that the store may use.",
+                           static_cast<double>(store.limits().capacity_bytes)));
+  families.push_back(
+      Gauge("salient_store_blobs", "Blobs that are held.", static_cast<double>(usage.blobs)));
+  families.push_back(Gauge("salient_store_uploads", "Uploads begun and not finished.",
+                           static_cast<double>(usage.uploads)));
+}
+
+void AddJobs(const JobTable::Stats& stats, std::vector<MetricFamily>& families) {
+  const auto sample = [](int64_t value, const char* label, const char* name) {
+    return Sample{static_cast<double>(value), {{label, name}}};
+  };
+  families.push_back(
+      Family(MetricType::Gauge, "salient_jobs", "Jobs that have not ended.",
+             {sample(stats.queued, "state", "queued"), sample(stats.running, "state", "running")}));
+  families.push_back(Family(MetricType::Counter, "salient_jobs_ended_total", "Jobs that ended.",
+                            {sample(stats.succeeded_total, "outcome", "succeeded"),
+                             sample(stats.failed_total, "outcome", "failed"),
+                             sample(stats.cancelled_total, "outcome", "cancelled")}));
+  families.push_back(Counter("salient_job_tokens_total",
+                             "Tokens run through a decoder block, one count a block, in all jobs.",
+                             static_cast<double>(stats.tokens_total)));
+  families.push_back(Counter("salient_job_parameters_total", "Weights quantized by jobs.",
+                             static_cast<double>(stats.parameters_total)));
+  families.push_back(Gauge("salient_job_progress_ratio",
+                           "How far the job that began first is, 0 to 1; 0: none runs.",
+                           stats.running_progress));
+}
+
 }  // namespace
 
 std::vector<MetricFamily> StatsCollector::Collect() const {
@@ -107,6 +141,8 @@ std::vector<MetricFamily> StatsCollector::Collect() const {
     AddCalls(stats, families);
     AddPool(stats.pool, families);
   }
+  if (const BlobStore* store = store_.load(); store != nullptr) AddStore(*store, families);
+  if (const JobTable* jobs = jobs_.load(); jobs != nullptr) AddJobs(jobs->GetStats(), families);
   return families;
 }
 

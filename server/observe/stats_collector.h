@@ -1,4 +1,5 @@
-// Reads the engine and the process at scrape time: nothing that computes knows of metrics.
+// Reads the engine, the store and the process at scrape time: nothing that computes knows of
+// metrics.
 #ifndef SALIENT_SERVER_OBSERVE_STATS_COLLECTOR_H_
 #define SALIENT_SERVER_OBSERVE_STATS_COLLECTOR_H_
 
@@ -9,19 +10,25 @@
 #include <vector>
 
 #include "server/jobs/call_registry.h"
+#include "server/jobs/job_table.h"
+#include "server/store/blob_store.h"
 
 namespace salient {
 
 // Thread-safe.
 class StatsCollector final : public prometheus::Collectable {
  public:
-  // Borrows; the registry outlives this object.
+  // Borrows; each outlives this object.
   void Watch(const CallRegistry& registry) { registry_.store(&registry); }
+  void Watch(const BlobStore& store) { store_.store(&store); }
+  void Watch(const JobTable& jobs) { jobs_.store(&jobs); }
 
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   std::atomic<const CallRegistry*> registry_{nullptr};
+  std::atomic<const BlobStore*> store_{nullptr};
+  std::atomic<const JobTable*> jobs_{nullptr};
 };
 
 }  // namespace salient

@@ -1,16 +1,24 @@
-// salient.v1.BlobService: of the contract, not yet of this server.
+// salient.v1.BlobService: each rpc in a sentence.
 #ifndef SALIENT_SERVER_RPC_BLOB_SERVICE_H_
 #define SALIENT_SERVER_RPC_BLOB_SERVICE_H_
 
+#include <grpcpp/support/byte_buffer.h>
+
 #include "salient/v1/blob_service.grpc.pb.h"
 #include "server/observe/metrics.h"
+#include "server/rpc/blob_transfer.h"
 
 namespace salient {
 
-// Every rpc answers UNIMPLEMENTED and says what there is instead.
-class BlobService final : public v1::BlobService::CallbackService {
+// Every rpc by callbacks, the streams as bytes: workers parse and serialize them.
+using BlobCallbacks = v1::BlobService::WithCallbackMethod_FindMissingBlobs<
+    v1::BlobService::WithCallbackMethod_GetBlobStatus<
+        v1::BlobService::WithRawCallbackMethod_WriteBlob<
+            v1::BlobService::WithRawCallbackMethod_ReadBlob<v1::BlobService::Service>>>>;
+
+class BlobService final : public BlobCallbacks {
  public:
-  explicit BlobService(Metrics& metrics);  // borrows
+  explicit BlobService(const BlobTransfer& transfer);
 
   grpc::ServerUnaryReactor* FindMissingBlobs(grpc::CallbackServerContext* context,
                                              const v1::FindMissingBlobsRequest* request,
@@ -18,12 +26,13 @@ class BlobService final : public v1::BlobService::CallbackService {
   grpc::ServerUnaryReactor* GetBlobStatus(grpc::CallbackServerContext* context,
                                           const v1::GetBlobStatusRequest* request,
                                           v1::GetBlobStatusResponse* response) override;
-  grpc::ServerReadReactor<v1::WriteBlobRequest>* WriteBlob(
-      grpc::CallbackServerContext* context, v1::WriteBlobResponse* response) override;
-  grpc::ServerWriteReactor<v1::ReadBlobResponse>* ReadBlob(
-      grpc::CallbackServerContext* context, const v1::ReadBlobRequest* request) override;
+  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteBlob(grpc::CallbackServerContext* context,
+                                                       grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadBlob(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
 
  private:
+  BlobTransfer transfer_;
   Metrics::Rpc& find_missing_blobs_;
   Metrics::Rpc& get_blob_status_;
   Metrics::Rpc& write_blob_;

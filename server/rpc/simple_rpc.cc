@@ -1,5 +1,8 @@
 #include "server/rpc/simple_rpc.h"
 
+#include <memory>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "server/jobs/call_error.h"
 #include "server/rpc/rpc_record.h"
@@ -15,6 +18,25 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context, Metr
   record.End(status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, WorkerPool& pool,
+                                   absl::AnyInvocable<absl::Status()> work) {
+  absl::StatusOr<DrainGate::Pass> pass = call.gate.Enter();
+  if (!pass.ok()) return FinishUnary(call.context, call.metrics, call.method, pass.status());
+  auto record = std::make_unique<RpcRecord>(call.metrics, call.method, call.context->peer());
+  record->Received(0);
+  grpc::ServerUnaryReactor* reactor = call.context->DefaultReactor();
+  pool.Submit(WorkerPool::Lane::kShort,
+              [reactor, pass = *std::move(pass), record = std::move(record),
+               work = std::move(work)]() mutable {
+                const absl::Status status = work();
+                if (status.ok()) record->Sent(0);
+                record->End(status);
+                pass = nullptr;
+                reactor->Finish(ToGrpcStatus(status));
+              });
   return reactor;
 }
 

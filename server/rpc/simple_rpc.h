@@ -1,4 +1,4 @@
-// Rpcs that end where they begin: one answer, or a refusal.
+// Rpcs that are one question and one answer.
 #ifndef SALIENT_SERVER_RPC_SIMPLE_RPC_H_
 #define SALIENT_SERVER_RPC_SIMPLE_RPC_H_
 
@@ -7,8 +7,11 @@
 
 #include <string>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "server/jobs/worker_pool.h"
 #include "server/observe/metrics.h"
+#include "server/rpc/drain_gate.h"
 
 namespace salient {
 
@@ -16,17 +19,23 @@ namespace salient {
 grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context, Metrics::Rpc& metrics,
                                       const std::string& method, const absl::Status& status);
 
+// One that is to be run.
+struct UnaryCall {
+  grpc::CallbackServerContext* context;
+  Metrics::Rpc& metrics;
+  std::string method;
+  DrainGate& gate;
+};
+
+// Runs `work` on the pool's short lane and ends the rpc with what it returns; request and response
+// live until then. Refused by the gate, it ends at once.
+grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, WorkerPool& pool,
+                                   absl::AnyInvocable<absl::Status()> work);
+
 // UNIMPLEMENTED: `method` is of the contract but not of this server; says what there is `instead`.
 absl::Status NotHere(const std::string& method, const std::string& instead);
 
-// Streams that end at once with NotHere. Each owns itself.
-template <typename Request>
-class RefusedRead final : public grpc::ServerReadReactor<Request> {
- public:
-  explicit RefusedRead(const grpc::Status& status) { this->Finish(status); }
-  void OnDone() override { delete this; }
-};
-
+// A stream that ends at once. Owns itself.
 template <typename Response>
 class RefusedWrite final : public grpc::ServerWriteReactor<Response> {
  public:

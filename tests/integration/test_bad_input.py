@@ -12,7 +12,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2
 
 import messages as m
-from contract import (ERROR_DOMAIN, Request, blob_grpc, blob_pb2, failure_of, method_pb2,
+from contract import (ERROR_DOMAIN, Request, failure_of, method_pb2,
                       service_grpc, service_pb2, tensor_pb2)
 from live_server import LiveServer, run_tests
 
@@ -754,7 +754,6 @@ class BadInputTest(unittest.TestCase):
     def test_rpcs_of_later_work_are_unimplemented_with_a_sentence(self):
         with self.server.channel() as channel:
             jobs = service_grpc.QuantizationServiceStub(channel)
-            blobs = blob_grpc.BlobServiceStub(channel)
             calls = {
                 "CreateJob": lambda: jobs.CreateJob(service_pb2.CreateJobRequest()),
                 "GetJob": lambda: jobs.GetJob(service_pb2.GetJobRequest()),
@@ -762,11 +761,6 @@ class BadInputTest(unittest.TestCase):
                 "CancelJob": lambda: jobs.CancelJob(service_pb2.CancelJobRequest()),
                 "DeleteJob": lambda: jobs.DeleteJob(service_pb2.DeleteJobRequest()),
                 "WatchJob": lambda: list(jobs.WatchJob(service_pb2.WatchJobRequest())),
-                "FindMissingBlobs":
-                    lambda: blobs.FindMissingBlobs(blob_pb2.FindMissingBlobsRequest()),
-                "GetBlobStatus": lambda: blobs.GetBlobStatus(blob_pb2.GetBlobStatusRequest()),
-                "WriteBlob": lambda: blobs.WriteBlob(iter([blob_pb2.WriteBlobRequest()])),
-                "ReadBlob": lambda: list(blobs.ReadBlob(blob_pb2.ReadBlobRequest())),
             }
             for name, call in calls.items():
                 with self.subTest(rpc=name):

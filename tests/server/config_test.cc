@@ -55,6 +55,18 @@ TEST(ConfigTest, EveryFlagReachesItsField) {
                              "7",
                              "--drain-seconds",
                              "8",
+                             "--store-directory",
+                             "/nowhere/yet",
+                             "--store-bytes",
+                             "3000000",
+                             "--model-root",
+                             "/",
+                             "--output-root",
+                             "/tmp",
+                             "--max-running-jobs",
+                             "2",
+                             "--job-ttl-seconds",
+                             "100000",
                              "--no-health",
                              "--no-reflection",
                              "--log-level",
@@ -71,6 +83,12 @@ TEST(ConfigTest, EveryFlagReachesItsField) {
   EXPECT_EQ(config.not_reading_timeout, absl::Seconds(6.5));
   EXPECT_EQ(config.memory_wait, absl::Seconds(7));
   EXPECT_EQ(config.drain, absl::Seconds(8));
+  EXPECT_EQ(config.store_directory, "/nowhere/yet");
+  EXPECT_EQ(config.store_bytes, 3'000'000);
+  EXPECT_EQ(config.model_root, "/");
+  EXPECT_EQ(config.output_root, "/tmp");
+  EXPECT_EQ(config.max_running_jobs, 2);
+  EXPECT_EQ(config.job_ttl, absl::Seconds(100000));
   EXPECT_FALSE(config.health);
   EXPECT_FALSE(config.reflection);
   EXPECT_EQ(config.log_level, "error");
@@ -93,6 +111,10 @@ INSTANTIATE_TEST_SUITE_P(
                     BadFlag{"--call-memory-bytes", "17"}, BadFlag{"--idle-seconds", "0"},
                     BadFlag{"--idle-seconds", "-1"}, BadFlag{"--not-reading-seconds", "nan"},
                     BadFlag{"--memory-wait-seconds", "inf"}, BadFlag{"--drain-seconds", "1e9"},
+                    BadFlag{"--store-bytes", "1000"}, BadFlag{"--store-bytes", "-1"},
+                    BadFlag{"--model-root", "/no/such/directory"},
+                    BadFlag{"--output-root", "/dev/null"}, BadFlag{"--max-running-jobs", "0"},
+                    BadFlag{"--job-ttl-seconds", "0"}, BadFlag{"--job-ttl-seconds", "1e9"},
                     BadFlag{"--log-level", "loud"}));
 
 TEST_P(BadFlagTest, IsRefusedByName) {

@@ -1,0 +1,27 @@
+// What the rpcs of BlobService share.
+#ifndef SALIENT_SERVER_RPC_BLOB_TRANSFER_H_
+#define SALIENT_SERVER_RPC_BLOB_TRANSFER_H_
+
+#include "absl/time/time.h"
+#include "server/jobs/job_table.h"
+#include "server/jobs/worker_pool.h"
+#include "server/observe/metrics.h"
+#include "server/rpc/drain_gate.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+// Borrowed; outlives every call.
+struct BlobTransfer {
+  BlobStore& store;
+  WorkerPool& pool;
+  JobTable* jobs;  // told what changes; null: nobody waits for blobs
+  Metrics& metrics;
+  DrainGate& gate;
+  // A stream whose client sends nothing, or reads nothing, for so long is ended.
+  absl::Duration idle_timeout = absl::Seconds(60);
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_RPC_BLOB_TRANSFER_H_

@@ -1,0 +1,200 @@
+#include "server/rpc/read_blob_reactor.h"
+
+#include <grpc/grpc.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/wire/chunk.h"
+#include "server/jobs/call_error.h"
+#include "server/rpc/convert_blob.h"
+#include "server/rpc/status.h"
+#include "server/rpc/store_error.h"
+
+namespace salient {
+namespace {
+
+using Base = grpc::ServerWriteReactor<grpc::ByteBuffer>;
+
+}  // namespace
+
+ReadBlobReactor* ReadBlobReactor::Start(BlobTransfer& transfer, Metrics::Rpc& rpc,
+                                        grpc::CallbackServerContext* context,
+                                        const grpc::ByteBuffer* request) {
+  std::shared_ptr<ReadBlobReactor> reactor(new ReadBlobReactor(transfer, rpc, context));
+  reactor->self_ = reactor;
+  reactor->Open(*request);
+  return reactor.get();
+}
+
+ReadBlobReactor::ReadBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc,
+                                 grpc::CallbackServerContext* context)
+    : transfer_(transfer), context_(context), record_(rpc, "ReadBlob", context->peer()) {}
+
+void ReadBlobReactor::Open(const grpc::ByteBuffer& request) {
+  record_.Received(request.Length());
+  absl::StatusOr<DrainGate::Pass> pass = transfer_.gate.Enter();
+  if (!pass.ok()) {
+    End(pass.status());
+    return;
+  }
+  pass_ = *std::move(pass);
+  alarm_ =
+      std::make_shared<PeriodicAlarm>(PeriodFor(transfer_.idle_timeout), [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->Look();
+      });
+  alarm_->Start();
+  transfer_.pool.Submit(WorkerPool::Lane::kShort,
+                        [self = shared_from_this(), request] { self->Begin(request); });
+}
+
+void ReadBlobReactor::Begin(grpc::ByteBuffer request) {
+  if (absl::Status status = OpenReader(std::move(request)); !status.ok()) {
+    Close(status);
+  } else {
+    SendNext();
+  }
+}
+
+absl::Status ReadBlobReactor::OpenReader(grpc::ByteBuffer buffer) {
+  v1::ReadBlobRequest request;
+  if (!grpc::SerializationTraits<v1::ReadBlobRequest>::Deserialize(&buffer, &request).ok()) {
+    return InvalidCall(Reason::kMessageOrder,
+                       "the request is no ReadBlobRequest; expected protobuf wire format");
+  }
+  const absl::StatusOr<BlobRange> range = ToBlobRange(request);
+  if (!range.ok()) return range.status();
+  digest_ = range->digest;
+  auto reader = transfer_.store.Read(digest_, range->offset_bytes, range->limit_bytes);
+  if (!reader.ok()) {
+    const bool beyond = absl::IsOutOfRange(reader.status());
+    absl::Status status = ToStoreError(reader.status());
+    return beyond ? WithField(std::move(status), "offset_bytes") : status;
+  }
+  reader_ = *std::move(reader);
+  if (range->offset_bytes == 0 && reader_->end_offset() == digest_.size_bytes) {
+    sha256_.emplace();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReadBlobReactor::NextChunk() {
+  auto data = reader_->Next(kChunkBytes);
+  if (!data.ok()) return ToStoreError(data.status());
+  if (sha256_.has_value() && !data->empty()) {
+    sha256_->Update(*data);
+    if (sha256_->size_bytes() == digest_.size_bytes && sha256_->Snapshot() != digest_) {
+      // Reads it again, and takes it out of the store if it is not this read that erred.
+      const absl::Status damaged = transfer_.store.Verify(digest_);
+      return ToStoreError(damaged.ok() ? absl::DataLossError(absl::StrCat(
+                                             "blob ", ToString(digest_),
+                                             ": what was read does not have the digest; try again"))
+                                       : damaged);
+    }
+  }
+  return data;
+}
+
+// An operation is started without the lock, because gRPC may run its reaction at once; until
+// EndOperation the stream is not finished under it.
+void ReadBlobReactor::SendNext() {
+  const int64_t offset_bytes = reader_->next_offset();
+  absl::StatusOr<std::string> data = NextChunk();
+  if (!data.ok() || data->empty()) {
+    Close(data.status());
+    return;
+  }
+  const size_t data_bytes = data->size();
+  const v1::ReadBlobResponse response = ToChunkResponse(offset_bytes, *std::move(data));
+  bool own_buffer = false;
+  write_buffer_.Clear();
+  // Into memory: cannot fail.
+  (void)grpc::SerializationTraits<v1::ReadBlobResponse>::Serialize(response, &write_buffer_,
+                                                                   &own_buffer);
+  record_.Sent(write_buffer_.Length());
+  transfer_.metrics.BlobBytesRead(static_cast<int64_t>(data_bytes));
+  {
+    absl::MutexLock lock(&mu_);
+    writing_since_ = absl::Now();
+    ++operations_;
+  }
+  StartWrite(&write_buffer_);
+  EndOperation();
+}
+
+void ReadBlobReactor::OnWriteDone(bool ok) {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mu_);
+    writing_since_ = std::nullopt;
+    if (not_reading_) {
+      status = CallError(
+          absl::StatusCode::kAborted, Reason::kClientNotReading,
+          absl::StrCat("nothing was read for ", absl::FormatDuration(transfer_.idle_timeout)));
+    } else if (!ok) {
+      status = absl::CancelledError("the client cancelled, or its connection broke");
+    }
+  }
+  transfer_.pool.Submit(WorkerPool::Lane::kShort, [self = shared_from_this(), status] {
+    if (status.ok()) {
+      self->SendNext();
+    } else {
+      self->Close(status);
+    }
+  });
+}
+
+// The status of a stream cannot get past data that nobody reads; a reset can.
+void ReadBlobReactor::Look() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (!writing_since_.has_value() || not_reading_) return;
+    if (absl::Now() - *writing_since_ < transfer_.idle_timeout) return;
+    not_reading_ = true;
+    ++operations_;
+  }
+  const std::string message = absl::StrCat(Name(Reason::kClientNotReading), ": nothing was read");
+  grpc_call_cancel_with_status(context_->c_call(), GRPC_STATUS_ABORTED, message.c_str(), nullptr);
+  EndOperation();
+}
+
+void ReadBlobReactor::Close(const absl::Status& status) {
+  reader_ = std::nullopt;  // here, because closing a file may wait for a disk
+  End(status);
+}
+
+void ReadBlobReactor::End(const absl::Status& status) {
+  record_.End(status);
+  {
+    absl::MutexLock lock(&mu_);
+    status_ = status;
+  }
+  FinishIfPossible();
+}
+
+void ReadBlobReactor::EndOperation() {
+  {
+    absl::MutexLock lock(&mu_);
+    --operations_;
+  }
+  FinishIfPossible();
+}
+
+void ReadBlobReactor::FinishIfPossible() {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!status_.has_value() || finished_ || operations_ > 0) return;
+    finished_ = true;
+    status = *status_;
+  }
+  Base::Finish(ToGrpcStatus(status));
+}
+
+void ReadBlobReactor::OnDone() {
+  if (alarm_ != nullptr) alarm_->Stop();
+  self_ = nullptr;  // may be the last
+}
+
+}  // namespace salient

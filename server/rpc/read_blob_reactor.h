@@ -1,0 +1,77 @@
+// ReadBlob on the wire: a worker reads a chunk, gRPC writes it, then the next.
+#ifndef SALIENT_SERVER_RPC_READ_BLOB_REACTOR_H_
+#define SALIENT_SERVER_RPC_READ_BLOB_REACTOR_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/rpc/blob_transfer.h"
+#include "server/rpc/periodic_alarm.h"
+#include "server/rpc/rpc_record.h"
+#include "server/store/blob_reader.h"
+
+namespace salient {
+
+// A client that stops reading holds one chunk and a file descriptor, and is reset after
+// BlobTransfer::idle_timeout. A blob read from its beginning to its end is hashed on the way: its
+// last chunk is sent only if the digest is still right. Owns itself until OnDone.
+class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                              public std::enable_shared_from_this<ReadBlobReactor> {
+ public:
+  static ReadBlobReactor* Start(BlobTransfer& transfer, Metrics::Rpc& rpc,
+                                grpc::CallbackServerContext* context,
+                                const grpc::ByteBuffer* request);
+
+  void OnWriteDone(bool ok) override;
+  void OnDone() override;
+
+ private:
+  ReadBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc, grpc::CallbackServerContext* context);
+
+  void Open(const grpc::ByteBuffer& request);
+  void Look();  // at the clock
+
+  // On a worker, one at a time.
+  void Begin(grpc::ByteBuffer request);
+  absl::Status OpenReader(grpc::ByteBuffer request);
+  void SendNext();
+  absl::StatusOr<std::string> NextChunk();
+  void Close(const absl::Status& status);
+
+  void End(const absl::Status& status);
+  void EndOperation();
+  void FinishIfPossible();
+
+  BlobTransfer& transfer_;
+  grpc::CallbackServerContext* const context_;
+  RpcRecord record_;
+  std::shared_ptr<ReadBlobReactor> self_;
+  std::shared_ptr<PeriodicAlarm> alarm_;
+  DrainGate::Pass pass_;
+  grpc::ByteBuffer write_buffer_;
+  // Of the worker's task, of which there is one at most.
+  Digest digest_;
+  std::optional<BlobReader> reader_;
+  std::optional<Sha256> sha256_;  // of a whole
+
+  absl::Mutex mu_;
+  std::optional<absl::Time> writing_since_ ABSL_GUARDED_BY(mu_);  // set while a write is
+  bool not_reading_ ABSL_GUARDED_BY(mu_) = false;                 // the stream was reset
+  int operations_ ABSL_GUARDED_BY(mu_) = 0;                       // threads that are starting one
+  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);       // set: the call is over
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_RPC_READ_BLOB_REACTOR_H_

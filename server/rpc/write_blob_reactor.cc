@@ -1,0 +1,244 @@
+#include "server/rpc/write_blob_reactor.h"
+
+#include <grpcpp/impl/codegen/proto_utils.h>
+
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "server/jobs/call_error.h"
+#include "server/rpc/status.h"
+#include "server/rpc/store_error.h"
+
+namespace salient {
+namespace {
+
+using Base = grpc::ServerReadReactor<grpc::ByteBuffer>;
+
+absl::Status WithCommitted(absl::Status status, int64_t committed_bytes) {
+  return WithMetadata(std::move(status), "committed_bytes", absl::StrCat(committed_bytes));
+}
+
+absl::Status OutOfOrder(absl::string_view got, absl::string_view expected) {
+  return InvalidCall(Reason::kMessageOrder, absl::StrCat("got ", got, "; expected ", expected));
+}
+
+v1::WriteBlobResponse Response(int64_t committed_bytes, bool complete) {
+  v1::WriteBlobResponse response;
+  response.set_committed_bytes(committed_bytes);
+  response.set_complete(complete);
+  return response;
+}
+
+}  // namespace
+
+WriteBlobReactor* WriteBlobReactor::Start(BlobTransfer& transfer, Metrics::Rpc& rpc,
+                                          grpc::CallbackServerContext* context,
+                                          grpc::ByteBuffer* response) {
+  std::shared_ptr<WriteBlobReactor> reactor(new WriteBlobReactor(transfer, rpc, context, response));
+  reactor->self_ = reactor;
+  reactor->Open();
+  return reactor.get();
+}
+
+WriteBlobReactor::WriteBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc,
+                                   grpc::CallbackServerContext* context, grpc::ByteBuffer* response)
+    : transfer_(transfer),
+      context_(context),
+      response_(response),
+      record_(rpc, "WriteBlob", context->peer()) {}
+
+void WriteBlobReactor::Open() {
+  absl::StatusOr<DrainGate::Pass> pass = transfer_.gate.Enter();
+  if (!pass.ok()) {
+    End(pass.status());
+    return;
+  }
+  pass_ = *std::move(pass);
+  alarm_ =
+      std::make_shared<PeriodicAlarm>(PeriodFor(transfer_.idle_timeout), [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->Look();
+      });
+  alarm_->Start();
+  ReadNext();
+}
+
+// An operation is started without the lock, because gRPC may run its reaction at once; until
+// EndOperation the stream is not finished under it.
+void WriteBlobReactor::ReadNext() {
+  {
+    absl::MutexLock lock(&mu_);
+    waiting_since_ = absl::Now();
+    ++operations_;
+  }
+  StartRead(&read_buffer_);
+  EndOperation();
+}
+
+void WriteBlobReactor::OnReadDone(bool ok) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (!waiting_since_.has_value()) return;  // the clock was first
+    waiting_since_ = std::nullopt;
+  }
+  if (!ok) {
+    transfer_.pool.Submit(WorkerPool::Lane::kShort,
+                          [self = shared_from_this()] { self->EndOfInput(); });
+    return;
+  }
+  record_.Received(read_buffer_.Length());
+  grpc::ByteBuffer message;
+  message.Swap(&read_buffer_);
+  transfer_.pool.Submit(WorkerPool::Lane::kShort,
+                        [self = shared_from_this(), message] { self->Take(message); });
+}
+
+void WriteBlobReactor::Look() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (!waiting_since_.has_value()) return;
+    if (absl::Now() - *waiting_since_ < transfer_.idle_timeout) return;
+    waiting_since_ = std::nullopt;
+  }
+  transfer_.pool.Submit(WorkerPool::Lane::kShort, [self = shared_from_this()] {
+    self->Fail(CallError(
+        absl::StatusCode::kAborted, Reason::kClientIdle,
+        absl::StrCat("no message came for ", absl::FormatDuration(self->transfer_.idle_timeout),
+                     "; continue from what is committed")));
+  });
+}
+
+void WriteBlobReactor::Take(grpc::ByteBuffer message) {
+  Step step = Parsed(std::move(message));
+  if (!step.ok()) {
+    Fail(step.status());
+  } else if (step->has_value()) {
+    Answer(**step);
+  } else {
+    ReadNext();
+  }
+}
+
+WriteBlobReactor::Step WriteBlobReactor::Parsed(grpc::ByteBuffer buffer) {
+  v1::WriteBlobRequest request;
+  if (!grpc::SerializationTraits<v1::WriteBlobRequest>::Deserialize(&buffer, &request).ok()) {
+    return InvalidCall(Reason::kMessageOrder,
+                       "a message is no WriteBlobRequest; expected protobuf wire format");
+  }
+  const absl::StatusOr<UploadMessage> message = ToUploadMessage(std::move(request));
+  if (!message.ok()) return message.status();
+  if (const auto* digest = std::get_if<Digest>(&*message)) {
+    if (upload_.has_value()) return OutOfOrder("a second digest", "chunk or finish");
+    return Begin(*digest);
+  }
+  const auto* chunk = std::get_if<ChunkData>(&*message);
+  if (!upload_.has_value()) {
+    return OutOfOrder(chunk != nullptr ? "chunk" : "finish", "digest, the first message");
+  }
+  return chunk != nullptr ? Append(*chunk) : Complete();
+}
+
+WriteBlobReactor::Step WriteBlobReactor::Begin(const Digest& digest) {
+  absl::StatusOr<Upload> upload = transfer_.store.BeginUpload(digest);
+  if (absl::IsAlreadyExists(upload.status())) return Response(digest.size_bytes, true);
+  if (!upload.ok()) return ToStoreError(upload.status());
+  upload_ = *std::move(upload);
+  return std::nullopt;
+}
+
+WriteBlobReactor::Step WriteBlobReactor::Append(const ChunkData& chunk) {
+  const Digest digest = upload_->digest();
+  absl::Status status = upload_->Append(chunk.offset_bytes, chunk.data);
+  if (transfer_.jobs != nullptr) transfer_.jobs->BlobChanged(digest);
+  if (status.ok()) {
+    transfer_.metrics.BlobBytesWritten(static_cast<int64_t>(chunk.data.size()));
+    return std::nullopt;
+  }
+  if (absl::IsOutOfRange(status)) {
+    return WithField(WithReason(std::move(status), Reason::kOffset), "chunk.offset_bytes");
+  }
+  if (absl::IsInvalidArgument(status)) {
+    return WithField(WithReason(std::move(status), Reason::kBadShape), "chunk.data");
+  }
+  return ToStoreError(std::move(status));
+}
+
+WriteBlobReactor::Step WriteBlobReactor::Complete() {
+  const Digest digest = upload_->digest();
+  const bool all_there = upload_->committed_bytes() == digest.size_bytes;
+  absl::Status status = upload_->Finish();
+  const bool mismatch = absl::IsInvalidArgument(status) && all_there;
+  if (transfer_.jobs != nullptr && mismatch) transfer_.jobs->BlobRejected(digest);
+  if (transfer_.jobs != nullptr) transfer_.jobs->BlobChanged(digest);
+  if (status.ok()) return Response(digest.size_bytes, true);
+  if (absl::IsInvalidArgument(status)) {
+    return WithReason(std::move(status),
+                      mismatch ? Reason::kDigestMismatch : Reason::kMissingBytes);
+  }
+  return ToStoreError(std::move(status));
+}
+
+void WriteBlobReactor::EndOfInput() {
+  if (context_->IsCancelled()) {
+    Fail(absl::CancelledError("the client cancelled, or its connection broke"));
+  } else if (!upload_.has_value()) {
+    Fail(OutOfOrder("the end of the stream", "digest, the first message"));
+  } else {
+    // Closing is no finish: what is committed stays for the next stream.
+    Answer(Response(upload_->committed_bytes(), false));
+  }
+}
+
+void WriteBlobReactor::Fail(absl::Status status) {
+  if (upload_.has_value()) {
+    status = WithCommitted(std::move(status), upload_->committed_bytes());
+    status = WithMetadata(std::move(status), "blob", ToString(upload_->digest()));
+  }
+  upload_ = std::nullopt;  // here, because it may wait for a disk
+  End(status);
+}
+
+void WriteBlobReactor::Answer(const v1::WriteBlobResponse& response) {
+  upload_ = std::nullopt;
+  bool own_buffer = false;
+  // Into memory: cannot fail.
+  (void)grpc::SerializationTraits<v1::WriteBlobResponse>::Serialize(response, response_,
+                                                                    &own_buffer);
+  record_.Sent(response_->Length());
+  End(absl::OkStatus());
+}
+
+void WriteBlobReactor::End(const absl::Status& status) {
+  record_.End(status);
+  {
+    absl::MutexLock lock(&mu_);
+    status_ = status;
+  }
+  FinishIfPossible();
+}
+
+void WriteBlobReactor::EndOperation() {
+  {
+    absl::MutexLock lock(&mu_);
+    --operations_;
+  }
+  FinishIfPossible();
+}
+
+void WriteBlobReactor::FinishIfPossible() {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!status_.has_value() || finished_ || operations_ > 0) return;
+    finished_ = true;
+    status = *status_;
+  }
+  Base::Finish(ToGrpcStatus(status));
+}
+
+void WriteBlobReactor::OnDone() {
+  if (alarm_ != nullptr) alarm_->Stop();
+  self_ = nullptr;  // may be the last
+}
+
+}  // namespace salient

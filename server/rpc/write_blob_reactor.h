@@ -1,0 +1,81 @@
+// WriteBlob on the wire: one message is read, then taken by a worker, then the next is read.
+#ifndef SALIENT_SERVER_RPC_WRITE_BLOB_REACTOR_H_
+#define SALIENT_SERVER_RPC_WRITE_BLOB_REACTOR_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "salient/v1/blob_service.pb.h"
+#include "server/rpc/blob_transfer.h"
+#include "server/rpc/convert_blob.h"
+#include "server/rpc/periodic_alarm.h"
+#include "server/rpc/rpc_record.h"
+#include "server/store/upload.h"
+
+namespace salient {
+
+// Parsing, checksums and the disk are the workers'; threads of gRPC hand bytes over. What was
+// committed stays, however the stream ends. Owns itself until OnDone.
+class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
+                               public std::enable_shared_from_this<WriteBlobReactor> {
+ public:
+  static WriteBlobReactor* Start(BlobTransfer& transfer, Metrics::Rpc& rpc,
+                                 grpc::CallbackServerContext* context, grpc::ByteBuffer* response);
+
+  void OnReadDone(bool ok) override;
+  void OnDone() override;
+
+ private:
+  // What a message led to: go on, or the response.
+  using Step = absl::StatusOr<std::optional<v1::WriteBlobResponse>>;
+
+  WriteBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc, grpc::CallbackServerContext* context,
+                   grpc::ByteBuffer* response);
+
+  void Open();
+  void ReadNext();
+  void Look();  // at the clock
+
+  // On a worker, one at a time.
+  void Take(grpc::ByteBuffer message);
+  Step Parsed(grpc::ByteBuffer message);
+  Step Begin(const Digest& digest);
+  Step Append(const ChunkData& chunk);
+  Step Complete();
+  void EndOfInput();
+  void Fail(absl::Status status);
+  void Answer(const v1::WriteBlobResponse& response);
+
+  void End(const absl::Status& status);
+  void EndOperation();
+  void FinishIfPossible();
+
+  BlobTransfer& transfer_;
+  grpc::CallbackServerContext* const context_;
+  grpc::ByteBuffer* const response_;
+  RpcRecord record_;
+  std::shared_ptr<WriteBlobReactor> self_;
+  std::shared_ptr<PeriodicAlarm> alarm_;
+  DrainGate::Pass pass_;
+  grpc::ByteBuffer read_buffer_;
+  std::optional<Upload> upload_;  // of the worker's task, of which there is one at most
+
+  absl::Mutex mu_;
+  // Set while a message is waited for.
+  std::optional<absl::Time> waiting_since_ ABSL_GUARDED_BY(mu_);
+  int operations_ ABSL_GUARDED_BY(mu_) = 0;                  // threads that are starting one
+  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);  // set: the call is over
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_RPC_WRITE_BLOB_REACTOR_H_
