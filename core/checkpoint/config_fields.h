@@ -43,6 +43,9 @@ class ConfigFields {
     Fault(absl::StatusCode::kUnimplemented, field, value, expected);
   }
 
+  // Records the fault of an object inside this one.
+  void Take(const absl::Status& fault) { status_.Update(fault); }
+
   const absl::Status& status() const { return status_; }
 
  private:

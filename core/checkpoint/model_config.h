@@ -22,11 +22,12 @@ struct Llama3RopeScaling {
   int64_t original_max_position_embeddings = 0;
 };
 
-// quantization_config of a model that was quantized, as far as its reader needs it.
+// quantization_config of a model that was quantized, as far as its reader needs it. The other
+// fields mean what awq makes of them, and keep their defaults under another method.
 struct QuantizationConfig {
   std::string quant_method;  // "awq"; which ones work is the reader's business
-  int64_t bits = 0;          // 0: not said
-  int64_t group_size = 0;    // -1: all of in_features; 0: not said
+  int64_t bits = 0;          // also called w_bit; 0: not said
+  int64_t group_size = 0;    // also called q_group_size; -1: all of in_features; 0: not said
   bool zero_point = true;
   std::string version;  // "gemm"; lower case
 };

@@ -277,6 +277,13 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
   const ModelConfig config = Must(ParseModelConfig("out", result.plan.config_json));
   EXPECT_EQ(config.dtype, DType::kF16);
   EXPECT_EQ(config.quantization.has_value(), test.output == OutputFormat::kAwqGemm);
+  if (config.quantization.has_value()) {
+    EXPECT_EQ(config.quantization->quant_method, "awq");
+    EXPECT_EQ(config.quantization->bits, 4);
+    EXPECT_EQ(config.quantization->group_size, test.format.group_size);
+    EXPECT_TRUE(config.quantization->zero_point);
+    EXPECT_EQ(config.quantization->version, "gemm");
+  }
   const JsonValue json = Must(ParseJson("out", result.plan.config_json));
   const JsonValue* quantization = json.Find("quantization_config");
   if (test.output == OutputFormat::kAwqGemm) {

@@ -153,6 +153,54 @@ TEST(ModelConfigTest, ReadsSwitchesAndNames) {
   EXPECT_TRUE(Parse({{"num_attention_heads", "5"}, {"head_dim", "12"}}).ok());
 }
 
+TEST(ModelConfigTest, ReadsWhatAwqSaysInBothSpellings) {
+  for (const char* json :
+       {R"({"quant_method":"awq","bits":4,"group_size":64,"zero_point":false,"version":"GEMM"})",
+        R"({"quant_method":"awq","w_bit":4,"q_group_size":64,"zero_point":false,"version":"gemm"})",
+        R"({"quant_method":"awq","bits":4,"w_bit":4,"group_size":64,"zero_point":false,
+            "version":"Gemm","modules_to_not_convert":null,"unknown":{"a":1}})"}) {
+    const auto config = Parse({{"quantization_config", json}});
+    ASSERT_TRUE(config.ok()) << config.status();
+    ASSERT_TRUE(config->quantization.has_value());
+    EXPECT_EQ(config->quantization->quant_method, "awq");
+    EXPECT_EQ(config->quantization->bits, 4);
+    EXPECT_EQ(config->quantization->group_size, 64);
+    EXPECT_FALSE(config->quantization->zero_point);
+    EXPECT_EQ(config->quantization->version, "gemm");
+  }
+  const auto silent = Parse({{"quantization_config", R"({"quant_method":"awq","group_size":-1})"}});
+  ASSERT_TRUE(silent.ok()) << silent.status();
+  EXPECT_EQ(silent->quantization->bits, 0);
+  EXPECT_EQ(silent->quantization->group_size, -1);
+  EXPECT_TRUE(silent->quantization->zero_point);
+  EXPECT_EQ(silent->quantization->version, "");
+  // Of other methods only the name is read: their fields mean other things.
+  const auto other =
+      Parse({{"quantization_config", R"({"quant_method":"exl2","bits":4.25,"group_size":null})"}});
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ(other->quantization->quant_method, "exl2");
+  EXPECT_EQ(other->quantization->bits, 0);
+}
+
+TEST(ModelConfigTest, FaultsInWhatAwqSaysNameTheField) {
+  const std::pair<const char*, const char*> faults[] = {
+      {R"({"quant_method":"awq","bits":4.0})", "quantization_config.bits is 4.0"},
+      {R"({"quant_method":"awq","w_bit":"4"})", "quantization_config.w_bit is \"4\"; expected an"},
+      {R"({"quant_method":"awq","bits":4,"w_bit":8})",
+       "quantization_config.w_bit is 8; expected what bits says, 4"},
+      {R"({"quant_method":"awq","group_size":-2})",
+       "quantization_config.group_size is -2; expected an integer from -1"},
+      {R"({"quant_method":"awq","zero_point":1})", "quantization_config.zero_point is 1; expected"},
+      {R"({"quant_method":"awq","version":7})", "quantization_config.version is 7; expected a str"},
+  };
+  for (const auto& [json, error] : faults) {
+    const absl::Status status = Parse({{"quantization_config", json}}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << json;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(error));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("dir/config.json: "));
+  }
+}
+
 struct Fault {
   Fields fields;
   const char* error;
