@@ -1,0 +1,228 @@
+#include "core/model_cost.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/linalg/gemm.h"
+#include "core/speed_probe.h"
+#include "tests/core/model/small_model.h"
+#include "tests/support/thread_executor.h"
+
+namespace salient {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::Must;
+using testing::SmallModel;
+using testing::TestsDirectory;
+
+constexpr Method kRtn{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+constexpr Method kAwq{ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+
+ModelConfig Config() {
+  ModelConfig config;
+  config.source = "config.json";
+  config.architecture = "LlamaForCausalLM";
+  config.hidden_size = 512;
+  config.intermediate_size = 1408;
+  config.num_hidden_layers = 3;
+  config.num_attention_heads = 8;
+  config.num_key_value_heads = 4;
+  config.head_dim = 64;
+  config.vocab_size = 5000;
+  config.tie_word_embeddings = true;
+  return config;
+}
+
+// Of Config().
+constexpr double kAttentionParameters = 512 * (512 + 256 + 256 + 512);
+constexpr double kMlpParameters = 3 * 512 * 1408;
+
+TEST(ModelCostTest, EvaluatingIsTwoFlopAParameterAndTokenWithAttentionAndHead) {
+  // 64 tokens are one tile of queries and keys: 64^2 scores of each channel, made and used.
+  const double one = 3 * (2 * 64 * (kAttentionParameters + kMlpParameters) + 4 * 64 * 64 * 512.0) +
+                     2 * 64 * 5000.0 * 512;
+  const std::vector<int64_t> rows = {64};
+  EXPECT_DOUBLE_EQ(Must(CostOfEvaluating(Config(), rows, 1, 1)).gemm_flop, one);
+  EXPECT_DOUBLE_EQ(Must(CostOfEvaluating(Config(), rows, 3, 1)).gemm_flop, 3 * one);
+  // A row is padded to whole tiles; a tile of queries sees the keys up to its own end.
+  const std::vector<int64_t> longer = {65};
+  EXPECT_DOUBLE_EQ(
+      Must(CostOfEvaluating(Config(), longer, 1, 1)).gemm_flop,
+      3 * (2 * 128 * (kAttentionParameters + kMlpParameters) + 4 * (64 * 64 + 64 * 128) * 512.0) +
+          2 * 128 * 5000.0 * 512);
+}
+
+// qkv, o and gate/up read 512 channels, whose whole Gram is kept; down reads 1408, in blocks of 256
+// with a sketch of 256 rows.
+TEST(ModelCostTest, EveryCandidateOfTheSearchIsAProductWithTheStatistics) {
+  QuantizeModelParams params;
+  params.method = kRtn;
+  const std::vector<int64_t> rows = {256};
+  const double plain = Must(CostOfQuantizing(Config(), rows, params, 1)).gemm_flop;
+  params.method = kAwq;
+  const double search = Must(CostOfQuantizing(Config(), rows, params, 1)).gemm_flop - plain;
+  const double narrow = 512 * (1024 + 512 + 2816);
+  const double wide = 1408 * 512;
+  EXPECT_NEAR(search, 3 * 41 * 2 * (narrow * 512 + wide * 512), 1e-9 * search);
+  params.method.range = RangeChoice::kClip;
+  const double clip = Must(CostOfQuantizing(Config(), rows, params, 1)).gemm_flop - plain - search;
+  EXPECT_NEAR(clip, 3 * 20 * 2 * (narrow + wide) * 128, 1e-9 * plain);
+}
+
+TEST(ModelCostTest, ACalibrationRowIsAForwardPassAndItsGrams) {
+  QuantizeModelParams params;
+  const std::vector<int64_t> one = {256};
+  const std::vector<int64_t> two = {256, 256};
+  const double row = Must(CostOfQuantizing(Config(), two, params, 1)).gemm_flop -
+                     Must(CostOfQuantizing(Config(), one, params, 1)).gemm_flop;
+  const double scores = 64 * (64 + 128 + 192 + 256);
+  const double forward = 2 * 256 * (kAttentionParameters + kMlpParameters) + 4 * scores * 512;
+  // 3 of the 4 products of 256 columns in each of 3 whole Grams; 1408 columns times 256 twice.
+  const double fold = 2 * 256 * (3 * 3 * 256.0 * 256 + 1408 * (256 + 256));
+  EXPECT_NEAR(row, 3 * (forward + fold), 1e-9 * row);
+}
+
+TEST(ModelCostTest, MoreOfAnythingCostsMore) {
+  const QuantizeModelParams params;
+  const std::vector<int64_t> rows(16, 256);
+  const ModelCost base = Must(CostOfQuantizing(Config(), rows, params, 2));
+  const auto costs_more = [&](const char* what, const ModelConfig& config,
+                              const std::vector<int64_t>& tokens, int concurrency) {
+    const ModelCost more = Must(CostOfQuantizing(config, tokens, params, concurrency));
+    EXPECT_GE(more.gemm_flop, base.gemm_flop) << what;
+    EXPECT_GE(more.vector_flop, base.vector_flop) << what;
+    EXPECT_GE(more.read_bytes, base.read_bytes) << what;
+    EXPECT_GE(more.write_bytes, base.write_bytes) << what;
+    EXPECT_GE(more.memory_bytes, base.memory_bytes) << what;
+    EXPECT_GE(more.output_bytes, base.output_bytes) << what;
+    EXPECT_GT(more.gemm_flop + static_cast<double>(more.memory_bytes),
+              base.gemm_flop + static_cast<double>(base.memory_bytes))
+        << what;
+  };
+  const std::vector<std::pair<const char*, std::function<void(ModelConfig&)>>> changes = {
+      {"layers", [](ModelConfig& c) { c.num_hidden_layers = 4; }},
+      {"hidden", [](ModelConfig& c) { c.hidden_size = 1024; }},
+      {"intermediate", [](ModelConfig& c) { c.intermediate_size = 2816; }},
+      {"heads", [](ModelConfig& c) { c.num_attention_heads = 16; }},
+  };
+  for (const auto& [what, change] : changes) {
+    ModelConfig config = Config();
+    change(config);
+    costs_more(what, config, rows, 2);
+  }
+  costs_more("rows", Config(), std::vector<int64_t>(17, 256), 2);
+  costs_more("tokens", Config(), std::vector<int64_t>(16, 512), 2);
+  costs_more("workers", Config(), rows, 4);
+}
+
+// Layers are worked on one after the other.
+TEST(ModelCostTest, MemoryIsABlocksNotTheModels) {
+  const QuantizeModelParams params;
+  const std::vector<int64_t> rows(16, 256);
+  ModelConfig deep = Config();
+  deep.num_hidden_layers = 300;
+  EXPECT_EQ(Must(CostOfQuantizing(deep, rows, params, 2)).memory_bytes,
+            Must(CostOfQuantizing(Config(), rows, params, 2)).memory_bytes);
+  EXPECT_EQ(Must(CostOfEvaluating(deep, rows, 3, 2)).memory_bytes,
+            Must(CostOfEvaluating(Config(), rows, 3, 2)).memory_bytes);
+}
+
+class ByteCounter final : public QuantizedModelSink {
+ public:
+  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> tensors) override {
+    for (const NamedTensor& tensor : tensors) bytes += static_cast<int64_t>(tensor.data.size());
+    return absl::OkStatus();
+  }
+  absl::Status GroupDone(const GroupReport& /*report*/) override { return absl::OkStatus(); }
+  absl::Status Kept(const std::string& /*module*/, const std::string& /*why*/) override {
+    return absl::OkStatus();
+  }
+  absl::Status TokensDone(int64_t /*block*/, int64_t /*tokens*/) override {
+    return absl::OkStatus();
+  }
+  int64_t bytes = 0;
+};
+
+TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
+  LimitThreadToItself();
+  testing::ThreadExecutor executor(2);
+  const std::string work = ::testing::TempDir() + "model_cost_test";
+  struct Case {
+    const char* model;
+    WeightFormat format;
+    OutputFormat output;
+    int64_t outer;  // elements outside the blocks
+  };
+  for (const Case& c :
+       {Case{"data/pocket-llama", {4, 128}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
+        Case{"data/pocket-llama", {4, -1}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
+        Case{"data/pocket-llama", {4, 768}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
+        Case{"golden/forward/all_together", {4, 8}, OutputFormat::kAwqGemm, 2 * 40 * 32 + 32}}) {
+    const SmallModel model(TestsDirectory() + c.model);
+    std::filesystem::create_directories(work);
+    QuantizeModelParams params;
+    params.method = kRtn;
+    params.format = c.format;
+    params.output = c.output;
+    params.work_directory = work;
+    ByteCounter counter;
+    const std::vector<std::vector<int64_t>> rows = {{1, 2, 3}};
+    const absl::Status status =
+        QuantizeModel(model.checkpoint, model.config, rows, params, counter, executor);
+    ASSERT_TRUE(status.ok()) << status;
+    std::filesystem::remove_all(work);
+    const std::vector<int64_t> lengths = {3};
+    EXPECT_EQ(Must(CostOfQuantizing(model.config, lengths, params, 1)).output_bytes,
+              counter.bytes + 2 * c.outer)
+        << c.model << ", groups of " << c.format.group_size;
+  }
+}
+
+TEST(ModelCostTest, WhatCannotRunHasNoCost) {
+  ModelConfig config = Config();
+  config.architecture = "GPT2LMHeadModel";
+  const std::vector<int64_t> rows = {1};
+  EXPECT_EQ(CostOfQuantizing(config, rows, {}, 1).status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(CostOfEvaluating(config, rows, 1, 1).status().code(), absl::StatusCode::kUnimplemented);
+  QuantizeModelParams params;
+  params.format.group_size = 4096;
+  const absl::Status status = CostOfQuantizing(Config(), rows, params, 1).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("group_size is 4096"));
+}
+
+TEST(ModelCostTest, SecondsAreAmountsOverRates) {
+  ModelCost cost;
+  cost.gemm_flop = 100;
+  cost.vector_flop = 30;
+  cost.read_bytes = 6;
+  cost.write_bytes = 2;
+  const MachineSpeed speed = {10, 5, 4};
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 6 + 2);
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 5 + 3 + 2);  // bytes come through one door
+  EXPECT_EQ(SecondsOf({}, speed, 1), 0);
+  EXPECT_EQ(SecondsOf(cost, {}, 1), 0);  // of a machine that nobody measured
+}
+
+TEST(SpeedProbeTest, DoesAsMuchEachTime) {
+  LimitThreadToItself();
+  SpeedProbe probe;
+  const double gemm = probe.Gemm();
+  const double vector = probe.Vector();
+  EXPECT_GT(gemm, 1e8);
+  EXPECT_GT(vector, 1e6);
+  EXPECT_EQ(probe.Gemm(), gemm);
+  EXPECT_EQ(probe.Vector(), vector);
+  EXPECT_EQ(probe.Copy(), 512 * 10'000 * 4);
+}
+
+}  // namespace
+}  // namespace salient
