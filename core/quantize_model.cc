@@ -4,13 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/method/ranges.h"
 #include "core/model/block_weights.h"
 #include "core/model/ends.h"
 #include "core/model/family.h"
@@ -18,174 +15,15 @@
 #include "core/model/hidden_states.h"
 #include "core/numerics.h"
 #include "core/quantizable_groups.h"
+#include "core/quantize_block.h"
 #include "core/statistics/accumulator.h"
-#include "core/tensor/half.h"
 
 namespace salient {
 namespace {
 
-using GroupFits = std::array<GroupFit, kGroupRoles>;
-using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
-
 std::string StatesPath(const QuantizeModelParams& params, int64_t layer) {
   return absl::StrCat(params.work_directory, "/hidden-", layer, ".states");
 }
-
-NamedTensor HalfVector(const StoredVector& vector) {
-  NamedTensor tensor{vector.name, DType::kF16, {static_cast<int64_t>(vector.values.size())}, {}};
-  tensor.data.resize(vector.values.size() * sizeof(uint16_t));
-  for (size_t i = 0; i < vector.values.size(); ++i) {
-    const uint16_t bits = F32ToF16(vector.values[i]);
-    std::memcpy(tensor.data.data() + 2 * i, &bits, sizeof(bits));
-  }
-  return tensor;
-}
-
-NamedTensor HalfWeight(const StoredLinear& linear) {
-  NamedTensor tensor{absl::StrCat(linear.name, ".weight"),
-                     DType::kF16,
-                     {linear.out_features, linear.in_features},
-                     {}};
-  tensor.data.resize(static_cast<size_t>(2 * linear.out_features * linear.in_features));
-  std::vector<float> row(static_cast<size_t>(linear.in_features));
-  for (int64_t i = 0; i < linear.out_features; ++i) {
-    linear.View().ReadRows(i, 1, row.data());
-    for (int64_t j = 0; j < linear.in_features; ++j) {
-      const uint16_t bits = F32ToF16(row[j]);
-      std::memcpy(tensor.data.data() + 2 * (i * linear.in_features + j), &bits, sizeof(bits));
-    }
-  }
-  return tensor;
-}
-
-// Divides row i of the Linear, and its bias, by divisors[i]. The weight becomes F32: it is about
-// to be quantized, and rounding it first would be an error that nothing measures.
-void DivideRows(absl::Span<const float> divisors, StoredLinear& linear) {
-  Matrix rows(linear.out_features, linear.in_features);
-  linear.View().ReadRows(0, linear.out_features, rows.data());
-  for (int64_t i = 0; i < linear.out_features; ++i) {
-    for (int64_t j = 0; j < linear.in_features; ++j) rows.Row(i)[j] /= divisors[i];
-    if (!linear.bias.values.empty()) linear.bias.values[i] /= divisors[i];
-  }
-  linear.dtype = DType::kF32;
-  linear.weight.resize(static_cast<size_t>(rows.rows() * rows.cols()) * sizeof(float));
-  std::memcpy(linear.weight.data(), rows.data(), linear.weight.size());
-}
-
-// One decoder block's way from statistics to tensors.
-class BlockQuantizer {
- public:
-  BlockQuantizer(const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-                 const GroupFits& fits, BlockWeights& block, GroupStatistics& statistics,
-                 QuantizedModelSink& sink, Executor& executor)
-      : family_(family),
-        config_(config),
-        params_(params),
-        fits_(fits),
-        block_(block),
-        statistics_(statistics),
-        sink_(sink),
-        executor_(executor) {}
-
-  absl::Status Run() {
-    // Groups that fold into a Linear come first: that Linear is quantized with the fold in it.
-    for (const bool into_linear : {true, false}) {
-      for (const GroupRow& row : family_.groups) {
-        if (row.fold_into_linear.has_value() != into_linear) continue;
-        absl::Status status = FitOf(row).fits ? Quantize(row) : Keep(row);
-        if (!status.ok()) return status;
-      }
-    }
-    for (const StoredVector& norm : block_.norms) tensors_.push_back(HalfVector(norm));
-    for (const StoredLinear& linear : block_.linears) {
-      if (!linear.bias.values.empty()) tensors_.push_back(HalfVector(linear.bias));
-    }
-    return sink_.BlockDone(block_.layer, std::move(tensors_));
-  }
-
- private:
-  const GroupFit& FitOf(const GroupRow& row) const { return fits_[static_cast<size_t>(row.role)]; }
-
-  absl::Status Keep(const GroupRow& row) {
-    for (LinearRole role : row.linears) {
-      const StoredLinear& linear = block_.linear(role);
-      if (absl::Status status = sink_.Kept(linear.name, FitOf(row).why); !status.ok()) {
-        return status;
-      }
-      tensors_.push_back(HalfWeight(linear));
-    }
-    return absl::OkStatus();
-  }
-
-  // Whether what the group folds into is itself quantized afterwards, so that it can take s.
-  bool CanFold(const GroupRow& row) const {
-    if (!row.fold_into_linear.has_value()) return true;
-    for (const GroupRow& other : family_.groups) {
-      for (LinearRole role : other.linears) {
-        if (role == *row.fold_into_linear) return FitOf(other).fits;
-      }
-    }
-    return false;
-  }
-
-  absl::Status Quantize(const GroupRow& row) {
-    GroupInput input;
-    input.name = absl::StrCat(BlockPrefix(family_, block_.layer), row.name);
-    input.statistics = &*statistics_[static_cast<size_t>(row.role)];
-    for (LinearRole role : row.linears) {
-      const StoredLinear& linear = block_.linear(role);
-      input.linears.push_back({linear.name, linear.View()});
-    }
-    if (row.tied_heads) input.tied_heads = {config_.head_dim, config_.QueryHeadsPerKvHead()};
-    if (row.fold_into_norm.has_value()) {
-      input.norm_fold = NormFold{block_.norm(*row.fold_into_norm).values, DType::kF16};
-    }
-    Method method = params_.method;
-    const bool folds = CanFold(row);
-    if (!folds) method.scale = ScaleChoice::kNone;
-    absl::StatusOr<GroupResult> result =
-        QuantizeGroup(input, method, params_.format, params_.output, executor_);
-    if (!result.ok()) return result.status();
-    if (!folds) {
-      result->report.notes.push_back(
-          absl::StrCat(input.name, ": not scaled, because the Linear before it stays F16"));
-    }
-    Fold(row, result->scales);
-    for (NamedTensor& tensor : result->tensors) tensors_.push_back(std::move(tensor));
-    statistics_[static_cast<size_t>(row.role)].reset();
-    return sink_.GroupDone(result->report);
-  }
-
-  void Fold(const GroupRow& row, const std::vector<float>& scales) {
-    if (row.fold_into_norm.has_value()) {
-      std::vector<float>& norm = block_.norm(*row.fold_into_norm).values;
-      for (size_t j = 0; j < norm.size(); ++j) norm[j] = RoundToF16(norm[j] / scales[j]);
-      return;
-    }
-    StoredLinear& linear = block_.linear(*row.fold_into_linear);
-    if (!row.tied_heads) {
-      DivideRows(scales, linear);
-      return;
-    }
-    // Row c d of v feeds channel h d of every query head h that reads kv head c.
-    std::vector<float> divisors(static_cast<size_t>(linear.out_features));
-    for (int64_t i = 0; i < linear.out_features; ++i) {
-      const int64_t head = i / config_.head_dim * config_.QueryHeadsPerKvHead();
-      divisors[i] = scales[head * config_.head_dim + i % config_.head_dim];
-    }
-    DivideRows(divisors, linear);
-  }
-
-  const Family& family_;
-  const ModelConfig& config_;
-  const QuantizeModelParams& params_;
-  const GroupFits& fits_;
-  BlockWeights& block_;
-  GroupStatistics& statistics_;
-  QuantizedModelSink& sink_;
-  Executor& executor_;
-  std::vector<NamedTensor> tensors_;
-};
 
 class ModelQuantizer {
  public:
@@ -260,10 +98,10 @@ class ModelQuantizer {
     if (!leaving.ok()) return leaving.status();
     absl::StatusOr<GroupStatistics> statistics = Calibrate(*block, entering, *leaving);
     if (!statistics.ok()) return statistics.status();
-    BlockQuantizer quantizer(family_, config_, params_, fits_, *block, *statistics, sink_,
-                             executor_);
-    if (absl::Status status = quantizer.Run(); !status.ok()) return status;
-    if (absl::Status status = leaving->Commit(); !status.ok()) return status;
+    absl::Status status = QuantizeBlock(family_, config_, params_, fits_, *std::move(block),
+                                        *std::move(statistics), sink_, executor_);
+    if (!status.ok()) return status;
+    if (status = leaving->Commit(); !status.ok()) return status;
     return leaving;
   }
 

@@ -58,7 +58,8 @@ class QuantizedModelSink {
 // dtype first: s is then the quotient of the two, so the fold is exact.
 //
 // Errors: INVALID_ARGUMENT for an empty calibration, a row without tokens or an id outside the
-// vocabulary, a model whose every Linear would be kept; those of the source, of QuantizeGroup and
+// vocabulary, a model whose every Linear would be kept, a norm, bias or kept weight that F16 cannot
+// hold (names tensor, position, value); those of the source, of QuantizeGroup and
 // of the sink; CANCELLED from the executor. The committed hidden states stay for the next run.
 absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
                            absl::Span<const std::vector<int64_t>> calibration,

@@ -1,0 +1,28 @@
+// Scaling what a group of Linears reads, without changing what the block computes:
+//
+//   W x = (W s) (x / s)
+//
+// s [in_features] of the group multiplies the columns of its Linears, and what comes before gives x
+// divided by s: the norm's weight, or the rows and the bias of a Linear.
+#ifndef SALIENT_CORE_MODEL_FOLD_H_
+#define SALIENT_CORE_MODEL_FOLD_H_
+
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+
+namespace salient {
+
+// Divides what precedes the group by `scales`, each > 0. A weight becomes F32: rounding it here
+// would be an error that nothing measures. Where the group ties heads, `scales` must be equal in
+// all query heads that read one kv head.
+void DivideInput(const GroupRow& row, const ModelConfig& config, absl::Span<const float> scales,
+                 BlockWeights& block);
+
+// Multiplies the columns of the group's Linears by `scales`; their weights become F32.
+void MultiplyColumns(const GroupRow& row, absl::Span<const float> scales, BlockWeights& block);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_MODEL_FOLD_H_
