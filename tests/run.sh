@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds Salient and runs its tests, from a bare machine if need be (Debian; root or sudo).
 #
-#   tests/run.sh [--sanitize] [--filter REGEX]
+#   tests/run.sh [--sanitize] [--interop] [--filter REGEX]
 #
 #   --sanitize      first the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer, and
 #                   those of core and the worker pool under ThreadSanitizer
+#   --interop       at the end the real vLLM and transformers, on this CPU, load what Salient wrote
+#                   (downloads 6 GB into build/interop-venv-* the first time; takes ten minutes)
 #   --filter REGEX  only tests whose name matches; installs and builds all the same
 #
 # Ends with ctest's summary; the exit code is 0 only if every test passed.
@@ -12,16 +14,18 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 sanitize=0
+interop=0
 filter=()
 while [ $# -gt 0 ]; do
   case $1 in
     --sanitize) sanitize=1 ;;
+    --interop) interop=1 ;;
     --filter)
       [ $# -ge 2 ] || { echo "run.sh: --filter needs a regular expression" >&2; exit 2; }
       filter=(-R "$2")
       shift
       ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -87,4 +91,17 @@ say "build release"
 cmake --preset release > /dev/null
 ninja -C build/release -j "$jobs" --quiet
 say "unit, integration and interop tests"
-run_ctest release --no-tests=error
+# With --interop a filter may leave one of the two runs without a test.
+no_tests=error
+[ $interop -eq 0 ] || [ ${#filter[@]} -eq 0 ] || no_tests=ignore
+run_ctest release --no-tests=$no_tests -LE engines
+
+if [ $interop -eq 1 ]; then
+  say "engines"
+  SALIENT_VLLM_PYTHON=$(tests/interop/engines/environment.sh vllm)
+  SALIENT_TRANSFORMERS_PYTHON=$(tests/interop/engines/environment.sh transformers)
+  export SALIENT_VLLM_PYTHON SALIENT_TRANSFORMERS_PYTHON
+  say "vLLM and transformers read what Salient wrote"
+  echo "NOT RUN: SGLang, TGI and LMDeploy, which need a GPU"
+  run_ctest release --no-tests=$no_tests -L engines --verbose
+fi

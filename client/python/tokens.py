@@ -97,7 +97,8 @@ class TokenizersModel:
 
 def open_tokenizer(model_dir):
     settings = read_json(os.path.join(model_dir, "tokenizer_config.json"))
-    for name, kind in (("tokenizer.json", TokenizersModel), ("tokenizer.model", SentencePieceModel)):
+    kinds = {"tokenizer.json": TokenizersModel, "tokenizer.model": SentencePieceModel}
+    for name, kind in kinds.items():
         path = os.path.join(model_dir, name)
         if os.path.exists(path):
             return kind(path, settings)

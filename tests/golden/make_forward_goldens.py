@@ -3,9 +3,9 @@ switch of the forward pass and one for all together, with what NumPy computes fo
 
     python tests/golden/make_forward_goldens.py
 
-A case is a checkpoint directory and, beside it, a file of its name: `tokens` [70], `logits` [70, vocabulary]
-and, for the last block, the input of each group of Linears. pocket_llama.safetensors holds the
-summed negative log likelihood of four evaluation rows of tests/data/pocket-llama, from
+A case is a checkpoint directory and, beside it, a file of its name: `tokens` [70], `logits` [70,
+vocabulary] and, for the last block, the input of each group of Linears. pocket_llama.safetensors
+holds the summed negative log likelihood of four evaluation rows of tests/data/pocket-llama, from
 tests/interop/llama_np.py, which also has to agree on every case. What transformers computes for the
 same models: make_transformers_goldens.py.
 """

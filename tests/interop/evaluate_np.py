@@ -33,14 +33,18 @@ def read_tokens(path, rows=0):
     return tokens[:rows] if rows else tokens
 
 
-def round_to_nearest(model, bits, group_size):
-    """The Llama with every Linear that the group size divides rounded to nearest."""
+def round_to_nearest(model, bits, group_size, out_multiple=1):
+    """The Llama with its Linears rounded to nearest, but for groups of Linears that the group size
+    does not divide, or whose outputs are no multiple of what shares a packed word."""
     rounded = {}
     for layer in range(model.layers):
-        for linear in checkpoint_np.LINEARS:
-            weight = model.weight(layer, linear)
-            size = weight.shape[1] if group_size == -1 else group_size
-            if weight.shape[1] % size == 0:
+        for linears in llama_np.GROUPS.values():
+            weights = {linear: model.weight(layer, linear) for linear in linears}
+            sizes = {w.shape[1] if group_size == -1 else group_size for w in weights.values()}
+            (size,) = sizes
+            if any(w.shape[1] % size or len(w) % out_multiple for w in weights.values()):
+                continue
+            for linear, weight in weights.items():
                 quantized = quantize_np.round_nearest(weight, bits, size).decode()
                 rounded[f"model.layers.{layer}.{linear}.weight"] = quantized.astype(np.float32)
     return model.with_tensors(rounded)
@@ -56,7 +60,8 @@ def evaluate(directory, tokens, source=None, bits=None, group_size=None):
     bits = bits or quantization.get("bits")
     group_size = group_size or quantization.get("group_size")
     if bits and group_size:
-        models["rtn"] = round_to_nearest(models["source"], bits, group_size)
+        packed = 8 if quantization else 1
+        models["rtn"] = round_to_nearest(models["source"], bits, group_size, packed)
     scores = dict(zip(models, llama_np.compare(list(models.values()), tokens)))
     found = {name: {"perplexity": score["perplexity"]} for name, score in scores.items()}
     found["kl"] = scores["result"]["kl"]
@@ -80,8 +85,10 @@ def main():
         print(json.dumps(found))
         return
     for name, value in found.items():
-        kind, value = ("perplexity ", value["perplexity"]) if isinstance(value, dict) else ("", value)
-        print(f"{kind}{name:14} {value:.5f}")
+        if isinstance(value, dict):
+            print(f"perplexity {name:14} {value['perplexity']:.5f}")
+        else:
+            print(f"{name:25} {value:.5f}")
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ class Preserving(unittest.TestCase):
             for dtype in ("f32", "f16", "bf16"):
                 out = os.path.join(directory, dtype)
                 subprocess.run(
-                    [sys.executable, model_variants.__file__, "random-untied", out, "--dtype", dtype,
-                     "--shards", "5"], check=True, timeout=120)
+                    [sys.executable, model_variants.__file__, "random-untied", out,
+                     "--dtype", dtype, "--shards", "5"], check=True, timeout=120)
                 files = sorted(f for f in os.listdir(out) if f.endswith(".safetensors"))
                 self.assertEqual(len(files), 5)
                 self.assertEqual(files[4], "model-00005-of-00005.safetensors")

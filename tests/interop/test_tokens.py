@@ -1,4 +1,4 @@
-"""client/python/tokens.py against the tokenizers themselves, and its file against the NumPy reader."""
+"""client/python/tokens.py against the tokenizers themselves, its file against the NumPy reader."""
 
 import json
 import os

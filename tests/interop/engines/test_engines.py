@@ -1,0 +1,152 @@
+"""The real vLLM and the real transformers, on this CPU, load what `salient quantize` writes, and
+find the perplexity that `salient verify` and the NumPy reader find.
+
+Needs the interpreters that environment.sh makes: $SALIENT_VLLM_PYTHON, $SALIENT_TRANSFORMERS_PYTHON
+(`tests/run.sh --interop` makes both). Without them tests say SKIPPED.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import paths  # noqa: E402
+import evaluate_np  # noqa: E402
+import model_variants  # noqa: E402
+import run_tests  # noqa: E402
+import salient_cli  # noqa: E402
+import safetensors_np  # noqa: E402
+from shared_models import shared  # noqa: E402
+
+ROWS = 16
+TIMEOUT = 580  # an engine takes a minute or two; the first AWQ in transformers compiles a kernel
+# Shares of the perplexity. vLLM reads AWQ in F16 alone; everything else runs in F32.
+F32, F16 = 1e-4, 1e-3
+
+
+def interpreter(engine):
+    """The Python that has an engine; skips the running test when there is none."""
+    variable = f"SALIENT_{engine.upper()}_PYTHON"
+    python = os.environ.get(variable)
+    if not python:
+        raise unittest.SkipTest(f"NOT RUN: {variable} is not set (tests/run.sh --interop sets it)")
+    return python
+
+
+def run_engine(engine, *arguments):
+    """The JSON object that <engine>_perplexity.py ends with."""
+    program = HERE / f"{engine}_perplexity.py"
+    done = subprocess.run([interpreter(engine), program, *map(str, arguments)],
+                          capture_output=True, text=True, timeout=TIMEOUT)
+    if done.returncode != 0:
+        raise AssertionError(f"{program.name} {arguments}: exit code {done.returncode}\n"
+                             f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+class Results:
+    """Directories written once for all tests: {name: (directory, source)}."""
+
+    def __init__(self):
+        self._scratch = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self._scratch.name)
+        tokens = {kind: safetensors_np.read(paths.POCKET_LLAMA / f"{kind}_open.safetensors")
+                  for kind in ("calibration", "evaluation")}
+        self.tokens = {kind: salient_cli.write_tokens(self.path / f"{kind}.safetensors",
+                                                      tensors["input_ids"])
+                       for kind, tensors in tokens.items()}
+        self.source = self.path / "source"
+        model_variants.write("salient", self.source)
+        model_variants.write("untied", self.path / "untied", shards=3)
+        self.awq = self.quantize("awq", self.source)
+        self.cut = self.quantize("cut", self.path / "untied", "--group-size", 64,
+                                 "--max-shard-bytes", 1500000)
+        self.plain = self.quantize("plain", self.source, "--bits", 3,
+                                   "--format", "dequantized-fp16")
+
+    def quantize(self, name, source, *flags):
+        salient_cli.quantize(source, self.path / name, self.tokens["calibration"], *flags)
+        return self.path / name
+
+    def cleanup(self):
+        self._scratch.cleanup()
+
+
+def setUpModule():
+    global results
+    if not any(os.environ.get(f"SALIENT_{e}_PYTHON") for e in ("VLLM", "TRANSFORMERS")):
+        raise unittest.SkipTest("NOT RUN: no engine is installed (tests/run.sh --interop does it)")
+    results = Results()
+    unittest.addModuleCleanup(results.cleanup)
+
+
+class Engines(unittest.TestCase):
+    def agrees(self, engine, perplexity, directory, share, tokens=None):
+        """An engine's perplexity is verify's and NumPy's."""
+        tokens = tokens or results.tokens["evaluation"]
+        verified = salient_cli.verify(directory, tokens, "--rows", ROWS)["result"]["perplexity"]
+        rows = evaluate_np.read_tokens(tokens, ROWS)
+        reader = evaluate_np.evaluate(directory, rows)["result"]["perplexity"]
+        print(f"\n{pathlib.Path(directory).name}: {engine} {perplexity:.5f}, "
+              f"salient verify {verified:.5f}, NumPy {reader:.5f}", flush=True)
+        self.assertAlmostEqual(perplexity / reader, 1, delta=share)
+        self.assertAlmostEqual(perplexity / verified, 1, delta=share)
+
+
+class Transformers(Engines):
+    def test_directories_load_and_agree(self):
+        directories = [results.source, results.plain, results.awq, results.cut]
+        found = run_engine("transformers", results.tokens["evaluation"], ROWS, *directories)
+        for directory in directories:
+            with self.subTest(directory.name):
+                score = found[str(directory)]
+                self.agrees("transformers", score["perplexity"], directory, F32)
+                packed = directory in (results.awq, results.cut)
+                self.assertEqual("Awq" in score["linear"], packed, score["linear"])
+
+
+class Vllm(Engines):
+    def check(self, directory, dtype, share, tokens=None):
+        tokens = tokens or results.tokens["evaluation"]
+        score = run_engine("vllm", directory, tokens, ROWS, dtype)
+        self.agrees(f"vLLM {score['version']}", score["perplexity"], directory, share, tokens)
+
+    def test_source(self):
+        self.check(results.source, "float32", F32)
+
+    def test_dequantized(self):
+        self.check(results.plain, "float32", F32)
+
+    def test_awq(self):
+        self.check(results.awq, "float16", F16)
+
+    def test_awq_in_several_files_with_a_head_of_its_own(self):
+        self.check(results.cut, "float16", F16)
+
+    def test_awq_with_linears_that_were_kept(self):
+        """352 columns of down_proj, which groups of 64 do not divide."""
+        source = shared("models", "babyllama-969k")
+        tokens = {kind: shared("data", "babyllama-969k", f"{kind}.safetensors")
+                  for kind in ("calibration", "evaluation")}
+        output = results.path / "kept"
+        salient_cli.quantize(source, output, tokens["calibration"], "--group-size", 64,
+                             "--rows", 64)
+        self.check(output, "float16", F16, tokens["evaluation"])
+
+
+class Goldens(unittest.TestCase):
+    def test_committed_logits_are_those_of_transformers(self):
+        program = paths.TESTS / "golden" / "make_transformers_goldens.py"
+        done = subprocess.run([interpreter("transformers"), program, "--check"],
+                              capture_output=True, text=True, timeout=TIMEOUT)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stderr[-4000:])
+
+
+if __name__ == "__main__":
+    run_tests.run()

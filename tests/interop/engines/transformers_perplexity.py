@@ -1,0 +1,50 @@
+"""Perplexity of checkpoint directories in the real transformers on a CPU, over tokens 2..T of each
+row; AWQ is read by gptqmodel, as transformers has it. Run by the interpreter that environment.sh
+makes for transformers.
+
+    transformers_perplexity.py TOKENS ROWS DIR...
+
+Ends with one JSON object on standard output: {directory: {perplexity, linear}}, linear being the
+class that holds q_proj of block 0.
+"""
+
+import json
+import math
+import os
+import sys
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+# gptqmodel refuses machines with fewer than four processors, where it is slow, not wrong.
+processors = os.cpu_count() or 1
+os.cpu_count = lambda: max(4, processors)
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+
+
+def perplexity(directory, ids):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, device_map="cpu"
+    ).eval()
+    loss = count = 0
+    with torch.no_grad():
+        for row in ids:
+            log_p = torch.log_softmax(model(row[None]).logits[0, :-1].float(), -1)
+            loss -= float(log_p.gather(-1, row[1:, None]).double().sum())
+            count += len(row) - 1
+    linear = type(model.model.layers[0].self_attn.q_proj).__name__
+    return {"perplexity": math.exp(loss / count), "linear": linear}
+
+
+def main():
+    tokens, rows, *directories = sys.argv[1:]
+    transformers.utils.logging.disable_progress_bar()
+    with safe_open(tokens, "np") as file:
+        ids = torch.from_numpy(file.get_tensor("input_ids")[: int(rows)].astype("int64"))
+    print(json.dumps({directory: perplexity(directory, ids) for directory in directories}),
+          flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Perplexity of a checkpoint directory in the real vLLM, over tokens 2..T of each row. Run by the
+interpreter that environment.sh makes for vllm.
+
+    vllm_perplexity.py DIR TOKENS ROWS DTYPE     (float16 or bfloat16 for a quantized model)
+
+Ends with one JSON object on standard output: perplexity and the version.
+"""
+
+import json
+import math
+import os
+import sys
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import vllm  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+
+
+def main():
+    directory, tokens, rows, dtype = sys.argv[1:]
+    with safe_open(tokens, "np") as file:
+        ids = file.get_tensor("input_ids")[: int(rows)].tolist()
+    engine = vllm.LLM(
+        model=directory,
+        dtype=dtype,
+        skip_tokenizer_init=True,
+        enforce_eager=True,
+        max_model_len=len(ids[0]) + 1,  # a token is always generated
+        max_num_seqs=8,
+        disable_log_stats=True,
+        hf_overrides={"max_position_embeddings": len(ids[0]) + 1},
+    )
+    # 0 alternatives: the log probability of the prompt's own token alone.
+    sampling = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
+    done = engine.generate([{"prompt_token_ids": row} for row in ids], sampling, use_tqdm=False)
+    loss = count = 0
+    for row, output in zip(ids, done):
+        for token, alternatives in zip(row[1:], output.prompt_logprobs[1:], strict=True):
+            loss -= alternatives[token].logprob
+            count += 1
+    print(json.dumps({"perplexity": math.exp(loss / count), "tokens": count,
+                      "version": vllm.__version__}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

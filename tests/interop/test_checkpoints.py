@@ -1,0 +1,129 @@
+"""Whole directories written by `salient quantize`, read by a reader in NumPy that shares no code
+with it: `salient verify` must say of them what that reader computes."""
+
+import os
+import tempfile
+import unittest
+
+import numpy as np
+
+import paths
+import checkpoint_np
+import evaluate_np
+import llama_np
+import model_variants
+import run_tests
+import salient_cli
+import safetensors_np
+
+ROWS = 8  # of evaluation
+
+
+class Directory(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.source, self.output = (os.path.join(scratch.name, n) for n in ("source", "output"))
+        self.calibration, self.evaluation = (
+            os.path.join(scratch.name, f"{n}.safetensors") for n in ("calibration", "evaluation"))
+
+    def make(self, variant, **stored):
+        """A source directory and its token files."""
+        model_variants.write(variant, self.source, **stored)
+        if variant in model_variants.PRESERVING:
+            for kind, path in (("calibration", self.calibration), ("evaluation", self.evaluation)):
+                tokens = safetensors_np.read(paths.POCKET_LLAMA / f"{kind}_open.safetensors")
+                salient_cli.write_tokens(path, tokens["input_ids"][:16])
+        else:
+            for seed, path in enumerate((self.calibration, self.evaluation)):
+                salient_cli.random_tokens(path, 256, 16, 80, seed)
+
+    def quantize(self, *flags):
+        return salient_cli.quantize(self.source, self.output, self.calibration, *flags)
+
+    def kept(self):
+        """The Linears of the result that stayed plain."""
+        tensors = checkpoint_np.read_tensors(self.output)
+        return sorted(name.removesuffix(".weight") for name in tensors
+                      if name.endswith("_proj.weight"))
+
+    def agree(self, *rtn):
+        """verify and NumPy agree on perplexities, KL and the share of equal best tokens."""
+        found = salient_cli.verify(self.output, self.evaluation, "--against", self.source,
+                                   "--rows", ROWS, *(f"--rtn-{k}={v}" for k, v in rtn))
+        tokens = evaluate_np.read_tokens(self.evaluation, ROWS)
+        expected = evaluate_np.evaluate(self.output, tokens, self.source,
+                                        **{k.replace("-", "_"): v for k, v in rtn})
+        print(f"\nsalient {found}\nNumPy   {expected}")
+        for model in ("source", "result", "rtn"):
+            said, known = found[model]["perplexity"], expected[model]["perplexity"]
+            # Those of random models are in the millions.
+            self.assertAlmostEqual(said, known, delta=max(1e-3, 1e-4 * known), msg=model)
+        self.assertAlmostEqual(found["kl"] / expected["kl"], 1, delta=2e-3)
+        self.assertAlmostEqual(found["top1_agreement"], expected["top1_agreement"], delta=2e-3)
+        return found
+
+
+class AwqGemm(Directory):
+    def test_default_of_the_salient_model(self):
+        self.make("salient")
+        said = self.quantize()
+        self.assertEqual(self.kept(), [])
+        self.assertEqual(len(said["groups"]), 16)
+        found = self.agree()
+        self.assertLess(found["kl"], 0.5 * found["rtn_kl"])
+        for file in ("tokenizer.model", "tokenizer_config.json", "generation_config.json"):
+            with open(os.path.join(self.source, file), "rb") as before, \
+                    open(os.path.join(self.output, file), "rb") as after:
+                self.assertEqual(before.read(), after.read(), file)
+
+    def test_files_are_cut_and_indexed(self):
+        self.make("untied", shards=4)
+        self.quantize("--max-shard-bytes", 900000, "--method", "rtn")
+        files = [file for file in os.listdir(self.output) if file.endswith(".safetensors")]
+        self.assertGreater(len(files), 3)
+        for file in files:
+            self.assertLess(os.path.getsize(os.path.join(self.output, file)), 1.2e6, file)
+        self.agree()
+
+    def test_bf16_source(self):
+        self.make("bf16")
+        self.quantize("--group-size", 64)
+        self.agree()
+
+    def test_every_architecture(self):
+        for variant in model_variants.RANDOM:
+            with self.subTest(variant):
+                self.setUp()
+                self.make(variant)
+                self.quantize("--group-size", 32)
+                # 172 outputs fill no whole words of eight codes; 32 does not divide 172 inputs.
+                kept = [f"model.layers.{layer}.mlp.{linear}" for layer in range(2)
+                        for linear in ("down_proj", "gate_proj", "up_proj")]
+                odd = variant in ("random-172-columns", "random-all-together")
+                self.assertEqual(self.kept(), kept if odd else [])
+                self.agree()
+
+
+class Dequantized(Directory):
+    def test_three_bits(self):
+        self.make("salient")
+        self.quantize("--bits", 3, "--format", "dequantized-fp16")
+        self.assertNotIn("quantization_config", llama_np.read_config(self.output))
+        self.agree(("bits", 3), ("group-size", 128))
+
+    def test_four_bits_are_those_of_awq_gemm(self):
+        """The same codes, whatever they are stored as; F16 rounds their products once more."""
+        self.make("salient")
+        self.quantize()
+        packed = checkpoint_np.read(self.output)
+        self.output += "-plain"
+        self.quantize("--format", "dequantized-fp16")
+        plain = checkpoint_np.read(self.output)
+        for name, array in packed.tensors.items():
+            np.testing.assert_allclose(plain.tensors[name], array, rtol=2**-11, atol=2**-25,
+                                       err_msg=name)
+
+
+if __name__ == "__main__":
+    run_tests.run()
