@@ -26,6 +26,8 @@ struct JobTableSettings {
   int max_queued_jobs = 100;
   int64_t memory_bytes = int64_t{8} << 30;  // a job estimated above it is refused
   absl::Duration ttl_after_finished = absl::Hours(24);
+  // A job fails that waits for a blob of which nothing came for so long.
+  absl::Duration stall_timeout = absl::Hours(1);
 };
 
 // A view of one job's events. Destroying it never waits for a `wake` that is running on this

@@ -1,0 +1,255 @@
+#include "server/jobs/arriving_checkpoint.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
+#include "server/jobs/call_error.h"
+
+namespace salient {
+namespace {
+
+constexpr int64_t kPrefixBytes = 8;
+
+absl::Status BadModel(const absl::Status& status) { return WithReason(status, Reason::kBadModel); }
+
+// What the first 8 bytes say of length and JSON together.
+absl::StatusOr<int64_t> HeadBytes(const ModelFile& file, absl::string_view prefix) {
+  uint64_t json_bytes = 0;
+  for (int i = 7; i >= 0; --i) json_bytes = json_bytes << 8 | static_cast<uint8_t>(prefix[i]);
+  const int64_t most = std::min(kMaxSafetensorsHeaderBytes, file.digest.size_bytes - kPrefixBytes);
+  if (json_bytes > static_cast<uint64_t>(most)) {
+    return InvalidCall(Reason::kBadModel, absl::StrCat(file.name, ": header length is ", json_bytes,
+                                                       " bytes; expected at most ", most));
+  }
+  return kPrefixBytes + static_cast<int64_t>(json_bytes);
+}
+
+}  // namespace
+
+ArrivingCheckpoint::ArrivingCheckpoint(const ModelManifest& manifest, BlobStore& store,
+                                       BlobArrival* arrival)
+    : manifest_(manifest), store_(store), arrival_(arrival) {
+  for (const ModelFile& file : manifest.weights) files_.push_back(std::make_unique<File>(file));
+}
+
+absl::StatusOr<std::optional<std::string>> ArrivingCheckpoint::HeadOf(const File& file) const {
+  const ModelFile& model_file = file.manifest;
+  if (model_file.digest.size_bytes < kPrefixBytes) {
+    return InvalidCall(Reason::kBadModel,
+                       absl::StrCat(model_file.name, ": file has ", model_file.digest.size_bytes,
+                                    " bytes; expected at least ", kPrefixBytes));
+  }
+  if (model_file.inline_content.has_value()) {
+    const std::string& content = *model_file.inline_content;
+    const int64_t content_bytes = static_cast<int64_t>(content.size());
+    if (content_bytes < kPrefixBytes || content_bytes > model_file.digest.size_bytes) {
+      return InvalidCall(Reason::kBadModel,
+                         absl::StrCat(model_file.name, ": inline_content has ", content_bytes,
+                                      " bytes; expected the length and the JSON of the header, ",
+                                      "the first of the file's ", model_file.digest.size_bytes));
+    }
+    const absl::StatusOr<int64_t> head_bytes = HeadBytes(model_file, content);
+    if (!head_bytes.ok()) return head_bytes.status();
+    if (content_bytes < *head_bytes) {
+      return InvalidCall(Reason::kBadModel,
+                         absl::StrCat(model_file.name, ": inline_content has ", content_bytes,
+                                      " bytes; expected all ", *head_bytes, " of the header"));
+    }
+    return content.substr(0, static_cast<size_t>(*head_bytes));
+  }
+  const int64_t committed = store_.Status(model_file.digest).committed_bytes;
+  if (committed < kPrefixBytes) return std::nullopt;
+  std::string head(kPrefixBytes, '\0');
+  if (absl::Status status = ReadAt(file, 0, absl::MakeSpan(&head[0], head.size())); !status.ok()) {
+    return status;
+  }
+  const absl::StatusOr<int64_t> head_bytes = HeadBytes(model_file, head);
+  if (!head_bytes.ok()) return head_bytes.status();
+  if (committed < *head_bytes) return std::nullopt;
+  head.resize(static_cast<size_t>(*head_bytes));
+  if (absl::Status status = ReadAt(file, 0, absl::MakeSpan(&head[0], head.size())); !status.ok()) {
+    return status;
+  }
+  return head;
+}
+
+absl::Status ArrivingCheckpoint::ReadHeader(File& file) const {
+  absl::StatusOr<std::optional<std::string>> head = HeadOf(file);
+  if (!head.ok()) return head.status();
+  if (!head->has_value()) return absl::OkStatus();
+  const int64_t head_bytes = static_cast<int64_t>((*head)->size());
+  absl::StatusOr<SafetensorsHeader> header =
+      ParseSafetensorsHeader(file.manifest.name, absl::string_view(**head).substr(kPrefixBytes),
+                             file.manifest.digest.size_bytes - head_bytes);
+  if (!header.ok()) return BadModel(header.status());
+  file.data_begin = head_bytes;
+  file.header = *std::move(header);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> ArrivingCheckpoint::ReadHeaders() {
+  bool all = true;
+  for (const std::unique_ptr<File>& file : files_) {
+    if (file->header.has_value()) continue;
+    if (absl::Status status = ReadHeader(*file); !status.ok()) return status;
+    all = all && file->header.has_value();
+  }
+  if (all && file_of_.empty()) {
+    if (absl::Status status = Index(); !status.ok()) return status;
+  }
+  return all;
+}
+
+absl::Status ArrivingCheckpoint::WaitForHeaders() {
+  for (const std::unique_ptr<File>& file : files_) {
+    const ModelFile& model_file = file->manifest;
+    if (model_file.inline_content.has_value()) continue;
+    absl::Status status = arrival_->WaitForBytes(model_file.name, model_file.digest, kPrefixBytes);
+    std::string prefix(kPrefixBytes, '\0');
+    if (status.ok()) status = ReadAt(*file, 0, absl::MakeSpan(&prefix[0], prefix.size()));
+    if (!status.ok()) return status;
+    const absl::StatusOr<int64_t> head_bytes = HeadBytes(model_file, prefix);
+    if (!head_bytes.ok()) return head_bytes.status();
+    status = arrival_->WaitForBytes(model_file.name, model_file.digest, *head_bytes);
+    if (!status.ok()) return status;
+  }
+  const absl::StatusOr<bool> all = ReadHeaders();
+  if (!all.ok()) return all.status();
+  if (*all) return absl::OkStatus();
+  return CallError(absl::StatusCode::kFailedPrecondition, Reason::kMissingBlob,
+                   "the upload of a weight file was begun anew while it was read");
+}
+
+absl::Status ArrivingCheckpoint::WaitForTensors(absl::Span<const TensorSpec> tensors) const {
+  for (const TensorSpec& tensor : tensors) {
+    const absl::StatusOr<const File*> file = FileOf(tensor.name);
+    if (!file.ok()) return file.status();
+    const ModelFile& model_file = (*file)->manifest;
+    const int64_t end = (*file)->data_begin + (*file)->header->Find(tensor.name)->end;
+    absl::Status status = arrival_->WaitForBytes(model_file.name, model_file.digest, end);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ArrivingCheckpoint::Index() {
+  if (manifest_.index.has_value()) {
+    std::vector<const SafetensorsHeader*> headers;
+    for (const std::unique_ptr<File>& file : files_) headers.push_back(&*file->header);
+    if (absl::Status status = CheckShards(*manifest_.index, headers); !status.ok()) {
+      return BadModel(status);
+    }
+    file_of_ = manifest_.index->weight_map;
+    return absl::OkStatus();
+  }
+  for (const TensorEntry& entry : files_[0]->header->tensors())
+    file_of_.emplace_back(entry.name, 0);
+  std::sort(file_of_.begin(), file_of_.end());
+  return absl::OkStatus();
+}
+
+int64_t ArrivingCheckpoint::TensorBytes() const {
+  int64_t bytes = 0;
+  for (const std::unique_ptr<File>& file : files_) {
+    for (const TensorEntry& entry : file->header->tensors()) bytes += entry.SizeBytes();
+  }
+  return bytes;
+}
+
+absl::Status ArrivingCheckpoint::ReadAt(const File& file, int64_t offset,
+                                        absl::Span<char> bytes) const {
+  const Digest& digest = file.manifest.digest;
+  const int64_t end = offset + static_cast<int64_t>(bytes.size());
+  std::shared_ptr<const BlobReader> reader;
+  {
+    const std::lock_guard<std::mutex> lock(file.mu);
+    if (file.reader == nullptr || file.reader->end_offset() < end) {
+      // All there is, so that not every range opens the file anew.
+      const int64_t committed = store_.Status(digest).committed_bytes;
+      absl::StatusOr<BlobReader> opened = store_.ReadCommitted(digest, 0, std::max(committed, end));
+      if (!opened.ok()) return WithReason(opened.status(), Reason::kMissingBlob);
+      file.reader = std::make_shared<const BlobReader>(*std::move(opened));
+    }
+    reader = file.reader;
+  }
+  return WithReason(reader->ReadAt(offset, bytes), Reason::kBlobDamaged);
+}
+
+absl::Status ArrivingCheckpoint::CheckInline(const File& file) const {
+  if (!file.manifest.inline_content.has_value()) return absl::OkStatus();
+  {
+    const std::lock_guard<std::mutex> lock(file.mu);
+    if (file.inline_checked) return absl::OkStatus();
+  }
+  const std::string& expected = *file.manifest.inline_content;
+  std::string actual(expected.size(), '\0');
+  if (absl::Status status = ReadAt(file, 0, absl::MakeSpan(&actual[0], actual.size()));
+      !status.ok()) {
+    return status;
+  }
+  if (actual != expected) {
+    const auto differs = std::mismatch(actual.begin(), actual.end(), expected.begin()).first;
+    return InvalidCall(Reason::kDigestMismatch,
+                       absl::StrCat(file.manifest.name, ": inline_content differs from the blob ",
+                                    ToString(file.manifest.digest), " at byte ",
+                                    differs - actual.begin(), "; expected its first bytes"));
+  }
+  const std::lock_guard<std::mutex> lock(file.mu);
+  file.inline_checked = true;
+  return absl::OkStatus();
+}
+
+absl::Status ArrivingCheckpoint::CheckInlineContent() const {
+  for (const std::unique_ptr<File>& file : files_) {
+    if (absl::Status status = CheckInline(*file); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const ArrivingCheckpoint::File*> ArrivingCheckpoint::FileOf(
+    absl::string_view tensor) const {
+  const auto found =
+      std::lower_bound(file_of_.begin(), file_of_.end(), tensor,
+                       [](const auto& row, absl::string_view name) { return row.first < name; });
+  if (found != file_of_.end() && found->first == tensor) return files_[found->second].get();
+  return absl::NotFoundError(
+      absl::StrCat(name_, ": tensor ", QuoteForMessage(tensor), " is in no file"));
+}
+
+absl::StatusOr<TensorLocation> ArrivingCheckpoint::Find(absl::string_view tensor) const {
+  const absl::StatusOr<const File*> file = FileOf(tensor);
+  if (!file.ok()) return file.status();
+  return TensorLocation{(*file)->manifest.name, (*file)->header->Find(tensor)};
+}
+
+absl::Status ArrivingCheckpoint::ReadRange(absl::string_view tensor, int64_t offset,
+                                           absl::Span<std::byte> bytes) const {
+  const absl::StatusOr<const File*> found = FileOf(tensor);
+  if (!found.ok()) return found.status();
+  const File& file = **found;
+  const TensorEntry& entry = *file.header->Find(tensor);
+  const int64_t count = static_cast<int64_t>(bytes.size());
+  if (offset < 0 || offset > entry.SizeBytes() || count > entry.SizeBytes() - offset) {
+    return absl::OutOfRangeError(absl::StrCat(file.manifest.name, ": tensor ", tensor,
+                                              ": range of ", count, " bytes at ", offset,
+                                              "; expected within ", entry.SizeBytes(), " bytes"));
+  }
+  if (count == 0) return absl::OkStatus();
+  const int64_t begin = file.data_begin + entry.begin + offset;
+  // The header, and what was inline of it, lies before any tensor; inline content may be longer.
+  const int64_t inline_bytes = file.manifest.inline_content.has_value()
+                                   ? static_cast<int64_t>(file.manifest.inline_content->size())
+                                   : 0;
+  absl::Status status;
+  if (std::this_thread::get_id() == owner_) {
+    status = arrival_->WaitForBytes(file.manifest.name, file.manifest.digest,
+                                    std::max(begin + count, inline_bytes));
+  }
+  if (status.ok()) status = CheckInline(file);
+  if (!status.ok()) return status;
+  return ReadAt(file, begin, absl::MakeSpan(reinterpret_cast<char*>(bytes.data()), bytes.size()));
+}
+
+}  // namespace salient

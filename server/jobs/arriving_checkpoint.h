@@ -1,0 +1,91 @@
+// A checkpoint whose files are blobs that may still be arriving.
+#ifndef SALIENT_SERVER_JOBS_ARRIVING_CHECKPOINT_H_
+#define SALIENT_SERVER_JOBS_ARRIVING_CHECKPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/model/family.h"
+#include "server/jobs/blob_arrival.h"
+#include "server/jobs/model_manifest.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+// Headers are known from inline content or from bytes that arrived. Reading waits for what it asks
+// for, but only on the thread that made the object: a worker that waited for bytes could be the one
+// that is to receive them. So that thread calls WaitForTensors before workers read. Bytes are
+// handed out before their file's digest was verified: whoever uses them waits in the end until
+// every file is complete. Thread-safe after ReadHeaders or WaitForHeaders returned true or OK.
+class ArrivingCheckpoint final : public TensorSource {
+ public:
+  // Borrows all. `arrival` may be null for one that is only asked for headers.
+  ArrivingCheckpoint(const ModelManifest& manifest, BlobStore& store, BlobArrival* arrival);
+
+  // Parses the headers that are here. Returns whether all are, which are then held against the
+  // index. Errors: INVALID_ARGUMENT, BAD_MODEL, as ParseSafetensorsHeader and CheckShards, and for
+  // inline content that is not the whole header, or not the first bytes of its blob.
+  absl::StatusOr<bool> ReadHeaders();
+
+  // The same when all of them have come. Errors also as BlobArrival.
+  absl::Status WaitForHeaders();
+
+  // Returns when all bytes of these tensors have come. Errors as Find and BlobArrival.
+  absl::Status WaitForTensors(absl::Span<const TensorSpec> tensors) const;
+
+  // Holds the inline content of every file against its blob, all of which must be complete.
+  absl::Status CheckInlineContent() const;
+
+  // Bytes of all tensors.
+  int64_t TensorBytes() const;
+
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override;
+  absl::Status ReadRange(absl::string_view tensor, int64_t offset,
+                         absl::Span<std::byte> bytes) const override;
+
+ private:
+  struct File {
+    explicit File(const ModelFile& model_file) : manifest(model_file) {}
+    const ModelFile& manifest;
+    std::optional<SafetensorsHeader> header;
+    int64_t data_begin = 0;
+    mutable std::mutex mu;  // of the next two
+    mutable bool inline_checked = false;
+    mutable std::shared_ptr<const BlobReader> reader;  // of what was committed when it was opened
+  };
+
+  // The length and JSON of a file's header; nullopt if not all of it is here.
+  absl::StatusOr<std::optional<std::string>> HeadOf(const File& file) const;
+  absl::Status ReadHeader(File& file) const;
+  absl::Status CheckInline(const File& file) const;
+  absl::Status ReadAt(const File& file, int64_t offset, absl::Span<char> bytes) const;
+  absl::StatusOr<const File*> FileOf(absl::string_view tensor) const;
+  absl::Status Index();
+
+  const std::string name_ = "model";
+  const std::thread::id owner_ = std::this_thread::get_id();
+  const ModelManifest& manifest_;
+  BlobStore& store_;
+  BlobArrival* const arrival_;
+  std::vector<std::unique_ptr<File>> files_;
+  std::vector<std::pair<std::string, size_t>> file_of_;  // (tensor, index into files_), sorted
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_ARRIVING_CHECKPOINT_H_

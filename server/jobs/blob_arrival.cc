@@ -1,0 +1,77 @@
+#include "server/jobs/blob_arrival.h"
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "server/jobs/call_error.h"
+
+namespace salient {
+namespace {
+
+// A stop or a change that nobody told of is found after this long.
+constexpr auto kLookPeriod = std::chrono::milliseconds(100);
+
+}  // namespace
+
+template <typename Arrived>
+absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arrived arrived) {
+  if (absl::Status stopped = stop_.Check(); !stopped.ok()) return stopped;
+  BlobStatus blob = store_.Status(digest);
+  if (arrived(blob)) return absl::OkStatus();
+
+  std::unique_lock<std::mutex> lock(mu_);
+  if (waiting_++ == 0) waiting_since_ = absl::Now();
+  int64_t committed_bytes = blob.committed_bytes;
+  absl::Time last_byte = absl::Now();
+  absl::Status status;
+  while (true) {
+    const int64_t seen = changes_;
+    blob = store_.Status(digest);  // neither waits nor takes a lock of ours
+    if (arrived(blob)) break;
+    if (status = stop_.Check(); !status.ok()) break;
+    const absl::Time now = absl::Now();
+    if (blob.committed_bytes != committed_bytes) {
+      committed_bytes = blob.committed_bytes;
+      last_byte = now;
+    }
+    if (now - last_byte >= stall_timeout_) {
+      status = CallError(
+          absl::StatusCode::kFailedPrecondition, Reason::kMissingBlob,
+          absl::StrCat(file, ": blob ", ToString(digest), " has ", committed_bytes, " bytes, and ",
+                       "none came for ", absl::FormatDuration(stall_timeout_), "; expected all ",
+                       digest.size_bytes));
+      break;
+    }
+    lock.unlock();
+    waits_();
+    lock.lock();
+    changed_.wait_for(lock, kLookPeriod, [&] { return changes_ != seen; });
+  }
+  if (--waiting_ == 0) waited_ += absl::Now() - waiting_since_;
+  return status;
+}
+
+absl::Status BlobArrival::WaitForBytes(absl::string_view file, const Digest& digest,
+                                       int64_t end_bytes) {
+  return Wait(file, digest,
+              [end_bytes](const BlobStatus& blob) { return blob.committed_bytes >= end_bytes; });
+}
+
+absl::Status BlobArrival::WaitUntilComplete(absl::string_view file, const Digest& digest) {
+  return Wait(file, digest, [](const BlobStatus& blob) { return blob.complete; });
+}
+
+void BlobArrival::LookAgain() {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ++changes_;
+  }
+  changed_.notify_all();
+}
+
+absl::Duration BlobArrival::Waited() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return waited_ + (waiting_ > 0 ? absl::Now() - waiting_since_ : absl::ZeroDuration());
+}
+
+}  // namespace salient

@@ -1,0 +1,60 @@
+// Waiting for bytes that clients are still sending.
+#ifndef SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_
+#define SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/jobs/cancel_token.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+
+namespace salient {
+
+// Of one job. Thread-safe, but one thread waits at a time.
+class BlobArrival {
+ public:
+  // Borrows both. `waits` is called again and again, without locks, by a thread that waits. A blob
+  // of which nothing came for `stall_timeout` while somebody waited for it is given up.
+  BlobArrival(BlobStore& store, const CancelToken& stop, absl::Duration stall_timeout,
+              absl::AnyInvocable<void()> waits)
+      : store_(store), stop_(stop), stall_timeout_(stall_timeout), waits_(std::move(waits)) {}
+
+  // Returns when the first `end_bytes` of the blob are committed. `file` names it in errors.
+  // The stop's error; FAILED_PRECONDITION, MISSING_BLOB, when it is given up.
+  absl::Status WaitForBytes(absl::string_view file, const Digest& digest, int64_t end_bytes);
+
+  // Returns when the blob is complete and verified. Errors as WaitForBytes.
+  absl::Status WaitUntilComplete(absl::string_view file, const Digest& digest);
+
+  // Something came, or the job was stopped: those who wait look again.
+  void LookAgain();
+
+  // Time during which somebody waited.
+  absl::Duration Waited() const;
+
+ private:
+  template <typename Arrived>
+  absl::Status Wait(absl::string_view file, const Digest& digest, Arrived arrived);
+
+  BlobStore& store_;
+  const CancelToken& stop_;
+  const absl::Duration stall_timeout_;
+  mutable std::mutex mu_;  // of the next five
+  std::condition_variable changed_;
+  int64_t changes_ = 0;
+  int waiting_ = 0;
+  absl::Time waiting_since_;
+  absl::Duration waited_;
+  absl::AnyInvocable<void()> waits_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_

@@ -1,0 +1,128 @@
+#include "server/jobs/evaluate_job.h"
+
+#include <memory>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/evaluate_model.h"
+#include "core/quantized_source.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/token_blob.h"
+
+namespace salient {
+namespace {
+
+class Observer final : public EvaluationObserver {
+ public:
+  explicit Observer(RunningJob& job) : job_(job) {}
+  absl::Status TokensDone(int64_t block, int64_t tokens) override {
+    job_.progress.TokensDone(JobProgress::Stage::kEvaluate, block, tokens);
+    return job_.stop.Check();
+  }
+
+ private:
+  RunningJob& job_;
+};
+
+// A model and what shows its weights as if it were not quantized.
+struct PlainModel {
+  OpenModel open;
+  std::unique_ptr<TensorSource> plain;
+};
+
+absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, const PreparedModel& prepared) {
+  absl::StatusOr<OpenModel> open = OpenModelFiles(prepared, job.store, &job.arrival);
+  if (!open.ok()) return open.status();
+  if (open->arriving != nullptr) {
+    absl::Status status = open->arriving->WaitForHeaders();
+    if (status.ok()) status = open->arriving->CheckInlineContent();
+    if (!status.ok()) return status;
+    open->tensor_bytes = open->arriving->TensorBytes();
+  }
+  absl::StatusOr<std::unique_ptr<TensorSource>> plain =
+      OpenQuantizedSource(*open->source, prepared.config());
+  if (!plain.ok()) return WithModelReason(plain.status());
+  return PlainModel{*std::move(open), *std::move(plain)};
+}
+
+absl::Status WaitForAll(RunningJob& job) {
+  for (const Digest& digest : job.prepared.needed) {
+    absl::Status status = job.arrival.WaitUntilComplete("evaluation", digest);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::optional<WeightFormat> RoundToNearestFormat(const EvaluateTask& task,
+                                                 const ModelConfig& model) {
+  if (!task.reference.has_value() || task.without_round_to_nearest) return std::nullopt;
+  if (task.round_to_nearest.has_value()) return task.round_to_nearest;
+  if (!model.quantization.has_value()) return std::nullopt;
+  WeightFormat format;
+  if (model.quantization->bits != 0) format.bits = static_cast<int>(model.quantization->bits);
+  if (model.quantization->group_size != 0) format.group_size = model.quantization->group_size;
+  format.symmetric = !model.quantization->zero_point;
+  return format;
+}
+
+int ModelCount(const EvaluateTask& task, const ModelConfig& model) {
+  return 1 + (task.reference.has_value() ? 1 : 0) +
+         (RoundToNearestFormat(task, model).has_value() ? 1 : 0);
+}
+
+absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified) {
+  const auto& task = std::get<EvaluateTask>(job.spec.task);
+  const ModelConfig& config = job.prepared.model.config();
+  if (absl::Status status = WaitForAll(job); !status.ok()) return status;
+  const auto rows = ReadTokens(task.tokens, config.vocab_size, job.store);
+  if (!rows.ok()) return rows.status();
+
+  absl::StatusOr<PlainModel> model = OpenPlain(job, job.prepared.model);
+  if (!model.ok()) return model.status();
+  JobOutcome outcome;
+  outcome.bytes_in = model->open.tensor_bytes;
+  std::vector<EvaluatedModel> models;
+  std::optional<PlainModel> reference;
+  std::unique_ptr<TensorSource> rounded;
+  if (job.prepared.reference.has_value()) {
+    // First: divergences are measured from the first model.
+    absl::StatusOr<PlainModel> opened = OpenPlain(job, *job.prepared.reference);
+    if (!opened.ok()) return opened.status();
+    reference = *std::move(opened);
+    outcome.bytes_in += reference->open.tensor_bytes;
+    models.push_back({reference->plain.get(), &job.prepared.reference->config()});
+  }
+  models.push_back({model->plain.get(), &config});
+  if (const auto format = RoundToNearestFormat(task, config); format.has_value()) {
+    const ModelConfig& reference_config = job.prepared.reference->config();
+    absl::StatusOr<std::unique_ptr<TensorSource>> opened =
+        RoundToNearestSource(*reference->plain, reference_config, *format);
+    if (!opened.ok()) return WithModelReason(opened.status());
+    rounded = *std::move(opened);
+    models.push_back({rounded.get(), &reference_config});
+  }
+  verified();
+
+  const std::vector<int64_t> row_tokens = RowTokens(*rows);
+  // The head counts as one more block.
+  job.progress.Begin(JobProgress::Stage::kEvaluate, config.num_hidden_layers + 1,
+                     std::accumulate(row_tokens.begin(), row_tokens.end(), int64_t{0}),
+                     /*parameters_a_block=*/0);
+  Observer observer(job);
+  absl::StatusOr<std::vector<ModelEvaluation>> results =
+      EvaluateModels(models, *rows, job.work_directory, observer, job.executor);
+  if (!results.ok()) return WithModelReason(results.status());
+  JobEvaluation evaluation;
+  size_t next = 0;
+  if (reference.has_value()) evaluation.reference = std::move((*results)[next++]);
+  evaluation.model = std::move((*results)[next++]);
+  if (rounded != nullptr) evaluation.round_to_nearest = std::move((*results)[next++]);
+  outcome.evaluation = std::move(evaluation);
+  return outcome;
+}
+
+}  // namespace salient

@@ -1,0 +1,27 @@
+// Runs an evaluate job: models and tokens in, perplexities out.
+#ifndef SALIENT_SERVER_JOBS_EVALUATE_JOB_H_
+#define SALIENT_SERVER_JOBS_EVALUATE_JOB_H_
+
+#include <optional>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "core/tensor/affine_groups.h"
+#include "server/jobs/running_job.h"
+
+namespace salient {
+
+// On a thread that is no worker. Waits until every blob is complete and calls `verified`: nothing
+// of an evaluation is of use before. Errors have a reason.
+absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified);
+
+// The format in which the reference is rounded to nearest beside it; nullopt if it is not.
+std::optional<WeightFormat> RoundToNearestFormat(const EvaluateTask& task,
+                                                 const ModelConfig& model);
+
+// How many models an evaluation runs: the model, the reference, and that rounded to nearest.
+int ModelCount(const EvaluateTask& task, const ModelConfig& model);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_EVALUATE_JOB_H_

@@ -1,0 +1,74 @@
+#include "server/jobs/job_estimate.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/functional/function_ref.h"
+#include "core/linalg/gemm.h"
+#include "core/model_cost.h"
+#include "core/speed_probe.h"
+#include "server/jobs/evaluate_job.h"
+#include "server/jobs/process_memory.h"
+
+namespace salient {
+namespace {
+
+// Amount a second, of the fastest of a few runs: what came between made the others slower.
+double Rate(absl::FunctionRef<double()> piece) {
+  constexpr int kRuns = 4;
+  double fastest = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double amount = piece();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    fastest = std::max(fastest, amount / std::max(1e-9, seconds.count()));
+  }
+  return fastest;
+}
+
+// Of one thread; measured once, by the thread that asks first.
+const MachineSpeed& SpeedOfThisMachine() {
+  static const MachineSpeed speed = [] {
+    LimitThreadToItself();
+    SpeedProbe probe;
+    MachineSpeed measured;
+    measured.gemm_flop = Rate([&probe] { return probe.Gemm(); });
+    measured.vector_flop = Rate([&probe] { return probe.Vector(); });
+    measured.copied_bytes = Rate([&probe] { return probe.Copy(); });
+    return measured;
+  }();
+  return speed;
+}
+
+absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, int workers) {
+  const ModelConfig& config = job.model.config();
+  if (const auto* evaluate = std::get_if<EvaluateTask>(&spec.task); evaluate != nullptr) {
+    return CostOfEvaluating(config, job.row_tokens, ModelCount(*evaluate, config), workers);
+  }
+  const auto& task = std::get<QuantizeTask>(spec.task);
+  QuantizeModelParams params;
+  params.method = task.method;
+  params.format = task.format;
+  params.output = task.output;
+  params.compute = task.compute;
+  params.strict = task.strict;
+  return CostOfQuantizing(config, job.row_tokens, params, workers);
+}
+
+}  // namespace
+
+absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& job, int workers) {
+  const MachineSpeed& speed = SpeedOfThisMachine();
+  const absl::StatusOr<ModelCost> cost = CostOf(spec, job, workers);
+  if (!cost.ok()) return cost.status();
+  JobEstimate estimate;
+  estimate.peak_memory_bytes = ResidentMemoryBytes() + cost->memory_bytes;
+  estimate.flop = cost->gemm_flop + cost->vector_flop;
+  estimate.seconds = SecondsOf(*cost, speed, workers);
+  if (std::holds_alternative<QuantizeTask>(spec.task)) {
+    estimate.output_bytes = job.plan.output_bytes;
+  }
+  return estimate;
+}
+
+}  // namespace salient

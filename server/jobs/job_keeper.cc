@@ -1,0 +1,257 @@
+// The life of jobs: begun, run, ended, forgotten. The other half of JobTableImpl.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/job_table_impl.h"
+#include "server/jobs/process_memory.h"
+
+namespace salient {
+namespace {
+
+constexpr absl::Duration kLongestPeriod = absl::Seconds(1);
+
+}  // namespace
+
+// What a running job says goes into its log.
+class JobTableImpl::Observer final : public JobObserver {
+ public:
+  Observer(JobTableImpl& table, JobRecord& job) : table_(table), job_(job) {}
+
+  void Happened(decltype(JobEvent::what) what) override {
+    {
+      const std::lock_guard<std::mutex> lock(table_.mu_);
+      if (const auto* file = std::get_if<ResultFile>(&what); file != nullptr) {
+        job_.files.push_back(*file);
+      }
+      job_.log->Append(absl::Now(), std::move(what));
+    }
+    job_.log->Wake();
+  }
+  void Computed(int64_t tokens, int64_t parameters) override {
+    table_.tokens_total_.fetch_add(tokens, std::memory_order_relaxed);
+    table_.parameters_total_.fetch_add(parameters, std::memory_order_relaxed);
+  }
+  void Advanced(double share) override { job_.share.store(share, std::memory_order_relaxed); }
+
+ private:
+  JobTableImpl& table_;
+  JobRecord& job_;
+};
+
+JobTableImpl::JobTableImpl(const JobTableSettings& settings, BlobStore& store, WorkerPool& pool)
+    : settings_(settings), store_(store), pool_(pool), blobs_(store) {
+  keeper_ = std::thread([this] { KeepTable(); });
+}
+
+JobTableImpl::~JobTableImpl() {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    draining_ = true;
+    for (const auto& [sequence, job] : jobs_) Stop(*job, JobState::kCancelled, absl::OkStatus());
+  }
+  WaitUntilIdle(absl::InfiniteDuration());
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    closing_ = true;
+  }
+  changed_.notify_all();
+  keeper_.join();
+}
+
+void JobTableImpl::Stop(JobRecord& job, JobState state, absl::Status error) {
+  if (job.state == JobState::kQueued) {
+    --queued_;
+    End(job, state, std::move(error));
+  } else if (job.state == JobState::kRunning && !job.stopped_by.has_value()) {
+    job.stopped_by = JobStop{state, std::move(error)};
+    job.stop.Cancel();
+    job.arrival->LookAgain();
+  }
+}
+
+void JobTableImpl::End(JobRecord& job, JobState state, absl::Status error) {
+  job.state = state;
+  job.error = std::move(error);
+  job.end_time = absl::Now();
+  if (state == JobState::kSucceeded) ++succeeded_total_;
+  if (state == JobState::kFailed) ++failed_total_;
+  if (state == JobState::kCancelled) ++cancelled_total_;
+  job.log->Append(job.end_time, state);
+  look_again_ = true;
+  changed_.notify_all();
+}
+
+void JobTableImpl::Forget(const RecordPtr& job) {
+  const RecordPtr keep = job;  // the argument may be the map's own
+  forgotten_.push_back(keep);
+  by_id_.erase(keep->id);
+  jobs_.erase(keep->sequence);
+}
+
+// A job over blobs takes its turn when it has something to do: tokens are here, and bytes of the
+// weights begin to come. An evaluation needs everything.
+bool JobTableImpl::IsReady(const JobRecord& job) const {
+  if (std::holds_alternative<EvaluateTask>(job.spec.task)) {
+    return store_.FindMissing(job.prepared.needed).empty();
+  }
+  if (!store_.Status(*job.prepared.tokens).complete) return false;
+  if (!job.reads_blobs()) return true;
+  const std::vector<ModelFile>& weights = job.prepared.model.manifest.weights;
+  return std::any_of(weights.begin(), weights.end(), [this](const ModelFile& file) {
+    const BlobStatus blob = store_.Status(file.digest);
+    return blob.complete || blob.committed_bytes > 0;
+  });
+}
+
+void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
+  if (draining_ || queued_ == 0) return;
+  std::vector<RecordPtr> queue;
+  for (const auto& [sequence, job] : jobs_) {
+    if (job->state == JobState::kQueued) queue.push_back(job);
+  }
+  std::sort(queue.begin(), queue.end(), [](const RecordPtr& a, const RecordPtr& b) {
+    if (a->spec.priority != b->spec.priority) return a->spec.priority > b->spec.priority;
+    return a->sequence < b->sequence;
+  });
+  for (const RecordPtr& job : queue) {
+    if (IsReady(*job)) {
+      if (static_cast<int>(running_.size()) >= settings_.max_running_jobs) continue;
+      Start(job, now);
+      changed.push_back(job);
+      continue;
+    }
+    int64_t arrived = 0;
+    for (const Digest& digest : job->prepared.needed) {
+      arrived += store_.Status(digest).committed_bytes;
+    }
+    if (arrived != job->arrived_bytes) {
+      job->arrived_bytes = arrived;
+      job->arrived_at = now;
+    } else if (now - job->arrived_at >= settings_.stall_timeout) {
+      const std::vector<Digest> missing = store_.FindMissing(job->prepared.needed);
+      Stop(
+          *job, JobState::kFailed,
+          CallError(absl::StatusCode::kFailedPrecondition, Reason::kMissingBlob,
+                    absl::StrCat("nothing came for ", absl::FormatDuration(settings_.stall_timeout),
+                                 "; ", missing.size(), " blobs are missing",
+                                 missing.empty() ? "" : ", the first ",
+                                 missing.empty() ? "" : ToString(missing.front()))));
+      changed.push_back(job);
+    }
+  }
+}
+
+void JobTableImpl::Start(const RecordPtr& job, absl::Time now) {
+  --queued_;
+  // A peak of its own, unless others are in it.
+  if (running_.empty()) ResetPeakResidentMemory();
+  job->state = JobState::kRunning;
+  job->start_time = now;
+  // Both live as long as the record; the observer lives as long as the thread.
+  job->arrival =
+      std::make_unique<BlobArrival>(store_, job->stop, settings_.stall_timeout,
+                                    [record = job.get()] { record->progress->WaitsForBytes(); });
+  running_.push_back(job);
+  job->log->Append(now, JobState::kRunning);
+  job->thread = std::thread([this, job] { Run(job); });
+}
+
+void JobTableImpl::Run(const RecordPtr& job) {
+  Observer observer(*this, *job);
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    job->progress = std::make_unique<JobProgressReporter>(
+        observer, [record = job.get()] { return record->arrival->Waited(); },
+        job->estimate.seconds);
+  }
+  const auto verified = [this, &job] {
+    const std::lock_guard<std::mutex> lock(mu_);
+    job->provisional = false;
+  };
+  absl::StatusOr<JobOutcome> outcome =
+      RunJob(*job, settings_.work_directory, store_, pool_, observer, verified);
+  if (!outcome.ok()) job->results.Release();
+  job->sources.Release();
+  JobUsage usage;
+  usage.seconds = absl::ToDoubleSeconds(job->progress->Active());
+  usage.peak_memory_bytes = PeakResidentMemoryBytes();
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (outcome.ok()) {
+      usage.parameters = outcome->parameters;
+      usage.bytes_in = outcome->bytes_in;
+      usage.bytes_out = outcome->bytes_out;
+      job->evaluation = std::move(outcome->evaluation);
+    } else {
+      job->files.clear();
+    }
+    job->usage = usage;
+    running_.erase(std::find(running_.begin(), running_.end(), job));
+    finished_.push_back(std::move(job->thread));
+    if (outcome.ok()) {
+      End(*job, JobState::kSucceeded, absl::OkStatus());
+    } else if (job->stopped_by.has_value()) {
+      End(*job, job->stopped_by->state, job->stopped_by->error);
+    } else {
+      End(*job, JobState::kFailed, outcome.status());
+    }
+  }
+  job->log->Wake();
+  const std::lock_guard<std::mutex> lock(mu_);
+  idle_.notify_all();
+}
+
+absl::Time JobTableImpl::Keep(absl::Time now, std::vector<RecordPtr>& changed) {
+  absl::Time next = now + kLongestPeriod;
+  std::vector<RecordPtr> over;
+  for (const auto& [sequence, job] : jobs_) {
+    if (HasEnded(job->state)) {
+      const absl::Time forget =
+          job->end_time + job->spec.ttl_after_finished.value_or(settings_.ttl_after_finished);
+      if (forget <= now) over.push_back(job);
+      next = std::min(next, forget);
+    } else if (job->state == JobState::kRunning) {
+      const absl::Time limit = job->start_time + job->spec.timeout;
+      if (limit <= now) {
+        Stop(*job, JobState::kFailed,
+             CallError(absl::StatusCode::kDeadlineExceeded, Reason::kDeadlineExceeded,
+                       absl::StrCat("the job ran longer than its timeout of ",
+                                    absl::FormatDuration(job->spec.timeout))));
+      } else {
+        next = std::min(next, limit);
+      }
+    }
+  }
+  for (const RecordPtr& job : over) Forget(job);
+  StartReady(now, changed);
+  return next;
+}
+
+void JobTableImpl::KeepTable() {
+  std::unique_lock<std::mutex> lock(mu_);
+  while (true) {
+    look_again_ = false;
+    std::vector<RecordPtr> changed;
+    const absl::Time now = absl::Now();
+    const absl::Time next = Keep(now, changed);
+    std::vector<RecordPtr> forgotten = std::exchange(forgotten_, {});
+    std::vector<std::thread> finished = std::exchange(finished_, {});
+    if (!changed.empty() || !forgotten.empty() || !finished.empty()) {
+      lock.unlock();
+      for (const RecordPtr& job : changed) job->log->Wake();
+      for (std::thread& thread : finished) thread.join();
+      changed.clear();
+      forgotten.clear();  // may wait for a disk
+      lock.lock();
+      continue;
+    }
+    if (closing_) return;
+    const absl::Duration period = std::clamp(next - now, absl::Milliseconds(1), kLongestPeriod);
+    changed_.wait_for(lock, absl::ToChronoMilliseconds(period),
+                      [this] { return look_again_ || closing_; });
+  }
+}
+
+}  // namespace salient

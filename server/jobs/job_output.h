@@ -1,0 +1,56 @@
+// Where the tensors of a quantize job go: blobs, readable at once, or a directory that appears
+// complete.
+#ifndef SALIENT_SERVER_JOBS_JOB_OUTPUT_H_
+#define SALIENT_SERVER_JOBS_JOB_OUTPUT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/safetensors_layout.h"
+#include "core/tensor/named_tensor.h"
+#include "server/jobs/running_job.h"
+
+namespace salient {
+
+// Takes the tensors of a QuantizedCheckpointPlan. Dropped before Finish returned OK, nothing of it
+// stays (blobs: when the job's ResultBlobs::Hold goes).
+class JobOutput {
+ public:
+  virtual ~JobOutput() = default;
+
+  virtual absl::Status AddTensor(const NamedTensor& tensor) = 0;
+  // Bytes of one tensor after the other, each from its beginning to its end.
+  virtual absl::Status AddBytes(const TensorShape& tensor, int64_t offset,
+                                absl::Span<const std::byte> bytes) = 0;
+  // When all tensors are there: config, index and carried files, and the digests of all files,
+  // which the observer is told of. Returns the bytes of all files.
+  virtual absl::StatusOr<int64_t> Finish() = 0;
+};
+
+// As the job's task says. Errors of CheckpointWriter; RESOURCE_EXHAUSTED, SPOOL_FULL, for a full
+// disk or store.
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(RunningJob& job);
+
+// A file that a result takes along, in a directory or a blob.
+struct CarriedFile {
+  std::string name;
+  std::string path;  // empty: `blob`
+  Digest blob;
+};
+
+// In the order of their names.
+absl::StatusOr<std::vector<CarriedFile>> CarriedFiles(const PreparedModel& model);
+
+// For OpenOutput.
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenBlobOutput(RunningJob& job);
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(RunningJob& job);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_JOB_OUTPUT_H_

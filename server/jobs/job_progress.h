@@ -1,0 +1,78 @@
+// How far a job is and how long it will take, told at a bearable pace.
+#ifndef SALIENT_SERVER_JOBS_JOB_PROGRESS_H_
+#define SALIENT_SERVER_JOBS_JOB_PROGRESS_H_
+
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/time/time.h"
+#include "server/jobs/job.h"
+
+namespace salient {
+
+// Hears what a running job has to say. Thread-safe.
+class JobObserver {
+ public:
+  virtual ~JobObserver() = default;
+  virtual void Happened(decltype(JobEvent::what) what) = 0;
+  // More tokens went through a block; more weights were quantized.
+  virtual void Computed(int64_t tokens, int64_t parameters) = 0;
+  // 0 to 1.
+  virtual void Advanced(double share) = 0;
+};
+
+// Thread-safe.
+class JobProgressReporter {
+ public:
+  static constexpr absl::Duration kPeriod = absl::Milliseconds(250);
+
+  // `waited`: time spent waiting for bytes, which says nothing about speed.
+  JobProgressReporter(JobObserver& observer, absl::AnyInvocable<absl::Duration()> waited,
+                      double estimated_seconds)
+      : observer_(observer), waited_(std::move(waited)), estimated_seconds_(estimated_seconds) {}
+
+  // The work: in each of `blocks`, so many tokens are run and so many weights quantized.
+  void Begin(JobProgress::Stage stage, int64_t blocks, int64_t tokens_a_block,
+             int64_t parameters_a_block);
+  void TokensDone(JobProgress::Stage stage, int64_t block, int64_t tokens);
+  // Returns the time since the last tokens or group.
+  absl::Duration GroupDone(int64_t parameters);
+  void WaitsForBytes() { ChangeStage(JobProgress::Stage::kIngest); }
+  void Writes() { ChangeStage(JobProgress::Stage::kWrite); }
+
+  // Time of running, without waiting.
+  absl::Duration Active();
+
+ private:
+  void ChangeStage(JobProgress::Stage stage);
+  absl::Duration ActiveSince(absl::Duration& mark);
+  double SecondsLeft() const;  // with mu_ held, as the one before
+  // What is to be told now, with mu_ held; telling it, without.
+  std::optional<JobProgress> Due(bool only_changed_stage);
+  void Tell(const std::optional<JobProgress>& progress);
+
+  JobObserver& observer_;
+  const absl::Time begun_ = absl::Now();
+  std::mutex mu_;  // of all below
+  absl::AnyInvocable<absl::Duration()> waited_;
+  const double estimated_seconds_;
+  JobProgress now_;
+  JobProgress::Stage told_stage_ = JobProgress::Stage::kIngest;
+  absl::Time told_at_ = absl::InfinitePast();
+  int64_t tokens_total_ = 0;
+  int64_t parameters_total_ = 0;
+  int64_t parameters_ = 0;
+  double share_ = 0;     // done
+  absl::Duration mark_;  // of active time: the last tokens or group
+  absl::Duration running_tokens_;
+  absl::Duration quantizing_;
+  std::deque<std::pair<absl::Duration, int64_t>> lately_;  // (active time, parameters_) of groups
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_JOB_PROGRESS_H_

@@ -1,0 +1,64 @@
+#include "server/jobs/job_runner.h"
+
+#include <pthread.h>
+
+#include <filesystem>
+#include <system_error>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "core/linalg/gemm.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/evaluate_job.h"
+#include "server/jobs/quantize_job.h"
+
+namespace salient {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kDirectorySuffix[] = ".job";
+
+absl::Status DirectoryError(const std::string& path, const std::error_code& error) {
+  return WithReason(absl::ErrnoToStatus(error.value(), absl::StrCat(path, ": cannot make it")),
+                    Reason::kInternal);
+}
+
+}  // namespace
+
+absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_directory,
+                                  BlobStore& store, WorkerPool& pool, JobObserver& observer,
+                                  absl::FunctionRef<void()> verified) {
+  pthread_setname_np(pthread_self(), "salient-job");
+  LimitThreadToItself();  // what little is computed here, between loops
+  const std::string directory = absl::StrCat(work_directory, "/", job.id, kDirectorySuffix);
+  std::error_code error;
+  fs::remove_all(directory, error);
+  if (!fs::create_directory(directory, error)) return DirectoryError(directory, error);
+  const absl::Cleanup remove = [&directory] {
+    std::error_code ignored;
+    fs::remove_all(directory, ignored);
+  };
+  PoolExecutor executor(pool, job.stop);
+  RunningJob running{job.spec, job.prepared, store,    job.results,   *job.arrival,
+                     job.stop, executor,     observer, *job.progress, directory};
+  absl::StatusOr<JobOutcome> outcome = std::holds_alternative<QuantizeTask>(job.spec.task)
+                                           ? RunQuantizeJob(running, verified)
+                                           : RunEvaluateJob(running, verified);
+  if (outcome.ok()) return outcome;
+  return WithReason(WithModelReason(outcome.status()), DetailsOf(outcome.status()).reason);
+}
+
+absl::Status PrepareWorkDirectory(const std::string& work_directory) {
+  std::error_code error;
+  fs::create_directories(work_directory, error);
+  if (error) return DirectoryError(work_directory, error);
+  for (const fs::directory_entry& entry : fs::directory_iterator(work_directory, error)) {
+    std::error_code ignored;
+    if (entry.path().extension() == kDirectorySuffix) fs::remove_all(entry.path(), ignored);
+  }
+  if (error) return DirectoryError(work_directory, error);
+  return absl::OkStatus();
+}
+
+}  // namespace salient

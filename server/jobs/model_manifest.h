@@ -1,0 +1,39 @@
+// What the files of a manifest are to a model: read, taken along, or of no concern.
+#ifndef SALIENT_SERVER_JOBS_MODEL_MANIFEST_H_
+#define SALIENT_SERVER_JOBS_MODEL_MANIFEST_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/shard_index.h"
+#include "server/jobs/job.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+struct ModelManifest {
+  std::string config_json;
+  ModelConfig config;
+  std::optional<ShardIndex> index;
+  std::vector<ModelFile> weights;  // in the order of the index, or the single file
+  std::vector<ModelFile> carried;  // files that a result takes along
+  std::vector<Digest> needed;      // of everything above, each once
+};
+
+// Reads config and index, which must be inline or in `store`; may wait for a disk. `field` is
+// where the files stand in the request, such as "model".
+//
+// Errors: INVALID_ARGUMENT, BAD_MODEL, naming the file and what is wrong with its name, its
+// content or its absence; DIGEST_MISMATCH for inline content of another digest; UNIMPLEMENTED as
+// ParseModelConfig; FAILED_PRECONDITION, MISSING_BLOB, for a config or index that is neither.
+absl::StatusOr<ModelManifest> ReadManifest(absl::string_view field,
+                                           absl::Span<const ModelFile> files, BlobStore& store);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_MODEL_MANIFEST_H_

@@ -1,0 +1,232 @@
+#include "server/jobs/prepared_job.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/json.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/quantized_source.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/root_path.h"
+#include "server/jobs/token_blob.h"
+
+namespace salient {
+namespace {
+
+constexpr char kModelRootFlag[] = "--model-root";
+constexpr char kOutputRootFlag[] = "--output-root";
+
+absl::Status BadJob(absl::string_view field, absl::string_view message) {
+  return WithField(InvalidCall(Reason::kBadJob, absl::StrCat(field, message)), field);
+}
+
+absl::Status CheckSpec(const JobSpec& spec) {
+  if (spec.priority < 0 || spec.priority > 9) {
+    return BadJob("priority", absl::StrCat(" is ", spec.priority, "; expected 0 to 9"));
+  }
+  if (spec.timeout <= absl::ZeroDuration()) {
+    return BadJob("timeout", absl::StrCat(" is ", absl::FormatDuration(spec.timeout),
+                                          "; expected more than 0"));
+  }
+  if (spec.ttl_after_finished.value_or(absl::ZeroDuration()) < absl::ZeroDuration()) {
+    return BadJob("ttl_after_finished",
+                  absl::StrCat(" is ", absl::FormatDuration(*spec.ttl_after_finished),
+                               "; expected at least 0"));
+  }
+  return absl::OkStatus();
+}
+
+// Files may be links, as caches of downloaded models have them, but not out of the root.
+absl::Status CheckLinks(const std::string& root, const PreparedModel& model) {
+  const absl::StatusOr<std::vector<DirectoryFile>> files = ListModelDirectory(model.path);
+  if (!files.ok()) return files.status();
+  for (const DirectoryFile& file : *files) {
+    if (file.role == FileRole::kLeftBehind) continue;
+    if (!IsBelowRoot(root, absl::StrCat(model.path, "/", file.name))) {
+      return InvalidCall(Reason::kBadPath, absl::StrCat(file.name, ": is a link that leads out of ",
+                                                        kModelRootFlag, "; expected it below"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelSource& source,
+                                           const JobTableSettings& settings, BlobStore& store) {
+  PreparedModel model;
+  if (source.path.empty()) {
+    absl::StatusOr<ModelManifest> manifest = ReadManifest(field, source.files, store);
+    if (!manifest.ok()) return WithModelReason(manifest.status());
+    model.manifest = *std::move(manifest);
+    return model;
+  }
+  absl::StatusOr<std::string> path =
+      ResolveModelPath(kModelRootFlag, settings.model_root, source.path);
+  if (!path.ok()) return WithField(path.status(), absl::StrCat(field, ".path"));
+  model.path = *std::move(path);
+  if (absl::Status status = CheckLinks(settings.model_root, model); !status.ok()) {
+    return WithField(WithModelReason(status), absl::StrCat(field, ".path"));
+  }
+  const std::string config_path = absl::StrCat(model.path, "/", kConfigName);
+  absl::StatusOr<std::string> text = ReadTextFile(config_path, kMaxConfigBytes);
+  if (!text.ok()) return WithField(WithModelReason(text.status()), absl::StrCat(field, ".path"));
+  absl::StatusOr<ModelConfig> config = ParseModelConfig(config_path, *text);
+  if (!config.ok())
+    return WithField(WithModelReason(config.status()), absl::StrCat(field, ".path"));
+  model.manifest.config_json = *std::move(text);
+  model.manifest.config = *std::move(config);
+  return model;
+}
+
+// Holds the tensors against the config, if all headers are here.
+absl::Status CheckTensors(const PreparedModel& model, bool may_be_quantized, BlobStore& store) {
+  const absl::StatusOr<const Family*> family = FindFamily(model.config());
+  if (!family.ok()) return family.status();
+  const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
+  if (!open.ok()) return open.status();
+  if (!open->headers_known()) return absl::OkStatus();
+  if (!may_be_quantized) return CheckModelTensors(*open->source, **family, model.config());
+  const absl::StatusOr<std::unique_ptr<TensorSource>> plain =
+      OpenQuantizedSource(*open->source, model.config());
+  if (!plain.ok()) return plain.status();
+  return CheckModelTensors(**plain, **family, model.config());
+}
+
+// Tokens that are here are judged now.
+absl::Status PrepareTokens(const TokenSource& source, int64_t vocab_size, BlobStore& store,
+                           PreparedJob& job) {
+  if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
+  job.tokens = source.tokens;
+  if (!store.Status(source.tokens).complete) {
+    job.row_tokens = GuessRowTokens(source);
+    return absl::OkStatus();
+  }
+  const auto rows = ReadTokens(source, vocab_size, store);
+  if (!rows.ok()) return rows.status();
+  job.row_tokens = RowTokens(*rows);
+  return absl::OkStatus();
+}
+
+absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& settings,
+                             BlobStore& store, PreparedJob& job) {
+  if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/false, store);
+      !status.ok()) {
+    return WithField(WithModelReason(status), "model");
+  }
+  absl::StatusOr<QuantizedCheckpointPlan> plan =
+      PlanQuantizedCheckpoint(job.model.config(), job.model.manifest.config_json,
+                              {task.format, task.output, task.strict, task.max_shard_bytes});
+  if (!plan.ok()) return WithModelReason(plan.status());
+  job.plan = *std::move(plan);
+  if (!task.output_path.empty()) {
+    absl::StatusOr<std::string> path =
+        ResolveOutputPath(kOutputRootFlag, settings.output_root, task.output_path);
+    if (!path.ok()) return WithField(path.status(), "quantize.output_path");
+    job.output_path = *std::move(path);
+    std::error_code error;
+    if (std::filesystem::exists(job.output_path, error) &&
+        !std::filesystem::is_empty(job.output_path, error)) {
+      return WithField(
+          InvalidCall(Reason::kBadPath, absl::StrCat("path ", QuoteForMessage(task.output_path),
+                                                     ": is not empty; expected nothing there")),
+          "quantize.output_path");
+    }
+  }
+  return WithField(PrepareTokens(task.calibration, job.model.config().vocab_size, store, job),
+                   "quantize.calibration.tokens");
+}
+
+absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& settings,
+                             BlobStore& store, PreparedJob& job) {
+  if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/true, store);
+      !status.ok()) {
+    return WithField(WithModelReason(status), "model");
+  }
+  if (task.reference.has_value()) {
+    absl::StatusOr<PreparedModel> reference =
+        PrepareModel("evaluate.reference", *task.reference, settings, store);
+    if (!reference.ok()) return reference.status();
+    job.reference = *std::move(reference);
+    if (absl::Status status = CheckTensors(*job.reference, /*may_be_quantized=*/true, store);
+        !status.ok()) {
+      return WithField(WithModelReason(status), "evaluate.reference");
+    }
+  }
+  return WithField(PrepareTokens(task.tokens, job.model.config().vocab_size, store, job),
+                   "evaluate.tokens");
+}
+
+void AddNeeded(absl::Span<const Digest> digests, std::vector<Digest>& needed) {
+  for (const Digest& digest : digests) {
+    if (std::find(needed.begin(), needed.end(), digest) == needed.end()) needed.push_back(digest);
+  }
+}
+
+}  // namespace
+
+absl::Status WithModelReason(absl::Status status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kOutOfRange: {
+      if (DetailsOf(status).reason != Reason::kInternal) return status;
+      return InvalidCall(Reason::kBadModel, status.message());
+    }
+    case absl::StatusCode::kUnimplemented:
+      return WithReason(status, Reason::kUnsupported);
+    case absl::StatusCode::kDataLoss:
+      return WithReason(status, Reason::kBlobDamaged);
+    case absl::StatusCode::kResourceExhausted:
+      return WithReason(status, Reason::kSpoolFull);
+    default:
+      return status;
+  }
+}
+
+absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
+                                         BlobArrival* arrival) {
+  OpenModel open;
+  if (!model.path.empty()) {
+    absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(model.path);
+    if (!checkpoint.ok()) return WithModelReason(checkpoint.status());
+    for (const SafetensorsFile& file : checkpoint->files()) {
+      for (const TensorEntry& entry : file.header().tensors())
+        open.tensor_bytes += entry.SizeBytes();
+    }
+    open.source = std::make_unique<Checkpoint>(*std::move(checkpoint));
+    return open;
+  }
+  auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
+  const absl::StatusOr<bool> all = arriving->ReadHeaders();
+  if (!all.ok()) return all.status();
+  if (*all) open.tensor_bytes = arriving->TensorBytes();
+  open.arriving = arriving.get();
+  open.source = std::move(arriving);
+  return open;
+}
+
+absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettings& settings,
+                                       BlobStore& store) {
+  if (absl::Status status = CheckSpec(spec); !status.ok()) return status;
+  PreparedJob job;
+  absl::StatusOr<PreparedModel> model = PrepareModel("model", spec.model, settings, store);
+  if (!model.ok()) return model.status();
+  job.model = *std::move(model);
+  const auto* quantize = std::get_if<QuantizeTask>(&spec.task);
+  absl::Status status = quantize != nullptr ? PrepareQuantize(*quantize, settings, store, job)
+                                            : PrepareEvaluate(std::get<EvaluateTask>(spec.task),
+                                                              settings, store, job);
+  if (!status.ok()) return status;
+  AddNeeded(job.model.manifest.needed, job.needed);
+  if (job.reference.has_value()) AddNeeded(job.reference->manifest.needed, job.needed);
+  AddNeeded({*job.tokens}, job.needed);
+  return job;
+}
+
+}  // namespace salient

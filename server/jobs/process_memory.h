@@ -1,0 +1,18 @@
+// What the kernel says about this process's memory.
+#ifndef SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_
+#define SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_
+
+#include <cstdint>
+
+namespace salient {
+
+// Bytes; 0 where /proc does not say.
+int64_t ResidentMemoryBytes();
+int64_t PeakResidentMemoryBytes();  // since the start, or since the last reset
+
+// From now on the peak is counted anew. Where that is not permitted, nothing happens.
+void ResetPeakResidentMemory();
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_

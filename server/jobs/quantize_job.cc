@@ -1,0 +1,143 @@
+#include "server/jobs/quantize_job.h"
+
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/model/family.h"
+#include "core/quantize_model.h"
+#include "core/quantized_checkpoint.h"
+#include "server/jobs/call_error.h"
+#include "server/jobs/job_output.h"
+#include "server/jobs/token_blob.h"
+
+namespace salient {
+namespace {
+
+class Sink final : public QuantizedModelSink {
+ public:
+  // `arriving` may be null.
+  Sink(RunningJob& job, const ModelConfig& config, const Family& family,
+       const ArrivingCheckpoint* arriving, JobOutput& output)
+      : job_(job), config_(config), family_(family), arriving_(arriving), output_(output) {}
+
+  absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) override {
+    for (const NamedTensor& tensor : tensors) {
+      if (absl::Status status = output_.AddTensor(tensor); !status.ok()) return status;
+    }
+    tensors.clear();
+    if (block + 1 == config_.num_hidden_layers) return absl::OkStatus();
+    return WaitForBlock(block + 1);
+  }
+
+  absl::Status GroupDone(const GroupReport& report) override {
+    const absl::Duration elapsed = job_.progress.GroupDone(report.parameters);
+    job_.observer.Happened(TimedGroupReport{report, elapsed});
+    return job_.stop.Check();
+  }
+
+  absl::Status Kept(const std::string& module, const std::string& why) override {
+    job_.observer.Happened(JobWarning{absl::StrCat(module, " stays F16: ", why)});
+    return job_.stop.Check();
+  }
+
+  absl::Status TokensDone(int64_t block, int64_t tokens) override {
+    job_.progress.TokensDone(JobProgress::Stage::kCalibrate, block, tokens);
+    return job_.stop.Check();
+  }
+
+  // On this thread, so that no worker waits when the block is read.
+  absl::Status WaitForBlock(int64_t block) const {
+    if (arriving_ == nullptr) return absl::OkStatus();
+    return arriving_->WaitForTensors(BlockTensors(family_, config_, block));
+  }
+
+ private:
+  RunningJob& job_;
+  const ModelConfig& config_;
+  const Family& family_;
+  const ArrivingCheckpoint* const arriving_;
+  JobOutput& output_;
+};
+
+absl::Status WaitForModel(RunningJob& job) {
+  const ModelManifest& manifest = job.prepared.model.manifest;
+  for (const std::vector<ModelFile>* files : {&manifest.weights, &manifest.carried}) {
+    for (const ModelFile& file : *files) {
+      absl::Status status = job.arrival.WaitUntilComplete(file.name, file.digest);
+      if (!status.ok()) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<void()> verified) {
+  const auto& task = std::get<QuantizeTask>(job.spec.task);
+  const ModelConfig& config = job.prepared.model.config();
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return WithModelReason(family.status());
+
+  const TokenSource& calibration = task.calibration;
+  absl::Status status = job.arrival.WaitUntilComplete("tokens", calibration.tokens);
+  if (!status.ok()) return status;
+  const auto rows = ReadTokens(calibration, config.vocab_size, job.store);
+  if (!rows.ok()) return rows.status();
+  const std::vector<int64_t> row_tokens = RowTokens(*rows);
+
+  absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
+  if (!model.ok()) return model.status();
+  if (model->arriving != nullptr) {
+    if (status = model->arriving->WaitForHeaders(); !status.ok()) return status;
+  }
+  const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job);
+  if (!output.ok()) return output.status();
+
+  Sink sink(job, config, **family, model->arriving, **output);
+  if (status = sink.WaitForBlock(0); !status.ok()) return status;
+  const int64_t blocks = config.num_hidden_layers;
+  job.progress.Begin(JobProgress::Stage::kCalibrate, blocks,
+                     std::accumulate(row_tokens.begin(), row_tokens.end(), int64_t{0}),
+                     job.prepared.plan.parameters / blocks);
+  QuantizeModelParams params;
+  params.method = task.method;
+  params.format = task.format;
+  params.output = task.output;
+  params.compute = task.compute;
+  params.seed = task.seed;
+  params.strict = task.strict;
+  params.work_directory = job.work_directory;
+  status = QuantizeModel(*model->source, config, *rows, params, sink, job.executor);
+  if (!status.ok()) return WithModelReason(status);
+
+  job.progress.Writes();
+  status = CopyOuterTensors(*model->source, config,
+                            [&](const TensorShape& tensor, int64_t offset,
+                                absl::Span<const std::byte> bytes) -> absl::Status {
+                              if (absl::Status stopped = job.stop.Check(); !stopped.ok()) {
+                                return stopped;
+                              }
+                              return (*output)->AddBytes(tensor, offset, bytes);
+                            });
+  if (!status.ok()) return WithModelReason(status);
+
+  if (model->arriving != nullptr) {
+    status = WaitForModel(job);
+    if (status.ok()) status = model->arriving->CheckInlineContent();
+    if (!status.ok()) return status;
+  }
+  verified();
+  const absl::StatusOr<int64_t> bytes_out = (*output)->Finish();
+  if (!bytes_out.ok()) return bytes_out.status();
+
+  JobOutcome outcome;
+  outcome.parameters = job.prepared.plan.parameters;
+  outcome.bytes_in =
+      model->arriving != nullptr ? model->arriving->TensorBytes() : model->tensor_bytes;
+  outcome.bytes_out = *bytes_out;
+  return outcome;
+}
+
+}  // namespace salient

@@ -1,0 +1,42 @@
+// What a job that runs has at hand.
+#ifndef SALIENT_SERVER_JOBS_RUNNING_JOB_H_
+#define SALIENT_SERVER_JOBS_RUNNING_JOB_H_
+
+#include <optional>
+#include <string>
+
+#include "core/linalg/executor.h"
+#include "server/jobs/blob_arrival.h"
+#include "server/jobs/cancel_token.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_progress.h"
+#include "server/jobs/prepared_job.h"
+#include "server/jobs/result_blobs.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+// All borrowed, for the time of running.
+struct RunningJob {
+  const JobSpec& spec;
+  const PreparedJob& prepared;
+  BlobStore& store;
+  ResultBlobs::Hold& results;
+  BlobArrival& arrival;
+  const CancelToken& stop;
+  Executor& executor;
+  JobObserver& observer;
+  JobProgressReporter& progress;
+  const std::string& work_directory;  // its own; exists
+};
+
+struct JobOutcome {
+  int64_t parameters = 0;
+  int64_t bytes_in = 0;
+  int64_t bytes_out = 0;
+  std::optional<JobEvaluation> evaluation;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_RUNNING_JOB_H_

@@ -1,0 +1,73 @@
+#include "server/jobs/token_blob.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/token_rows.h"
+#include "server/jobs/call_error.h"
+
+namespace salient {
+namespace {
+
+constexpr char kName[] = "tokens";
+
+absl::Status CheckIds(absl::Span<const std::vector<int64_t>> rows, int64_t vocab_size) {
+  for (size_t row = 0; row < rows.size(); ++row) {
+    for (size_t position = 0; position < rows[row].size(); ++position) {
+      if (rows[row][position] < vocab_size) continue;
+      return InvalidCall(
+          Reason::kBadTokens,
+          absl::StrCat(kName, ": row ", row, ", position ", position, ": token id is ",
+                       rows[row][position], "; expected less than ", vocab_size,
+                       ", the vocabulary's size"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckTokenSource(const TokenSource& source) {
+  if (source.max_rows < 0) {
+    return InvalidCall(Reason::kBadTokens, absl::StrCat(kName, ": max_rows is ", source.max_rows,
+                                                        "; expected at least 0"));
+  }
+  if (source.tokens.size_bytes <= kMaxTokenBlobBytes) return absl::OkStatus();
+  return InvalidCall(
+      Reason::kBadTokens,
+      absl::StrCat(kName, ": blob ", ToString(source.tokens), " has ", source.tokens.size_bytes,
+                   " bytes; expected at most ", kMaxTokenBlobBytes));
+}
+
+absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
+                                                             int64_t vocab_size, BlobStore& store) {
+  if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
+  absl::StatusOr<BlobReader> reader = store.Read(source.tokens);
+  if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
+  const absl::StatusOr<std::string> file = reader->Next(kMaxTokenBlobBytes);
+  if (!file.ok()) return WithReason(file.status(), Reason::kBlobDamaged);
+  auto rows = ReadTokenRows(
+      kName, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file->data()), file->size()),
+      source.max_rows);
+  if (!rows.ok()) return WithReason(rows.status(), Reason::kBadTokens);
+  if (absl::Status status = CheckIds(*rows, vocab_size); !status.ok()) return status;
+  return rows;
+}
+
+std::vector<int64_t> RowTokens(absl::Span<const std::vector<int64_t>> rows) {
+  std::vector<int64_t> tokens;
+  for (const std::vector<int64_t>& row : rows) tokens.push_back(static_cast<int64_t>(row.size()));
+  return tokens;
+}
+
+std::vector<int64_t> GuessRowTokens(const TokenSource& source) {
+  constexpr int64_t kRow = 2048;
+  const int64_t tokens = std::min(source.tokens.size_bytes, kMaxTokenBlobBytes) / 4;
+  int64_t rows = std::max<int64_t>(1, tokens / kRow);
+  if (source.max_rows > 0) rows = std::min(rows, source.max_rows);
+  return std::vector<int64_t>(static_cast<size_t>(rows),
+                              std::min(kRow, std::max<int64_t>(1, tokens)));
+}
+
+}  // namespace salient

@@ -1,0 +1,35 @@
+// Token rows from a blob.
+#ifndef SALIENT_SERVER_JOBS_TOKEN_BLOB_H_
+#define SALIENT_SERVER_JOBS_TOKEN_BLOB_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "server/jobs/job.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+inline constexpr int64_t kMaxTokenBlobBytes = int64_t{1} << 30;
+
+// What can be said of it before it is here. INVALID_ARGUMENT, BAD_TOKENS, for a blob above the
+// limit or a negative max_rows.
+absl::Status CheckTokenSource(const TokenSource& source);
+
+// Reads a complete blob. Errors, INVALID_ARGUMENT, BAD_TOKENS: as CheckTokenSource and
+// ReadTokenRows, and for an id that a vocabulary of `vocab_size` lacks (names row, position and
+// id).
+absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
+                                                             int64_t vocab_size, BlobStore& store);
+
+// Tokens of each row. From the blob if it is here, else a guess from its size: rows of 2048 ids of
+// 4 bytes.
+std::vector<int64_t> RowTokens(absl::Span<const std::vector<int64_t>> rows);
+std::vector<int64_t> GuessRowTokens(const TokenSource& source);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_TOKEN_BLOB_H_
