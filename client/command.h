@@ -3,6 +3,7 @@
 #define SALIENT_CLIENT_COMMAND_H_
 
 #include <functional>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
@@ -17,6 +18,14 @@ struct Command {
   std::function<absl::Status(Interrupt&)> run;
 };
 
+// salient quantize: a model directory to a quantized one.
+Command AddQuantizeCommand(CLI::App& app);
+// salient verify: perplexity of a result, beside its source.
+Command AddVerifyCommand(CLI::App& app);
+// salient estimate: what quantizing would cost.
+Command AddEstimateCommand(CLI::App& app);
+// salient jobs: list, watch, cancel, delete, download.
+std::vector<Command> AddJobsCommands(CLI::App& app);
 // salient tensors: QuantizeTensors from files to a file.
 Command AddTensorsCommand(CLI::App& app);
 // salient health: is a server serving?

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "client/channel.h"
 #include "client/command.h"
+#include "client/command_flags.h"
 #include "client/embedded.h"
 #include "client/group_spec.h"
 #include "client/packed_output.h"
@@ -41,7 +42,7 @@ struct TensorsFlags {
   int workers = 0;
   double timeout_seconds = 0;  // 0: none.
   bool json = false;
-  TensorsOptions options;
+  MethodOptions options;
 };
 
 absl::StatusOr<std::string> ReadText(const std::string& path) {
@@ -121,7 +122,7 @@ absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
   server.address = flags.server;
   if (flags.timeout_seconds > 0) server.timeout = absl::Seconds(flags.timeout_seconds);
   if (flags.server.empty()) {
-    auto started = EmbeddedServer::Start(flags.workers);
+    auto started = EmbeddedServer::Start({.workers = flags.workers});
     if (!started.ok()) return started.status();
     embedded = *std::move(started);
     server.address = embedded->Address();
@@ -142,30 +143,6 @@ absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
   if (auto committed = output->Commit(FileMetadata(*options)); !committed.ok()) return committed;
   PrintResult(flags, absl::ToDoubleSeconds(absl::Now() - start), *reports);
   return absl::OkStatus();
-}
-
-void AddMethodOptions(CLI::App& command, TensorsOptions& options) {
-  command.add_option("--method", options.method, "Preset of scale, range and rounding")
-      ->check(CLI::IsMember({"awq", "rtn"}))
-      ->capture_default_str();
-  command.add_option("--scale", options.scale, "Instead of the preset's")
-      ->check(CLI::IsMember({"none", "awq"}));
-  command.add_option("--range", options.range, "Instead of the preset's")
-      ->check(CLI::IsMember({"minmax", "clip"}));
-  command.add_option("--rounding", options.rounding, "Instead of the preset's")
-      ->check(CLI::IsMember({"nearest", "block"}));
-  command.add_flag("--autoawq", options.autoawq, "Search and round as AutoAWQ does");
-  command.add_option("--bits", options.bits, "Width of a code")
-      ->check(CLI::Range(2, 8))
-      ->capture_default_str();
-  command
-      .add_option("--group-size", options.group_size,
-                  "in_features per scale and zero point; -1: all of them")
-      ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30))
-      ->capture_default_str();
-  command.add_flag("--symmetric", options.symmetric, "Zero points fixed at mid-code");
-  command.add_option("--seed", options.seed, "Of the random sketch and the token sample")
-      ->capture_default_str();
 }
 
 }  // namespace

@@ -9,10 +9,17 @@
 
 namespace salient {
 
-absl::StatusOr<EmbeddedServer> EmbeddedServer::Start(int workers) {
+absl::StatusOr<EmbeddedServer> EmbeddedServer::Start(const EmbeddedSettings& settings) {
   ServerConfig config;
   config.listen = "127.0.0.1:0";
-  config.workers = workers;
+  config.workers = settings.workers;
+  config.store_directory = settings.store_directory;
+  if (settings.reads_models) {
+    // Not assigned from a literal: GCC 12 then warns of an overlap that cannot be.
+    const std::string everywhere(1, '/');
+    config.model_root = everywhere;
+    config.output_root = everywhere;
+  }
   config.health = false;
   config.reflection = false;
   // There is one call, so it may have what all calls may have.

@@ -11,11 +11,19 @@ namespace salient {
 
 class Server;
 
+struct EmbeddedSettings {
+  int workers = 0;  // threads that compute; 0: one for each processor
+  // May read and write any file that this process may. Otherwise none.
+  bool reads_models = false;
+  // For blobs and working files; empty: a temporary one.
+  std::string store_directory = "";
+};
+
 // Listens on a free port of the loopback interface until it is destroyed.
 class EmbeddedServer {
  public:
-  // `workers` threads compute; 0 takes one for each processor. Errors: of Server::Start.
-  static absl::StatusOr<EmbeddedServer> Start(int workers);
+  // Errors: of Server::Start.
+  static absl::StatusOr<EmbeddedServer> Start(const EmbeddedSettings& settings);
   EmbeddedServer(EmbeddedServer&&) noexcept;
   EmbeddedServer& operator=(EmbeddedServer&&) noexcept;
   ~EmbeddedServer();

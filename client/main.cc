@@ -31,9 +31,13 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("salient ") + SALIENT_VERSION);
   app.footer(kFooter);
   app.require_subcommand(1);
-  const std::vector<salient::Command> commands = {salient::AddTensorsCommand(app),
-                                                  salient::AddHealthCommand(app),
-                                                  salient::AddInfoCommand(app)};
+  std::vector<salient::Command> commands = {salient::AddQuantizeCommand(app),
+                                            salient::AddVerifyCommand(app),
+                                            salient::AddEstimateCommand(app)};
+  for (salient::Command& command : salient::AddJobsCommands(app)) commands.push_back(command);
+  commands.push_back(salient::AddTensorsCommand(app));
+  commands.push_back(salient::AddHealthCommand(app));
+  commands.push_back(salient::AddInfoCommand(app));
 
   // CLI11 reports by exceptions; they end here.
   try {

@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "client/status_line.h"
 #include "salient/v1/report.pb.h"
 
 namespace salient {
@@ -23,11 +24,10 @@ struct ProgressTotals {
 // Thread-safe: the writer of a call counts bytes while its reader counts groups.
 class Progress {
  public:
-  enum class Style { kBar, kLines };
+  using Style = ProgressStyle;
 
   // `out` outlives the progress; nothing is written before the first count.
   Progress(std::FILE* out, Style style, ProgressTotals totals);
-  // Ends the bar, if there is one.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -36,22 +36,16 @@ class Progress {
   void AddGroup(const v1::GroupReport& report);
 
  private:
-  std::string BarText(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Draw(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string BarText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::FILE* const out_;
-  const Style style_;
   const ProgressTotals totals_;
   const absl::Time start_;
   absl::Mutex mutex_;
-  absl::Time drawn_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  StatusLine line_ ABSL_GUARDED_BY(mutex_);
   int64_t bytes_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t groups_done_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t parameters_done_ ABSL_GUARDED_BY(mutex_) = 0;
 };
-
-// The style that suits `out`: a bar for a terminal.
-Progress::Style StyleFor(std::FILE* out);
 
 }  // namespace salient
 

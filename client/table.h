@@ -38,6 +38,9 @@ std::string FormatBytes(int64_t bytes);
 // Three significant digits with a power of ten named: "950", "1.25 k", "3.40 M", "7.00 G".
 std::string FormatCount(double count);
 
+// "0.42 s", "42 s", "3 min 20 s", "2 h 5 min": what a person plans with.
+std::string FormatSeconds(double seconds);
+
 }  // namespace salient
 
 #endif  // SALIENT_CLIENT_TABLE_H_

@@ -41,44 +41,6 @@ bool KeptRtn(const v1::GroupReport& report) {
   return !report.linears().empty();
 }
 
-std::string GroupJson(const v1::GroupReport& report) {
-  std::vector<std::string> names;
-  std::vector<std::string> linears;
-  for (const auto& linear : report.linears()) {
-    names.push_back(JsonQuote(linear.name()));
-    linears.push_back(LinearJson(linear));
-  }
-  std::vector<std::string> notes;
-  for (const std::string& note : report.notes()) notes.push_back(JsonQuote(note));
-
-  const std::string candidate = JsonObject()
-                                    .AddBool("identity", report.candidate().identity())
-                                    .AddBool("weight_aware", report.candidate().weight_aware())
-                                    .AddNumber("ratio", report.candidate().ratio())
-                                    .Text();
-  return JsonObject()
-      .AddString("name", report.name())
-      .AddJson("linears", JsonArray(names))
-      .AddJson("candidate", candidate)
-      .AddString("ratio", RatioText(report.candidate()))
-      .AddNumber("loss_rtn", report.loss_rtn())
-      .AddNumber("loss", report.loss())
-      .AddNumber("relative_output_error", report.relative_output_error())
-      .AddNumber("relative_output_error_rtn", report.relative_output_error_rtn())
-      .AddBool("exact_loss", report.exact_loss())
-      .AddInteger("token_count", report.token_count())
-      .AddInteger("row_count", report.row_count())
-      .AddInteger("parameters", report.parameters())
-      .AddInteger("bytes_in", BytesIn(report))
-      .AddInteger("bytes_out", BytesOut(report))
-      .AddNumber("seconds", report.seconds())
-      .AddBool("kept_rtn", KeptRtn(report))
-      .AddJson("notes", JsonArray(notes))
-      .AddString("numerics_id", report.numerics_id())
-      .AddJson("linear_reports", JsonArray(linears))
-      .Text();
-}
-
 }  // namespace
 
 std::string RatioText(const v1::ScaleCandidate& candidate) {
@@ -130,6 +92,44 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports) {
     }
   }
   return table.Render() + notes;
+}
+
+std::string GroupJson(const v1::GroupReport& report) {
+  std::vector<std::string> names;
+  std::vector<std::string> linears;
+  for (const auto& linear : report.linears()) {
+    names.push_back(JsonQuote(linear.name()));
+    linears.push_back(LinearJson(linear));
+  }
+  std::vector<std::string> notes;
+  for (const std::string& note : report.notes()) notes.push_back(JsonQuote(note));
+
+  const std::string candidate = JsonObject()
+                                    .AddBool("identity", report.candidate().identity())
+                                    .AddBool("weight_aware", report.candidate().weight_aware())
+                                    .AddNumber("ratio", report.candidate().ratio())
+                                    .Text();
+  return JsonObject()
+      .AddString("name", report.name())
+      .AddJson("linears", JsonArray(names))
+      .AddJson("candidate", candidate)
+      .AddString("ratio", RatioText(report.candidate()))
+      .AddNumber("loss_rtn", report.loss_rtn())
+      .AddNumber("loss", report.loss())
+      .AddNumber("relative_output_error", report.relative_output_error())
+      .AddNumber("relative_output_error_rtn", report.relative_output_error_rtn())
+      .AddBool("exact_loss", report.exact_loss())
+      .AddInteger("token_count", report.token_count())
+      .AddInteger("row_count", report.row_count())
+      .AddInteger("parameters", report.parameters())
+      .AddInteger("bytes_in", BytesIn(report))
+      .AddInteger("bytes_out", BytesOut(report))
+      .AddNumber("seconds", report.seconds())
+      .AddBool("kept_rtn", KeptRtn(report))
+      .AddJson("notes", JsonArray(notes))
+      .AddString("numerics_id", report.numerics_id())
+      .AddJson("linear_reports", JsonArray(linears))
+      .Text();
 }
 
 std::string ResultJson(const std::string& output, double seconds,

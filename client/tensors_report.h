@@ -23,6 +23,9 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports);
 int64_t BytesIn(const v1::GroupReport& report);
 int64_t BytesOut(const v1::GroupReport& report);
 
+// One element of the groups below.
+std::string GroupJson(const v1::GroupReport& report);
+
 // One JSON object: {output, parameters, bytes_in, bytes_out, seconds, groups: [{name, linears,
 // candidate, ratio, loss_rtn, loss, relative_output_error, relative_output_error_rtn, exact_loss,
 // token_count, row_count, parameters, bytes_in, bytes_out, seconds, kept_rtn, notes, numerics_id,

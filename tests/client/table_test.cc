@@ -41,5 +41,14 @@ TEST(TableTest, CountsHaveThreeDigits) {
   EXPECT_EQ(FormatCount(9.999e6), "10.0 M");
 }
 
+TEST(TableTest, SecondsAreWhatAPersonPlansWith) {
+  EXPECT_EQ(FormatSeconds(0.424), "0.42 s");
+  EXPECT_EQ(FormatSeconds(42.4), "42 s");
+  EXPECT_EQ(FormatSeconds(59.6), "1 min 0 s");
+  EXPECT_EQ(FormatSeconds(200), "3 min 20 s");
+  EXPECT_EQ(FormatSeconds(7500), "2 h 5 min");
+  EXPECT_EQ(FormatSeconds(-1), "-");
+}
+
 }  // namespace
 }  // namespace salient

@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-v1::Method MethodOf(const TensorsOptions& options) {
+v1::Method MethodOf(const MethodOptions& options) {
   const auto message = ToMessage(options);
   EXPECT_TRUE(message.ok()) << message.status();
   return message.ok() ? message->method() : v1::Method();
@@ -52,6 +52,26 @@ TEST(TensorsOptionsTest, UnknownValueIsNamedWithTheKnownOnes) {
   const auto message = ToMessage({.range = "wide"});
   EXPECT_EQ(message.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(message.status().message(), "--range \"wide\"; expected minmax or clip");
+}
+
+TEST(MethodOptionsTest, WhatTheServerLacksIsRefusedWithWhatItHas) {
+  v1::GetServerInfoResponse info;
+  info.add_scales(v1::SCALE_NONE);
+  info.add_scales(v1::SCALE_AWQ);
+  info.add_ranges(v1::RANGE_MIN_MAX);
+  info.add_ranges(v1::RANGE_CLIP);
+  info.add_roundings(v1::ROUNDING_NEAREST);
+  info.add_roundings(v1::ROUNDING_BLOCK);
+  info.add_output_formats(v1::OUTPUT_FORMAT_AWQ_GEMM);
+  const auto check = [&](const MethodOptions& options, const std::string& format) {
+    return CheckServerHas(info, *ToMethod(options), *ToWeightFormat(options, format));
+  };
+  EXPECT_TRUE(check({}, "awq-gemm").ok());
+  const absl::Status gptq = check({.method = "gptq"}, "awq-gemm");
+  EXPECT_EQ(gptq.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(gptq.message(), "--rounding gptq: this server does not have it; it has nearest, block");
+  EXPECT_THAT(check({.method = "smoothquant"}, "awq-gemm").message(), HasSubstr("--scale"));
+  EXPECT_THAT(check({}, "gptq-v2").message(), HasSubstr("--format gptq-v2"));
 }
 
 }  // namespace

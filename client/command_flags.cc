@@ -1,0 +1,54 @@
+#include "client/command_flags.h"
+
+namespace salient {
+
+void AddMethodOptions(CLI::App& command, MethodOptions& options) {
+  command.add_option("--method", options.method, "Preset of scale, range and rounding")
+      ->check(CLI::IsMember(MethodNames()))
+      ->capture_default_str();
+  command.add_option("--scale", options.scale, "Instead of the preset's")
+      ->check(CLI::IsMember(ScaleNames()));
+  command.add_option("--range", options.range, "Instead of the preset's")
+      ->check(CLI::IsMember(RangeNames()));
+  command.add_option("--rounding", options.rounding, "Instead of the preset's")
+      ->check(CLI::IsMember(RoundingNames()));
+  command.add_flag("--autoawq", options.autoawq, "Search and round as AutoAWQ does");
+  command.add_option("--bits", options.bits, "Width of a code")
+      ->check(CLI::Range(2, 8))
+      ->capture_default_str();
+  command
+      .add_option("--group-size", options.group_size,
+                  "in_features per scale and zero point; -1: all of them")
+      ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  command.add_flag("--symmetric", options.symmetric, "Zero points fixed at mid-code");
+  command.add_option("--seed", options.seed, "Of the random sketch and the token sample")
+      ->capture_default_str();
+}
+
+void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
+  AddMethodOptions(command, options.method);
+  command.add_option("--format", options.format, "Layout of the quantized tensors")
+      ->check(CLI::IsMember(FormatNames()))
+      ->capture_default_str();
+  command.add_option("--compute-dtype", options.compute_dtype, "Of the calibration forward pass")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+  command
+      .add_option("--max-shard-bytes", options.max_shard_bytes,
+                  "Size at which a file of the result is cut; 0: 5 GB")
+      ->check(CLI::NonNegativeNumber);
+  command.add_flag("--strict", options.strict,
+                   "Fail if the group size does not divide in_features, instead of keeping F16");
+}
+
+void AddSessionOptions(CLI::App& command, SessionFlags& flags) {
+  CLI::Option* server =
+      command.add_option("--server", flags.server, "Address of a server; default: embedded");
+  command.add_option("--workers", flags.workers, "Threads of the embedded server; 0: all")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str()
+      ->excludes(server);
+}
+
+}  // namespace salient

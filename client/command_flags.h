@@ -1,0 +1,23 @@
+// Flags that several commands have.
+#ifndef SALIENT_CLIENT_COMMAND_FLAGS_H_
+#define SALIENT_CLIENT_COMMAND_FLAGS_H_
+
+#include "CLI/CLI.hpp"
+#include "client/job_session.h"
+#include "client/method_options.h"
+#include "client/quantize_options.h"
+
+namespace salient {
+
+// Method, range, format: what CheckServerHas and the server judge.
+void AddMethodOptions(CLI::App& command, MethodOptions& options);
+
+// Those, and what else a QuantizeTask has.
+void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
+
+// --server or --workers: where a job runs.
+void AddSessionOptions(CLI::App& command, SessionFlags& flags);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_COMMAND_FLAGS_H_

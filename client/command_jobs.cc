@@ -1,0 +1,166 @@
+// salient jobs: what a server has to do, and its results.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/call_group.h"
+#include "client/channel.h"
+#include "client/command.h"
+#include "client/evaluation_report.h"
+#include "client/job_calls.h"
+#include "client/job_display.h"
+#include "client/job_report.h"
+#include "client/json_text.h"
+#include "client/result_directory.h"
+#include "client/result_download.h"
+
+namespace salient {
+namespace {
+
+struct JobsFlags {
+  std::string server = kDefaultServer;
+  std::string job;
+  std::string directory;
+  bool json = false;
+};
+
+// What every command has: a server, and calls that Ctrl-C ends.
+class JobsCall {
+ public:
+  JobsCall(const JobsFlags& flags, Interrupt& interrupt)
+      : server{OpenChannel(flags.server), flags.server, {}},
+        watch_(interrupt, [this] { calls.Cancel(); }) {}
+
+  const JobServer server;
+  CallGroup calls;
+
+ private:
+  Interrupt::Watch watch_;
+};
+
+void PrintJob(const v1::Job& job, bool json) {
+  const std::string text = json ? JobJson(job) + "\n" : JobsTable({&job, 1});
+  std::fputs(text.c_str(), stdout);
+}
+
+absl::Status RunList(const JobsFlags& flags, Interrupt& interrupt) {
+  JobsCall call(flags, interrupt);
+  const auto jobs = ListJobs(call.server, call.calls);
+  if (!jobs.ok()) return jobs.status();
+  if (flags.json) {
+    std::vector<std::string> items;
+    for (const v1::Job& job : *jobs) items.push_back(JobJson(job));
+    std::puts(JsonObject().AddJson("jobs", JsonArray(items)).Text().c_str());
+  } else {
+    std::fputs(JobsTable(*jobs).c_str(), stdout);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
+  JobsCall call(flags, interrupt);
+  // A server that is not there is known at once; only one that goes away is waited for.
+  const auto known = GetJob(call.server, call.calls, JobName(flags.job));
+  if (!known.ok()) return known.status();
+  JobOutcome outcome;
+  {
+    JobDisplay display(stderr, StyleFor(stderr));
+    auto job = WatchJob(call.server, call.calls, known->name(), [&](const v1::JobEvent& event) {
+      display.Take(event);
+      if (event.has_group_report()) outcome.groups.push_back(event.group_report());
+    });
+    if (call.calls.Cancelled()) {
+      return absl::CancelledError(absl::StrCat("interrupted; ", known->name(), " goes on"));
+    }
+    if (!job.ok()) return job.status();
+    outcome.job = *std::move(job);
+  }
+  if (flags.json) {
+    std::puts(JobJson(outcome.job).c_str());
+  } else if (outcome.job.state() != v1::JOB_STATE_SUCCEEDED) {
+    PrintJob(outcome.job, false);
+  } else if (outcome.job.has_evaluation()) {
+    std::fputs(EvaluationTable("result", "source", outcome.job.evaluation()).c_str(), stdout);
+  } else {
+    std::fputs(
+        QuantizeTable(outcome.job.name(), "-", outcome.job.usage().seconds(), outcome).c_str(),
+        stdout);
+  }
+  return OutcomeOf(outcome.job, flags.server);
+}
+
+absl::Status RunCancel(const JobsFlags& flags, Interrupt& interrupt) {
+  JobsCall call(flags, interrupt);
+  const auto job = CancelJob(call.server, call.calls, JobName(flags.job));
+  if (!job.ok()) return job.status();
+  PrintJob(*job, flags.json);
+  return absl::OkStatus();
+}
+
+absl::Status RunDelete(const JobsFlags& flags, Interrupt& interrupt) {
+  JobsCall call(flags, interrupt);
+  return DeleteJob(call.server, call.calls, JobName(flags.job));
+}
+
+absl::Status RunDownload(const JobsFlags& flags, Interrupt& interrupt) {
+  if (auto free = CheckOutputDirectory(AbsolutePath(flags.directory)); !free.ok()) return free;
+  JobsCall call(flags, interrupt);
+  const auto job = GetJob(call.server, call.calls, JobName(flags.job));
+  if (!job.ok()) return job.status();
+  if (job->state() != v1::JOB_STATE_SUCCEEDED || job->files().empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(job->name(), " is ", StateText(job->state()), " and has ", job->files_size(),
+                     " result files; expected one that succeeded, with files"));
+  }
+  auto directory = ResultDirectory::Create(flags.directory);
+  if (!directory.ok()) return directory.status();
+  {
+    JobDisplay display(stderr, StyleFor(stderr));
+    for (const v1::ResultFile& file : job->files()) {
+      display.Expect(JobDisplay::Way::kDownload, file.digest().size_bytes());
+    }
+    for (const v1::ResultFile& file : job->files()) {
+      const absl::Status downloaded = DownloadResultFile(
+          call.server, call.calls, file, *directory,
+          [&](int64_t bytes) { display.Add(JobDisplay::Way::kDownload, bytes); });
+      if (call.calls.Cancelled()) return absl::CancelledError("interrupted; nothing was written");
+      if (!downloaded.ok()) return downloaded;
+    }
+  }
+  if (auto committed = directory->Commit(); !committed.ok()) return committed;
+  if (flags.json) PrintJob(*job, true);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<Command> AddJobsCommands(CLI::App& app) {
+  CLI::App* jobs = app.add_subcommand("jobs", "List, watch, cancel, delete or download jobs");
+  jobs->require_subcommand(1);
+  const auto flags = std::make_shared<JobsFlags>();
+  const auto add = [&](const char* name, const char* what, bool of_a_job,
+                       absl::Status (*run)(const JobsFlags&, Interrupt&)) {
+    CLI::App* command = jobs->add_subcommand(name, what);
+    command->add_option("--server", flags->server, "Address of the server")->capture_default_str();
+    command->add_flag("--json", flags->json, "One JSON object on standard output");
+    if (of_a_job) command->add_option("job", flags->job, "Name of the job")->required();
+    return Command{command, [flags, run](Interrupt& interrupt) { return run(*flags, interrupt); }};
+  };
+  std::vector<Command> commands = {
+      add("list", "All jobs, newest first", false, RunList),
+      add("watch", "Follow a job to its end; its outcome is the exit code", true, RunWatch),
+      add("cancel", "Stop a job", true, RunCancel),
+      add("delete", "Forget a job that ended, and its result", true, RunDelete),
+      add("download", "Result files of a job to a directory", true, RunDownload)};
+  commands.back()
+      .arguments->add_option("directory", flags->directory, "Directory to make; absent or empty")
+      ->required();
+  return commands;
+}
+
+}  // namespace salient

@@ -1,0 +1,102 @@
+// salient quantize: a model directory to a quantized one.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/command.h"
+#include "client/command_flags.h"
+#include "client/job_display.h"
+#include "client/job_report.h"
+#include "client/job_run.h"
+#include "client/job_session.h"
+#include "client/model_upload.h"
+#include "client/quantize_options.h"
+#include "client/result_directory.h"
+#include "client/token_file.h"
+
+namespace salient {
+namespace {
+
+struct QuantizeFlags {
+  std::string source;
+  std::string output;
+  std::string calibration;
+  std::string job_id;
+  SessionFlags session;
+  QuantizeOptions options;
+  bool json = false;
+};
+
+absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
+  const absl::Time start = absl::Now();
+  // All that can be wrong here is found before anybody is connected to.
+  const std::string output = AbsolutePath(flags.output);
+  if (auto free = CheckOutputDirectory(output); !free.ok()) return free;
+  auto tokens = TokenFile(flags.calibration);
+  if (!tokens.ok()) return tokens.status();
+  auto task = ToTask(flags.options, tokens->digest);
+  if (!task.ok()) return task.status();
+  if (auto good = CheckModelDirectory(flags.source); !good.ok()) return good;
+
+  const auto session = JobSession::Start(flags.session, output, interrupt);
+  if (!session.ok()) return session.status();
+  if (auto has = CheckServerHas(session->info(), task->method(), task->formats(0)); !has.ok()) {
+    return has;
+  }
+
+  auto outcome = [&]() -> absl::StatusOr<JobOutcome> {
+    JobDisplay display(stderr, StyleFor(stderr));
+    JobPlan plan;
+    plan.request.set_job_id(flags.job_id);
+    v1::JobSpec& spec = *plan.request.mutable_spec();
+    if (auto added = session->AddModel(flags.source, kInlineBytes, display, interrupt,
+                                       *spec.mutable_model(), plan);
+        !added.ok()) {
+      return added;
+    }
+    plan.first.push_back(*std::move(tokens));
+    if (session->remote()) {
+      plan.download_to = output;
+      plan.after_interrupt =
+          "To resume, run the same command again: the server keeps the bytes it has";
+    } else {
+      task->set_output_path(output);
+      plan.after_interrupt = "Nothing was written; to start over, run the same command again";
+    }
+    *spec.mutable_quantize() = *std::move(task);
+    return RunJob(session->server(), std::move(plan), display, interrupt);
+  }();
+  if (!outcome.ok()) return outcome.status();
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  const std::string text = flags.json
+                               ? absl::StrCat(QuantizeJson(flags.output, seconds, *outcome), "\n")
+                               : QuantizeTable(flags.source, flags.output, seconds, *outcome);
+  std::fputs(text.c_str(), stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command AddQuantizeCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("quantize", "Quantize a Hugging Face model directory");
+  auto flags = std::make_shared<QuantizeFlags>();
+  command->add_option("source", flags->source, "Directory of the model")->required();
+  command->add_option("output", flags->output, "Directory to make; absent or empty")->required();
+  command
+      ->add_option("--calibration", flags->calibration,
+                   "safetensors with input_ids [rows, tokens]; lengths [rows] for shorter rows")
+      ->required();
+  command->add_option("--rows", flags->options.rows, "Use the first rows only; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  AddQuantizeOptions(*command, flags->options);
+  AddSessionOptions(*command, flags->session);
+  command->add_option("--job-id", flags->job_id, "Name of the job; default: a random one");
+  command->add_flag("--json", flags->json, "End with one JSON object on standard output");
+  return {command, [flags](Interrupt& interrupt) { return RunQuantize(*flags, interrupt); }};
+}
+
+}  // namespace salient

@@ -1,0 +1,123 @@
+// salient verify: how well a result predicts, beside its source and round-to-nearest.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/command.h"
+#include "client/command_flags.h"
+#include "client/evaluation_report.h"
+#include "client/job_display.h"
+#include "client/job_run.h"
+#include "client/job_session.h"
+#include "client/model_upload.h"
+#include "client/token_file.h"
+
+namespace salient {
+namespace {
+
+struct VerifyFlags {
+  std::string result;
+  std::string against;  // empty: perplexity alone
+  std::string evaluation;
+  int64_t rows = 0;
+  int32_t rtn_bits = 0;  // 0: as the result says
+  int64_t rtn_group_size = 0;
+  bool rtn_symmetric = false;
+  bool no_rtn = false;
+  SessionFlags session;
+  bool json = false;
+};
+
+absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
+  const absl::Time start = absl::Now();
+  auto tokens = TokenFile(flags.evaluation);
+  if (!tokens.ok()) return tokens.status();
+  if (auto good = CheckModelDirectory(flags.result); !good.ok()) return good;
+  const bool compared = !flags.against.empty();
+  if (compared) {
+    if (auto good = CheckModelDirectory(flags.against); !good.ok()) return good;
+  }
+  const auto session = JobSession::Start(flags.session, "", interrupt);
+  if (!session.ok()) return session.status();
+
+  auto outcome = [&]() -> absl::StatusOr<JobOutcome> {
+    JobDisplay display(stderr, StyleFor(stderr));
+    JobPlan plan;
+    v1::JobSpec& spec = *plan.request.mutable_spec();
+    v1::EvaluateTask& task = *spec.mutable_evaluate();
+    const int64_t inline_bytes = kInlineBytes / (compared ? 2 : 1);
+    auto added = session->AddModel(flags.result, inline_bytes, display, interrupt,
+                                   *spec.mutable_model(), plan);
+    if (added.ok() && compared) {
+      added = session->AddModel(flags.against, inline_bytes, display, interrupt,
+                                *task.mutable_reference(), plan);
+    }
+    if (!added.ok()) return added;
+    *task.mutable_tokens()->mutable_tokens() = tokens->digest;
+    task.mutable_tokens()->set_max_rows(flags.rows);
+    plan.first.push_back(*std::move(tokens));
+    if (flags.no_rtn) {
+      task.mutable_round_to_nearest()->set_bits(-1);
+    } else if (flags.rtn_bits != 0 || flags.rtn_group_size != 0) {
+      task.mutable_round_to_nearest()->set_bits(flags.rtn_bits);
+      task.mutable_round_to_nearest()->set_group_size(flags.rtn_group_size);
+      task.mutable_round_to_nearest()->set_symmetric(flags.rtn_symmetric);
+    }
+    plan.after_interrupt = session->remote()
+                               ? "Run the same command again: the server keeps the bytes it has"
+                               : "Run the same command again";
+    return RunJob(session->server(), std::move(plan), display, interrupt);
+  }();
+  if (!outcome.ok()) return outcome.status();
+  if (!outcome->job.has_evaluation()) {
+    return absl::InternalError(absl::StrCat("the server at ", session->server().address, " ended ",
+                                            outcome->job.name(), " without an evaluation"));
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  const v1::Evaluation& evaluation = outcome->job.evaluation();
+  const std::string text = flags.json ? absl::StrCat(EvaluationJson(seconds, evaluation), "\n")
+                                      : EvaluationTable(flags.result, flags.against, evaluation);
+  std::fputs(text.c_str(), stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command AddVerifyCommand(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("verify", "Perplexity of a model, and how far it is from its source");
+  auto flags = std::make_shared<VerifyFlags>();
+  command->add_option("result", flags->result, "Directory of the model")->required();
+  CLI::Option* against =
+      command->add_option("--against", flags->against, "Directory of the model it was made from");
+  command
+      ->add_option("--evaluation", flags->evaluation,
+                   "safetensors with input_ids [rows, tokens]; lengths [rows] for shorter rows")
+      ->required();
+  command->add_option("--rows", flags->rows, "Score the first rows only; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  CLI::Option* no_rtn =
+      command->add_flag("--no-rtn", flags->no_rtn, "Do not score the source rounded to nearest");
+  command
+      ->add_option("--rtn-bits", flags->rtn_bits,
+                   "Width of a code of round-to-nearest; default: as the result says")
+      ->check(CLI::Range(2, 8))
+      ->needs(against)
+      ->excludes(no_rtn);
+  command
+      ->add_option("--rtn-group-size", flags->rtn_group_size,
+                   "Its group size; -1: all in_features; default: as the result says")
+      ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->needs(against)
+      ->excludes(no_rtn);
+  command->add_flag("--rtn-symmetric", flags->rtn_symmetric, "Its zero points fixed at mid-code");
+  AddSessionOptions(*command, flags->session);
+  command->add_flag("--json", flags->json, "End with one JSON object on standard output");
+  return {command, [flags](Interrupt& interrupt) { return RunVerify(*flags, interrupt); }};
+}
+
+}  // namespace salient

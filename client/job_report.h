@@ -1,0 +1,42 @@
+// What a job of quantizing or an estimate of one says to people and to machines.
+#ifndef SALIENT_CLIENT_JOB_REPORT_H_
+#define SALIENT_CLIENT_JOB_REPORT_H_
+
+#include <string>
+
+#include "absl/types/span.h"
+#include "client/job_run.h"
+#include "salient/v1/job.pb.h"
+#include "salient/v1/report.pb.h"
+
+namespace salient {
+
+// Mean of loss / loss_rtn over the groups in which round-to-nearest loses something; NaN if none.
+double MeanLossRatio(absl::Span<const v1::GroupReport> groups);
+
+// Two columns, what and how much; below them the notes of groups.
+std::string QuantizeTable(const std::string& model, const std::string& output, double seconds,
+                          const JobOutcome& outcome);
+
+// {job, output, parameters, bytes_in, bytes_out, seconds, peak_rss_bytes, mean_loss_ratio,
+// estimate, warnings, groups} with the groups of ResultJson. `seconds` is wall time.
+std::string QuantizeJson(const std::string& output, double seconds, const JobOutcome& outcome);
+
+std::string EstimateTable(const std::string& model, const v1::Estimate& estimate);
+
+// {seconds, peak_memory_bytes, flop, output_bytes}.
+std::string EstimateJson(const v1::Estimate& estimate);
+
+// "queued", "running", "succeeded", "failed", "cancelled".
+std::string StateText(v1::JobState state);
+
+// A line a job: name, state, task, age, what it is about.
+std::string JobsTable(absl::Span<const v1::Job> jobs);
+
+// {name, state, task, revision, create_time, seconds, parameters, bytes_in, bytes_out,
+// peak_memory_bytes, missing_bytes, files, error?}. Times are seconds since 1970.
+std::string JobJson(const v1::Job& job);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_JOB_REPORT_H_

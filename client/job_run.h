@@ -1,0 +1,55 @@
+// A job from its request to its result, with all that it needs going up and its result coming down.
+#ifndef SALIENT_CLIENT_JOB_RUN_H_
+#define SALIENT_CLIENT_JOB_RUN_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/interrupt.h"
+#include "client/job_display.h"
+#include "client/local_blob.h"
+#include "client/retry.h"
+#include "salient/v1/job.pb.h"
+#include "salient/v1/quantization_service.pb.h"
+#include "salient/v1/report.pb.h"
+
+namespace salient {
+
+struct JobPlan {
+  v1::CreateJobRequest request;
+  // What the server judges the job by: uploaded before it is created.
+  std::vector<LocalBlob> first;
+  // Uploaded, in this order, while it runs.
+  std::vector<LocalBlob> rest;
+  // Directory for the result files; empty: nothing is downloaded.
+  std::string download_to;
+  // What an interrupted user should know, a sentence.
+  std::string after_interrupt;
+};
+
+struct JobOutcome {
+  v1::Job job;
+  std::vector<v1::GroupReport> groups;  // in the order they came
+  std::vector<std::string> warnings;
+};
+
+// Uploads what is missing, creates the job, watches it, and downloads each result file as soon as
+// it is ready; the directory appears when the job succeeded and all of it was verified. A job_id of
+// ours is chosen if the request has none, so that the job can be cancelled whenever Ctrl-C comes.
+// A job of that id that was cancelled before is forgotten and begun again.
+//
+// After Ctrl-C, and whenever this side fails, the job is cancelled on the server too.
+//
+// Errors: CANCELLED after Ctrl-C; the job's own; of UploadBlob, DownloadResultFile, WatchJob.
+absl::StatusOr<JobOutcome> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
+                                  Interrupt& interrupt);
+
+// The answer to a validate_only request; uploads `first` alone.
+absl::StatusOr<v1::Job> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,
+                                    Interrupt& interrupt);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_JOB_RUN_H_

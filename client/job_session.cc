@@ -1,0 +1,55 @@
+#include "client/job_session.h"
+
+#include <utility>
+
+#include "client/channel.h"
+#include "client/model_upload.h"
+
+namespace salient {
+
+absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, const std::string& output,
+                                             Interrupt& interrupt) {
+  JobSession session;
+  session.server_.address = flags.server;
+  if (flags.server.empty()) {
+    EmbeddedSettings settings = {.workers = flags.workers, .reads_models = true};
+    if (!output.empty()) {
+      auto store = SiblingDirectory::Create(output);
+      if (!store.ok()) return store.status();
+      session.store_.emplace(*std::move(store));
+      settings.store_directory = session.store_->path();
+    }
+    auto embedded = EmbeddedServer::Start(settings);
+    if (!embedded.ok()) return embedded.status();
+    session.embedded_.emplace(*std::move(embedded));
+    session.server_.address = session.embedded_->Address();
+  }
+  session.server_.channel = OpenChannel(session.server_.address);
+  auto info =
+      FetchServerInfo(session.server_.channel, session.server_.address, kAnswerTimeout, interrupt);
+  if (!info.ok()) return info.status();
+  session.info_ = *std::move(info);
+  return session;
+}
+
+absl::Status JobSession::AddModel(const std::string& directory, int64_t inline_bytes,
+                                  JobDisplay& display, Interrupt& interrupt,
+                                  v1::ModelSource& source, JobPlan& plan) const {
+  const std::string path = AbsolutePath(directory);
+  if (!remote()) {
+    source.set_path(path);
+    return absl::OkStatus();
+  }
+  auto upload = DescribeModel(path, inline_bytes, [&](int64_t bytes) {
+    display.Add(JobDisplay::Way::kHash, bytes);
+    return !interrupt.Raised();
+  });
+  if (interrupt.Raised()) return absl::CancelledError("interrupted; nothing was sent");
+  if (!upload.ok()) return upload.status();
+  *source.mutable_manifest() = std::move(upload->manifest);
+  for (LocalBlob& blob : upload->first) plan.first.push_back(std::move(blob));
+  for (LocalBlob& blob : upload->rest) plan.rest.push_back(std::move(blob));
+  return absl::OkStatus();
+}
+
+}  // namespace salient

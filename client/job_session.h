@@ -1,0 +1,57 @@
+// A server for one command, here or elsewhere, and how models get to it.
+#ifndef SALIENT_CLIENT_JOB_SESSION_H_
+#define SALIENT_CLIENT_JOB_SESSION_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/embedded.h"
+#include "client/interrupt.h"
+#include "client/job_display.h"
+#include "client/job_run.h"
+#include "client/result_directory.h"
+#include "client/retry.h"
+#include "salient/v1/job.pb.h"
+#include "salient/v1/quantization_service.pb.h"
+
+namespace salient {
+
+struct SessionFlags {
+  std::string server;  // empty: embedded
+  int workers = 0;     // of the embedded server
+};
+
+// An embedded server reads models where they are; to another one they are uploaded. Move-only.
+class JobSession {
+ public:
+  // Working files of an embedded server stand beside `output` until the end, where the room for
+  // the result has to be anyway; empty: in a temporary directory.
+  //
+  // Errors: of EmbeddedServer::Start, SiblingDirectory::Create and FetchServerInfo.
+  static absl::StatusOr<JobSession> Start(const SessionFlags& flags, const std::string& output,
+                                          Interrupt& interrupt);
+
+  bool remote() const { return !embedded_.has_value(); }
+  const JobServer& server() const { return server_; }
+  const v1::GetServerInfoResponse& info() const { return info_; }
+
+  // Says in `source` where the model is and adds what must be uploaded to `plan`; of the manifest
+  // at most `inline_bytes` are inline. Errors: of DescribeModel; CANCELLED after Ctrl-C.
+  absl::Status AddModel(const std::string& directory, int64_t inline_bytes, JobDisplay& display,
+                        Interrupt& interrupt, v1::ModelSource& source, JobPlan& plan) const;
+
+ private:
+  JobSession() = default;
+
+  std::optional<SiblingDirectory> store_;  // outlives the server
+  std::optional<EmbeddedServer> embedded_;
+  JobServer server_;
+  v1::GetServerInfoResponse info_;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_JOB_SESSION_H_

@@ -1,0 +1,150 @@
+#include "client/method_options.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/checkpoint/json.h"
+
+namespace salient {
+namespace {
+
+template <typename Value>
+using Names = std::vector<std::pair<std::string, Value>>;
+
+struct Preset {
+  const char* scale;
+  const char* range;
+  const char* rounding;
+};
+
+const Names<Preset>& Presets() {
+  static const Names<Preset> names = {{"awq", {"awq", "clip", "block"}},
+                                      {"rtn", {"none", "minmax", "nearest"}},
+                                      {"smoothquant", {"smoothquant", "minmax", "nearest"}},
+                                      {"gptq", {"none", "minmax", "gptq"}}};
+  return names;
+}
+
+const Names<v1::Scale>& Scales() {
+  static const Names<v1::Scale> names = {
+      {"none", v1::SCALE_NONE}, {"awq", v1::SCALE_AWQ}, {"smoothquant", v1::SCALE_SMOOTHQUANT}};
+  return names;
+}
+
+const Names<v1::Range>& Ranges() {
+  static const Names<v1::Range> names = {{"minmax", v1::RANGE_MIN_MAX}, {"clip", v1::RANGE_CLIP}};
+  return names;
+}
+
+const Names<v1::Rounding>& Roundings() {
+  static const Names<v1::Rounding> names = {{"nearest", v1::ROUNDING_NEAREST},
+                                            {"block", v1::ROUNDING_BLOCK},
+                                            {"gptq", v1::ROUNDING_GPTQ}};
+  return names;
+}
+
+const Names<v1::OutputFormat>& Formats() {
+  static const Names<v1::OutputFormat> names = {
+      {"awq-gemm", v1::OUTPUT_FORMAT_AWQ_GEMM},
+      {"gptq", v1::OUTPUT_FORMAT_GPTQ},
+      {"gptq-v2", v1::OUTPUT_FORMAT_GPTQ_V2},
+      {"compressed-tensors", v1::OUTPUT_FORMAT_COMPRESSED_TENSORS},
+      {"int-quantized", v1::OUTPUT_FORMAT_INT_QUANTIZED},
+      {"scaled-fp16", v1::OUTPUT_FORMAT_SCALED_FP16},
+      {"dequantized-fp16", v1::OUTPUT_FORMAT_DEQUANTIZED_FP16}};
+  return names;
+}
+
+template <typename Value>
+std::vector<std::string> KeysOf(const Names<Value>& names) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : names) keys.push_back(key);
+  return keys;
+}
+
+template <typename Value>
+absl::StatusOr<Value> Named(absl::string_view flag, const std::string& name,
+                            const Names<Value>& names) {
+  for (const auto& [key, value] : names) {
+    if (key == name) return value;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, " ", QuoteForMessage(name), "; expected ", absl::StrJoin(KeysOf(names), " or ")));
+}
+
+template <typename Value>
+absl::Status CheckHas(absl::string_view flag, Value wanted, const Names<Value>& names,
+                      const google::protobuf::RepeatedField<int>& has) {
+  if (std::find(has.begin(), has.end(), static_cast<int>(wanted)) != has.end()) {
+    return absl::OkStatus();
+  }
+  std::string name;
+  std::vector<std::string> known;
+  for (const auto& [key, value] : names) {
+    if (value == wanted) name = key;
+    if (std::find(has.begin(), has.end(), static_cast<int>(value)) != has.end()) {
+      known.push_back(key);
+    }
+  }
+  return absl::UnimplementedError(absl::StrCat("--", flag, " ", name,
+                                               ": this server does not have it; it has ",
+                                               absl::StrJoin(known, ", ")));
+}
+
+}  // namespace
+
+std::vector<std::string> MethodNames() { return KeysOf(Presets()); }
+std::vector<std::string> ScaleNames() { return KeysOf(Scales()); }
+std::vector<std::string> RangeNames() { return KeysOf(Ranges()); }
+std::vector<std::string> RoundingNames() { return KeysOf(Roundings()); }
+std::vector<std::string> FormatNames() { return KeysOf(Formats()); }
+
+absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options) {
+  auto preset = Named("method", options.method, Presets());
+  if (!preset.ok()) return preset.status();
+  if (options.autoawq && options.method == "awq") preset->rounding = "nearest";
+  const auto pick = [](const std::string& given, const char* otherwise) {
+    return given.empty() ? std::string(otherwise) : given;
+  };
+  const auto scale = Named("scale", pick(options.scale, preset->scale), Scales());
+  if (!scale.ok()) return scale.status();
+  const auto range = Named("range", pick(options.range, preset->range), Ranges());
+  if (!range.ok()) return range.status();
+  const auto rounding = Named("rounding", pick(options.rounding, preset->rounding), Roundings());
+  if (!rounding.ok()) return rounding.status();
+
+  v1::Method method;
+  method.set_scale(*scale);
+  method.set_range(*range);
+  method.set_rounding(*rounding);
+  method.set_autoawq(options.autoawq);
+  return method;
+}
+
+absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
+                                                const std::string& format) {
+  const auto output_format = Named("format", format, Formats());
+  if (!output_format.ok()) return output_format.status();
+  v1::WeightFormat message;
+  message.set_bits(options.bits);
+  message.set_group_size(options.group_size);
+  message.set_symmetric(options.symmetric);
+  message.set_output_format(*output_format);
+  return message;
+}
+
+absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Method& method,
+                            const v1::WeightFormat& format) {
+  for (const absl::Status& has :
+       {CheckHas("scale", method.scale(), Scales(), info.scales()),
+        CheckHas("range", method.range(), Ranges(), info.ranges()),
+        CheckHas("rounding", method.rounding(), Roundings(), info.roundings()),
+        CheckHas("format", format.output_format(), Formats(), info.output_formats())}) {
+    if (!has.ok()) return has;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace salient

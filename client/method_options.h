@@ -1,0 +1,51 @@
+// How to quantize, as flags and as messages.
+#ifndef SALIENT_CLIENT_METHOD_OPTIONS_H_
+#define SALIENT_CLIENT_METHOD_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "salient/v1/method.pb.h"
+#include "salient/v1/quantization_service.pb.h"
+
+namespace salient {
+
+// What the command line says. Empty strings were not given.
+struct MethodOptions {
+  std::string method = "awq";  // A preset of the three choices: awq, rtn, smoothquant, gptq.
+  std::string scale = "";      // none, awq, smoothquant.
+  std::string range = "";      // minmax, clip.
+  std::string rounding = "";   // nearest, block, gptq.
+  bool autoawq = false;        // Follow AutoAWQ; rounding is then nearest unless given.
+  int32_t bits = 4;
+  int64_t group_size = 128;
+  bool symmetric = false;
+  uint64_t seed = 0;
+};
+
+// Names as flags have them, in the order they are to be told.
+std::vector<std::string> MethodNames();
+std::vector<std::string> ScaleNames();
+std::vector<std::string> RangeNames();
+std::vector<std::string> RoundingNames();
+std::vector<std::string> FormatNames();
+
+// A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
+// known ones.
+absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
+
+// `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod.
+absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
+                                                const std::string& format);
+
+// UNIMPLEMENTED, naming the flag, its value and what the server has, for a choice that the server
+// does not say it has. Whether it has the combination is for the server to say.
+absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Method& method,
+                            const v1::WeightFormat& format);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_METHOD_OPTIONS_H_

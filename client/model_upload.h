@@ -1,0 +1,44 @@
+// A model on this machine, described to a server that has nothing of it.
+#ifndef SALIENT_CLIENT_MODEL_UPLOAD_H_
+#define SALIENT_CLIENT_MODEL_UPLOAD_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/local_blob.h"
+#include "salient/v1/job.pb.h"
+
+namespace salient {
+
+// What a manifest may hold inline in all: that of every model of a job together.
+inline constexpr int64_t kInlineBytes = int64_t{2} << 20;
+
+struct ModelUpload {
+  v1::ModelManifest manifest;
+  // What the server has to have before it can judge a job: config and index, unless inline.
+  std::vector<LocalBlob> first;
+  // Weights, in the order of blocks, then what is taken along.
+  std::vector<LocalBlob> rest;
+
+  int64_t Bytes() const;
+};
+
+// Looks at all files but hashes none: what is wrong with a model on this machine is found before
+// anything slow happens. Errors: of Checkpoint::Open; NOT_FOUND for a directory without config.
+absl::Status CheckModelDirectory(const std::string& directory);
+
+// Hashes every file that a server needs: config, index, the weights that the index names, and what
+// goes along. Config, index and the headers of weights are put inline, in this order, as far as
+// `inline_bytes` goes. `read` is told of bytes hashed and stops by false.
+//
+// Errors: as CheckModelDirectory and DigestOfFile.
+absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,
+                                          absl::FunctionRef<bool(int64_t bytes)> read);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_MODEL_UPLOAD_H_

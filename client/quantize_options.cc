@@ -1,0 +1,34 @@
+#include "client/quantize_options.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
+
+namespace salient {
+
+absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens) {
+  auto method = ToMethod(options.method);
+  if (!method.ok()) return method.status();
+  auto format = ToWeightFormat(options.method, options.format);
+  if (!format.ok()) return format.status();
+  v1::QuantizeTask task;
+  if (options.compute_dtype == "bf16") {
+    task.set_compute_dtype(v1::COMPUTE_DTYPE_BF16);
+  } else if (options.compute_dtype == "f32") {
+    task.set_compute_dtype(v1::COMPUTE_DTYPE_F32);
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--compute-dtype ", QuoteForMessage(options.compute_dtype), "; expected bf16 or f32"));
+  }
+  *task.mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens;
+  task.mutable_calibration()->mutable_tokens()->set_max_rows(options.rows);
+  *task.mutable_method() = *std::move(method);
+  *task.add_formats() = *std::move(format);
+  task.set_strict(options.strict);
+  task.set_max_shard_bytes(options.max_shard_bytes);
+  task.set_seed(options.method.seed);
+  return task;
+}
+
+}  // namespace salient

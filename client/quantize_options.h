@@ -1,0 +1,28 @@
+// What is to be made of a model, as flags and as a task.
+#ifndef SALIENT_CLIENT_QUANTIZE_OPTIONS_H_
+#define SALIENT_CLIENT_QUANTIZE_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "client/method_options.h"
+#include "salient/v1/job.pb.h"
+
+namespace salient {
+
+struct QuantizeOptions {
+  MethodOptions method;
+  std::string format = "awq-gemm";
+  int64_t rows = 0;                    // calibration rows to use; 0: all
+  bool strict = false;                 // a Linear that the group size does not suit is an error
+  std::string compute_dtype = "bf16";  // or f32
+  int64_t max_shard_bytes = 0;         // 0: the server's default
+};
+
+// A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod.
+absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens);
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_QUANTIZE_OPTIONS_H_

@@ -1,0 +1,170 @@
+#include "client/result_directory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/json.h"
+
+namespace salient {
+namespace {
+
+namespace fs = std::filesystem;
+
+absl::Status FileError(const std::string& path, absl::string_view what, int error) {
+  const std::string message = absl::StrCat(path, ": ", what, ": ", std::strerror(error));
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(message);
+    case EEXIST:
+    case ENOTEMPTY:
+      return absl::AlreadyExistsError(message);
+    default:
+      return absl::InternalError(message);
+  }
+}
+
+absl::Status SyncDirectory(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return FileError(path, "cannot be opened", errno);
+  const int synced = fsync(fd);
+  const int error = errno;
+  close(fd);
+  return synced == 0 ? absl::OkStatus() : FileError(path, "cannot be synced", error);
+}
+
+std::string ParentOf(const std::string& path) { return fs::path(path).parent_path().string(); }
+
+}  // namespace
+
+std::string AbsolutePath(const std::string& path) {
+  std::error_code error;
+  fs::path absolute = fs::weakly_canonical(path, error);
+  if (error) absolute = fs::absolute(path, error).lexically_normal();
+  // "out/" is "out".
+  if (!absolute.has_filename() && absolute.has_relative_path()) absolute = absolute.parent_path();
+  return absolute.string();
+}
+
+absl::Status CheckOutputDirectory(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status)) {
+    if (!fs::is_directory(status)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(path, ": is there and is no directory; expected a new directory"));
+    }
+    const bool empty = fs::is_empty(path, error);
+    if (error) return FileError(path, "cannot be read", error.value());
+    if (!empty) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(path, ": is there and is not empty; expected a new or an empty directory"));
+    }
+    return absl::OkStatus();
+  }
+  if (!fs::is_directory(ParentOf(path), error)) {
+    return absl::NotFoundError(absl::StrCat(path, ": its parent is no directory"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SiblingDirectory> SiblingDirectory::Create(const std::string& path) {
+  std::string sibling = absl::StrCat(path, ".salient-", getpid());
+  if (mkdir(sibling.c_str(), 0777) != 0) {
+    return FileError(sibling, "cannot be made", errno);
+  }
+  return SiblingDirectory(std::move(sibling));
+}
+
+SiblingDirectory::SiblingDirectory(SiblingDirectory&& other) noexcept
+    : path_(std::exchange(other.path_, "")) {}
+
+SiblingDirectory& SiblingDirectory::operator=(SiblingDirectory&& other) noexcept {
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+SiblingDirectory::~SiblingDirectory() {
+  if (path_.empty()) return;
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+absl::StatusOr<ResultDirectory> ResultDirectory::Create(const std::string& path) {
+  std::string absolute = AbsolutePath(path);
+  if (auto free = CheckOutputDirectory(absolute); !free.ok()) return free;
+  auto growing = SiblingDirectory::Create(absolute);
+  if (!growing.ok()) return growing.status();
+  return ResultDirectory(std::move(absolute), *std::move(growing));
+}
+
+ResultDirectory::ResultDirectory(ResultDirectory&& other) noexcept
+    : path_(std::move(other.path_)),
+      growing_(std::move(other.growing_)),
+      name_(std::move(other.name_)),
+      fd_(std::exchange(other.fd_, -1)) {}
+
+ResultDirectory::~ResultDirectory() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::Status ResultDirectory::BeginFile(absl::string_view name) {
+  if (auto closed = CloseFile(); !closed.ok()) return closed;
+  if (!IsPlainFileName(name)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a result file is called ", QuoteForMessage(name), "; expected a name inside ", path_));
+  }
+  name_ = absl::StrCat(growing_.path(), "/", name);
+  fd_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ >= 0) return absl::OkStatus();
+  if (errno == EEXIST) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("result file ", QuoteForMessage(name), " came twice; expected once"));
+  }
+  return FileError(name_, "cannot be written", errno);
+}
+
+absl::Status ResultDirectory::Append(absl::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t size = write(fd_, bytes.data(), bytes.size());
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) return FileError(name_, "cannot be written", errno);
+    bytes.remove_prefix(static_cast<size_t>(size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResultDirectory::CloseFile() {
+  if (fd_ < 0) return absl::OkStatus();
+  const int synced = fsync(fd_);
+  const int error = errno;
+  close(std::exchange(fd_, -1));
+  return synced == 0 ? absl::OkStatus() : FileError(name_, "cannot be synced", error);
+}
+
+absl::Status ResultDirectory::Commit() {
+  if (auto closed = CloseFile(); !closed.ok()) return closed;
+  if (auto synced = SyncDirectory(growing_.path()); !synced.ok()) return synced;
+  // Takes the place of an empty directory, and of nothing else.
+  if (std::rename(growing_.path().c_str(), path_.c_str()) != 0) {
+    return FileError(path_, "cannot be made", errno);
+  }
+  growing_.Release();
+  return SyncDirectory(ParentOf(path_));
+}
+
+}  // namespace salient

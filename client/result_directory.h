@@ -1,0 +1,70 @@
+// The output of a command, while it grows and when it is whole.
+#ifndef SALIENT_CLIENT_RESULT_DIRECTORY_H_
+#define SALIENT_CLIENT_RESULT_DIRECTORY_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace salient {
+
+// A directory beside another one, "<path>.salient-<pid>", that is gone in the end. Move-only.
+class SiblingDirectory {
+ public:
+  // NOT_FOUND if the parent of `path` is not there; errors of the file system, naming the path.
+  static absl::StatusOr<SiblingDirectory> Create(const std::string& path);
+  SiblingDirectory(SiblingDirectory&& other) noexcept;
+  SiblingDirectory& operator=(SiblingDirectory&& other) noexcept;
+  ~SiblingDirectory();
+
+  const std::string& path() const { return path_; }
+  // It is no longer ours to remove.
+  void Release() { path_.clear(); }
+
+ private:
+  explicit SiblingDirectory(std::string path) : path_(std::move(path)) {}
+  std::string path_;  // empty: nothing to remove
+};
+
+// `path` as an absolute one, without what could lead elsewhere.
+std::string AbsolutePath(const std::string& path);
+
+// OK if nothing is at `path`, or an empty directory, and its parent is there. ALREADY_EXISTS,
+// NOT_FOUND, naming the path.
+absl::Status CheckOutputDirectory(const std::string& path);
+
+// A directory of files that appears complete or not at all. Move-only, not thread-safe.
+class ResultDirectory {
+ public:
+  // Errors: of CheckOutputDirectory and SiblingDirectory::Create.
+  static absl::StatusOr<ResultDirectory> Create(const std::string& path);
+  ResultDirectory(ResultDirectory&& other) noexcept;
+  ResultDirectory& operator=(ResultDirectory&&) = delete;
+  ~ResultDirectory();
+
+  // Opens the next file and closes the one before. INVALID_ARGUMENT for a name that leads out of
+  // the directory or was there before.
+  absl::Status BeginFile(absl::string_view name);
+  // The next bytes of the file opened last.
+  absl::Status Append(absl::string_view bytes);
+
+  // Syncs everything and takes the name. To be called once.
+  absl::Status Commit();
+
+ private:
+  ResultDirectory(std::string path, SiblingDirectory growing)
+      : path_(std::move(path)), growing_(std::move(growing)) {}
+  absl::Status CloseFile();
+
+  std::string path_;
+  SiblingDirectory growing_;
+  std::string name_;  // of the open file
+  int fd_ = -1;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CLIENT_RESULT_DIRECTORY_H_

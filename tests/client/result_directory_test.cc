@@ -1,0 +1,86 @@
+#include "client/result_directory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "tests/client/tensor_files.h"
+
+namespace salient {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class ResultDirectoryTest : public testing::Test {
+ protected:
+  TemporaryDirectory directory_;
+  const std::string path_ = directory_.File("out");
+};
+
+TEST_F(ResultDirectoryTest, AppearsWhole) {
+  auto result = ResultDirectory::Create(path_ + "/");
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->BeginFile("a").ok());
+  ASSERT_TRUE(result->Append("one ").ok());
+  ASSERT_TRUE(result->Append("two").ok());
+  ASSERT_TRUE(result->BeginFile("empty").ok());
+  EXPECT_FALSE(CheckOutputDirectory(path_ + "/missing/out").ok());
+  EXPECT_THAT(directory_.List(), ElementsAre(HasSubstr("out.salient-")));
+  ASSERT_TRUE(result->Commit().ok());
+  EXPECT_THAT(directory_.List(), ElementsAre("out"));
+  EXPECT_EQ(ReadFile(path_ + "/a"), "one two");
+  EXPECT_EQ(ReadFile(path_ + "/empty"), "");
+}
+
+TEST_F(ResultDirectoryTest, IsGoneWithoutCommit) {
+  {
+    auto result = ResultDirectory::Create(path_);
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_TRUE(result->BeginFile("a").ok());
+    const ResultDirectory moved = *std::move(result);
+    EXPECT_THAT(directory_.List(), ElementsAre(HasSubstr("out.salient-")));
+  }
+  EXPECT_THAT(directory_.List(), IsEmpty());
+}
+
+TEST_F(ResultDirectoryTest, TakesThePlaceOfAnEmptyDirectoryOnly) {
+  ASSERT_EQ(mkdir(path_.c_str(), 0777), 0);
+  auto result = ResultDirectory::Create(path_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->BeginFile("a").ok());
+  // Somebody else was faster.
+  std::ofstream(path_ + "/theirs") << "x";
+  EXPECT_EQ(result->Commit().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReadFile(path_ + "/theirs"), "x");
+}
+
+TEST_F(ResultDirectoryTest, NamesWhatIsInTheWay) {
+  std::ofstream(path_) << "a file";
+  EXPECT_EQ(ResultDirectory::Create(path_).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ResultDirectory::Create(directory_.File("no/such/out")).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST_F(ResultDirectoryTest, FileCannotComeTwiceNorElsewhere) {
+  auto result = ResultDirectory::Create(path_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->BeginFile("a").ok());
+  EXPECT_THAT(result->BeginFile("a").message(), HasSubstr("came twice"));
+  for (const char* name : {"../a", "/a", "..", ".", "", ".a", "b/a", "b\\a", "b\x1b"}) {
+    EXPECT_EQ(result->BeginFile(name).code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+}
+
+}  // namespace
+}  // namespace salient
