@@ -155,20 +155,34 @@ class ModelQuantizer {
   BlockForward forward_;
 };
 
+absl::Status CheckCalibration(absl::Span<const std::vector<int64_t>> calibration,
+                              const ModelConfig& config) {
+  if (calibration.empty()) {
+    return absl::InvalidArgumentError("calibration has 0 rows; expected at least 1");
+  }
+  for (size_t row = 0; row < calibration.size(); ++row) {
+    const std::vector<int64_t>& ids = calibration[row];
+    if (ids.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("calibration row ", row, " has 0 tokens; expected at least 1"));
+    }
+    for (size_t position = 0; position < ids.size(); ++position) {
+      if (ids[position] >= 0 && ids[position] < config.vocab_size) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "calibration row ", row, ": token at position ", position, " is ", ids[position],
+          "; expected 0 to ", config.vocab_size - 1, ", the vocabulary of ", config.source));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
                            absl::Span<const std::vector<int64_t>> calibration,
                            const QuantizeModelParams& params, QuantizedModelSink& sink,
                            Executor& executor) {
-  if (calibration.empty()) {
-    return absl::InvalidArgumentError("calibration has 0 rows; expected at least 1");
-  }
-  for (size_t row = 0; row < calibration.size(); ++row) {
-    if (!calibration[row].empty()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("calibration row ", row, " has 0 tokens; expected at least 1"));
-  }
+  if (absl::Status status = CheckCalibration(calibration, config); !status.ok()) return status;
   absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return family.status();
   if (absl::Status status = CheckModelTensors(source, **family, config); !status.ok()) {

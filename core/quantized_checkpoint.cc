@@ -211,7 +211,7 @@ absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& con
       WidenToF32(dtype, bytes.data(), count * columns, values.data());
       bytes.resize(static_cast<size_t>(count * columns * SizeOf(DType::kF16)));
       status = NarrowToF16(spec.name, values.data(), count, columns, row, bytes.data());
-      if (!status.ok()) return status;
+      if (!status.ok()) return InItsFile(source, spec.name, status);
       status = out(target, row * columns * SizeOf(DType::kF16), bytes);
       if (!status.ok()) return status;
     }

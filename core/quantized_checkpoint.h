@@ -73,7 +73,7 @@ using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, in
 // most 4 MiB at a time, so that none is ever held whole.
 //
 // Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that F16 cannot hold
-// (names tensor, row, column, value); those of the source and of `out`.
+// (names file, tensor, row, column, value); those of the source and of `out`.
 absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
                               TensorBytes out);
 

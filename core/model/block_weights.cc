@@ -39,7 +39,8 @@ absl::StatusOr<StoredLinear> ReadLinear(const TensorSource& source, const Family
 }
 
 // A NaN must be found here, where it has a name: in the forward pass it would reach everything.
-absl::Status CheckWeights(const BlockWeights& block, Executor& executor) {
+absl::Status CheckWeights(const TensorSource& source, const BlockWeights& block,
+                          Executor& executor) {
   std::vector<std::pair<const StoredLinear*, int64_t>> tiles;
   for (const StoredLinear& linear : block.linears) {
     const int64_t count = RowTiles(linear.out_features, kRowTile).size();
@@ -52,8 +53,9 @@ absl::Status CheckWeights(const BlockWeights& block, Executor& executor) {
     const int64_t count = rows.Count(tile);
     std::vector<float> values(static_cast<size_t>(count * linear->in_features));
     linear->View().ReadRows(first, count, values.data());
-    return CheckFinite(absl::StrCat(linear->name, ".weight"), values.data(), count,
-                       linear->in_features, first);
+    const std::string weight = absl::StrCat(linear->name, ".weight");
+    return InItsFile(source, weight,
+                     CheckFinite(weight, values.data(), count, linear->in_features, first));
   });
 }
 
@@ -83,6 +85,14 @@ absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const Mode
   return found;
 }
 
+absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
+                       const absl::Status& status) {
+  if (status.ok()) return status;
+  const auto found = source.Find(tensor);
+  if (!found.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(found->file, ": ", status.message()));
+}
+
 absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
                                const ModelConfig& config) {
   std::vector<TensorSpec> specs = OuterTensors(family, config);
@@ -109,7 +119,7 @@ absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelC
   const int64_t count = static_cast<int64_t>(bytes.size()) / SizeOf(vector.dtype);
   vector.values.resize(static_cast<size_t>(count));
   WidenToF32(vector.dtype, bytes.data(), count, vector.values.data());
-  status = CheckFinite(spec.name, vector.values.data(), 1, count, 0);
+  status = InItsFile(source, spec.name, CheckFinite(spec.name, vector.values.data(), 1, count, 0));
   if (!status.ok()) return status;
   return vector;
 }
@@ -131,7 +141,7 @@ absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family&
     return linear.status();
   });
   if (!status.ok()) return status;
-  status = CheckWeights(block, executor);
+  status = CheckWeights(source, block, executor);
   if (!status.ok()) return status;
   return block;
 }

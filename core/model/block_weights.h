@@ -53,16 +53,21 @@ struct BlockWeights {
 absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
                                           const TensorSpec& spec);
 
+// `status`, a fault in the content of `tensor`, with the file that the tensor lies in before it.
+absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
+                       const absl::Status& status);
+
 // FindTensor of every tensor of the model: all that can be judged before any work.
 absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
                                const ModelConfig& config);
 
-// Reads and widens a vector whose elements must be finite. Errors as FindTensor and the source.
+// Reads and widens a vector. Errors as FindTensor and the source; INVALID_ARGUMENT for a NaN or
+// infinity (names file, tensor, position).
 absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelConfig& config,
                                         const TensorSpec& spec);
 
 // Reads block `layer`. Errors: as FindTensor and the source; INVALID_ARGUMENT for a NaN or
-// infinity (names tensor, row, column).
+// infinity (names file, tensor, row, column).
 absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
                                        const ModelConfig& config, int64_t layer,
                                        Executor& executor);

@@ -19,7 +19,7 @@ absl::Status ReadRows(const TensorSource& source, const std::string& tensor, DTy
   absl::Status status = source.ReadRange(tensor, first * row_bytes, absl::MakeSpan(bytes));
   if (!status.ok()) return status;
   WidenToF32(dtype, bytes.data(), count * columns, out);
-  return CheckFinite(tensor, out, count, columns, first);
+  return InItsFile(source, tensor, CheckFinite(tensor, out, count, columns, first));
 }
 
 }  // namespace
