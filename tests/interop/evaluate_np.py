@@ -5,9 +5,9 @@ reader that shares no code with Salient.
     evaluate_np.py DIR TOKENS [--against SOURCE_DIR] [--rows N] [--json]
 
 Prints what `salient verify --json` prints: {source: {perplexity}, result: {perplexity},
-rtn: {perplexity}, kl, top1_agreement}; without --against only the result's perplexity. `rtn` is the
-source rounded to nearest in the result's bits and group size, which --bits and --group-size say of
-a directory without quantization_config.
+rtn: {perplexity}, kl, top1_agreement, rtn_kl, rtn_top1_agreement}; without --against only the
+result's perplexity. `rtn` is the source rounded to nearest in the result's bits and group size,
+which --bits and --group-size say of a directory without quantization_config.
 """
 
 import argparse
@@ -64,8 +64,10 @@ def evaluate(directory, tokens, source=None, bits=None, group_size=None):
         models["rtn"] = round_to_nearest(models["source"], bits, group_size, packed)
     scores = dict(zip(models, llama_np.compare(list(models.values()), tokens)))
     found = {name: {"perplexity": score["perplexity"]} for name, score in scores.items()}
-    found["kl"] = scores["result"]["kl"]
-    found["top1_agreement"] = scores["result"]["top1_agreement"]
+    for prefix, name in (("", "result"), ("rtn_", "rtn")):
+        if name in scores:
+            found[f"{prefix}kl"] = scores[name]["kl"]
+            found[f"{prefix}top1_agreement"] = scores[name]["top1_agreement"]
     return found
 
 

@@ -59,8 +59,11 @@ class Directory(unittest.TestCase):
             said, known = found[model]["perplexity"], expected[model]["perplexity"]
             # Those of random models are in the millions.
             self.assertAlmostEqual(said, known, delta=max(1e-3, 1e-4 * known), msg=model)
-        self.assertAlmostEqual(found["kl"] / expected["kl"], 1, delta=2e-3)
-        self.assertAlmostEqual(found["top1_agreement"], expected["top1_agreement"], delta=2e-3)
+        for prefix in ("", "rtn_"):
+            kl, agreement = f"{prefix}kl", f"{prefix}top1_agreement"
+            self.assertAlmostEqual(found[kl] / expected[kl], 1, delta=2e-3, msg=kl)
+            self.assertAlmostEqual(found[agreement], expected[agreement], delta=2e-3,
+                                   msg=agreement)
         return found
 
 

@@ -1,11 +1,12 @@
-"""Perplexity of a checkpoint directory in the real vLLM, over tokens 2..T of each row. Run by the
+"""Perplexity of checkpoint directories in the real vLLM, over tokens 2..T of each row. Run by the
 interpreter that environment.sh makes for vllm.
 
-    vllm_perplexity.py DIR TOKENS ROWS DTYPE     (float16 or bfloat16 for a quantized model)
+    vllm_perplexity.py TOKENS ROWS DTYPE DIR...     (float16 or bfloat16 for a quantized model)
 
-Ends with one JSON object on standard output: perplexity and the version.
+Ends with one JSON object on standard output: {directory: perplexity}.
 """
 
+import gc
 import json
 import math
 import os
@@ -13,16 +14,15 @@ import sys
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # half of the time is the start of a process
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import vllm  # noqa: E402
 from safetensors import safe_open  # noqa: E402
+from vllm.distributed import cleanup_dist_env_and_memory  # noqa: E402
 
 
-def main():
-    directory, tokens, rows, dtype = sys.argv[1:]
-    with safe_open(tokens, "np") as file:
-        ids = file.get_tensor("input_ids")[: int(rows)].tolist()
+def perplexity(directory, dtype, ids):
     engine = vllm.LLM(
         model=directory,
         dtype=dtype,
@@ -41,8 +41,18 @@ def main():
         for token, alternatives in zip(row[1:], output.prompt_logprobs[1:], strict=True):
             loss -= alternatives[token].logprob
             count += 1
-    print(json.dumps({"perplexity": math.exp(loss / count), "tokens": count,
-                      "version": vllm.__version__}), flush=True)
+    del engine
+    gc.collect()
+    cleanup_dist_env_and_memory()
+    return math.exp(loss / count)
+
+
+def main():
+    tokens, rows, dtype, *directories = sys.argv[1:]
+    with safe_open(tokens, "np") as file:
+        ids = file.get_tensor("input_ids")[: int(rows)].tolist()
+    print(json.dumps({directory: perplexity(directory, dtype, ids) for directory in directories}),
+          flush=True)
 
 
 if __name__ == "__main__":
