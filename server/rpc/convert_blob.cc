@@ -7,15 +7,10 @@
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 #include "server/jobs/call_error.h"
+#include "server/rpc/field_error.h"
 
 namespace salient {
 namespace {
-
-absl::Status Bad(absl::string_view field, absl::string_view value, absl::string_view expected) {
-  return WithField(
-      InvalidCall(Reason::kBadDigest, absl::StrCat(field, " is ", value, "; expected ", expected)),
-      field);
-}
 
 absl::StatusOr<UploadMessage> ToCheckedChunk(v1::Chunk& message) {
   ChunkData chunk;
@@ -57,8 +52,9 @@ v1::Digest ToProto(const Digest& digest) {
 
 absl::StatusOr<std::vector<Digest>> ToDigests(const v1::FindMissingBlobsRequest& request) {
   if (request.digests_size() > kMaxDigestsPerRequest) {
-    return Bad("digests", absl::StrCat("a list of ", request.digests_size()),
-               absl::StrCat("at most ", kMaxDigestsPerRequest, " in one request"));
+    return BadField(Reason::kBadDigest, "digests",
+                    absl::StrCat("a list of ", request.digests_size()),
+                    absl::StrCat("at most ", kMaxDigestsPerRequest, " in one request"));
   }
   std::vector<Digest> digests;
   digests.reserve(request.digests_size());
@@ -93,10 +89,12 @@ absl::StatusOr<BlobRange> ToBlobRange(const v1::ReadBlobRequest& request) {
   const auto digest = ToDigest("digest", request.digest());
   if (!digest.ok()) return digest.status();
   if (request.offset_bytes() < 0) {
-    return Bad("offset_bytes", absl::StrCat(request.offset_bytes()), "at least 0");
+    return BadField(Reason::kBadDigest, "offset_bytes", absl::StrCat(request.offset_bytes()),
+                    "at least 0");
   }
   if (request.limit_bytes() < 0) {
-    return Bad("limit_bytes", absl::StrCat(request.limit_bytes()), "at least 0 (0: to the end)");
+    return BadField(Reason::kBadDigest, "limit_bytes", absl::StrCat(request.limit_bytes()),
+                    "at least 0 (0: to the end)");
   }
   return BlobRange{*digest, request.offset_bytes(), request.limit_bytes()};
 }

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "server/rpc/convert.h"
+#include "server/rpc/convert_tensors.h"
 #include "server/rpc/simple_rpc.h"
 
 namespace salient {

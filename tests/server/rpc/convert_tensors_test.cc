@@ -1,4 +1,4 @@
-#include "server/rpc/convert.h"
+#include "server/rpc/convert_tensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-// Between the contract's messages and our own types: the only file that knows both.
-#ifndef SALIENT_SERVER_RPC_CONVERT_H_
-#define SALIENT_SERVER_RPC_CONVERT_H_
+// QuantizeTensors and GetServerInfo: between the contract's messages and our own types.
+#ifndef SALIENT_SERVER_RPC_CONVERT_TENSORS_H_
+#define SALIENT_SERVER_RPC_CONVERT_TENSORS_H_
 
 #include <string>
 
@@ -28,4 +28,4 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_RPC_CONVERT_H_
+#endif  // SALIENT_SERVER_RPC_CONVERT_TENSORS_H_

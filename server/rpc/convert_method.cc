@@ -1,0 +1,159 @@
+#include "server/rpc/convert_method.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/rpc/field_error.h"
+
+namespace salient {
+namespace {
+
+absl::Status CheckIn(absl::string_view field, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();  // false for NaN
+  return BadField(Reason::kBadMethod, field, absl::StrCat(value), absl::StrCat(low, " to ", high));
+}
+
+absl::StatusOr<ScaleChoice> ToScale(absl::string_view field, int value) {
+  switch (value) {
+    case v1::SCALE_NONE:
+      return ScaleChoice::kNone;
+    case v1::SCALE_UNSPECIFIED:
+    case v1::SCALE_AWQ:
+      return ScaleChoice::kAwq;
+    case v1::SCALE_SMOOTHQUANT:
+      return UnsupportedField(field, "SCALE_SMOOTHQUANT", "SCALE_AWQ");
+    default:
+      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Scale");
+  }
+}
+
+absl::StatusOr<RangeChoice> ToRange(absl::string_view field, int value) {
+  switch (value) {
+    case v1::RANGE_MIN_MAX:
+      return RangeChoice::kMinMax;
+    case v1::RANGE_UNSPECIFIED:
+    case v1::RANGE_CLIP:
+      return RangeChoice::kClip;
+    default:
+      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Range");
+  }
+}
+
+absl::StatusOr<RoundingChoice> ToRounding(absl::string_view field, int value) {
+  switch (value) {
+    case v1::ROUNDING_NEAREST:
+      return RoundingChoice::kNearest;
+    case v1::ROUNDING_UNSPECIFIED:
+    case v1::ROUNDING_BLOCK:
+      return RoundingChoice::kBlock;
+    case v1::ROUNDING_GPTQ:
+      return UnsupportedField(field, "ROUNDING_GPTQ", "ROUNDING_BLOCK");
+    default:
+      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Rounding");
+  }
+}
+
+absl::StatusOr<RoundBlockParams> ToBlock(absl::string_view path, const v1::BlockRounding& block) {
+  RoundBlockParams params;
+  if (block.has_width()) params.width = block.width();
+  if (block.has_shrinkage()) params.shrinkage = block.shrinkage();
+  if (block.has_descent_sweeps()) params.descent_sweeps = block.descent_sweeps();
+  if (block.has_refits()) params.refits = block.refits();
+  if (block.has_damping()) params.damping = block.damping();
+  if (params.width != 128 && params.width != 256) {
+    return BadField(Reason::kBadMethod, absl::StrCat(path, ".width"), absl::StrCat(params.width),
+                    "128 or 256");
+  }
+  struct Bound {
+    absl::string_view field;
+    double value;
+    double high;
+  };
+  for (const Bound& bound :
+       {Bound{".shrinkage", params.shrinkage, 1},
+        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
+        Bound{".refits", static_cast<double>(params.refits), 16},
+        Bound{".damping", params.damping, 10}}) {
+    if (absl::Status status = CheckIn(absl::StrCat(path, bound.field), bound.value, 0, bound.high);
+        !status.ok()) {
+      return status;
+    }
+  }
+  return params;
+}
+
+absl::StatusOr<OutputFormat> ToOutputFormat(absl::string_view field, int value) {
+  switch (value) {
+    case v1::OUTPUT_FORMAT_UNSPECIFIED:
+    case v1::OUTPUT_FORMAT_AWQ_GEMM:
+      return OutputFormat::kAwqGemm;
+    case v1::OUTPUT_FORMAT_DEQUANTIZED_FP16:
+      return OutputFormat::kDequantizedFp16;
+    default:
+      break;
+  }
+  if (!v1::OutputFormat_IsValid(value)) {
+    return BadField(Reason::kBadFormat, field, absl::StrCat(value), "a value of OutputFormat");
+  }
+  return UnsupportedField(field, v1::OutputFormat_Name(static_cast<v1::OutputFormat>(value)),
+                          "OUTPUT_FORMAT_AWQ_GEMM or OUTPUT_FORMAT_DEQUANTIZED_FP16");
+}
+
+}  // namespace
+
+absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& message) {
+  Method method;
+  const auto scale = ToScale(absl::StrCat(path, ".scale"), message.scale());
+  if (!scale.ok()) return scale.status();
+  const auto range = ToRange(absl::StrCat(path, ".range"), message.range());
+  if (!range.ok()) return range.status();
+  const auto rounding = ToRounding(absl::StrCat(path, ".rounding"), message.rounding());
+  if (!rounding.ok()) return rounding.status();
+  const auto block = ToBlock(absl::StrCat(path, ".block"), message.block());
+  if (!block.ok()) return block.status();
+  method.scale = *scale;
+  method.range = *range;
+  method.rounding = *rounding;
+  method.block = *block;
+  method.autoawq = message.autoawq();
+  if (method.autoawq && method.rounding != RoundingChoice::kNearest) {
+    return WithField(InvalidCall(Reason::kBadMethod,
+                                 "autoawq with a rounding of ROUNDING_BLOCK; expected "
+                                 "ROUNDING_NEAREST, which is what AutoAWQ does"),
+                     absl::StrCat(path, ".autoawq"));
+  }
+  return method;
+}
+
+absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
+                                            const v1::WeightFormat& message) {
+  WeightFormat format;
+  if (message.bits() != 0) format.bits = message.bits();
+  if (format.bits < 2 || format.bits > 8) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
+                    "2 to 8");
+  }
+  if (message.group_size() != 0) format.group_size = message.group_size();
+  if (format.group_size < -1) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".group_size"),
+                    absl::StrCat(message.group_size()), "a divisor of in_features, or -1 for all");
+  }
+  format.symmetric = message.symmetric();
+  return format;
+}
+
+absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
+                                            const v1::WeightFormat& message) {
+  const auto output = ToOutputFormat(absl::StrCat(path, ".output_format"), message.output_format());
+  if (!output.ok()) return output.status();
+  const auto format = ToWeightFormat(path, message);
+  if (!format.ok()) return format.status();
+  if (*output == OutputFormat::kAwqGemm && format->bits != 4) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
+                    "4, the only width that OUTPUT_FORMAT_AWQ_GEMM has; "
+                    "OUTPUT_FORMAT_DEQUANTIZED_FP16 has 2 to 8");
+  }
+  return StoredFormat{*format, *output};
+}
+
+}  // namespace salient

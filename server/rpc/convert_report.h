@@ -1,0 +1,21 @@
+// Tensors and reports: from the core's types to the contract's messages.
+#ifndef SALIENT_SERVER_RPC_CONVERT_REPORT_H_
+#define SALIENT_SERVER_RPC_CONVERT_REPORT_H_
+
+#include "absl/time/time.h"
+#include "core/quantize_group.h"
+#include "core/tensor/dtype.h"
+#include "salient/v1/report.pb.h"
+#include "salient/v1/tensor.pb.h"
+
+namespace salient {
+
+// DATA_TYPE_UNSPECIFIED for a type that the contract does not have.
+v1::DataType ToProto(DType dtype);
+
+// With the seconds it took and this machine's numerics_id.
+v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_RPC_CONVERT_REPORT_H_
