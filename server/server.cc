@@ -19,6 +19,8 @@
 #include "grpc/health/v1/health.pb.h"
 #include "proto/wire/chunk.h"
 #include "server/jobs/call_registry.h"
+#include "server/jobs/job_table.h"
+#include "server/observe/job_lines.h"
 #include "server/observe/logs.h"
 #include "server/observe/metrics.h"
 #include "server/periodic_task.h"
@@ -34,8 +36,9 @@ namespace {
 
 // How long gRPC may take to wind up calls that were told to end.
 constexpr absl::Duration kWindUp = absl::Seconds(2);
-// How often uploads that nobody continued are looked for.
-constexpr absl::Duration kHousekeeping = absl::Minutes(1);
+// How often uploads that nobody continued, and jobs that ended, are looked for.
+constexpr absl::Duration kExpiryPeriod = absl::Minutes(1);
+constexpr absl::Duration kJobLogPeriod = absl::Seconds(1);
 // A blob's stream that makes no progress for so long is ended, or sooner if --idle-seconds says.
 constexpr absl::Duration kLongestBlobIdle = absl::Seconds(60);
 // Health answers to this name whether new calls are taken, beside "" and each service's name.
@@ -56,21 +59,22 @@ CallRegistry::Settings SettingsOf(const ServerConfig& config) {
 // Where blobs are, and what must outlive it.
 struct Storage {
   std::optional<ScratchDirectory> scratch;
+  std::string directory;
   std::unique_ptr<BlobStore> store;
 };
 
 absl::StatusOr<Storage> OpenStorage(const ServerConfig& config) {
   Storage storage;
-  std::string directory = config.store_directory;
-  if (directory.empty()) {
+  storage.directory = config.store_directory;
+  if (storage.directory.empty()) {
     absl::StatusOr<ScratchDirectory> scratch = ScratchDirectory::Make();
     if (!scratch.ok()) return scratch.status();
     storage.scratch = *std::move(scratch);
-    directory = storage.scratch->path();
+    storage.directory = storage.scratch->path();
   }
   BlobStoreLimits limits;
   limits.capacity_bytes = config.store_bytes;
-  auto store = BlobStore::Open(directory, limits);
+  auto store = BlobStore::Open(storage.directory, limits);
   if (!store.ok()) return store.status();
   storage.store = *std::move(store);
   for (const std::string& remark : storage.store->recovery().remarks) {
@@ -86,6 +90,17 @@ void ExpireUploads(BlobStore& store) {
   } else if (*expired > 0) {
     LogInfo(absl::StrCat("store: uploads expired: ", *expired));
   }
+}
+
+JobTableSettings JobSettingsOf(const ServerConfig& config, const Storage& storage) {
+  JobTableSettings settings;
+  settings.work_directory = absl::StrCat(storage.directory, "/work");
+  settings.model_root = config.model_root;
+  settings.output_root = config.output_root;
+  settings.max_running_jobs = config.max_running_jobs;
+  settings.memory_bytes = config.memory_bytes;
+  settings.ttl_after_finished = config.job_ttl;
+  return settings;
 }
 
 // gRPC's own plug-ins add themselves to every server of the process; this takes one out.
@@ -134,17 +149,23 @@ void SetArguments(const ServerConfig& config, grpc::ServerBuilder& builder) {
 
 class Server::Impl {
  public:
-  Impl(const ServerConfig& config, Storage storage)
-      : config_(WithDefaults(config)),
+  // What can fail was made before: the store, and the jobs that use it and the registry's workers.
+  Impl(ServerConfig config, Storage storage, std::unique_ptr<CallRegistry> registry,
+       std::unique_ptr<JobTable> jobs)
+      : config_(std::move(config)),
         storage_(std::move(storage)),
-        registry_(SettingsOf(config_)),
+        registry_(std::move(registry)),
+        jobs_(std::move(jobs)),
+        job_lines_(*jobs_),
         metrics_(kVersion),
-        quantization_(registry_, metrics_, kVersion),
-        blobs_({*storage_.store, registry_.pool(), /*jobs=*/nullptr, metrics_, gate_,
+        quantization_(*registry_, *jobs_, job_lines_, metrics_, kVersion),
+        blobs_({*storage_.store, registry_->pool(), *jobs_, metrics_, gate_,
                 std::min(config_.idle_timeout, kLongestBlobIdle)}),
-        housekeeping_(kHousekeeping, [this] { ExpireUploads(*storage_.store); }) {
-    metrics_.Watch(registry_);
+        expiry_(kExpiryPeriod, [this] { ExpireUploads(*storage_.store); }),
+        job_log_(kJobLogPeriod, [this] { job_lines_.Look(); }) {
+    metrics_.Watch(*registry_);
     metrics_.Watch(*storage_.store);
+    metrics_.Watch(*jobs_);
     // Linked in, so that reflection can describe the health service.
     (void)grpc::health::v1::HealthCheckRequest::descriptor();
   }
@@ -192,17 +213,24 @@ class Server::Impl {
  private:
   void ShutdownOnce(absl::Duration grace) {
     const absl::Time end = absl::Now() + grace;
-    registry_.Drain();
+    registry_->Drain();
+    jobs_->Drain();
     gate_.Drain();
     if (server_ == nullptr) return;
     if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
       health->SetServingStatus(false);
     }
-    if (!registry_.WaitUntilIdle(grace)) {
+    const auto rest = [end] { return std::max(end - absl::Now(), absl::ZeroDuration()); };
+    if (!registry_->WaitUntilIdle(rest())) {
       LogWarning("calls are still active at the end of the grace; ending them");
-      registry_.EndAll();
+      registry_->EndAll();
     }
-    if (!gate_.WaitUntilEmpty(std::max(end - absl::Now(), absl::ZeroDuration()))) {
+    if (!jobs_->WaitUntilIdle(rest())) {
+      LogWarning("jobs are still running at the end of the grace; ending them");
+    }
+    jobs_->EndAll();
+    job_lines_.Look();
+    if (!gate_.WaitUntilEmpty(rest())) {
       LogWarning("blobs are still being sent at the end of the grace; uploads can be continued");
     }
     // Lets statuses get out, then cancels. Every reactor finishes when it is cancelled, so this
@@ -214,12 +242,15 @@ class Server::Impl {
   // Each outlives those below it, which borrow it.
   const ServerConfig config_;
   const Storage storage_;
-  CallRegistry registry_;
+  const std::unique_ptr<CallRegistry> registry_;
+  const std::unique_ptr<JobTable> jobs_;
+  JobLines job_lines_;
   Metrics metrics_;
   DrainGate gate_;
   QuantizationService quantization_;
   BlobService blobs_;
-  PeriodicTask housekeeping_;
+  PeriodicTask expiry_;
+  PeriodicTask job_log_;
   std::unique_ptr<grpc::Server> server_;
   std::once_flag shutdown_;
   int port_ = 0;
@@ -230,7 +261,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   if (absl::Status status = CheckConfig(config); !status.ok()) return status;
   absl::StatusOr<Storage> storage = OpenStorage(config);
   if (!storage.ok()) return storage.status();
-  auto impl = std::make_unique<Impl>(config, *std::move(storage));
+  ServerConfig full = WithDefaults(config);
+  auto registry = std::make_unique<CallRegistry>(SettingsOf(full));
+  auto jobs = JobTable::Create(JobSettingsOf(full, *storage), *storage->store, registry->pool());
+  if (!jobs.ok()) return jobs.status();
+  auto impl = std::make_unique<Impl>(std::move(full), *std::move(storage), std::move(registry),
+                                     *std::move(jobs));
   if (absl::Status status = impl->Serve(); !status.ok()) return status;
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -45,7 +45,7 @@ grpc::ServerUnaryReactor* BlobService::FindMissingBlobs(grpc::CallbackServerCont
                                                         const v1::FindMissingBlobsRequest* request,
                                                         v1::FindMissingBlobsResponse* response) {
   return RunUnary(
-      {context, find_missing_blobs_, "FindMissingBlobs", transfer_.gate}, transfer_.pool,
+      {context, find_missing_blobs_, "FindMissingBlobs", &transfer_.gate}, transfer_.pool,
       [this, request, response] { return FindMissing(transfer_.store, *request, *response); });
 }
 
@@ -53,7 +53,7 @@ grpc::ServerUnaryReactor* BlobService::GetBlobStatus(grpc::CallbackServerContext
                                                      const v1::GetBlobStatusRequest* request,
                                                      v1::GetBlobStatusResponse* response) {
   return RunUnary(
-      {context, get_blob_status_, "GetBlobStatus", transfer_.gate}, transfer_.pool,
+      {context, get_blob_status_, "GetBlobStatus", &transfer_.gate}, transfer_.pool,
       [this, request, response] { return GetStatus(transfer_.store, *request, *response); });
 }
 

@@ -15,7 +15,7 @@ namespace salient {
 struct BlobTransfer {
   BlobStore& store;
   WorkerPool& pool;
-  JobTable* jobs;  // told what changes; null: nobody waits for blobs
+  JobTable& jobs;  // told what changes
   Metrics& metrics;
   DrainGate& gate;
   // A stream whose client sends nothing, or reads nothing, for so long is ended.

@@ -6,6 +6,8 @@
 
 #include "salient/v1/quantization_service.grpc.pb.h"
 #include "server/jobs/call_registry.h"
+#include "server/jobs/job_table.h"
+#include "server/observe/job_lines.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/quantize_tensors_reactor.h"
 
@@ -24,16 +26,15 @@ using QuantizationCallbacks = v1::QuantizationService::WithCallbackMethod_GetSer
 
 class QuantizationService final : public QuantizationCallbacks {
  public:
-  // Borrows both.
-  QuantizationService(CallRegistry& registry, Metrics& metrics, std::string version);
+  // Borrows all but the version.
+  QuantizationService(CallRegistry& registry, JobTable& jobs, JobLines& job_lines, Metrics& metrics,
+                      std::string version);
 
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest* request,
                                           v1::GetServerInfoResponse* response) override;
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* QuantizeTensors(
       grpc::CallbackServerContext* context) override;
-
-  // UNIMPLEMENTED.
   grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
                                       const v1::CreateJobRequest* request,
                                       v1::CreateJobResponse* response) override;
@@ -54,6 +55,8 @@ class QuantizationService final : public QuantizationCallbacks {
 
  private:
   CallRegistry& registry_;
+  JobTable& jobs_;
+  JobLines& job_lines_;
   const std::string version_;
   Metrics::Rpc& get_server_info_;
   Metrics::Rpc& create_job_;

@@ -3,8 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
+#include "absl/status/statusor.h"
 #include "server/rpc/rpc_record.h"
 #include "server/rpc/status.h"
 
@@ -23,7 +22,8 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context, Metr
 
 grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, WorkerPool& pool,
                                    absl::AnyInvocable<absl::Status()> work) {
-  absl::StatusOr<DrainGate::Pass> pass = call.gate.Enter();
+  absl::StatusOr<DrainGate::Pass> pass = nullptr;
+  if (call.gate != nullptr) pass = call.gate->Enter();
   if (!pass.ok()) return FinishUnary(call.context, call.metrics, call.method, pass.status());
   auto record = std::make_unique<RpcRecord>(call.metrics, call.method, call.context->peer());
   record->Received(0);
@@ -38,19 +38,6 @@ grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, WorkerPool& pool,
                 reactor->Finish(ToGrpcStatus(status));
               });
   return reactor;
-}
-
-absl::Status NotHere(const std::string& method, const std::string& instead) {
-  return CallError(absl::StatusCode::kUnimplemented, Reason::kUnimplemented,
-                   absl::StrCat(method, " is not available on this server yet; ", instead));
-}
-
-grpc::Status RefuseStream(grpc::CallbackServerContext* context, Metrics::Rpc& metrics,
-                          const std::string& method, const std::string& instead) {
-  RpcRecord record(metrics, method, context->peer());
-  const absl::Status status = NotHere(method, instead);
-  record.End(status);
-  return ToGrpcStatus(status);
 }
 
 }  // namespace salient

@@ -24,28 +24,13 @@ struct UnaryCall {
   grpc::CallbackServerContext* context;
   Metrics::Rpc& metrics;
   std::string method;
-  DrainGate& gate;
+  DrainGate* gate = nullptr;  // null: also while the server stops
 };
 
 // Runs `work` on the pool's short lane and ends the rpc with what it returns; request and response
 // live until then. Refused by the gate, it ends at once.
 grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, WorkerPool& pool,
                                    absl::AnyInvocable<absl::Status()> work);
-
-// UNIMPLEMENTED: `method` is of the contract but not of this server; says what there is `instead`.
-absl::Status NotHere(const std::string& method, const std::string& instead);
-
-// A stream that ends at once. Owns itself.
-template <typename Response>
-class RefusedWrite final : public grpc::ServerWriteReactor<Response> {
- public:
-  explicit RefusedWrite(const grpc::Status& status) { this->Finish(status); }
-  void OnDone() override { delete this; }
-};
-
-// Counts and logs such a stream; its status.
-grpc::Status RefuseStream(grpc::CallbackServerContext* context, Metrics::Rpc& metrics,
-                          const std::string& method, const std::string& instead);
 
 }  // namespace salient
 

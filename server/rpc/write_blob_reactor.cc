@@ -149,7 +149,7 @@ WriteBlobReactor::Step WriteBlobReactor::Begin(const Digest& digest) {
 WriteBlobReactor::Step WriteBlobReactor::Append(const ChunkData& chunk) {
   const Digest digest = upload_->digest();
   absl::Status status = upload_->Append(chunk.offset_bytes, chunk.data);
-  if (transfer_.jobs != nullptr) transfer_.jobs->BlobChanged(digest);
+  transfer_.jobs.BlobChanged(digest);
   if (status.ok()) {
     transfer_.metrics.BlobBytesWritten(static_cast<int64_t>(chunk.data.size()));
     return std::nullopt;
@@ -168,8 +168,8 @@ WriteBlobReactor::Step WriteBlobReactor::Complete() {
   const bool all_there = upload_->committed_bytes() == digest.size_bytes;
   absl::Status status = upload_->Finish();
   const bool mismatch = absl::IsInvalidArgument(status) && all_there;
-  if (transfer_.jobs != nullptr && mismatch) transfer_.jobs->BlobRejected(digest);
-  if (transfer_.jobs != nullptr) transfer_.jobs->BlobChanged(digest);
+  if (mismatch) transfer_.jobs.BlobRejected(digest);
+  transfer_.jobs.BlobChanged(digest);
   if (status.ok()) return Response(digest.size_bytes, true);
   if (absl::IsInvalidArgument(status)) {
     return WithReason(std::move(status),

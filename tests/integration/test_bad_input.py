@@ -751,27 +751,6 @@ class BadInputTest(unittest.TestCase):
             if array.dtype.kind == "f":
                 self.assertTrue(np.isfinite(array).all(), name)
 
-    def test_rpcs_of_later_work_are_unimplemented_with_a_sentence(self):
-        with self.server.channel() as channel:
-            jobs = service_grpc.QuantizationServiceStub(channel)
-            calls = {
-                "CreateJob": lambda: jobs.CreateJob(service_pb2.CreateJobRequest()),
-                "GetJob": lambda: jobs.GetJob(service_pb2.GetJobRequest()),
-                "ListJobs": lambda: jobs.ListJobs(service_pb2.ListJobsRequest()),
-                "CancelJob": lambda: jobs.CancelJob(service_pb2.CancelJobRequest()),
-                "DeleteJob": lambda: jobs.DeleteJob(service_pb2.DeleteJobRequest()),
-                "WatchJob": lambda: list(jobs.WatchJob(service_pb2.WatchJobRequest())),
-            }
-            for name, call in calls.items():
-                with self.subTest(rpc=name):
-                    with self.assertRaises(grpc.RpcError) as raised:
-                        call()
-                    failure = failure_of(raised.exception)
-                    self.assertEqual(failure.code, Code.UNIMPLEMENTED, failure)
-                    self.assertIn(name, failure.message)
-                    self.assertEqual(failure.reason, "UNIMPLEMENTED", failure)
-        self.check_still_good()
-
     def test_a_compressed_message_is_refused(self):
         """A small message must not become a large one inside the server."""
         with self.server.channel() as channel:

@@ -1,0 +1,38 @@
+// A line in the log when a job was accepted, another when it ended.
+#ifndef SALIENT_SERVER_OBSERVE_JOB_LINES_H_
+#define SALIENT_SERVER_OBSERVE_JOB_LINES_H_
+
+#include <cstdint>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "server/jobs/job_table.h"
+
+namespace salient {
+
+// Thread-safe. Borrows the table. Ends are looked for, not told: jobs know of no log.
+class JobLines {
+ public:
+  explicit JobLines(const JobTable& jobs) : jobs_(jobs) {}
+
+  // `job` was accepted; again for the same one says nothing.
+  void Accepted(const JobSnapshot& job);
+
+  // Writes the lines of those that ended since the last time. Cheap if none did.
+  void Look();
+
+  // The lines' texts.
+  static std::string AcceptedText(const JobSnapshot& job);
+  static std::string EndedText(const JobSnapshot& job);
+
+ private:
+  const JobTable& jobs_;
+  std::mutex mu_;  // of the next two
+  std::set<std::string> alive_;
+  int64_t ended_ = 0;  // jobs, at the last look
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_OBSERVE_JOB_LINES_H_

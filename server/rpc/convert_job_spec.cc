@@ -1,0 +1,336 @@
+#include "server/rpc/convert_job_spec.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "server/jobs/call_error.h"
+#include "server/rpc/convert_blob.h"
+#include "server/rpc/convert_method.h"
+#include "server/rpc/field_error.h"
+
+namespace salient {
+namespace {
+
+constexpr size_t kShownBytes = 80;  // of a text that is refused
+// 100 years: what clocks can add.
+constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 86400;
+
+bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+
+std::string Quoted(absl::string_view text) {
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(text.substr(0, kShownBytes)),
+                      text.size() > kShownBytes ? "...\"" : "\"");
+}
+
+absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected) {
+  return BadField(Reason::kBadJob, field, value, expected);
+}
+
+absl::Status CheckPath(absl::string_view field, absl::string_view path) {
+  const bool plain = std::none_of(path.begin(), path.end(), IsControl);
+  if (static_cast<int64_t>(path.size()) <= kMaxPathBytes && plain) return absl::OkStatus();
+  return BadField(Reason::kBadPath, field, Quoted(path),
+                  absl::StrCat("at most ", kMaxPathBytes, " bytes without control characters"));
+}
+
+absl::Status CheckFileName(absl::string_view field, absl::string_view name) {
+  const bool plain = !name.empty() && name != "." && name != ".." &&
+                     static_cast<int64_t>(name.size()) <= kMaxFileNameBytes &&
+                     std::none_of(name.begin(), name.end(),
+                                  [](char c) { return IsControl(c) || c == '/' || c == '\\'; });
+  if (plain) return absl::OkStatus();
+  return BadJob(field, Quoted(name),
+                absl::StrCat("the name of a file inside the model directory: 1 to ",
+                             kMaxFileNameBytes, " bytes, no separators or control characters"));
+}
+
+// `inline_bytes`: of all files of the job so far.
+absl::StatusOr<std::vector<ModelFile>> ToFiles(absl::string_view path,
+                                               const v1::ModelManifest& manifest,
+                                               int64_t& inline_bytes) {
+  if (manifest.files_size() > kMaxModelFiles) {
+    return BadJob(absl::StrCat(path, ".files"), absl::StrCat("a list of ", manifest.files_size()),
+                  absl::StrCat("at most ", kMaxModelFiles));
+  }
+  std::vector<ModelFile> files;
+  absl::flat_hash_set<absl::string_view> names;
+  for (int i = 0; i < manifest.files_size(); ++i) {
+    const v1::ModelFile& message = manifest.files(i);
+    const std::string field = absl::StrCat(path, ".files[", i, "]");
+    const absl::string_view name(message.name().data(), message.name().size());
+    if (absl::Status named = CheckFileName(absl::StrCat(field, ".name"), name); !named.ok()) {
+      return named;
+    }
+    if (!names.insert(name).second) {
+      return BadJob(absl::StrCat(field, ".name"), Quoted(name), "each file once");
+    }
+    const auto digest = ToDigest(absl::StrCat(field, ".digest"), message.digest());
+    if (!digest.ok()) return WithMetadata(digest.status(), "file", name);
+    ModelFile& file = files.emplace_back();
+    file.name = message.name();
+    file.digest = *digest;
+    if (!message.inline_content().empty()) file.inline_content = message.inline_content();
+    inline_bytes += static_cast<int64_t>(message.inline_content().size());
+    if (inline_bytes > kMaxInlineBytes) {
+      return BadJob(
+          absl::StrCat(field, ".inline_content"),
+          absl::StrCat("too much: ", inline_bytes, " bytes with those before it"),
+          absl::StrCat("at most ", kMaxInlineBytes, " in all; upload larger files as blobs"));
+    }
+  }
+  return files;
+}
+
+absl::StatusOr<ModelSource> ToModel(absl::string_view path, const v1::ModelSource& message,
+                                    int64_t& inline_bytes) {
+  ModelSource source;
+  switch (message.source_case()) {
+    case v1::ModelSource::kManifest: {
+      auto files = ToFiles(absl::StrCat(path, ".manifest"), message.manifest(), inline_bytes);
+      if (!files.ok()) return files.status();
+      source.files = *std::move(files);
+      return source;
+    }
+    case v1::ModelSource::kPath: {
+      const std::string field = absl::StrCat(path, ".path");
+      if (message.path().empty()) {
+        return BadField(Reason::kBadPath, field, "empty", "a directory below --model-root");
+      }
+      if (absl::Status good = CheckPath(field, message.path()); !good.ok()) return good;
+      source.path = message.path();
+      return source;
+    }
+    case v1::ModelSource::SOURCE_NOT_SET:
+      break;
+  }
+  return BadJob(path, "not set", "a manifest or a path");
+}
+
+absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCalibration& message) {
+  const auto digest = ToDigest(absl::StrCat(path, ".tokens"), message.tokens());
+  if (!digest.ok()) return digest.status();
+  if (message.max_rows() < 0) {
+    return BadJob(absl::StrCat(path, ".max_rows"), absl::StrCat(message.max_rows()),
+                  "at least 0 (0: all)");
+  }
+  return TokenSource{*digest, message.max_rows()};
+}
+
+absl::StatusOr<ComputeDType> ToCompute(absl::string_view field, int value) {
+  switch (value) {
+    case v1::COMPUTE_DTYPE_UNSPECIFIED:
+    case v1::COMPUTE_DTYPE_BF16:
+      return ComputeDType::kBF16;
+    case v1::COMPUTE_DTYPE_F32:
+      return ComputeDType::kF32;
+    default:
+      return BadJob(field, absl::StrCat(value), "a value of ComputeDtype");
+  }
+}
+
+absl::Status CheckPolicy(absl::string_view field, int value) {
+  switch (value) {
+    case v1::NON_FINITE_POLICY_UNSPECIFIED:
+    case v1::NON_FINITE_POLICY_REJECT:
+      return absl::OkStatus();
+    case v1::NON_FINITE_POLICY_KEEP_FP16:
+      return UnsupportedField(field, "NON_FINITE_POLICY_KEEP_FP16", "NON_FINITE_POLICY_REJECT");
+    default:
+      return BadJob(field, absl::StrCat(value), "a value of NonFinitePolicy");
+  }
+}
+
+absl::StatusOr<TokenSource> ToCalibration(absl::string_view path,
+                                          const v1::CalibrationSource& message) {
+  switch (message.source_case()) {
+    case v1::CalibrationSource::kTokens:
+      return ToTokens(absl::StrCat(path, ".tokens"), message.tokens());
+    case v1::CalibrationSource::kStatistics:
+      return UnsupportedField(absl::StrCat(path, ".statistics"), "calibration by statistics files",
+                              "tokens");
+    case v1::CalibrationSource::SOURCE_NOT_SET:
+      break;
+  }
+  return BadJob(path, "not set", "tokens");
+}
+
+absl::StatusOr<QuantizeTask> ToQuantize(const v1::QuantizeTask& message) {
+  QuantizeTask task;
+  const auto calibration = ToCalibration("spec.quantize.calibration", message.calibration());
+  if (!calibration.ok()) return calibration.status();
+  task.calibration = *calibration;
+  const auto method = ToMethod("spec.quantize.method", message.method());
+  if (!method.ok()) return method.status();
+  task.method = *method;
+  if (message.formats().empty()) return BadJob("spec.quantize.formats", "empty", "one format");
+  const auto stored = ToStoredFormat("spec.quantize.formats[0]", message.formats(0));
+  if (!stored.ok()) return stored.status();
+  if (message.formats_size() > 1) {
+    return UnsupportedField("spec.quantize.formats",
+                            absl::StrCat(message.formats_size(), " formats in one job"),
+                            "a job for each format");
+  }
+  task.format = stored->format;
+  task.output = stored->output;
+  const auto compute = ToCompute("spec.quantize.compute_dtype", message.compute_dtype());
+  if (!compute.ok()) return compute.status();
+  task.compute = *compute;
+  absl::Status status = CheckPolicy("spec.quantize.non_finite_policy", message.non_finite_policy());
+  if (status.ok()) status = CheckPath("spec.quantize.output_path", message.output_path());
+  if (!status.ok()) return status;
+  if (message.max_shard_bytes() < 0) {
+    return BadJob("spec.quantize.max_shard_bytes", absl::StrCat(message.max_shard_bytes()),
+                  "at least 1, or 0 for the default");
+  }
+  if (message.max_shard_bytes() > 0) task.max_shard_bytes = message.max_shard_bytes();
+  task.strict = message.strict();
+  task.seed = message.seed();
+  task.output_path = message.output_path();
+  return task;
+}
+
+absl::StatusOr<EvaluateTask> ToEvaluate(const v1::EvaluateTask& message, int64_t& inline_bytes) {
+  EvaluateTask task;
+  if (!message.has_tokens()) {
+    return BadJob("spec.evaluate.tokens", "not set", "the tokens to score");
+  }
+  const auto tokens = ToTokens("spec.evaluate.tokens", message.tokens());
+  if (!tokens.ok()) return tokens.status();
+  task.tokens = *tokens;
+  if (message.has_reference()) {
+    auto reference = ToModel("spec.evaluate.reference", message.reference(), inline_bytes);
+    if (!reference.ok()) return reference.status();
+    task.reference = *std::move(reference);
+  }
+  if (!message.has_round_to_nearest()) return task;
+  if (message.round_to_nearest().bits() == -1) {
+    task.without_round_to_nearest = true;
+    return task;
+  }
+  const auto format = ToWeightFormat("spec.evaluate.round_to_nearest", message.round_to_nearest());
+  if (!format.ok()) return format.status();
+  if (!task.reference.has_value()) {
+    return BadJob("spec.evaluate.round_to_nearest", "set", "a reference to round, too");
+  }
+  task.round_to_nearest = *format;
+  return task;
+}
+
+absl::StatusOr<absl::Duration> ToDuration(absl::string_view field,
+                                          const google::protobuf::Duration& message) {
+  const bool in_range = message.seconds() >= 0 && message.seconds() <= kMaxSeconds &&
+                        message.nanos() >= 0 && message.nanos() <= 999'999'999;
+  if (!in_range) {
+    return BadJob(field,
+                  absl::StrCat(message.seconds(), " seconds and ", message.nanos(), " nanos"),
+                  absl::StrCat("0 to ", kMaxSeconds, " seconds and 0 to 999999999 nanos"));
+  }
+  return absl::Seconds(message.seconds()) + absl::Nanoseconds(message.nanos());
+}
+
+absl::Status TakeTask(const v1::JobSpec& message, JobSpec& spec, int64_t& inline_bytes) {
+  switch (message.task_case()) {
+    case v1::JobSpec::kQuantize: {
+      auto task = ToQuantize(message.quantize());
+      if (!task.ok()) return task.status();
+      spec.task = *std::move(task);
+      return absl::OkStatus();
+    }
+    case v1::JobSpec::kEvaluate: {
+      auto task = ToEvaluate(message.evaluate(), inline_bytes);
+      if (!task.ok()) return task.status();
+      spec.task = *std::move(task);
+      return absl::OkStatus();
+    }
+    case v1::JobSpec::kCalibrate:
+      return UnsupportedField("spec.calibrate", "calibrate jobs",
+                              "quantize, which calibrates with the tokens it is given");
+    case v1::JobSpec::kStudy:
+      return UnsupportedField("spec.study", "study jobs",
+                              "evaluate, which scores a model beside its reference");
+    case v1::JobSpec::TASK_NOT_SET:
+      break;
+  }
+  return BadJob("spec.task", "not set", "quantize or evaluate");
+}
+
+std::string Serialized(const v1::JobSpec& message) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  message.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<JobSpec> ToJobSpec(const v1::JobSpec& message) {
+  JobSpec spec;
+  int64_t inline_bytes = 0;
+  auto model = ToModel("spec.model", message.model(), inline_bytes);
+  if (!model.ok()) return model.status();
+  spec.model = *std::move(model);
+  if (absl::Status status = TakeTask(message, spec, inline_bytes); !status.ok()) return status;
+  if (message.has_timeout()) {
+    const auto timeout = ToDuration("spec.timeout", message.timeout());
+    if (!timeout.ok()) return timeout.status();
+    if (*timeout == absl::ZeroDuration()) {
+      return BadJob("spec.timeout", "0", "more than 0, or unset for none");
+    }
+    spec.timeout = *timeout;
+  }
+  if (message.has_ttl_after_finished()) {
+    const auto ttl = ToDuration("spec.ttl_after_finished", message.ttl_after_finished());
+    if (!ttl.ok()) return ttl.status();
+    spec.ttl_after_finished = *ttl;
+  }
+  if (message.priority() < 0 || message.priority() > 9) {
+    return BadJob("spec.priority", absl::StrCat(message.priority()), "0 to 9");
+  }
+  spec.priority = message.priority();
+  spec.serialized = Serialized(message);
+  return spec;
+}
+
+absl::StatusOr<ListRequest> ToListRequest(const v1::ListJobsRequest& request) {
+  ListRequest list;
+  if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
+    return BadJob("page_size", absl::StrCat(request.page_size()),
+                  absl::StrCat("1 to ", kMaxPageSize, ", or 0 for ", kDefaultPageSize));
+  }
+  if (request.page_size() > 0) list.page_size = request.page_size();
+  list.page_token = request.page_token();
+  for (int i = 0; i < request.states_size(); ++i) {
+    switch (static_cast<int>(request.states(i))) {
+      case v1::JOB_STATE_QUEUED:
+        list.states.push_back(JobState::kQueued);
+        break;
+      case v1::JOB_STATE_RUNNING:
+        list.states.push_back(JobState::kRunning);
+        break;
+      case v1::JOB_STATE_SUCCEEDED:
+        list.states.push_back(JobState::kSucceeded);
+        break;
+      case v1::JOB_STATE_FAILED:
+        list.states.push_back(JobState::kFailed);
+        break;
+      case v1::JOB_STATE_CANCELLED:
+        list.states.push_back(JobState::kCancelled);
+        break;
+      default:
+        return BadJob(absl::StrCat("states[", i, "]"),
+                      absl::StrCat(static_cast<int>(request.states(i))), "a state of jobs");
+    }
+  }
+  return list;
+}
+
+}  // namespace salient

@@ -1,0 +1,176 @@
+#include "server/rpc/watch_job_reactor.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/jobs/call_error.h"
+#include "server/rpc/convert_job.h"
+#include "server/rpc/field_error.h"
+#include "server/rpc/status.h"
+
+namespace salient {
+
+using Base = grpc::ServerWriteReactor<v1::WatchJobResponse>;
+
+WatchJobReactor* WatchJobReactor::Start(JobTable& jobs, Metrics::Rpc& rpc, absl::Duration heartbeat,
+                                        grpc::CallbackServerContext* context,
+                                        const v1::WatchJobRequest* request) {
+  std::shared_ptr<WatchJobReactor> reactor(new WatchJobReactor(rpc, heartbeat, context->peer()));
+  reactor->self_ = reactor;
+  reactor->Open(jobs, *request);
+  return reactor.get();
+}
+
+WatchJobReactor::WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat,
+                                 const std::string& peer)
+    : heartbeat_(heartbeat), record_(rpc, "WatchJob", peer) {}
+
+void WatchJobReactor::Open(JobTable& jobs, const v1::WatchJobRequest& request) {
+  record_.Received(request.ByteSizeLong());
+  if (request.after_revision() < 0) {
+    End(BadField(Reason::kBadJob, "after_revision", absl::StrCat(request.after_revision()),
+                 "at least 0"));
+    return;
+  }
+  revision_ = request.after_revision();
+  {
+    absl::MutexLock lock(&mu_);
+    sending_ = true;  // woken while it is being made, nobody sends
+  }
+  auto watch = jobs.Watch(request.name(), revision_, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Send();
+  });
+  if (!watch.ok()) {
+    End(watch.status());
+    return;
+  }
+  watch_ = *std::move(watch);
+  alarm_ = std::make_shared<PeriodicAlarm>(PeriodFor(heartbeat_), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Look();
+  });
+  alarm_->Start();
+  {
+    absl::MutexLock lock(&mu_);
+    sending_ = false;
+  }
+  Send();
+}
+
+// Writes the next event unless a write is outstanding; its end comes back here.
+void WatchJobReactor::Send() {
+  {
+    absl::MutexLock lock(&mu_);
+    ready_ = true;
+    if (writing_ || sending_ || status_.has_value()) return;
+    sending_ = true;
+  }
+  while (true) {
+    {
+      absl::MutexLock lock(&mu_);
+      // Whoever woke the watch while this thread looked found it sending.
+      if (!ready_ || status_.has_value()) {
+        sending_ = false;
+        break;
+      }
+      ready_ = false;
+    }
+    if (FillNext()) {
+      Write();
+      return;
+    }
+  }
+  FinishIfPossible();
+}
+
+// False if there is nothing to write, or nothing more: then the call has its status.
+bool WatchJobReactor::FillNext() {
+  const JobWatch::Batch batch = watch_->Take(1);
+  if (batch.events.empty()) {
+    if (batch.ended) End(absl::OkStatus());
+    return false;
+  }
+  const JobEvent& event = batch.events.front();
+  revision_ = event.revision;
+  *response_.mutable_event() = ToProto(event);
+  return true;
+}
+
+// An operation is started without the lock, because gRPC may run its reaction at once; until
+// EndOperation the stream is not finished under it.
+void WatchJobReactor::Write() {
+  {
+    absl::MutexLock lock(&mu_);
+    sending_ = false;
+    if (!status_.has_value()) {
+      writing_ = true;
+      sent_at_ = absl::Now();
+      ++operations_;
+    }
+    if (!writing_) return;
+  }
+  record_.Sent(response_.ByteSizeLong());
+  StartWrite(&response_);
+  EndOperation();
+}
+
+void WatchJobReactor::OnWriteDone(bool ok) {
+  {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+  }
+  if (!ok) End(absl::CancelledError("the client cancelled, or its connection broke"));
+  Send();
+  FinishIfPossible();
+}
+
+void WatchJobReactor::Look() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (writing_ || sending_ || status_.has_value()) return;
+    if (absl::Now() - sent_at_ < heartbeat_) return;
+    sending_ = true;
+  }
+  *response_.mutable_event() = HeartbeatAt(revision_);
+  Write();
+}
+
+void WatchJobReactor::OnCancel() {
+  End(absl::CancelledError("the client cancelled, or its connection broke"));
+  FinishIfPossible();
+}
+
+void WatchJobReactor::End(const absl::Status& status) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (status_.has_value()) return;
+    status_ = status;
+  }
+  record_.End(status);
+  FinishIfPossible();
+}
+
+void WatchJobReactor::EndOperation() {
+  {
+    absl::MutexLock lock(&mu_);
+    --operations_;
+  }
+  FinishIfPossible();
+}
+
+void WatchJobReactor::FinishIfPossible() {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!status_.has_value() || finished_ || writing_ || operations_ > 0) return;
+    finished_ = true;
+    status = *status_;
+  }
+  Base::Finish(ToGrpcStatus(status));
+}
+
+void WatchJobReactor::OnDone() {
+  if (alarm_ != nullptr) alarm_->Stop();
+  self_ = nullptr;  // may be the last
+}
+
+}  // namespace salient

@@ -1,0 +1,71 @@
+// WatchJob on the wire: one event is written, then the next; nothing is kept for a slow reader.
+#ifndef SALIENT_SERVER_RPC_WATCH_JOB_REACTOR_H_
+#define SALIENT_SERVER_RPC_WATCH_JOB_REACTOR_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "salient/v1/quantization_service.pb.h"
+#include "server/jobs/job_table.h"
+#include "server/observe/metrics.h"
+#include "server/rpc/periodic_alarm.h"
+#include "server/rpc/rpc_record.h"
+
+namespace salient {
+
+// Events stay in the table until they can be written, so a reader that is slow, or reads nothing,
+// costs one message. Whoever finds something to write writes it: the thread that woke the watch, or
+// the one that ended the last write. Owns itself until OnDone.
+class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobResponse>,
+                              public std::enable_shared_from_this<WatchJobReactor> {
+ public:
+  // A heartbeat is sent when nothing was for `heartbeat`.
+  static WatchJobReactor* Start(JobTable& jobs, Metrics::Rpc& rpc, absl::Duration heartbeat,
+                                grpc::CallbackServerContext* context,
+                                const v1::WatchJobRequest* request);
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat, const std::string& peer);
+
+  void Open(JobTable& jobs, const v1::WatchJobRequest& request);
+  void Look();  // at the clock
+  void Send();
+  bool FillNext();
+  void Write();
+  void End(const absl::Status& status);
+  void EndOperation();
+  void FinishIfPossible();
+
+  const absl::Duration heartbeat_;
+  RpcRecord record_;
+  std::shared_ptr<WatchJobReactor> self_;
+  std::shared_ptr<PeriodicAlarm> alarm_;
+  std::unique_ptr<JobWatch> watch_;  // of the thread that is sending, of which there is one at most
+  v1::WatchJobResponse response_;    // the same
+  int64_t revision_ = 0;             // the same: of the last event
+
+  absl::Mutex mu_;
+  absl::Time sent_at_ ABSL_GUARDED_BY(mu_) = absl::Now();
+  bool ready_ ABSL_GUARDED_BY(mu_) = false;    // there may be something to take
+  bool sending_ ABSL_GUARDED_BY(mu_) = false;  // a thread is looking for something to write
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  int operations_ ABSL_GUARDED_BY(mu_) = 0;                  // threads that are starting one
+  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);  // set: the call is over
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_RPC_WATCH_JOB_REACTOR_H_
