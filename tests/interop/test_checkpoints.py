@@ -89,6 +89,15 @@ class AwqGemm(Directory):
             self.assertLess(os.path.getsize(os.path.join(self.output, file)), 1.2e6, file)
         self.agree()
 
+    def test_files_beside_the_model_come_along_but_no_other_weights(self):
+        """The committed directory holds token files, which engines would take for weights."""
+        self.make("plain")
+        self.source = str(paths.POCKET_LLAMA)
+        self.quantize("--method", "rtn")
+        checkpoint_np.read(self.output)
+        files = {file for file in os.listdir(self.source) if not file.endswith(".safetensors")}
+        self.assertLessEqual(files - {"README.md"}, set(os.listdir(self.output)))
+
     def test_bf16_source(self):
         self.make("bf16")
         self.quantize("--group-size", 64)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -80,6 +82,22 @@ class CheckpointReader(unittest.TestCase):
             with self.subTest(tool):
                 self.assertAlmostEqual(score["perplexity"], perplexity, delta=2e-4)
                 self.assertAlmostEqual(score["kl"], kl, delta=2e-5)
+
+    def test_program_prints_what_it_found(self):
+        tokens = paths.POCKET_LLAMA / "evaluation_open.safetensors"
+        with tempfile.TemporaryDirectory() as result:
+            model_variants.write("sharded", result)
+            done = subprocess.run(
+                [sys.executable, evaluate_np.__file__, result, tokens, "--rows", "4", "--bits", "3",
+                 "--group-size", "64", "--against", paths.POCKET_LLAMA, "--json"],
+                capture_output=True, text=True, check=True, timeout=120)
+        found = json.loads(done.stdout)
+        # The four rows that the forward pass in C++ is tested with.
+        self.assertAlmostEqual(found["result"]["perplexity"], 19.5257, delta=2e-4)
+        self.assertEqual(found["source"], found["result"])
+        self.assertEqual((found["kl"], found["top1_agreement"]), (0, 1))
+        self.assertGreater(found["rtn_kl"], 0.01)
+        self.assertLess(found["rtn_top1_agreement"], 1)
 
     def test_round_to_nearest_has_its_known_quality(self):
         tokens = evaluate_np.read_tokens(paths.POCKET_LLAMA / "evaluation_open.safetensors")
