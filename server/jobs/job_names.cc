@@ -57,7 +57,7 @@ PageTokens::PageTokens() : salt_(Random64()) {}
 
 // SplitMix64's finalizer: enough to tell a token from noise; nothing is protected by it.
 uint64_t PageTokens::Check(uint64_t position) const {
-  uint64_t x = position ^ salt_;
+  uint64_t x = (position ^ salt_) + 0x9E3779B97F4A7C15 * (salt_ | 1);
   x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
   x = (x ^ x >> 27) * 0x94D049BB133111EB;
   return x ^ x >> 31;

@@ -138,8 +138,9 @@ class JobBench {
     settings_.work_directory = (directory_ / "work").string();
     settings_.model_root = (directory_ / "models").string();
     settings_.output_root = (directory_ / "outputs").string();
-    std::filesystem::create_directories(settings_.model_root);
-    std::filesystem::create_directories(settings_.output_root);
+    for (const std::string& root : {settings_.model_root, settings_.output_root}) {
+      std::filesystem::create_directories(root);
+    }
     if (change) change(settings_);
     table_ = Must(JobTable::Create(settings_, *store_, pool_));
   }

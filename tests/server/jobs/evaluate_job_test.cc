@@ -1,0 +1,177 @@
+#include "server/jobs/evaluate_job.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/token_rows.h"
+#include "core/evaluate_model.h"
+#include "core/linalg/executor.h"
+#include "core/quantized_source.h"
+#include "server/jobs/call_error.h"
+#include "tests/server/jobs/job_fixture.h"
+
+namespace salient {
+namespace {
+
+using testing::Files;
+using testing::JobBench;
+using testing::MakeModel;
+using testing::MakeTokens;
+using testing::Must;
+
+class Quiet final : public EvaluationObserver {
+ public:
+  absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
+};
+
+struct Opened {
+  explicit Opened(const std::string& directory)
+      : checkpoint(Must(Checkpoint::Open(directory))),
+        config(Must(
+            ParseModelConfig("config", Must(ReadTextFile(directory + "/config.json", 1 << 20))))),
+        plain(Must(OpenQuantizedSource(checkpoint, config))) {}
+  Checkpoint checkpoint;
+  ModelConfig config;
+  std::unique_ptr<TensorSource> plain;
+};
+
+// The fields of an evaluation that tell runs apart.
+std::vector<double> Numbers(const ModelEvaluation& evaluation) {
+  std::vector<double> numbers = {evaluation.likelihood.negative_log_likelihood,
+                                 static_cast<double>(evaluation.likelihood.tokens),
+                                 evaluation.divergence.kl,
+                                 static_cast<double>(evaluation.divergence.agreements)};
+  numbers.insert(numbers.end(), evaluation.layer_errors.begin(), evaluation.layer_errors.end());
+  return numbers;
+}
+
+class EvaluateJobTest : public ::testing::Test {
+ protected:
+  EvaluateJobTest() : bench_(2) {
+    bench_.WriteModel("m", model_);
+    EXPECT_TRUE(bench_.Send(tokens_).ok());
+    JobSpec spec = JobBench::Quantize(ModelSource{{}, "m"}, tokens_);
+    std::get<QuantizeTask>(spec.task).output_path = "q";
+    const JobSnapshot job = bench_.Finish(bench_.Submit(spec).name);
+    EXPECT_EQ(job.state, JobState::kSucceeded) << job.error;
+    std::filesystem::rename(bench_.directory() / "outputs" / "q",
+                            bench_.directory() / "models" / "q");
+    for (const ResultFile& file : job.files) {
+      quantized_[file.name] = testing::FileContent(bench_.directory() / "models" / "q" / file.name);
+    }
+  }
+
+  JobSpec Spec(ModelSource model, std::optional<ModelSource> reference) const {
+    JobSpec spec;
+    spec.model = std::move(model);
+    EvaluateTask task;
+    task.tokens.tokens = DigestOf(tokens_);
+    task.reference = std::move(reference);
+    spec.task = task;
+    return spec;
+  }
+
+  const Files model_ = MakeModel({});
+  const std::string tokens_ = MakeTokens(3, 20, 40, 11);
+  JobBench bench_;
+  Files quantized_;
+};
+
+TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
+  const Opened source((bench_.directory() / "models" / "m").string());
+  const Opened quantized((bench_.directory() / "models" / "q").string());
+  const auto rows = Must(ReadTokenRows(
+      "tokens",
+      absl::MakeConstSpan(reinterpret_cast<const std::byte*>(tokens_.data()), tokens_.size()), 0));
+  WeightFormat format;
+  format.group_size = 16;  // as the quantized model's config says
+  const auto rounded = Must(RoundToNearestSource(*source.plain, source.config, format));
+  const std::vector<EvaluatedModel> models = {{source.plain.get(), &source.config},
+                                              {quantized.plain.get(), &quantized.config},
+                                              {rounded.get(), &source.config}};
+  Quiet quiet;
+  SerialExecutor executor;
+  const auto expected =
+      Must(EvaluateModels(models, rows, bench_.directory().string(), quiet, executor));
+  ASSERT_GT(expected[1].divergence.kl, 0);
+
+  bench_.SendAll(model_);
+  bench_.SendAll(quantized_);
+  const std::pair<ModelSource, ModelSource> sources[] = {
+      {ModelSource{{}, "q"}, ModelSource{{}, "m"}},
+      {JobBench::Manifest(quantized_, true), JobBench::Manifest(model_)}};
+  for (const auto& [model, reference] : sources) {
+    const std::string name = bench_.Submit(Spec(model, reference)).name;
+    const JobSnapshot job = bench_.Finish(name);
+    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    ASSERT_TRUE(job.evaluation.has_value());
+    EXPECT_EQ(Numbers(*job.evaluation->reference), Numbers(expected[0]));
+    EXPECT_EQ(Numbers(job.evaluation->model), Numbers(expected[1]));
+    EXPECT_EQ(Numbers(*job.evaluation->round_to_nearest), Numbers(expected[2]));
+    EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
+  }
+
+  // Alone, and without the comparison.
+  const JobSnapshot alone = bench_.Finish(bench_.Submit(Spec(ModelSource{{}, "q"}, {})).name);
+  ASSERT_TRUE(alone.evaluation.has_value()) << alone.error;
+  EXPECT_FALSE(alone.evaluation->reference.has_value());
+  EXPECT_FALSE(alone.evaluation->round_to_nearest.has_value());
+  EXPECT_EQ(alone.evaluation->model.likelihood.negative_log_likelihood,
+            expected[1].likelihood.negative_log_likelihood);
+  JobSpec without = Spec(ModelSource{{}, "q"}, ModelSource{{}, "m"});
+  std::get<EvaluateTask>(without.task).without_round_to_nearest = true;
+  const JobSnapshot two = bench_.Finish(bench_.Submit(without).name);
+  ASSERT_TRUE(two.evaluation.has_value()) << two.error;
+  EXPECT_FALSE(two.evaluation->round_to_nearest.has_value());
+  EXPECT_EQ(Numbers(two.evaluation->model), Numbers(expected[1]));
+}
+
+TEST_F(EvaluateJobTest, WaitsInTheQueueUntilEverythingIsThere) {
+  const std::string name = bench_.Submit(Spec(JobBench::Manifest(model_), {})).name;
+  const std::string& weights = model_.at("model.safetensors");
+  ASSERT_TRUE(bench_.Send(DigestOf(weights), weights, weights.size() - 1).ok());
+  bench_.SendAll({{"config.json", model_.at("config.json")},
+                  {"tokenizer_config.json", model_.at("tokenizer_config.json")}});
+  const JobSnapshot queued = Must(bench_.table().Get(name));
+  EXPECT_EQ(queued.state, JobState::kQueued);
+  EXPECT_EQ(queued.missing, std::vector<Digest>{DigestOf(weights)});
+  bench_.SendAll(model_);
+  const JobSnapshot job = bench_.Finish(name);
+  EXPECT_EQ(job.state, JobState::kSucceeded) << job.error;
+  EXPECT_GT(job.usage.bytes_in, 0);
+}
+
+TEST_F(EvaluateJobTest, ModelsThatCannotBeComparedFailWithAReason) {
+  testing::TinyModel other;
+  other.layers = 2;
+  bench_.WriteModel("other", MakeModel(other));
+  const JobSnapshot job =
+      bench_.Finish(bench_.Submit(Spec(ModelSource{{}, "other"}, ModelSource{{}, "m"})).name);
+  EXPECT_EQ(job.state, JobState::kFailed);
+  EXPECT_TRUE(absl::IsInvalidArgument(job.error)) << job.error;
+  EXPECT_EQ(DetailsOf(job.error).reason, Reason::kBadModel);
+}
+
+// A result must not go away under the job that reads it.
+TEST_F(EvaluateJobTest, BlobsOfADeletedJobStayWhileAnotherReadsThem) {
+  bench_.SendAll(model_);
+  const JobSnapshot quantize =
+      bench_.Finish(bench_.Submit(JobBench::Quantize(JobBench::Manifest(model_), tokens_)).name);
+  ASSERT_EQ(quantize.state, JobState::kSucceeded) << quantize.error;
+  const int64_t blobs = bench_.store().Usage().blobs;
+  // The config of the result is a blob of the job; the weights are uploaded, but for a byte.
+  JobSpec spec = Spec(JobBench::Manifest(quantized_), {});
+  const std::string name = bench_.Submit(spec).name;
+  ASSERT_TRUE(bench_.table().Delete(quantize.name).ok());
+  while (bench_.store().Usage().blobs >= blobs) std::this_thread::yield();
+  EXPECT_TRUE(bench_.store().Status(DigestOf(quantized_.at("config.json"))).complete);
+  const std::string& weights = quantized_.at("model.safetensors");
+  ASSERT_TRUE(bench_.Send(weights).ok());
+  const JobSnapshot job = bench_.Finish(name);
+  EXPECT_EQ(job.state, JobState::kSucceeded) << job.error;
+}
+
+}  // namespace
+}  // namespace salient
