@@ -2,15 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <functional>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -21,7 +18,9 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/byte_coverage.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/durable_write.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/shard_index.h"
 
@@ -29,58 +28,6 @@ namespace salient {
 namespace {
 
 constexpr size_t kCopyBytes = size_t{1} << 20;
-
-absl::Status Failed(int error, const std::string& path, absl::string_view what) {
-  return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot ", what));
-}
-
-absl::Status WriteAt(int fd, const std::string& path, int64_t offset, const void* data,
-                     size_t count) {
-  const char* bytes = static_cast<const char*>(data);
-  while (count > 0) {
-    const ssize_t written = pwrite(fd, bytes, count, offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return Failed(errno, path, "write");
-    bytes += written;
-    offset += written;
-    count -= static_cast<size_t>(written);
-  }
-  return absl::OkStatus();
-}
-
-// Closing can tell of a write that failed, so it is looked at.
-absl::Status Close(int fd, const std::string& path, absl::Status status) {
-  if (close(fd) != 0 && status.ok()) return Failed(errno, path, "close");
-  return status;
-}
-
-absl::Status Sync(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return Failed(errno, path, "open");
-  const absl::Status status = fsync(fd) == 0 ? absl::OkStatus() : Failed(errno, path, "sync");
-  return Close(fd, path, status);
-}
-
-// Takes all the room now: a full disk is told before the work, not after it.
-absl::Status MakeRoom(int fd, const std::string& path, int64_t bytes) {
-  int result = fallocate(fd, 0, 0, bytes);
-  while (result != 0 && errno == EINTR) result = fallocate(fd, 0, 0, bytes);
-  if (result == 0) return absl::OkStatus();
-  if (errno != EOPNOTSUPP && errno != ENOSYS) return Failed(errno, path, "make room");
-  // The file system cannot promise it.
-  struct statvfs info;
-  if (fstatvfs(fd, &info) != 0) return Failed(errno, path, "make room");
-  if (static_cast<uint64_t>(bytes) / info.f_frsize >= info.f_bavail) {
-    return Failed(ENOSPC, path, "make room");
-  }
-  return ftruncate(fd, bytes) == 0 ? absl::OkStatus() : Failed(errno, path, "make room");
-}
-
-std::string ParentOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
 
 // `mode`: of the directory that it will replace; nullopt if there is none.
 absl::StatusOr<std::string> MakeTemporary(const std::string& directory,
@@ -91,12 +38,12 @@ absl::StatusOr<std::string> MakeTemporary(const std::string& directory,
         absl::StrCat(directory, ".incomplete-", absl::Hex(random(), absl::kZeroPad8));
     if (mkdir(path.c_str(), 0777) != 0) {
       if (errno == EEXIST) continue;
-      return Failed(errno, path, "create");
+      return FileError(errno, path, "create");
     }
     if (mode.has_value() && chmod(path.c_str(), *mode & 07777) != 0) {
       const int error = errno;
       rmdir(path.c_str());
-      return Failed(error, path, "set the mode of");
+      return FileError(error, path, "set the mode of");
     }
     return path;
   }
@@ -111,46 +58,14 @@ absl::Status Taken(const std::string& directory) {
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (std::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) return Taken(to);
-  return Failed(errno, to, "take the place of");
+  return FileError(errno, to, "take the place of");
 }
-
-// Which bytes of a tensor have been written: disjoint ranges, merged where they touch.
-class Coverage {
- public:
-  // False, and nothing changes, if a byte of the range was there already.
-  bool Add(int64_t begin, int64_t end) {
-    if (begin == end) return true;
-    auto next = ranges_.lower_bound(begin);
-    if (next != ranges_.end() && next->first < end) return false;
-    auto previous = next == ranges_.begin() ? ranges_.end() : std::prev(next);
-    if (previous != ranges_.end() && previous->second > begin) return false;
-    if (next != ranges_.end() && next->first == end) {
-      end = next->second;
-      ranges_.erase(next);
-    }
-    if (previous != ranges_.end() && previous->second == begin) {
-      previous->second = end;
-    } else {
-      ranges_[begin] = end;
-    }
-    return true;
-  }
-
-  int64_t Bytes() const {
-    int64_t bytes = 0;
-    for (const auto& [begin, end] : ranges_) bytes += end - begin;
-    return bytes;
-  }
-
- private:
-  std::map<int64_t, int64_t> ranges_;  // begin, end
-};
 
 struct TensorBeingWritten {
   std::string file;
   int64_t begin = 0;  // in the file
   int64_t end = 0;
-  Coverage written;
+  ByteCoverage written;
 };
 
 }  // namespace
@@ -182,7 +97,7 @@ struct CheckpointWriter::State {
     }
     const std::string path = PathOf(name);
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return Failed(errno, path, "create");
+    if (fd < 0) return FileError(errno, path, "create");
     const std::lock_guard<std::mutex> lock(mutex);
     files.emplace_back(name);
     return fd;
@@ -213,11 +128,11 @@ absl::StatusOr<CheckpointWriter> CheckpointWriter::Create(const std::string& dir
   if (exists) {
     std::error_code error;
     if (!S_ISDIR(info.st_mode) || !std::filesystem::is_empty(state->directory, error)) {
-      return error ? Failed(error.value(), state->directory, "read") : Taken(state->directory);
+      return error ? FileError(error.value(), state->directory, "read") : Taken(state->directory);
     }
     // What a link leads to is replaced, not the link.
     state->directory = std::filesystem::canonical(state->directory, error).string();
-    if (error) return Failed(error.value(), directory, "resolve");
+    if (error) return FileError(error.value(), directory, "resolve");
   }
   const std::optional<mode_t> mode = exists ? std::make_optional(info.st_mode) : std::nullopt;
   auto temporary = MakeTemporary(state->directory, mode);
@@ -239,16 +154,16 @@ absl::Status CheckpointWriter::WriteFile(absl::string_view name, absl::string_vi
   const auto fd = state_->CreateFile(name);
   if (!fd.ok()) return fd.status();
   const std::string path = state_->PathOf(name);
-  return state_->Keep(Close(*fd, path, WriteAt(*fd, path, 0, content.data(), content.size())));
+  return state_->Keep(CloseAfter(*fd, path, WriteAt(*fd, path, 0, content.data(), content.size())));
 }
 
 absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::string& source) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
   const int from = open(source.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (from < 0) return Failed(errno, source, "open");
+  if (from < 0) return FileError(errno, source, "open");
   const absl::Cleanup close_source = [from] { close(from); };
   struct stat info;
-  if (fstat(from, &info) != 0) return Failed(errno, source, "stat");
+  if (fstat(from, &info) != 0) return FileError(errno, source, "stat");
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": is not a regular file"));
   }
@@ -260,12 +175,12 @@ absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::strin
   for (int64_t offset = 0; status.ok();) {
     const ssize_t got = read(from, range.data(), range.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) status = Failed(errno, source, "read");
+    if (got < 0) status = FileError(errno, source, "read");
     if (got <= 0) break;
     status = WriteAt(*to, path, offset, range.data(), static_cast<size_t>(got));
     offset += got;
   }
-  return state_->Keep(Close(*to, path, std::move(status)));
+  return state_->Keep(CloseAfter(*to, path, std::move(status)));
 }
 
 absl::Status CheckpointWriter::AddSafetensors(absl::string_view name,
@@ -286,7 +201,7 @@ absl::Status CheckpointWriter::AddSafetensors(absl::string_view name,
   const std::string path = state_->PathOf(name);
   absl::Status status = MakeRoom(*fd, path, layout.file_bytes);
   if (status.ok()) status = WriteAt(*fd, path, 0, layout.head.data(), layout.head.size());
-  status = state_->Keep(Close(*fd, path, std::move(status)));
+  status = state_->Keep(CloseAfter(*fd, path, std::move(status)));
   if (!status.ok()) return status;
   const std::lock_guard<std::mutex> lock(state_->mutex);
   for (const SafetensorsLayout::Place& place : layout.places) {
@@ -324,8 +239,9 @@ absl::Status CheckpointWriter::WriteTensor(absl::string_view tensor, int64_t off
   }
   // Opened anew for each range: a model of thousands of files needs no thousands of descriptors.
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return state_->Keep(Failed(errno, path, "open"));
-  return state_->Keep(Close(fd, path, WriteAt(fd, path, position, bytes.data(), bytes.size())));
+  if (fd < 0) return state_->Keep(FileError(errno, path, "open"));
+  return state_->Keep(
+      CloseAfter(fd, path, WriteAt(fd, path, position, bytes.data(), bytes.size())));
 }
 
 absl::Status CheckpointWriter::Commit() {
@@ -342,15 +258,15 @@ absl::Status CheckpointWriter::Commit() {
                                             " bytes were written; expected ", size));
   }
   for (const std::string& file : state_->files) {
-    if (absl::Status status = Sync(state_->PathOf(file)); !status.ok()) return status;
+    if (absl::Status status = SyncPath(state_->PathOf(file)); !status.ok()) return status;
   }
-  if (absl::Status status = Sync(state_->temporary); !status.ok()) return status;
+  if (absl::Status status = SyncPath(state_->temporary); !status.ok()) return status;
   if (absl::Status status = Rename(state_->temporary, state_->directory); !status.ok()) {
     return status;
   }
   state_->temporary.clear();
   // The rename itself must survive a power cut.
-  return Sync(ParentOf(state_->directory));
+  return SyncPath(ParentOf(state_->directory));
 }
 
 }  // namespace salient

@@ -1,12 +1,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/durable_write.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/safetensors_layout.h"
@@ -45,40 +45,15 @@ absl::StatusOr<Arranged> Arrange(absl::string_view source, absl::Span<const Tens
   return arranged;
 }
 
-absl::Status WriteAll(int fd, const std::string& path, const void* data, size_t count) {
-  const char* bytes = static_cast<const char*>(data);
-  while (count > 0) {
-    const ssize_t written = write(fd, bytes, count);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot write"));
-    bytes += written;
-    count -= static_cast<size_t>(written);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status WriteArranged(int fd, const std::string& path, const Arranged& arranged) {
-  absl::Status status = WriteAll(fd, path, arranged.head.data(), arranged.head.size());
+  absl::Status status = WriteAt(fd, path, 0, arranged.head.data(), arranged.head.size());
+  auto position = static_cast<int64_t>(arranged.head.size());
   for (const TensorToWrite& tensor : arranged.tensors) {
-    if (status.ok()) status = WriteAll(fd, path, tensor.data.data(), tensor.data.size());
+    if (status.ok()) status = WriteAt(fd, path, position, tensor.data.data(), tensor.data.size());
+    position += static_cast<int64_t>(tensor.data.size());
   }
-  if (status.ok() && fsync(fd) != 0) {
-    status = absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot sync"));
-  }
-  return status;
-}
-
-// The rename itself must survive a power cut.
-absl::Status SyncDirectoryOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(directory, ": cannot open"));
-  const int result = fsync(fd);
-  const int error = errno;
-  close(fd);
-  if (result == 0) return absl::OkStatus();
-  return absl::ErrnoToStatus(error, absl::StrCat(directory, ": cannot sync"));
+  if (status.ok() && fsync(fd) != 0) status = FileError(errno, path, "sync");
+  return CloseAfter(fd, path, std::move(status));
 }
 
 }  // namespace
@@ -121,20 +96,18 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorTo
     fd = open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0 && errno != EEXIST) break;
   }
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(partial, ": cannot create"));
+  if (fd < 0) return FileError(errno, partial, "create");
 
   absl::Status status = WriteArranged(fd, partial, *arranged);
-  if (close(fd) != 0 && status.ok()) {
-    status = absl::ErrnoToStatus(errno, absl::StrCat(partial, ": cannot close"));
-  }
   if (status.ok() && std::rename(partial.c_str(), path.c_str()) != 0) {
-    status = absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot rename into place"));
+    status = FileError(errno, path, "rename into place");
   }
   if (!status.ok()) {
     unlink(partial.c_str());
     return status;
   }
-  return SyncDirectoryOf(path);
+  // The rename itself must survive a power cut.
+  return SyncPath(ParentOf(path));
 }
 
 }  // namespace salient

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -76,7 +77,10 @@ class WritingSink final : public QuantizedModelSink {
     }
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& /*report*/) override { return absl::OkStatus(); }
+  absl::Status GroupDone(const GroupReport& report) override {
+    scaled += report.candidate.identity ? 0 : 1;
+    return absl::OkStatus();
+  }
   absl::Status Kept(const std::string& module, const std::string& why) override {
     kept[module] = why;
     return absl::OkStatus();
@@ -87,6 +91,7 @@ class WritingSink final : public QuantizedModelSink {
 
   std::vector<NamedTensor> tensors;
   std::map<std::string, std::string> kept;
+  int scaled = 0;  // groups
 
  private:
   CheckpointWriter& writer_;
@@ -96,11 +101,12 @@ struct Result {
   QuantizedCheckpointPlan plan;
   std::vector<NamedTensor> tensors;  // as emitted, blocks and outer ones
   std::map<std::string, std::string> kept;
+  int scaled = 0;
 };
 
 // Quantizes the model in `source` into the directory `out`, as the plan says.
 Result Quantize(const fs::path& source, const fs::path& out,
-                const QuantizedCheckpointParams& params) {
+                const QuantizedCheckpointParams& params, bool always_scale = false) {
   LimitThreadToItself();
   testing::ThreadExecutor executor(2);
   const SmallModel model(source.string());
@@ -118,6 +124,7 @@ Result Quantize(const fs::path& source, const fs::path& out,
 
   QuantizeModelParams run;
   run.method = {ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+  run.method.autoawq = always_scale;  // knows no identity
   run.format = params.format;
   run.output = params.output;
   run.work_directory = MakeDirectory("work").string();
@@ -129,6 +136,7 @@ Result Quantize(const fs::path& source, const fs::path& out,
   EXPECT_TRUE(status.ok()) << status;
   result.tensors = std::move(sink.tensors);
   result.kept = std::move(sink.kept);
+  result.scaled = sink.scaled;
   status = CopyOuterTensors(
       model.checkpoint, model.config,
       [&](const TensorShape& tensor, int64_t offset, absl::Span<const std::byte> bytes) {
@@ -325,6 +333,32 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"whole_rows", 168, k4BitRows, OutputFormat::kAwqGemm, 50'000, {}},
         Case{"decoded", 172, k3Bit32, OutputFormat::kDequantizedFp16, 50'000, {"mlp.down_proj"}}),
     [](const auto& test) { return test.param.name; });
+
+// At 8 bits nothing but a scale that is folded wrongly, or not everywhere, can move the logits by
+// more than a little: into norms, into v_proj under grouped queries, into up_proj, and biases.
+TEST(QuantizedCheckpointTest, AtEightBitsTheResultComputesWhatTheSourceDoes) {
+  const fs::path source = MakeDirectory("source");
+  const fs::path out = MakeDirectory("out");
+  testing::WriteRandomModel(source, BiasedConfig(192), DType::kF32, 12);
+  const Result result =
+      Quantize(source, out, {{8, 32, false, DType::kF16}, OutputFormat::kDequantizedFp16},
+               /*always_scale=*/true);
+  EXPECT_GE(result.scaled, 6) << "of 8 groups";
+  SerialExecutor executor;
+  std::vector<int64_t> tokens;
+  for (int64_t i = 0; i < 50; ++i) tokens.push_back(i * 31 % 96);
+  const SmallModel before(source.string());
+  const SmallModel after(out.string());
+  const Matrix a = before.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
+  const Matrix b = after.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
+  double difference = 0;
+  double energy = 0;
+  for (int64_t i = 0; i < a.rows() * a.cols(); ++i) {
+    difference += std::pow(static_cast<double>(a.data()[i]) - b.data()[i], 2);
+    energy += std::pow(a.data()[i], 2);
+  }
+  EXPECT_LT(std::sqrt(difference / energy), 0.02);
+}
 
 QuantizedCheckpointPlan PlanFor(const std::string& config_json,
                                 const QuantizedCheckpointParams& params) {
