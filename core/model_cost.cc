@@ -18,11 +18,11 @@ constexpr double kClipFactors = 20;
 constexpr double kClipFactorsAutoAwq = 10;
 
 // Operations of SpeedProbe::Vector an element. They were measured against it.
-constexpr double kWiden = 7;         // 16 bits to f32
+constexpr double kWiden = 8;         // 16 bits to f32
 constexpr double kRoundToBf16 = 12;  // f32 to bf16 and back
-constexpr double kSoftmax = 24;      // an exponential, the largest, the sum
+constexpr double kSoftmax = 28;      // an exponential, the largest, the sum
 constexpr double kSilu = 21;
-constexpr double kNorm = 8;  // its sum of squares is one chain of f64 additions
+constexpr double kNorm = 10;  // its sum of squares is one chain of f64 additions
 constexpr double kRotate = 4;
 constexpr double kAdd = 1;         // a pass over f32 in memory
 constexpr double kAddRounded = 7;  // a statistic's f64 total
@@ -35,7 +35,18 @@ constexpr double kRelativeWeight = 8;
 constexpr double kDescent = 5;       // of a weight in one sweep, most of which change nothing
 constexpr double kFactor = 6.5;      // of n^3 / 6 of a factorization in f64
 constexpr double kHandOver = 60000;  // giving tasks to the workers once and waiting for them
-constexpr double kExponential = 9;   // in f64, of a logit
+constexpr double kExponential = 30;  // in f64, of a logit
+constexpr double kReadDecoded = 40;  // a weight rounded or unpacked as it is read, and checked
+
+// What the allocator keeps of memory that was freed between pieces still in use, and what generated
+// code and a worker's own heap take. Measured with glibc.
+constexpr double kKeptByAllocator = 1.15;
+constexpr int64_t kRuntimeBytes = 3 << 20;
+constexpr int64_t kWorkerBytes = 4 << 20;
+
+int64_t ResidentBytes(int64_t held) {
+  return static_cast<int64_t>(kKeptByAllocator * static_cast<double>(held)) + kRuntimeBytes;
+}
 
 double Square(double x) { return x * x; }
 
@@ -293,7 +304,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       most = std::max(most, held);
     }
   }
-  cost.memory_bytes = block_bytes + most;
+  cost.memory_bytes = ResidentBytes(block_bytes + most);
   return cost;
 }
 
@@ -308,37 +319,48 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   const double layers = static_cast<double>(config.num_hidden_layers);
   const double hidden = static_cast<double>(config.hidden_size);
   const double vocabulary = static_cast<double>(config.vocab_size);
-  const int64_t parameters = BlockParameters(family, config);
+  const double parameters = static_cast<double>(BlockParameters(family, config));
+  const double others = models - 1;  // their weights are decoded, and they are compared
   for (int64_t tokens : row_tokens) sum.Forward(tokens, ComputeDType::kF32);
-  cost.vector_flop += (2 * kWiden + kRound + kDecode) * static_cast<double>(parameters);
+  cost.vector_flop += kWiden * parameters;
   cost.gemm_flop *= layers;
   cost.vector_flop *= layers;
   for (int64_t tokens : row_tokens) {
     const double padded = static_cast<double>(PaddedTokens(tokens));
     sum.Product(padded, vocabulary, hidden, ComputeDType::kF32);
-    // One exponential of the likelihood, two of the divergence.
-    cost.vector_flop += 3 * kExponential * static_cast<double>(tokens) * vocabulary;
+    cost.vector_flop += kExponential * static_cast<double>(tokens) * vocabulary;
     cost.vector_flop += kNorm * padded * hidden + kHandOver;
   }
-  const double rows = static_cast<double>(row_tokens.size());
-  const double states = static_cast<double>(Sum(row_tokens)) * hidden * 4;
-  cost.read_bytes = layers * kStoredBytes * static_cast<double>(parameters) +
-                    rows * kStoredBytes * vocabulary * hidden + (layers + 1) * states;
-  cost.write_bytes = (layers + 1) * states;
   cost.gemm_flop *= models;
   cost.vector_flop *= models;
-  cost.read_bytes *= models;
-  cost.write_bytes *= models;
+  const double tokens = static_cast<double>(Sum(row_tokens));
+  cost.vector_flop += others * (layers * (kReadDecoded * parameters + 4 * kAdd * tokens * hidden) +
+                                2 * kExponential * tokens * vocabulary);
+  const double rows = static_cast<double>(row_tokens.size());
+  const double states = tokens * hidden * 4;
+  // The head is read anew for each row.
+  cost.read_bytes = models * (layers * kStoredBytes * parameters +
+                              rows * kStoredBytes * vocabulary * hidden + (layers + 1) * states);
+  cost.write_bytes = models * (layers + 1) * states;
 
   // The first model's block as it is stored, the others' decoded.
   const int64_t longest = Largest(row_tokens);
-  const int64_t blocks = (2 + 4 * (models - 1)) * parameters;
+  const int64_t blocks = (2 + 4 * (models - 1)) * BlockParameters(family, config);
   const int64_t row =
       BlockForward::MemoryBytes(config, longest, concurrency) + longest * config.hidden_size * 4;
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
   const int64_t head = models * PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
                        concurrency * 128 * config.hidden_size * 6;
-  cost.memory_bytes = std::max(blocks + row, head);
+  // Linears are decoded one a worker; beside the result, as they are stored, as codes.
+  int64_t widest = 0;
+  for (size_t i = 0; models > 1 && i < kLinearRoles; ++i) {
+    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
+    widest = std::max(widest, shape.out_features * shape.in_features);
+  }
+  const int64_t decoding = std::min<int64_t>(concurrency, kLinearRoles) * 3 * widest;
+  // The blocks are gone when the head comes, but their memory is not sure to be.
+  cost.memory_bytes =
+      ResidentBytes(blocks + std::max(decoding, row + head)) + concurrency * kWorkerBytes;
   return cost;
 }
 

@@ -280,7 +280,6 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
   std::vector<std::unique_ptr<TensorSource>> sources;
   for (const Peer& peer : peers) {
     models.emplace_back(testing::SharedFile(std::string("peers/") + peer.directory));
-    models.back().config.quantization = QuantizationConfig{"awq", 4, 128, true, "gemm"};
   }
   std::vector<EvaluatedModel> evaluated = {{&source.checkpoint, &source.config},
                                            {nearest.get(), &source.config}};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/quantized_checkpoint.h"
 #include "core/speed_probe.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
@@ -150,6 +151,22 @@ class ByteCounter final : public QuantizedModelSink {
   int64_t bytes = 0;
 };
 
+// Bytes of all tensors in the files that a run's result consists of.
+int64_t PlannedBytes(const std::string& directory, const ModelConfig& config,
+                     const QuantizeModelParams& params) {
+  QuantizedCheckpointParams checkpoint;
+  checkpoint.format = params.format;
+  checkpoint.output = params.output;
+  const std::string json = Must(ReadTextFile(directory + "/config.json", 1 << 20));
+  int64_t bytes = 0;
+  for (const QuantizedFile& file : Must(PlanQuantizedCheckpoint(config, json, checkpoint)).files) {
+    for (const SafetensorsLayout::Place& place : file.layout.places) {
+      bytes += place.end - place.begin;
+    }
+  }
+  return bytes;
+}
+
 TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
   LimitThreadToItself();
   testing::ThreadExecutor executor(2);
@@ -164,6 +181,7 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
        {Case{"data/pocket-llama", {4, 128}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
         Case{"data/pocket-llama", {4, -1}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
         Case{"data/pocket-llama", {4, 768}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
+        Case{"data/pocket-llama", {3, 64}, OutputFormat::kDequantizedFp16, 2048 * 256 + 256},
         Case{"golden/forward/all_together", {4, 8}, OutputFormat::kAwqGemm, 2 * 40 * 32 + 32}}) {
     const SmallModel model(TestsDirectory() + c.model);
     std::filesystem::create_directories(work);
@@ -179,9 +197,10 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
     ASSERT_TRUE(status.ok()) << status;
     std::filesystem::remove_all(work);
     const std::vector<int64_t> lengths = {3};
-    EXPECT_EQ(Must(CostOfQuantizing(model.config, lengths, params, 1)).output_bytes,
-              counter.bytes + 2 * c.outer)
+    const ModelCost cost = Must(CostOfQuantizing(model.config, lengths, params, 1));
+    EXPECT_EQ(cost.output_bytes, counter.bytes + 2 * c.outer)
         << c.model << ", groups of " << c.format.group_size;
+    EXPECT_EQ(cost.output_bytes, PlannedBytes(TestsDirectory() + c.model, model.config, params));
   }
 }
 
