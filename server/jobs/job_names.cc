@@ -51,7 +51,7 @@ absl::Status CheckRequestId(absl::string_view request_id) {
 
 std::string NewJobId() { return absl::StrCat("job-", absl::Hex(Random64(), absl::kZeroPad16)); }
 
-std::string JobName(absl::string_view job_id) { return absl::StrCat("jobs/", job_id); }
+std::string NameOfJob(absl::string_view job_id) { return absl::StrCat("jobs/", job_id); }
 
 PageTokens::PageTokens() : salt_(Random64()) {}
 

@@ -20,7 +20,7 @@ absl::Status CheckRequestId(absl::string_view request_id);
 // "job-" and 16 random hexadecimal digits.
 std::string NewJobId();
 
-std::string JobName(absl::string_view job_id);  // "jobs/{job_id}"
+std::string NameOfJob(absl::string_view job_id);  // "jobs/{job_id}"
 
 // Opaque to clients: a position and what tells it from a made-up or foreign one.
 class PageTokens {

@@ -101,7 +101,7 @@ absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::FindSame(const JobSpec& sp
         absl::StatusCode::kAlreadyExists, Reason::kJobExists,
         absl::StrCat(same_id ? absl::StrCat("job_id ", QuoteForMessage(job_id))
                              : absl::StrCat("request_id ", QuoteForMessage(request_id)),
-                     ": ", JobName(job->id), " has it and another spec; expected the same"));
+                     ": ", NameOfJob(job->id), " has it and another spec; expected the same"));
   }
   return nullptr;
 }
@@ -128,7 +128,7 @@ absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::Find(absl::string_view nam
 
 JobSnapshot JobTableImpl::SnapshotLocked(const JobRecord& job) const {
   JobSnapshot snapshot;
-  snapshot.name = JobName(job.id);
+  snapshot.name = NameOfJob(job.id);
   snapshot.serialized_spec = job.spec.serialized;
   snapshot.state = job.state;
   snapshot.error = job.error;
