@@ -1,5 +1,7 @@
 #include "core/quantize_block.h"
 
+#include <array>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,7 +26,11 @@ class BlockQuantizer {
         block_(std::move(block)),
         statistics_(std::move(statistics)),
         sink_(sink),
-        executor_(executor) {}
+        executor_(executor) {
+    for (size_t i = 0; i < kLinearRoles; ++i) {
+      source_bytes_[i] = static_cast<int64_t>(block_.linears[i].weight.size());
+    }
+  }
 
   absl::Status Run() {
     // Groups that fold into a Linear come first: that Linear is quantized with the fold in it.
@@ -93,6 +99,10 @@ class BlockQuantizer {
     absl::StatusOr<GroupResult> result =
         QuantizeGroup(input, method, params_.format, params_.output, executor_);
     if (!result.ok()) return result.status();
+    // A weight that took a fold is F32 by now, which is not how it came.
+    for (size_t i = 0; i < row.linears.size(); ++i) {
+      result->report.linears[i].bytes_in = source_bytes_[static_cast<size_t>(row.linears[i])];
+    }
     if (!folds) {
       result->report.notes.push_back(
           absl::StrCat(input.name, ": not scaled, because the Linear before it stays F16"));
@@ -111,6 +121,7 @@ class BlockQuantizer {
   GroupStatistics statistics_;
   QuantizedModelSink& sink_;
   Executor& executor_;
+  std::array<int64_t, kLinearRoles> source_bytes_ = {};  // of the weights, by LinearRole
   std::vector<NamedTensor> tensors_;
 };
 

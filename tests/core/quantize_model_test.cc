@@ -216,6 +216,10 @@ TEST_F(QuantizeModelTest, ResultIsCloserToTheSourceThanRoundToNearest) {
     EXPECT_LE(report.loss, report.loss_rtn) << report.name;
     EXPECT_EQ(report.token_count, 16 * 256);
     scaled += report.candidate.identity ? 0 : 1;
+    for (const LinearReport& linear : report.linears) {
+      // The source is F16.
+      EXPECT_EQ(linear.bytes_in, 2 * linear.out_features * linear.in_features) << linear.name;
+    }
   }
   EXPECT_GT(scaled, 8) << "folding is tested only where there is something to fold";
 }
