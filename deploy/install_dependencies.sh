@@ -3,7 +3,7 @@
 # all are there.
 #
 #   deploy/install_dependencies.sh build        what `cmake --preset release` and ninja need
-#   deploy/install_dependencies.sh quickstart   the same, and NumPy to run the model of the quickstart
+#   deploy/install_dependencies.sh quickstart   the same, and NumPy to make the model of the quickstart
 #   deploy/install_dependencies.sh test         build, and the tools that the tests drive
 set -euo pipefail
 
@@ -20,7 +20,7 @@ build=(
   libssl-dev zlib1g-dev                                      # sha256 of blobs; what gRPC links
   libgtest-dev libgmock-dev libbenchmark-dev                 # the tests and benchmarks
 )
-quickstart=(python3-numpy libopenblas0-pthread)               # on the plain BLAS it takes 20 s, not 2
+quickstart=(python3-numpy)
 test=(python3-venv python3-pip curl ca-certificates)
 # Tests say SKIPPED without these; a release that does not have one is no reason to stop.
 test_if_there=(prometheus clang-format-14)

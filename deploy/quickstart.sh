@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# From a bare Debian machine to a table of quantized groups: installs what is needed, builds the two
-# programs, starts a server, runs the committed test model in NumPy to get the activations that
-# enter each group of Linears, and has the server quantize all of them.
+# From a bare Debian machine to a quantized model: installs what is needed, builds the two programs,
+# starts a server, has it quantize the committed test model, and compares the result with its source.
+# The model is first given salient channels: large models have them, one so small does not.
 #
 #   deploy/quickstart.sh          everything it makes is under build/; run it again at any time
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-model=tests/data/pocket-llama
-rows=32                      # calibration rows of 256 tokens
+tokens=tests/data/pocket-llama
 work=build/quickstart
+model=$work/pocket-llama-salient
+result=$work/pocket-llama-salient-AWQ
 say() { printf '\n== %s\n' "$*"; }
 
 say "packages"
@@ -19,7 +20,7 @@ say "build: salient and salientd"
 [ -f build/release/build.ninja ] || cmake --preset release > /dev/null
 ninja -C build/release --quiet salient salientd
 
-say "activations of $model on $rows rows of calibration text"
+say "model"
 # The first Python with NumPy: that of the tests' environment, or Debian's own, which need not be
 # the first on the PATH.
 python=
@@ -29,11 +30,11 @@ done
 [ -n "$python" ] || { echo "quickstart: no Python with NumPy, although python3-numpy is installed" >&2; exit 1; }
 rm -rf "$work"
 mkdir -p "$work"
-"$python" tests/interop/llama.py --model "$model" \
-  --calibration "$model/calibration_open.safetensors" --rows "$rows" --capture "$work/activations.safetensors"
+"$python" tests/support/model_variants.py salient "$model"
 
 say "server"
-build/release/salientd --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 > "$work/salientd.out" 2> "$work/salientd.log" &
+build/release/salientd --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
+  --store-directory "$work/store" > "$work/salientd.out" 2> "$work/salientd.log" &
 server=$!
 trap 'kill "$server" 2> /dev/null || true; wait "$server" 2> /dev/null || true' EXIT
 address=
@@ -50,7 +51,38 @@ if [ -z "$address" ]; then
 fi
 build/release/salient health --server "$address"
 
-tensors=(build/release/salient tensors "$model/model.safetensors" "$work/activations.safetensors"
-         --groups "$work/groups.json" --server "$address" -o "$work/packed.safetensors")
-say "${tensors[*]}"
-"${tensors[@]}"
+run() {  # file for the JSON object, command...
+  local json=$1
+  shift
+  say "$* --json"
+  "$@" --json > "$json"
+}
+run "$work/quantize.json" build/release/salient quantize "$model" "$result" \
+  --calibration "$tokens/calibration_open.safetensors" --server "$address"
+run "$work/verify.json" build/release/salient verify "$result" --against "$model" \
+  --evaluation "$tokens/evaluation_open.safetensors" --server "$address"
+
+say "result"
+"$python" - "$model" "$result" "$work/quantize.json" "$work/verify.json" << 'PYTHON'
+import json, sys
+
+source, result, *files = sys.argv[1:]
+quantized, verified = (json.load(open(name)) for name in files)
+mib = 1 << 20
+rows = [
+    ("model", source),
+    ("result", result + ", 4 bit, group_size 128"),
+    ("parameters", f"{quantized['parameters']:,}"),
+    ("bytes before, after", f"{quantized['bytes_in']:,}, {quantized['bytes_out']:,}"),
+    ("perplexity of the source", f"{verified['source']['perplexity']:.4f}"),
+    ("perplexity of round-to-nearest", f"{verified['rtn']['perplexity']:.4f}"),
+    ("perplexity of the result", f"{verified['result']['perplexity']:.4f}"),
+    ("KL of round-to-nearest", f"{verified['rtn_kl']:.5f} nats a token"),
+    ("KL of the result", f"{verified['kl']:.5f} nats a token"),
+    ("seconds", f"{quantized['seconds']:.1f}"),
+    ("peak memory", f"{quantized['peak_rss_bytes'] / mib:.0f} MiB"),
+]
+width = max(len(name) for name, _ in rows)
+for name, value in rows:
+    print(f"{name:<{width}}  {value}")
+PYTHON
