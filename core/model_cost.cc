@@ -11,7 +11,6 @@
 namespace salient {
 namespace {
 
-constexpr double kStoredBytes = 2;  // of a weight in the model: F16 or BF16
 constexpr double kSearchCandidates = 41;
 constexpr double kSearchCandidatesAutoAwq = 20;
 constexpr double kClipFactors = 20;
@@ -189,6 +188,11 @@ int64_t BlockParameters(const Family& family, const ModelConfig& config) {
   return parameters;
 }
 
+// Bytes of a weight in the model. What the config does not say is 16 bits wide.
+int64_t StoredBytes(const ModelConfig& config) {
+  return config.dtype.has_value() ? SizeOf(*config.dtype) : 2;
+}
+
 int64_t Elements(const TensorSpec& spec) {
   int64_t elements = 1;
   for (int64_t dimension : spec.shape) elements *= dimension;
@@ -265,7 +269,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     accumulator_bytes += StatisticsAccumulator::MemoryBytes(statistics);
   }
   const int64_t parameters = BlockParameters(family, config);
-  const int64_t block_bytes = static_cast<int64_t>(kStoredBytes) * parameters;
+  const int64_t block_bytes = StoredBytes(config) * parameters;
   cost.vector_flop += kWiden * static_cast<double>(parameters);
 
   // Up to here it was one block.
@@ -274,7 +278,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   cost.vector_flop *= layers;
   const double states =
       static_cast<double>(Sum(row_tokens)) * static_cast<double>(config.hidden_size) * 4;
-  const double outer = 2 * static_cast<double>(OuterElements(family, config));
+  const double outer = static_cast<double>(StoredBytes(config) * OuterElements(family, config));
   cost.output_bytes = config.num_hidden_layers * block_output + 2 * OuterElements(family, config);
   cost.read_bytes = layers * static_cast<double>(block_bytes) + outer + layers * states;
   cost.write_bytes = static_cast<double>(cost.output_bytes) + (layers + 1) * states;
@@ -299,7 +303,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       // What takes the fold becomes F32.
       if (fit && into_linear) {
         const LinearShape shape = ShapeOf(family, config, *row.fold_into_linear);
-        held += 2 * shape.out_features * shape.in_features;
+        held += (4 - StoredBytes(config)) * shape.out_features * shape.in_features;
       }
       most = std::max(most, held);
     }
@@ -320,7 +324,9 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   const double hidden = static_cast<double>(config.hidden_size);
   const double vocabulary = static_cast<double>(config.vocab_size);
   const double parameters = static_cast<double>(BlockParameters(family, config));
-  const double others = models - 1;  // their weights are decoded, and they are compared
+  const int64_t decoded = (config.quantization.has_value() ? 1 : 0) + std::max(0, models - 2);
+  const int64_t plain = models - decoded;
+  const double compared = models - 1;
   for (int64_t tokens : row_tokens) sum.Forward(tokens, ComputeDType::kF32);
   cost.vector_flop += kWiden * parameters;
   cost.gemm_flop *= layers;
@@ -334,18 +340,20 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   cost.gemm_flop *= models;
   cost.vector_flop *= models;
   const double tokens = static_cast<double>(Sum(row_tokens));
-  cost.vector_flop += others * (layers * (kReadDecoded * parameters + 4 * kAdd * tokens * hidden) +
-                                2 * kExponential * tokens * vocabulary);
+  cost.vector_flop +=
+      layers * kReadDecoded * static_cast<double>(decoded) * parameters +
+      compared * (layers * 4 * kAdd * tokens * hidden + 2 * kExponential * tokens * vocabulary);
   const double rows = static_cast<double>(row_tokens.size());
   const double states = tokens * hidden * 4;
   // The head is read anew for each row.
-  cost.read_bytes = models * (layers * kStoredBytes * parameters +
-                              rows * kStoredBytes * vocabulary * hidden + (layers + 1) * states);
+  const double stored = static_cast<double>(StoredBytes(config));
+  cost.read_bytes = models * (layers * stored * parameters + rows * stored * vocabulary * hidden +
+                              (layers + 1) * states);
   cost.write_bytes = models * (layers + 1) * states;
 
-  // The first model's block as it is stored, the others' decoded.
   const int64_t longest = Largest(row_tokens);
-  const int64_t blocks = (2 + 4 * (models - 1)) * BlockParameters(family, config);
+  const int64_t blocks =
+      (StoredBytes(config) * plain + 4 * decoded) * BlockParameters(family, config);
   const int64_t row =
       BlockForward::MemoryBytes(config, longest, concurrency) + longest * config.hidden_size * 4;
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
@@ -353,7 +361,7 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                        concurrency * 128 * config.hidden_size * 6;
   // Linears are decoded one a worker; beside the result, as they are stored, as codes.
   int64_t widest = 0;
-  for (size_t i = 0; models > 1 && i < kLinearRoles; ++i) {
+  for (size_t i = 0; decoded > 0 && i < kLinearRoles; ++i) {
     const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
     widest = std::max(widest, shape.out_features * shape.in_features);
   }

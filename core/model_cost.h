@@ -17,9 +17,10 @@ struct ModelCost {
   double vector_flop = 0;  // of everything elementwise or latency-bound: rounding, descent, softmax
   double read_bytes = 0;   // from the model
   double write_bytes = 0;  // results and hidden states
-  // Held at once by the run, beside what the process holds already.
+  // Resident at most because of the run, beside what is resident already: what it holds at once,
+  // and the share of freed memory that an allocator keeps.
   int64_t memory_bytes = 0;
-  int64_t output_bytes = 0;
+  int64_t output_bytes = 0;  // of the result's tensors; headers and config.json not among them
 };
 
 // Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row.
@@ -28,7 +29,9 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens,
                                            const QuantizeModelParams& params, int concurrency);
 
-// Of EvaluateModels with `models` models of this shape.
+// Of EvaluateModels with `models` >= 1 models of this shape: the one of `config`, whose weights are
+// decoded if it says that they are quantized, then a plain one, then decoded ones
+// (round-to-nearest).
 absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens, int models,
                                            int concurrency);

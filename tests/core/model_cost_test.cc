@@ -135,6 +135,25 @@ TEST(ModelCostTest, MemoryIsABlocksNotTheModels) {
             Must(CostOfEvaluating(Config(), rows, 3, 2)).memory_bytes);
 }
 
+// Two bytes a weight as it is stored, four decoded.
+TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
+  const std::vector<int64_t> rows = {64};
+  const auto evaluate = [&](const ModelConfig& config, int models) {
+    return Must(CostOfEvaluating(config, rows, models, 1));
+  };
+  ModelConfig quantized = Config();
+  quantized.quantization = QuantizationConfig{"awq", 4, 128, true, "gemm"};
+  EXPECT_GT(evaluate(quantized, 1).memory_bytes, evaluate(Config(), 1).memory_bytes);
+  EXPECT_GT(evaluate(quantized, 1).vector_flop, evaluate(Config(), 1).vector_flop);
+  EXPECT_GT(evaluate(quantized, 2).memory_bytes, evaluate(Config(), 2).memory_bytes);
+  const double block = kAttentionParameters + kMlpParameters;
+  EXPECT_GE(static_cast<double>(evaluate(quantized, 3).memory_bytes), (2 + 4 + 4) * block);
+  EXPECT_GE(static_cast<double>(evaluate(Config(), 3).memory_bytes), (2 + 2 + 4) * block);
+  ModelConfig wide = Config();
+  wide.dtype = DType::kF32;
+  EXPECT_GE(static_cast<double>(evaluate(wide, 1).memory_bytes), 4 * block);
+}
+
 class ByteCounter final : public QuantizedModelSink {
  public:
   absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> tensors) override {
