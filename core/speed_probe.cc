@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kWidth = 512;
 constexpr int64_t kCopiedRows = 10'000;  // 20 MB
 
-// Operations of one element of Vector: kSilu + kRoundToBf16 of model_cost.cc, and kNearest times
+// Operations of one element of Vector: kSilu + kRoundToBf16 of work_count.cc, and kNearest times
 // the rounding kernel, which takes not quite 1.
 constexpr int kNearest = 16;
 constexpr double kElement = 21 + 12 + 0.85 * kNearest;
