@@ -12,16 +12,11 @@ absl::StatusOr<std::vector<NamedTensor>> DequantizeToFp16(const std::string& pre
                                                           const AffineGroups& groups) {
   const int64_t outputs = groups.out_features;
   const int64_t inputs = groups.in_features;
-  const int64_t size = groups.format.GroupSize(inputs);
   NamedTensor weight{absl::StrCat(prefix, ".weight"), DType::kF16, {outputs, inputs}, {}};
   weight.data.resize(static_cast<size_t>(2 * outputs * inputs));
   std::vector<float> row(static_cast<size_t>(inputs));
   for (int64_t i = 0; i < outputs; ++i) {
-    for (int64_t j = 0; j < inputs; ++j) {
-      const int64_t group = i * groups.Groups() + j / size;
-      row[j] = groups.scales[group] * (static_cast<float>(groups.codes[i * inputs + j]) -
-                                       static_cast<float>(groups.zero_points[group]));
-    }
+    groups.DecodeRow(i, row.data());
     absl::Status status =
         NarrowToF16(weight.name, row.data(), 1, inputs, i, weight.data.data() + 2 * i * inputs);
     if (!status.ok()) return status;
