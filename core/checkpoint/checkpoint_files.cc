@@ -89,8 +89,10 @@ absl::StatusOr<std::vector<DirectoryFile>> ListModelDirectory(const std::string&
     }
     if (!S_ISREG(info.st_mode)) continue;
     FileRole role = RoleOf(name);
-    if (role == FileRole::kWeights && !has_index && name != kSingleFileName) {
-      role = FileRole::kLeftBehind;
+    if (IsPlainFileName(name) && absl::EndsWith(name, ".safetensors")) {
+      // An index may name any of them, whatever it is called.
+      const bool may_be_read = has_index || name == kSingleFileName;
+      role = may_be_read ? FileRole::kWeights : FileRole::kLeftBehind;
     }
     files.push_back({name, info.st_size, role});
   }

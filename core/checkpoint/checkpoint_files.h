@@ -40,7 +40,8 @@ struct DirectoryFile {
 bool IsPlainFileName(absl::string_view name);
 
 // The regular files directly inside `directory`, sorted by name, following links. Without an index
-// model.safetensors alone is weights, and other safetensors files are left behind.
+// model.safetensors alone is weights, and other safetensors files are left behind; with one, every
+// safetensors file that it may name counts as weights.
 //
 // Errors: NOT_FOUND, also for a link that leads nowhere; PERMISSION_DENIED; INVALID_ARGUMENT if it
 // is no directory.

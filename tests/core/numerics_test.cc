@@ -7,7 +7,8 @@
 namespace salient {
 namespace {
 
-// Equal ids promise equal bits, so the dtype of the forward pass must tell two ids apart, and alone.
+// Equal ids promise equal bits, so the dtype of the forward pass must tell two ids apart, and
+// alone.
 TEST(NumericsTest, TheComputeDTypeIsPartOfTheName) {
   const std::string bf16 = NumericsId(ComputeDType::kBF16);
   const std::string f32 = NumericsId(ComputeDType::kF32);

@@ -44,12 +44,14 @@ TEST(CheckpointFilesTest, TheNameDecidesTheRole) {
   }
 }
 
+// Whoever guards what is read must see every file that an index could name.
 TEST(CheckpointFilesTest, ListsFilesByNameAndFollowsLinks) {
   const fs::path directory = MakeDirectory();
   fs::create_directories(directory / "model" / "blobs");
   std::ofstream(directory / "model" / "blobs" / "1234") << "linked content";
   for (const char* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-                           "model.safetensors.index.json", "config.json", "old.bin", ".lock"}) {
+                           "model.safetensors.index.json", "config.json", "old.bin", ".lock",
+                           "consolidated.safetensors", ".hidden.safetensors"}) {
     std::ofstream(directory / "model" / name) << "seven b";
   }
   fs::create_symlink("blobs/1234", directory / "model" / "tokenizer.json");
@@ -62,8 +64,10 @@ TEST(CheckpointFilesTest, ListsFilesByNameAndFollowsLinks) {
              std::to_string(static_cast<int>(file.role)) + "\n";
   }
   EXPECT_EQ(found,
+            ".hidden.safetensors 7 4\n"
             ".lock 7 4\n"
             "config.json 7 2\n"
+            "consolidated.safetensors 7 0\n"
             "model-00001-of-00002.safetensors 7 0\n"
             "model-00002-of-00002.safetensors 7 0\n"
             "model.safetensors.index.json 7 1\n"
