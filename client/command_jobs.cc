@@ -65,9 +65,9 @@ absl::Status RunList(const JobsFlags& flags, Interrupt& interrupt) {
 absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
   JobsCall call(flags, interrupt);
   // A server that is not there is known at once; only one that goes away is waited for.
-  const auto known = GetJob(call.server, call.calls, JobName(flags.job));
+  const auto known = GetJob(call.server, call.calls, FullJobName(flags.job));
   if (!known.ok()) return known.status();
-  JobOutcome outcome;
+  FinishedJob outcome;
   {
     JobDisplay display(stderr, StyleFor(stderr));
     auto job = WatchJob(call.server, call.calls, known->name(), [&](const v1::JobEvent& event) {
@@ -96,7 +96,7 @@ absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
 
 absl::Status RunCancel(const JobsFlags& flags, Interrupt& interrupt) {
   JobsCall call(flags, interrupt);
-  const auto job = CancelJob(call.server, call.calls, JobName(flags.job));
+  const auto job = CancelJob(call.server, call.calls, FullJobName(flags.job));
   if (!job.ok()) return job.status();
   PrintJob(*job, flags.json);
   return absl::OkStatus();
@@ -104,13 +104,13 @@ absl::Status RunCancel(const JobsFlags& flags, Interrupt& interrupt) {
 
 absl::Status RunDelete(const JobsFlags& flags, Interrupt& interrupt) {
   JobsCall call(flags, interrupt);
-  return DeleteJob(call.server, call.calls, JobName(flags.job));
+  return DeleteJob(call.server, call.calls, FullJobName(flags.job));
 }
 
 absl::Status RunDownload(const JobsFlags& flags, Interrupt& interrupt) {
   if (auto free = CheckOutputDirectory(AbsolutePath(flags.directory)); !free.ok()) return free;
   JobsCall call(flags, interrupt);
-  const auto job = GetJob(call.server, call.calls, JobName(flags.job));
+  const auto job = GetJob(call.server, call.calls, FullJobName(flags.job));
   if (!job.ok()) return job.status();
   if (job->state() != v1::JOB_STATE_SUCCEEDED || job->files().empty()) {
     return absl::FailedPreconditionError(

@@ -48,7 +48,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
     return has;
   }
 
-  auto outcome = [&]() -> absl::StatusOr<JobOutcome> {
+  auto outcome = [&]() -> absl::StatusOr<FinishedJob> {
     JobDisplay display(stderr, StyleFor(stderr));
     JobPlan plan;
     plan.request.set_job_id(flags.job_id);

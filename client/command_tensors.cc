@@ -59,15 +59,15 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
   return text.str();
 }
 
-absl::StatusOr<std::vector<GroupSpec>> ReadSpecs(const TensorsFlags& flags,
-                                                 const SafetensorsFile& activations) {
+absl::StatusOr<std::vector<RequestedGroup>> ReadSpecs(const TensorsFlags& flags,
+                                                      const SafetensorsFile& activations) {
   if (!flags.groups_file.empty()) {
     const auto text = ReadText(flags.groups_file);
     if (!text.ok()) return text.status();
     return ParseGroupsJson(flags.groups_file, *text);
   }
   if (flags.groups.empty()) return GroupsNamedByActivations(activations.header());
-  std::vector<GroupSpec> specs;
+  std::vector<RequestedGroup> specs;
   for (const std::string& text : flags.groups) {
     auto spec = ParseGroupFlag(text);
     if (!spec.ok()) return spec.status();

@@ -44,7 +44,7 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   const auto session = JobSession::Start(flags.session, "", interrupt);
   if (!session.ok()) return session.status();
 
-  auto outcome = [&]() -> absl::StatusOr<JobOutcome> {
+  auto outcome = [&]() -> absl::StatusOr<FinishedJob> {
     JobDisplay display(stderr, StyleFor(stderr));
     JobPlan plan;
     v1::JobSpec& spec = *plan.request.mutable_spec();

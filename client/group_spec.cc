@@ -79,12 +79,12 @@ class Member {
   const JsonValue& value_;
 };
 
-absl::StatusOr<GroupSpec> ParseGroup(const std::string& place, const JsonValue& value) {
+absl::StatusOr<RequestedGroup> ParseGroup(const std::string& place, const JsonValue& value) {
   const Member group(place, value);
   if (auto known = group.ExpectObject({"name", "linears", "input", "tied_heads"}); !known.ok()) {
     return known;
   }
-  GroupSpec spec;
+  RequestedGroup spec;
   auto name = group.String("name");
   if (!name.ok()) return name.status();
   spec.name = *std::move(name);
@@ -112,10 +112,10 @@ absl::StatusOr<GroupSpec> ParseGroup(const std::string& place, const JsonValue& 
 
 }  // namespace
 
-absl::StatusOr<GroupSpec> ParseGroupFlag(absl::string_view text) {
+absl::StatusOr<RequestedGroup> ParseGroupFlag(absl::string_view text) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(text, absl::MaxSplits('=', 1));
-  GroupSpec spec;
+  RequestedGroup spec;
   spec.name = std::string(parts.first);
   if (!parts.second.empty()) spec.linears = absl::StrSplit(parts.second, ',');
   const bool has_empty = std::count(spec.linears.begin(), spec.linears.end(), "") > 0;
@@ -126,8 +126,8 @@ absl::StatusOr<GroupSpec> ParseGroupFlag(absl::string_view text) {
   return spec;
 }
 
-absl::StatusOr<std::vector<GroupSpec>> ParseGroupsJson(absl::string_view source,
-                                                       absl::string_view text) {
+absl::StatusOr<std::vector<RequestedGroup>> ParseGroupsJson(absl::string_view source,
+                                                            absl::string_view text) {
   const auto document = ParseJson(source, text);
   if (!document.ok()) return document.status();
   const JsonValue::Array* groups = document->AsArray();
@@ -135,7 +135,7 @@ absl::StatusOr<std::vector<GroupSpec>> ParseGroupsJson(absl::string_view source,
     return absl::InvalidArgumentError(absl::StrCat(source, " is ", document->Describe(),
                                                    "; expected an array of at least one group"));
   }
-  std::vector<GroupSpec> specs;
+  std::vector<RequestedGroup> specs;
   for (const JsonValue& group : *groups) {
     auto spec = ParseGroup(absl::StrCat(source, ": groups[", specs.size(), "]"), group);
     if (!spec.ok()) return spec.status();
@@ -144,11 +144,11 @@ absl::StatusOr<std::vector<GroupSpec>> ParseGroupsJson(absl::string_view source,
   return specs;
 }
 
-std::vector<GroupSpec> GroupsNamedByActivations(const SafetensorsHeader& activations) {
-  std::vector<GroupSpec> specs;
+std::vector<RequestedGroup> GroupsNamedByActivations(const SafetensorsHeader& activations) {
+  std::vector<RequestedGroup> specs;
   for (const TensorEntry& tensor : activations.tensors()) {
     if (absl::EndsWith(tensor.name, ".lengths")) continue;
-    GroupSpec spec;
+    RequestedGroup spec;
     spec.name = std::string(absl::StripSuffix(tensor.name, ".input"));
     spec.linears = {spec.name};
     spec.input = tensor.name;

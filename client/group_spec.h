@@ -20,7 +20,7 @@ struct TiedHeadsSpec {
 };
 
 // One group. Only well-formed; whether its tensors exist and fit is tensors_plan's part.
-struct GroupSpec {
+struct RequestedGroup {
   std::string name;
   // Module paths; the weight of each is "<module>.weight".
   std::vector<std::string> linears;
@@ -30,18 +30,18 @@ struct GroupSpec {
 };
 
 // "NAME=LINEAR[,LINEAR...]". INVALID_ARGUMENT quotes what does not read so.
-absl::StatusOr<GroupSpec> ParseGroupFlag(absl::string_view text);
+absl::StatusOr<RequestedGroup> ParseGroupFlag(absl::string_view text);
 
 // [{"name": ..., "linears": [...], "input": ..., "tied_heads": {"head_dim": ...,
 // "query_heads_per_kv_head": ...}}], the last two optional. INVALID_ARGUMENT names `source`, the
 // group's index, the member and what was expected; members we do not know are an error, because
 // they are misspelled ones.
-absl::StatusOr<std::vector<GroupSpec>> ParseGroupsJson(absl::string_view source,
-                                                       absl::string_view text);
+absl::StatusOr<std::vector<RequestedGroup>> ParseGroupsJson(absl::string_view source,
+                                                            absl::string_view text);
 
 // One group for each activations tensor "<module>" or "<module>.input", of the one Linear of that
 // name, in the order of the file.
-std::vector<GroupSpec> GroupsNamedByActivations(const SafetensorsHeader& activations);
+std::vector<RequestedGroup> GroupsNamedByActivations(const SafetensorsHeader& activations);
 
 }  // namespace salient
 

@@ -121,7 +121,7 @@ bool HasEnded(v1::JobState state) {
          state == v1::JOB_STATE_CANCELLED;
 }
 
-std::string JobName(absl::string_view id) {
+std::string FullJobName(absl::string_view id) {
   return absl::StartsWith(id, "jobs/") ? std::string(id) : absl::StrCat("jobs/", id);
 }
 

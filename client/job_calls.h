@@ -37,7 +37,7 @@ absl::StatusOr<v1::Job> WatchJob(const JobServer& server, CallGroup& calls, cons
 bool HasEnded(v1::JobState state);
 
 // "jobs/ID" for "ID" and for "jobs/ID".
-std::string JobName(absl::string_view id);
+std::string FullJobName(absl::string_view id);
 
 // Why a job that ended did not succeed; OK if it did. ABORTED for one that somebody cancelled.
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address);

@@ -75,7 +75,7 @@ double MeanLossRatio(absl::Span<const v1::GroupReport> groups) {
 }
 
 std::string QuantizeTable(const std::string& model, const std::string& output, double seconds,
-                          const JobOutcome& outcome) {
+                          const FinishedJob& outcome) {
   const v1::Usage& usage = outcome.job.usage();
   Table table({{"what", Align::kLeft}, {"value", Align::kLeft}});
   table.AddRow({"model", model});
@@ -99,7 +99,7 @@ std::string QuantizeTable(const std::string& model, const std::string& output, d
   return text;
 }
 
-std::string QuantizeJson(const std::string& output, double seconds, const JobOutcome& outcome) {
+std::string QuantizeJson(const std::string& output, double seconds, const FinishedJob& outcome) {
   const v1::Usage& usage = outcome.job.usage();
   std::vector<std::string> groups;
   for (const v1::GroupReport& group : outcome.groups) groups.push_back(GroupJson(group));

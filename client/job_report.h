@@ -16,11 +16,11 @@ double MeanLossRatio(absl::Span<const v1::GroupReport> groups);
 
 // Two columns, what and how much; below them the notes of groups.
 std::string QuantizeTable(const std::string& model, const std::string& output, double seconds,
-                          const JobOutcome& outcome);
+                          const FinishedJob& outcome);
 
 // {job, output, parameters, bytes_in, bytes_out, seconds, peak_rss_bytes, mean_loss_ratio,
 // estimate, warnings, groups} with the groups of ResultJson. `seconds` is wall time.
-std::string QuantizeJson(const std::string& output, double seconds, const JobOutcome& outcome);
+std::string QuantizeJson(const std::string& output, double seconds, const FinishedJob& outcome);
 
 std::string EstimateTable(const std::string& model, const v1::Estimate& estimate);
 

@@ -122,9 +122,9 @@ class JobRun {
   JobRun(const JobServer& server, JobPlan plan, JobDisplay& display, Interrupt& interrupt)
       : server_(server), plan_(std::move(plan)), display_(display), interrupt_(interrupt) {}
 
-  absl::StatusOr<JobOutcome> Run() {
+  absl::StatusOr<FinishedJob> Run() {
     if (plan_.request.job_id().empty()) plan_.request.set_job_id(RandomJobId());
-    const std::string name = JobName(plan_.request.job_id());
+    const std::string name = FullJobName(plan_.request.job_id());
     std::optional<ResultDirectory> directory;
     if (!plan_.download_to.empty()) {
       auto created = ResultDirectory::Create(plan_.download_to);
@@ -132,7 +132,7 @@ class JobRun {
       directory.emplace(*std::move(created));
     }
 
-    absl::StatusOr<JobOutcome> outcome = [&]() -> absl::StatusOr<JobOutcome> {
+    absl::StatusOr<FinishedJob> outcome = [&]() -> absl::StatusOr<FinishedJob> {
       Interrupt::Watch watch(interrupt_, [this] { CancelCalls(); });
       const auto created = Create();
       if (!created.ok()) return created.status();
@@ -188,7 +188,7 @@ class JobRun {
     return job;
   }
 
-  absl::StatusOr<JobOutcome> Follow(const std::string& name, ResultDirectory* directory) {
+  absl::StatusOr<FinishedJob> Follow(const std::string& name, ResultDirectory* directory) {
     absl::Status uploaded;
     std::thread uploader([&] {
       uploaded = UploadAll(server_, uploads_, plan_.rest, display_);
@@ -198,7 +198,7 @@ class JobRun {
     std::optional<Downloads> downloads;
     if (directory != nullptr) downloads.emplace(server_, calls_, *directory, display_);
 
-    JobOutcome outcome;
+    FinishedJob outcome;
     auto ended = WatchJob(server_, calls_, name, [&](const v1::JobEvent& event) {
       display_.Take(event);
       if (event.has_group_report()) outcome.groups.push_back(event.group_report());
@@ -262,8 +262,8 @@ class JobRun {
 
 }  // namespace
 
-absl::StatusOr<JobOutcome> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
-                                  Interrupt& interrupt) {
+absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
+                                   Interrupt& interrupt) {
   return JobRun(server, std::move(plan), display, interrupt).Run();
 }
 

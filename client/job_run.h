@@ -29,7 +29,7 @@ struct JobPlan {
   std::string after_interrupt;
 };
 
-struct JobOutcome {
+struct FinishedJob {
   v1::Job job;
   std::vector<v1::GroupReport> groups;  // in the order they came
   std::vector<std::string> warnings;
@@ -43,8 +43,8 @@ struct JobOutcome {
 // After Ctrl-C, and whenever this side fails, the job is cancelled on the server too.
 //
 // Errors: CANCELLED after Ctrl-C; the job's own; of UploadBlob, DownloadResultFile, WatchJob.
-absl::StatusOr<JobOutcome> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
-                                  Interrupt& interrupt);
+absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
+                                   Interrupt& interrupt);
 
 // The answer to a validate_only request; uploads `first` alone.
 absl::StatusOr<v1::Job> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,

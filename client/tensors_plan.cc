@@ -42,7 +42,7 @@ absl::Status CheckName(absl::string_view what, const std::string& name,
 
 // The one tensor that holds a group's activations.
 absl::StatusOr<const TensorEntry*> FindInput(const SafetensorsFile& activations,
-                                             const GroupSpec& spec) {
+                                             const RequestedGroup& spec) {
   if (!spec.input.empty()) return activations.header().Get(spec.input);
   const std::string suffixed = absl::StrCat(spec.name, ".input");
   const TensorEntry* plain = activations.header().Find(spec.name);
@@ -105,7 +105,7 @@ absl::StatusOr<PlannedLinear> PlanLinear(const SafetensorsFile& weights, const s
 }
 
 // Fills in input, tokens and lengths.
-absl::Status PlanActivations(const SafetensorsFile& activations, const GroupSpec& spec,
+absl::Status PlanActivations(const SafetensorsFile& activations, const RequestedGroup& spec,
                              PlannedGroup& group) {
   const auto input = FindInput(activations, spec);
   if (!input.ok()) return input.status();
@@ -150,7 +150,8 @@ absl::Status CheckTiedHeads(const PlannedGroup& group) {
 }
 
 absl::StatusOr<PlannedGroup> PlanGroup(const SafetensorsFile& weights,
-                                       const SafetensorsFile& activations, const GroupSpec& spec,
+                                       const SafetensorsFile& activations,
+                                       const RequestedGroup& spec,
                                        std::set<std::string>& linear_names) {
   PlannedGroup group;
   group.name = spec.name;
@@ -196,7 +197,7 @@ int64_t TensorsPlan::Bytes() const {
 
 absl::StatusOr<TensorsPlan> MakeTensorsPlan(const SafetensorsFile& weights,
                                             const SafetensorsFile& activations,
-                                            absl::Span<const GroupSpec> specs) {
+                                            absl::Span<const RequestedGroup> specs) {
   if (specs.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         activations.header().source(), ": no activations tensor; expected at least one"));
@@ -204,7 +205,7 @@ absl::StatusOr<TensorsPlan> MakeTensorsPlan(const SafetensorsFile& weights,
   TensorsPlan plan;
   std::set<std::string> group_names;
   std::set<std::string> linear_names;
-  for (const GroupSpec& spec : specs) {
+  for (const RequestedGroup& spec : specs) {
     if (auto named = CheckName("group", spec.name, group_names); !named.ok()) return named;
     auto group = PlanGroup(weights, activations, spec, linear_names);
     if (!group.ok()) return group.status();

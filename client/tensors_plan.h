@@ -53,7 +53,7 @@ struct TensorsPlan {
 // naming file, tensor, what it is and what was expected; as SafetensorsFile for reading.
 absl::StatusOr<TensorsPlan> MakeTensorsPlan(const SafetensorsFile& weights,
                                             const SafetensorsFile& activations,
-                                            absl::Span<const GroupSpec> specs);
+                                            absl::Span<const RequestedGroup> specs);
 
 }  // namespace salient
 

@@ -88,7 +88,7 @@ TEST(GroupSpecTest, ActivationsNameGroupsOfOneLinear) {
           "a": {"dtype": "F32", "shape": [1, 2], "data_offsets": [16, 24]}})",
       24);
   ASSERT_TRUE(header.ok()) << header.status();
-  const std::vector<GroupSpec> specs = GroupsNamedByActivations(*header);
+  const std::vector<RequestedGroup> specs = GroupsNamedByActivations(*header);
   ASSERT_EQ(specs.size(), 2u);
   EXPECT_EQ(specs[0].name, "b");
   EXPECT_THAT(specs[0].linears, ElementsAre("b"));

@@ -32,8 +32,8 @@ v1::GroupReport Report(const std::string& name, double loss_rtn, double loss, bo
   return report;
 }
 
-JobOutcome Outcome() {
-  JobOutcome outcome;
+FinishedJob Outcome() {
+  FinishedJob outcome;
   outcome.job.set_name("jobs/j");
   v1::Usage& usage = *outcome.job.mutable_usage();
   usage.set_parameters(4'000'000);

@@ -75,7 +75,7 @@ class JobRunTest : public testing::Test {
     return job;
   }
 
-  absl::StatusOr<JobOutcome> Run(JobPlan plan) {
+  absl::StatusOr<FinishedJob> Run(JobPlan plan) {
     JobDisplay display(log_.get(), ProgressStyle::kLines);
     return RunJob(server_.Connect(), std::move(plan), display, interrupt_);
   }

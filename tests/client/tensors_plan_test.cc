@@ -28,15 +28,15 @@ class TensorsPlanTest : public testing::Test {
  protected:
   absl::StatusOr<TensorsPlan> Plan(const std::vector<NamedTensor>& weights,
                                    const std::vector<NamedTensor>& activations,
-                                   const std::vector<GroupSpec>& specs) {
+                                   const std::vector<RequestedGroup>& specs) {
     const SafetensorsFile w = WriteAndOpen(directory_.File("w.safetensors"), weights);
     const SafetensorsFile a = WriteAndOpen(directory_.File("a.safetensors"), activations);
     return MakeTensorsPlan(w, a, specs);
   }
 
   TemporaryDirectory directory_;
-  const GroupSpec qk_ = {"qk", {"q", "k"}, "", std::nullopt};
-  const GroupSpec down_ = {"down", {"down"}, "", std::nullopt};
+  const RequestedGroup qk_ = {"qk", {"q", "k"}, "", std::nullopt};
+  const RequestedGroup down_ = {"down", {"down"}, "", std::nullopt};
 };
 
 TEST_F(TensorsPlanTest, FindsWeightsAndActivationsOfEveryGroup) {
@@ -72,7 +72,7 @@ TEST_F(TensorsPlanTest, LengthsCutRowsShort) {
 struct BadCase {
   const char* name;
   std::function<void(std::vector<NamedTensor>& weights, std::vector<NamedTensor>& activations,
-                     std::vector<GroupSpec>& specs)>
+                     std::vector<RequestedGroup>& specs)>
       spoil;
   absl::StatusCode code;
   std::vector<const char*> says;
@@ -198,7 +198,7 @@ TEST_F(TensorsPlanTest, WhatDoesNotFitIsNamedWithFileTensorAndExpectation) {
     SCOPED_TRACE(bad.name);
     std::vector<NamedTensor> weights = Weights();
     std::vector<NamedTensor> activations = Activations();
-    std::vector<GroupSpec> specs = {qk_, down_};
+    std::vector<RequestedGroup> specs = {qk_, down_};
     bad.spoil(weights, activations, specs);
     const auto plan = Plan(weights, activations, specs);
     EXPECT_EQ(plan.status().code(), bad.code) << plan.status();
