@@ -84,6 +84,7 @@ void JobDisplay::Take(const v1::JobEvent& event) {
     case v1::JobEvent::kStateChanged:
       if (event.state_changed() == v1::JOB_STATE_SUCCEEDED &&
           line_.style() == ProgressStyle::kLines && blocks_printed_ < progress_.block_count()) {
+        progress_.clear_eta();
         PrintBlock(progress_.block_count());
       }
       break;

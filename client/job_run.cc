@@ -34,7 +34,11 @@ std::string RandomJobId() {
 
 absl::Status UploadAll(const JobServer& server, CallGroup& calls,
                        const std::vector<LocalBlob>& blobs, JobDisplay& display) {
-  const auto missing = FindMissing(server, calls, blobs);
+  Retry retry(server.retry, calls);
+  auto missing = FindMissing(server, calls, blobs);
+  while (!missing.ok() && retry.WaitAfter(missing.status())) {
+    missing = FindMissing(server, calls, blobs);
+  }
   if (!missing.ok()) return missing.status();
   for (const LocalBlob& blob : *missing) display.Expect(Way::kUpload, blob.digest.size_bytes());
   for (const LocalBlob& blob : *missing) {
@@ -229,6 +233,10 @@ class JobRun {
       return absl::Status(downloaded.code(),
                           absl::StrCat(downloaded.message(), "; the result is still there: ",
                                        "salient jobs download ", name, " DIR"));
+    }
+    if (ended.status().code() == absl::StatusCode::kNotFound) {
+      return absl::AbortedError(absl::StrCat("the server at ", server_.address, " lost ", name,
+                                             ", as after a restart; try again"));
     }
     if (!ended.ok()) return downloaded.ok() ? ended.status() : downloaded;
     outcome.job = *std::move(ended);

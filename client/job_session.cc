@@ -40,6 +40,9 @@ absl::Status JobSession::AddModel(const std::string& directory, int64_t inline_b
     source.set_path(path);
     return absl::OkStatus();
   }
+  const auto bytes_to_hash = BytesToHash(path);
+  if (!bytes_to_hash.ok()) return bytes_to_hash.status();
+  display.Expect(JobDisplay::Way::kHash, *bytes_to_hash);
   auto upload = DescribeModel(path, inline_bytes, [&](int64_t bytes) {
     display.Add(JobDisplay::Way::kHash, bytes);
     return !interrupt.Raised();

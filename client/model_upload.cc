@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -106,6 +107,19 @@ absl::Status CheckModelDirectory(const std::string& directory) {
   const auto config = ReadTextFile(absl::StrCat(directory, "/", kConfigName), kMaxConfigBytes);
   if (!config.ok()) return config.status();
   return Checkpoint::Open(directory).status();
+}
+
+absl::StatusOr<int64_t> BytesToHash(const std::string& directory) {
+  const auto parts = PartsOf(directory, 0);
+  if (!parts.ok()) return parts.status();
+  int64_t bytes = 0;
+  for (const Part& part : *parts) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(absl::StrCat(directory, "/", part.name), error);
+    // A file that went away is named when it is hashed.
+    if (!error) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
 }
 
 absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,

@@ -167,6 +167,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
   grpc::Status CancelJob(grpc::ServerContext*, const v1::CancelJobRequest* asked,
                          v1::CancelJobResponse* response) override {
     const std::lock_guard<std::mutex> lock(mutex);
+    if (forgotten) return {grpc::StatusCode::NOT_FOUND, "no such job"};
     cancelled = !ended;
     response->mutable_job()->set_name(asked->name());
     // The answer may come before the job has ended.
@@ -179,6 +180,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
     Script play;
     {
       const std::lock_guard<std::mutex> lock(mutex);
+      if (forgotten) return {grpc::StatusCode::NOT_FOUND, "no such job"};
       ++watches;
       play = script;
     }
@@ -228,6 +230,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
   v1::CreateJobRequest created;
   bool cancelled = false;
   bool ended = false;
+  bool forgotten = false;
   int watches = 0;
 };
 
@@ -294,6 +297,11 @@ void FakeJobServer::Play(Script script) {
 void FakeJobServer::BreakWatchAfter(std::vector<int> events) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   state_->watch_breaks = {events.begin(), events.end()};
+}
+
+void FakeJobServer::ForgetJob() {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  state_->forgotten = true;
 }
 
 void FakeJobServer::RefuseNextJob(grpc::Status status) {

@@ -200,7 +200,7 @@ TEST_F(JobDisplayTest, WithoutATerminalEveryBlockIsALine) {
             "block 1 of 3 done, loss/RTN 0.250, 2.00 M parameters/s, 2 min 5 s left\n"
             "warning: odd [2J\n"
             "block 2 of 3 done, loss/RTN 0.500, 2.00 M parameters/s, 2 min 5 s left\n"
-            "block 3 of 3 done, loss/RTN 0.500, 2.00 M parameters/s, 2 min 5 s left\n");
+            "block 3 of 3 done, loss/RTN 0.500, 2.00 M parameters/s\n");
 }
 
 TEST_F(JobDisplayTest, BarShowsBlockAndBytes) {

@@ -152,6 +152,18 @@ TEST_F(JobRunTest, BrokenWatchMissesNothingAndRepeatsNothing) {
   EXPECT_EQ(server_.Watches(), 4);
 }
 
+TEST_F(JobRunTest, JobThatTheServerLostIsWorthAnotherTry) {
+  FakeJobServer::Script script;
+  script.events = {GroupEvent("g")};
+  script.before_event = [&](int) { server_.ForgetJob(); };
+  server_.Play(script);
+  server_.BreakWatchAfter({1});
+  const auto outcome = Run(Plan());
+  EXPECT_EQ(ExitCodeOf(outcome.status()), kExitTryAgain);
+  EXPECT_THAT(outcome.status().message(), HasSubstr("lost jobs/"));
+  ExpectNothingLeft();
+}
+
 TEST_F(JobRunTest, FailedJobIsItsErrorAndLeavesNothing) {
   FakeJobServer::Script script;
   script.events = {FileEvent(File("model.safetensors", "head", "tensor"))};

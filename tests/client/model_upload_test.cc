@@ -67,6 +67,7 @@ TEST_F(ModelUploadTest, WeightsThatTheIndexNamesAndWhatGoesAlong) {
                                           "model-00002-of-00002.safetensors", "tokenizer.json"));
   EXPECT_THAT(upload->first, IsEmpty());
   ASSERT_EQ(upload->rest.size(), 5u);
+  EXPECT_EQ(*BytesToHash(directory_.File("")), upload->Bytes());
   for (const v1::ModelFile& file : upload->manifest.files()) {
     EXPECT_EQ(DigestText(file.digest()), DigestText(DigestOfBytes(Read(file.name()))))
         << file.name();
