@@ -327,6 +327,37 @@ TEST_F(QuantizeJobTest, AWatchFromAnyRevisionMissesNothing) {
   EXPECT_EQ(bench.table().GetStats().tokens_total, 3 * 4 * 24);
 }
 
+// 40 MB of embeddings: more than is held in memory at once.
+TEST_F(QuantizeJobTest, ATensorTooLargeToHoldIsWholeAllTheSame) {
+  TinyModel large;
+  large.layers = 1;
+  large.vocab = 620'000;
+  const Files model = MakeModel(large);
+  JobBench bench;
+  bench.WriteModel("m", model);
+  ASSERT_TRUE(bench.Send(tokens_).ok());
+  for (int run = 0; run < 2; ++run) {  // the second finds its blobs there
+    const JobSnapshot job =
+        bench.Finish(bench.Submit(JobBench::Quantize(ModelSource{{}, "m"}, tokens_)).name);
+    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    for (const ResultFile& file : job.files) {
+      if (file.name != "model.safetensors") continue;
+      std::string whole;
+      for (const Digest& part : file.parts) whole += bench.Read(part);
+      ASSERT_EQ(DigestOf(whole), file.digest);
+      const auto tensor = [](const std::string& content) {
+        const auto view = Must(SafetensorsView::Parse(
+            "file", absl::MakeConstSpan(reinterpret_cast<const std::byte*>(content.data()),
+                                        content.size())));
+        const absl::Span<const std::byte> bytes = Must(view.Tensor("model.embed_tokens.weight"));
+        return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      };
+      EXPECT_TRUE(tensor(whole) == tensor(model.at("model.safetensors")));
+    }
+  }
+  EXPECT_TRUE(bench.WorkDirectoryIsEmpty());
+}
+
 TEST_F(QuantizeJobTest, ErrorsOfTheCoreComeWithAReason) {
   TinyModel with_nan;
   with_nan.change = [](const std::string& tensor, int64_t index, float value) {
