@@ -105,6 +105,16 @@ bool JobTableImpl::IsReady(const JobRecord& job) const {
   });
 }
 
+// Jobs at once share the memory that each was admitted to. The process counts in every estimate, so
+// this errs on the safe side.
+bool JobTableImpl::HasRoomNow(const JobRecord& job) const {
+  if (running_.empty()) return settings_.max_running_jobs > 0;
+  int64_t memory_bytes = job.estimate.peak_memory_bytes;
+  for (const RecordPtr& other : running_) memory_bytes += other->estimate.peak_memory_bytes;
+  return static_cast<int>(running_.size()) < settings_.max_running_jobs &&
+         memory_bytes <= settings_.memory_bytes;
+}
+
 void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
   if (draining_ || queued_ == 0) return;
   std::vector<RecordPtr> queue;
@@ -117,7 +127,7 @@ void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
   });
   for (const RecordPtr& job : queue) {
     if (IsReady(*job)) {
-      if (static_cast<int>(running_.size()) >= settings_.max_running_jobs) continue;
+      if (!HasRoomNow(*job)) continue;
       Start(job, now);
       changed.push_back(job);
       continue;

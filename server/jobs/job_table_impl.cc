@@ -50,13 +50,7 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   if (!prepared.ok()) return prepared.status();
   const absl::StatusOr<JobEstimate> estimate = EstimateJob(spec, *prepared, pool_.workers());
   if (!estimate.ok()) return WithModelReason(estimate.status());
-  if (estimate->peak_memory_bytes > settings_.memory_bytes) {
-    return WithQuota(
-        CallError(absl::StatusCode::kResourceExhausted, Reason::kMemory,
-                  absl::StrCat("the job is estimated to need ", estimate->peak_memory_bytes,
-                               " bytes of memory; this server may use ", settings_.memory_bytes)),
-        "memory_bytes");
-  }
+  if (absl::Status room = CheckRoom(*prepared, *estimate); !room.ok()) return room;
   auto job = std::make_shared<JobRecord>(std::move(spec), *std::move(prepared), blobs_);
   job->estimate = *estimate;
   job->id = job_id.empty() ? NewJobId() : std::string(job_id);
@@ -86,6 +80,31 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   if (same != nullptr) return Snapshot(*same);
   changed_.notify_all();
   return Snapshot(*job);
+}
+
+// Of memory and of the store, as far as that can be told beforehand.
+absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& estimate) const {
+  if (estimate.peak_memory_bytes > settings_.memory_bytes) {
+    return WithQuota(
+        CallError(absl::StatusCode::kResourceExhausted, Reason::kMemory,
+                  absl::StrCat("the job is estimated to need ", estimate.peak_memory_bytes,
+                               " bytes of memory; this server may use ", settings_.memory_bytes)),
+        "memory_bytes");
+  }
+  int64_t blob_bytes = job.output_path.empty() ? estimate.output_bytes : 0;
+  for (const Digest& digest : store_.FindMissing(job.needed)) {
+    // An upload that was begun has its place.
+    if (store_.Status(digest).committed_bytes == 0) blob_bytes += digest.size_bytes;
+  }
+  const int64_t free_bytes = store_.limits().capacity_bytes - store_.Usage().used_bytes;
+  if (blob_bytes <= std::max<int64_t>(0, free_bytes)) return absl::OkStatus();
+  return WithQuota(
+      WithRetryAfter(CallError(absl::StatusCode::kResourceExhausted, Reason::kSpoolFull,
+                               absl::StrCat("blobs and results of the job take ", blob_bytes,
+                                            " bytes; the store has ", free_bytes, " free of ",
+                                            store_.limits().capacity_bytes)),
+                     absl::Minutes(1)),
+      "store_bytes");
 }
 
 absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::FindSame(const JobSpec& spec,

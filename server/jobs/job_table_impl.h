@@ -56,6 +56,7 @@ class JobTableImpl final : public JobTable {
   void Stop(JobRecord& job, JobState state, absl::Status error);
   void End(JobRecord& job, JobState state, absl::Status error);
   bool IsReady(const JobRecord& job) const;
+  bool HasRoomNow(const JobRecord& job) const;
   absl::Time Keep(absl::Time now, std::vector<RecordPtr>& changed);
   void StartReady(absl::Time now, std::vector<RecordPtr>& changed);
   void Start(const RecordPtr& job, absl::Time now);
@@ -63,6 +64,7 @@ class JobTableImpl final : public JobTable {
   JobSnapshot SnapshotLocked(const JobRecord& job) const;
 
   // Without it.
+  absl::Status CheckRoom(const PreparedJob& job, const JobEstimate& estimate) const;
   JobSnapshot Snapshot(const JobRecord& job) const;
   void KeepTable();
   void Run(const RecordPtr& job);

@@ -132,9 +132,10 @@ inline std::string HeaderOf(const std::string& safetensors) {
 // Everything a client does with a job table, in one place.
 class JobBench {
  public:
-  explicit JobBench(int workers = 2, std::function<void(JobTableSettings&)> change = {})
+  explicit JobBench(int workers = 2, std::function<void(JobTableSettings&)> change = {},
+                    const BlobStoreLimits& limits = {})
       : pool_(workers) {
-    store_ = Must(BlobStore::Open((directory_ / "store").string(), {}));
+    store_ = Must(BlobStore::Open((directory_ / "store").string(), limits));
     settings_.work_directory = (directory_ / "work").string();
     settings_.model_root = (directory_ / "models").string();
     settings_.output_root = (directory_ / "outputs").string();

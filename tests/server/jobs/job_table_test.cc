@@ -288,6 +288,31 @@ TEST_F(JobTableTest, AFullQueueAndTooMuchMemoryAreRefusedWithWhatToDo) {
   const absl::Status memory = Refusal(poor, Spec());
   ExpectReason(memory, absl::StatusCode::kResourceExhausted, Reason::kMemory);
   EXPECT_EQ(DetailsOf(memory).quota, "memory_bytes");
+
+  BlobStoreLimits limits;
+  limits.capacity_bytes = static_cast<int64_t>(model_.at("model.safetensors").size());
+  JobBench small(1, {}, limits);
+  const absl::Status spool = Refusal(small, Spec());
+  ExpectReason(spool, absl::StatusCode::kResourceExhausted, Reason::kSpoolFull);
+  EXPECT_EQ(DetailsOf(spool).quota, "store_bytes");
+}
+
+// Room that a job was promised may be gone when it needs it.
+TEST_F(JobTableTest, AStoreThatFillsUpFailsTheJobWithItsReason) {
+  BlobStoreLimits limits;
+  limits.capacity_bytes = 200'000;
+  JobBench bench(1, {}, limits);
+  const std::string name = bench.Submit(Spec()).name;  // begins when its tokens are here
+  bench.SendAll(model_);
+  Digest filler = DigestOf("filler");  // announced, and so reserved
+  filler.size_bytes = limits.capacity_bytes - bench.store().Usage().used_bytes -
+                      static_cast<int64_t>(tokens_.size()) - 100;
+  ASSERT_TRUE(bench.store().BeginUpload(filler).ok());
+  ASSERT_TRUE(bench.Send(tokens_).ok());
+  const JobSnapshot job = bench.Finish(name);
+  ASSERT_EQ(job.state, JobState::kFailed);
+  ExpectReason(job.error, absl::StatusCode::kResourceExhausted, Reason::kSpoolFull);
+  EXPECT_EQ(bench.store().Usage().blobs, 4);
 }
 
 TEST_F(JobTableTest, DrainingEndsWhatRunsAndRefusesMore) {
