@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "server/jobs/call_error.h"
 #include "server/jobs/call_registry.h"
+#include "tests/server/observe/fake_job_table.h"
 
 namespace salient {
 namespace {
@@ -122,6 +123,30 @@ TEST_F(MetricsTest, AnAddressThatCannotBeListenedOnIsAnError) {
   const auto port = metrics_.Listen("127.0.0.1:0");
   ASSERT_TRUE(port.ok()) << port.status();
   EXPECT_GT(*port, 0);
+}
+
+TEST_F(MetricsTest, JobsAreReadWhenScraped) {
+  FakeJobTable jobs;
+  metrics_.Watch(jobs);
+  EXPECT_EQ(Value(metrics_.Text(), "salient_jobs{state=\"queued\"}"), 0);
+  jobs.stats = {3, 1, 10, 4, 2, 1000, 2000, 0.25};
+  const std::string text = metrics_.Text();
+  EXPECT_EQ(Value(text, "salient_jobs{state=\"queued\"}"), 3);
+  EXPECT_EQ(Value(text, "salient_jobs{state=\"running\"}"), 1);
+  EXPECT_EQ(Value(text, "salient_jobs_ended_total{outcome=\"succeeded\"}"), 10);
+  EXPECT_EQ(Value(text, "salient_jobs_ended_total{outcome=\"failed\"}"), 4);
+  EXPECT_EQ(Value(text, "salient_jobs_ended_total{outcome=\"cancelled\"}"), 2);
+  EXPECT_EQ(Value(text, "salient_job_tokens_total"), 1000);
+  EXPECT_EQ(Value(text, "salient_job_parameters_total"), 2000);
+  EXPECT_EQ(Value(text, "salient_job_progress_ratio"), 0.25);
+}
+
+TEST_F(MetricsTest, BlobBytesHaveADirection) {
+  metrics_.BlobBytesWritten(5);
+  metrics_.BlobBytesRead(7);
+  const std::string text = metrics_.Text();
+  EXPECT_EQ(Value(text, "salient_blob_bytes_total{direction=\"in\"}"), 5);
+  EXPECT_EQ(Value(text, "salient_blob_bytes_total{direction=\"out\"}"), 7);
 }
 
 }  // namespace
