@@ -53,8 +53,10 @@ std::string ParentOf(const std::string& path) { return fs::path(path).parent_pat
 
 std::string AbsolutePath(const std::string& path) {
   std::error_code error;
-  fs::path absolute = fs::weakly_canonical(path, error);
-  if (error) absolute = fs::absolute(path, error).lexically_normal();
+  // Of a relative path whose first part is not there, weakly_canonical gives that path.
+  const fs::path whole = fs::absolute(path, error).lexically_normal();
+  fs::path absolute = fs::weakly_canonical(whole, error);
+  if (error) absolute = whole;
   // "out/" is "out".
   if (!absolute.has_filename() && absolute.has_relative_path()) absolute = absolute.parent_path();
   return absolute.string();

@@ -33,16 +33,16 @@ def read_tokens(path, rows=0):
     return tokens[:rows] if rows else tokens
 
 
-def round_to_nearest(model, bits, group_size, out_multiple=1):
-    """The Llama with its Linears rounded to nearest, but for groups of Linears that the group size
-    does not divide, or whose outputs are no multiple of what shares a packed word."""
+def round_to_nearest(model, bits, group_size):
+    """The Llama with its Linears rounded to nearest, but for groups of Linears whose input the
+    group size does not divide. (What a file format cannot hold is rounded all the same.)"""
     rounded = {}
     for layer in range(model.layers):
         for linears in llama_np.GROUPS.values():
             weights = {linear: model.weight(layer, linear) for linear in linears}
-            sizes = {w.shape[1] if group_size == -1 else group_size for w in weights.values()}
-            (size,) = sizes
-            if any(w.shape[1] % size or len(w) % out_multiple for w in weights.values()):
+            (columns,) = {weight.shape[1] for weight in weights.values()}
+            size = columns if group_size == -1 else group_size
+            if columns % size:
                 continue
             for linear, weight in weights.items():
                 quantized = quantize_np.round_nearest(weight, bits, size).decode()
@@ -60,8 +60,7 @@ def evaluate(directory, tokens, source=None, bits=None, group_size=None):
     bits = bits or quantization.get("bits")
     group_size = group_size or quantization.get("group_size")
     if bits and group_size:
-        packed = 8 if quantization else 1
-        models["rtn"] = round_to_nearest(models["source"], bits, group_size, packed)
+        models["rtn"] = round_to_nearest(models["source"], bits, group_size)
     scores = dict(zip(models, llama_np.compare(list(models.values()), tokens)))
     found = {name: {"perplexity": score["perplexity"]} for name, score in scores.items()}
     for prefix, name in (("", "result"), ("rtn_", "rtn")):

@@ -2,6 +2,7 @@
 with it: `salient verify` must say of them what that reader computes."""
 
 import os
+import subprocess
 import tempfile
 import unittest
 
@@ -98,6 +99,12 @@ class AwqGemm(Directory):
         files = {file for file in os.listdir(self.source) if not file.endswith(".safetensors")}
         self.assertLessEqual(files - {"README.md"}, set(os.listdir(self.output)))
 
+    def test_linears_that_the_group_size_does_not_divide_are_kept(self):
+        self.make("padded-mlp")
+        self.quantize()
+        self.assertEqual(self.kept(), [f"model.layers.{i}.mlp.down_proj" for i in range(4)])
+        self.agree()
+
     def test_bf16_source(self):
         self.make("bf16")
         self.quantize("--group-size", 64)
@@ -115,6 +122,16 @@ class AwqGemm(Directory):
                 odd = variant in ("random-172-columns", "random-all-together")
                 self.assertEqual(self.kept(), kept if odd else [])
                 self.agree()
+
+
+    def test_output_may_be_named_relative_to_the_working_directory(self):
+        self.make("plain")
+        done = subprocess.run(
+            [os.environ["SALIENT"], "quantize", "source", "output", "--method", "rtn",
+             "--calibration", "calibration.safetensors"],
+            cwd=os.path.dirname(self.output), capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.agree()
 
 
 class Dequantized(Directory):

@@ -89,6 +89,18 @@ def zero_biases(config, tensors):
     return {**config, "attention_bias": True, "mlp_bias": True}, tensors
 
 
+def padded_mlp(config, tensors, channels=32):
+    """Channels of zeros at the end of the MLP: groups of 64 or more divide down_proj's input no
+    longer, and some groups of gate and up are all zero."""
+    for name, array in tensors.items():
+        linear = name.split(".")[-2] if "." in name else ""
+        if linear in ("gate_proj", "up_proj", "down_proj"):
+            axis = 1 if linear == "down_proj" else 0
+            tensors[name] = np.pad(array, [(0, channels * (i == axis)) for i in (0, 1)])
+    inner = config["intermediate_size"] + channels
+    return {**config, "intermediate_size": inner}, tensors
+
+
 def same(config, tensors):
     return config, tensors
 
@@ -101,6 +113,7 @@ PRESERVING = {
     "mistral": mistral,
     "qwen2": qwen2,
     "zero-biases": zero_biases,
+    "padded-mlp": padded_mlp,
     "sharded": same,  # three files
     "f32": same,
     "bf16": same,  # rounded: the same function only about

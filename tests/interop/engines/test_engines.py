@@ -21,7 +21,6 @@ import model_variants  # noqa: E402
 import run_tests  # noqa: E402
 import salient_cli  # noqa: E402
 import safetensors_np  # noqa: E402
-from shared_models import shared  # noqa: E402
 
 ROWS = 16
 TIMEOUT = 900  # an engine takes a minute or two; the first AWQ in transformers compiles a kernel
@@ -62,10 +61,14 @@ class Results:
                        for kind, tensors in tokens.items()}
         self.source = self.path / "source"
         model_variants.write("salient", self.source)
-        model_variants.write("untied", self.path / "untied", shards=3)
         self.awq = self.quantize("awq", self.source)
+        # Several files, and a head of its own.
+        model_variants.write("untied", self.path / "untied", shards=3)
         self.cut = self.quantize("cut", self.path / "untied", "--group-size", 64,
                                  "--max-shard-bytes", 1500000)
+        # Some Linears stay F16.
+        model_variants.write("padded-mlp", self.path / "padded")
+        self.kept = self.quantize("kept", self.path / "padded")
         self.plain = self.quantize("plain", self.source, "--bits", 3,
                                    "--format", "dequantized-fp16")
 
@@ -86,9 +89,9 @@ def setUpModule():
 
 
 class Engines(unittest.TestCase):
-    def agrees(self, engine, perplexity, directory, share, tokens=None):
+    def agrees(self, engine, perplexity, directory, share):
         """An engine's perplexity is verify's and NumPy's."""
-        tokens = tokens or results.tokens["evaluation"]
+        tokens = results.tokens["evaluation"]
         verified = salient_cli.verify(directory, tokens, "--rows", ROWS)["result"]["perplexity"]
         rows = evaluate_np.read_tokens(tokens, ROWS)
         reader = evaluate_np.evaluate(directory, rows)["result"]["perplexity"]
@@ -100,39 +103,28 @@ class Engines(unittest.TestCase):
 
 class Transformers(Engines):
     def test_directories_load_and_agree(self):
-        directories = [results.source, results.plain, results.awq, results.cut]
+        packed = [results.awq, results.cut, results.kept]
+        directories = [results.source, results.plain, *packed]
         found = run_engine("transformers", results.tokens["evaluation"], ROWS, *directories)
         for directory in directories:
             with self.subTest(directory.name):
                 score = found[str(directory)]
                 self.agrees("transformers", score["perplexity"], directory, F32)
-                packed = directory in (results.awq, results.cut)
-                self.assertEqual("Awq" in score["linear"], packed, score["linear"])
+                self.assertEqual("Awq" in score["linear"], directory in packed, score["linear"])
 
 
 class Vllm(Engines):
-    def check(self, dtype, share, *directories, tokens=None):
-        tokens = tokens or results.tokens["evaluation"]
-        found = run_engine("vllm", tokens, ROWS, dtype, *directories)
+    def check(self, dtype, share, *directories):
+        found = run_engine("vllm", results.tokens["evaluation"], ROWS, dtype, *directories)
         for directory in directories:
             with self.subTest(directory.name):
-                self.agrees("vLLM", found[str(directory)], directory, share, tokens)
+                self.agrees("vLLM", found[str(directory)], directory, share)
 
     def test_source_and_dequantized(self):
         self.check("float32", F32, results.source, results.plain)
 
-    def test_awq_in_one_file_and_in_several(self):
-        self.check("float16", F16, results.awq, results.cut)
-
-    def test_awq_with_linears_that_were_kept(self):
-        """352 columns of down_proj, which groups of 64 do not divide."""
-        source = shared("models", "babyllama-969k")
-        tokens = {kind: shared("data", "babyllama-969k", f"{kind}.safetensors")
-                  for kind in ("calibration", "evaluation")}
-        output = results.path / "kept"
-        salient_cli.quantize(source, output, tokens["calibration"], "--group-size", 64,
-                             "--rows", 64)
-        self.check("float16", F16, output, tokens=tokens["evaluation"])
+    def test_awq(self):
+        self.check("float16", F16, results.awq, results.cut, results.kept)
 
 
 class Goldens(unittest.TestCase):
