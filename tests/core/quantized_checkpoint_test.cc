@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -55,10 +56,14 @@ std::string ReadFile(const fs::path& path) {
   return content.str();
 }
 
+fs::path MakePath(const std::string& name) {
+  std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  std::replace(test.begin(), test.end(), '/', '.');
+  return fs::path(::testing::TempDir()) / (test + "." + name);
+}
+
 fs::path MakeDirectory(const std::string& name) {
-  const fs::path path =
-      fs::path(::testing::TempDir()) /
-      (std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) + "." + name);
+  const fs::path path = MakePath(name);
   fs::remove_all(path);
   fs::create_directories(path);
   return path;
@@ -333,6 +338,20 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"whole_rows", 168, k4BitRows, OutputFormat::kAwqGemm, 50'000, {}},
         Case{"decoded", 172, k3Bit32, OutputFormat::kDequantizedFp16, 50'000, {"mlp.down_proj"}}),
     [](const auto& test) { return test.param.name; });
+
+TEST(QuantizedCheckpointTest, OneFileOrManyGiveTheSameBytes) {
+  const fs::path one = MakeDirectory("one");
+  const fs::path many = MakeDirectory("many");
+  testing::WriteRandomModel(one, BiasedConfig(192), DType::kBF16, 13);
+  testing::WriteRandomModel(many, BiasedConfig(192), DType::kBF16, 13, 40'000);
+  ASSERT_TRUE(fs::exists(one / kSingleFileName));
+  ASSERT_TRUE(fs::exists(many / kShardIndexName));
+  Quantize(one, MakeDirectory("out_of_one"), {k4Bit32});
+  Quantize(many, MakeDirectory("out_of_many"), {k4Bit32});
+  const std::string bytes = ReadFile(MakePath("out_of_one") / kSingleFileName);
+  EXPECT_GT(bytes.size(), 50'000u);
+  EXPECT_EQ(bytes, ReadFile(MakePath("out_of_many") / kSingleFileName));
+}
 
 // At 8 bits nothing but a scale that is folded wrongly, or not everywhere, can move the logits by
 // more than a little: into norms, into v_proj under grouped queries, into up_proj, and biases.
