@@ -135,7 +135,7 @@ class Evaluator {
         return absl::Status(hidden.status().code(),
                             absl::StrCat("evaluation row ", row, ": ", hidden.status().message()));
       }
-      const absl::Status status = states->WriteRow(static_cast<int64_t>(row), *hidden);
+      absl::Status status = states->WriteRow(static_cast<int64_t>(row), *hidden);
       if (!status.ok()) return status;
     }
     runners_.push_back(
@@ -197,8 +197,8 @@ class Evaluator {
     }
     for (size_t r = 0; r < tokens_.size(); ++r) {
       if (absl::Status status = ScoreRow(r, heads); !status.ok()) return status;
-      const absl::Status status = observer_.TokensDone(runners_[0].config->num_hidden_layers,
-                                                       static_cast<int64_t>(tokens_[r].size()));
+      absl::Status status = observer_.TokensDone(runners_[0].config->num_hidden_layers,
+                                                 static_cast<int64_t>(tokens_[r].size()));
       if (!status.ok()) return status;
     }
     return absl::OkStatus();
@@ -227,7 +227,7 @@ class Evaluator {
         if (!part.ok()) return part.status();
         logits.push_back(*std::move(part));
       }
-      const absl::Status status = executor_.ForEach(cut.size(), [&](int64_t i) {
+      absl::Status status = executor_.ForEach(cut.size(), [&](int64_t i) {
         return tiles[static_cast<size_t>(i)].Add(heads[0].FirstTokenId(slice), logits);
       });
       if (!status.ok()) return status;

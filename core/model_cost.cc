@@ -204,7 +204,7 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
       BlockForward::MemoryBytes(config, longest, concurrency) + longest * config.hidden_size * 4;
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
   const int64_t head = models * PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
-                       concurrency * 128 * config.hidden_size * 6;
+                       concurrency * int64_t{128} * config.hidden_size * 6;
   // Linears are decoded one a worker; beside the result, as they are stored, as codes.
   int64_t widest = 0;
   for (size_t i = 0; decoded > 0 && i < kLinearRoles; ++i) {

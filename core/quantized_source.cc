@@ -156,7 +156,7 @@ class AwqGemmSource final : public DecodedSource {
       int64_t bytes = SizeOf(tensor->dtype);
       for (int64_t dimension : tensor->shape) bytes *= dimension;
       tensor->data.resize(static_cast<size_t>(bytes));
-      const absl::Status status = source().ReadRange(tensor->name, 0, absl::MakeSpan(tensor->data));
+      absl::Status status = source().ReadRange(tensor->name, 0, absl::MakeSpan(tensor->data));
       if (!status.ok()) return status;
     }
     AffineGroups groups = UnpackAwqGemm(*tensors);
