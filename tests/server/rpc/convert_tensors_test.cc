@@ -59,6 +59,16 @@ TEST(ConvertTest, ZeroThatIsSetIsNotADefault) {
   EXPECT_EQ(converted.seed, ~uint64_t{0});
 }
 
+TEST(ConvertTest, WeightsMayBeDecodedAgainAtAnyWidth) {
+  v1::QuantizeTensorsOptions options;
+  options.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
+  for (const int bits : {2, 3, 8}) {
+    options.mutable_format()->set_bits(bits);
+    EXPECT_EQ(Options(options).output, OutputFormat::kDequantizedFp16);
+    EXPECT_EQ(Options(options).format.bits, bits);
+  }
+}
+
 TEST(ConvertTest, AGroupTakesEveryField) {
   v1::QuantizeTensorsRequest request;
   v1::GroupHeader& group = *request.mutable_group();
