@@ -187,6 +187,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
   JobUsage usage;
   usage.seconds = absl::ToDoubleSeconds(job->progress->Active());
   usage.peak_memory_bytes = PeakResidentMemoryBytes();
+  TrimFreeMemory();  // the next job's estimate begins with what is resident
   {
     const std::lock_guard<std::mutex> lock(mu_);
     if (outcome.ok()) {

@@ -1,7 +1,10 @@
 #include "server/jobs/process_memory.h"
 
+#include <malloc.h>
+
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
@@ -29,6 +32,8 @@ int64_t StatusBytes(absl::string_view field) {
 int64_t ResidentMemoryBytes() { return StatusBytes("VmRSS:"); }
 
 int64_t PeakResidentMemoryBytes() { return StatusBytes("VmHWM:"); }
+
+void TrimFreeMemory() { malloc_trim(0); }
 
 void ResetPeakResidentMemory() { std::ofstream("/proc/self/clear_refs") << "5"; }
 

@@ -13,6 +13,10 @@ int64_t PeakResidentMemoryBytes();  // since the start, or since the last reset
 // From now on the peak is counted anew. Where that is not permitted, nothing happens.
 void ResetPeakResidentMemory();
 
+// Gives back to the kernel what the allocator keeps for later, so that what is resident is what is
+// in use.
+void TrimFreeMemory();
+
 }  // namespace salient
 
 #endif  // SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_

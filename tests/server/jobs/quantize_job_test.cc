@@ -138,6 +138,11 @@ TEST_F(QuantizeJobTest, TensorsOfABlockAreReadableBeforeTheNextBlockArrives) {
       EXPECT_TRUE(what.provisional);
       EXPECT_EQ(bench.Read(what.digest), direct.tensors.at(tensor)) << tensor;
     }
+    // And it says that it waits.
+    bench.WatchUntil(name, [](const JobEvent& event) {
+      const auto* progress = std::get_if<JobProgress>(&event.what);
+      return progress != nullptr && progress->stage == JobProgress::Stage::kIngest;
+    });
     JobSnapshot job = Must(bench.table().Get(name));
     EXPECT_EQ(job.state, JobState::kRunning);
     EXPECT_TRUE(job.provisional);
