@@ -123,7 +123,13 @@ def main():
                                       arguments.methods.split(","))
             with skipping(model):
                 for bits, group_size, method in cells:
-                    cell = measure(model, bits, group_size, method, scratch)
+                    try:
+                        cell = measure(model, bits, group_size, method, scratch)
+                    except salient_cli.Failed as error:
+                        if "nothing to quantize" not in str(error):
+                            raise
+                        print(f"{model} {bits} {group_size}: nothing to quantize", file=sys.stderr)
+                        continue
                     rows.append((model, bits, group_size, method, cell))
                     print(*rows[-1][:4], f"{cell['seconds']:.1f} s", file=sys.stderr)
     if arguments.json:
