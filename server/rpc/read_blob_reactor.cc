@@ -194,6 +194,7 @@ void ReadBlobReactor::FinishIfPossible() {
 
 void ReadBlobReactor::OnDone() {
   if (alarm_ != nullptr) alarm_->Stop();
+  pass_ = nullptr;  // here: an alarm may hold this object longer than the gate lives
   self_ = nullptr;  // may be the last
 }
 

@@ -238,6 +238,7 @@ void WriteBlobReactor::FinishIfPossible() {
 
 void WriteBlobReactor::OnDone() {
   if (alarm_ != nullptr) alarm_->Stop();
+  pass_ = nullptr;  // here: an alarm may hold this object longer than the gate lives
   self_ = nullptr;  // may be the last
 }
 
