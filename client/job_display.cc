@@ -82,11 +82,7 @@ void JobDisplay::Take(const v1::JobEvent& event) {
       line_.Print(absl::StrCat("warning: ", Printable(event.warning(), kMaxWarningBytes)));
       break;
     case v1::JobEvent::kStateChanged:
-      if (event.state_changed() == v1::JOB_STATE_SUCCEEDED &&
-          line_.style() == ProgressStyle::kLines && blocks_printed_ < progress_.block_count()) {
-        progress_.clear_eta();
-        PrintBlock(progress_.block_count());
-      }
+      if (event.state_changed() == v1::JOB_STATE_SUCCEEDED) TakeSuccess();
       break;
     default:
       break;
@@ -100,6 +96,15 @@ void JobDisplay::TakeProgress(const v1::Progress& progress) {
   progress_ = progress;
   if (line_.style() == ProgressStyle::kLines && progress.block() > blocks_printed_) {
     PrintBlock(progress.block());
+  }
+}
+
+void JobDisplay::TakeSuccess() {
+  succeeded_ = true;
+  progress_.set_block(progress_.block_count());
+  progress_.clear_eta();
+  if (line_.style() == ProgressStyle::kLines && blocks_printed_ < progress_.block_count()) {
+    PrintBlock(progress_.block_count());
   }
 }
 
@@ -132,7 +137,8 @@ std::string JobDisplay::BarText() const {
         static_cast<double>(progress_.block()) / static_cast<double>(progress_.block_count());
     absl::StrAppend(&text, BarCells(share), " block ",
                     std::min(progress_.block() + 1, progress_.block_count()), " of ",
-                    progress_.block_count(), ", ", StageText(progress_.stage()), PaceText());
+                    progress_.block_count(), ", ",
+                    succeeded_ ? "done" : StageText(progress_.stage()), PaceText());
   }
   for (size_t way = 0; way < 3; ++way) {
     const Bytes& counted = bytes_[way];

@@ -44,6 +44,7 @@ class JobDisplay {
   };
 
   void TakeProgress(const v1::Progress& progress) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeSuccess() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PrintBlock(int64_t done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string PaceText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string BarText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -57,6 +58,7 @@ class JobDisplay {
   int64_t blocks_printed_ ABSL_GUARDED_BY(mutex_) = 0;
   double loss_ratios_ ABSL_GUARDED_BY(mutex_) = 0;  // sum over groups
   int64_t groups_ ABSL_GUARDED_BY(mutex_) = 0;      // that round-to-nearest loses something in
+  bool succeeded_ ABSL_GUARDED_BY(mutex_) = false;
   bool bar_shown_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

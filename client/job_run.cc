@@ -124,7 +124,10 @@ class Downloads {
 class JobRun {
  public:
   JobRun(const JobServer& server, JobPlan plan, JobDisplay& display, Interrupt& interrupt)
-      : server_(server), plan_(std::move(plan)), display_(display), interrupt_(interrupt) {}
+      : server_(server), plan_(std::move(plan)), display_(display), interrupt_(interrupt) {
+    // People should know what they wait for.
+    server_.retry.tell = [this](absl::string_view why) { display_.Say(why); };
+  }
 
   absl::StatusOr<FinishedJob> Run() {
     if (plan_.request.job_id().empty()) plan_.request.set_job_id(RandomJobId());
@@ -259,7 +262,7 @@ class JobRun {
                : absl::DeadlineExceededError(absl::StrCat(name, " has not ended yet"));
   }
 
-  const JobServer& server_;
+  JobServer server_;
   JobPlan plan_;
   JobDisplay& display_;
   Interrupt& interrupt_;

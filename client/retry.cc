@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 namespace salient {
@@ -18,6 +19,7 @@ void Retry::Succeeded() {
   well_ = absl::Now();
   delay_ = policy_.first_delay;
   damaged_ = 0;
+  told_ = false;
 }
 
 bool Retry::WaitAfter(const absl::Status& failure) {
@@ -35,6 +37,8 @@ bool Retry::WaitAfter(const absl::Status& failure) {
       return false;
   }
   if (absl::Now() - well_ > policy_.patience) return false;
+  if (policy_.tell && !told_) policy_.tell(absl::StrCat(failure.message(), "; trying again"));
+  told_ = true;
   const bool awake = group_.Sleep(delay_);
   delay_ = std::min(2 * delay_, policy_.longest_delay);
   return awake;

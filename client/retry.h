@@ -2,10 +2,12 @@
 #ifndef SALIENT_CLIENT_RETRY_H_
 #define SALIENT_CLIENT_RETRY_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/call_group.h"
 #include "grpcpp/channel.h"
@@ -16,6 +18,8 @@ struct RetryPolicy {
   absl::Duration first_delay = absl::Milliseconds(200);  // doubles with each failure
   absl::Duration longest_delay = absl::Seconds(10);
   absl::Duration patience = absl::Minutes(2);  // since something last went well
+  // Told, once until something goes well again, why there is a wait.
+  std::function<void(absl::string_view)> tell = nullptr;
 };
 
 // A server that is talked to for as long as a job runs.
@@ -45,6 +49,7 @@ class Retry {
   absl::Time well_;
   absl::Duration delay_;
   int damaged_ = 0;
+  bool told_ = false;
 };
 
 }  // namespace salient

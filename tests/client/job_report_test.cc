@@ -216,6 +216,20 @@ TEST_F(JobDisplayTest, BarShowsBlockAndBytes) {
                     HasSubstr("uploaded 1.00 KiB of 2.00 KiB"), EndsWith("\n")));
 }
 
+TEST_F(JobDisplayTest, BarOfAJobThatSucceededIsFull) {
+  {
+    JobDisplay display(file_.get(), ProgressStyle::kBar);
+    display.Take(Block(2));
+    v1::JobEvent done;
+    done.set_state_changed(v1::JOB_STATE_SUCCEEDED);
+    display.Take(done);
+  }
+  const std::string text = Text();
+  EXPECT_THAT(
+      text.substr(text.rfind('\r')),
+      AllOf(HasSubstr("[########################] block 3 of 3, done"), Not(HasSubstr("left"))));
+}
+
 TEST_F(JobDisplayTest, UntouchedDisplayPrintsNothing) {
   { JobDisplay display(file_.get(), ProgressStyle::kBar); }
   EXPECT_EQ(Text(), "");

@@ -150,6 +150,10 @@ TEST_F(JobRunTest, BrokenWatchMissesNothingAndRepeatsNothing) {
     EXPECT_EQ(outcome->groups[static_cast<size_t>(i)].name(), std::to_string(i));
   }
   EXPECT_EQ(server_.Watches(), 4);
+  std::rewind(log_.get());
+  char line[256] = "";
+  EXPECT_NE(std::fgets(line, sizeof(line), log_.get()), nullptr);
+  EXPECT_THAT(line, HasSubstr("; trying again\n"));
 }
 
 TEST_F(JobRunTest, JobThatTheServerLostIsWorthAnotherTry) {
