@@ -11,7 +11,7 @@
 #include "proto/wire/crc32c.h"
 #include "salient/v1/blob_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 // One download: what was taken survives its streams.
@@ -99,4 +99,4 @@ absl::Status DownloadBlob(const JobServer& server, CallGroup& calls, const v1::D
   return BlobDownload(server, calls, digest, take).Run();
 }
 
-}  // namespace salient
+}  // namespace salient::client

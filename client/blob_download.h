@@ -9,7 +9,7 @@
 #include "client/retry.h"
 #include "salient/v1/blob_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Gives the blob's bytes to `take`, in order, each once; after a broken stream goes on from where
 // it was. Trusts nothing: chunks have no holes, have their crc32c, and the whole has the digest,
@@ -20,6 +20,6 @@ namespace salient {
 absl::Status DownloadBlob(const JobServer& server, CallGroup& calls, const v1::Digest& digest,
                           absl::FunctionRef<absl::Status(absl::string_view bytes)> take);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_BLOB_DOWNLOAD_H_

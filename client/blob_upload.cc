@@ -21,7 +21,7 @@
 #include "proto/wire/crc32c.h"
 #include "salient/v1/blob_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kDigestsAtOnce = 1000;
@@ -218,4 +218,4 @@ absl::Status UploadBlob(const JobServer& server, CallGroup& calls, const LocalBl
   return BlobUpload(server, calls, blob, *bytes, committed).Run();
 }
 
-}  // namespace salient
+}  // namespace salient::client

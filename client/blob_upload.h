@@ -13,7 +13,7 @@
 #include "client/local_blob.h"
 #include "client/retry.h"
 
-namespace salient {
+namespace salient::client {
 
 // Those that the server does not hold, in order, each digest once. Errors: of FromGrpcStatus.
 absl::StatusOr<std::vector<LocalBlob>> FindMissing(const JobServer& server, CallGroup& calls,
@@ -30,6 +30,6 @@ using BytesCommitted = absl::FunctionRef<void(int64_t bytes)>;
 absl::Status UploadBlob(const JobServer& server, CallGroup& calls, const LocalBlob& blob,
                         BytesCommitted committed);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_BLOB_UPLOAD_H_

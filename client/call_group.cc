@@ -3,7 +3,7 @@
 #include "absl/time/clock.h"
 #include "grpcpp/client_context.h"
 
-namespace salient {
+namespace salient::client {
 
 CallGroup::Call::Call(CallGroup& group, absl::Duration timeout)
     : group_(group), context_(std::make_unique<grpc::ClientContext>()) {
@@ -37,4 +37,4 @@ bool CallGroup::Sleep(absl::Duration duration) {
   return !cancelled_;
 }
 
-}  // namespace salient
+}  // namespace salient::client

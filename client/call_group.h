@@ -13,7 +13,7 @@ namespace grpc {
 class ClientContext;
 }
 
-namespace salient {
+namespace salient::client {
 
 // Threads upload, watch and download at the same time; Ctrl-C, or the first that fails, ends them
 // all. Thread-safe.
@@ -51,6 +51,6 @@ class CallGroup {
   std::set<grpc::ClientContext*> open_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_CALL_GROUP_H_

@@ -13,7 +13,7 @@
 #include "grpcpp/support/channel_arguments.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 bool IsLoopback(absl::string_view address) {
@@ -51,4 +51,4 @@ absl::StatusOr<v1::GetServerInfoResponse> FetchServerInfo(std::shared_ptr<grpc::
   return response;
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -11,7 +11,7 @@
 #include "grpcpp/channel.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // How long a server may take to answer a question that costs it nothing.
 inline constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
@@ -30,6 +30,6 @@ absl::StatusOr<v1::GetServerInfoResponse> FetchServerInfo(std::shared_ptr<grpc::
                                                           absl::Duration timeout,
                                                           Interrupt& interrupt);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_CHANNEL_H_

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "client/interrupt.h"
 
-namespace salient {
+namespace salient::client {
 
 // A subcommand. `run` is called after the command line was parsed, if `arguments` was chosen; its
 // error is printed by main and becomes the exit code.
@@ -35,6 +35,6 @@ Command AddInfoCommand(CLI::App& app);
 
 inline constexpr char kDefaultServer[] = "127.0.0.1:8443";
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_COMMAND_H_

@@ -15,7 +15,7 @@
 #include "client/quantize_options.h"
 #include "client/token_file.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 struct EstimateFlags {
@@ -91,4 +91,4 @@ Command AddEstimateCommand(CLI::App& app) {
   return {command, [flags](Interrupt& interrupt) { return RunEstimate(*flags, interrupt); }};
 }
 
-}  // namespace salient
+}  // namespace salient::client

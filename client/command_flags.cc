@@ -1,6 +1,6 @@
 #include "client/command_flags.h"
 
-namespace salient {
+namespace salient::client {
 
 void AddMethodOptions(CLI::App& command, MethodOptions& options) {
   command.add_option("--method", options.method, "Preset of scale, range and rounding")
@@ -51,4 +51,4 @@ void AddSessionOptions(CLI::App& command, SessionFlags& flags) {
       ->excludes(server);
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -7,7 +7,7 @@
 #include "client/method_options.h"
 #include "client/quantize_options.h"
 
-namespace salient {
+namespace salient::client {
 
 // Method, range, format: what CheckServerHas and the server judge.
 void AddMethodOptions(CLI::App& command, MethodOptions& options);
@@ -18,6 +18,6 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
 // --server or --workers: where a job runs.
 void AddSessionOptions(CLI::App& command, SessionFlags& flags);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_COMMAND_FLAGS_H_

@@ -12,7 +12,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/client_context.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 namespace health = ::grpc::health::v1;
@@ -71,4 +71,4 @@ Command AddHealthCommand(CLI::App& app) {
   return {command, [flags](Interrupt& interrupt) { return RunHealth(*flags, interrupt); }};
 }
 
-}  // namespace salient
+}  // namespace salient::client

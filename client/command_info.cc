@@ -16,7 +16,7 @@
 #include "client/table.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kMaxCellBytes = 256;
@@ -141,4 +141,4 @@ Command AddInfoCommand(CLI::App& app) {
   return {command, [flags](Interrupt& interrupt) { return RunInfo(*flags, interrupt); }};
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -19,7 +19,7 @@
 #include "client/result_directory.h"
 #include "client/result_download.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 struct JobsFlags {
@@ -163,4 +163,4 @@ std::vector<Command> AddJobsCommands(CLI::App& app) {
   return commands;
 }
 
-}  // namespace salient
+}  // namespace salient::client

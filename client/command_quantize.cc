@@ -18,7 +18,7 @@
 #include "client/result_directory.h"
 #include "client/token_file.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 struct QuantizeFlags {
@@ -99,4 +99,4 @@ Command AddQuantizeCommand(CLI::App& app) {
   return {command, [flags](Interrupt& interrupt) { return RunQuantize(*flags, interrupt); }};
 }
 
-}  // namespace salient
+}  // namespace salient::client

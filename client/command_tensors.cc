@@ -27,7 +27,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "proto/wire/chunk.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr int64_t kMaxGroupsJsonBytes = int64_t{64} << 20;
@@ -182,4 +182,4 @@ Command AddTensorsCommand(CLI::App& app) {
   return {command, [flags](Interrupt& interrupt) { return RunTensors(*flags, interrupt); }};
 }
 
-}  // namespace salient
+}  // namespace salient::client

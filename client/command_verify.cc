@@ -16,7 +16,7 @@
 #include "client/model_upload.h"
 #include "client/token_file.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 struct VerifyFlags {
@@ -120,4 +120,4 @@ Command AddVerifyCommand(CLI::App& app) {
   return {command, [flags](Interrupt& interrupt) { return RunVerify(*flags, interrupt); }};
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr std::pair<DType, v1::DataType> kTypes[] = {
@@ -28,4 +28,4 @@ std::optional<DType> FromWire(v1::DataType data_type) {
   return std::nullopt;
 }
 
-}  // namespace salient
+}  // namespace salient::client

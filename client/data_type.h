@@ -7,7 +7,7 @@
 #include "core/tensor/dtype.h"
 #include "salient/v1/tensor.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // DATA_TYPE_UNSPECIFIED for a type that the wire does not have.
 v1::DataType ToWire(DType dtype);
@@ -15,6 +15,6 @@ v1::DataType ToWire(DType dtype);
 // nullopt for unset and for values that a newer server may have.
 std::optional<DType> FromWire(v1::DataType data_type);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_DATA_TYPE_H_

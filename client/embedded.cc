@@ -7,7 +7,7 @@
 #include "server/config.h"
 #include "server/server.h"
 
-namespace salient {
+namespace salient::client {
 
 absl::StatusOr<EmbeddedServer> EmbeddedServer::Start(const EmbeddedSettings& settings) {
   ServerConfig config;
@@ -37,4 +37,4 @@ EmbeddedServer::~EmbeddedServer() = default;
 
 std::string EmbeddedServer::Address() const { return absl::StrCat("127.0.0.1:", server_->port()); }
 
-}  // namespace salient
+}  // namespace salient::client

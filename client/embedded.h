@@ -8,8 +8,10 @@
 #include "absl/status/statusor.h"
 
 namespace salient {
-
 class Server;
+}  // namespace salient
+
+namespace salient::client {
 
 struct EmbeddedSettings {
   int workers = 0;  // threads that compute; 0: one for each processor
@@ -35,6 +37,6 @@ class EmbeddedServer {
   std::unique_ptr<Server> server_;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_EMBEDDED_H_

@@ -14,7 +14,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
@@ -161,4 +161,4 @@ int ExitCodeOf(const absl::Status& status) {
   }
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "grpcpp/support/status.h"
 
-namespace salient {
+namespace salient::client {
 
 // What every command exits with. A batch scheduler may rely on them: a retry is worthwhile after 69
 // and 75, and useless after 2 and 42.
@@ -33,6 +33,6 @@ int ExitCodeOf(const absl::Status& status);
 // must not steer the user's terminal.
 std::string Printable(absl::string_view text, size_t max_bytes);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_ERRORS_H_

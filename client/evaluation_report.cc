@@ -7,7 +7,7 @@
 #include "client/json_text.h"
 #include "client/table.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using Align = Table::Align;
@@ -84,4 +84,4 @@ std::string EvaluationJson(double seconds, const v1::Evaluation& evaluation) {
       .Text();
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -6,7 +6,7 @@
 
 #include "salient/v1/job.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // A line a model: perplexity, KL and top-1 agreement against the source; then the error of each
 // block, if there is a source.
@@ -18,6 +18,6 @@ std::string EvaluationTable(const std::string& result, const std::string& source
 // is left out.
 std::string EvaluationJson(double seconds, const v1::Evaluation& evaluation);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_EVALUATION_REPORT_H_

@@ -13,7 +13,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kPieceBytes = size_t{1} << 20;
@@ -81,4 +81,4 @@ std::string DigestText(const v1::Digest& digest) {
   return absl::StrCat(digest.sha256(), "/", digest.size_bytes());
 }
 
-}  // namespace salient
+}  // namespace salient::client

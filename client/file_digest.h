@@ -11,7 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "salient/v1/blob_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // SHA-256 (FIPS 180-4) and size of bytes as they come. Move-only, not thread-safe.
 class RunningDigest {
@@ -40,6 +40,6 @@ absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
 // As a key: "<64 digits>/<size>".
 std::string DigestText(const v1::Digest& digest);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_FILE_DIGEST_H_

@@ -10,7 +10,7 @@
 #include "absl/strings/strip.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 // One object of the JSON, with the place that errors name.
@@ -157,4 +157,4 @@ std::vector<RequestedGroup> GroupsNamedByActivations(const SafetensorsHeader& ac
   return specs;
 }
 
-}  // namespace salient
+}  // namespace salient::client

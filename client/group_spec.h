@@ -11,7 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/safetensors.h"
 
-namespace salient {
+namespace salient::client {
 
 // s is shared by the query heads that read one kv head (v1::TiedHeads).
 struct TiedHeadsSpec {
@@ -43,6 +43,6 @@ absl::StatusOr<std::vector<RequestedGroup>> ParseGroupsJson(absl::string_view so
 // name, in the order of the file.
 std::vector<RequestedGroup> GroupsNamedByActivations(const SafetensorsHeader& activations);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_GROUP_SPEC_H_

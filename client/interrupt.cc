@@ -12,7 +12,7 @@
 
 #include "client/errors.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 sigset_t WatchedSignals() {
@@ -80,4 +80,4 @@ Interrupt::Watch::~Watch() {
   interrupt_.cancel_ = nullptr;
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -8,7 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
-namespace salient {
+namespace salient::client {
 
 // Waits for SIGINT and SIGTERM on a thread of its own. At most one exists, made before any other
 // thread, because threads inherit the mask that keeps the signals away from them. The first signal
@@ -47,6 +47,6 @@ class Interrupt {
   std::thread thread_;  // Last: it uses all of the above.
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_INTERRUPT_H_

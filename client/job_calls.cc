@@ -10,7 +10,7 @@
 #include "grpcpp/support/sync_stream.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using Stub = v1::QuantizationService::Stub;
@@ -142,4 +142,4 @@ absl::Status OutcomeOf(const v1::Job& job, const std::string& address) {
   }
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -15,7 +15,7 @@
 #include "salient/v1/job.pb.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Errors of all: of FromGrpcStatus; CANCELLED when the group was cancelled.
 
@@ -42,6 +42,6 @@ std::string FullJobName(absl::string_view id);
 // Why a job that ended did not succeed; OK if it did. ABORTED for one that somebody cancelled.
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_JOB_CALLS_H_

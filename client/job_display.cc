@@ -8,7 +8,7 @@
 #include "client/errors.h"
 #include "client/table.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kMaxWarningBytes = 512;
@@ -155,4 +155,4 @@ void JobDisplay::DrawIfDue() {
   line_.Draw(BarText());
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -13,7 +13,7 @@
 #include "client/status_line.h"
 #include "salient/v1/job.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // The bar shows the block, the pace, the time left and the loss so far, and what goes over the
 // wire. Without a terminal: a line for each block, and at most one a second for bytes.
@@ -62,6 +62,6 @@ class JobDisplay {
   bool bar_shown_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_JOB_DISPLAY_H_

@@ -18,7 +18,7 @@
 #include "client/tensors_report.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kMaxCellBytes = 128;
@@ -193,4 +193,4 @@ std::string JobJson(const v1::Job& job) {
   return object.Text();
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -9,7 +9,7 @@
 #include "salient/v1/job.pb.h"
 #include "salient/v1/report.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Mean of loss / loss_rtn over the groups in which round-to-nearest loses something; NaN if none.
 double MeanLossRatio(absl::Span<const v1::GroupReport> groups);
@@ -37,6 +37,6 @@ std::string JobsTable(absl::Span<const v1::Job> jobs);
 // peak_memory_bytes, missing_bytes, files, error?}. Times are seconds since 1970.
 std::string JobJson(const v1::Job& job);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_JOB_REPORT_H_

@@ -18,7 +18,7 @@
 #include "client/result_directory.h"
 #include "client/result_download.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using Way = JobDisplay::Way;
@@ -283,4 +283,4 @@ absl::StatusOr<v1::Job> EstimateJob(const JobServer& server, JobPlan plan, JobDi
   return JobRun(server, std::move(plan), display, interrupt).Estimate();
 }
 
-}  // namespace salient
+}  // namespace salient::client

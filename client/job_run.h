@@ -15,7 +15,7 @@
 #include "salient/v1/quantization_service.pb.h"
 #include "salient/v1/report.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 struct JobPlan {
   v1::CreateJobRequest request;
@@ -50,6 +50,6 @@ absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDis
 absl::StatusOr<v1::Job> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,
                                     Interrupt& interrupt);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_JOB_RUN_H_

@@ -5,7 +5,7 @@
 #include "client/channel.h"
 #include "client/model_upload.h"
 
-namespace salient {
+namespace salient::client {
 
 absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, const std::string& output,
                                              Interrupt& interrupt) {
@@ -55,4 +55,4 @@ absl::Status JobSession::AddModel(const std::string& directory, int64_t inline_b
   return absl::OkStatus();
 }
 
-}  // namespace salient
+}  // namespace salient::client

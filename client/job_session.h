@@ -17,7 +17,7 @@
 #include "salient/v1/job.pb.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 struct SessionFlags {
   std::string server;  // empty: embedded
@@ -52,6 +52,6 @@ class JobSession {
   v1::GetServerInfoResponse info_;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_JOB_SESSION_H_

@@ -7,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 
 std::string JsonArray(absl::Span<const std::string> items) {
   return absl::StrCat("[", absl::StrJoin(items, ", "), "]");
@@ -38,4 +38,4 @@ JsonObject& JsonObject::AddBool(absl::string_view name, bool value) {
   return AddJson(name, value ? "true" : "false");
 }
 
-}  // namespace salient
+}  // namespace salient::client

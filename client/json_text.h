@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
-namespace salient {
+namespace salient::client {
 
 // An object whose fields stand in the order they were added. Not thread-safe.
 class JsonObject {
@@ -31,6 +31,6 @@ class JsonObject {
 // "[a, b]" of items that are valid JSON already.
 std::string JsonArray(absl::Span<const std::string> items);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_JSON_TEXT_H_

@@ -7,7 +7,7 @@
 
 #include "salient/v1/blob_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // A file, or bytes that no file has.
 struct LocalBlob {
@@ -16,6 +16,6 @@ struct LocalBlob {
   std::optional<std::string> content;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_LOCAL_BLOB_H_

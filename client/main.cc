@@ -10,6 +10,7 @@
 #include "client/errors.h"
 #include "client/interrupt.h"
 
+namespace salient::client {
 namespace {
 
 constexpr char kFooter[] =
@@ -19,39 +20,41 @@ constexpr char kFooter[] =
 int Fail(const absl::Status& status) {
   std::fflush(stdout);
   std::fprintf(stderr, "salient: %s\n", std::string(status.message()).c_str());
-  return salient::ExitCodeOf(status);
+  return ExitCodeOf(status);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  salient::Interrupt interrupt;
+int Main(int argc, char** argv) {
+  Interrupt interrupt;
   CLI::App app("Quantizes weights of large language models, here or on a Salient server.",
                "salient");
   app.set_version_flag("--version", std::string("salient ") + SALIENT_VERSION);
   app.footer(kFooter);
   app.require_subcommand(1);
-  std::vector<salient::Command> commands = {salient::AddQuantizeCommand(app),
-                                            salient::AddVerifyCommand(app),
-                                            salient::AddEstimateCommand(app)};
-  for (salient::Command& command : salient::AddJobsCommands(app)) commands.push_back(command);
-  commands.push_back(salient::AddTensorsCommand(app));
-  commands.push_back(salient::AddHealthCommand(app));
-  commands.push_back(salient::AddInfoCommand(app));
+  std::vector<Command> commands = {AddQuantizeCommand(app), AddVerifyCommand(app),
+                                   AddEstimateCommand(app)};
+  for (Command& command : AddJobsCommands(app)) commands.push_back(command);
+  commands.push_back(AddTensorsCommand(app));
+  commands.push_back(AddHealthCommand(app));
+  commands.push_back(AddInfoCommand(app));
 
   // CLI11 reports by exceptions; they end here.
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? salient::kExitDone : salient::kExitUsage;
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }
 
-  for (const salient::Command& command : commands) {
+  for (const Command& command : commands) {
     if (!command.arguments->parsed()) continue;
     if (const absl::Status status = command.run(interrupt); !status.ok()) return Fail(status);
     if (std::fflush(stdout) != 0) {
       return Fail(absl::InternalError("standard output cannot be written"));
     }
   }
-  return salient::kExitDone;
+  return kExitDone;
 }
+
+}  // namespace
+}  // namespace salient::client
+
+int main(int argc, char** argv) { return salient::client::Main(argc, argv); }

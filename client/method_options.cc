@@ -7,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 template <typename Value>
@@ -147,4 +147,4 @@ absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Met
   return absl::OkStatus();
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -11,7 +11,7 @@
 #include "salient/v1/method.pb.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // What the command line says. Empty strings were not given.
 struct MethodOptions {
@@ -46,6 +46,6 @@ absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
 absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Method& method,
                             const v1::WeightFormat& format);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_METHOD_OPTIONS_H_

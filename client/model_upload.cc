@@ -15,7 +15,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/shard_index.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr int64_t kLengthBytes = 8;  // before a safetensors header
@@ -145,4 +145,4 @@ absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t 
   return upload;
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -12,7 +12,7 @@
 #include "client/local_blob.h"
 #include "salient/v1/job.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // What a manifest may hold inline in all: that of every model of a job together.
 inline constexpr int64_t kInlineBytes = int64_t{2} << 20;
@@ -42,6 +42,6 @@ absl::StatusOr<int64_t> BytesToHash(const std::string& directory);
 absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,
                                           absl::FunctionRef<bool(int64_t bytes)> read);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_MODEL_UPLOAD_H_

@@ -17,7 +17,7 @@
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 absl::Status NotWritable(const std::string& path, int error) {
@@ -137,4 +137,4 @@ absl::Status PackedOutput::Commit(const std::map<std::string, std::string>& meta
   return WriteSafetensors(path_, tensors, metadata);
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "core/tensor/dtype.h"
 
-namespace salient {
+namespace salient::client {
 
 // Tensors arrive in the order of groups, but a safetensors file wants all names and sizes before
 // the first byte. So the bytes wait in a nameless file beside the output, on disk instead of in
@@ -60,6 +60,6 @@ class PackedOutput {
   std::set<std::string> names_;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_PACKED_OUTPUT_H_

@@ -8,7 +8,7 @@
 #include "client/table.h"
 #include "client/tensors_report.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kMaxNameBytes = 512;
@@ -59,4 +59,4 @@ std::string Progress::BarText() const {
                          FormatCount(static_cast<double>(parameters_done_) / seconds));
 }
 
-}  // namespace salient
+}  // namespace salient::client

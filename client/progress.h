@@ -12,7 +12,7 @@
 #include "client/status_line.h"
 #include "salient/v1/report.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // What the whole call amounts to.
 struct ProgressTotals {
@@ -47,6 +47,6 @@ class Progress {
   int64_t parameters_done_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_PROGRESS_H_

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens) {
   auto method = ToMethod(options.method);
@@ -31,4 +31,4 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
   return task;
 }
 
-}  // namespace salient
+}  // namespace salient::client

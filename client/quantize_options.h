@@ -9,7 +9,7 @@
 #include "client/method_options.h"
 #include "salient/v1/job.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 struct QuantizeOptions {
   MethodOptions method;
@@ -23,6 +23,6 @@ struct QuantizeOptions {
 // A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod.
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_QUANTIZE_OPTIONS_H_

@@ -12,7 +12,7 @@
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 // Whether the other end still listens, or why we cannot go on.
@@ -114,4 +114,4 @@ absl::Status WriteRequests(const TensorsInput& input, SendRequest send) {
   return absl::OkStatus();
 }
 
-}  // namespace salient
+}  // namespace salient::client

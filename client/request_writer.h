@@ -10,7 +10,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // What a call sends. Borrows all of it.
 struct TensorsInput {
@@ -34,6 +34,6 @@ using SendRequest =
 // OK when `send` returns false: whoever refused knows why.
 absl::Status WriteRequests(const TensorsInput& input, SendRequest send);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_REQUEST_WRITER_H_

@@ -15,7 +15,7 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 namespace fs = std::filesystem;
@@ -169,4 +169,4 @@ absl::Status ResultDirectory::Commit() {
   return SyncDirectory(ParentOf(path_));
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace salient {
+namespace salient::client {
 
 // A directory beside another one, "<path>.salient-<pid>", that is gone in the end. Move-only.
 class SiblingDirectory {
@@ -65,6 +65,6 @@ class ResultDirectory {
   int fd_ = -1;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_RESULT_DIRECTORY_H_

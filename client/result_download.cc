@@ -7,7 +7,7 @@
 #include "client/file_digest.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 
 absl::Status DownloadResultFile(const JobServer& server, CallGroup& calls,
                                 const v1::ResultFile& file, ResultDirectory& directory,
@@ -32,4 +32,4 @@ absl::Status DownloadResultFile(const JobServer& server, CallGroup& calls,
       "; the server at ", server.address, " announced ", QuoteForMessage(file.digest().sha256())));
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -11,7 +11,7 @@
 #include "client/retry.h"
 #include "salient/v1/job.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Writes one file part by part, each verified, and holds the whole against its digest. `taken` is
 // told of bytes.
@@ -21,6 +21,6 @@ absl::Status DownloadResultFile(const JobServer& server, CallGroup& calls,
                                 const v1::ResultFile& file, ResultDirectory& directory,
                                 absl::FunctionRef<void(int64_t bytes)> taken);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_RESULT_DOWNLOAD_H_

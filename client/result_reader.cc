@@ -10,7 +10,7 @@
 #include "core/checkpoint/json.h"
 #include "proto/wire/crc32c.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "Tensors are little-endian on the wire.");
@@ -119,4 +119,4 @@ absl::Status ResultReader::Finish() const {
   return absl::OkStatus();
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -11,7 +11,7 @@
 #include "client/tensors_plan.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Trusts nothing: groups come in the order they were sent, tensors in the order announced, chunks
 // without holes, each with its crc32c. Beside a group's tensors the output gets
@@ -46,6 +46,6 @@ class ResultReader {
   int64_t next_offset_ = 0;    // In the open tensor.
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_RESULT_READER_H_

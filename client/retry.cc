@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr int kDamagedAttempts = 3;
@@ -44,4 +44,4 @@ bool Retry::WaitAfter(const absl::Status& failure) {
   return awake;
 }
 
-}  // namespace salient
+}  // namespace salient::client

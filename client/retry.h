@@ -12,7 +12,7 @@
 #include "client/call_group.h"
 #include "grpcpp/channel.h"
 
-namespace salient {
+namespace salient::client {
 
 struct RetryPolicy {
   absl::Duration first_delay = absl::Milliseconds(200);  // doubles with each failure
@@ -52,6 +52,6 @@ class Retry {
   bool told_ = false;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_RETRY_H_

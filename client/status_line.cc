@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr int64_t kBarCells = 24;
@@ -61,4 +61,4 @@ void StatusLine::Print(absl::string_view text) {
   drawn_ = absl::InfinitePast();
 }
 
-}  // namespace salient
+}  // namespace salient::client

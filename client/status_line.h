@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
-namespace salient {
+namespace salient::client {
 
 enum class ProgressStyle { kBar, kLines };
 
@@ -43,6 +43,6 @@ class StatusLine {
   absl::Time drawn_ = absl::InfinitePast();
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_STATUS_LINE_H_

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 // Bytes that begin a character: names are UTF-8 and a column's width is in characters.
@@ -89,4 +89,4 @@ std::string FormatSeconds(double seconds) {
   return absl::StrFormat("%d h %d min", whole / 3600, whole / 60 % 60);
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -8,7 +8,7 @@
 
 #include "absl/types/span.h"
 
-namespace salient {
+namespace salient::client {
 
 // Columns of equal width, two blanks apart, a rule of dashes below the headings. Not thread-safe.
 class Table {
@@ -41,6 +41,6 @@ std::string FormatCount(double count);
 // "0.42 s", "42 s", "3 min 20 s", "2 h 5 min": what a person plans with.
 std::string FormatSeconds(double seconds);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_TABLE_H_

@@ -9,7 +9,7 @@
 #include "grpcpp/support/sync_stream.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using Stream = grpc::ClientReaderWriter<v1::QuantizeTensorsRequest, v1::QuantizeTensorsResponse>;
@@ -73,4 +73,4 @@ absl::StatusOr<std::vector<v1::GroupReport>> CallQuantizeTensors(const TensorsSe
   return reader.reports();
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -15,7 +15,7 @@
 #include "grpcpp/channel.h"
 #include "salient/v1/report.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Where to send it and how long it may take.
 struct TensorsServer {
@@ -35,6 +35,6 @@ absl::StatusOr<std::vector<v1::GroupReport>> CallQuantizeTensors(const TensorsSe
                                                                  Progress& progress,
                                                                  Interrupt& interrupt);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_TENSORS_CALL_H_

@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace salient {
+namespace salient::client {
 
 absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options) {
   auto method = ToMethod(options);
@@ -23,4 +23,4 @@ std::map<std::string, std::string> FileMetadata(const v1::QuantizeTensorsOptions
           {"layout", "awq-gemm"}};
 }
 
-}  // namespace salient
+}  // namespace salient::client

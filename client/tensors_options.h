@@ -9,7 +9,7 @@
 #include "client/method_options.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // Every choice is explicit. INVALID_ARGUMENT names an unknown value and the known ones. Whether a
 // server has the combination is the server's to say.
@@ -18,6 +18,6 @@ absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& option
 // What a reader of the result has to know, for the metadata of the file.
 std::map<std::string, std::string> FileMetadata(const v1::QuantizeTensorsOptions& options);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_TENSORS_OPTIONS_H_

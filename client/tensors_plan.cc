@@ -11,7 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kMaxNameBytes = 512;  // GroupHeader.name, LinearHeader.name.
@@ -214,4 +214,4 @@ absl::StatusOr<TensorsPlan> MakeTensorsPlan(const SafetensorsFile& weights,
   return plan;
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -12,7 +12,7 @@
 #include "client/group_spec.h"
 #include "core/checkpoint/safetensors.h"
 
-namespace salient {
+namespace salient::client {
 
 // A Linear whose weight [out_features, in_features] stands in the weights file.
 struct PlannedLinear {
@@ -55,6 +55,6 @@ absl::StatusOr<TensorsPlan> MakeTensorsPlan(const SafetensorsFile& weights,
                                             const SafetensorsFile& activations,
                                             absl::Span<const RequestedGroup> specs);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_TENSORS_PLAN_H_

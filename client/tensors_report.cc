@@ -10,7 +10,7 @@
 #include "client/table.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr size_t kMaxCellBytes = 64;
@@ -154,4 +154,4 @@ std::string ResultJson(const std::string& output, double seconds,
       .Text();
 }
 
-}  // namespace salient
+}  // namespace salient::client

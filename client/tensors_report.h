@@ -7,7 +7,7 @@
 #include "absl/types/span.h"
 #include "salient/v1/report.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 // The chosen scale in short: "identity", "x^0.45" or "x^0.45/w^0.55".
 std::string RatioText(const v1::ScaleCandidate& candidate);
@@ -34,6 +34,6 @@ std::string GroupJson(const v1::GroupReport& report);
 std::string ResultJson(const std::string& output, double seconds,
                        absl::Span<const v1::GroupReport> reports);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_TENSORS_REPORT_H_

@@ -8,7 +8,7 @@
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 constexpr char kTokenIds[] = "input_ids";
@@ -48,4 +48,4 @@ absl::StatusOr<LocalBlob> BlankTokens(int64_t rows, int64_t tokens) {
   return LocalBlob{std::move(digest), "blank tokens", std::move(content)};
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "client/local_blob.h"
 
-namespace salient {
+namespace salient::client {
 
 // A safetensors file with input_ids, as a blob. NOT_FOUND, INVALID_ARGUMENT, naming the file.
 // Whether its ids suit a model is the server's to say.
@@ -18,6 +18,6 @@ absl::StatusOr<LocalBlob> TokenFile(const std::string& path);
 // [rows, tokens] of zeros. Both at least 1, together at most 2^28.
 absl::StatusOr<LocalBlob> BlankTokens(int64_t rows, int64_t tokens);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_TOKEN_FILE_H_

@@ -11,7 +11,7 @@
 #include "tests/client/fake_job_server.h"
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -202,4 +202,4 @@ TEST_F(BlobTransferTest, WhatAServerMustNotSendIsNotBelieved) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -7,7 +7,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/error_details.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::AllOf;
@@ -131,4 +131,4 @@ TEST(ErrorsTest, EveryClassOfErrorHasItsExitCode) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -20,7 +20,7 @@
 #include "salient/v1/blob_service.grpc.pb.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using std::chrono::milliseconds;
@@ -324,4 +324,4 @@ int FakeJobServer::Watches() const {
   return state_->watches;
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -14,7 +14,7 @@
 #include "salient/v1/job.pb.h"
 #include "salient/v1/quantization_service.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 class FakeJobServer {
  public:
@@ -72,6 +72,6 @@ class FakeJobServer {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_TESTS_CLIENT_FAKE_JOB_SERVER_H_

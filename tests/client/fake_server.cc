@@ -9,7 +9,7 @@
 #include "grpcpp/server_builder.h"
 #include "proto/wire/crc32c.h"
 
-namespace salient {
+namespace salient::client {
 
 class FakeServer::Service final : public v1::QuantizationService::Service {
  public:
@@ -103,4 +103,4 @@ bool SendResult(FakeStream& stream, const ReceivedGroup& group, size_t chunk_byt
   return true;
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -11,7 +11,7 @@
 #include "grpcpp/server_context.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
 
-namespace salient {
+namespace salient::client {
 
 using FakeStream =
     grpc::ServerReaderWriter<v1::QuantizeTensorsResponse, v1::QuantizeTensorsRequest>;
@@ -50,6 +50,6 @@ v1::GroupResult ResultOf(const ReceivedGroup& group);
 // Sends it all, each tensor in chunks of `chunk_bytes`. False if the client does not listen.
 bool SendResult(FakeStream& stream, const ReceivedGroup& group, size_t chunk_bytes);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_TESTS_CLIENT_FAKE_SERVER_H_

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -98,4 +98,4 @@ TEST(GroupSpecTest, ActivationsNameGroupsOfOneLinear) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -12,7 +12,7 @@
 #include "client/job_display.h"
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::AllOf;
@@ -236,4 +236,4 @@ TEST_F(JobDisplayTest, UntouchedDisplayPrintsNothing) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

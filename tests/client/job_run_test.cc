@@ -17,7 +17,7 @@
 #include "tests/client/fake_job_server.h"
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -270,4 +270,4 @@ TEST_F(JobRunTest, EstimateUploadsTokensOnly) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

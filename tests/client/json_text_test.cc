@@ -7,7 +7,7 @@
 
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 TEST(JsonTextTest, FieldsKeepTheirOrderAndTypes) {
@@ -38,4 +38,4 @@ TEST(JsonTextTest, WhatJsonHasNoNumberForIsNull) {
 TEST(JsonTextTest, EmptyObjectIsValid) { EXPECT_EQ(JsonObject().Text(), "{}"); }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

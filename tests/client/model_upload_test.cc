@@ -13,7 +13,7 @@
 #include "core/checkpoint/token_rows.h"
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -140,4 +140,4 @@ TEST(TokenFileTest, FileWithoutTokenIdsIsNamed) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

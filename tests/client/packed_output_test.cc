@@ -9,7 +9,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -113,4 +113,4 @@ TEST_F(PackedOutputTest, PathThatCannotBeWrittenIsNamedAtOnce) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

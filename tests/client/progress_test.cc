@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::AllOf;
@@ -77,4 +77,4 @@ TEST(ProgressTest, UntouchedProgressPrintsNothing) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

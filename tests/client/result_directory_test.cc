@@ -10,7 +10,7 @@
 
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -83,4 +83,4 @@ TEST_F(ResultDirectoryTest, FileCannotComeTwiceNorElsewhere) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 TEST(TableTest, ColumnsAlignAndLinesHaveNoTrailingBlanks) {
@@ -51,4 +51,4 @@ TEST(TableTest, SecondsAreWhatAPersonPlansWith) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -9,7 +9,7 @@
 #include <random>
 #include <utility>
 
-namespace salient {
+namespace salient::client {
 
 TemporaryDirectory::TemporaryDirectory() : path_(testing::TempDir() + "/salient.XXXXXX") {
   if (mkdtemp(path_.data()) == nullptr) std::abort();
@@ -56,4 +56,4 @@ SafetensorsFile WriteAndOpen(const std::string& path, const std::vector<NamedTen
   return *std::move(file);
 }
 
-}  // namespace salient
+}  // namespace salient::client

@@ -9,7 +9,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/tensor/named_tensor.h"
 
-namespace salient {
+namespace salient::client {
 
 // A directory of its own that is gone afterwards.
 class TemporaryDirectory {
@@ -36,6 +36,6 @@ NamedTensor Int64Tensor(std::string name, std::vector<int64_t> values);
 // Writes and opens. A test that cannot do so ends.
 SafetensorsFile WriteAndOpen(const std::string& path, const std::vector<NamedTensor>& tensors);
 
-}  // namespace salient
+}  // namespace salient::client
 
 #endif  // SALIENT_TESTS_CLIENT_TENSOR_FILES_H_

@@ -21,7 +21,7 @@
 #include "tests/client/fake_server.h"
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -327,4 +327,4 @@ INSTANTIATE_TEST_SUITE_P(Faults, BrokenServerTest, testing::ValuesIn(kFaults),
                          });
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::HasSubstr;
@@ -75,4 +75,4 @@ TEST(MethodOptionsTest, WhatTheServerLacksIsRefusedWithWhatItHas) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -7,7 +7,7 @@
 
 #include "tests/client/tensor_files.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::ElementsAre;
@@ -207,4 +207,4 @@ TEST_F(TensorsPlanTest, WhatDoesNotFitIsNamedWithFileTensorAndExpectation) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client

@@ -5,7 +5,7 @@
 
 #include "core/checkpoint/json.h"
 
-namespace salient {
+namespace salient::client {
 namespace {
 
 using ::testing::HasSubstr;
@@ -85,4 +85,4 @@ TEST(TensorsReportTest, JsonHasEveryPromisedField) {
 }
 
 }  // namespace
-}  // namespace salient
+}  // namespace salient::client
