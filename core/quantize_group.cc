@@ -15,6 +15,7 @@
 #include "core/pack/awq_gemm.h"
 #include "core/pack/dequantized_fp16.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
@@ -34,7 +35,8 @@ struct Baseline {
 
 absl::Status Named(const std::string& name, const absl::Status& status) {
   if (status.ok() || absl::StartsWith(status.message(), name)) return status;
-  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+  const std::string message = absl::StrCat(name, ": ", status.message());
+  return IsNonFinite(status) ? NonFiniteError(message) : absl::Status(status.code(), message);
 }
 
 absl::Status CheckWeights(const Linear& linear, Executor& executor) {

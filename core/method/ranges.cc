@@ -7,6 +7,7 @@
 #include "core/linalg/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 
@@ -80,10 +81,10 @@ absl::Status CheckScales(const Ranges& ranges, const WeightFormat& format) {
   for (size_t i = 0; i < ranges.scales.size(); ++i) {
     if (std::isfinite(RoundToDType(format.scale_dtype, ranges.scales[i]))) continue;
     const int64_t at = static_cast<int64_t>(i);
-    return absl::InvalidArgumentError(
-        absl::StrCat("row ", at / ranges.groups, ", group ", at % ranges.groups,
-                     ": the range of the weights needs ", "a scale of ", ranges.scales[i],
-                     ", more than ", Name(format.scale_dtype), " can hold"));
+    return NonFiniteError(absl::StrCat("row ", at / ranges.groups, ", group ", at % ranges.groups,
+                                       ": the range of the weights needs ", "a scale of ",
+                                       ranges.scales[i], ", more than ", Name(format.scale_dtype),
+                                       " can hold"));
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 #include "core/checkpoint/json.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
@@ -90,7 +91,8 @@ absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
   if (status.ok()) return status;
   const auto found = source.Find(tensor);
   if (!found.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(found->file, ": ", status.message()));
+  const std::string message = absl::StrCat(found->file, ": ", status.message());
+  return IsNonFinite(status) ? NonFiniteError(message) : absl::Status(status.code(), message);
 }
 
 absl::Status CheckModelTensors(const TensorSource& source, const Family& family,

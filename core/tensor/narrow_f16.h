@@ -12,8 +12,8 @@ namespace salient {
 
 // Rounds `values` [rows, cols] to F16, little-endian, into out[2 * rows * cols].
 //
-// INVALID_ARGUMENT naming `tensor`, the first offending row and column and the value, if one is
-// NaN or rounds beyond 65504 in magnitude. `first_row` is added to the row named.
+// INVALID_ARGUMENT (IsNonFinite) naming `tensor`, the first offending row and column and the value,
+// if one is NaN or rounds beyond 65504 in magnitude. `first_row` is added to the row named.
 absl::Status NarrowToF16(absl::string_view tensor, const float* values, int64_t rows, int64_t cols,
                          int64_t first_row, std::byte* out);
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 
@@ -23,9 +24,8 @@ absl::Status CheckFinite(absl::string_view tensor, const float* values, int64_t 
   if (bad == 0) return absl::OkStatus();
   for (int64_t i = 0; i < rows * cols; ++i) {
     if (std::isfinite(values[i])) continue;
-    return absl::InvalidArgumentError(absl::StrCat(tensor, ": element [", first_row + i / cols,
-                                                   ", ", i % cols, "] is ", values[i],
-                                                   "; expected a finite value"));
+    return NonFiniteError(absl::StrCat(tensor, ": element [", first_row + i / cols, ", ", i % cols,
+                                       "] is ", values[i], "; expected a finite value"));
   }
   return absl::OkStatus();
 }

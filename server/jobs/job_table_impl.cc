@@ -23,6 +23,21 @@ absl::Status DrainingError() {
                         absl::Seconds(10));
 }
 
+// What errors call the blob: the file of a model, or the tokens.
+std::string FileOf(const JobSpec& spec, const Digest& digest) {
+  std::vector<const ModelSource*> models = {&spec.model};
+  const auto* evaluate = std::get_if<EvaluateTask>(&spec.task);
+  if (evaluate != nullptr && evaluate->reference.has_value()) {
+    models.push_back(&*evaluate->reference);
+  }
+  for (const ModelSource* model : models) {
+    for (const ModelFile& file : model->files) {
+      if (file.digest == digest) return file.name;
+    }
+  }
+  return "tokens";
+}
+
 std::string NumericsIdOf(const JobSpec& spec) {
   const auto* quantize = std::get_if<QuantizeTask>(&spec.task);
   return quantize != nullptr ? NumericsId(quantize->compute) : NumericsId();
@@ -285,7 +300,7 @@ void JobTableImpl::BlobRejected(const Digest& digest) {
       if (std::find(needed.begin(), needed.end(), digest) == needed.end()) continue;
       Stop(*job, JobState::kFailed,
            InvalidCall(Reason::kDigestMismatch,
-                       absl::StrCat("blob ", ToString(digest),
+                       absl::StrCat(FileOf(job->spec, digest), ": blob ", ToString(digest),
                                     ": what was uploaded does not have this digest")));
       failed.push_back(job);
     }

@@ -58,7 +58,10 @@ absl::StatusOr<std::string> ReadText(const ModelFile& file, int64_t max_bytes, B
   return reader->Next(max_bytes + 1);
 }
 
-absl::Status BadModel(const absl::Status& status) { return WithReason(status, Reason::kBadModel); }
+absl::Status BadModel(const absl::Status& status) {
+  return WithReason(status,
+                    absl::IsUnimplemented(status) ? Reason::kUnsupported : Reason::kBadModel);
+}
 
 // The files that hold the weights, as Checkpoint::Open finds them in a directory.
 absl::Status FindWeights(const FilesByName& files, BlobStore& store, ModelManifest& manifest) {

@@ -12,6 +12,7 @@
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/quantized_source.h"
+#include "core/tensor/non_finite.h"
 #include "server/jobs/call_error.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
@@ -89,7 +90,7 @@ absl::Status CheckTensors(const PreparedModel& model, bool may_be_quantized, Blo
   if (!family.ok()) return family.status();
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return open.status();
-  if (!open->headers_known()) return absl::OkStatus();
+  if (!open->headers_known) return absl::OkStatus();
   if (!may_be_quantized) return CheckModelTensors(*open->source, **family, model.config());
   const absl::StatusOr<std::unique_ptr<TensorSource>> plain =
       OpenQuantizedSource(*open->source, model.config());
@@ -176,6 +177,7 @@ absl::Status WithModelReason(absl::Status status) {
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kOutOfRange: {
       if (DetailsOf(status).reason != Reason::kInternal) return status;
+      if (IsNonFinite(status)) return InvalidCall(Reason::kNonFinite, status.message());
       return InvalidCall(Reason::kBadModel, status.message());
     }
     case absl::StatusCode::kUnimplemented:
@@ -199,12 +201,14 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
       for (const TensorEntry& entry : file.header().tensors())
         open.tensor_bytes += entry.SizeBytes();
     }
+    open.headers_known = true;
     open.source = std::make_unique<Checkpoint>(*std::move(checkpoint));
     return open;
   }
   auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
   const absl::StatusOr<bool> all = arriving->ReadHeaders();
   if (!all.ok()) return all.status();
+  open.headers_known = *all;
   if (*all) open.tensor_bytes = arriving->TensorBytes();
   open.arriving = arriving.get();
   open.source = std::move(arriving);

@@ -33,9 +33,8 @@ struct PreparedModel {
 struct OpenModel {
   std::unique_ptr<TensorSource> source;
   ArrivingCheckpoint* arriving = nullptr;  // the source, if it is made of blobs
-  int64_t tensor_bytes = 0;                // of all of them; 0 while a header is missing
-
-  bool headers_known() const { return tensor_bytes > 0; }
+  bool headers_known = false;              // all of them
+  int64_t tensor_bytes = 0;                // of all tensors, once headers are known
 };
 
 struct PreparedJob {

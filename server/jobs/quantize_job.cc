@@ -5,11 +5,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/quantize_model.h"
 #include "core/quantized_checkpoint.h"
 #include "server/jobs/call_error.h"
 #include "server/jobs/job_output.h"
+#include "server/jobs/process_memory.h"
 #include "server/jobs/token_blob.h"
 
 namespace salient {
@@ -27,6 +29,8 @@ class Sink final : public QuantizedModelSink {
       if (absl::Status status = output_.AddTensor(tensor); !status.ok()) return status;
     }
     tensors.clear();
+    // What the allocator kept between what is in use would add up block by block.
+    TrimFreeMemory();
     if (block + 1 == config_.num_hidden_layers) return absl::OkStatus();
     return WaitForBlock(block + 1);
   }
@@ -90,7 +94,12 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
   if (!model.ok()) return model.status();
   if (model->arriving != nullptr) {
-    if (status = model->arriving->WaitForHeaders(); !status.ok()) return status;
+    status = model->arriving->WaitForHeaders();
+    // As at submission, if the headers were not there then.
+    if (status.ok()) {
+      status = WithModelReason(CheckModelTensors(*model->source, **family, config));
+    }
+    if (!status.ok()) return status;
   }
   const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job);
   if (!output.ok()) return output.status();

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/non_finite.h"
+
 namespace salient {
 namespace {
 
@@ -40,6 +42,7 @@ TEST(NarrowF16Test, WhatF16CannotHoldIsNamed) {
     const absl::Status status =
         NarrowToF16("model.norm.weight", values.data(), 3, 4, 40, out.data());
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_TRUE(IsNonFinite(status));
     EXPECT_THAT(std::string(status.message()),
                 HasSubstr("model.norm.weight: element [42, 1] is " + std::string(text) +
                           "; expected a value that F16 can hold, at most 65504 in magnitude"));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
@@ -35,6 +36,8 @@ TEST(CheckFiniteTest, NamesTensorRowColumnAndValue) {
   values[4] = -std::numeric_limits<float>::infinity();
   absl::Status status = CheckFinite("model.q_proj.weight", values.data(), 2, 3, 100);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(IsNonFinite(status));
+  EXPECT_FALSE(IsNonFinite(absl::InvalidArgumentError(status.message())));
   EXPECT_THAT(std::string(status.message()), HasSubstr("model.q_proj.weight"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("[101, 1]"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("-inf"));

@@ -377,7 +377,7 @@ TEST_F(QuantizeJobTest, ErrorsOfTheCoreComeWithAReason) {
       bench.Finish(bench.Submit(JobBench::Quantize(JobBench::Manifest(model), tokens_)).name);
   EXPECT_EQ(job.state, JobState::kFailed);
   EXPECT_TRUE(absl::IsInvalidArgument(job.error)) << job.error;
-  EXPECT_EQ(DetailsOf(job.error).reason, Reason::kBadModel);
+  EXPECT_EQ(DetailsOf(job.error).reason, Reason::kNonFinite);
   EXPECT_NE(job.error.message().find("model.layers.1.mlp.up_proj.weight"), absl::string_view::npos);
   EXPECT_EQ(bench.store().Usage().blobs, 4);
 }
