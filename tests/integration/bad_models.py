@@ -12,10 +12,13 @@ import numpy as np
 
 import bad_shards
 import job_models as models
+from contract import method_pb2
 from job_models import encode
 
 Code = grpc.StatusCode
 INVALID = Code.INVALID_ARGUMENT
+ROUND_TO_NEAREST = dict(scale=method_pb2.SCALE_NONE, range=method_pb2.RANGE_MIN_MAX,
+                        rounding=method_pb2.ROUNDING_NEAREST)
 SHARD = "model.safetensors"
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 NORM = "model.layers.1.input_layernorm.weight"
@@ -157,11 +160,28 @@ def bf16_model():
 
 
 for _name, _tensor, _at in (("embedding", "model.embed_tokens.weight", (250, 3)),
-                            ("norm", NORM, 3), ("final_norm", "model.norm.weight", 3),
+                            ("final_norm", "model.norm.weight", 3),
                             ("head", "lm_head.weight", (11, 3))):
     add(f"bf16_{_name}_beyond_f16", lambda t=_tensor, at=_at: with_value(
-        t, at, 2.0**20, bf16_model()).files(), "NON_FINITE", SHARD, _tensor, "1048576",
+        t, at, 2.0**17, bf16_model()).files(), "NON_FINITE", SHARD, _tensor, "131072",
         at_once=False)
+
+
+@case("NON_FINITE", NORM, "131072", at_once=False)
+def bf16_norm_beyond_f16():
+    # A search would divide it by s until it fits.
+    return with_value(NORM, 3, 2.0**17, bf16_model()).files(), None, dict(method=ROUND_TO_NEAREST)
+
+
+@case("NON_FINITE", Q_PROJ.removesuffix(".weight"), at_once=False)
+def bf16_weight_whose_scale_is_beyond_f16():
+    model = with_value(Q_PROJ, (1, 1), 2.0**20, bf16_model())
+    return model.files(), None, dict(method=ROUND_TO_NEAREST)
+
+
+@case("BAD_MODEL", "model.embed_tokens.weight", "[256, 128]")
+def shard_without_a_tensor():
+    return {**MODEL.files(), SHARD: bad_shards.join(b"{}", b"")}
 
 
 # ---- config.json
@@ -271,14 +291,14 @@ def index_and_single_file():
 # ---- what the format cannot hold
 
 
-@case("BAD_FORMAT", "group_size")
+@case("BAD_MODEL", "group_size")
 def every_linear_would_be_kept():
     return MODEL.files(), None, dict(group_size=96)
 
 
-@case("BAD_FORMAT", "model.layers.0.mlp.down_proj", "172", "128")
+@case("BAD_MODEL", "mlp.down_proj", "184", "128")
 def strict_and_one_linear_would_be_kept():
-    return models.random_llama(intermediate=172).files(), None, dict(strict=True)
+    return models.random_llama(intermediate=184).files(), None, dict(strict=True)
 
 
 # ---- tokens

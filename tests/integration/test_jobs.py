@@ -14,13 +14,12 @@ from job_client import (SUCCEEDED, Outcome, digest_of, key_of, manifest, model_p
 from job_server import JobServer
 from live_server import run_tests
 
-import awq_reader_np
+import checkpoint_np
 import llama_np
 import safetensors_np
 
 ROWS = 6
 GROUP_SIZE = 128
-LINEARS = [linear for group in llama_np.GROUPS.values() for linear in group]
 
 
 def quantize_model(server, files, tokens, **task):
@@ -120,7 +119,7 @@ class WholeModelTest(unittest.TestCase):
     def test_numpy_reads_a_model_as_good_as_the_source(self):
         rows = models.pocket_tokens("evaluation", rows=16)
         source = llama_np.Llama.load(models.POCKET_LLAMA)
-        result = awq_reader_np.read(self.directory)
+        result = checkpoint_np.read(self.directory)
         before, after = llama_np.compare([source, result], rows)
         print(f"\n  perplexity {before['perplexity']:.4f} -> {after['perplexity']:.4f}, "
               f"KL {after['kl']:.5f}")

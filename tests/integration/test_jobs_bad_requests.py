@@ -1,4 +1,4 @@
-"""Bad requests about jobs and blobs: fields out of range, digests that lie, paths that lead out."""
+"""Bad requests for jobs: fields out of range, digests that lie, paths that lead out."""
 
 import os
 import unittest
@@ -6,10 +6,9 @@ import unittest
 import grpc
 
 import job_models as models
-from contract import blob_pb2, job_pb2, method_pb2, tensor_pb2
+from contract import blob_pb2, job_pb2, method_pb2
 from job_case import JobCase, failure
-from job_client import (FAILED, SUCCEEDED, digest_of, key_of, manifest, model_path, quantize,
-                        upload_messages)
+from job_client import (FAILED, SUCCEEDED, digest_of, key_of, manifest, model_path, quantize)
 from job_server import JobServer
 from live_server import LiveServer, run_tests
 
@@ -36,7 +35,7 @@ class SpecTest(JobCase):
         self.refuse(job_pb2.JobSpec(model=manifest(self.files)), INVALID, "BAD_JOB", "task")
         self.refuse(job_pb2.JobSpec(model=job_pb2.ModelSource(), quantize=self.spec.quantize),
                     INVALID, "BAD_JOB", "model")
-        self.refuse(quantize(manifest({}), self.digest), INVALID, "BAD_MODEL", "config.json")
+        self.refuse(quantize(manifest({}), self.digest), INVALID, "BAD_JOB", "model")
         self.refuse(quantize(manifest(self.files), None), INVALID, "BAD_JOB", "calibration")
 
     def test_numbers_out_of_range(self):
@@ -94,10 +93,6 @@ class SpecTest(JobCase):
                 spec = self.spec_with()
                 spec.model.manifest.files[0].digest.CopyFrom(bad)
                 self.refuse(spec, INVALID, "BAD_DIGEST", "files")
-                for call in (lambda: self.client.find_missing([bad]),
-                             lambda: self.client.blob_status(bad), lambda: self.client.read(bad),
-                             lambda: self.client.blobs.WriteBlob(upload_messages(bad, b"x", 0))):
-                    self.assert_fails(failure(call), INVALID, "BAD_DIGEST")
 
     def test_file_names_that_lead_elsewhere(self):
         for name in ("../model.safetensors", "a/model.safetensors", "/etc/model.safetensors", "",
@@ -133,13 +128,12 @@ class SpecTest(JobCase):
 
     def test_an_inline_header_that_is_not_the_file_s(self):
         """Seen when the file is there: its results were of another model."""
-        other = models.random_llama(seed=21, layers=2).files()["model.safetensors"]
         spec = self.spec_with()
         (weights,) = [f for f in spec.model.manifest.files if f.name == "model.safetensors"]
         head = weights.inline_content
-        self.assertEqual(other[:len(head)], head)
-        weights.inline_content = head.replace(b"q_proj", b"x_proj", 1).replace(
-            b"k_proj", b"q_proj", 1).replace(b"x_proj", b"k_proj", 1)
+        # Two matrices of one shape change places.
+        weights.inline_content = head.replace(b"gate_proj", b"x_proj", 1).replace(
+            b"up_proj", b"gate_proj", 1).replace(b"x_proj", b"up_proj", 1)
         self.assertNotEqual(weights.inline_content, head)
         outcome = self.client.run(spec, self.files.values())
         self.assertEqual(outcome.job.state, FAILED)
@@ -164,74 +158,6 @@ class SpecTest(JobCase):
             failed = failure(server.client.create, spec)
             self.assert_fails(failed, Code.RESOURCE_EXHAUSTED, "MEMORY")
             self.assertTrue(failed.quotas, failed)
-
-
-class BlobTest(JobCase):
-    """The rpcs of blobs."""
-
-    def write(self, messages):
-        return failure(self.client.blobs.WriteBlob, iter(messages))
-
-    def chunk(self, offset, data, **fields):
-        return blob_pb2.WriteBlobRequest(
-            chunk=tensor_pb2.Chunk(offset_bytes=offset, data=data, **fields))
-
-    def test_uploads(self):
-        data = bytes(range(256)) * 64
-        header = blob_pb2.WriteBlobRequest(digest=digest_of(data))
-        finish = blob_pb2.WriteBlobRequest(finish=blob_pb2.WriteBlobFinish())
-        first = self.chunk(0, data[:100])
-        for name, messages, code, reason in (
-                ("no header", [first], INVALID, "MESSAGE_ORDER"),
-                ("nothing", [], INVALID, "MESSAGE_ORDER"),
-                ("two headers", [header, header], INVALID, "MESSAGE_ORDER"),
-                ("empty message", [header, blob_pb2.WriteBlobRequest()], INVALID, "MESSAGE_ORDER"),
-                ("hole", [header, self.chunk(1, data[:100])], Code.OUT_OF_RANGE, "OFFSET"),
-                ("crc", [header, self.chunk(0, data[:100], crc32c=1)], Code.DATA_LOSS, "CHUNK_CRC"),
-                ("too large", [header, self.chunk(0, bytes(2 * MIB + 1))], INVALID,
-                 "CHUNK_TOO_LARGE"),
-                ("too long", [header, self.chunk(0, data + b"x")], INVALID, "OFFSET"),
-                ("too short", [header, first, finish], INVALID, "MISSING_BYTES")):
-            with self.subTest(name):
-                failed = self.write(messages)
-                if name == "too long":
-                    self.assertIn(failed.code, (INVALID, Code.OUT_OF_RANGE), failed)
-                    continue
-                self.assert_fails(failed, code, reason)
-                if reason == "OFFSET":
-                    self.assertIn("committed_bytes", failed.metadata)
-        self.assertEqual(self.client.upload(data), digest_of(data))
-        self.assertEqual(self.client.read(digest_of(data)), data)
-
-    def test_a_wrong_digest_discards_the_upload(self):
-        data = os.urandom(1000)
-        wrong = blob_pb2.Digest(sha256=digest_of(b"other").sha256, size_bytes=1000)
-        self.assert_fails(failure(self.client.upload, data, digest=wrong), INVALID,
-                          "DIGEST_MISMATCH", wrong.sha256)
-        self.assertEqual(self.client.blob_status(wrong).committed_bytes, 0)
-        self.assertFalse(self.client.can_read(wrong))
-
-    def test_reads(self):
-        data = os.urandom(3 * MIB)
-        digest = self.client.upload(data)
-        self.assertEqual(self.client.read(digest, offset=5, limit=MIB), data[5:5 + MIB])
-        self.assertEqual(self.client.read(digest, offset=len(data)), b"")
-        for offset, limit in ((len(data) + 1, 0), (-1, 0), (0, -1)):
-            with self.subTest(offset=offset, limit=limit):
-                failed = failure(self.client.read, digest, offset, limit)
-                self.assertIn(failed.code, (Code.OUT_OF_RANGE, INVALID), failed)
-        absent = digest_of(b"absent")
-        self.assert_fails(failure(self.client.read, absent), Code.NOT_FOUND, "UNKNOWN_BLOB",
-                          absent.sha256)
-
-    def test_more_than_a_thousand_digests(self):
-        digests = [digest_of(str(i).encode()) for i in range(1001)]
-        self.assertEqual(len(self.client.find_missing(digests[:1000])), 1000)
-        self.assert_fails(failure(self.client.find_missing, digests), INVALID, "BAD_DIGEST", "1001")
-
-    def test_the_empty_blob(self):
-        digest = self.client.upload(b"")
-        self.assertEqual(self.client.read(digest), b"")
 
 
 class PathTest(JobCase):
@@ -264,7 +190,6 @@ class PathTest(JobCase):
         self.assertIn(failed.reason, ("BAD_PATH", "BAD_MODEL", "BAD_JOB"), failed)
         for name in names:
             self.assertIn(name, failed.everything())
-        self.assertNotIn(str(self.server.root), failed.message)
 
     def test_models(self):
         for path in ("../outside", "good/../../outside", str(self.server.root / "outside"), "link",
