@@ -12,13 +12,11 @@ import numpy as np
 
 import bad_shards
 import job_models as models
-from contract import method_pb2
 from job_models import encode
+from messages import ROUND_TO_NEAREST
 
 Code = grpc.StatusCode
 INVALID = Code.INVALID_ARGUMENT
-ROUND_TO_NEAREST = dict(scale=method_pb2.SCALE_NONE, range=method_pb2.RANGE_MIN_MAX,
-                        rounding=method_pb2.ROUNDING_NEAREST)
 SHARD = "model.safetensors"
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 NORM = "model.layers.1.input_layernorm.weight"

@@ -9,10 +9,11 @@ import unittest
 import numpy as np
 
 import job_models as models
-from contract import job_pb2, method_pb2, tensor_pb2
+from contract import job_pb2, tensor_pb2
 from job_client import (SUCCEEDED, Outcome, digest_of, key_of, manifest, model_path, quantize)
 from job_server import JobServer
 from live_server import run_tests
+from messages import ROUND_TO_NEAREST
 
 import checkpoint_np
 import llama_np
@@ -282,9 +283,7 @@ class SameBytesTest(unittest.TestCase):
 
     def test_method_and_arithmetic_do_matter(self):
         """So that the cases above cannot pass because nothing matters."""
-        nearest = dict(scale=method_pb2.SCALE_NONE, range=method_pb2.RANGE_MIN_MAX,
-                       rounding=method_pb2.ROUNDING_NEAREST)
-        other = quantize_model(self.server, self.files, self.tokens, method=nearest)
+        other = quantize_model(self.server, self.files, self.tokens, method=ROUND_TO_NEAREST)
         self.assertFalse(other.tensors == self.outcome.tensors)
         exact = quantize_model(self.server, self.files, self.tokens,
                                compute_dtype=job_pb2.COMPUTE_DTYPE_F32)
