@@ -180,8 +180,10 @@ class Evaluator {
       if (absl::Status status = observer_.TokensDone(layer, count); !status.ok()) return status;
     }
     for (size_t m = 0; m < runners_.size(); ++m) {
-      results_[m].layer_errors.push_back(errors[m].energy > 0 ? errors[m].error / errors[m].energy
-                                                              : 0);
+      if (m > 0) {
+        const SquaredError& error = errors[m];
+        results_[m].layer_errors.push_back(error.energy > 0 ? error.error / error.energy : 0);
+      }
       runners_[m].entering = std::move(leaving[m]);
     }
     return absl::OkStatus();

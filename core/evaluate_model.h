@@ -27,7 +27,7 @@ struct ModelEvaluation {
   Likelihood likelihood;
   Divergence divergence;  // from the first model; of the first itself: 0
   // By layer: |h' - h|^2 / |h|^2 of the residual stream leaving it, h of the first model, sums over
-  // all tokens and channels.
+  // all tokens and channels. Of the first itself: empty.
   std::vector<double> layer_errors;
 };
 

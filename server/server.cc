@@ -18,7 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.pb.h"
 #include "proto/wire/chunk.h"
-#include "server/jobs/call_registry.h"
+#include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/observe/job_lines.h"
 #include "server/observe/logs.h"
@@ -166,11 +166,19 @@ class Server::Impl {
     metrics_.Watch(*registry_);
     metrics_.Watch(*storage_.store);
     metrics_.Watch(*jobs_);
+    jobs_->ObserveGroups([this](const TimedGroupReport& group) {
+      const GroupReport& report = group.report;
+      metrics_.GroupDone({report.parameters, group.elapsed, report.loss_rtn, report.loss,
+                          report.relative_output_error});
+    });
     // Linked in, so that reflection can describe the health service.
     (void)grpc::health::v1::HealthCheckRequest::descriptor();
   }
 
-  ~Impl() { Shutdown(absl::ZeroDuration()); }
+  ~Impl() {
+    Shutdown(absl::ZeroDuration());
+    jobs_->ObserveGroups(nullptr);
+  }
 
   absl::Status Serve() {
     if (!config_.metrics_listen.empty()) {

@@ -21,7 +21,8 @@ set(not_ours .git build .cache .idea .vscode)  # what git, CMake and editors lea
 # speak for those below it). Outermost first.
 set(rooms
     core core/tensor core/linalg core/checkpoint core/model core/statistics core/method core/pack
-    core/quality server server/rpc server/store server/jobs server/observe client proto/wire)
+    core/quality server server/rpc server/store server/workers server/calls server/jobs
+    server/observe client proto/wire)
 set(all_core core core/tensor core/linalg core/checkpoint core/model core/statistics core/method
     core/pack core/quality)
 set(knows_core/tensor core/tensor)
@@ -34,10 +35,13 @@ set(knows_core/pack core/tensor core/pack)
 set(knows_core/quality core/tensor core/quality)
 set(knows_core ${all_core})
 set(knows_server/store ${all_core} proto/wire server/store)
-set(knows_server/jobs ${all_core} proto/wire server/store server/jobs)
-set(knows_server/observe ${all_core} server/store server/jobs server/observe)
+set(knows_server/workers ${all_core} server/workers)
+set(knows_server/calls ${all_core} proto/wire server/workers server/calls)
+set(knows_server/jobs ${all_core} proto/wire server/store server/workers server/jobs)
+set(knows_server/observe
+    ${all_core} server/store server/workers server/calls server/jobs server/observe)
 set(knows_server/rpc
-    ${all_core} proto/wire server/store server/jobs server/observe server/rpc server)
+    ${knows_server/observe} proto/wire server/rpc server)
 set(knows_server ${knows_server/rpc})
 set(knows_client core/tensor core/checkpoint proto/wire client)
 set(knows_proto/wire proto/wire)
@@ -45,7 +49,7 @@ set(knows_proto/wire proto/wire)
 # Single files that know more than their room, or a library that only they may see.
 set(knows_core/statistics/statistics_file.cc core/checkpoint)
 set(knows_core/statistics/statistics_file.h core/checkpoint)
-set(knows_client/embedded.cc server server/rpc server/store server/jobs server/observe)
+set(knows_client/embedded.cc server)
 
 # Libraries and generated code, by the beginning of the included path.
 set(grpc_or_protobuf "^(grpc/|grpc\\+\\+/|grpcpp/|google/|salient/v1/)")

@@ -33,7 +33,7 @@ plant(core/method/awq.cc "#include \"core/statistics/statistics.h\"" "#include \
 plant(core/pack/awq_gemm.cc "#include \"core/tensor/matrix.h\"")
 plant(core/quantize_group.cc "#include \"core/method/awq.h\"" "#include \"core/pack/awq_gemm.h\"")
 plant(server/store/call_memory.cc "#include <mutex>" "#include <chrono>")
-plant(server/jobs/worker_pool.cc "#include \"core/linalg/executor.h\"")
+plant(server/workers/worker_pool.cc "#include \"core/linalg/executor.h\"")
 plant(server/observe/metrics.cc "#include <prometheus/registry.h>")
 plant(server/rpc/convert.cc "#include \"salient/v1/method.pb.h\"" "#include \"core/method/awq.h\"")
 plant(server/rpc/convert_job.cc "#include \"salient/v1/job.pb.h\"" "#include \"core/method/awq.h\"")
@@ -70,7 +70,7 @@ foreach(violation IN ITEMS
     "core/pack/bad.h|#include \"core/linalg/gemm.h\""
     "core/quality/bad.h|#include \"core/statistics/statistics.h\""
     "core/checkpoint/bad.h|#include \"core/method/awq.h\""
-    "core/quantize_group.cc|#include \"server/jobs/worker_pool.h\""
+    "core/quantize_group.cc|#include \"server/workers/worker_pool.h\""
     "core/method/bad.cc|#include <chrono>"
     "core/method/bad.cc|#include <iostream>"
     "core/method/bad.cc|#include <thread>"
@@ -79,7 +79,7 @@ foreach(violation IN ITEMS
     "core/unheard/of.cc|#include <vector>"
     "core/tensor/string_utils.cc|#include <vector>"
     "server/store/bad.cc|#include <grpcpp/grpcpp.h>"
-    "server/store/bad.cc|#include \"server/jobs/worker_pool.h\""
+    "server/store/bad.cc|#include \"server/workers/worker_pool.h\""
     "server/jobs/bad.cc|#include \"salient/v1/job.pb.h\""
     "server/jobs/bad.cc|#include <prometheus/counter.h>"
     "server/observe/bad.cc|#include <grpcpp/grpcpp.h>"

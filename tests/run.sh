@@ -74,9 +74,9 @@ if [ $sanitize -eq 1 ]; then
   # gRPC is not instrumented: what drives it would drown in false reports.
   say "build tsan"
   cmake --preset tsan > /dev/null
-  mapfile -t pool_tests < <(basename -s .cc tests/server/jobs/*_test.cc | grep -E -- "${filter[1]:-.}")
+  mapfile -t pool_tests < <(basename -s .cc tests/server/{workers,calls,jobs}/*_test.cc | grep -E -- "${filter[1]:-.}")
   timeout 1800 ninja -C build/tsan -j "$jobs" --quiet tests/core/all "${pool_tests[@]}"
-  say "unit tests of core and server/jobs under ThreadSanitizer"
+  say "unit tests of core and of the server without gRPC under ThreadSanitizer"
   # GCC 12's ThreadSanitizer does not know the memory layout that newer kernels randomize into.
   if setarch -R true 2> /dev/null; then wrapper=(setarch -R); fi
   export TSAN_OPTIONS=ignore_noninstrumented_modules=1:second_deadlock_stack=1

@@ -5,7 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -11,9 +11,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "server/jobs/cancel_token.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 

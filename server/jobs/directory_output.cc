@@ -7,9 +7,9 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
-#include "server/jobs/call_error.h"
 #include "server/jobs/job_output.h"
 #include "server/store/file.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/evaluate_model.h"
 #include "core/quantized_source.h"
-#include "server/jobs/call_error.h"
 #include "server/jobs/token_blob.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -121,6 +121,7 @@ struct ResultFile {
 struct TimedGroupReport {
   GroupReport report;
   absl::Duration elapsed;
+  std::string numerics_id;
 };
 
 struct JobWarning {

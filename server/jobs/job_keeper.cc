@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
 #include "server/jobs/job_table_impl.h"
 #include "server/jobs/process_memory.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
@@ -24,6 +24,9 @@ class JobTableImpl::Observer final : public JobObserver {
       const std::lock_guard<std::mutex> lock(table_.mu_);
       if (const auto* file = std::get_if<ResultFile>(&what); file != nullptr) {
         job_.files.push_back(*file);
+      } else if (const auto* group = std::get_if<TimedGroupReport>(&what);
+                 group != nullptr && table_.observe_group_ != nullptr) {
+        table_.observe_group_(*group);
       }
       job_.log->Append(absl::Now(), std::move(what));
     }

@@ -14,12 +14,12 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "server/jobs/blob_arrival.h"
-#include "server/jobs/cancel_token.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_log.h"
 #include "server/jobs/job_progress.h"
 #include "server/jobs/prepared_job.h"
 #include "server/jobs/result_blobs.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 

@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "server/jobs/job_record.h"
 #include "server/jobs/running_job.h"
-#include "server/jobs/worker_pool.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 

@@ -13,8 +13,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/jobs/job.h"
-#include "server/jobs/worker_pool.h"
 #include "server/store/blob_store.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 
@@ -96,6 +96,10 @@ class JobTable {
   virtual void BlobChanged(const Digest& digest) = 0;
   // An upload's bytes did not have the digest and were discarded: jobs that read them fail.
   virtual void BlobRejected(const Digest& digest) = 0;
+
+  // Calls `observe` for every group that a job quantizes, on the job's thread, until it is
+  // replaced; nullptr: nothing. `observe` must be quick and must not call the table.
+  virtual void ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) = 0;
 
   // From now on nothing is accepted.
   virtual void Drain() = 0;

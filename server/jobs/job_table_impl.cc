@@ -7,9 +7,9 @@
 #include "absl/strings/strip.h"
 #include "core/checkpoint/json.h"
 #include "core/numerics.h"
-#include "server/jobs/call_error.h"
 #include "server/jobs/job_estimate.h"
 #include "server/jobs/process_memory.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
@@ -306,6 +306,11 @@ void JobTableImpl::BlobRejected(const Digest& digest) {
     }
   }
   for (const RecordPtr& job : failed) job->log->Wake();
+}
+
+void JobTableImpl::ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  observe_group_ = std::move(observe);
 }
 
 void JobTableImpl::Drain() {

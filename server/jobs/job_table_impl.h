@@ -39,6 +39,7 @@ class JobTableImpl final : public JobTable {
                                                   absl::AnyInvocable<void()> wake) override;
   void BlobChanged(const Digest& digest) override;
   void BlobRejected(const Digest& digest) override;
+  void ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) override;
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
   void EndAll() override;
@@ -86,6 +87,7 @@ class JobTableImpl final : public JobTable {
   int64_t queued_ = 0;
   std::vector<RecordPtr> running_;  // in the order in which they began
   std::vector<RecordPtr> forgotten_;
+  absl::AnyInvocable<void(const TimedGroupReport&)> observe_group_;
   std::vector<std::thread> finished_;  // threads to be joined
   int64_t succeeded_total_ = 0;
   int64_t failed_total_ = 0;

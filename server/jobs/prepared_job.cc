@@ -13,9 +13,9 @@
 #include "core/model/family.h"
 #include "core/quantized_source.h"
 #include "core/tensor/non_finite.h"
-#include "server/jobs/call_error.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -2,17 +2,19 @@
 
 #include <memory>
 #include <numeric>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
+#include "core/numerics.h"
 #include "core/quantize_model.h"
 #include "core/quantized_checkpoint.h"
-#include "server/jobs/call_error.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/process_memory.h"
 #include "server/jobs/token_blob.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
@@ -20,9 +22,14 @@ namespace {
 class Sink final : public QuantizedModelSink {
  public:
   // `arriving` may be null.
-  Sink(RunningJob& job, const ModelConfig& config, const Family& family,
+  Sink(RunningJob& job, const ModelConfig& config, const Family& family, ComputeDType compute,
        const ArrivingCheckpoint* arriving, JobOutput& output)
-      : job_(job), config_(config), family_(family), arriving_(arriving), output_(output) {}
+      : job_(job),
+        config_(config),
+        family_(family),
+        numerics_id_(NumericsId(compute)),
+        arriving_(arriving),
+        output_(output) {}
 
   absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) override {
     for (const NamedTensor& tensor : tensors) {
@@ -37,7 +44,7 @@ class Sink final : public QuantizedModelSink {
 
   absl::Status GroupDone(const GroupReport& report) override {
     const absl::Duration elapsed = job_.progress.GroupDone(report.parameters);
-    job_.observer.Happened(TimedGroupReport{report, elapsed});
+    job_.observer.Happened(TimedGroupReport{report, elapsed, numerics_id_});
     return job_.stop.Check();
   }
 
@@ -61,6 +68,7 @@ class Sink final : public QuantizedModelSink {
   RunningJob& job_;
   const ModelConfig& config_;
   const Family& family_;
+  const std::string numerics_id_;
   const ArrivingCheckpoint* const arriving_;
   JobOutput& output_;
 };
@@ -104,7 +112,7 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job);
   if (!output.ok()) return output.status();
 
-  Sink sink(job, config, **family, model->arriving, **output);
+  Sink sink(job, config, **family, task.compute, model->arriving, **output);
   if (status = sink.WaitForBlock(0); !status.ok()) return status;
   const int64_t blocks = config.num_hidden_layers;
   job.progress.Begin(JobProgress::Stage::kCalibrate, blocks,

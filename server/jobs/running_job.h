@@ -7,12 +7,12 @@
 
 #include "core/linalg/executor.h"
 #include "server/jobs/blob_arrival.h"
-#include "server/jobs/cancel_token.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_progress.h"
 #include "server/jobs/prepared_job.h"
 #include "server/jobs/result_blobs.h"
 #include "server/store/blob_store.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/token_rows.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

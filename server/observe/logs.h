@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "server/jobs/tensor_call.h"
+#include "server/calls/tensor_call.h"
 
 namespace salient {
 

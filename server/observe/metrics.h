@@ -11,10 +11,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "server/jobs/call_error.h"
-#include "server/jobs/call_registry.h"
+#include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/store/blob_store.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 

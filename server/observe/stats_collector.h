@@ -9,7 +9,7 @@
 #include <atomic>
 #include <vector>
 
-#include "server/jobs/call_registry.h"
+#include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/store/blob_store.h"
 

@@ -4,10 +4,10 @@
 
 #include "absl/time/time.h"
 #include "server/jobs/job_table.h"
-#include "server/jobs/worker_pool.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/drain_gate.h"
 #include "server/store/blob_store.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 

@@ -6,8 +6,8 @@
 #include "absl/strings/str_format.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
-#include "server/jobs/call_error.h"
 #include "server/rpc/field_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "salient/v1/blob_service.pb.h"
-#include "server/jobs/call_messages.h"
+#include "server/calls/call_messages.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
 

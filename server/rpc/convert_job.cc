@@ -184,7 +184,8 @@ v1::JobEvent ToProto(const JobEvent& event) {
           [&](JobState state) { message.set_state_changed(ToProto(state)); },
           [&](const JobProgress& progress) { *message.mutable_progress() = ToProto(progress); },
           [&](const TimedGroupReport& group) {
-            *message.mutable_group_report() = ToProto(group.report, group.elapsed);
+            *message.mutable_group_report() =
+                ToProto(group.report, group.elapsed, group.numerics_id);
           },
           [&](const TensorReady& tensor) { *message.mutable_tensor_ready() = ToProto(tensor); },
           [&](const ResultFile& file) { *message.mutable_file_ready() = ToProto(file); },

@@ -9,10 +9,10 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/convert_method.h"
 #include "server/rpc/field_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

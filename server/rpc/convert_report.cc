@@ -2,8 +2,6 @@
 
 #include <string>
 
-#include "core/numerics.h"
-
 namespace salient {
 namespace {
 
@@ -47,7 +45,8 @@ v1::DataType ToProto(DType dtype) {
   }
 }
 
-v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed) {
+v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
+                        const std::string& numerics_id) {
   v1::GroupReport message;
   message.set_name(report.name);
   message.mutable_candidate()->set_identity(report.candidate.identity);
@@ -67,7 +66,7 @@ v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed) {
   for (const LinearReport& linear : report.linears) *message.add_linears() = ToLinearProto(linear);
   for (const std::string& note : report.notes) message.add_notes(note);
   message.set_seconds(absl::ToDoubleSeconds(elapsed));
-  message.set_numerics_id(NumericsId());
+  message.set_numerics_id(numerics_id);
   return message;
 }
 

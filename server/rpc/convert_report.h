@@ -2,6 +2,8 @@
 #ifndef SALIENT_SERVER_RPC_CONVERT_REPORT_H_
 #define SALIENT_SERVER_RPC_CONVERT_REPORT_H_
 
+#include <string>
+
 #include "absl/time/time.h"
 #include "core/quantize_group.h"
 #include "core/tensor/dtype.h"
@@ -13,8 +15,9 @@ namespace salient {
 // DATA_TYPE_UNSPECIFIED for a type that the contract does not have.
 v1::DataType ToProto(DType dtype);
 
-// With the seconds it took and this machine's numerics_id.
-v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed);
+// With the time it took and the name of the arithmetic.
+v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
+                        const std::string& numerics_id);
 
 }  // namespace salient
 

@@ -9,10 +9,10 @@
 #include "core/numerics.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
-#include "server/jobs/call_error.h"
-#include "server/jobs/call_limits.h"
+#include "server/calls/call_limits.h"
 #include "server/rpc/convert_method.h"
 #include "server/rpc/convert_report.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
@@ -134,7 +134,7 @@ v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing) {
     return response;
   }
   v1::GroupResult& group = *response.mutable_group();
-  *group.mutable_report() = ToProto(result.report, outgoing.group->elapsed);
+  *group.mutable_report() = ToProto(result.report, outgoing.group->elapsed, NumericsId());
   group.mutable_scales()->Add(result.scales.begin(), result.scales.end());
   for (const NamedTensor& tensor : result.tensors) {
     v1::TensorHeader& header = *group.add_tensors();

@@ -7,9 +7,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "salient/v1/quantization_service.pb.h"
-#include "server/jobs/call_messages.h"
-#include "server/jobs/call_registry.h"
-#include "server/jobs/tensor_call.h"
+#include "server/calls/call_messages.h"
+#include "server/calls/call_registry.h"
+#include "server/calls/tensor_call.h"
 
 namespace salient {
 

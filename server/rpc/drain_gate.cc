@@ -1,6 +1,6 @@
 #include "server/rpc/drain_gate.h"
 
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 

@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "salient/v1/quantization_service.grpc.pb.h"
-#include "server/jobs/call_registry.h"
+#include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/observe/job_lines.h"
 #include "server/observe/metrics.h"

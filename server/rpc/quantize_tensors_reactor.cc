@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
-#include "server/jobs/call_error.h"
 #include "server/rpc/convert_tensors.h"
 #include "server/rpc/status.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -15,8 +15,8 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "server/jobs/call_registry.h"
-#include "server/jobs/tensor_call.h"
+#include "server/calls/call_registry.h"
+#include "server/calls/tensor_call.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/rpc_record.h"
 

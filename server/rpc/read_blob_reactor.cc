@@ -7,10 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/wire/chunk.h"
-#include "server/jobs/call_error.h"
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/status.h"
 #include "server/rpc/store_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -9,9 +9,9 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "server/jobs/worker_pool.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/drain_gate.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 

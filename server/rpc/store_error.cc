@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
 #include "server/observe/logs.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
 #include "server/rpc/convert_job.h"
 #include "server/rpc/field_error.h"
 #include "server/rpc/status.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 

@@ -6,9 +6,9 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
 #include "server/rpc/status.h"
 #include "server/rpc/store_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

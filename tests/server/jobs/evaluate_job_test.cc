@@ -9,7 +9,7 @@
 #include "core/evaluate_model.h"
 #include "core/linalg/executor.h"
 #include "core/quantized_source.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

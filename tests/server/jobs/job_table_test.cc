@@ -5,7 +5,7 @@
 #include <set>
 #include <thread>
 
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

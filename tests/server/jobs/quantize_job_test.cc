@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <limits>
 #include <set>
 #include <thread>
@@ -11,7 +12,7 @@
 #include "core/checkpoint/token_rows.h"
 #include "core/linalg/executor.h"
 #include "core/quantize_model.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {
@@ -296,6 +297,8 @@ TEST_F(QuantizeJobTest, ACancelledJobLeavesNothing) {
 
 TEST_F(QuantizeJobTest, AWatchFromAnyRevisionMissesNothing) {
   JobBench bench;
+  std::atomic<int> observed = 0;
+  bench.table().ObserveGroups([&observed](const TimedGroupReport&) { ++observed; });
   SendOthers(bench);
   const std::string name = bench.Submit(Spec()).name;
   std::vector<JobEvent> live;
@@ -325,9 +328,12 @@ TEST_F(QuantizeJobTest, AWatchFromAnyRevisionMissesNothing) {
       ++groups;
       parameters += group->report.parameters;
       EXPECT_GT(group->elapsed, absl::ZeroDuration());
+      EXPECT_EQ(group->numerics_id, Must(bench.table().Get(name)).numerics_id);
     }
   }
   EXPECT_EQ(groups, 12);
+  EXPECT_EQ(observed, 12);
+  bench.table().ObserveGroups(nullptr);
   EXPECT_EQ(bench.table().GetStats().parameters_total, parameters);
   EXPECT_EQ(bench.table().GetStats().tokens_total, 3 * 4 * 24);
 }

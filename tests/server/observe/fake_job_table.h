@@ -39,6 +39,7 @@ class FakeJobTable final : public JobTable {
   }
   void BlobChanged(const Digest&) override {}
   void BlobRejected(const Digest&) override {}
+  void ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)>) override {}
   void Drain() override {}
   bool WaitUntilIdle(absl::Duration) override { return true; }
   void EndAll() override {}

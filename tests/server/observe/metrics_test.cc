@@ -10,8 +10,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "server/jobs/call_error.h"
-#include "server/jobs/call_registry.h"
+#include "server/calls/call_registry.h"
+#include "server/workers/call_error.h"
 #include "tests/server/observe/fake_job_table.h"
 
 namespace salient {

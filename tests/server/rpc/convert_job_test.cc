@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "google/rpc/error_details.pb.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
@@ -155,9 +155,11 @@ TEST(ConvertJobTest, EveryKindOfEvent) {
   TimedGroupReport group;
   group.report.name = "g";
   group.elapsed = absl::Milliseconds(250);
+  group.numerics_id = "bf16/any";
   message = Converted(group);
   EXPECT_EQ(message.group_report().name(), "g");
   EXPECT_EQ(message.group_report().seconds(), 0.25);
+  EXPECT_EQ(message.group_report().numerics_id(), "bf16/any");
 
   message = Converted(TensorReady{"t", DType::kI32, {4, 2}, DigestOf("t"), true});
   EXPECT_EQ(message.tensor_ready().header().name(), "t");

@@ -10,7 +10,7 @@
 
 #include "core/numerics.h"
 #include "proto/wire/crc32c.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -1,6 +1,6 @@
 // A client of TensorCall that says what a test wrote down, and keeps what it is answered.
-#ifndef SALIENT_TESTS_SERVER_JOBS_SCRIPTED_CLIENT_H_
-#define SALIENT_TESTS_SERVER_JOBS_SCRIPTED_CLIENT_H_
+#ifndef SALIENT_TESTS_SERVER_CALLS_SCRIPTED_CLIENT_H_
+#define SALIENT_TESTS_SERVER_CALLS_SCRIPTED_CLIENT_H_
 
 #include <gtest/gtest.h>
 
@@ -17,8 +17,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_messages.h"
-#include "server/jobs/tensor_call.h"
+#include "server/calls/call_messages.h"
+#include "server/calls/tensor_call.h"
 
 namespace salient {
 
@@ -205,4 +205,4 @@ class ScriptedClient final : public CallTransport {
 
 }  // namespace salient
 
-#endif  // SALIENT_TESTS_SERVER_JOBS_SCRIPTED_CLIENT_H_
+#endif  // SALIENT_TESTS_SERVER_CALLS_SCRIPTED_CLIENT_H_

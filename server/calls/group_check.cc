@@ -1,4 +1,4 @@
-#include "server/jobs/group_check.h"
+#include "server/calls/group_check.h"
 
 #include <limits>
 #include <string>
@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/statistics/accumulator.h"
 #include "proto/wire/chunk.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/jobs/call_registry.h"
+#include "server/calls/call_registry.h"
 
 #include <pthread.h>
 
@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -1,6 +1,6 @@
 // What one QuantizeTensors call may use and how long it may keep others waiting.
-#ifndef SALIENT_SERVER_JOBS_CALL_LIMITS_H_
-#define SALIENT_SERVER_JOBS_CALL_LIMITS_H_
+#ifndef SALIENT_SERVER_CALLS_CALL_LIMITS_H_
+#define SALIENT_SERVER_CALLS_CALL_LIMITS_H_
 
 #include <cstdint>
 
@@ -27,4 +27,4 @@ struct CallLimits {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_CALL_LIMITS_H_
+#endif  // SALIENT_SERVER_CALLS_CALL_LIMITS_H_

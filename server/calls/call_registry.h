@@ -1,6 +1,6 @@
 // The calls that are active: admits them, watches their clocks, ends them when the server stops.
-#ifndef SALIENT_SERVER_JOBS_CALL_REGISTRY_H_
-#define SALIENT_SERVER_JOBS_CALL_REGISTRY_H_
+#ifndef SALIENT_SERVER_CALLS_CALL_REGISTRY_H_
+#define SALIENT_SERVER_CALLS_CALL_REGISTRY_H_
 
 #include <condition_variable>
 #include <cstdint>
@@ -12,10 +12,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/jobs/call_limits.h"
-#include "server/jobs/memory_budget.h"
-#include "server/jobs/tensor_call.h"
-#include "server/jobs/worker_pool.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/tensor_call.h"
+#include "server/workers/memory_budget.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 
@@ -86,4 +86,4 @@ class CallRegistry {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_CALL_REGISTRY_H_
+#endif  // SALIENT_SERVER_CALLS_CALL_REGISTRY_H_

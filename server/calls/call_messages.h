@@ -1,7 +1,7 @@
 // What a client of QuantizeTensors says, free of the transport that brought it. Field by field
 // the messages of proto/salient/v1/quantization_service.proto, where their meaning is written.
-#ifndef SALIENT_SERVER_JOBS_CALL_MESSAGES_H_
-#define SALIENT_SERVER_JOBS_CALL_MESSAGES_H_
+#ifndef SALIENT_SERVER_CALLS_CALL_MESSAGES_H_
+#define SALIENT_SERVER_CALLS_CALL_MESSAGES_H_
 
 #include <cstdint>
 #include <optional>
@@ -68,4 +68,4 @@ using CallMessage =
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_CALL_MESSAGES_H_
+#endif  // SALIENT_SERVER_CALLS_CALL_MESSAGES_H_

@@ -1,6 +1,6 @@
 // How much memory all calls together may hold, handed out first come, first served.
-#ifndef SALIENT_SERVER_JOBS_MEMORY_BUDGET_H_
-#define SALIENT_SERVER_JOBS_MEMORY_BUDGET_H_
+#ifndef SALIENT_SERVER_WORKERS_MEMORY_BUDGET_H_
+#define SALIENT_SERVER_WORKERS_MEMORY_BUDGET_H_
 
 #include <cstdint>
 #include <list>
@@ -82,4 +82,4 @@ class MemoryBudget {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_MEMORY_BUDGET_H_
+#endif  // SALIENT_SERVER_WORKERS_MEMORY_BUDGET_H_

@@ -1,14 +1,14 @@
 // Says of a group's header alone whether it can be quantized and what memory that takes.
-#ifndef SALIENT_SERVER_JOBS_GROUP_CHECK_H_
-#define SALIENT_SERVER_JOBS_GROUP_CHECK_H_
+#ifndef SALIENT_SERVER_CALLS_GROUP_CHECK_H_
+#define SALIENT_SERVER_CALLS_GROUP_CHECK_H_
 
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/statistics/statistics.h"
-#include "server/jobs/call_limits.h"
-#include "server/jobs/call_messages.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/call_messages.h"
 
 namespace salient {
 
@@ -35,4 +35,4 @@ absl::Status TooMuchMemory(absl::string_view what, int64_t needed, int64_t allow
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_GROUP_CHECK_H_
+#endif  // SALIENT_SERVER_CALLS_GROUP_CHECK_H_

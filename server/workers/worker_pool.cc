@@ -1,4 +1,4 @@
-#include "server/jobs/worker_pool.h"
+#include "server/workers/worker_pool.h"
 
 #include <pthread.h>
 

@@ -1,12 +1,12 @@
-#include "server/jobs/call_input.h"
+#include "server/calls/call_input.h"
 
 #include <array>
 #include <utility>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "server/jobs/call_error.h"
-#include "server/jobs/group_check.h"
+#include "server/calls/group_check.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

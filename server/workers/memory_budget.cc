@@ -1,4 +1,4 @@
-#include "server/jobs/memory_budget.h"
+#include "server/workers/memory_budget.h"
 
 #include <utility>
 

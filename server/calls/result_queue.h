@@ -1,6 +1,6 @@
 // Results of a call that wait to be sent, cut into chunks as they leave.
-#ifndef SALIENT_SERVER_JOBS_RESULT_QUEUE_H_
-#define SALIENT_SERVER_JOBS_RESULT_QUEUE_H_
+#ifndef SALIENT_SERVER_CALLS_RESULT_QUEUE_H_
+#define SALIENT_SERVER_CALLS_RESULT_QUEUE_H_
 
 #include <cstdint>
 #include <deque>
@@ -11,7 +11,7 @@
 #include "absl/time/time.h"
 #include "core/quantize_group.h"
 #include "proto/wire/chunk.h"
-#include "server/jobs/memory_budget.h"
+#include "server/workers/memory_budget.h"
 
 namespace salient {
 
@@ -58,4 +58,4 @@ class ResultQueue {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_RESULT_QUEUE_H_
+#endif  // SALIENT_SERVER_CALLS_RESULT_QUEUE_H_

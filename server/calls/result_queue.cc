@@ -1,4 +1,4 @@
-#include "server/jobs/result_queue.h"
+#include "server/calls/result_queue.h"
 
 #include <utility>
 

@@ -1,4 +1,4 @@
-#include "server/jobs/call_error.h"
+#include "server/workers/call_error.h"
 
 #include <iterator>
 #include <vector>

@@ -1,6 +1,6 @@
 // Stops the work of one call from outside.
-#ifndef SALIENT_SERVER_JOBS_CANCEL_TOKEN_H_
-#define SALIENT_SERVER_JOBS_CANCEL_TOKEN_H_
+#ifndef SALIENT_SERVER_WORKERS_CANCEL_TOKEN_H_
+#define SALIENT_SERVER_WORKERS_CANCEL_TOKEN_H_
 
 #include <atomic>
 
@@ -42,4 +42,4 @@ class CancelToken {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_CANCEL_TOKEN_H_
+#endif  // SALIENT_SERVER_WORKERS_CANCEL_TOKEN_H_

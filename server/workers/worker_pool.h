@@ -1,6 +1,6 @@
 // The threads that compute: one pool for the process, shared fairly by all calls.
-#ifndef SALIENT_SERVER_JOBS_WORKER_POOL_H_
-#define SALIENT_SERVER_JOBS_WORKER_POOL_H_
+#ifndef SALIENT_SERVER_WORKERS_WORKER_POOL_H_
+#define SALIENT_SERVER_WORKERS_WORKER_POOL_H_
 
 #include <atomic>
 #include <condition_variable>
@@ -15,7 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "core/linalg/executor.h"
-#include "server/jobs/cancel_token.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 
@@ -109,4 +109,4 @@ class PoolExecutor final : public Executor {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_WORKER_POOL_H_
+#endif  // SALIENT_SERVER_WORKERS_WORKER_POOL_H_

@@ -1,7 +1,7 @@
 // Why a call failed, in words that software reads: carried inside absl::Status as payloads from
 // where a fault is found to where it becomes google.rpc.Status and a metric label.
-#ifndef SALIENT_SERVER_JOBS_CALL_ERROR_H_
-#define SALIENT_SERVER_JOBS_CALL_ERROR_H_
+#ifndef SALIENT_SERVER_WORKERS_CALL_ERROR_H_
+#define SALIENT_SERVER_WORKERS_CALL_ERROR_H_
 
 #include <map>
 #include <optional>
@@ -101,4 +101,4 @@ CallErrorDetails DetailsOf(const absl::Status& status);
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_CALL_ERROR_H_
+#endif  // SALIENT_SERVER_WORKERS_CALL_ERROR_H_

@@ -2,8 +2,8 @@
 //
 //   call  := options group+
 //   group := header (weight | activations | statistics)* end_group
-#ifndef SALIENT_SERVER_JOBS_CALL_INPUT_H_
-#define SALIENT_SERVER_JOBS_CALL_INPUT_H_
+#ifndef SALIENT_SERVER_CALLS_CALL_INPUT_H_
+#define SALIENT_SERVER_CALLS_CALL_INPUT_H_
 
 #include <cstdint>
 #include <optional>
@@ -13,9 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/linalg/executor.h"
-#include "server/jobs/call_limits.h"
-#include "server/jobs/call_messages.h"
-#include "server/jobs/open_group.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/call_messages.h"
+#include "server/calls/open_group.h"
 
 namespace salient {
 
@@ -63,4 +63,4 @@ class CallInput {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_CALL_INPUT_H_
+#endif  // SALIENT_SERVER_CALLS_CALL_INPUT_H_

@@ -1,6 +1,6 @@
 // One QuantizeTensors call from its first message to its end, free of the transport.
-#ifndef SALIENT_SERVER_JOBS_TENSOR_CALL_H_
-#define SALIENT_SERVER_JOBS_TENSOR_CALL_H_
+#ifndef SALIENT_SERVER_CALLS_TENSOR_CALL_H_
+#define SALIENT_SERVER_CALLS_TENSOR_CALL_H_
 
 #include <atomic>
 #include <cstdint>
@@ -13,13 +13,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/jobs/call_input.h"
-#include "server/jobs/call_limits.h"
-#include "server/jobs/call_messages.h"
-#include "server/jobs/cancel_token.h"
-#include "server/jobs/memory_budget.h"
-#include "server/jobs/result_queue.h"
-#include "server/jobs/worker_pool.h"
+#include "server/calls/call_input.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/call_messages.h"
+#include "server/calls/result_queue.h"
+#include "server/workers/cancel_token.h"
+#include "server/workers/memory_budget.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 
@@ -159,4 +159,4 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_TENSOR_CALL_H_
+#endif  // SALIENT_SERVER_CALLS_TENSOR_CALL_H_

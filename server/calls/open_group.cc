@@ -1,4 +1,4 @@
-#include "server/jobs/open_group.h"
+#include "server/calls/open_group.h"
 
 #include <algorithm>
 #include <bit>
@@ -12,8 +12,8 @@
 #include "core/tensor/half.h"
 #include "core/tensor/weight_view.h"
 #include "proto/wire/crc32c.h"
-#include "server/jobs/call_error.h"
-#include "server/jobs/group_check.h"
+#include "server/calls/group_check.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/jobs/tensor_call.h"
+#include "server/calls/tensor_call.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
-#include "server/jobs/call_error.h"
-#include "server/jobs/call_registry.h"
-#include "tests/server/jobs/scripted_client.h"
+#include "server/calls/call_registry.h"
+#include "server/workers/call_error.h"
+#include "tests/server/calls/scripted_client.h"
 
 namespace salient {
 namespace {

@@ -1,6 +1,6 @@
 // One group while its weights and calibration arrive, and what it becomes when it is whole.
-#ifndef SALIENT_SERVER_JOBS_OPEN_GROUP_H_
-#define SALIENT_SERVER_JOBS_OPEN_GROUP_H_
+#ifndef SALIENT_SERVER_CALLS_OPEN_GROUP_H_
+#define SALIENT_SERVER_CALLS_OPEN_GROUP_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -17,8 +17,8 @@
 #include "core/statistics/accumulator.h"
 #include "core/statistics/statistics.h"
 #include "proto/wire/chunk.h"
-#include "server/jobs/call_limits.h"
-#include "server/jobs/call_messages.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/call_messages.h"
 
 namespace salient {
 
@@ -87,4 +87,4 @@ class OpenGroup {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_JOBS_OPEN_GROUP_H_
+#endif  // SALIENT_SERVER_CALLS_OPEN_GROUP_H_
