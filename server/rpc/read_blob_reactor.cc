@@ -96,8 +96,6 @@ absl::StatusOr<std::string> ReadBlobReactor::NextChunk() {
   return data;
 }
 
-// An operation is started without the lock, because gRPC may run its reaction at once; until
-// EndOperation the stream is not finished under it.
 void ReadBlobReactor::SendNext() {
   const int64_t offset_bytes = reader_->next_offset();
   absl::StatusOr<std::string> data = NextChunk();
@@ -117,10 +115,11 @@ void ReadBlobReactor::SendNext() {
   {
     absl::MutexLock lock(&mu_);
     writing_since_ = absl::Now();
-    ++operations_;
   }
+  end_.Begin();
   StartWrite(&write_buffer_);
-  EndOperation();
+  end_.Began();
+  FinishIfPossible();
 }
 
 void ReadBlobReactor::OnWriteDone(bool ok) {
@@ -152,11 +151,12 @@ void ReadBlobReactor::Look() {
     if (!writing_since_.has_value() || not_reading_) return;
     if (absl::Now() - *writing_since_ < transfer_.idle_timeout) return;
     not_reading_ = true;
-    ++operations_;
+    end_.Begin();
   }
   const std::string message = absl::StrCat(Name(Reason::kClientNotReading), ": nothing was read");
   grpc_call_cancel_with_status(context_->c_call(), GRPC_STATUS_ABORTED, message.c_str(), nullptr);
-  EndOperation();
+  end_.Began();
+  FinishIfPossible();
 }
 
 void ReadBlobReactor::Close(const absl::Status& status) {
@@ -166,30 +166,12 @@ void ReadBlobReactor::Close(const absl::Status& status) {
 
 void ReadBlobReactor::End(const absl::Status& status) {
   record_.End(status);
-  {
-    absl::MutexLock lock(&mu_);
-    status_ = status;
-  }
-  FinishIfPossible();
-}
-
-void ReadBlobReactor::EndOperation() {
-  {
-    absl::MutexLock lock(&mu_);
-    --operations_;
-  }
+  end_.Set(status);
   FinishIfPossible();
 }
 
 void ReadBlobReactor::FinishIfPossible() {
-  absl::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (!status_.has_value() || finished_ || operations_ > 0) return;
-    finished_ = true;
-    status = *status_;
-  }
-  Base::Finish(ToGrpcStatus(status));
+  if (const auto status = end_.Take()) Base::Finish(ToGrpcStatus(*status));
 }
 
 void ReadBlobReactor::OnDone() {

@@ -18,6 +18,7 @@
 #include "server/rpc/blob_transfer.h"
 #include "server/rpc/periodic_alarm.h"
 #include "server/rpc/rpc_record.h"
+#include "server/rpc/stream_end.h"
 #include "server/store/blob_reader.h"
 
 namespace salient {
@@ -49,12 +50,12 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Close(const absl::Status& status);
 
   void End(const absl::Status& status);
-  void EndOperation();
   void FinishIfPossible();
 
   BlobTransfer& transfer_;
   grpc::CallbackServerContext* const context_;
   RpcRecord record_;
+  StreamEnd end_;
   std::shared_ptr<ReadBlobReactor> self_;
   std::shared_ptr<PeriodicAlarm> alarm_;
   DrainGate::Pass pass_;
@@ -67,9 +68,6 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::Mutex mu_;
   std::optional<absl::Time> writing_since_ ABSL_GUARDED_BY(mu_);  // set while a write is
   bool not_reading_ ABSL_GUARDED_BY(mu_) = false;                 // the stream was reset
-  int operations_ ABSL_GUARDED_BY(mu_) = 0;                       // threads that are starting one
-  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);       // set: the call is over
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace salient

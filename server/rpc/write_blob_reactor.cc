@@ -63,16 +63,15 @@ void WriteBlobReactor::Open() {
   ReadNext();
 }
 
-// An operation is started without the lock, because gRPC may run its reaction at once; until
-// EndOperation the stream is not finished under it.
 void WriteBlobReactor::ReadNext() {
   {
     absl::MutexLock lock(&mu_);
     waiting_since_ = absl::Now();
-    ++operations_;
   }
+  end_.Begin();
   StartRead(&read_buffer_);
-  EndOperation();
+  end_.Began();
+  FinishIfPossible();
 }
 
 void WriteBlobReactor::OnReadDone(bool ok) {
@@ -210,30 +209,12 @@ void WriteBlobReactor::Answer(const v1::WriteBlobResponse& response) {
 
 void WriteBlobReactor::End(const absl::Status& status) {
   record_.End(status);
-  {
-    absl::MutexLock lock(&mu_);
-    status_ = status;
-  }
-  FinishIfPossible();
-}
-
-void WriteBlobReactor::EndOperation() {
-  {
-    absl::MutexLock lock(&mu_);
-    --operations_;
-  }
+  end_.Set(status);
   FinishIfPossible();
 }
 
 void WriteBlobReactor::FinishIfPossible() {
-  absl::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (!status_.has_value() || finished_ || operations_ > 0) return;
-    finished_ = true;
-    status = *status_;
-  }
-  Base::Finish(ToGrpcStatus(status));
+  if (const auto status = end_.Take()) Base::Finish(ToGrpcStatus(*status));
 }
 
 void WriteBlobReactor::OnDone() {

@@ -18,6 +18,7 @@
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/periodic_alarm.h"
 #include "server/rpc/rpc_record.h"
+#include "server/rpc/stream_end.h"
 #include "server/store/upload.h"
 
 namespace salient {
@@ -55,13 +56,13 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void Answer(const v1::WriteBlobResponse& response);
 
   void End(const absl::Status& status);
-  void EndOperation();
   void FinishIfPossible();
 
   BlobTransfer& transfer_;
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer* const response_;
   RpcRecord record_;
+  StreamEnd end_;
   std::shared_ptr<WriteBlobReactor> self_;
   std::shared_ptr<PeriodicAlarm> alarm_;
   DrainGate::Pass pass_;
@@ -71,9 +72,6 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   absl::Mutex mu_;
   // Set while a message is waited for.
   std::optional<absl::Time> waiting_since_ ABSL_GUARDED_BY(mu_);
-  int operations_ ABSL_GUARDED_BY(mu_) = 0;                  // threads that are starting one
-  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);  // set: the call is over
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace salient
