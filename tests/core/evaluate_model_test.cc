@@ -14,6 +14,7 @@
 #include "core/quantized_source.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
+#include "tests/support/sanitizer.h"
 #include "tests/support/shared_files.h"
 #include "tests/support/thread_executor.h"
 
@@ -253,6 +254,7 @@ TEST_F(EvaluateModelTest, ACancelledExecutorEndsTheEvaluation) {
 
 // The number of tests/data/pocket-llama/README.md, from tests/interop/llama_np.py.
 TEST_F(EvaluateModelTest, PocketLlamaHasItsPerplexity) {
+  if (testing::kUnderSanitizer) GTEST_SKIP() << "SKIPPED: takes minutes under a sanitizer";
   const SmallModel model(TestsDirectory() + "data/pocket-llama");
   const Rows rows = RowsOf(TestsDirectory() + "data/pocket-llama/evaluation_open.safetensors", 64);
   ASSERT_EQ(rows.size(), 64u);
@@ -263,6 +265,7 @@ TEST_F(EvaluateModelTest, PocketLlamaHasItsPerplexity) {
 
 // Checkpoints that other tools wrote, and figures that another implementation computed from them.
 TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) {
+  if (testing::kUnderSanitizer) GTEST_SKIP() << "SKIPPED: takes minutes under a sanitizer";
   const std::string tokens = testing::SharedFile("data/pocket-llama/evaluation.safetensors");
   if (tokens.empty()) GTEST_SKIP() << "SKIPPED: needs the shared models";
   struct Peer {

@@ -13,6 +13,7 @@
 #include "core/quality/perplexity.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
+#include "tests/support/sanitizer.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
@@ -199,6 +200,7 @@ class QuantizeModelTest : public ::testing::Test {
 // Scales folded the wrong way round, into the wrong rows or not at all would cost far more than
 // quantization does.
 TEST_F(QuantizeModelTest, ResultIsCloserToTheSourceThanRoundToNearest) {
+  if (testing::kUnderSanitizer) GTEST_SKIP() << "SKIPPED: takes minutes under a sanitizer";
   Collector result;
   ASSERT_TRUE(Quantize(params_, 16, result, threads_).ok());
   QuantizeModelParams plain = params_;

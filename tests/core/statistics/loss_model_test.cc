@@ -11,6 +11,7 @@
 #include "core/statistics/accumulator.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/sanitizer.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
@@ -110,6 +111,7 @@ class StressTest : public ::testing::TestWithParam<Stress> {};
 // At a real width the candidate that the sketch picks is as good as the best one, judged by the
 // whole Gram that production never has.
 TEST_P(StressTest, SketchPicksACandidateWithinOneAndAHalfPercentOfTheBest) {
+  if (testing::kUnderSanitizer) GTEST_SKIP() << "SKIPPED: takes minutes under a sanitizer";
   constexpr int64_t kColumns = 4096, kTokens = 2048;
   testing::ThreadExecutor executor(2);
   const Matrix x = GetParam().activations(kTokens, kColumns);
