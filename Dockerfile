@@ -30,7 +30,8 @@ RUN --mount=type=bind,from=build,source=/src/runtime_packages,target=/tmp/runtim
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb \
       /var/cache/ldconfig/aux-cache /var/log/* \
  && echo 'salient:x:10001:10001:Salient:/nonexistent:/usr/sbin/nologin' >> /etc/passwd \
- && echo 'salient:x:10001:' >> /etc/group
+ && echo 'salient:x:10001:' >> /etc/group \
+ && install -d -o 10001 -g 10001 /var/lib/salient
 COPY --from=build /src/build/release/salient /src/build/release/salientd /usr/local/bin/
 
 LABEL org.opencontainers.image.title="salient" \
@@ -38,7 +39,9 @@ LABEL org.opencontainers.image.title="salient" \
 USER 10001:10001
 STOPSIGNAL SIGTERM
 EXPOSE 8443 9464
+# Blobs and the working files of jobs: the one place that is written to.
+VOLUME /var/lib/salient
 HEALTHCHECK --interval=15s --timeout=6s --start-period=15s --retries=3 \
   CMD ["/usr/local/bin/salient", "health", "--server", "127.0.0.1:8443"]
 ENTRYPOINT ["/usr/local/bin/salientd"]
-CMD ["--listen", "0.0.0.0:8443", "--metrics-listen", "0.0.0.0:9464"]
+CMD ["--listen", "0.0.0.0:8443", "--metrics-listen", "0.0.0.0:9464", "--store-directory", "/var/lib/salient"]
