@@ -21,6 +21,9 @@ struct ModelCost {
   // and the share of freed memory that an allocator keeps.
   int64_t memory_bytes = 0;
   int64_t output_bytes = 0;  // of the result's tensors; headers and config.json not among them
+  // How much of its time every worker but the first computes, 0 to 1. The loops of a narrow model
+  // have few tiles, and some have one.
+  double parallel_share = 1;
 };
 
 // Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row.

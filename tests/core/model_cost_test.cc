@@ -246,6 +246,9 @@ TEST(ModelCostTest, SecondsAreAmountsOverRates) {
   const MachineSpeed speed = {10, 5, 4};
   EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 6 + 2);
   EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 5 + 3 + 2);  // bytes come through one door
+  cost.parallel_share = 0.25;                              // of a narrow model
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 6 + 2);
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 8 + 4.8 + 2);
   EXPECT_EQ(SecondsOf({}, speed, 1), 0);
   EXPECT_EQ(SecondsOf(cost, {}, 1), 0);  // of a machine that nobody measured
 }
