@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/sum_kernels.h"
 
 namespace salient {
 

@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/linalg/kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/range_clip.h"
 #include "core/method/ranges.h"

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "core/linalg/gemm.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/round_kernels.h"
 #include "core/tensor/half.h"
 
 namespace salient {

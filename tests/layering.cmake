@@ -56,7 +56,9 @@ set(grpc_or_protobuf "^(grpc/|grpc\\+\\+/|grpcpp/|google/|salient/v1/)")
 set(prometheus "^prometheus/")
 set(libraries_of_core "^(oneapi/|dnnl|hwy/|nlohmann/|spdlog/|CLI/|isa-l|openssl/|sqlite3)")
 set(library_of_core/linalg/gemm.cc "^(oneapi/|dnnl)")
-set(library_of_core/linalg/kernels.cc "^hwy/")
+foreach(kernels sum round panel forward)
+  set(library_of_core/linalg/${kernels}_kernels.cc "^hwy/")
+endforeach()
 set(library_of_core/checkpoint/json.cc "^nlohmann/")
 # core is pure: no clock, no environment, no streams, no threads of its own.
 set(impure_headers

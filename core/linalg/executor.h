@@ -2,12 +2,28 @@
 #ifndef SALIENT_CORE_LINALG_EXECUTOR_H_
 #define SALIENT_CORE_LINALG_EXECUTOR_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 namespace salient {
+
+// What a run spends its time on. Executors that measure tell these apart.
+enum class Stage {
+  kOther,
+  kRead,         // weights from the checkpoint, laid out for products
+  kForward,      // calibration rows through a block
+  kStatistics,   // what groups read, folded
+  kScaleSearch,  // candidates and their losses
+  kRange,        // clipping
+  kRounding,     // codes, curvature included
+  kLoss,         // the final comparison with round-to-nearest
+  kPack,         // codes to the words of a format
+  kWrite,        // tensors to the sink
+};
+inline constexpr size_t kStages = 10;
 
 // Implementations are safe to call from the thread that runs the work, and may run tasks on
 // other threads, each of which has been limited to one OpenMP thread.
@@ -24,9 +40,27 @@ class Executor {
   // when each task writes only its own slots and reductions happen after the call.
   virtual absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) = 0;
 
+  // From now on what the calling thread does, and the loops it starts, count as `stage`. Returns
+  // what they counted as before. See StageScope.
+  virtual Stage Enter(Stage /*stage*/) { return Stage::kOther; }
+
   // Threads that may run tasks at the same time, at least 1. A hint for cutting work; the
   // cut must not change results.
   virtual int Concurrency() const = 0;
+};
+
+// Counts what its scope does as one stage.
+class StageScope {
+ public:
+  StageScope(Executor& executor, Stage stage)
+      : executor_(executor), before_(executor.Enter(stage)) {}
+  ~StageScope() { executor_.Enter(before_); }
+  StageScope(const StageScope&) = delete;
+  StageScope& operator=(const StageScope&) = delete;
+
+ private:
+  Executor& executor_;
+  Stage before_;
 };
 
 // Runs everything on the calling thread, in order.

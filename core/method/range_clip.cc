@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/round_kernels.h"
+#include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/matrix.h"
 

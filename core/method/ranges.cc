@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"

@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/linalg/executor.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/round_kernels.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/weight_view.h"
 

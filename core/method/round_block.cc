@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/cholesky.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/panel_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/block_curvature.h"
 #include "core/method/round_nearest.h"

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/linalg/kernels.h"
+#include "core/linalg/round_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/matrix.h"
 

@@ -4,7 +4,8 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/round_kernels.h"
+#include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
 #include "core/tensor/half.h"

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/linalg/gemm.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/sum_kernels.h"
 
 namespace salient {
 

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/kernels.h"
+#include "core/linalg/sum_kernels.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/tensor/half.h"
 

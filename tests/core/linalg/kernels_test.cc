@@ -1,5 +1,7 @@
 // Every kernel against a plain loop.
-#include "core/linalg/kernels.h"
+#include "core/linalg/panel_kernels.h"
+#include "core/linalg/round_kernels.h"
+#include "core/linalg/sum_kernels.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,10 +1,7 @@
-#include "core/linalg/kernels.h"
-
-#include <algorithm>
-#include <cmath>
+#include "core/linalg/panel_kernels.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "core/linalg/kernels.cc"
+#define HWY_TARGET_INCLUDE "core/linalg/panel_kernels.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
@@ -13,130 +10,7 @@ namespace salient {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Full = hn::ScalableTag<float>;
-using One = hn::CappedTag<float, 1>;
 using PanelTag = hn::CappedTag<float, kPanelRows>;
-
-// round(w / scale) + zero_point, clamped to the codes.
-template <class D, class V>
-HWY_INLINE V NearestCode(D d, V w, const Affine& affine) {
-  const V steps = hn::Round(hn::Div(w, hn::Set(d, affine.scale)));
-  const V code = hn::Add(steps, hn::Set(d, affine.zero_point));
-  return hn::Min(hn::Max(code, hn::Zero(d)), hn::Set(d, affine.max_code));
-}
-
-void AddRoundedTo24Impl(const float* partial, int64_t n, double* total) {
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> d32;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto wide = hn::PromoteTo(d, hn::LoadU(d32, partial + i));
-    const auto units = hn::Round(hn::Mul(wide, hn::Set(d, 0x1p24)));
-    const auto sum = hn::Add(hn::LoadU(d, total + i), hn::Mul(units, hn::Set(d, 0x1p-24)));
-    hn::StoreU(sum, d, total + i);
-  }
-  for (; i < n; ++i) {
-    total[i] += std::nearbyint(static_cast<double>(partial[i]) * 0x1p24) * 0x1p-24;
-  }
-}
-
-template <class D>
-HWY_INLINE void WidenF16Step(D d, const uint16_t* bits, float* out) {
-  const hn::Rebind<hwy::float16_t, D> d16;
-  hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(bits))), d,
-             out);
-}
-
-void WidenF16Impl(const uint16_t* bits, int64_t n, float* out) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) WidenF16Step(d, bits + i, out + i);
-  for (; i < n; ++i) WidenF16Step(One(), bits + i, out + i);
-}
-
-void MultiplyImpl(const float* a, const float* b, int64_t n, float* out) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, out + i);
-  }
-  for (; i < n; ++i) out[i] = a[i] * b[i];
-}
-
-std::pair<float, float> MinMaxImpl(const float* w, int64_t n) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  float lo = w[0];
-  float hi = w[0];
-  int64_t i = 0;
-  if (n >= lanes) {
-    auto lows = hn::LoadU(d, w);
-    auto highs = lows;
-    for (; i + lanes <= n; i += lanes) {
-      const auto v = hn::LoadU(d, w + i);
-      lows = hn::Min(lows, v);
-      highs = hn::Max(highs, v);
-    }
-    lo = hn::GetLane(hn::MinOfLanes(d, lows));
-    hi = hn::GetLane(hn::MaxOfLanes(d, highs));
-  }
-  for (; i < n; ++i) {
-    lo = std::min(lo, w[i]);
-    hi = std::max(hi, w[i]);
-  }
-  return {lo, hi};
-}
-
-template <class D>
-HWY_INLINE void NearestErrorsStep(D d, const float* w, const Affine& affine, float* errors) {
-  const auto v = hn::LoadU(d, w);
-  const auto offset = hn::Sub(NearestCode(d, v, affine), hn::Set(d, affine.zero_point));
-  // Not a fused multiply-add: w' is what a reader of the file computes, rounded.
-  hn::StoreU(hn::Sub(hn::Mul(offset, hn::Set(d, affine.scale)), v), d, errors);
-}
-
-void NearestErrorsImpl(const float* w, int64_t n, const Affine& affine, float* errors) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) NearestErrorsStep(d, w + i, affine, errors + i);
-  for (; i < n; ++i) NearestErrorsStep(One(), w + i, affine, errors + i);
-}
-
-template <class D>
-HWY_INLINE void NearestCodesStep(D d, const float* w, const Affine& affine, uint8_t* codes) {
-  const auto code = hn::ConvertTo(hn::RebindToSigned<D>(), NearestCode(d, hn::LoadU(d, w), affine));
-  const hn::Rebind<uint8_t, D> d8;
-  hn::StoreU(hn::DemoteTo(d8, code), d8, codes);
-}
-
-void NearestCodesImpl(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) NearestCodesStep(d, w + i, affine, codes + i);
-  for (; i < n; ++i) NearestCodesStep(One(), w + i, affine, codes + i);
-}
-
-double DotImpl(const float* a, const float* b, int64_t n) {
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> d32;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto sum0 = hn::Zero(d);
-  auto sum1 = hn::Zero(d);
-  const auto load = [&](const float* p) HWY_ATTR { return hn::PromoteTo(d, hn::LoadU(d32, p)); };
-  int64_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    sum0 = hn::MulAdd(load(a + i), load(b + i), sum0);
-    sum1 = hn::MulAdd(load(a + i + lanes), load(b + i + lanes), sum1);
-  }
-  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
-  for (; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
-}
 
 void PanelMultiplyImpl(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
                        const float* x, float* y) {
@@ -247,8 +121,6 @@ void PanelDescentImpl(const float* h, int64_t ld, int64_t n, const PanelAffine& 
   }
 }
 
-const char* KernelTargetImpl() { return hwy::TargetName(HWY_TARGET); }
-
 }  // namespace HWY_NAMESPACE
 }  // namespace salient
 HWY_AFTER_NAMESPACE();
@@ -256,46 +128,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace salient {
 
-HWY_EXPORT(AddRoundedTo24Impl);
-HWY_EXPORT(WidenF16Impl);
-HWY_EXPORT(MultiplyImpl);
-HWY_EXPORT(MinMaxImpl);
-HWY_EXPORT(NearestErrorsImpl);
-HWY_EXPORT(NearestCodesImpl);
-HWY_EXPORT(DotImpl);
 HWY_EXPORT(PanelMultiplyImpl);
 HWY_EXPORT(PanelDotImpl);
 HWY_EXPORT(PanelGptqImpl);
 HWY_EXPORT(PanelDescentImpl);
-HWY_EXPORT(KernelTargetImpl);
-
-void AddRoundedTo24(const float* partial, int64_t n, double* total) {
-  HWY_DYNAMIC_DISPATCH(AddRoundedTo24Impl)(partial, n, total);
-}
-
-void WidenF16(const uint16_t* bits, int64_t n, float* out) {
-  HWY_DYNAMIC_DISPATCH(WidenF16Impl)(bits, n, out);
-}
-
-void Multiply(const float* a, const float* b, int64_t n, float* out) {
-  HWY_DYNAMIC_DISPATCH(MultiplyImpl)(a, b, n, out);
-}
-
-std::pair<float, float> MinMax(const float* w, int64_t n) {
-  return HWY_DYNAMIC_DISPATCH(MinMaxImpl)(w, n);
-}
-
-void NearestErrors(const float* w, int64_t n, const Affine& affine, float* errors) {
-  HWY_DYNAMIC_DISPATCH(NearestErrorsImpl)(w, n, affine, errors);
-}
-
-void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
-  HWY_DYNAMIC_DISPATCH(NearestCodesImpl)(w, n, affine, codes);
-}
-
-double Dot(const float* a, const float* b, int64_t n) {
-  return HWY_DYNAMIC_DISPATCH(DotImpl)(a, b, n);
-}
 
 void PanelMultiply(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
                    const float* x, float* y) {
@@ -315,8 +151,6 @@ void PanelDescent(const float* h, int64_t ld, int64_t n, const PanelAffine& affi
                   float* gradient) {
   HWY_DYNAMIC_DISPATCH(PanelDescentImpl)(h, ld, n, affine, codes, gradient);
 }
-
-std::string KernelTarget() { return HWY_DYNAMIC_DISPATCH(KernelTargetImpl)(); }
 
 }  // namespace salient
 #endif  // HWY_ONCE

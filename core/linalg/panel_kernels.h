@@ -1,46 +1,14 @@
-// Vectorized inner loops: the only room with instruction sets, dispatched at run time.
+// Inner loops of block rounding, on panels of output rows.
 //
-// Element-wise kernels give the same result on every instruction set; sums and fused
-// multiply-adds may differ in the last bits between sets, never between calls.
-// All are thread-safe and allocate nothing.
-#ifndef SALIENT_CORE_LINALG_KERNELS_H_
-#define SALIENT_CORE_LINALG_KERNELS_H_
+// Vectorized, dispatched at run time. Element-wise kernels give the same result on every
+// instruction set; sums and fused multiply-adds may differ in the last bits between sets, never
+// between calls. All are thread-safe and allocate nothing.
+#ifndef SALIENT_CORE_LINALG_PANEL_KERNELS_H_
+#define SALIENT_CORE_LINALG_PANEL_KERNELS_H_
 
 #include <cstdint>
-#include <string>
-#include <utility>
 
 namespace salient {
-
-// total[i] += partial[i] rounded to a multiple of 2^-24. Such sums are exact, hence
-// independent of order, while they stay below 2^29.
-void AddRoundedTo24(const float* partial, int64_t n, double* total);
-
-// Widens F16 bits, exactly.
-void WidenF16(const uint16_t* bits, int64_t n, float* out);
-
-// out[i] = a[i] * b[i]. `out` may be `a`.
-void Multiply(const float* a, const float* b, int64_t n, float* out);
-
-// Smallest and largest of w[0 .. n), n > 0.
-std::pair<float, float> MinMax(const float* w, int64_t n);
-
-// One affine map: w' = scale * (code - zero_point).
-struct Affine {
-  float scale = 1;
-  float zero_point = 0;  // an integer, 0 .. max_code
-  float max_code = 15;   // 2^bits - 1
-};
-
-// errors[i] = w'[i] - w[i] with code = clamp(round(w / scale) + zero_point, 0, max_code), ties
-// to even.
-void NearestErrors(const float* w, int64_t n, const Affine& affine, float* errors);
-
-// The codes of the same rounding.
-void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes);
-
-// sum a[i] b[i], products and sum in f64.
-double Dot(const float* a, const float* b, int64_t n);
 
 // Panels: kPanelRows output rows side by side, element (column j, row t) at j * kPanelRows + t;
 // 64-byte aligned, as is every pointer to kPanelRows floats.
@@ -73,9 +41,6 @@ void PanelGptq(const float* upper, int64_t n, const int32_t* order, const PanelA
 void PanelDescent(const float* h, int64_t ld, int64_t n, const PanelAffine& affine, float* codes,
                   float* gradient);
 
-// Name of the instruction set these kernels use here, e.g. "AVX3".
-std::string KernelTarget();
-
 }  // namespace salient
 
-#endif  // SALIENT_CORE_LINALG_KERNELS_H_
+#endif  // SALIENT_CORE_LINALG_PANEL_KERNELS_H_

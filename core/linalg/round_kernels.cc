@@ -1,0 +1,105 @@
+#include "core/linalg/round_kernels.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/linalg/round_kernels.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace salient {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Full = hn::ScalableTag<float>;
+using One = hn::CappedTag<float, 1>;
+
+// round(w / scale) + zero_point, clamped to the codes.
+template <class D, class V>
+HWY_INLINE V NearestCode(D d, V w, const Affine& affine) {
+  const V steps = hn::Round(hn::Div(w, hn::Set(d, affine.scale)));
+  const V code = hn::Add(steps, hn::Set(d, affine.zero_point));
+  return hn::Min(hn::Max(code, hn::Zero(d)), hn::Set(d, affine.max_code));
+}
+
+std::pair<float, float> MinMaxImpl(const float* w, int64_t n) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  float lo = w[0];
+  float hi = w[0];
+  int64_t i = 0;
+  if (n >= lanes) {
+    auto lows = hn::LoadU(d, w);
+    auto highs = lows;
+    for (; i + lanes <= n; i += lanes) {
+      const auto v = hn::LoadU(d, w + i);
+      lows = hn::Min(lows, v);
+      highs = hn::Max(highs, v);
+    }
+    lo = hn::GetLane(hn::MinOfLanes(d, lows));
+    hi = hn::GetLane(hn::MaxOfLanes(d, highs));
+  }
+  for (; i < n; ++i) {
+    lo = std::min(lo, w[i]);
+    hi = std::max(hi, w[i]);
+  }
+  return {lo, hi};
+}
+
+template <class D>
+HWY_INLINE void NearestErrorsStep(D d, const float* w, const Affine& affine, float* errors) {
+  const auto v = hn::LoadU(d, w);
+  const auto offset = hn::Sub(NearestCode(d, v, affine), hn::Set(d, affine.zero_point));
+  // Not a fused multiply-add: w' is what a reader of the file computes, rounded.
+  hn::StoreU(hn::Sub(hn::Mul(offset, hn::Set(d, affine.scale)), v), d, errors);
+}
+
+void NearestErrorsImpl(const float* w, int64_t n, const Affine& affine, float* errors) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) NearestErrorsStep(d, w + i, affine, errors + i);
+  for (; i < n; ++i) NearestErrorsStep(One(), w + i, affine, errors + i);
+}
+
+template <class D>
+HWY_INLINE void NearestCodesStep(D d, const float* w, const Affine& affine, uint8_t* codes) {
+  const auto code = hn::ConvertTo(hn::RebindToSigned<D>(), NearestCode(d, hn::LoadU(d, w), affine));
+  const hn::Rebind<uint8_t, D> d8;
+  hn::StoreU(hn::DemoteTo(d8, code), d8, codes);
+}
+
+void NearestCodesImpl(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) NearestCodesStep(d, w + i, affine, codes + i);
+  for (; i < n; ++i) NearestCodesStep(One(), w + i, affine, codes + i);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace salient
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace salient {
+
+HWY_EXPORT(MinMaxImpl);
+HWY_EXPORT(NearestErrorsImpl);
+HWY_EXPORT(NearestCodesImpl);
+
+std::pair<float, float> MinMax(const float* w, int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(MinMaxImpl)(w, n);
+}
+
+void NearestErrors(const float* w, int64_t n, const Affine& affine, float* errors) {
+  HWY_DYNAMIC_DISPATCH(NearestErrorsImpl)(w, n, affine, errors);
+}
+
+void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
+  HWY_DYNAMIC_DISPATCH(NearestCodesImpl)(w, n, affine, codes);
+}
+
+}  // namespace salient
+#endif  // HWY_ONCE

@@ -1,0 +1,32 @@
+// Inner loops over plain vectors: conversions, products, sums.
+//
+// Vectorized, dispatched at run time. Element-wise kernels give the same result on every
+// instruction set; sums and fused multiply-adds may differ in the last bits between sets, never
+// between calls. All are thread-safe and allocate nothing.
+#ifndef SALIENT_CORE_LINALG_SUM_KERNELS_H_
+#define SALIENT_CORE_LINALG_SUM_KERNELS_H_
+
+#include <cstdint>
+#include <string>
+
+namespace salient {
+
+// total[i] += partial[i] rounded to a multiple of 2^-24. Such sums are exact, hence
+// independent of order, while they stay below 2^29.
+void AddRoundedTo24(const float* partial, int64_t n, double* total);
+
+// Widens F16 bits, exactly.
+void WidenF16(const uint16_t* bits, int64_t n, float* out);
+
+// out[i] = a[i] * b[i]. `out` may be `a`.
+void Multiply(const float* a, const float* b, int64_t n, float* out);
+
+// sum a[i] b[i], products and sum in f64.
+double Dot(const float* a, const float* b, int64_t n);
+
+// Name of the instruction set these kernels use here, e.g. "AVX3".
+std::string KernelTarget();
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_LINALG_SUM_KERNELS_H_
