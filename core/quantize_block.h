@@ -3,22 +3,20 @@
 #define SALIENT_CORE_QUANTIZE_BLOCK_H_
 
 #include <array>
-#include <optional>
 
 #include "absl/status/status.h"
+#include "core/calibrate_block.h"
 #include "core/checkpoint/model_config.h"
 #include "core/linalg/executor.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/quantizable_groups.h"
 #include "core/quantize_model.h"
-#include "core/statistics/statistics.h"
 
 namespace salient {
 
 // By GroupRole.
 using GroupFits = std::array<GroupFit, kGroupRoles>;
-using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 
 // Quantizes the groups that fit, folds their scales, keeps the others in F16, and hands all of it
 // to `sink`, BlockDone last. `statistics` holds every group's.

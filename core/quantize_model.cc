@@ -3,11 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/calibrate_block.h"
 #include "core/model/block_weights.h"
 #include "core/model/ends.h"
 #include "core/model/family.h"
@@ -16,7 +15,6 @@
 #include "core/numerics.h"
 #include "core/quantizable_groups.h"
 #include "core/quantize_block.h"
-#include "core/statistics/accumulator.h"
 
 namespace salient {
 namespace {
@@ -88,60 +86,28 @@ class ModelQuantizer {
     return file;
   }
 
+  absl::StatusOr<BlockWeights> Read(int64_t layer) {
+    const StageScope stage(executor_, Stage::kRead);
+    return ReadBlock(source_, family_, config_, layer, executor_);
+  }
+
   // Calibrates and quantizes one block. Its states are committed when its tensors are out.
   absl::StatusOr<HiddenStatesFile> RunBlock(const HiddenStatesFile& entering) {
     const int64_t layer = entering.shape().layer;
-    absl::StatusOr<BlockWeights> block = ReadBlock(source_, family_, config_, layer, executor_);
+    absl::StatusOr<BlockWeights> block = Read(layer);
     if (!block.ok()) return block.status();
     absl::StatusOr<HiddenStatesFile> leaving =
         HiddenStatesFile::Create(StatesPath(params_, layer + 1), Shape(layer + 1));
     if (!leaving.ok()) return leaving.status();
-    absl::StatusOr<GroupStatistics> statistics = Calibrate(*block, entering, *leaving);
+    absl::StatusOr<GroupStatistics> statistics = CalibrateBlock(
+        family_, forward_, *block, entering, *leaving, params_.seed,
+        [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     absl::Status status = QuantizeBlock(family_, config_, params_, fits_, *std::move(block),
                                         *std::move(statistics), sink_, executor_);
     if (!status.ok()) return status;
     if (status = leaving->Commit(); !status.ok()) return status;
     return leaving;
-  }
-
-  absl::StatusOr<GroupStatistics> Calibrate(const BlockWeights& block,
-                                            const HiddenStatesFile& entering,
-                                            HiddenStatesFile& leaving) {
-    std::array<std::optional<StatisticsAccumulator>, kGroupRoles> accumulators;
-    for (const GroupRow& row : family_.groups) {
-      StatisticsParams statistics;
-      statistics.in_features = block.linear(row.linears[0]).in_features;
-      statistics.seed = params_.seed;
-      absl::StatusOr<StatisticsAccumulator> accumulator = StatisticsAccumulator::Create(
-          absl::StrCat(BlockPrefix(family_, block.layer), row.name), statistics);
-      if (!accumulator.ok()) return accumulator.status();
-      accumulators[static_cast<size_t>(row.role)] = *std::move(accumulator);
-    }
-    for (int64_t row = 0; row < static_cast<int64_t>(calibration_.size()); ++row) {
-      absl::StatusOr<Matrix> hidden = entering.ReadRow(row);
-      if (!hidden.ok()) return hidden.status();
-      absl::StatusOr<Matrix> next = forward_.Run(
-          block, *std::move(hidden),
-          [&](GroupRole group, MatrixView input) {
-            return accumulators[static_cast<size_t>(group)]->Fold(
-                row, 0, DType::kF32, reinterpret_cast<const std::byte*>(input.data), input.rows,
-                executor_);
-          },
-          executor_);
-      if (!next.ok()) return next.status();
-      if (absl::Status status = leaving.WriteRow(row, *next); !status.ok()) return status;
-      if (absl::Status status = sink_.TokensDone(block.layer, next->rows()); !status.ok()) {
-        return status;
-      }
-    }
-    GroupStatistics statistics;
-    for (size_t group = 0; group < kGroupRoles; ++group) {
-      absl::StatusOr<Statistics> finished = std::move(*accumulators[group]).Finish(executor_);
-      if (!finished.ok()) return finished.status();
-      statistics[group] = *std::move(finished);
-    }
-    return statistics;
   }
 
   const TensorSource& source_;
