@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
+#include <map>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/statistics/open_row.h"
@@ -26,27 +28,25 @@ void MirrorUpper(int64_t n, double* matrix) {
 class StatisticsAccumulator::Impl {
  public:
   Impl(std::string name, const StatisticsParams& params)
-      : name_(std::move(name)),
-        totals_(EmptyStatistics(params)),
-        row_(name_, params),
-        sampler_(params) {}
+      : name_(std::move(name)), totals_(EmptyStatistics(params)), sampler_(params) {}
 
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor) {
     if (!failure_.ok()) return failure_;
-    failure_ = Open(calibration_row, first_position, dtype, tokens, executor);
-    while (failure_.ok() && tokens > 0) {
-      // A full tile waits for its successor: the last tile of a row is closed with the row.
-      if (row_.Room() == 0) {
-        failure_ = row_.FoldTile(/*last=*/false, totals_, executor);
-        if (!failure_.ok()) break;
-      }
-      const int64_t count = std::min(tokens, row_.Room());
-      failure_ = Append(dtype, activations, count, executor);
-      activations += count * totals_.params.in_features * SizeOf(dtype);
-      tokens -= count;
-    }
+    failure_ = CheckBatch(calibration_row, dtype, tokens);
+    if (failure_.ok()) failure_ = Open(calibration_row, first_position, executor);
+    if (failure_.ok()) failure_ = Append(*open_row_, dtype, activations, tokens, executor);
     return failure_;
+  }
+
+  absl::Status FoldRow(int64_t calibration_row, DType dtype, const std::byte* activations,
+                       int64_t tokens, Executor& executor) {
+    absl::StatusOr<std::unique_ptr<OpenRow>> row = Begin(calibration_row, dtype, tokens);
+    if (!row.ok()) return row.status();
+    absl::Status status = Append(**row, dtype, activations, tokens, executor);
+    if (status.ok()) status = (*row)->FoldTile(executor);
+    if (!status.ok()) return Fail(std::move(status));
+    return AddInOrder(*std::move(row), executor);
   }
 
   absl::Status Merge(const Statistics& part) {
@@ -60,6 +60,11 @@ class StatisticsAccumulator::Impl {
   absl::StatusOr<Statistics> Finish(Executor& executor) {
     if (failure_.ok()) failure_ = Close(executor);
     if (!failure_.ok()) return failure_;
+    if (!waiting_.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(name_, ": calibration row ", next_row_, " never came, but row ",
+                       waiting_.begin()->first, " did; expected every row from 0"));
+    }
     if (totals_.token_count == 0) {
       return absl::FailedPreconditionError(
           absl::StrCat(name_, ": statistics of 0 tokens; expected at least 1"));
@@ -78,9 +83,7 @@ class StatisticsAccumulator::Impl {
   }
 
  private:
-  // Makes `calibration_row` the open row, or checks that the batch continues it.
-  absl::Status Open(int64_t calibration_row, int64_t first_position, DType dtype, int64_t tokens,
-                    Executor& executor) {
+  absl::Status CheckBatch(int64_t calibration_row, DType dtype, int64_t tokens) const {
     if (calibration_row < 0 || calibration_row == std::numeric_limits<int64_t>::max()) {
       return absl::InvalidArgumentError(absl::StrCat(name_, ": calibration row is ",
                                                      calibration_row, "; expected 0 to 2^63 - 2"));
@@ -93,50 +96,140 @@ class StatisticsAccumulator::Impl {
       return absl::InvalidArgumentError(
           absl::StrCat(name_, ": batch of ", tokens, " tokens; expected at least 1"));
     }
-    const bool continues = open_row_ == calibration_row;
-    if (!continues && totals_.rows.Contains(calibration_row)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(name_, ": calibration row ", calibration_row,
-                       " was counted before; expected each row once, without others in between"));
-    }
-    const int64_t expected = continues ? row_.next_position() : 0;
+    return absl::OkStatus();
+  }
+
+  absl::Status CountedBefore(int64_t calibration_row) const {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name_, ": calibration row ", calibration_row,
+                     " was counted before; expected each row once, without others in between"));
+  }
+
+  // Makes `calibration_row` the open row, or checks that the batch continues it.
+  absl::Status Open(int64_t calibration_row, int64_t first_position, Executor& executor) {
+    const bool continues = is_open_ && open_row_->calibration_row() == calibration_row;
+    if (!continues && totals_.rows.Contains(calibration_row)) return CountedBefore(calibration_row);
+    const int64_t expected = continues ? open_row_->next_position() : 0;
     if (first_position != expected) {
       return absl::OutOfRangeError(absl::StrCat(name_, ": batch of calibration row ",
                                                 calibration_row, " begins at position ",
                                                 first_position, "; expected ", expected));
     }
     if (continues) return absl::OkStatus();
+    if (next_row_ > 0 || !waiting_.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(name_, ": calibration row ", calibration_row,
+                       " came in batches after whole rows; expected rows of one kind"));
+    }
     if (absl::Status status = Close(executor); !status.ok()) return status;
-    row_.Begin(calibration_row);
-    open_row_ = calibration_row;
+    if (open_row_ == nullptr) open_row_ = std::make_unique<OpenRow>(name_, totals_.params);
+    open_row_->Begin(calibration_row);
+    is_open_ = true;
     totals_.rows.Insert(calibration_row);
     return absl::OkStatus();
   }
 
-  absl::Status Append(DType dtype, const std::byte* activations, int64_t tokens,
+  absl::Status Close(Executor& executor) {
+    if (!is_open_) return absl::OkStatus();
+    is_open_ = false;
+    if (absl::Status status = open_row_->FoldTile(executor); !status.ok()) return status;
+    return open_row_->AddTo(totals_, executor);
+  }
+
+  // Multiplies full tiles out; the last one stays.
+  absl::Status Append(OpenRow& row, DType dtype, const std::byte* activations, int64_t tokens,
                       Executor& executor) {
-    const int64_t first_position = row_.next_position();
-    absl::Status status = row_.Append(dtype, activations, tokens, executor);
-    if (!status.ok()) return status;
-    for (int64_t position = first_position; position < first_position + tokens; ++position) {
-      float* sampled = sampler_.Offer(*open_row_, position);
-      if (sampled != nullptr) row_.CopyToken(position, sampled);
+    while (tokens > 0) {
+      // A full tile waits for its successor: the last tile of a row is closed with the row.
+      if (row.Room() == 0) {
+        if (absl::Status status = row.FoldTile(executor); !status.ok()) return status;
+      }
+      const int64_t count = std::min(tokens, row.Room());
+      const int64_t first_position = row.next_position();
+      absl::Status status = row.Append(dtype, activations, count, executor);
+      if (!status.ok()) return status;
+      const std::lock_guard<std::mutex> lock(mutex_);
+      for (int64_t position = first_position; position < first_position + count; ++position) {
+        float* sampled = sampler_.Offer(row.calibration_row(), position);
+        if (sampled != nullptr) row.CopyToken(position, sampled);
+      }
+      activations += count * totals_.params.in_features * SizeOf(dtype);
+      tokens -= count;
     }
-    totals_.token_count += tokens;
     return absl::OkStatus();
   }
 
-  absl::Status Close(Executor& executor) {
-    if (!open_row_.has_value()) return absl::OkStatus();
-    open_row_.reset();
-    return row_.FoldTile(/*last=*/true, totals_, executor);
+  // For FoldRow: a row of its own, begun.
+  absl::StatusOr<std::unique_ptr<OpenRow>> Begin(int64_t calibration_row, DType dtype,
+                                                 int64_t tokens) {
+    std::unique_ptr<OpenRow> row;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_.ok()) return failure_;
+      failure_ = CheckBatch(calibration_row, dtype, tokens);
+      if (failure_.ok() && is_open_) {
+        failure_ = absl::FailedPreconditionError(
+            absl::StrCat(name_, ": calibration row ", calibration_row,
+                         " came whole after batches; expected rows of one kind"));
+      }
+      if (failure_.ok() && !totals_.rows.Insert(calibration_row)) {
+        failure_ = CountedBefore(calibration_row);
+      }
+      if (!failure_.ok()) return failure_;
+      if (!free_rows_.empty()) {
+        row = std::move(free_rows_.back());
+        free_rows_.pop_back();
+      }
+    }
+    if (row == nullptr) row = std::make_unique<OpenRow>(name_, totals_.params);
+    row->Begin(calibration_row);
+    return row;
   }
 
-  std::string name_;
-  Statistics totals_;  // of closed rows, but rows, token_count and signs of the open one too
-  OpenRow row_;
-  std::optional<int64_t> open_row_;
+  // Nobody waits for a row: who finds the next one there adds it, and what follows it.
+  absl::Status AddInOrder(std::unique_ptr<OpenRow> row, Executor& executor) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const int64_t calibration_row = row->calibration_row();
+    waiting_.emplace(calibration_row, std::move(row));
+    if (adding_) return failure_;
+    adding_ = true;
+    while (failure_.ok() && !waiting_.empty() && waiting_.begin()->first == next_row_) {
+      std::unique_ptr<OpenRow> next = std::move(waiting_.begin()->second);
+      waiting_.erase(waiting_.begin());
+      lock.unlock();
+      absl::Status status = next->AddTo(totals_, executor);
+      lock.lock();
+      free_rows_.push_back(std::move(next));
+      ++next_row_;
+      if (failure_.ok()) failure_ = std::move(status);
+    }
+    adding_ = false;
+    return failure_;
+  }
+
+  // The first failure is what everybody else gets.
+  absl::Status Fail(absl::Status status) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (failure_.ok()) failure_ = status;
+    return status;
+  }
+
+  const std::string name_;
+  Statistics totals_;  // of closed rows, but `rows` of those under way too
   TokenSampler sampler_;
+
+  // Rows that come in batches, one at a time.
+  std::unique_ptr<OpenRow> open_row_;
+  bool is_open_ = false;
+
+  // Rows that come whole. The mutex guards these, failure_, sampler_ and totals_.rows; the sums
+  // of totals_ belong to whoever set adding_.
+  std::mutex mutex_;
+  std::map<int64_t, std::unique_ptr<OpenRow>> waiting_;  // for rows before them
+  std::vector<std::unique_ptr<OpenRow>> free_rows_;
+  int64_t next_row_ = 0;
+  bool adding_ = false;
+
   absl::Status failure_;  // the first, which every later call repeats
 };
 
@@ -157,13 +250,19 @@ absl::Status StatisticsAccumulator::Fold(int64_t calibration_row, int64_t first_
   return impl_->Fold(calibration_row, first_position, dtype, activations, tokens, executor);
 }
 
+absl::Status StatisticsAccumulator::FoldRow(int64_t calibration_row, DType dtype,
+                                            const std::byte* activations, int64_t tokens,
+                                            Executor& executor) {
+  return impl_->FoldRow(calibration_row, dtype, activations, tokens, executor);
+}
+
 absl::Status StatisticsAccumulator::Merge(const Statistics& part) { return impl_->Merge(part); }
 
 absl::StatusOr<Statistics> StatisticsAccumulator::Finish(Executor& executor) && {
   return impl_->Finish(executor);
 }
 
-int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params) {
+int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params, int rows_at_once) {
   if (!CheckStatisticsParams("", params).ok()) return std::numeric_limits<int64_t>::max();
   const int64_t in_features = params.in_features;
   const int64_t totals =
@@ -173,7 +272,7 @@ int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params) {
                                 params.sketch_rows * (in_features + 1) * 8);
   // Twice: sorting and merging the sample write a second one.
   const int64_t sample = 2 * params.sample_tokens * (in_features * 4 + 32);
-  return OpenRow::MemoryBytes(params) + totals + sample;
+  return rows_at_once * OpenRow::MemoryBytes(params) + totals + sample;
 }
 
 }  // namespace salient

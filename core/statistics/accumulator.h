@@ -16,11 +16,12 @@
 namespace salient {
 
 // The unit is one calibration row, computed alone and in tiles whose shape depends on the
-// row's length only, so the statistics are bit-identical however rows are cut into batches,
-// ordered, spread over machines or computed by how many workers. One row is open at a time;
-// it closes when another begins or at Finish.
+// row's length and dtype only, so the statistics are bit-identical however rows are cut into
+// batches, ordered, spread over machines or threads, or computed by how many workers.
 //
-// Not thread-safe; Fold itself spreads its work over the executor.
+// Rows come in one of two ways, which do not mix in one accumulator:
+//   Fold     in batches, one row after another, in any order of rows. Not thread-safe.
+//   FoldRow  whole, in rows 0, 1, 2 ..., from any number of threads at once.
 class StatisticsAccumulator {
  public:
   // `name` appears in errors. INVALID_ARGUMENT if a param is out of range.
@@ -41,14 +42,27 @@ class StatisticsAccumulator {
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor);
 
-  // Adds finished statistics of other rows. Errors as MergeStatistics.
+  // Folds all the activations [tokens, in_features] of one row. Thread-safe: different rows may be
+  // folded at the same time. Rows are counted from 0 without holes and begun about in order; they
+  // are added to the totals in ascending order, whatever the order in which they end. A row that
+  // ends early leaves its sums to wait, about MemoryBytes(params, 2) - MemoryBytes(params, 1) each:
+  // the caller bounds how far rows run ahead. Nobody waits for another's row, so tasks of any
+  // executor may call this, with an executor of their own.
+  //
+  // Errors: as Fold. After the first, every call fails.
+  absl::Status FoldRow(int64_t calibration_row, DType dtype, const std::byte* activations,
+                       int64_t tokens, Executor& executor);
+
+  // Adds finished statistics of other rows. Errors as MergeStatistics. Not while rows are folded.
   absl::Status Merge(const Statistics& part);
 
-  // Closes the open row and gives the result up. FAILED_PRECONDITION if no token came.
+  // Closes the open row and gives the result up. FAILED_PRECONDITION if no token came, or if
+  // FoldRow never got a row before one that it got.
   absl::StatusOr<Statistics> Finish(Executor& executor) &&;
 
-  // Bytes an accumulator with these params holds at most.
-  static int64_t MemoryBytes(const StatisticsParams& params);
+  // Bytes an accumulator with these params holds at most, when FoldRow has `rows_at_once` rows
+  // under way or waiting (1 for Fold).
+  static int64_t MemoryBytes(const StatisticsParams& params, int rows_at_once = 1);
 
  private:
   class Impl;

@@ -60,6 +60,7 @@ OpenRow::OpenRow(std::string name, const StatisticsParams& params)
   if (!params.ExactGram()) {
     signs_ = Matrix(kTileTokens, params.sketch_rows);
     sketch_ = Matrix(params.Blocks() * params.sketch_rows, params.block_width);
+    sketch_row_sums_.resize(static_cast<size_t>(params.sketch_rows));
   }
 }
 
@@ -68,7 +69,7 @@ int64_t OpenRow::MemoryBytes(const StatisticsParams& params) {
   int64_t floats =
       width * kTileTokens + PairCount(params) * params.block_width * params.block_width;
   if (!params.ExactGram()) floats += (kTileTokens + width) * params.sketch_rows;
-  return floats * 4 + width * (8 + 8 + 4) +
+  return floats * 4 + width * (8 + 8 + 4) + params.sketch_rows * 8 +
          PairCount(params) * static_cast<int64_t>(sizeof(PanelPair));
 }
 
@@ -84,6 +85,7 @@ void OpenRow::Begin(int64_t calibration_row) {
   std::fill(sum_.begin(), sum_.end(), 0.0);
   std::fill(sum_abs_.begin(), sum_abs_.end(), 0.0);
   std::fill(max_abs_.begin(), max_abs_.end(), 0.0f);
+  std::fill(sketch_row_sums_.begin(), sketch_row_sums_.end(), 0.0);
 }
 
 OpenRow::BadValue OpenRow::WidenPanel(int64_t panel, DType dtype, const std::byte* activations,
@@ -138,60 +140,62 @@ void OpenRow::CopyToken(int64_t position, float* out) const {
   }
 }
 
-absl::Status OpenRow::FoldTile(bool last, Statistics& totals, Executor& executor) {
+absl::Status OpenRow::FoldTile(Executor& executor) {
   const int64_t padded = (tile_tokens_ + kTilePadding - 1) / kTilePadding * kTilePadding;
-  if (!params_.ExactGram()) FillSigns(padded, totals);
+  if (!params_.ExactGram()) FillSigns(padded);
   // Padding first and on its own: a panel is read by several pairs.
   for (int64_t panel = 0; panel < params_.Blocks() && padded > tile_tokens_; ++panel) {
     float* begin = Panel(panel) + tile_tokens_ * params_.block_width;
     std::fill(begin, Panel(panel) + padded * params_.block_width, 0.0f);
   }
-  absl::Status status = executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) {
-    return FoldPair(index, padded, last, totals);
-  });
+  absl::Status status = executor.ForEach(static_cast<int64_t>(pairs_.size()),
+                                         [&](int64_t index) { return FoldPair(index, padded); });
   first_tile_ = false;
   tile_tokens_ = 0;
   return status;
 }
 
-void OpenRow::FillSigns(int64_t padded, Statistics& totals) {
+void OpenRow::FillSigns(int64_t padded) {
   const int64_t first_position = next_position_ - tile_tokens_;
   const auto rows = static_cast<size_t>(params_.sketch_rows);
   for (int64_t t = 0; t < tile_tokens_; ++t) {
     float* signs = signs_.Row(t);
     FillSketchSigns(params_.seed, calibration_row_, first_position + t, {signs, rows});
-    for (size_t k = 0; k < rows; ++k) totals.sketch_row_sums[k] += signs[k];
+    for (size_t k = 0; k < rows; ++k) sketch_row_sums_[k] += signs[k];
   }
   std::fill(signs_.Row(tile_tokens_),
             signs_.Row(tile_tokens_) + (padded - tile_tokens_) * params_.sketch_rows, 0.0f);
 }
 
-absl::Status OpenRow::FoldPair(int64_t index, int64_t padded, bool last, Statistics& totals) {
+absl::Status OpenRow::FoldPair(int64_t index, int64_t padded) {
   const auto [i, j] = pairs_[static_cast<size_t>(index)];
   const int64_t width = params_.block_width;
   const float beta = first_tile_ ? 0.0f : 1.0f;
   absl::Status status = Gemm(Op::kTransposed, Op::kPlain, Columns(i), Columns(j), padded, Panel(i),
                              width, Panel(j), width, beta, products_.Row(index * width), width);
   if (!status.ok()) return status;
-  if (i == j) {
-    AddSums(i);
-    if (last) {
-      status = ClosePanel(i, totals);
-      if (!status.ok()) return status;
-    }
+  if (i == j) AddSums(i);
+  if (params_.ExactGram()) return absl::OkStatus();
+  const int64_t rows = params_.sketch_rows;
+  return Gemm(Op::kTransposed, Op::kPlain, rows, Columns(i), padded, signs_.data(), rows, Panel(i),
+              width, beta, sketch_.Row(i * rows), width);
+}
+
+absl::Status OpenRow::AddTo(Statistics& totals, Executor& executor) const {
+  absl::Status status =
+      executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) -> absl::Status {
+        const auto [i, j] = pairs_[static_cast<size_t>(index)];
+        if (i == j) {
+          if (absl::Status added = AddPanelTo(i, totals); !added.ok()) return added;
+        }
+        AddPairTo(index, totals);
+        return absl::OkStatus();
+      });
+  if (!status.ok()) return status;
+  for (size_t k = 0; k < sketch_row_sums_.size(); ++k) {
+    totals.sketch_row_sums[k] += sketch_row_sums_[k];
   }
-  if (!params_.ExactGram()) {
-    const int64_t rows = params_.sketch_rows;
-    float* sketch = sketch_.Row(i * rows);
-    status = Gemm(Op::kTransposed, Op::kPlain, rows, Columns(i), padded, signs_.data(), rows,
-                  Panel(i), width, beta, sketch, width);
-    if (!status.ok()) return status;
-    for (int64_t k = 0; last && k < rows; ++k) {
-      AddRoundedTo24(sketch + k * width, Columns(i),
-                     totals.sketch.data() + k * params_.in_features + i * width);
-    }
-  }
-  if (last) ClosePair(index, totals);
+  totals.token_count += next_position_;
   return absl::OkStatus();
 }
 
@@ -222,7 +226,7 @@ void OpenRow::AddSums(int64_t panel) {
   }
 }
 
-absl::Status OpenRow::ClosePanel(int64_t panel, Statistics& totals) const {
+absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) const {
   for (int64_t c = 0; c < Columns(panel); ++c) {
     const auto column = static_cast<size_t>(panel * params_.block_width + c);
     // Bounds every partial sum of a product with this column, by Cauchy and Schwarz.
@@ -237,11 +241,16 @@ absl::Status OpenRow::ClosePanel(int64_t panel, Statistics& totals) const {
     totals.sum_abs[column] += RoundTo24(sum_abs_[column]);
     totals.max_abs[column] = std::max(totals.max_abs[column], max_abs_[column]);
   }
+  if (params_.ExactGram()) return absl::OkStatus();
+  for (int64_t k = 0; k < params_.sketch_rows; ++k) {
+    AddRoundedTo24(sketch_.Row(panel * params_.sketch_rows + k), Columns(panel),
+                   totals.sketch.data() + k * params_.in_features + panel * params_.block_width);
+  }
   return absl::OkStatus();
 }
 
 // A diagonal product is symmetric up to the last bits, so only its upper triangle counts.
-void OpenRow::ClosePair(int64_t index, Statistics& totals) const {
+void OpenRow::AddPairTo(int64_t index, Statistics& totals) const {
   const auto [i, j] = pairs_[static_cast<size_t>(index)];
   const int64_t width = params_.block_width;
   for (int64_t row = 0; row < Columns(i); ++row) {

@@ -19,8 +19,8 @@ namespace salient {
 // Tokens gather in a tile of kTileTokens; X^T X and R X of full tiles add up in f32, in tile
 // order, until the row closes; the last tile is padded with zeros to a multiple of
 // kTilePadding. So every product has a shape that the row's length alone decides, and the
-// batches in which the row came leave no trace. When the row closes, its partial sums are
-// rounded to multiples of 2^-24 and added to the totals.
+// batches in which the row came leave no trace. When the row ends, its partial sums are
+// rounded to multiples of 2^-24 and added to totals, at once or when rows before it are there.
 //
 // Not thread-safe; work is spread over the executor by columns, a fixed cut.
 class OpenRow {
@@ -34,6 +34,7 @@ class OpenRow {
   // Begins with no tokens; the row before must have been closed.
   void Begin(int64_t calibration_row);
 
+  int64_t calibration_row() const { return calibration_row_; }
   int64_t next_position() const { return next_position_; }
 
   // Tokens that still fit into the tile.
@@ -47,9 +48,12 @@ class OpenRow {
   // Copies the vector of `position`, which must be in the tile, to out [in_features].
   void CopyToken(int64_t position, float* out) const;
 
-  // Multiplies the tile out and empties it. `last` closes the row: adds it to `totals`.
-  // INVALID_ARGUMENT if the squares of a column might overflow f32 (names it).
-  absl::Status FoldTile(bool last, Statistics& totals, Executor& executor);
+  // Multiplies the tile out and empties it.
+  absl::Status FoldTile(Executor& executor);
+
+  // Adds the row, all of whose tiles were folded, to `totals`: its sums, its products and its
+  // tokens' count. INVALID_ARGUMENT if the squares of a column might overflow f32 (names it).
+  absl::Status AddTo(Statistics& totals, Executor& executor) const;
 
   static int64_t MemoryBytes(const StatisticsParams& params);
 
@@ -69,11 +73,11 @@ class OpenRow {
   int64_t Columns(int64_t panel) const;
   float* Panel(int64_t panel) { return tile_.Row(panel * kTileTokens); }
   BadValue WidenPanel(int64_t panel, DType dtype, const std::byte* activations, int64_t tokens);
-  void FillSigns(int64_t padded, Statistics& totals);
-  absl::Status FoldPair(int64_t index, int64_t padded, bool last, Statistics& totals);
+  void FillSigns(int64_t padded);
+  absl::Status FoldPair(int64_t index, int64_t padded);
   void AddSums(int64_t panel);
-  absl::Status ClosePanel(int64_t panel, Statistics& totals) const;
-  void ClosePair(int64_t index, Statistics& totals) const;
+  absl::Status AddPanelTo(int64_t panel, Statistics& totals) const;
+  void AddPairTo(int64_t index, Statistics& totals) const;
 
   std::string name_;
   StatisticsParams params_;
@@ -93,7 +97,8 @@ class OpenRow {
   std::vector<double> sum_;  // [panels * block_width], as the next two
   std::vector<double> sum_abs_;
   std::vector<float> max_abs_;
-  std::vector<BadValue> bad_;  // of the last batch, by panel
+  std::vector<double> sketch_row_sums_;  // [sketch_rows], whole numbers
+  std::vector<BadValue> bad_;            // of the last batch, by panel
 };
 
 }  // namespace salient

@@ -1,0 +1,164 @@
+// Whole rows from many threads: the same bytes as batches in order, or an error for everybody.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/linalg/gemm.h"
+#include "core/statistics/accumulator.h"
+#include "core/statistics/statistics_file.h"
+#include "tests/support/calibration_rows.h"
+#include "tests/support/thread_executor.h"
+
+namespace salient {
+namespace {
+
+using testing::CalibrationRow;
+using ::testing::HasSubstr;
+
+StatisticsParams ParamsOf(int64_t in_features) {
+  StatisticsParams params;
+  params.in_features = in_features;
+  params.sketch_rows = 64;
+  params.sample_tokens = 40;
+  params.seed = 5;
+  return params;
+}
+
+// Long and short rows in turn, so that later rows end before earlier ones; one of massive
+// activations, whose sums no f64 holds exactly, so that the order of rows matters.
+std::vector<CalibrationRow> UnevenRows(int64_t in_features) {
+  auto rows = testing::MakeRows(3, in_features, {700, 3, 5, 130, 64, 1, 513, 20, 20, 256, 7, 300});
+  for (int64_t i = 0; i < rows[4].tokens.rows() * in_features; ++i) {
+    rows[4].tokens.data()[i] *= 1e6f;
+  }
+  return rows;
+}
+
+StatisticsAccumulator MakeAccumulator(const StatisticsParams& params) {
+  LimitThreadToItself();
+  auto accumulator = StatisticsAccumulator::Create("g", params);
+  EXPECT_TRUE(accumulator.ok()) << accumulator.status();
+  return *std::move(accumulator);
+}
+
+absl::Status FoldWhole(StatisticsAccumulator& accumulator, const CalibrationRow& row,
+                       Executor& executor) {
+  return accumulator.FoldRow(row.index, DType::kF32,
+                             reinterpret_cast<const std::byte*>(row.tokens.data()),
+                             row.tokens.rows(), executor);
+}
+
+std::vector<std::byte> Bytes(absl::StatusOr<Statistics> statistics) {
+  EXPECT_TRUE(statistics.ok()) << statistics.status();
+  auto bytes = SerializeStatistics(*statistics);
+  EXPECT_TRUE(bytes.ok()) << bytes.status();
+  return *std::move(bytes);
+}
+
+// Property: rows folded whole, from any number of threads, give the bytes of batches in order.
+TEST(FoldRowTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
+  for (const int64_t in_features : {172, 300, 1100}) {
+    const StatisticsParams params = ParamsOf(in_features);
+    const auto rows = UnevenRows(in_features);
+    SerialExecutor serial;
+    StatisticsAccumulator batches = MakeAccumulator(params);
+    for (const CalibrationRow& row : rows) {
+      ASSERT_TRUE(testing::FoldRow(
+                      batches, row, [] { return 77; }, serial)
+                      .ok());
+    }
+    const std::vector<std::byte> expected = Bytes(std::move(batches).Finish(serial));
+    for (const int threads : {1, 2, 4}) {
+      testing::ThreadExecutor executor(threads);
+      StatisticsAccumulator accumulator = MakeAccumulator(params);
+      const absl::Status status =
+          executor.ForEach(static_cast<int64_t>(rows.size()), [&](int64_t row) {
+            SerialExecutor own;
+            return FoldWhole(accumulator, rows[static_cast<size_t>(row)], own);
+          });
+      ASSERT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected)
+          << in_features << " columns, " << threads << " threads";
+    }
+    // One row at a time, its work spread.
+    testing::ThreadExecutor executor(2);
+    StatisticsAccumulator accumulator = MakeAccumulator(params);
+    for (const CalibrationRow& row : rows) {
+      ASSERT_TRUE(FoldWhole(accumulator, row, executor).ok());
+    }
+    EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected) << in_features;
+  }
+}
+
+TEST(FoldRowTest, RowsThatEndInAnyOrderAreAddedInAscendingOrder) {
+  const StatisticsParams params = ParamsOf(172);
+  const auto rows = UnevenRows(172);
+  SerialExecutor serial;
+  StatisticsAccumulator ascending = MakeAccumulator(params);
+  for (const CalibrationRow& row : rows) ASSERT_TRUE(FoldWhole(ascending, row, serial).ok());
+  StatisticsAccumulator descending = MakeAccumulator(params);
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+    ASSERT_TRUE(FoldWhole(descending, *row, serial).ok());
+  }
+  EXPECT_TRUE(Bytes(std::move(ascending).Finish(serial)) ==
+              Bytes(std::move(descending).Finish(serial)));
+}
+
+TEST(FoldRowTest, AfterAnErrorEverybodyGetsAnError) {
+  const StatisticsParams params = ParamsOf(172);
+  auto rows = UnevenRows(172);
+  rows[3].tokens.Row(128)[100] = std::numeric_limits<float>::infinity();
+  testing::ThreadExecutor executor(3);
+  StatisticsAccumulator accumulator = MakeAccumulator(params);
+  const absl::Status status = executor.ForEach(static_cast<int64_t>(rows.size()), [&](int64_t row) {
+    SerialExecutor own;
+    return FoldWhole(accumulator, rows[static_cast<size_t>(row)], own);
+  });
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("row 3, position 128, column 100"));
+  SerialExecutor serial;
+  EXPECT_EQ(FoldWhole(accumulator, rows[11], serial), status);
+  EXPECT_EQ(std::move(accumulator).Finish(serial).status(), status);
+}
+
+TEST(FoldRowTest, RowsTwiceOrMissingOrMixedWithBatchesAreRefused) {
+  const StatisticsParams params = ParamsOf(172);
+  const auto rows = testing::MakeRows(4, 172, {9, 9, 9});
+  SerialExecutor serial;
+  const auto message = [](const absl::Status& status) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    return std::string(status.message());
+  };
+
+  StatisticsAccumulator twice = MakeAccumulator(params);
+  ASSERT_TRUE(FoldWhole(twice, rows[1], serial).ok());
+  EXPECT_THAT(message(FoldWhole(twice, rows[1], serial)), HasSubstr("row 1 was counted before"));
+
+  StatisticsAccumulator missing = MakeAccumulator(params);
+  ASSERT_TRUE(FoldWhole(missing, rows[0], serial).ok());
+  ASSERT_TRUE(FoldWhole(missing, rows[2], serial).ok());
+  EXPECT_THAT(message(std::move(missing).Finish(serial).status()),
+              HasSubstr("row 1 never came, but row 2 did"));
+
+  StatisticsAccumulator mixed = MakeAccumulator(params);
+  ASSERT_TRUE(testing::FoldRow(
+                  mixed, rows[0], [] { return 4; }, serial)
+                  .ok());
+  EXPECT_THAT(message(FoldWhole(mixed, rows[1], serial)), HasSubstr("row 1 came whole"));
+  StatisticsAccumulator mixed_later = MakeAccumulator(params);
+  ASSERT_TRUE(FoldWhole(mixed_later, rows[0], serial).ok());
+  EXPECT_THAT(message(testing::FoldRow(
+                  mixed_later, rows[1], [] { return 4; }, serial)),
+              HasSubstr("row 1 came in batches"));
+
+  StatisticsAccumulator none = MakeAccumulator(params);
+  EXPECT_EQ(none.FoldRow(0, DType::kF32, nullptr, 0, serial).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace salient
