@@ -7,7 +7,6 @@
 #include "core/model/forward.h"
 #include "core/quantizable_groups.h"
 #include "core/statistics/accumulator.h"
-#include "core/work_count.h"
 
 namespace salient {
 namespace {
@@ -125,14 +124,14 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
   const double layers = static_cast<double>(config.num_hidden_layers);
   work.Repeat(layers);
-  cost.gemm_flop = work.gemm_flop();
-  cost.vector_flop = work.vector_flop();
   const double states =
       static_cast<double>(Sum(row_tokens)) * static_cast<double>(config.hidden_size) * 4;
   const double outer = static_cast<double>(StoredBytes(config) * OuterElements(family, config));
   cost.output_bytes = config.num_hidden_layers * block_output + 2 * OuterElements(family, config);
   cost.read_bytes = layers * static_cast<double>(block_bytes) + outer + layers * states;
   cost.write_bytes = static_cast<double>(cost.output_bytes) + (layers + 1) * states;
+  work.Write(static_cast<double>(cost.output_bytes));
+  cost.stages = work.stages();
 
   // Calibrating holds accumulators and a row; quantizing holds statistics, what the groups before
   // left and one group's own.
@@ -195,8 +194,7 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
     for (int64_t row : row_tokens) work.Head(row, /*compared=*/model > 0);
   }
   ModelCost cost;
-  cost.gemm_flop = work.gemm_flop();
-  cost.vector_flop = work.vector_flop();
+  cost.stages = work.stages();
   const double rows = static_cast<double>(row_tokens.size());
   const double states = tokens * hidden * 4;
   // The head is read anew for each row.
@@ -226,11 +224,19 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   return cost;
 }
 
+Work ModelCost::Total() const {
+  Work total;
+  for (const Work& work : stages) total += work;
+  return total;
+}
+
 double SecondsOf(const ModelCost& cost, const MachineSpeed& speed, int workers) {
   const double threads = 1 + cost.parallel_share * (std::max(workers, 1) - 1);
   const auto seconds = [](double amount, double rate) { return rate > 0 ? amount / rate : 0; };
-  return seconds(cost.gemm_flop, speed.gemm_flop * threads) +
-         seconds(cost.vector_flop, speed.vector_flop * threads) +
+  const Work work = cost.Total();
+  return seconds(work.bf16_flop, speed.bf16_flop * threads) +
+         seconds(work.f32_flop, speed.f32_flop * threads) +
+         seconds(work.vector_flop, speed.vector_flop * threads) +
          seconds(cost.read_bytes + cost.write_bytes, speed.copied_bytes);
 }
 

@@ -8,14 +8,14 @@
 #include "absl/types/span.h"
 #include "core/checkpoint/model_config.h"
 #include "core/quantize_model.h"
+#include "core/work_count.h"
 
 namespace salient {
 
-// Work by the kind of arithmetic that does it, so that seconds follow from a few measured rates.
+// Seconds follow from it and a few measured rates.
 struct ModelCost {
-  double gemm_flop = 0;    // of matrix products: forward passes, statistics, search, head
-  double vector_flop = 0;  // of everything elementwise or latency-bound: rounding, descent, softmax
-  double read_bytes = 0;   // from the model
+  StageWork stages;        // by Stage; the bytes of hidden states are in the two below alone
+  double read_bytes = 0;   // from the model and hidden states
   double write_bytes = 0;  // results and hidden states
   // Resident at most because of the run, beside what is resident already: what it holds at once,
   // and the share of freed memory that an allocator keeps.
@@ -24,6 +24,8 @@ struct ModelCost {
   // How much of its time every worker but the first computes, 0 to 1. The loops of a narrow model
   // have few tiles, and some have one.
   double parallel_share = 1;
+
+  Work Total() const;  // of all stages
 };
 
 // Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row.
@@ -41,7 +43,8 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
 
 // What this machine does in a second with one thread.
 struct MachineSpeed {
-  double gemm_flop = 0;
+  double bf16_flop = 0;
+  double f32_flop = 0;
   double vector_flop = 0;
   double copied_bytes = 0;
 };

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "core/linalg/gemm.h"
 #include "core/linalg/round_kernels.h"
@@ -13,6 +14,10 @@ namespace {
 
 constexpr int64_t kWidth = 512;
 constexpr int64_t kCopiedRows = 10'000;  // 20 MB
+// Errors of some rows times a Gram; a calibration row times a slice of a weight.
+constexpr int64_t kRows = 64;
+constexpr int64_t kTokens = 256;
+constexpr int64_t kOutputs = 128;
 
 // Operations of one element of Vector: kSilu + kRoundToBf16 of work_count.cc, and kNearest times
 // the rounding kernel, which takes not quite 1.
@@ -27,13 +32,26 @@ SpeedProbe::SpeedProbe() : from_(kCopiedRows, kWidth), to_(kCopiedRows, kWidth) 
     state = state * 1664525u + 1013904223u;
     from_.data()[i] = static_cast<float>(state >> 8) * 0x1p-23f - 1.0f;
   }
+  bf16_.resize(kTokens * kWidth);
+  for (size_t i = 0; i < bf16_.size(); ++i) bf16_[i] = F32ToBF16(from_.data()[i]);
+  // Without a factor Bf16 fails, and says so.
+  absl::StatusOr<Bf16Factor> weight = Bf16Factor::Create(bf16_.data(), kOutputs, kWidth, kWidth);
+  if (weight.ok()) weight_ = *std::move(weight);
 }
 
-double SpeedProbe::Gemm() {
-  // Errors of 64 rows times a Gram; a calibration row times a slice of a weight.
-  constexpr int64_t kRows = 64;
-  constexpr int64_t kTokens = 256;
-  constexpr int64_t kOutputs = 128;
+double SpeedProbe::Bf16() {
+  constexpr int kRepeats = 32;
+  if (weight_.n() == 0) return 0;
+  for (int i = 0; i < kRepeats; ++i) {
+    const bool done =
+        weight_.Multiply(kRows, bf16_.data(), kWidth, 0.0f, to_.data(), kOutputs).ok() &&
+        weight_.Multiply(kTokens, bf16_.data(), kWidth, 0.0f, to_.data(), kOutputs).ok();
+    if (!done) return 0;
+  }
+  return 2.0 * kRepeats * kWidth * kOutputs * (kRows + kTokens);
+}
+
+double SpeedProbe::F32() {
   constexpr int kRepeats = 16;
   const float* weight = from_.Row(kTokens);
   for (int i = 0; i < kRepeats; ++i) {

@@ -3,6 +3,10 @@
 #ifndef SALIENT_CORE_SPEED_PROBE_H_
 #define SALIENT_CORE_SPEED_PROBE_H_
 
+#include <cstdint>
+#include <vector>
+
+#include "core/linalg/gemm.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
@@ -14,13 +18,16 @@ class SpeedProbe {
  public:
   SpeedProbe();
 
-  double Gemm();    // MachineSpeed::gemm_flop: products of shapes that runs have; 0 if they fail
+  double Bf16();    // MachineSpeed::bf16_flop: products of shapes that runs have; 0 if they fail
+  double F32();     // MachineSpeed::f32_flop: the same
   double Vector();  // MachineSpeed::vector_flop: exponentials, conversions, rounding
   double Copy();    // MachineSpeed::copied_bytes: more than caches hold
 
  private:
   Matrix from_;
   Matrix to_;
+  std::vector<uint16_t> bf16_;  // [kTokens, kWidth]
+  Bf16Factor weight_;           // [kOutputs, kWidth]
 };
 
 }  // namespace salient

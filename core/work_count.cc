@@ -35,8 +35,27 @@ double Square(double x) { return x * x; }
 
 }  // namespace
 
+Work& Work::operator+=(const Work& other) {
+  bf16_flop += other.bf16_flop;
+  f32_flop += other.f32_flop;
+  vector_flop += other.vector_flop;
+  bytes += other.bytes;
+  return *this;
+}
+
+Work& Work::operator*=(double times) {
+  bf16_flop *= times;
+  f32_flop *= times;
+  vector_flop *= times;
+  bytes *= times;
+  return *this;
+}
+
 WorkCount::WorkCount(const Family& family, const ModelConfig& config)
-    : family_(family), config_(config) {
+    : family_(family),
+      config_(config),
+      stored_bytes_(config.dtype.has_value() ? static_cast<double>(SizeOf(*config.dtype)) : 2),
+      stages_() {
   for (size_t i = 0; i < kLinearRoles; ++i) {
     const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
     block_parameters_ += shape.out_features * shape.in_features;
@@ -44,31 +63,32 @@ WorkCount::WorkCount(const Family& family, const ModelConfig& config)
 }
 
 void WorkCount::Repeat(double times) {
-  gemm_flop_ *= times;
-  vector_flop_ *= times;
+  for (Work& work : stages_) work *= times;
 }
 
 void WorkCount::Add(const WorkCount& other) {
-  gemm_flop_ += other.gemm_flop_;
-  vector_flop_ += other.vector_flop_;
+  for (size_t i = 0; i < kStages; ++i) stages_[i] += other.stages_[i];
 }
 
 void WorkCount::ReadBlock(bool decoded) {
-  vector_flop_ += (decoded ? kReadDecoded : kWiden) * static_cast<double>(block_parameters_);
+  Work& work = At(Stage::kRead);
+  work.vector_flop += (decoded ? kReadDecoded : kWiden) * static_cast<double>(block_parameters_);
+  work.bytes += stored_bytes_ * static_cast<double>(block_parameters_);
 }
 
 void WorkCount::CompareStates(int64_t tokens) {
-  vector_flop_ += 4 * kAdd * static_cast<double>(tokens * config_.hidden_size);
+  At(Stage::kForward).vector_flop += 4 * kAdd * static_cast<double>(tokens * config_.hidden_size);
 }
 
 void WorkCount::Head(int64_t tokens, bool compared) {
   const double padded = static_cast<double>(PaddedTokens(tokens));
   const double hidden = static_cast<double>(config_.hidden_size);
   const double vocabulary = static_cast<double>(config_.vocab_size);
-  Product(padded, vocabulary, hidden, ComputeDType::kF32);
+  Product(Stage::kForward, padded, vocabulary, hidden, ComputeDType::kF32);
   // One of the likelihood, two of the divergence.
-  vector_flop_ += (compared ? 3 : 1) * kExponential * static_cast<double>(tokens) * vocabulary +
-                  kNorm * padded * hidden + kHandOver;
+  At(Stage::kForward).vector_flop +=
+      (compared ? 3 : 1) * kExponential * static_cast<double>(tokens) * vocabulary +
+      kNorm * padded * hidden + kHandOver;
 }
 
 // One block's forward pass on a row.
@@ -80,28 +100,30 @@ void WorkCount::Forward(int64_t tokens, ComputeDType compute) {
   const double key = static_cast<double>(config_.num_key_value_heads * config_.head_dim);
   for (size_t i = 0; i < kLinearRoles; ++i) {
     const LinearShape shape = ShapeOf(family_, config_, static_cast<LinearRole>(i));
-    Product(padded, static_cast<double>(shape.out_features), static_cast<double>(shape.in_features),
-            compute);
+    Product(Stage::kForward, padded, static_cast<double>(shape.out_features),
+            static_cast<double>(shape.in_features), compute);
   }
   // Scores and context of one head and 64 queries at a time, over the keys they see.
   const double tile = static_cast<double>(kTokenTile);
   double scores = 0;
   for (double end = tile; end <= padded; end += tile) scores += tile * end;
-  gemm_flop_ += 4 * scores * query;
+  Work& work = At(Stage::kForward);
+  work.f32_flop += 4 * scores * query;
   const double heads = static_cast<double>(config_.num_attention_heads);
-  vector_flop_ += kSoftmax * 0.5 * heads * Square(padded) + kAdd * heads * scores +
-                  2 * kNorm * padded * hidden + kRotate * padded * (query + key) +
-                  kSilu * padded * inner + 2 * kAdd * padded * hidden;
-  vector_flop_ += 8 * kHandOver;
+  work.vector_flop += kSoftmax * 0.5 * heads * Square(padded) + kAdd * heads * scores +
+                      2 * kNorm * padded * hidden + kRotate * padded * (query + key) +
+                      kSilu * padded * inner + 2 * kAdd * padded * hidden;
+  work.vector_flop += 8 * kHandOver;
 }
 
-// input [tokens, in] times a stored weight [out, in].
-void WorkCount::Product(double tokens, double out, double in, ComputeDType compute) {
-  gemm_flop_ += 2 * tokens * out * in;
-  vector_flop_ += (kWiden + kAdd) * out * in + kAdd * tokens * out + kHandOver;
+void WorkCount::Product(Stage stage, double tokens, double out, double in, ComputeDType compute) {
+  Work& work = At(stage);
+  work.f32_flop += 2 * tokens * out * in;
+  work.vector_flop += (kWiden + kAdd) * out * in + kAdd * tokens * out + kHandOver;
   if (compute == ComputeDType::kBF16) {
-    vector_flop_ += kRoundToBf16 * (out * in + tokens * in) + 2 * kAdd * tokens * in;
+    work.vector_flop += kRoundToBf16 * (out * in + tokens * in) + 2 * kAdd * tokens * in;
   }
+  work.bytes += stored_bytes_ * out * in + 4 * tokens * (in + out);
 }
 
 // A row of a group's input into its statistics.
@@ -113,58 +135,74 @@ void WorkCount::Fold(int64_t tokens, const StatisticsParams& params) {
   // Pairs of panels on or above the diagonal, or the diagonal alone.
   const double products = params.ExactGram() ? 0.5 * in * (in + width) : in * width;
   const double totals = params.ExactGram() ? 0.5 * in * in : 0.5 * in * width + sketch * in;
-  gemm_flop_ += 2 * padded * products;
-  if (!params.ExactGram()) gemm_flop_ += 2 * padded * sketch * in;
-  vector_flop_ +=
+  Work& work = At(Stage::kStatistics);
+  work.f32_flop += 2 * padded * products;
+  if (!params.ExactGram()) work.f32_flop += 2 * padded * sketch * in;
+  work.vector_flop +=
       kAddRounded * totals + (kColumnSums + 2 * kAdd) * static_cast<double>(tokens) * in;
-  if (!params.ExactGram()) vector_flop_ += kAdd * padded * sketch;
-  vector_flop_ += 2 * kHandOver;
+  if (!params.ExactGram()) work.vector_flop += kAdd * padded * sketch;
+  work.vector_flop += 2 * kHandOver;
+  // Totals are f64, read and written back.
+  work.bytes += 4 * padded * in + 2 * 8 * totals;
 }
 
-// LossModel::Evaluate of errors of `weights` elements.
-void WorkCount::Evaluate(double weights, const StatisticsParams& params) {
+void WorkCount::Evaluate(Stage stage, double weights, const StatisticsParams& params) {
   const double in = static_cast<double>(params.in_features);
+  Work& work = At(stage);
   if (params.ExactGram()) {
-    gemm_flop_ += 2 * weights * in;
-    vector_flop_ += (2 * kDot + kAdd) * weights;
+    work.f32_flop += 2 * weights * in;
+    work.vector_flop += (2 * kDot + kAdd) * weights;
     return;
   }
   const double width = static_cast<double>(params.block_width);
   const double sketch = static_cast<double>(params.sketch_rows);
-  gemm_flop_ += 2 * weights * (width + sketch);
-  vector_flop_ += (2 * kDot + kSketchSquares * sketch / width) * weights;
+  work.f32_flop += 2 * weights * (width + sketch);
+  work.vector_flop += (2 * kDot + kSketchSquares * sketch / width) * weights;
 }
 
-// QuantizeGroup of Linears with `weights` elements in all.
 void WorkCount::Group(double linears, double weights, const StatisticsParams& params,
                       const Method& method, const WeightFormat& format) {
   const double in = static_cast<double>(params.in_features);
   const double group = static_cast<double>(format.GroupSize(params.in_features));
   const double block = static_cast<double>(std::min(params.block_width, params.in_features));
+  const double stored = stored_bytes_ * weights;
+  const double codes = weights;  // one a byte until they are packed
   // The check, and plain round-to-nearest, its loss and the loss of no weight at all.
-  vector_flop_ += (5 * kWiden + 2 * kRound + kDecode) * weights;
-  Evaluate(2 * weights, params);
-  vector_flop_ += 6 * linears * kHandOver;
+  Work& loss = At(Stage::kLoss);
+  loss.vector_flop += (5 * kWiden + 2 * kRound + kDecode) * weights;
+  loss.bytes += 2 * stored + 2 * codes;
+  Evaluate(Stage::kLoss, 2 * weights, params);
+  loss.vector_flop += 6 * linears * kHandOver;
   // The loss model.
-  vector_flop_ += 2 * kAddRounded * (params.ExactGram() ? in * in : in * 2 * block);
+  const double sums = params.ExactGram() ? in * in : in * 2 * block;
+  At(Stage::kStatistics).vector_flop += 2 * kAddRounded * sums;
+  At(Stage::kStatistics).bytes += (8 + 2 * 4) * sums;
   if (method.scale == ScaleChoice::kAwq) {
     const double candidates = method.autoawq ? kSearchCandidatesAutoAwq : kSearchCandidates;
-    vector_flop_ += (2 * kWiden + kRelativeWeight + kRound * candidates) * weights;
-    Evaluate(candidates * weights, params);
+    Work& search = At(Stage::kScaleSearch);
+    search.vector_flop += (2 * kWiden + kRelativeWeight + kRound * candidates) * weights;
+    search.bytes += 2 * stored;
+    Evaluate(Stage::kScaleSearch, candidates * weights, params);
   }
-  vector_flop_ += (kWiden + kRound) * weights;
+  Work& range = At(Stage::kRange);
+  range.vector_flop += (kWiden + kRound) * weights;
+  range.bytes += stored;
   if (method.range == RangeChoice::kClip) {
     const double factors = method.autoawq ? kClipFactorsAutoAwq : kClipFactors;
-    gemm_flop_ += 2 * factors * weights * std::min(group, block);
-    vector_flop_ += factors * (kRound + kDot) * weights;
+    range.f32_flop += 2 * factors * weights * std::min(group, block);
+    range.vector_flop += factors * (kRound + kDot) * weights;
   }
+  At(Stage::kRounding).bytes += stored + codes;
   if (method.rounding == RoundingChoice::kBlock) {
     RoundBlock(linears, weights, in, method.block);
   }
   // The loss of the result, and packing it.
-  vector_flop_ += (2 * kWiden + kRound + 2 * kDecode) * weights;
-  Evaluate(weights, params);
-  vector_flop_ += 4 * linears * kHandOver;
+  loss.vector_flop += (2 * kWiden + kRound + kDecode) * weights;
+  loss.bytes += stored + codes;
+  Evaluate(Stage::kLoss, weights, params);
+  loss.vector_flop += 4 * linears * kHandOver;
+  At(Stage::kPack).vector_flop += kDecode * weights;
+  At(Stage::kPack).bytes += codes + weights * format.bits / 8;
 }
 
 void WorkCount::RoundBlock(double linears, double weights, double in,
@@ -174,9 +212,10 @@ void WorkCount::RoundBlock(double linears, double weights, double in,
   // Error feedback goes over half of the block; the gradient is computed anew before, after and
   // three times in each refit.
   const double passes = 0.5 + 2 + 3.5 * params.refits;
-  gemm_flop_ += 2 * passes * width * weights;
-  vector_flop_ += kDescent * sweeps * weights;
-  vector_flop_ += linears * in / width * kFactor * 2 * width * Square(width) / 6;
+  Work& work = At(Stage::kRounding);
+  work.f32_flop += 2 * passes * width * weights;
+  work.vector_flop += kDescent * sweeps * weights;
+  work.vector_flop += linears * in / width * kFactor * 2 * width * Square(width) / 6;
 }
 
 }  // namespace salient

@@ -2,9 +2,11 @@
 #ifndef SALIENT_CORE_WORK_COUNT_H_
 #define SALIENT_CORE_WORK_COUNT_H_
 
+#include <array>
 #include <cstdint>
 
 #include "core/checkpoint/model_config.h"
+#include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/model/family.h"
 #include "core/model/projection.h"
@@ -13,13 +15,27 @@
 
 namespace salient {
 
-// Adds up as its methods are called, in the units of ModelCost (model_cost.h). Borrows both.
+// Work by the kind of arithmetic that does it, because each has a rate of its own.
+struct Work {
+  double bf16_flop = 0;    // of matrix products whose factors are bfloat16
+  double f32_flop = 0;     // of matrix products whose factors are f32
+  double vector_flop = 0;  // elementwise or latency-bound: operations of SpeedProbe::Vector
+  // Operands and results, each once: what has to come from memory, or in read and write from disk,
+  // however good the caches are.
+  double bytes = 0;
+
+  Work& operator+=(const Work& other);
+  Work& operator*=(double times);
+};
+
+using StageWork = std::array<Work, kStages>;  // by Stage
+
+// Adds up as its methods are called. Borrows both.
 class WorkCount {
  public:
   WorkCount(const Family& family, const ModelConfig& config);
 
-  double gemm_flop() const { return gemm_flop_; }
-  double vector_flop() const { return vector_flop_; }
+  const StageWork& stages() const { return stages_; }
   int64_t block_parameters() const { return block_parameters_; }  // weights of one block's Linears
 
   // All so far, `times` times.
@@ -39,19 +55,22 @@ class WorkCount {
   void Head(int64_t tokens, bool compared);
   // The residual stream of a row beside another's.
   void CompareStates(int64_t tokens);
+  // Bytes of results.
+  void Write(double bytes) { At(Stage::kWrite).bytes += bytes; }
 
  private:
+  Work& At(Stage stage) { return stages_[static_cast<size_t>(stage)]; }
   // input [tokens, in] times a stored weight [out, in].
-  void Product(double tokens, double out, double in, ComputeDType compute);
+  void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
   // LossModel::Evaluate of errors of `weights` elements.
-  void Evaluate(double weights, const StatisticsParams& params);
+  void Evaluate(Stage stage, double weights, const StatisticsParams& params);
   void RoundBlock(double linears, double weights, double in, const RoundBlockParams& params);
 
   const Family& family_;
   const ModelConfig& config_;
+  double stored_bytes_;  // of a weight
   int64_t block_parameters_ = 0;
-  double gemm_flop_ = 0;
-  double vector_flop_ = 0;
+  StageWork stages_;
 };
 
 }  // namespace salient

@@ -39,7 +39,8 @@ const MachineSpeed& SpeedOfThisMachine() {
     LimitThreadToItself();
     SpeedProbe probe;
     MachineSpeed measured;
-    measured.gemm_flop = Rate([&probe] { return probe.Gemm(); });
+    measured.bf16_flop = Rate([&probe] { return probe.Bf16(); });
+    measured.f32_flop = Rate([&probe] { return probe.F32(); });
     measured.vector_flop = Rate([&probe] { return probe.Vector(); });
     measured.copied_bytes = Rate([&probe] { return probe.Copy(); });
     return measured;
@@ -70,7 +71,8 @@ absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& 
   if (!cost.ok()) return cost.status();
   JobEstimate estimate;
   estimate.peak_memory_bytes = ResidentMemoryBytes() + cost->memory_bytes;
-  estimate.flop = cost->gemm_flop + cost->vector_flop;
+  const Work work = cost->Total();
+  estimate.flop = work.bf16_flop + work.f32_flop + work.vector_flop;
   estimate.seconds = SecondsOf(*cost, speed, workers);
   if (std::holds_alternative<QuantizeTask>(spec.task)) {
     estimate.output_bytes = job.plan.output_bytes;

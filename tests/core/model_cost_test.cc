@@ -41,6 +41,12 @@ ModelConfig Config() {
   return config;
 }
 
+// Of matrix products, whatever their dtype.
+double Gemm(const ModelCost& cost) {
+  const Work work = cost.Total();
+  return work.bf16_flop + work.f32_flop;
+}
+
 // Of Config().
 constexpr double kAttentionParameters = 512 * (512 + 256 + 256 + 512);
 constexpr double kMlpParameters = 3 * 512 * 1408;
@@ -50,12 +56,12 @@ TEST(ModelCostTest, EvaluatingIsTwoFlopAParameterAndTokenWithAttentionAndHead) {
   const double one = 3 * (2 * 64 * (kAttentionParameters + kMlpParameters) + 4 * 64 * 64 * 512.0) +
                      2 * 64 * 5000.0 * 512;
   const std::vector<int64_t> rows = {64};
-  EXPECT_DOUBLE_EQ(Must(CostOfEvaluating(Config(), rows, 1, 1)).gemm_flop, one);
-  EXPECT_DOUBLE_EQ(Must(CostOfEvaluating(Config(), rows, 3, 1)).gemm_flop, 3 * one);
+  EXPECT_DOUBLE_EQ(Gemm(Must(CostOfEvaluating(Config(), rows, 1, 1))), one);
+  EXPECT_DOUBLE_EQ(Gemm(Must(CostOfEvaluating(Config(), rows, 3, 1))), 3 * one);
   // A row is padded to whole tiles; a tile of queries sees the keys up to its own end.
   const std::vector<int64_t> longer = {65};
   EXPECT_DOUBLE_EQ(
-      Must(CostOfEvaluating(Config(), longer, 1, 1)).gemm_flop,
+      Gemm(Must(CostOfEvaluating(Config(), longer, 1, 1))),
       3 * (2 * 128 * (kAttentionParameters + kMlpParameters) + 4 * (64 * 64 + 64 * 128) * 512.0) +
           2 * 128 * 5000.0 * 512);
 }
@@ -66,14 +72,14 @@ TEST(ModelCostTest, EveryCandidateOfTheSearchIsAProductWithTheStatistics) {
   QuantizeModelParams params;
   params.method = kRtn;
   const std::vector<int64_t> rows = {256};
-  const double plain = Must(CostOfQuantizing(Config(), rows, params, 1)).gemm_flop;
+  const double plain = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1)));
   params.method = kAwq;
-  const double search = Must(CostOfQuantizing(Config(), rows, params, 1)).gemm_flop - plain;
+  const double search = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1))) - plain;
   const double narrow = 512 * (1024 + 512 + 2816);
   const double wide = 1408 * 512;
   EXPECT_NEAR(search, 3 * 41 * 2 * (narrow * 512 + wide * 512), 1e-9 * search);
   params.method.range = RangeChoice::kClip;
-  const double clip = Must(CostOfQuantizing(Config(), rows, params, 1)).gemm_flop - plain - search;
+  const double clip = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1))) - plain - search;
   EXPECT_NEAR(clip, 3 * 20 * 2 * (narrow + wide) * 128, 1e-9 * plain);
 }
 
@@ -81,8 +87,8 @@ TEST(ModelCostTest, ACalibrationRowIsAForwardPassAndItsGrams) {
   QuantizeModelParams params;
   const std::vector<int64_t> one = {256};
   const std::vector<int64_t> two = {256, 256};
-  const double row = Must(CostOfQuantizing(Config(), two, params, 1)).gemm_flop -
-                     Must(CostOfQuantizing(Config(), one, params, 1)).gemm_flop;
+  const double row = Gemm(Must(CostOfQuantizing(Config(), two, params, 1))) -
+                     Gemm(Must(CostOfQuantizing(Config(), one, params, 1)));
   const double scores = 64 * (64 + 128 + 192 + 256);
   const double forward = 2 * 256 * (kAttentionParameters + kMlpParameters) + 4 * scores * 512;
   // 3 of the 4 products of 256 columns in each of 3 whole Grams; 1408 columns times 256 twice.
@@ -97,14 +103,15 @@ TEST(ModelCostTest, MoreOfAnythingCostsMore) {
   const auto costs_more = [&](const char* what, const ModelConfig& config,
                               const std::vector<int64_t>& tokens, int concurrency) {
     const ModelCost more = Must(CostOfQuantizing(config, tokens, params, concurrency));
-    EXPECT_GE(more.gemm_flop, base.gemm_flop) << what;
-    EXPECT_GE(more.vector_flop, base.vector_flop) << what;
+    EXPECT_GE(Gemm(more), Gemm(base)) << what;
+    EXPECT_GE(more.Total().vector_flop, base.Total().vector_flop) << what;
+    EXPECT_GE(more.Total().bytes, base.Total().bytes) << what;
     EXPECT_GE(more.read_bytes, base.read_bytes) << what;
     EXPECT_GE(more.write_bytes, base.write_bytes) << what;
     EXPECT_GE(more.memory_bytes, base.memory_bytes) << what;
     EXPECT_GE(more.output_bytes, base.output_bytes) << what;
-    EXPECT_GT(more.gemm_flop + static_cast<double>(more.memory_bytes),
-              base.gemm_flop + static_cast<double>(base.memory_bytes))
+    EXPECT_GT(Gemm(more) + static_cast<double>(more.memory_bytes),
+              Gemm(base) + static_cast<double>(base.memory_bytes))
         << what;
   };
   const std::vector<std::pair<const char*, std::function<void(ModelConfig&)>>> changes = {
@@ -144,7 +151,7 @@ TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
   ModelConfig quantized = Config();
   quantized.quantization = QuantizationConfig{"awq", 4, 128, true, "gemm"};
   EXPECT_GT(evaluate(quantized, 1).memory_bytes, evaluate(Config(), 1).memory_bytes);
-  EXPECT_GT(evaluate(quantized, 1).vector_flop, evaluate(Config(), 1).vector_flop);
+  EXPECT_GT(evaluate(quantized, 1).Total().vector_flop, evaluate(Config(), 1).Total().vector_flop);
   EXPECT_GT(evaluate(quantized, 2).memory_bytes, evaluate(Config(), 2).memory_bytes);
   const double block = kAttentionParameters + kMlpParameters;
   EXPECT_GE(static_cast<double>(evaluate(quantized, 3).memory_bytes), (2 + 4 + 4) * block);
@@ -239,16 +246,16 @@ TEST(ModelCostTest, WhatCannotRunHasNoCost) {
 
 TEST(ModelCostTest, SecondsAreAmountsOverRates) {
   ModelCost cost;
-  cost.gemm_flop = 100;
-  cost.vector_flop = 30;
+  cost.stages[static_cast<size_t>(Stage::kForward)] = {300, 60, 10, 1000};
+  cost.stages[static_cast<size_t>(Stage::kRounding)] = {0, 40, 20, 1000};
   cost.read_bytes = 6;
   cost.write_bytes = 2;
-  const MachineSpeed speed = {10, 5, 4};
-  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 6 + 2);
-  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 5 + 3 + 2);  // bytes come through one door
-  cost.parallel_share = 0.25;                              // of a narrow model
-  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 6 + 2);
-  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 8 + 4.8 + 2);
+  const MachineSpeed speed = {30, 10, 5, 4};
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 10 + 6 + 2);
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 5 + 5 + 3 + 2);  // bytes come through one door
+  cost.parallel_share = 0.25;                                  // of a narrow model
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 10 + 6 + 2);
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 8 + 8 + 4.8 + 2);
   EXPECT_EQ(SecondsOf({}, speed, 1), 0);
   EXPECT_EQ(SecondsOf(cost, {}, 1), 0);  // of a machine that nobody measured
 }
@@ -256,11 +263,14 @@ TEST(ModelCostTest, SecondsAreAmountsOverRates) {
 TEST(SpeedProbeTest, DoesAsMuchEachTime) {
   LimitThreadToItself();
   SpeedProbe probe;
-  const double gemm = probe.Gemm();
+  const double bf16 = probe.Bf16();
+  const double f32 = probe.F32();
   const double vector = probe.Vector();
-  EXPECT_GT(gemm, 1e8);
+  EXPECT_GT(bf16, 1e8);
+  EXPECT_GT(f32, 1e8);
   EXPECT_GT(vector, 1e6);
-  EXPECT_EQ(probe.Gemm(), gemm);
+  EXPECT_EQ(probe.Bf16(), bf16);
+  EXPECT_EQ(probe.F32(), f32);
   EXPECT_EQ(probe.Vector(), vector);
   EXPECT_EQ(probe.Copy(), 512 * 10'000 * 4);
 }

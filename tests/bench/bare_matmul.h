@@ -1,0 +1,38 @@
+// oneDNN's matrix product and nothing around it: the floor that products are held against.
+#ifndef SALIENT_TESTS_BENCH_BARE_MATMUL_H_
+#define SALIENT_TESTS_BENCH_BARE_MATMUL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace salient::bench {
+
+// C = A B^T of A [m, k], B [n, k] and f32 C [m, n], with factors of some numbers.
+class BareMatmul {
+ public:
+  enum class Factor { kF32, kBf16 };
+  // B as it stands in memory, or in the layout that oneDNN asks for.
+  enum class Layout { kPlain, kPacked };
+
+  // Dies of what oneDNN cannot do; where the CPU has no bfloat16, oneDNN computes it in f32.
+  BareMatmul(Factor factor, Layout layout, int64_t m, int64_t n, int64_t k);
+  ~BareMatmul();
+  BareMatmul(const BareMatmul&) = delete;
+  BareMatmul& operator=(const BareMatmul&) = delete;
+
+  void Run();  // once, on the calling thread
+  double Flop() const;
+  // As oneDNN calls it: "brg:avx512_core_bf16".
+  const std::string& implementation() const { return implementation_; }
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  double flop_;
+  std::string implementation_;
+};
+
+}  // namespace salient::bench
+
+#endif  // SALIENT_TESTS_BENCH_BARE_MATMUL_H_
