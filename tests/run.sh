@@ -6,7 +6,7 @@
 #   --sanitize      first the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer, and
 #                   those of core and the worker pool under ThreadSanitizer
 #   --interop       at the end the real vLLM and transformers, on this CPU, load what Salient wrote
-#                   (downloads 6 GB into build/interop-venv-* the first time; takes ten minutes)
+#                   (downloads 6 GB into build/venv-* the first time; takes ten minutes)
 #   --filter REGEX  only tests whose name matches; installs and builds all the same
 #
 # Ends with ctest's summary; the exit code is 0 only if every test passed.
@@ -98,8 +98,8 @@ run_ctest release --no-tests=$no_tests -LE engines
 
 if [ $interop -eq 1 ]; then
   say "engines"
-  SALIENT_VLLM_PYTHON=$(tests/interop/engines/environment.sh vllm)
-  SALIENT_TRANSFORMERS_PYTHON=$(tests/interop/engines/environment.sh transformers)
+  SALIENT_VLLM_PYTHON=$(tests/tool_environment.sh tests/interop/engines/vllm.txt)
+  SALIENT_TRANSFORMERS_PYTHON=$(tests/tool_environment.sh tests/interop/engines/transformers.txt)
   export SALIENT_VLLM_PYTHON SALIENT_TRANSFORMERS_PYTHON
   say "vLLM and transformers read what Salient wrote"
   echo "NOT RUN: SGLang, TGI and LMDeploy, which need a GPU"

@@ -2,9 +2,9 @@
 LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM compute in float32 on a CPU for each model
 under forward/, one tensor a case.
 
-    build/interop-venv-transformers/bin/python tests/golden/make_transformers_goldens.py [--check]
+    build/venv-transformers/bin/python tests/golden/make_transformers_goldens.py [--check]
 
-tests/interop/engines/environment.sh makes that environment. --check computes everything anew,
+tests/tool_environment.sh makes that environment. --check computes everything anew,
 writes nothing, and fails where the committed file differs by more than rounding does.
 """
 

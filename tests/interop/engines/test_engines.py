@@ -1,7 +1,7 @@
 """The real vLLM and the real transformers, on this CPU, load what `salient quantize` writes, and
 find the perplexity that `salient verify` and the NumPy reader find.
 
-Needs the interpreters that environment.sh makes: $SALIENT_VLLM_PYTHON, $SALIENT_TRANSFORMERS_PYTHON
+Needs the interpreters that tests/tool_environment.sh makes: $SALIENT_VLLM_PYTHON, $SALIENT_TRANSFORMERS_PYTHON
 (`tests/run.sh --interop` makes both). Without them tests say SKIPPED.
 """
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes build/interop-venv-NAME from NAME.txt beside this script (and NAME.overrides.txt: versions
-# that win over what packages ask for), unless it is already that, and prints the path of its
-# interpreter. All other output goes to standard error. NAME is vllm or transformers; each takes
-# about 6 GB of disk, shared between them as far as they agree.
+# tool_environment.sh DIR/NAME.txt: makes build/venv-NAME from that file (and DIR/NAME.overrides.txt:
+# versions that win over what packages ask for), unless it is already that, and prints the path of its
+# interpreter. All other output goes to standard error. For the tools of others, which do not agree
+# on versions; each takes about 6 GB of disk, shared between them as far as they agree.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-name=$1
-requirements=$PWD/$name.txt
-overrides=$PWD/$name.overrides.txt
-venv=$(cd ../../.. && pwd)/build/interop-venv-$name
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+requirements=$1
+name=$(basename "$requirements" .txt)
+overrides=${requirements%.txt}.overrides.txt
+venv=$PWD/build/venv-$name
 stamp=$venv/requirements.sha256
-[ -f "$requirements" ] || { echo "environment.sh: no $requirements" >&2; exit 2; }
+[ -f "$requirements" ] || { echo "tool_environment.sh: no $requirements" >&2; exit 2; }
 
 fingerprint() {
   { "$1" -c 'import sys; print(sys.version)' && cat "$requirements" "$overrides" 2> /dev/null || true; } | sha256sum
