@@ -14,6 +14,13 @@ namespace {
 // Messages of a call that are here at a time: one being taken, one read ahead.
 constexpr size_t kMessagesHere = 2;
 
+Stage StageOf(const CallMessage& message) {
+  if (std::holds_alternative<WeightData>(message)) return Stage::kRead;
+  if (std::holds_alternative<ActivationData>(message)) return Stage::kStatistics;
+  if (std::holds_alternative<StatisticsData>(message)) return Stage::kStatistics;
+  return Stage::kOther;
+}
+
 }  // namespace
 
 TensorCall::TensorCall(Shared shared, const CallLimits& limits,
@@ -162,6 +169,7 @@ std::optional<MemoryHold> TensorCall::TryHold(int64_t bytes) {
 
 absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
   PoolExecutor executor(shared_.pool, stop_);
+  const StageScope stage(executor, StageOf(message));
   if (std::holds_alternative<StatisticsData>(message) && hold.call.bytes() > 0) {
     side_.statistics = std::move(hold);
   }

@@ -32,6 +32,7 @@ class Sink final : public QuantizedModelSink {
         output_(output) {}
 
   absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) override {
+    const StageScope stage(job_.executor, Stage::kWrite);
     for (const NamedTensor& tensor : tensors) {
       if (absl::Status status = output_.AddTensor(tensor); !status.ok()) return status;
     }

@@ -82,6 +82,14 @@ void AddCalls(const CallRegistry::Stats& stats, std::vector<MetricFamily>& famil
                            static_cast<double>(stats.memory_limit_bytes)));
 }
 
+std::vector<Sample> ByStage(const StageSeconds& seconds) {
+  std::vector<Sample> samples;
+  for (size_t i = 0; i < kStages; ++i) {
+    samples.push_back({seconds[i], {{"stage", std::string(Name(static_cast<Stage>(i)))}}});
+  }
+  return samples;
+}
+
 void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families) {
   families.push_back(Gauge("salient_workers", "Threads that compute.",
                            static_cast<double>(stats.busy_seconds.size())));
@@ -91,6 +99,12 @@ void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families
   }
   families.push_back(Family(MetricType::Counter, "salient_worker_busy_seconds_total",
                             "Time a worker spent working.", busy));
+  families.push_back(Family(MetricType::Counter, "salient_stage_busy_seconds_total",
+                            "Time all workers spent working, by what for.",
+                            ByStage(stats.stage_busy_seconds)));
+  families.push_back(Family(MetricType::Counter, "salient_stage_wall_seconds_total",
+                            "Time that passed in jobs, by what for.",
+                            ByStage(stats.stage_wall_seconds)));
   families.push_back(Family(MetricType::Gauge, "salient_queued_tasks",
                             "Tasks that wait for a worker: messages (short) and groups (long).",
                             {{static_cast<double>(stats.queued_short), {{"lane", "short"}}},

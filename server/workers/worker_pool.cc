@@ -14,45 +14,26 @@
 namespace salient {
 namespace {
 
-int64_t NowNanoseconds() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 // What the current thread is to the pool it belongs to, if to any.
 struct ThisWorker {
   const WorkerPool* pool = nullptr;
-  std::atomic<int64_t>* busy = nullptr;
-  int64_t busy_since = 0;
   bool in_short_task = false;  // short work does not begin inside short work
 };
 thread_local ThisWorker this_worker;
 
 }  // namespace
 
-// Time a worker spent at work is added after every item rather than after every task, so that a
-// scrape in the middle of a long task sees it.
-class WorkerPool::BusyClock {
- public:
-  static void Start() { this_worker.busy_since = NowNanoseconds(); }
-  static void Add() {
-    if (this_worker.busy == nullptr) return;
-    const int64_t now = NowNanoseconds();
-    this_worker.busy->fetch_add(now - this_worker.busy_since, std::memory_order_relaxed);
-    this_worker.busy_since = now;
-  }
-};
-
 struct WorkerPool::Loop {
   Loop(const CancelToken& stop_token, int64_t items,
-       absl::FunctionRef<absl::Status(int64_t)> function, bool waits)
-      : stop(stop_token), count(items), task(function), caller_waits(waits) {}
+       absl::FunctionRef<absl::Status(int64_t)> function, bool waits, StageTimes* times)
+      : stop(stop_token), count(items), task(function), caller_waits(waits), busy(times) {}
 
   const CancelToken& stop;
   const int64_t count;
   const absl::FunctionRef<absl::Status(int64_t)> task;
   const bool caller_waits;  // it is no worker
+  StageTimes* const busy;
+  const Stage stage = StageClock::OfThisThread().stage();  // the caller's
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
   // Of the pool's mutex: workers inside an item, and that the last of them left.
@@ -75,7 +56,7 @@ struct WorkerPool::Loop {
     if (!HasItems()) return false;
     const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
     if (index >= count) return false;
-    absl::Status status = task(index);
+    absl::Status status = Run(index);
     if (!status.ok()) {
       std::lock_guard<std::mutex> lock(mu);
       failed.store(true, std::memory_order_release);
@@ -85,6 +66,14 @@ struct WorkerPool::Loop {
       }
     }
     return true;
+  }
+
+ private:
+  // Time at work is added after every item rather than after every task, so that a scrape in the
+  // middle of a long task sees it.
+  absl::Status Run(int64_t index) {
+    const StageClock::Scope scope(busy, stage);
+    return task(index);
   }
 };
 
@@ -114,9 +103,11 @@ void WorkerPool::Submit(Lane lane, Task task) {
 }
 
 absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
-                                 absl::FunctionRef<absl::Status(int64_t)> task) {
+                                 absl::FunctionRef<absl::Status(int64_t)> task, StageTimes* busy) {
   const bool waits = this_worker.pool != this;
-  Loop loop(stop, count, task, waits);
+  StageClock& clock = StageClock::OfThisThread();
+  if (busy == nullptr) busy = waits ? &busy_times_ : clock.times();
+  Loop loop(stop, count, task, waits, busy);
   const bool shared = waits ? count > 0 : count > 1 && threads_.size() > 1;
   if (shared) {
     if (waits) waiting_callers_.fetch_add(1, std::memory_order_relaxed);
@@ -127,20 +118,20 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
     work_.notify_all();
   }
   while (!waits && loop.RunOne()) {
-    BusyClock::Add();
     DoShortWork();
     HelpWaitingCaller();
   }
   if (waits && shared) {
     WaitUntilDone(loop);
+    clock.Read();
     waiting_callers_.fetch_sub(1, std::memory_order_relaxed);
   } else if (shared) {
     std::unique_lock<std::mutex> lock(mu_);
     loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
     // Nobody joins any more; wait for those inside.
-    BusyClock::Add();
+    clock.Read();
     loop.left.wait(lock, [&loop] { return loop.helpers == 0; });
-    BusyClock::Start();
+    clock.Skip();
   }
   if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
   std::lock_guard<std::mutex> lock(loop.mu);
@@ -173,7 +164,6 @@ void WorkerPool::Help(Loop& loop, std::unique_lock<std::mutex>& lock) {
   this_worker.in_short_task = true;
   loop.RunOne();
   this_worker.in_short_task = false;
-  BusyClock::Add();
   lock.lock();
   // With the lock held: the loop is gone as soon as its caller sees that nobody is inside.
   if (--loop.helpers == 0 && !loop.HasItems()) loop.left.notify_one();
@@ -189,10 +179,10 @@ void WorkerPool::DoShortWork() {
       if (short_.empty()) return;
       task = Pop(short_, queued_short_);
     }
+    const StageClock::Scope scope(&busy_times_, Stage::kOther);
     this_worker.in_short_task = true;
     task();
     this_worker.in_short_task = false;
-    BusyClock::Add();
   }
 }
 
@@ -221,12 +211,13 @@ void WorkerPool::Work(int index) {
   pthread_setname_np(pthread_self(), absl::StrCat("salient-", index).c_str());
   LimitThreadToItself();
   this_worker.pool = this;
-  this_worker.busy = &busy_nanoseconds_[index];
+  StageClock& clock = StageClock::OfThisThread();
+  clock.Start(busy_times_, &busy_nanoseconds_[index]);
 
   std::unique_lock<std::mutex> lock(mu_);
   while (true) {
     work_.wait(lock, [this] { return HasWork(); });
-    BusyClock::Start();
+    clock.Skip();
     Task task;
     const bool is_short = !short_.empty();
     if (is_short) {
@@ -246,7 +237,7 @@ void WorkerPool::Work(int index) {
     task();
     this_worker.in_short_task = false;
     task = nullptr;  // what it owns goes before the lock comes back
-    BusyClock::Add();
+    clock.Enter(Stage::kOther);
     lock.lock();
   }
 }
@@ -256,9 +247,24 @@ WorkerPool::Stats WorkerPool::GetStats() const {
   for (size_t i = 0; i < threads_.size(); ++i) {
     stats.busy_seconds.push_back(1e-9 * busy_nanoseconds_[i].load(std::memory_order_relaxed));
   }
+  stats.stage_busy_seconds = busy_times_.Seconds();
+  stats.stage_wall_seconds = wall_times_.Seconds();
   stats.queued_short = queued_short_.load(std::memory_order_relaxed);
   stats.queued_long = queued_long_.load(std::memory_order_relaxed);
   return stats;
+}
+
+PoolExecutor::PoolExecutor(WorkerPool& pool, const CancelToken& stop)
+    : pool_(pool),
+      stop_(stop),
+      busy_(&pool.busy_times()),
+      wall_(&pool.wall_times()),
+      clocked_(!StageClock::OfThisThread().running()) {
+  if (clocked_) StageClock::OfThisThread().Start(wall_);
+}
+
+PoolExecutor::~PoolExecutor() {
+  if (clocked_) StageClock::OfThisThread().Stop();
 }
 
 }  // namespace salient

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "core/linalg/executor.h"
 #include "server/workers/cancel_token.h"
+#include "server/workers/stage_clock.h"
 
 namespace salient {
 
@@ -36,6 +37,8 @@ class WorkerPool {
   // A snapshot taken without stopping anybody.
   struct Stats {
     std::vector<double> busy_seconds;  // by worker
+    StageSeconds stage_busy_seconds;   // the same, of all workers
+    StageSeconds stage_wall_seconds;   // of the threads that coordinate jobs
     int64_t queued_short = 0;
     int64_t queued_long = 0;
   };
@@ -55,15 +58,20 @@ class WorkerPool {
   // As Executor::ForEach. A calling worker takes part, so that its loop advances even when every
   // other one is busy; any other thread waits: nobody computes but the workers. `stop` is checked
   // before each item.
+  //
+  // Items count as the stage that the caller is in, for `busy` (none: for what the caller counts).
   absl::Status ForEach(const CancelToken& stop, int64_t count,
-                       absl::FunctionRef<absl::Status(int64_t)> task);
+                       absl::FunctionRef<absl::Status(int64_t)> task, StageTimes* busy = nullptr);
+
+  // Of all work, by stage: of workers, and of threads that coordinate.
+  StageTimes& busy_times() { return busy_times_; }
+  StageTimes& wall_times() { return wall_times_; }
 
   int workers() const { return static_cast<int>(threads_.size()); }
   Stats GetStats() const;
 
  private:
   struct Loop;
-  class BusyClock;
 
   void Work(int index);
   // With mu_ held.
@@ -88,23 +96,34 @@ class WorkerPool {
   std::atomic<int64_t> queued_long_{0};
   std::atomic<int64_t> waiting_callers_{0};
   std::unique_ptr<std::atomic<int64_t>[]> busy_nanoseconds_;  // by worker
+  StageTimes busy_times_;
+  StageTimes wall_times_;
   std::vector<std::thread> threads_;
 };
 
-// The pool as the core sees it, for the work of one call.
+// The pool as the core sees it, for the work of one call or job. What workers do for it counts by
+// stage, and so does the time of the thread that made it and must destroy it, if that is no worker.
 class PoolExecutor final : public Executor {
  public:
   // Borrows both.
-  PoolExecutor(WorkerPool& pool, const CancelToken& stop) : pool_(pool), stop_(stop) {}
+  PoolExecutor(WorkerPool& pool, const CancelToken& stop);
+  ~PoolExecutor() override;
 
   absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override {
-    return pool_.ForEach(stop_, count, task);
+    return pool_.ForEach(stop_, count, task, &busy_);
   }
+  Stage Enter(Stage stage) override { return StageClock::OfThisThread().Enter(stage); }
   int Concurrency() const override { return pool_.workers(); }
+
+  const StageTimes& busy() const { return busy_; }
+  const StageTimes& wall() const { return wall_; }
 
  private:
   WorkerPool& pool_;
   const CancelToken& stop_;
+  StageTimes busy_;
+  StageTimes wall_;
+  const bool clocked_;  // it started the clock of the thread that made it
 };
 
 }  // namespace salient

@@ -26,7 +26,7 @@ DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 PANELS = ("Parameters per second", "Calibration tokens per second", "Errors by reason",
           "Relative output error", "Loss over loss of round-to-nearest", "Workers and active calls",
-          "Jobs", "Progress of jobs", "Store")
+          "Jobs", "Progress of jobs", "Store", "Time by stage")
 MATCHERS = 'job=~"$job", instance=~"$instance"'
 WORKERS = 2
 SCRAPES = 12  # at one a second

@@ -110,6 +110,12 @@ TEST_F(MetricsTest, TheEngineAndTheProcessAreRead) {
   EXPECT_EQ(Value(text, "salient_workers"), 2);
   EXPECT_EQ(Value(text, "salient_active_calls"), 0);
   EXPECT_GE(Value(text, "salient_worker_busy_seconds_total{worker=\"1\"}"), 0);
+  for (const char* stage : {"other", "read", "forward", "statistics", "scale_search", "range",
+                            "rounding", "loss", "pack", "write"}) {
+    const std::string label = absl::StrCat("{stage=\"", stage, "\"}");
+    EXPECT_GE(Value(text, absl::StrCat("salient_stage_busy_seconds_total", label)), 0);
+    EXPECT_EQ(Value(text, absl::StrCat("salient_stage_wall_seconds_total", label)), 0);
+  }
   EXPECT_EQ(Value(text, "salient_memory_limit_bytes"),
             static_cast<double>(registry_.settings().memory_bytes));
   EXPECT_GT(Value(text, "process_resident_memory_bytes"), 1e6);
