@@ -154,6 +154,26 @@ std::vector<float> Widened(const uint16_t* bits, int64_t rows, int64_t cols, int
   return wide;
 }
 
+// A product of rows with gaps between them. With a factor laid out by oneDNN, that library leaves
+// such ones to its reference loops, a thousand times slower than the copies here.
+absl::Status MultiplyBesideGaps(const Bf16Factor& factor, int64_t m, const uint16_t* a, int64_t lda,
+                                float beta, float* c, int64_t ldc) {
+  const int64_t n = factor.n();
+  const int64_t k = factor.k();
+  std::vector<uint16_t> dense_a(static_cast<size_t>(m * k));
+  std::vector<float> dense_c(static_cast<size_t>(m * n));
+  for (int64_t i = 0; i < m; ++i) {
+    std::copy(a + i * lda, a + i * lda + k, dense_a.data() + i * k);
+    if (beta != 0) std::copy(c + i * ldc, c + i * ldc + n, dense_c.data() + i * n);
+  }
+  absl::Status status = factor.Multiply(m, dense_a.data(), k, beta, dense_c.data(), n);
+  if (!status.ok()) return status;
+  for (int64_t i = 0; i < m; ++i) {
+    std::copy(dense_c.data() + i * n, dense_c.data() + (i + 1) * n, c + i * ldc);
+  }
+  return status;
+}
+
 }  // namespace
 
 absl::Status Gemm(Op op_a, Op op_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
@@ -220,7 +240,12 @@ absl::StatusOr<Bf16Factor> Bf16Factor::Create(const uint16_t* b, int64_t n, int6
 
 absl::Status Bf16Factor::Multiply(int64_t m, const uint16_t* a, int64_t lda, float beta, float* c,
                                   int64_t ldc) const {
-  if (MultipliesBf16()) return RunProduct({m, n_, k_, lda, 0, ldc, beta != 0}, a, data_.get(), c);
+  if (MultipliesBf16()) {
+    if (lda == k_ && ldc == n_) {
+      return RunProduct({m, n_, k_, lda, 0, ldc, beta != 0}, a, data_.get(), c);
+    }
+    return MultiplyBesideGaps(*this, m, a, lda, beta, c, ldc);
+  }
   const std::vector<float> wide = Widened(a, m, k_, lda);
   return Gemm(Op::kPlain, Op::kTransposed, m, n_, k_, wide.data(), k_,
               reinterpret_cast<const float*>(data_.get()), k_, beta, c, ldc);

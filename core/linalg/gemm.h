@@ -42,7 +42,8 @@ class Bf16Factor {
   // From B [n, k] of row stride ld. INTERNAL if oneDNN refuses.
   static absl::StatusOr<Bf16Factor> Create(const uint16_t* b, int64_t n, int64_t k, int64_t ld);
 
-  // C = A B^T + beta C, as GemmBf16.
+  // C = A B^T + beta C, as GemmBf16. Gaps between the rows of A or C (lda > k, ldc > n) cost a
+  // copy.
   absl::Status Multiply(int64_t m, const uint16_t* a, int64_t lda, float beta, float* c,
                         int64_t ldc) const;
 

@@ -49,30 +49,35 @@ std::vector<uint16_t> ToBf16(const Matrix& matrix) {
   return bits;
 }
 
-// Rows of the factors are longer than the product is deep, so that strides count.
+// m, n, k, and how much longer the rows of all are than they need be, so that strides count.
 TEST(GemmTest, Bf16ProductsAreThoseOfTheWidenedFactors) {
-  for (const auto& [m, n, k] :
-       {std::array<int64_t, 3>{19, 34, 27}, {1, 1, 1}, {64, 256, 256}, {130, 96, 65}}) {
-    constexpr int64_t kStride = 260;
-    const std::vector<uint16_t> a = ToBf16(testing::GaussianMatrix(1, m, kStride));
-    const std::vector<uint16_t> b = ToBf16(testing::GaussianMatrix(2, n, kStride));
-    const auto factor = Bf16Factor::Create(b.data(), n, k, kStride);
+  for (const auto& [m, n, k, gap] : {std::array<int64_t, 4>{19, 34, 27, 226},
+                                     {19, 34, 27, 0},
+                                     {1, 1, 1, 259},
+                                     {1, 1, 1, 0},
+                                     {64, 256, 256, 4},
+                                     {64, 256, 256, 0},
+                                     {130, 96, 65, 33},
+                                     {130, 96, 65, 0}}) {
+    const int64_t deep = k + gap;
+    const int64_t wide = n + gap;
+    const std::vector<uint16_t> a = ToBf16(testing::GaussianMatrix(1, m, deep));
+    const std::vector<uint16_t> b = ToBf16(testing::GaussianMatrix(2, n, deep));
+    const auto factor = Bf16Factor::Create(b.data(), n, k, deep);
     ASSERT_TRUE(factor.ok()) << factor.status();
     for (const float beta : {0.0f, 1.0f}) {
-      const Matrix before = testing::GaussianMatrix(3, m, kStride);
-      Matrix plain = testing::GaussianMatrix(3, m, kStride);
-      Matrix packed = testing::GaussianMatrix(3, m, kStride);
-      ASSERT_TRUE(
-          GemmBf16(m, n, k, a.data(), kStride, b.data(), kStride, beta, plain.data(), kStride)
-              .ok());
-      ASSERT_TRUE(factor->Multiply(m, a.data(), kStride, beta, packed.data(), kStride).ok());
+      const Matrix before = testing::GaussianMatrix(3, m, wide);
+      Matrix plain = testing::GaussianMatrix(3, m, wide);
+      Matrix packed = testing::GaussianMatrix(3, m, wide);
+      ASSERT_TRUE(GemmBf16(m, n, k, a.data(), deep, b.data(), deep, beta, plain.data(), wide).ok());
+      ASSERT_TRUE(factor->Multiply(m, a.data(), deep, beta, packed.data(), wide).ok());
       for (int64_t i = 0; i < m; ++i) {
-        for (int64_t j = 0; j < kStride; ++j) {
+        for (int64_t j = 0; j < wide; ++j) {
           double expected = before.Row(i)[j];
           double magnitude = std::abs(expected);
           for (int64_t l = 0; j < n && l < k; ++l) {
-            const double product = double{BF16ToF32(a[static_cast<size_t>(i * kStride + l)])} *
-                                   BF16ToF32(b[static_cast<size_t>(j * kStride + l)]);
+            const double product = double{BF16ToF32(a[static_cast<size_t>(i * deep + l)])} *
+                                   BF16ToF32(b[static_cast<size_t>(j * deep + l)]);
             expected = (l == 0 ? beta * expected : expected) + product;
             magnitude += std::abs(product);
           }

@@ -1,8 +1,4 @@
 // Every kernel against a plain loop.
-#include "core/linalg/panel_kernels.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/sum_kernels.h"
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -10,6 +6,9 @@
 #include <vector>
 
 #include "core/linalg/cholesky.h"
+#include "core/linalg/panel_kernels.h"
+#include "core/linalg/round_kernels.h"
+#include "core/linalg/sum_kernels.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "gtest/gtest.h"
