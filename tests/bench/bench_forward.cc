@@ -1,0 +1,181 @@
+// CPU seconds of a decoder block's forward pass on one calibration row, beside bare oneDNN doing
+// the block's seven products, whole and with the weights laid out before, on the same thread in
+// turns. What attention multiplies is in the pass and not in the products.
+//
+// Counters: block_s and products_s, CPU seconds of one row; over_products, their ratio (1 is the
+// floor); prepare_s, laying the weights out, once a block; GFLOP, those of the products.
+#include <benchmark/benchmark.h>
+#include <time.h>
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "core/linalg/forward_kernels.h"
+#include "core/linalg/gemm.h"
+#include "core/model/forward.h"
+
+namespace salient {
+namespace {
+
+// Of this thread.
+double CpuSeconds(const std::function<void()>& work) {
+  const auto now = [] {
+    timespec time;
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  const double start = now();
+  work();
+  return now() - start;
+}
+
+enum ShapeName { kTiny, kPocketLlama, kQwen2HalfB, kLlama3OneB, kLlama3EightB };
+
+ModelConfig Config(int64_t shape) {
+  ModelConfig config;
+  config.source = "bench";
+  config.architecture = "LlamaForCausalLM";
+  config.num_hidden_layers = 1;
+  config.vocab_size = 16;
+  config.rms_norm_eps = 1e-5;
+  const auto set = [&](int64_t hidden, int64_t inner, int64_t heads, int64_t kv_heads,
+                       int64_t head_dim) {
+    config.hidden_size = hidden;
+    config.intermediate_size = inner;
+    config.num_attention_heads = heads;
+    config.num_key_value_heads = kv_heads;
+    config.head_dim = head_dim;
+  };
+  switch (shape) {
+    case kTiny:
+      set(64, 128, 4, 2, 16);
+      break;
+    case kPocketLlama:
+      set(256, 704, 8, 4, 32);
+      break;
+    case kQwen2HalfB:
+      set(896, 4864, 14, 2, 64);
+      break;
+    case kLlama3OneB:
+      set(2048, 8192, 32, 8, 64);
+      break;
+    default:
+      set(4096, 14336, 32, 8, 128);
+  }
+  return config;
+}
+
+std::vector<uint16_t> RandomBf16(uint64_t seed, int64_t count, float deviation) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0, deviation);
+  std::vector<float> some(1 << 16);
+  for (float& value : some) value = normal(random);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = some[(i * 7919) % some.size()];
+  std::vector<uint16_t> bits(values.size());
+  RoundToBf16(values.data(), count, bits.data());
+  return bits;
+}
+
+BlockWeights RandomBlock(const Family& family, const ModelConfig& config) {
+  BlockWeights block;
+  for (StoredVector& norm : block.norms) {
+    norm.values.assign(static_cast<size_t>(config.hidden_size), 1.0f);
+  }
+  for (size_t i = 0; i < kLinearRoles; ++i) {
+    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
+    StoredLinear& linear = block.linears[i];
+    linear.dtype = DType::kBF16;
+    linear.out_features = shape.out_features;
+    linear.in_features = shape.in_features;
+    const std::vector<uint16_t> bits = RandomBf16(i, shape.out_features * shape.in_features, 0.02f);
+    const auto* bytes = reinterpret_cast<const std::byte*>(bits.data());
+    linear.weight.assign(bytes, bytes + 2 * bits.size());
+  }
+  return block;
+}
+
+// The block's Linears, whole.
+struct BareProducts {
+  BareProducts(const BlockWeights& block, int64_t tokens_of_row) : tokens(tokens_of_row) {
+    for (const StoredLinear& linear : block.linears) {
+      factors.push_back(*Bf16Factor::Create(reinterpret_cast<const uint16_t*>(linear.weight.data()),
+                                            linear.out_features, linear.in_features,
+                                            linear.in_features));
+      inputs.push_back(RandomBf16(99, tokens * linear.in_features, 1));
+      outputs.push_back(Matrix(tokens, linear.out_features));
+      flop += 2.0 * static_cast<double>(tokens * linear.out_features * linear.in_features);
+    }
+  }
+
+  void Run() {
+    for (size_t i = 0; i < factors.size(); ++i) {
+      const absl::Status status = factors[i].Multiply(tokens, inputs[i].data(), factors[i].k(), 0,
+                                                      outputs[i].data(), factors[i].n());
+      benchmark::DoNotOptimize(status);
+    }
+  }
+
+  int64_t tokens;
+  double flop = 0;
+  std::vector<Bf16Factor> factors;
+  std::vector<std::vector<uint16_t>> inputs;
+  std::vector<Matrix> outputs;
+};
+
+void BM_Forward(benchmark::State& state) {
+  LimitThreadToItself();
+  const ModelConfig config = Config(state.range(0));
+  const int64_t tokens = state.range(1);
+  const Family& family = **FindFamily(config);
+  const BlockWeights block = RandomBlock(family, config);
+  SerialExecutor executor;
+  const BlockForward forward(family, config, ComputeDType::kBF16, tokens);
+  std::unique_ptr<PreparedBlock> prepared;
+  const double prepare = CpuSeconds(
+      [&] { prepared = std::make_unique<PreparedBlock>(*forward.Prepare(block, executor)); });
+  BareProducts bare(block, tokens);
+  const auto run = [&] {
+    Matrix hidden(tokens, config.hidden_size);
+    for (int64_t i = 0; i < tokens * config.hidden_size; ++i) {
+      hidden.data()[i] = static_cast<float>(i % 17) - 8;
+    }
+    return CpuSeconds([&] {
+      benchmark::DoNotOptimize(forward.Run(*prepared, std::move(hidden), IgnoreGroup, executor));
+    });
+  };
+  run();  // makes the primitives
+  bare.Run();
+  double block_seconds = 0;
+  double products_seconds = 0;
+  for (auto _ : state) {
+    products_seconds += CpuSeconds([&] { bare.Run(); });
+    const double seconds = run();
+    block_seconds += seconds;
+    state.SetIterationTime(seconds);
+  }
+  const double n = static_cast<double>(state.iterations());
+  state.counters["prepare_s"] = prepare;
+  state.counters["block_s"] = block_seconds / n;
+  state.counters["products_s"] = products_seconds / n;
+  state.counters["over_products"] = block_seconds / products_seconds;
+  state.counters["GFLOP"] = bare.flop / 1e9;
+}
+
+BENCHMARK(BM_Forward)
+    ->ArgNames({"shape", "tokens"})
+    ->Args({kTiny, 70})
+    ->Args({kPocketLlama, 256})
+    ->Args({kQwen2HalfB, 512})
+    ->Args({kLlama3OneB, 512})
+    ->Args({kLlama3EightB, 512})
+    ->UseManualTime()
+    ->Unit(benchmark::kSecond)
+    ->Iterations(4);
+
+}  // namespace
+}  // namespace salient
+
+BENCHMARK_MAIN();
