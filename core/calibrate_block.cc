@@ -25,6 +25,12 @@ absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,
   return accumulators;
 }
 
+absl::StatusOr<PreparedBlock> Prepare(const BlockForward& forward, const BlockWeights& block,
+                                      Executor& executor) {
+  const StageScope stage(executor, Stage::kRead);
+  return forward.Prepare(block, executor);
+}
+
 absl::StatusOr<GroupStatistics> Finish(GroupAccumulators accumulators, Executor& executor) {
   const StageScope stage(executor, Stage::kStatistics);
   GroupStatistics statistics;
@@ -45,17 +51,18 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   const StageScope stage(executor, Stage::kForward);
   absl::StatusOr<GroupAccumulators> accumulators = CreateAccumulators(family, block, seed);
   if (!accumulators.ok()) return accumulators.status();
+  const absl::StatusOr<PreparedBlock> prepared = Prepare(forward, block, executor);
+  if (!prepared.ok()) return prepared.status();
   const int64_t rows = static_cast<int64_t>(entering.shape().lengths.size());
   for (int64_t row = 0; row < rows; ++row) {
     absl::StatusOr<Matrix> hidden = entering.ReadRow(row);
     if (!hidden.ok()) return hidden.status();
     absl::StatusOr<Matrix> next = forward.Run(
-        block, *std::move(hidden),
-        [&](GroupRole group, MatrixView input) {
+        *prepared, *std::move(hidden),
+        [&](GroupRole group, const Activations& input) {
           const StageScope statistics(executor, Stage::kStatistics);
           return (*accumulators)[static_cast<size_t>(group)]->Fold(
-              row, 0, DType::kF32, reinterpret_cast<const std::byte*>(input.data), input.rows,
-              executor);
+              row, 0, input.dtype(), input.data(), input.tokens(), executor);
         },
         executor);
     if (!next.ok()) return next.status();

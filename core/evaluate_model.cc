@@ -1,6 +1,7 @@
 #include "core/evaluate_model.h"
 
 #include <algorithm>
+#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -146,13 +147,17 @@ class Evaluator {
   }
 
   absl::Status RunBlock(int64_t layer) {
-    std::vector<BlockWeights> blocks;
+    std::vector<std::unique_ptr<BlockWeights>> blocks;
+    std::vector<PreparedBlock> prepared;
     std::vector<HiddenStatesFile> leaving;
     for (const Runner& runner : runners_) {
       absl::StatusOr<BlockWeights> block =
           ReadBlock(*runner.source, *runner.family, *runner.config, layer, executor_);
       if (!block.ok()) return block.status();
-      blocks.push_back(*std::move(block));
+      blocks.push_back(std::make_unique<BlockWeights>(*std::move(block)));
+      absl::StatusOr<PreparedBlock> ready = runner.forward.Prepare(*blocks.back(), executor_);
+      if (!ready.ok()) return ready.status();
+      prepared.push_back(*std::move(ready));
       absl::StatusOr<HiddenStatesFile> states =
           CreateStates(leaving.size(), layer + 1, runner.config->hidden_size);
       if (!states.ok()) return states.status();
@@ -165,7 +170,7 @@ class Evaluator {
       for (size_t m = 0; m < runners_.size(); ++m) {
         absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(row);
         if (!hidden.ok()) return hidden.status();
-        hidden = runners_[m].forward.Run(blocks[m], *std::move(hidden), IgnoreGroup, executor_);
+        hidden = runners_[m].forward.Run(prepared[m], *std::move(hidden), IgnoreGroup, executor_);
         if (!hidden.ok()) return hidden.status();
         if (absl::Status status = leaving[m].WriteRow(row, *hidden); !status.ok()) return status;
         if (m == 0) {

@@ -135,7 +135,9 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
 
   // Calibrating holds accumulators and a row; quantizing holds statistics, what the groups before
   // left and one group's own.
-  const int64_t row_bytes = BlockForward::MemoryBytes(config, Largest(row_tokens), concurrency);
+  const int64_t row_bytes =
+      BlockForward::MemoryBytes(config, params.compute, Largest(row_tokens), concurrency) +
+      PreparedBlock::MemoryBytes(family, config, params.compute);
   int64_t most = accumulator_bytes + row_bytes;
   int64_t held = statistics_bytes;
   for (const bool into_linear : {true, false}) {
@@ -205,8 +207,8 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
 
   const int64_t longest = Largest(row_tokens);
   const int64_t blocks = (StoredBytes(config) * plain + 4 * decoded) * work.block_parameters();
-  const int64_t row =
-      BlockForward::MemoryBytes(config, longest, concurrency) + longest * config.hidden_size * 4;
+  const int64_t row = BlockForward::MemoryBytes(config, ComputeDType::kF32, longest, concurrency) +
+                      longest * config.hidden_size * 4;
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
   const int64_t head = models * PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
                        concurrency * int64_t{128} * config.hidden_size * 6;

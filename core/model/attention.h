@@ -1,5 +1,5 @@
 // Causal grouped-query attention of one calibration row (Ainslie et al., "GQA",
-// arXiv:2305.13245).
+// arXiv:2305.13245), its softmax in parts (Dao et al., "FlashAttention", arXiv:2205.14135).
 #ifndef SALIENT_CORE_MODEL_ATTENTION_H_
 #define SALIENT_CORE_MODEL_ATTENTION_H_
 
@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/linalg/executor.h"
+#include "core/model/activations.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
@@ -19,14 +20,19 @@ struct AttentionShape {
   std::optional<int64_t> window;  // positions a query sees, its own included
 };
 
-// query [tokens, heads head_dim], key and value [tokens, kv_heads head_dim], turned already;
-// tokens a multiple of kTokenTile. Gives softmax(q k^T / sqrt(head_dim)) v, head beside head,
-// [tokens, heads head_dim].
+// query [padded tokens, heads head_dim], key and value [padded tokens, kv_heads head_dim], turned
+// already. Gives softmax(q k^T / sqrt(head_dim)) v of the first `tokens`, computed in f32, head
+// beside head, as `compute` says.
 //
-// Works on one head and kTokenTile queries at a time: a worker holds [kTokenTile, tokens] scores.
-// The same bits for any executor.
-absl::StatusOr<Matrix> CausalAttention(const Matrix& query, const Matrix& key, const Matrix& value,
-                                       const AttentionShape& shape, Executor& executor);
+// A task is kTokenTile queries of the heads that share a kv head; it sees kKeyTile keys at a time
+// and none that all of its queries are blind for. The same bits for any executor.
+absl::StatusOr<Activations> CausalAttention(const Matrix& query, const Matrix& key,
+                                            const Matrix& value, int64_t tokens,
+                                            const AttentionShape& shape, ComputeDType compute,
+                                            Executor& executor);
+
+// Bytes that a task holds at most.
+int64_t AttentionTaskBytes(const AttentionShape& shape);
 
 }  // namespace salient
 

@@ -65,7 +65,7 @@ absl::StatusOr<Matrix> OutputHead::Logits(const Matrix& normed, int64_t slice,
   const auto read = [&](int64_t first, int64_t count, float* out) {
     return ReadRows(*source_, head_, dtype_, begin + first, count, normed.cols(), out);
   };
-  return Project(normed, ids, read, {}, ComputeDType::kF32, executor);
+  return Project(normed, ids, read, executor);
 }
 
 }  // namespace salient

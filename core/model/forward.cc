@@ -1,10 +1,11 @@
 #include "core/model/forward.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/forward_kernels.h"
 #include "core/linalg/tiles.h"
 
 namespace salient {
@@ -20,23 +21,24 @@ absl::Status ForEachRow(int64_t rows, absl::FunctionRef<void(int64_t)> row, Exec
   });
 }
 
-// hidden += the first rows of `change`.
-absl::Status AddResidual(const Matrix& change, Matrix& hidden, Executor& executor) {
-  return ForEachRow(
-      hidden.rows(),
-      [&](int64_t t) {
-        for (int64_t i = 0; i < hidden.cols(); ++i) hidden.Row(t)[i] += change.Row(t)[i];
-      },
-      executor);
-}
-
-MatrixView FirstRows(const Matrix& matrix, int64_t rows) {
-  return {matrix.data(), rows, matrix.cols(), matrix.cols()};
+// Calls piece(slice, first_token, tokens) for all slices of outputs and all tiles of tokens. Those
+// of a slice follow each other: it stays in the cache that the cores share.
+absl::Status ForEachPiece(
+    int64_t slices, int64_t padded_tokens, ComputeDType compute,
+    absl::FunctionRef<absl::Status(int64_t slice, int64_t first_token, int64_t tokens)> piece,
+    Executor& executor) {
+  const RowTiles tiles(padded_tokens, TokensAtATime(compute));
+  return executor.ForEach(slices * tiles.size(), [&](int64_t i) {
+    const int64_t tile = i % tiles.size();
+    return piece(i / tiles.size(), tiles.First(tile), tiles.Count(tile));
+  });
 }
 
 }  // namespace
 
-absl::Status IgnoreGroup(GroupRole /*group*/, MatrixView /*input*/) { return absl::OkStatus(); }
+absl::Status IgnoreGroup(GroupRole /*group*/, const Activations& /*input*/) {
+  return absl::OkStatus();
+}
 
 absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> weight, double epsilon,
                                Executor& executor) {
@@ -44,15 +46,7 @@ absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> wei
   const absl::Status status = ForEachRow(
       hidden.rows(),
       [&](int64_t t) {
-        const float* x = hidden.Row(t);
-        double squares = 0;
-        for (int64_t i = 0; i < hidden.cols(); ++i) squares += static_cast<double>(x[i]) * x[i];
-        const double mean = squares / static_cast<double>(hidden.cols());
-        const float inverse = static_cast<float>(1 / std::sqrt(mean + epsilon));
-        float* out = normed.Row(t);
-        for (int64_t i = 0; i < hidden.cols(); ++i) {
-          out[i] = x[i] * inverse * weight[static_cast<size_t>(i)];
-        }
+        NormalizeRow(hidden.Row(t), weight.data(), hidden.cols(), epsilon, normed.Row(t));
       },
       executor);
   if (!status.ok()) return status;
@@ -68,45 +62,111 @@ BlockForward::BlockForward(const Family& family, const ModelConfig& config, Comp
                  family.sliding_window ? config.sliding_window : std::nullopt},
       rotary_(config, PaddedTokens(max_tokens)) {}
 
-absl::StatusOr<Matrix> BlockForward::Attend(const BlockWeights& block, const Matrix& normed,
-                                            Executor& executor) const {
-  auto query = Project(normed, block.linear(LinearRole::kQuery), compute_, executor);
-  if (!query.ok()) return query.status();
-  auto key = Project(normed, block.linear(LinearRole::kKey), compute_, executor);
-  if (!key.ok()) return key.status();
-  const auto value = Project(normed, block.linear(LinearRole::kValue), compute_, executor);
-  if (!value.ok()) return value.status();
-  const absl::Status turned = ForEachRow(
-      normed.rows(),
-      [&](int64_t t) {
-        rotary_.Turn(t, attention_.heads, query->Row(t));
-        rotary_.Turn(t, attention_.kv_heads, key->Row(t));
-      },
-      executor);
-  if (!turned.ok()) return turned;
-  return CausalAttention(*query, *key, *value, attention_, executor);
+absl::StatusOr<PreparedBlock> BlockForward::Prepare(const BlockWeights& block,
+                                                    Executor& executor) const {
+  return PreparedBlock::Create(block, compute_, attention_.head_dim, executor);
 }
 
-absl::StatusOr<Matrix> BlockForward::Gate(const BlockWeights& block, const Matrix& normed,
-                                          Executor& executor) const {
-  auto gate = Project(normed, block.linear(LinearRole::kGate), compute_, executor);
-  if (!gate.ok()) return gate.status();
-  const auto up = Project(normed, block.linear(LinearRole::kUp), compute_, executor);
-  if (!up.ok()) return up.status();
+absl::StatusOr<Activations> BlockForward::Norm(const Matrix& hidden, const StoredVector& weight,
+                                               Executor& executor) const {
+  Activations normed(compute_, hidden.rows(), hidden.cols());
   const absl::Status status = ForEachRow(
-      gate->rows(),
+      hidden.rows(),
       [&](int64_t t) {
-        float* g = gate->Row(t);
-        for (int64_t i = 0; i < gate->cols(); ++i) {
-          g[i] = g[i] / (1.0f + std::exp(-g[i])) * up->Row(t)[i];
-        }
+        normed.Fill(t, 0, [&](auto* out) {
+          NormalizeRow(hidden.Row(t), weight.values.data(), hidden.cols(), epsilon_, out);
+        });
       },
       executor);
   if (!status.ok()) return status;
-  return gate;
+  return normed;
 }
 
-absl::StatusOr<Matrix> BlockForward::Run(const BlockWeights& block, Matrix hidden,
+absl::StatusOr<Activations> BlockForward::Attend(const PreparedBlock& block, Activations normed,
+                                                 Executor& executor) const {
+  struct Part {
+    const PreparedLinear* linear;
+    int64_t heads;
+    bool turned;
+    Matrix out;
+  };
+  std::array<Part, 3> parts = {
+      Part{&block.linear(LinearRole::kQuery), attention_.heads, true, Matrix()},
+      Part{&block.linear(LinearRole::kKey), attention_.kv_heads, true, Matrix()},
+      Part{&block.linear(LinearRole::kValue), attention_.kv_heads, false, Matrix()}};
+  int64_t slices = 0;
+  for (Part& part : parts) {
+    part.out = Matrix::Unset(normed.padded_tokens(), part.heads * attention_.head_dim);
+    slices += part.linear->Slices().size();
+  }
+  const auto project = [&](int64_t slice, int64_t first_token, int64_t tokens) {
+    Part* part = parts.data();
+    for (; slice >= part->linear->Slices().size(); ++part) slice -= part->linear->Slices().size();
+    const RowTiles outputs = part->linear->Slices();
+    const int64_t count = outputs.Count(slice);
+    Matrix out = Matrix::Unset(tokens, count);
+    absl::Status status = part->linear->Multiply(normed, first_token, tokens, slice, out.data());
+    if (!status.ok()) return status;
+    for (int64_t t = 0; t < tokens; ++t) {
+      if (part->turned) rotary_.Turn(first_token + t, count / attention_.head_dim, out.Row(t));
+      std::copy_n(out.Row(t), count, part->out.Row(first_token + t) + outputs.First(slice));
+    }
+    return status;
+  };
+  const int64_t tokens = normed.tokens();
+  const absl::Status status =
+      ForEachPiece(slices, normed.padded_tokens(), compute_, project, executor);
+  if (!status.ok()) return status;
+  { const Activations done = std::move(normed); }
+  return CausalAttention(parts[0].out, parts[1].out, parts[2].out, tokens, attention_, compute_,
+                         executor);
+}
+
+absl::StatusOr<Activations> BlockForward::Gate(const PreparedBlock& block,
+                                               const Activations& normed,
+                                               Executor& executor) const {
+  const PreparedLinear& gate = block.linear(LinearRole::kGate);
+  const PreparedLinear& up = block.linear(LinearRole::kUp);
+  Activations inner(compute_, normed.tokens(), gate.out_features());
+  const auto piece = [&](int64_t slice, int64_t first_token, int64_t tokens) {
+    const int64_t count = gate.Slices().Count(slice);
+    Matrix g = Matrix::Unset(tokens, count);
+    Matrix u = Matrix::Unset(tokens, count);
+    absl::Status status = gate.Multiply(normed, first_token, tokens, slice, g.data());
+    if (!status.ok()) return status;
+    status = up.Multiply(normed, first_token, tokens, slice, u.data());
+    if (!status.ok()) return status;
+    const int64_t used = std::min(tokens, normed.tokens() - first_token);
+    for (int64_t t = 0; t < used; ++t) {
+      inner.Fill(first_token + t, gate.Slices().First(slice),
+                 [&](auto* out) { SiluProduct(g.Row(t), u.Row(t), count, out); });
+    }
+    return status;
+  };
+  const absl::Status status =
+      ForEachPiece(gate.Slices().size(), normed.padded_tokens(), compute_, piece, executor);
+  if (!status.ok()) return status;
+  return inner;
+}
+
+// hidden += linear(input).
+absl::Status BlockForward::AddProduct(const PreparedLinear& linear, const Activations& input,
+                                      Matrix& hidden, Executor& executor) const {
+  const auto piece = [&](int64_t slice, int64_t first_token, int64_t tokens) {
+    const int64_t count = linear.Slices().Count(slice);
+    Matrix change = Matrix::Unset(tokens, count);
+    absl::Status status = linear.Multiply(input, first_token, tokens, slice, change.data());
+    if (!status.ok()) return status;
+    const int64_t used = std::min(tokens, hidden.rows() - first_token);
+    for (int64_t t = 0; t < used; ++t) {
+      AddTo(change.Row(t), count, hidden.Row(first_token + t) + linear.Slices().First(slice));
+    }
+    return status;
+  };
+  return ForEachPiece(linear.Slices().size(), input.padded_tokens(), compute_, piece, executor);
+}
+
+absl::StatusOr<Matrix> BlockForward::Run(const PreparedBlock& block, Matrix hidden,
                                          GroupObserver observer, Executor& executor) const {
   const int64_t tokens = hidden.rows();
   if (tokens < 1 || tokens > rotary_.positions() || hidden.cols() != hidden_size_) {
@@ -115,48 +175,53 @@ absl::StatusOr<Matrix> BlockForward::Run(const BlockWeights& block, Matrix hidde
                                                    rotary_.positions(), ", ", hidden_size_, "]"));
   }
   {
-    auto normed = RmsNorm(hidden, block.norm(NormRole::kInput).values, epsilon_, executor);
+    auto normed = Norm(hidden, block.norm(NormRole::kInput), executor);
     if (!normed.ok()) return normed.status();
-    absl::Status status = observer(GroupRole::kQkv, FirstRows(*normed, tokens));
+    absl::Status status = observer(GroupRole::kQkv, *normed);
     if (!status.ok()) return status;
-    const auto context = Attend(block, *normed, executor);
+    const auto context = Attend(block, *std::move(normed), executor);
     if (!context.ok()) return context.status();
-    status = observer(GroupRole::kOutput, FirstRows(*context, tokens));
+    status = observer(GroupRole::kOutput, *context);
     if (!status.ok()) return status;
-    const auto change = Project(*context, block.linear(LinearRole::kOutput), compute_, executor);
-    if (!change.ok()) return change.status();
-    status = AddResidual(*change, hidden, executor);
+    status = AddProduct(block.linear(LinearRole::kOutput), *context, hidden, executor);
     if (!status.ok()) return status;
   }
-  auto normed = RmsNorm(hidden, block.norm(NormRole::kPostAttention).values, epsilon_, executor);
+  const auto normed = Norm(hidden, block.norm(NormRole::kPostAttention), executor);
   if (!normed.ok()) return normed.status();
-  absl::Status status = observer(GroupRole::kGateUp, FirstRows(*normed, tokens));
+  absl::Status status = observer(GroupRole::kGateUp, *normed);
   if (!status.ok()) return status;
   const auto inner = Gate(block, *normed, executor);
   if (!inner.ok()) return inner.status();
-  status = observer(GroupRole::kDown, FirstRows(*inner, tokens));
+  status = observer(GroupRole::kDown, *inner);
   if (!status.ok()) return status;
-  const auto change = Project(*inner, block.linear(LinearRole::kDown), compute_, executor);
-  if (!change.ok()) return change.status();
-  status = AddResidual(*change, hidden, executor);
+  status = AddProduct(block.linear(LinearRole::kDown), *inner, hidden, executor);
   if (!status.ok()) return status;
   return hidden;
 }
 
-int64_t BlockForward::MemoryBytes(const ModelConfig& config, int64_t tokens, int concurrency) {
+int64_t BlockForward::MemoryBytes(const ModelConfig& config, ComputeDType compute, int64_t tokens,
+                                  int concurrency) {
+  constexpr auto kF32Bytes = static_cast<int64_t>(sizeof(float));
   const int64_t padded = PaddedTokens(tokens);
   const int64_t query = config.num_attention_heads * config.head_dim;
   const int64_t key = config.num_key_value_heads * config.head_dim;
-  // Floats a token: the stream and its norm, and the larger of the two halves with the copy
-  // that rounding to bf16 takes.
-  const int64_t attention = 2 * query + 2 * key + std::max(query, config.hidden_size);
-  const int64_t mlp =
-      2 * config.intermediate_size + std::max(config.intermediate_size, 2 * config.hidden_size);
+  const int64_t element = compute == ComputeDType::kBF16 ? 2 : kF32Bytes;
+  // Bytes a token: the stream, and the larger of the two halves. What the queries were made of is
+  // gone when attention gives its own.
+  const int64_t attention =
+      (query + 2 * key) * kF32Bytes + std::max(query, config.hidden_size) * element;
+  const int64_t mlp = (config.hidden_size + config.intermediate_size) * element;
+  // A worker's piece of a product, or its tile of queries.
   const int64_t widest = std::max({config.hidden_size, config.intermediate_size, query});
-  const int64_t per_worker = std::max(128 * widest, kTokenTile * padded);
-  const int64_t floats = padded * (2 * config.hidden_size + std::max(attention, mlp)) +
-                         concurrency * per_worker + padded * config.head_dim;
-  return floats * static_cast<int64_t>(sizeof(float));
+  const int64_t slice = std::max(SliceOutputs(compute), config.head_dim);
+  const int64_t piece = 2 * std::min(padded, TokensAtATime(compute)) * slice * kF32Bytes +
+                        PreparedLinear::MultiplyBytes(compute, padded, widest);
+  const AttentionShape shape = {config.num_attention_heads, config.num_key_value_heads,
+                                config.head_dim, std::nullopt};
+  const int64_t worker = std::max(piece, AttentionTaskBytes(shape));
+  const int64_t rotary = padded * config.head_dim * kF32Bytes;
+  return padded * (config.hidden_size * kF32Bytes + std::max(attention, mlp)) +
+         concurrency * worker + rotary;
 }
 
 }  // namespace salient

@@ -15,22 +15,23 @@
 #include "absl/types/span.h"
 #include "core/checkpoint/model_config.h"
 #include "core/linalg/executor.h"
+#include "core/model/activations.h"
 #include "core/model/attention.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
-#include "core/model/projection.h"
+#include "core/model/prepared_block.h"
 #include "core/model/rotary.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
 
-// Receives what a group of Linears reads, [tokens, in_features] f32 with stride in_features,
-// unpadded, valid during the call. Called on the thread that runs the forward pass, outside of
-// any task, in the order of Family::groups.
-using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, MatrixView input)>;
+// Receives what a group of Linears reads, exactly: tokens() rows of features(), F32 or BF16, valid
+// during the call. Called on the thread that runs the forward pass, outside of any task, in the
+// order of Family::groups.
+using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, const Activations& input)>;
 
 // For callers that want the result alone.
-absl::Status IgnoreGroup(GroupRole group, MatrixView input);
+absl::Status IgnoreGroup(GroupRole group, const Activations& input);
 
 // x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size], at
 // the front of a matrix of PaddedTokens(tokens) rows, the rest 0.
@@ -45,23 +46,31 @@ class BlockForward {
   BlockForward(const Family& family, const ModelConfig& config, ComputeDType compute,
                int64_t max_tokens);
 
+  // What Run takes. Borrows `block`. Errors as PreparedBlock::Create.
+  absl::StatusOr<PreparedBlock> Prepare(const BlockWeights& block, Executor& executor) const;
+
   // The residual stream leaving the block, from `hidden` [tokens, hidden_size] entering it.
-  // A row is computed at the shape its own length gives, so its result is the same bits for any
-  // executor and whatever rows come before it.
+  // `block` comes from Prepare. A row is computed at the shape its own length gives, so its result
+  // is the same bits for any executor and whatever rows come before it.
   //
   // Errors: INVALID_ARGUMENT for no token or more than max_tokens, or other columns than
   // hidden_size; those of `observer` and of the executor.
-  absl::StatusOr<Matrix> Run(const BlockWeights& block, Matrix hidden, GroupObserver observer,
+  absl::StatusOr<Matrix> Run(const PreparedBlock& block, Matrix hidden, GroupObserver observer,
                              Executor& executor) const;
 
   // Bytes that Run holds at most for a row, `hidden` included, weights not.
-  static int64_t MemoryBytes(const ModelConfig& config, int64_t tokens, int concurrency);
+  static int64_t MemoryBytes(const ModelConfig& config, ComputeDType compute, int64_t tokens,
+                             int concurrency);
 
  private:
-  absl::StatusOr<Matrix> Attend(const BlockWeights& block, const Matrix& normed,
-                                Executor& executor) const;
-  absl::StatusOr<Matrix> Gate(const BlockWeights& block, const Matrix& normed,
-                              Executor& executor) const;
+  absl::StatusOr<Activations> Norm(const Matrix& hidden, const StoredVector& weight,
+                                   Executor& executor) const;
+  absl::StatusOr<Activations> Attend(const PreparedBlock& block, Activations normed,
+                                     Executor& executor) const;
+  absl::StatusOr<Activations> Gate(const PreparedBlock& block, const Activations& normed,
+                                   Executor& executor) const;
+  absl::Status AddProduct(const PreparedLinear& linear, const Activations& input, Matrix& hidden,
+                          Executor& executor) const;
 
   ComputeDType compute_;
   double epsilon_;

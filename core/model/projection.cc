@@ -1,70 +1,111 @@
 #include "core/model/projection.h"
 
-#include <vector>
+#include <algorithm>
 
-#include "core/linalg/gemm.h"
-#include "core/linalg/tiles.h"
-#include "core/tensor/half.h"
+#include "core/linalg/forward_kernels.h"
+#include "core/linalg/sum_kernels.h"
 
 namespace salient {
 namespace {
 
-// Wide enough for an efficient product, narrow enough that a slice of a wide weight is a few
-// megabytes for each worker.
-constexpr int64_t kOutTile = 128;
-
-void RoundToBF16(float* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] = BF16ToF32(F32ToBF16(values[i]));
+// Rows [first, first + count) of a weight as f32: where they lie, or in `wide`.
+const float* Widen(const StoredLinear& linear, int64_t first, int64_t count, Matrix& wide) {
+  const std::byte* rows = linear.weight.data() + first * linear.in_features * SizeOf(linear.dtype);
+  if (linear.dtype == DType::kF32) return reinterpret_cast<const float*>(rows);
+  wide = Matrix::Unset(count, linear.in_features);
+  const auto* bits = reinterpret_cast<const uint16_t*>(rows);
+  const int64_t size = count * linear.in_features;
+  if (linear.dtype == DType::kBF16) {
+    WidenBf16(bits, size, wide.data());
+  } else {
+    WidenF16(bits, size, wide.data());
+  }
+  return wide.data();
 }
 
 }  // namespace
 
+int64_t SliceOutputs(ComputeDType compute) { return compute == ComputeDType::kBF16 ? 256 : 128; }
+
+int64_t TokensAtATime(ComputeDType compute) { return compute == ComputeDType::kBF16 ? 256 : 512; }
+
+PreparedLinear::PreparedLinear(const StoredLinear& linear, ComputeDType compute, int64_t unit)
+    : linear_(&linear),
+      compute_(compute),
+      slice_(std::max<int64_t>(1, SliceOutputs(compute) / unit) * unit) {
+  if (compute == ComputeDType::kBF16) factors_.resize(static_cast<size_t>(Slices().size()));
+}
+
+absl::Status PreparedLinear::Prepare(int64_t slice) {
+  if (compute_ == ComputeDType::kF32) return absl::OkStatus();
+  const int64_t first = Slices().First(slice);
+  const int64_t count = Slices().Count(slice);
+  const int64_t in_features = linear_->in_features;
+  std::vector<uint16_t> rounded;
+  const auto* bits =
+      reinterpret_cast<const uint16_t*>(linear_->weight.data()) + first * in_features;
+  if (linear_->dtype != DType::kBF16) {
+    Matrix wide;
+    const float* rows = Widen(*linear_, first, count, wide);
+    rounded.resize(static_cast<size_t>(count * in_features));
+    RoundToBf16(rows, count * in_features, rounded.data());
+    bits = rounded.data();
+  }
+  auto factor = Bf16Factor::Create(bits, count, in_features, in_features);
+  if (!factor.ok()) return factor.status();
+  factors_[static_cast<size_t>(slice)] = *std::move(factor);
+  return absl::OkStatus();
+}
+
+absl::Status PreparedLinear::Multiply(const Activations& input, int64_t first_token, int64_t tokens,
+                                      int64_t slice, float* out) const {
+  const int64_t first = Slices().First(slice);
+  const int64_t count = Slices().Count(slice);
+  const int64_t in_features = linear_->in_features;
+  absl::Status status;
+  if (compute_ == ComputeDType::kBF16) {
+    status = factors_[static_cast<size_t>(slice)].Multiply(tokens, input.BF16(first_token),
+                                                           in_features, 0.0f, out, count);
+  } else {
+    Matrix wide;
+    status = Gemm(Op::kPlain, Op::kTransposed, tokens, count, in_features, input.F32(first_token),
+                  in_features, Widen(*linear_, first, count, wide), in_features, 0.0f, out, count);
+  }
+  if (!status.ok() || linear_->bias.values.empty()) return status;
+  for (int64_t t = 0; t < tokens; ++t) {
+    AddTo(linear_->bias.values.data() + first, count, out + t * count);
+  }
+  return absl::OkStatus();
+}
+
+int64_t PreparedLinear::PreparedBytes(ComputeDType compute, int64_t out_features,
+                                      int64_t in_features) {
+  if (compute == ComputeDType::kF32) return 0;
+  return Bf16Factor::MemoryBytes(out_features, in_features);
+}
+
+int64_t PreparedLinear::MultiplyBytes(ComputeDType compute, int64_t tokens, int64_t in_features) {
+  constexpr auto kF32Bytes = static_cast<int64_t>(sizeof(float));
+  if (compute == ComputeDType::kF32) return SliceOutputs(compute) * in_features * kF32Bytes;
+  return MultipliesBf16() ? 0 : std::min(tokens, TokensAtATime(compute)) * in_features * kF32Bytes;
+}
+
 absl::StatusOr<Matrix> Project(const Matrix& input, int64_t out_features, RowReader rows,
-                               absl::Span<const float> bias, ComputeDType compute,
                                Executor& executor) {
   const int64_t tokens = input.rows();
   const int64_t in_features = input.cols();
-  Matrix rounded;
-  const float* x = input.data();
-  if (compute == ComputeDType::kBF16) {
-    rounded = Matrix(tokens, in_features);
-    std::memcpy(rounded.data(), x, static_cast<size_t>(tokens * in_features) * sizeof(float));
-    RoundToBF16(rounded.data(), tokens * in_features);
-    x = rounded.data();
-  }
-  Matrix output(tokens, out_features);
-  const RowTiles tiles(out_features, kOutTile);
+  Matrix output = Matrix::Unset(tokens, out_features);
+  const RowTiles tiles(out_features, SliceOutputs(ComputeDType::kF32));
   const absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
     const int64_t first = tiles.First(tile);
     const int64_t count = tiles.Count(tile);
-    Matrix weight(count, in_features);
+    Matrix weight = Matrix::Unset(count, in_features);
     if (absl::Status read = rows(first, count, weight.data()); !read.ok()) return read;
-    // The product of two bfloat16 is exact in f32, so this is their arithmetic; a native bf16
-    // kernel differs in the order of its sums only.
-    if (compute == ComputeDType::kBF16) RoundToBF16(weight.data(), count * in_features);
-    if (!bias.empty()) {
-      for (int64_t t = 0; t < tokens; ++t) {
-        for (int64_t o = first; o < first + count; ++o) {
-          output.Row(t)[o] = bias[static_cast<size_t>(o)];
-        }
-      }
-    }
-    return Gemm(Op::kPlain, Op::kTransposed, tokens, count, in_features, x, in_features,
-                weight.data(), in_features, bias.empty() ? 0.0f : 1.0f, output.data() + first,
-                out_features);
+    return Gemm(Op::kPlain, Op::kTransposed, tokens, count, in_features, input.data(), in_features,
+                weight.data(), in_features, 0.0f, output.data() + first, out_features);
   });
   if (!status.ok()) return status;
   return output;
-}
-
-absl::StatusOr<Matrix> Project(const Matrix& input, const StoredLinear& linear,
-                               ComputeDType compute, Executor& executor) {
-  const WeightView view = linear.View();
-  const auto read = [&view](int64_t first, int64_t count, float* out) {
-    view.ReadRows(first, count, out);
-    return absl::OkStatus();
-  };
-  return Project(input, linear.out_features, read, linear.bias.values, compute, executor);
 }
 
 }  // namespace salient

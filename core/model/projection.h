@@ -1,45 +1,69 @@
-// The products of the forward pass: activations times a stored weight, a slice of output rows
-// at a time, so that no f32 copy of a whole weight exists.
+// The products of the forward pass: activations times a weight, a slice of outputs at a time, so
+// that no f32 copy of a whole weight exists.
 #ifndef SALIENT_CORE_MODEL_PROJECTION_H_
 #define SALIENT_CORE_MODEL_PROJECTION_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/linalg/executor.h"
+#include "core/linalg/gemm.h"
+#include "core/linalg/tiles.h"
+#include "core/model/activations.h"
 #include "core/model/block_weights.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
 
-// What both factors of a product are rounded to; sums are f32 either way.
-enum class ComputeDType { kF32, kBF16 };
+// A Linear as the products of many calibration rows read it. For bf16 every slice is rounded and
+// laid out once, by Prepare; for f32 it is read where it lies. Movable; borrows the Linear.
+// Multiply is thread-safe, and so is Prepare of different slices.
+class PreparedLinear {
+ public:
+  PreparedLinear() = default;
+  // Slices are multiples of `unit` outputs, which divides out_features.
+  PreparedLinear(const StoredLinear& linear, ComputeDType compute, int64_t unit);
 
-// Activations of one calibration row have a multiple of this many rows, the last ones unused: a
-// GEMM's bits depend on its shape, so the shape is the row's own, and one of few.
-inline constexpr int64_t kTokenTile = 64;
+  RowTiles Slices() const { return RowTiles(linear_->out_features, slice_); }
+  int64_t out_features() const { return linear_->out_features; }
 
-inline int64_t PaddedTokens(int64_t tokens) {
-  return (tokens + kTokenTile - 1) / kTokenTile * kTokenTile;
-}
+  // INTERNAL if the matrix library refuses.
+  absl::Status Prepare(int64_t slice);
+
+  // Rows [first_token, first_token + tokens) of `input` times the slice transposed, plus the bias:
+  // out [tokens, outputs of the slice], without gaps: bf16 products are many times slower into a
+  // part of a wider matrix. The bits depend on values and shape alone.
+  absl::Status Multiply(const Activations& input, int64_t first_token, int64_t tokens,
+                        int64_t slice, float* out) const;
+
+  // Bytes that Prepare keeps of a weight, and that a Multiply of `tokens` allocates at most.
+  static int64_t PreparedBytes(ComputeDType compute, int64_t out_features, int64_t in_features);
+  static int64_t MultiplyBytes(ComputeDType compute, int64_t tokens, int64_t in_features);
+
+ private:
+  const StoredLinear* linear_ = nullptr;
+  ComputeDType compute_ = ComputeDType::kF32;
+  int64_t slice_ = 1;  // outputs
+  std::vector<Bf16Factor> factors_;
+};
+
+// Outputs of a slice, unless a unit is larger, and the tokens that are multiplied with one at a
+// time: both stay in a core's cache together.
+int64_t SliceOutputs(ComputeDType compute);
+int64_t TokensAtATime(ComputeDType compute);
 
 // Fills out [count, in_features] with rows [first, first + count) of a weight. Called from
 // several threads.
 using RowReader = absl::FunctionRef<absl::Status(int64_t first, int64_t count, float* out)>;
 
-// input [tokens, in_features] times weight [out_features, in_features] transposed, plus `bias`
-// [out_features] if it is not empty: [tokens, out_features]. The same bits for any executor.
-// Errors: of `rows` and the executor.
+// input [tokens, in_features] times weight [out_features, in_features] transposed, in f32:
+// [tokens, out_features]. The same bits for any executor. Errors: of `rows` and the executor.
 absl::StatusOr<Matrix> Project(const Matrix& input, int64_t out_features, RowReader rows,
-                               absl::Span<const float> bias, ComputeDType compute,
                                Executor& executor);
-
-// The same for a Linear in memory.
-absl::StatusOr<Matrix> Project(const Matrix& input, const StoredLinear& linear,
-                               ComputeDType compute, Executor& executor);
 
 }  // namespace salient
 

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "core/linalg/forward_kernels.h"
+
 namespace salient {
 namespace {
 
@@ -43,19 +45,7 @@ RotaryTable::RotaryTable(const ModelConfig& config, int64_t positions)
 }
 
 void RotaryTable::Turn(int64_t position, int64_t heads, float* values) const {
-  const float* cosines = cosines_.Row(position);
-  const float* sines = sines_.Row(position);
-  const int64_t half = cosines_.cols();
-  for (int64_t head = 0; head < heads; ++head) {
-    float* first = values + head * 2 * half;
-    float* second = first + half;
-    for (int64_t i = 0; i < half; ++i) {
-      const float a = first[i];
-      const float b = second[i];
-      first[i] = a * cosines[i] - b * sines[i];
-      second[i] = b * cosines[i] + a * sines[i];
-    }
-  }
+  RotateHeads(cosines_.Row(position), sines_.Row(position), cosines_.cols(), heads, values);
 }
 
 }  // namespace salient

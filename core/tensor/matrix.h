@@ -19,15 +19,23 @@ struct MatrixView {
   const float* Row(int64_t i) const { return data + i * stride; }
 };
 
-// Owns [rows, cols] zero-initialised floats at a 64-byte boundary, stride == cols.
+// Owns [rows, cols] floats, 0 at first, at a 64-byte boundary, stride == cols.
 // Movable, not copyable: a copy of a matrix should be visible in the code.
 class Matrix {
  public:
   Matrix() = default;
-  Matrix(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {
+  Matrix(int64_t rows, int64_t cols) : Matrix(Unset(rows, cols)) {
+    std::memset(data_.get(), 0, static_cast<size_t>(rows * cols) * sizeof(float));
+  }
+
+  // The same with floats of any value, for what is overwritten anyway.
+  static Matrix Unset(int64_t rows, int64_t cols) {
+    Matrix matrix;
+    matrix.rows_ = rows;
+    matrix.cols_ = cols;
     const size_t bytes = static_cast<size_t>(rows * cols) * sizeof(float);
-    data_.reset(static_cast<float*>(::operator new(bytes, std::align_val_t(64))));
-    std::memset(data_.get(), 0, bytes);
+    matrix.data_.reset(static_cast<float*>(::operator new(bytes, std::align_val_t(64))));
+    return matrix;
   }
 
   int64_t rows() const { return rows_; }

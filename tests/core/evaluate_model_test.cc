@@ -176,9 +176,10 @@ TEST_F(EvaluateModelTest, LayerErrorsAreThoseOfTheResidualStream) {
     const auto run = [&](int64_t layer, const Matrix& hidden) {
       Matrix copy(hidden.rows(), hidden.cols());
       std::copy_n(hidden.data(), hidden.rows() * hidden.cols(), copy.data());
-      return Must(
-          forward.Run(Must(ReadBlock(model.checkpoint, model.family, model.config, layer, serial_)),
-                      std::move(copy), IgnoreGroup, serial_));
+      const BlockWeights block =
+          Must(ReadBlock(model.checkpoint, model.family, model.config, layer, serial_));
+      return Must(forward.Run(Must(forward.Prepare(block, serial_)), std::move(copy), IgnoreGroup,
+                              serial_));
     };
     entering = run(0, entering);
     const Matrix leaving = run(1, entering);

@@ -185,7 +185,8 @@ class QuantizeModelTest : public ::testing::Test {
     for (int64_t layer = 0; layer < model_.config.num_hidden_layers; ++layer) {
       const BlockWeights block =
           Must(ReadBlock(source, model_.family, model_.config, layer, threads_));
-      hidden = Must(forward.Run(block, std::move(hidden), IgnoreGroup, threads_));
+      hidden = Must(forward.Run(Must(forward.Prepare(block, threads_)), std::move(hidden),
+                                IgnoreGroup, threads_));
     }
     const OutputHead head = Must(OutputHead::Open(source, model_.family, model_.config));
     return Must(head.Norm(hidden, threads_));

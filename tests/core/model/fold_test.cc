@@ -78,9 +78,9 @@ class FoldTest : public ::testing::TestWithParam<Case> {
       BlockWeights block = Must(ReadBlock(model_->checkpoint, family, config, layer, executor_));
       change(block);
       hidden = Must(forward.Run(
-          block, std::move(hidden),
-          [&](GroupRole group, MatrixView input) {
-            outcome.inputs[group].assign(input.data, input.data + input.rows * input.cols);
+          Must(forward.Prepare(block, executor_)), std::move(hidden),
+          [&](GroupRole group, const Activations& input) {
+            outcome.inputs[group].assign(input.F32(0), input.F32(input.tokens()));
             return absl::OkStatus();
           },
           executor_));

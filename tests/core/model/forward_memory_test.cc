@@ -51,14 +51,18 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
   const auto run = [&] {
     const BlockForward forward(family, config, compute, tokens);
     Matrix hidden(tokens, config.hidden_size);
-    EXPECT_TRUE(forward.Run(block, std::move(hidden), IgnoreGroup, executor).ok());
+    EXPECT_TRUE(
+        forward.Run(*forward.Prepare(block, executor), std::move(hidden), IgnoreGroup, executor)
+            .ok());
   };
   run();  // the first time, the matrix library makes its kernels, which it keeps
   const int64_t before = testing::live_bytes;
   testing::peak_bytes = testing::live_bytes;
   run();
   const int64_t held = testing::peak_bytes - before;
-  const int64_t promised = BlockForward::MemoryBytes(config, tokens, executor.Concurrency());
+  const int64_t promised =
+      BlockForward::MemoryBytes(config, compute, tokens, executor.Concurrency()) +
+      PreparedBlock::MemoryBytes(family, config, compute);
   EXPECT_LE(held, promised);
   EXPECT_GE(held, promised / 2);
 }

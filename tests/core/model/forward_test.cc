@@ -15,6 +15,7 @@
 
 #include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
+#include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 
@@ -55,10 +56,11 @@ double RootMeanSquare(const float* a, const std::vector<float>& b) {
 // Copies what the observer sees.
 class Collector {
  public:
-  absl::Status See(GroupRole group, MatrixView input) {
-    EXPECT_EQ(input.stride, input.cols);
+  absl::Status See(GroupRole group, const Activations& input) {
     order.push_back(group);
-    inputs[group].assign(input.data, input.data + input.rows * input.cols);
+    std::vector<float>& values = inputs[group];
+    values.resize(static_cast<size_t>(input.tokens() * input.features()));
+    WidenToF32(input.dtype(), input.data(), input.tokens() * input.features(), values.data());
     return absl::OkStatus();
   }
   std::vector<GroupRole> order;
@@ -75,7 +77,9 @@ TEST_P(ForwardTest, GivesTheLogitsAndGroupInputsOfTheReference) {
   const SafetensorsFile golden = Golden(GetParam());
   SerialExecutor executor;
   Collector seen;
-  const auto see = [&seen](GroupRole group, MatrixView input) { return seen.See(group, input); };
+  const auto see = [&seen](GroupRole group, const Activations& input) {
+    return seen.See(group, input);
+  };
   const Matrix logits =
       model.Logits(ReadAs<int64_t>(golden, "tokens"), ComputeDType::kF32, see, executor);
   const std::vector<float> expected = ReadAs<float>(golden, "logits");
@@ -159,18 +163,19 @@ TEST(BlockForwardTest, StopsWhenTheObserverOrTheExecutorFails) {
   const BlockForward forward(model.family, model.config, ComputeDType::kF32, 70);
   const BlockWeights block =
       Must(ReadBlock(model.checkpoint, model.family, model.config, 0, executor));
+  const PreparedBlock prepared = Must(forward.Prepare(block, executor));
   int calls = 0;
-  const auto failing = [&](GroupRole group, MatrixView) {
+  const auto failing = [&](GroupRole group, const Activations&) {
     ++calls;
     return group == GroupRole::kOutput ? absl::DataLossError("full") : absl::OkStatus();
   };
-  const auto failed = forward.Run(block, Matrix(5, 32), failing, executor);
+  const auto failed = forward.Run(prepared, Matrix(5, 32), failing, executor);
   EXPECT_EQ(failed.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(calls, 2);
 
   testing::ThreadExecutor cancelled(2);
   cancelled.Cancel();
-  EXPECT_EQ(forward.Run(block, Matrix(5, 32), IgnoreGroup, cancelled).status().code(),
+  EXPECT_EQ(forward.Run(prepared, Matrix(5, 32), IgnoreGroup, cancelled).status().code(),
             absl::StatusCode::kCancelled);
 }
 
@@ -181,8 +186,9 @@ TEST(BlockForwardTest, RefusesOtherShapes) {
   const BlockForward forward(model.family, model.config, ComputeDType::kF32, 64);
   const BlockWeights block =
       Must(ReadBlock(model.checkpoint, model.family, model.config, 0, executor));
+  const PreparedBlock prepared = Must(forward.Prepare(block, executor));
   for (const auto& [rows, cols] : {std::pair{0, 32}, {65, 32}, {5, 31}}) {
-    const auto refused = forward.Run(block, Matrix(rows, cols), IgnoreGroup, executor);
+    const auto refused = forward.Run(prepared, Matrix(rows, cols), IgnoreGroup, executor);
     EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(refused.status().message()), ::testing::HasSubstr("[1 to 64, 32]"));
   }

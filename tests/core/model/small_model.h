@@ -51,9 +51,10 @@ struct SmallModel {
     Matrix hidden = Must(EmbedTokens(checkpoint, family, config, tokens));
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
       const BlockWeights block = Must(ReadBlock(checkpoint, family, config, layer, executor));
+      const PreparedBlock prepared = Must(forward.Prepare(block, executor));
       const bool last = layer + 1 == config.num_hidden_layers;
-      hidden = Must(last ? forward.Run(block, std::move(hidden), observer, executor)
-                         : forward.Run(block, std::move(hidden), IgnoreGroup, executor));
+      hidden = Must(last ? forward.Run(prepared, std::move(hidden), observer, executor)
+                         : forward.Run(prepared, std::move(hidden), IgnoreGroup, executor));
     }
     return hidden;
   }
