@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
@@ -15,9 +16,9 @@ namespace salient {
 // the pivot if A is not positive definite.
 absl::StatusOr<std::vector<double>> InverseUpperCholesky(absl::Span<const double> a, int64_t n);
 
-// Solves A x = b for symmetric positive definite A [n, n]. Same error.
-absl::StatusOr<std::vector<double>> SolvePositiveDefinite(absl::Span<const double> a,
-                                                          absl::Span<const double> b);
+// Solves A x = b for symmetric positive definite A [n, n]: `b` becomes x, `a` is destroyed. Same
+// error.
+absl::Status SolveInPlace(absl::Span<double> a, absl::Span<double> b);
 
 }  // namespace salient
 

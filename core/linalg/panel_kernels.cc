@@ -1,5 +1,7 @@
 #include "core/linalg/panel_kernels.h"
 
+#include <algorithm>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/linalg/panel_kernels.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -10,113 +12,291 @@ namespace salient {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using PanelTag = hn::CappedTag<float, kPanelRows>;
+// Half a panel at most, so that two vectors of it are always independent chains.
+using PanelTag = hn::CappedTag<float, kPanelRows / 2>;
+using Full = hn::CappedTag<float, 16>;
 
-void PanelMultiplyImpl(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
-                       const float* x, float* y) {
-  const PanelTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  constexpr int64_t kRows = 8;  // accumulators held in registers
-  for (int64_t t = 0; t < kPanelRows; t += lanes) {
-    int64_t i = 0;
-    for (; i + kRows <= n; i += kRows) {
-      auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
-      for (int64_t j = begin; j < end; ++j) {
-        const float* row = h + j * ld + i;  // H is symmetric: row j serves as column j
-        const auto v = hn::Load(d, x + j * kPanelRows + t);
-        a0 = hn::MulAdd(hn::Set(d, row[0]), v, a0);
-        a1 = hn::MulAdd(hn::Set(d, row[1]), v, a1);
-        a2 = hn::MulAdd(hn::Set(d, row[2]), v, a2);
-        a3 = hn::MulAdd(hn::Set(d, row[3]), v, a3);
-        a4 = hn::MulAdd(hn::Set(d, row[4]), v, a4);
-        a5 = hn::MulAdd(hn::Set(d, row[5]), v, a5);
-        a6 = hn::MulAdd(hn::Set(d, row[6]), v, a6);
-        a7 = hn::MulAdd(hn::Set(d, row[7]), v, a7);
-      }
-      float* out = y + i * kPanelRows + t;
-      hn::Store(a0, d, out);
-      hn::Store(a1, d, out + kPanelRows);
-      hn::Store(a2, d, out + 2 * kPanelRows);
-      hn::Store(a3, d, out + 3 * kPanelRows);
-      hn::Store(a4, d, out + 4 * kPanelRows);
-      hn::Store(a5, d, out + 5 * kPanelRows);
-      hn::Store(a6, d, out + 6 * kPanelRows);
-      hn::Store(a7, d, out + 7 * kPanelRows);
-    }
-    for (; i < n; ++i) {
-      auto sum = hn::Zero(d);
-      for (int64_t j = begin; j < end; ++j) {
-        sum = hn::MulAdd(hn::Set(d, h[j * ld + i]), hn::Load(d, x + j * kPanelRows + t), sum);
-      }
-      hn::Store(sum, d, y + i * kPanelRows + t);
-    }
-  }
-}
+// Columns whose changes are applied to the rest of a row together.
+constexpr int64_t kWindow = 64;
 
-void PanelDotImpl(const float* a, const float* b, int64_t begin, int64_t end, float* out) {
+// What is known of the column that error feedback fixes next.
+struct GptqColumn {
+  const float* scales;
+  const float* zero_points;
+  float max_code;
+  float pivot;
+  float* codes;
+};
+
+// Rounds `w`, stores its code and returns the error in units of the pivot.
+template <class V>
+HWY_INLINE V FixColumn(V w, const GptqColumn& column, int64_t t) {
   const PanelTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t t = 0; t < kPanelRows; t += lanes) {
-    auto sum = hn::Zero(d);
-    for (int64_t j = begin; j < end; ++j) {
-      sum =
-          hn::MulAdd(hn::Load(d, a + j * kPanelRows + t), hn::Load(d, b + j * kPanelRows + t), sum);
-    }
-    hn::Store(sum, d, out + t);
-  }
+  const auto scale = hn::Load(d, column.scales + t);
+  const auto zero = hn::Load(d, column.zero_points + t);
+  const auto code = hn::Min(hn::Max(hn::Add(hn::Round(hn::Div(w, scale)), zero), hn::Zero(d)),
+                            hn::Set(d, column.max_code));
+  const auto offset = hn::Sub(code, zero);
+  hn::Store(offset, d, column.codes + t);
+  return hn::Div(hn::NegMulAdd(offset, scale, w), hn::Set(d, column.pivot));
 }
 
 void PanelGptqImpl(const float* upper, int64_t n, const int32_t* order, const PanelAffine& affine,
                    float* work, float* codes) {
   const PanelTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto max_code = hn::Set(d, affine.max_code);
-  for (int64_t p = 0; p < n; ++p) {
-    const int64_t column = order[p];
-    const int64_t group = affine.group_of[column] * kPanelRows;
-    const float* u = upper + p * n;
-    for (int64_t t = 0; t < kPanelRows; t += lanes) {
-      const auto w = hn::Load(d, work + p * kPanelRows + t);
-      const auto scale = hn::Load(d, affine.scales + group + t);
-      const auto zero = hn::Load(d, affine.zero_points + group + t);
-      const auto code =
-          hn::Min(hn::Max(hn::Add(hn::Round(hn::Div(w, scale)), zero), hn::Zero(d)), max_code);
-      const auto offset = hn::Sub(code, zero);
-      hn::Store(offset, d, codes + column * kPanelRows + t);
-      const auto error = hn::Div(hn::NegMulAdd(offset, scale, w), hn::Set(d, u[p]));
-      for (int64_t q = p + 1; q < n; ++q) {
-        float* rest = work + q * kPanelRows + t;
-        hn::Store(hn::NegMulAdd(hn::Set(d, u[q]), error, hn::Load(d, rest)), d, rest);
+  const auto column_at = [&](int64_t p) {
+    const int64_t group = affine.group_of[order[p]] * kPanelRows;
+    return GptqColumn{affine.scales + group, affine.zero_points + group, affine.max_code,
+                      upper[p * n + p], codes + order[p] * kPanelRows};
+  };
+  // Each column first takes what all columns before the current four left to it, in registers and
+  // in the order in which they were fixed, then what the four leave to each other.
+  int64_t p = 0;
+  for (; p + 4 <= n; p += 4) {
+    const GptqColumn c0 = column_at(p), c1 = column_at(p + 1);
+    const GptqColumn c2 = column_at(p + 2), c3 = column_at(p + 3);
+    const float* u0 = upper + p * n + p;
+    const float* u1 = u0 + n;
+    const float* u2 = u1 + n;
+    for (int64_t t = 0; t < kPanelRows; t += 2 * lanes) {
+      float* w = work + p * kPanelRows + t;
+      auto a0 = hn::Load(d, w), b0 = hn::Load(d, w + lanes);
+      auto a1 = hn::Load(d, w + kPanelRows), b1 = hn::Load(d, w + kPanelRows + lanes);
+      auto a2 = hn::Load(d, w + 2 * kPanelRows), b2 = hn::Load(d, w + 2 * kPanelRows + lanes);
+      auto a3 = hn::Load(d, w + 3 * kPanelRows), b3 = hn::Load(d, w + 3 * kPanelRows + lanes);
+      for (int64_t r = 0; r < p; ++r) {
+        const float* u = upper + r * n + p;
+        const auto a = hn::Load(d, work + r * kPanelRows + t);
+        const auto b = hn::Load(d, work + r * kPanelRows + t + lanes);
+        const auto f0 = hn::Set(d, u[0]), f1 = hn::Set(d, u[1]);
+        const auto f2 = hn::Set(d, u[2]), f3 = hn::Set(d, u[3]);
+        a0 = hn::NegMulAdd(f0, a, a0);
+        b0 = hn::NegMulAdd(f0, b, b0);
+        a1 = hn::NegMulAdd(f1, a, a1);
+        b1 = hn::NegMulAdd(f1, b, b1);
+        a2 = hn::NegMulAdd(f2, a, a2);
+        b2 = hn::NegMulAdd(f2, b, b2);
+        a3 = hn::NegMulAdd(f3, a, a3);
+        b3 = hn::NegMulAdd(f3, b, b3);
       }
+      auto ea = FixColumn(a0, c0, t), eb = FixColumn(b0, c0, t + lanes);
+      hn::Store(ea, d, w);
+      hn::Store(eb, d, w + lanes);
+      a1 = hn::NegMulAdd(hn::Set(d, u0[1]), ea, a1);
+      b1 = hn::NegMulAdd(hn::Set(d, u0[1]), eb, b1);
+      a2 = hn::NegMulAdd(hn::Set(d, u0[2]), ea, a2);
+      b2 = hn::NegMulAdd(hn::Set(d, u0[2]), eb, b2);
+      a3 = hn::NegMulAdd(hn::Set(d, u0[3]), ea, a3);
+      b3 = hn::NegMulAdd(hn::Set(d, u0[3]), eb, b3);
+      ea = FixColumn(a1, c1, t), eb = FixColumn(b1, c1, t + lanes);
+      hn::Store(ea, d, w + kPanelRows);
+      hn::Store(eb, d, w + kPanelRows + lanes);
+      a2 = hn::NegMulAdd(hn::Set(d, u1[2]), ea, a2);
+      b2 = hn::NegMulAdd(hn::Set(d, u1[2]), eb, b2);
+      a3 = hn::NegMulAdd(hn::Set(d, u1[3]), ea, a3);
+      b3 = hn::NegMulAdd(hn::Set(d, u1[3]), eb, b3);
+      ea = FixColumn(a2, c2, t), eb = FixColumn(b2, c2, t + lanes);
+      hn::Store(ea, d, w + 2 * kPanelRows);
+      hn::Store(eb, d, w + 2 * kPanelRows + lanes);
+      a3 = hn::NegMulAdd(hn::Set(d, u2[3]), ea, a3);
+      b3 = hn::NegMulAdd(hn::Set(d, u2[3]), eb, b3);
+      hn::Store(FixColumn(a3, c3, t), d, w + 3 * kPanelRows);
+      hn::Store(FixColumn(b3, c3, t + lanes), d, w + 3 * kPanelRows + lanes);
+    }
+  }
+  for (; p < n; ++p) {
+    const GptqColumn column = column_at(p);
+    for (int64_t t = 0; t < kPanelRows; t += lanes) {
+      float* w = work + p * kPanelRows + t;
+      auto a = hn::Load(d, w);
+      for (int64_t r = 0; r < p; ++r) {
+        a = hn::NegMulAdd(hn::Set(d, upper[r * n + p]), hn::Load(d, work + r * kPanelRows + t), a);
+      }
+      hn::Store(FixColumn(a, column, t), d, w);
     }
   }
 }
 
-void PanelDescentImpl(const float* h, int64_t ld, int64_t n, const PanelAffine& affine,
-                      float* codes, float* gradient) {
-  const PanelTag d;
+// Columns and by how much each moved.
+struct Changes {
+  int64_t count = 0;
+  int64_t columns[kWindow];
+  float amounts[kWindow];
+};
+
+// out [n] += sum of amount * row of H, in the order of the changes.
+HWY_INLINE void Apply(const float* h, int64_t ld, int64_t n, const Changes& changes, float* out) {
+  const Full d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto max_code = hn::Set(d, affine.max_code);
-  for (int64_t j = 0; j < n; ++j) {
-    const float* row = h + j * ld;
-    if (!(row[j] > 0)) continue;  // a channel that never fired: every code is as good
-    const int64_t group = affine.group_of[j] * kPanelRows;
-    for (int64_t t = 0; t < kPanelRows; t += lanes) {
-      const auto scale = hn::Load(d, affine.scales + group + t);
-      const auto zero = hn::Load(d, affine.zero_points + group + t);
-      float* code = codes + j * kPanelRows + t;
-      const auto old = hn::Load(d, code);
-      const auto slope = hn::Load(d, gradient + j * kPanelRows + t);
-      const auto step = hn::Div(slope, hn::Mul(hn::Set(d, row[j]), scale));
-      const auto best =
-          hn::Min(hn::Max(hn::Round(hn::Sub(old, step)), hn::Neg(zero)), hn::Sub(max_code, zero));
-      if (hn::AllTrue(d, hn::Eq(best, old))) continue;
-      hn::Store(best, d, code);
-      const auto delta = hn::Mul(hn::Sub(best, old), scale);
-      for (int64_t i = 0; i < n; ++i) {
-        float* g = gradient + i * kPanelRows + t;
-        hn::Store(hn::MulAdd(hn::Set(d, row[i]), delta, hn::Load(d, g)), d, g);
-      }
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    auto a0 = hn::LoadU(d, out + i), a1 = hn::LoadU(d, out + i + lanes);
+    auto a2 = hn::LoadU(d, out + i + 2 * lanes), a3 = hn::LoadU(d, out + i + 3 * lanes);
+    for (int64_t c = 0; c < changes.count; ++c) {
+      const float* row = h + changes.columns[c] * ld + i;
+      const auto amount = hn::Set(d, changes.amounts[c]);
+      a0 = hn::MulAdd(hn::LoadU(d, row), amount, a0);
+      a1 = hn::MulAdd(hn::LoadU(d, row + lanes), amount, a1);
+      a2 = hn::MulAdd(hn::LoadU(d, row + 2 * lanes), amount, a2);
+      a3 = hn::MulAdd(hn::LoadU(d, row + 3 * lanes), amount, a3);
+    }
+    hn::StoreU(a0, d, out + i);
+    hn::StoreU(a1, d, out + i + lanes);
+    hn::StoreU(a2, d, out + i + 2 * lanes);
+    hn::StoreU(a3, d, out + i + 3 * lanes);
+  }
+  const hn::CappedTag<float, 1> one;
+  for (; i < n; ++i) {
+    auto a = hn::LoadU(one, out + i);
+    for (int64_t c = 0; c < changes.count; ++c) {
+      a = hn::MulAdd(hn::LoadU(one, h + changes.columns[c] * ld + i),
+                     hn::Set(one, changes.amounts[c]), a);
+    }
+    hn::StoreU(a, one, out + i);
+  }
+}
+
+// Visits columns [begin, end), at most a vector's, of one group. `gradient` lacks the changes.
+HWY_INLINE void DescendVector(const float* h, int64_t ld, const float* diagonal,
+                              const RowSegment& map, float max_code, int64_t begin, int64_t end,
+                              float* codes, const float* gradient, Changes& changes) {
+  const Full d;
+  const auto inside = hn::FirstN(d, static_cast<size_t>(end - begin));
+  const auto curvature = hn::MaskedLoad(inside, d, diagonal + begin);
+  // In a channel that never fired every code is as good.
+  auto open = hn::And(inside, hn::Gt(curvature, hn::Zero(d)));
+  auto slope = hn::MaskedLoad(inside, d, gradient + begin);
+  for (int64_t c = 0; c < changes.count; ++c) {
+    const auto row = hn::MaskedLoad(inside, d, h + changes.columns[c] * ld + begin);
+    slope = hn::MulAdd(row, hn::Set(d, changes.amounts[c]), slope);
+  }
+  const auto code = hn::MaskedLoad(inside, d, codes + begin);
+  const auto divisor = hn::Mul(curvature, hn::Set(d, map.scale));
+  const auto lowest = hn::Set(d, -map.zero_point);
+  const auto highest = hn::Set(d, max_code - map.zero_point);
+  while (true) {
+    const auto best =
+        hn::Min(hn::Max(hn::Round(hn::Sub(code, hn::Div(slope, divisor))), lowest), highest);
+    const intptr_t first = hn::FindFirstTrue(d, hn::And(open, hn::Ne(best, code)));
+    if (first < 0) return;
+    alignas(64) float values[16];
+    hn::Store(best, d, values);
+    const int64_t column = begin + first;
+    const float amount = (values[first] - codes[column]) * map.scale;
+    codes[column] = values[first];
+    changes.columns[changes.count] = column;
+    changes.amounts[changes.count++] = amount;
+    const auto row = hn::MaskedLoad(inside, d, h + column * ld + begin);
+    slope = hn::MulAdd(row, hn::Set(d, amount), slope);
+    open = hn::AndNot(hn::FirstN(d, static_cast<size_t>(first + 1)), open);
+  }
+}
+
+int64_t DescendRowImpl(const float* h, int64_t ld, int64_t n, const float* diagonal,
+                       const RowSegment* segments, float max_code, float* codes, float* gradient) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(Full()));
+  int64_t total = 0;
+  for (int64_t window = 0; window < n; window += kWindow) {
+    const int64_t window_end = std::min(n, window + kWindow);
+    Changes changes;
+    for (int64_t at = window; at < window_end;) {
+      while (segments->end <= at) ++segments;
+      const int64_t end = std::min({segments->end, window_end, at + lanes});
+      DescendVector(h, ld, diagonal, *segments, max_code, at, end, codes, gradient, changes);
+      at = end;
+    }
+    if (changes.count > 0) Apply(h, ld, n, changes, gradient);
+    total += changes.count;
+  }
+  return total;
+}
+
+void AddChangedRowsImpl(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
+                        const float* codes, float* before, float* out) {
+  Changes changes;
+  for (int64_t j = begin; j < end; ++j) {
+    if (codes[j] != before[j]) {
+      changes.columns[changes.count] = j;
+      changes.amounts[changes.count++] = codes[j] - before[j];
+      before[j] = codes[j];
+    }
+    if (changes.count < kWindow) continue;
+    Apply(h, ld, n, changes, out);
+    changes.count = 0;
+  }
+  if (changes.count > 0) Apply(h, ld, n, changes, out);
+}
+
+template <class D>
+HWY_INLINE void OffsetErrorsStep(D d, const float* w, const float* codes, float scale,
+                                 float* errors) {
+  // Not a fused multiply-add: w' is what a reader of the file computes, rounded.
+  const auto decoded = hn::Mul(hn::LoadU(d, codes), hn::Set(d, scale));
+  hn::StoreU(hn::Sub(decoded, hn::LoadU(d, w)), d, errors);
+}
+
+void OffsetErrorsImpl(const float* w, const float* codes, float scale, int64_t n, float* errors) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) OffsetErrorsStep(d, w + i, codes + i, scale, errors + i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < n; ++i) OffsetErrorsStep(one, w + i, codes + i, scale, errors + i);
+}
+
+template <class D>
+HWY_INLINE void AddScaledStep(D d, const float* x, float factor, float* y) {
+  hn::StoreU(hn::MulAdd(hn::LoadU(d, x), hn::Set(d, factor), hn::LoadU(d, y)), d, y);
+}
+
+void AddScaledImpl(const float* x, float factor, int64_t n, float* y) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) AddScaledStep(d, x + i, factor, y + i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < n; ++i) AddScaledStep(one, x + i, factor, y + i);
+}
+
+void EliminateRowsImpl(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
+                       int64_t begin, int64_t end) {
+  const hn::CappedTag<double, 8> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  double* row = rows + first * ld;
+  int64_t j = begin;
+  for (; count == kEliminatedRows && j + 2 * lanes <= end; j += 2 * lanes) {
+    auto a0 = hn::LoadU(d, row + j), b0 = hn::LoadU(d, row + j + lanes);
+    auto a1 = hn::LoadU(d, row + ld + j), b1 = hn::LoadU(d, row + ld + j + lanes);
+    auto a2 = hn::LoadU(d, row + 2 * ld + j), b2 = hn::LoadU(d, row + 2 * ld + j + lanes);
+    auto a3 = hn::LoadU(d, row + 3 * ld + j), b3 = hn::LoadU(d, row + 3 * ld + j + lanes);
+    for (int64_t k = skip; k < first; ++k) {
+      const double* above = rows + k * ld;
+      const auto a = hn::LoadU(d, above + j), b = hn::LoadU(d, above + j + lanes);
+      const auto f0 = hn::Set(d, above[first]), f1 = hn::Set(d, above[first + 1]);
+      const auto f2 = hn::Set(d, above[first + 2]), f3 = hn::Set(d, above[first + 3]);
+      a0 = hn::NegMulAdd(f0, a, a0);
+      b0 = hn::NegMulAdd(f0, b, b0);
+      a1 = hn::NegMulAdd(f1, a, a1);
+      b1 = hn::NegMulAdd(f1, b, b1);
+      a2 = hn::NegMulAdd(f2, a, a2);
+      b2 = hn::NegMulAdd(f2, b, b2);
+      a3 = hn::NegMulAdd(f3, a, a3);
+      b3 = hn::NegMulAdd(f3, b, b3);
+    }
+    hn::StoreU(a0, d, row + j);
+    hn::StoreU(b0, d, row + j + lanes);
+    hn::StoreU(a1, d, row + ld + j);
+    hn::StoreU(b1, d, row + ld + j + lanes);
+    hn::StoreU(a2, d, row + 2 * ld + j);
+    hn::StoreU(b2, d, row + 2 * ld + j + lanes);
+    hn::StoreU(a3, d, row + 3 * ld + j);
+    hn::StoreU(b3, d, row + 3 * ld + j + lanes);
+  }
+  for (int64_t i = first; i < first + count; ++i) {
+    for (int64_t k = skip; k < first; ++k) {
+      const double factor = rows[k * ld + i];
+      for (int64_t c = j; c < end; ++c) rows[i * ld + c] -= factor * rows[k * ld + c];
     }
   }
 }
@@ -128,28 +308,40 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace salient {
 
-HWY_EXPORT(PanelMultiplyImpl);
-HWY_EXPORT(PanelDotImpl);
 HWY_EXPORT(PanelGptqImpl);
-HWY_EXPORT(PanelDescentImpl);
-
-void PanelMultiply(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
-                   const float* x, float* y) {
-  HWY_DYNAMIC_DISPATCH(PanelMultiplyImpl)(h, ld, n, begin, end, x, y);
-}
-
-void PanelDot(const float* a, const float* b, int64_t begin, int64_t end, float* out) {
-  HWY_DYNAMIC_DISPATCH(PanelDotImpl)(a, b, begin, end, out);
-}
+HWY_EXPORT(DescendRowImpl);
+HWY_EXPORT(AddChangedRowsImpl);
+HWY_EXPORT(OffsetErrorsImpl);
+HWY_EXPORT(AddScaledImpl);
+HWY_EXPORT(EliminateRowsImpl);
 
 void PanelGptq(const float* upper, int64_t n, const int32_t* order, const PanelAffine& affine,
                float* work, float* codes) {
   HWY_DYNAMIC_DISPATCH(PanelGptqImpl)(upper, n, order, affine, work, codes);
 }
 
-void PanelDescent(const float* h, int64_t ld, int64_t n, const PanelAffine& affine, float* codes,
-                  float* gradient) {
-  HWY_DYNAMIC_DISPATCH(PanelDescentImpl)(h, ld, n, affine, codes, gradient);
+int64_t DescendRow(const float* h, int64_t ld, int64_t n, const float* diagonal,
+                   const RowSegment* segments, float max_code, float* codes, float* gradient) {
+  return HWY_DYNAMIC_DISPATCH(DescendRowImpl)(h, ld, n, diagonal, segments, max_code, codes,
+                                              gradient);
+}
+
+void AddChangedRows(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
+                    const float* codes, float* before, float* out) {
+  HWY_DYNAMIC_DISPATCH(AddChangedRowsImpl)(h, ld, n, begin, end, codes, before, out);
+}
+
+void OffsetErrors(const float* w, const float* codes, float scale, int64_t n, float* errors) {
+  HWY_DYNAMIC_DISPATCH(OffsetErrorsImpl)(w, codes, scale, n, errors);
+}
+
+void AddScaled(const float* x, float factor, int64_t n, float* y) {
+  HWY_DYNAMIC_DISPATCH(AddScaledImpl)(x, factor, n, y);
+}
+
+void EliminateRows(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
+                   int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(EliminateRowsImpl)(rows, ld, first, count, skip, begin, end);
 }
 
 }  // namespace salient

@@ -10,19 +10,11 @@
 
 namespace salient {
 
-// Panels: kPanelRows output rows side by side, element (column j, row t) at j * kPanelRows + t;
-// 64-byte aligned, as is every pointer to kPanelRows floats.
-inline constexpr int64_t kPanelRows = 16;
+// Rows of a weight that are rounded together.
+inline constexpr int64_t kPanelRows = 32;
 
-// y = H[:, begin:end] x[begin:end] for a symmetric H [n, n] of row stride ld; x, y [n] panels.
-void PanelMultiply(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
-                   const float* x, float* y);
-
-// out[t] = sum over columns j in [begin, end) of a(j, t) b(j, t).
-void PanelDot(const float* a, const float* b, int64_t begin, int64_t end, float* out);
-
-// The affine maps of a panel: column j belongs to group group_of[j]; group g's scale and zero
-// point of row t stand at g * kPanelRows + t.
+// The affine maps of a panel, rows side by side: column j belongs to group group_of[j]; group g's
+// scale and zero point of row t stand at g * kPanelRows + t.
 struct PanelAffine {
   const int32_t* group_of = nullptr;
   const float* scales = nullptr;
@@ -30,16 +22,45 @@ struct PanelAffine {
   float max_code = 15;
 };
 
-// GPTQ inside one block (arXiv:2210.17323, algorithm 1 without lazy batches): visits columns
-// order[0], order[1] ...; row p of `work` is column order[p] and is destroyed. U [n, n] with
-// U^T U = inverse of the permuted, damped H. codes(order[p], t) receives code - zero_point.
+// GPTQ inside one block (arXiv:2210.17323, algorithm 1), on panels: element (column j, row t) at
+// j * kPanelRows + t, 64-byte aligned. Visits columns order[0], order[1] ...; row p of `work` is
+// column order[p] and is destroyed. U [n, n] with U^T U = inverse of the permuted, damped H.
+// codes(order[p], t) receives code - zero_point.
 void PanelGptq(const float* upper, int64_t n, const int32_t* order, const PanelAffine& affine,
                float* work, float* codes);
 
-// One sweep of exact coordinate descent on tr(D H D^T) over the codes: column after column is
-// set to its best code given all others. `gradient` = H D is kept up to date.
-void PanelDescent(const float* h, int64_t ld, int64_t n, const PanelAffine& affine, float* codes,
-                  float* gradient);
+// Columns [begin, end) of one group in one row, and the row's affine map there.
+struct RowSegment {
+  int64_t begin = 0;
+  int64_t end = 0;
+  float scale = 1;
+  float zero_point = 0;
+};
+
+// One sweep of exact coordinate descent on d H d^T over the codes (code - zero_point) [n] of one
+// row: column after column is set to its best code given all others. `gradient` [n] = H d is kept
+// up to date. H [n, n] is symmetric with row stride ld; `diagonal` [n] is its own. The segments
+// make up all columns, in order. Returns how many codes changed.
+int64_t DescendRow(const float* h, int64_t ld, int64_t n, const float* diagonal,
+                   const RowSegment* segments, float max_code, float* codes, float* gradient);
+
+// out [n] += sum over columns j in [begin, end) of (codes[j] - before[j]) H_j, H_j row j of H
+// [*, n] of row stride ld; then before[j] = codes[j]. Costs as much as codes differ.
+void AddChangedRows(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
+                    const float* codes, float* before, float* out);
+
+// errors[i] = scale * codes[i] - w[i], rounded twice: what a reader of the file computes.
+void OffsetErrors(const float* w, const float* codes, float scale, int64_t n, float* errors);
+
+// y[i] += factor * x[i].
+void AddScaled(const float* x, float factor, int64_t n, float* y);
+
+// Elimination, the step that costs: rows i = first .. first + count - 1, count at most
+// kEliminatedRows, of a matrix of row stride ld lose rows k in [skip, first):
+// row_i[j] -= row_k[i] * row_k[j] for columns j in [begin, end).
+inline constexpr int64_t kEliminatedRows = 4;
+void EliminateRows(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
+                   int64_t begin, int64_t end);
 
 }  // namespace salient
 

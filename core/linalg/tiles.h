@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
 
 namespace salient {
 
@@ -22,6 +25,30 @@ class RowTiles {
  private:
   int64_t rows_;
   int64_t tile_;
+};
+
+// The tiles of several matrices, one after the other, so that one loop covers them all.
+class StackedTiles {
+ public:
+  struct Tile {
+    int64_t index;  // of the matrix
+    int64_t first;  // row
+    int64_t count;
+  };
+
+  StackedTiles(absl::Span<const int64_t> rows, int64_t tile) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const RowTiles cut(rows[i], tile);
+      for (int64_t t = 0; t < cut.size(); ++t) {
+        tiles_.push_back({static_cast<int64_t>(i), cut.First(t), cut.Count(t)});
+      }
+    }
+  }
+  int64_t size() const { return static_cast<int64_t>(tiles_.size()); }
+  const Tile& At(int64_t index) const { return tiles_[index]; }
+
+ private:
+  std::vector<Tile> tiles_;
 };
 
 }  // namespace salient

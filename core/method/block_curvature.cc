@@ -15,28 +15,31 @@ absl::Status Shrink(const LossModel& model, absl::Span<const float> scales,
   const int64_t width = model.block_width();
   const int64_t offset = block.first % width;
   const float* source = model.Block(block.first / width);
+  std::vector<float> inverse(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) inverse[i] = 1.0f / scales[block.first + i];
   double trace = 0;
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      const float scaled = source[(offset + i) * width + offset + j] /
-                           (scales[block.first + i] * scales[block.first + j]);
-      block.h.Row(i)[j] = i == j ? scaled : scaled * params.shrinkage;
-    }
-    trace += block.h.Row(i)[i];
+    const float* from = source + (offset + i) * width + offset;
+    float* to = block.h.Row(i);
+    const float factor = inverse[i] * params.shrinkage;
+    for (int64_t j = 0; j < n; ++j) to[j] = from[j] * (factor * inverse[j]);
+    to[i] = from[i] * (inverse[i] * inverse[i]);
+    block.diagonal.push_back(to[i]);
+    trace += to[i];
   }
   block.order.resize(static_cast<size_t>(n));
   std::iota(block.order.begin(), block.order.end(), 0);
   std::stable_sort(block.order.begin(), block.order.end(),
-                   [&](int32_t a, int32_t b) { return block.h.Row(a)[a] > block.h.Row(b)[b]; });
+                   [&](int32_t a, int32_t b) { return block.diagonal[a] > block.diagonal[b]; });
 
   // A block whose channels never fired has nothing to feed back: any positive diagonal does.
   const double mean = trace > 0 ? trace / static_cast<double>(n) : 1.0;
   const double damping = std::max<double>(params.damping, 1e-6) * mean;
   std::vector<double> damped(static_cast<size_t>(n * n));
   for (int64_t p = 0; p < n; ++p) {
-    for (int64_t q = 0; q < n; ++q) {
-      damped[p * n + q] = block.h.Row(block.order[p])[block.order[q]] + (p == q ? damping : 0.0);
-    }
+    const float* row = block.h.Row(block.order[p]);
+    for (int64_t q = 0; q < n; ++q) damped[p * n + q] = row[block.order[q]];
+    damped[p * n + p] += damping;
   }
   absl::StatusOr<std::vector<double>> upper = InverseUpperCholesky(damped, n);
   if (!upper.ok()) {
@@ -57,7 +60,7 @@ absl::StatusOr<std::vector<BlockCurvature>> ShrinkBlocks(const LossModel& model,
   std::vector<BlockCurvature> blocks;
   for (int64_t first = 0; first < model.in_features(); first += params.width) {
     const int64_t n = std::min(params.width, model.in_features() - first);
-    blocks.push_back({first, Matrix(n, n), {}, Matrix(n, n)});
+    blocks.push_back({first, Matrix(n, n), {}, {}, Matrix(n, n)});
   }
   absl::Status status = executor.ForEach(static_cast<int64_t>(blocks.size()), [&](int64_t b) {
     return Shrink(model, scales, params, blocks[b]);

@@ -5,16 +5,16 @@
 #define SALIENT_CORE_METHOD_ROUND_BLOCK_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/linalg/executor.h"
+#include "core/method/block_curvature.h"
 #include "core/method/method.h"
-#include "core/method/ranges.h"
-#include "core/statistics/loss_model.h"
+#include "core/method/round_nearest.h"
 #include "core/tensor/affine_groups.h"
-#include "core/tensor/weight_view.h"
 
 namespace salient {
 
@@ -22,8 +22,9 @@ namespace salient {
 // the statistics.
 absl::Status ValidateRoundBlockParams(const RoundBlockParams& params, int64_t block_width);
 
-// Rounds w s [O, I] on the affine maps of `ranges`. With B a block of `params.width` columns and
-// H_B the block of S^-1 H S^-1 with its off-diagonal entries times `shrinkage`:
+// Rounds the weights w s [O, I] of Linears that read the same input, hence share s and `blocks`
+// (ShrinkBlocks of the same params), on the affine maps of their ranges. With H_B the curvature of
+// a block:
 //
 // 1. codes column by column, by falling diagonal of H_B, each error spread over the columns still
 //    to come (damping * mean diagonal added to H_B for this step);
@@ -34,6 +35,15 @@ absl::Status ValidateRoundBlockParams(const RoundBlockParams& params, int64_t bl
 //
 // Steps 2 and 3 never raise sum_B d H_B d^T of a row. Scales of the result are representable in
 // format.scale_dtype. Every row is rounded on its own, so results do not depend on the executor.
+// `params` are valid.
+absl::StatusOr<std::vector<AffineGroups>> RoundBlock(absl::Span<const RoundInput> inputs,
+                                                     absl::Span<const float> scales,
+                                                     absl::Span<const BlockCurvature> blocks,
+                                                     const WeightFormat& format,
+                                                     const RoundBlockParams& params,
+                                                     Executor& executor);
+
+// Of one Linear, from its statistics. Errors: as ValidateRoundBlockParams and ShrinkBlocks.
 absl::StatusOr<AffineGroups> RoundBlock(const WeightView& weight, absl::Span<const float> scales,
                                         const Ranges& ranges, const LossModel& model,
                                         const WeightFormat& format, const RoundBlockParams& params,

@@ -1,6 +1,7 @@
 #include "core/method/round_nearest.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/linalg/round_kernels.h"
 #include "core/linalg/tiles.h"
@@ -24,18 +25,26 @@ AffineGroups EmptyGroups(const WeightView& weight, const Ranges& ranges,
   return groups;
 }
 
-absl::StatusOr<AffineGroups> RoundNearest(const WeightView& weight, absl::Span<const float> scales,
-                                          const Ranges& ranges, const WeightFormat& format,
-                                          Executor& executor) {
-  const int64_t columns = weight.in_features;
+absl::StatusOr<std::vector<AffineGroups>> RoundNearest(absl::Span<const RoundInput> inputs,
+                                                       absl::Span<const float> scales,
+                                                       const WeightFormat& format,
+                                                       Executor& executor) {
+  const int64_t columns = static_cast<int64_t>(scales.size());
   const int64_t size = format.GroupSize(columns);
-  AffineGroups result = EmptyGroups(weight, ranges, format);
-  const RowTiles tiles(weight.out_features, kRowTile);
+  std::vector<AffineGroups> results;
+  std::vector<int64_t> rows_of;
+  for (const RoundInput& input : inputs) {
+    results.push_back(EmptyGroups(input.weight, *input.ranges, format));
+    rows_of.push_back(input.weight.out_features);
+  }
+  const StackedTiles tiles(rows_of, kRowTile);
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
-    Matrix rows(tiles.Count(tile), columns);
-    ReadScaledRows(weight, scales, tiles.First(tile), rows.rows(), rows.data());
-    for (int64_t i = 0; i < rows.rows(); ++i) {
-      const int64_t row = tiles.First(tile) + i;
+    const auto [index, first, count] = tiles.At(tile);
+    const Ranges& ranges = *inputs[index].ranges;
+    Matrix rows(count, columns);
+    ReadScaledRows(inputs[index].weight, scales, first, count, rows.data());
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = first + i;
       for (int64_t g = 0; g < ranges.groups; ++g) {
         float* w = rows.Row(i) + g * size;
         if (!ranges.clamps.empty()) {
@@ -43,13 +52,23 @@ absl::StatusOr<AffineGroups> RoundNearest(const WeightView& weight, absl::Span<c
           for (int64_t k = 0; k < size; ++k) w[k] = std::clamp(w[k], -bound, bound);
         }
         NearestCodes(w, size, ranges.At(row, g, format),
-                     result.codes.data() + row * columns + g * size);
+                     results[index].codes.data() + row * columns + g * size);
       }
     }
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
-  return result;
+  return results;
+}
+
+absl::StatusOr<AffineGroups> RoundNearest(const WeightView& weight, absl::Span<const float> scales,
+                                          const Ranges& ranges, const WeightFormat& format,
+                                          Executor& executor) {
+  const RoundInput input{weight, &ranges};
+  absl::StatusOr<std::vector<AffineGroups>> groups =
+      RoundNearest({&input, 1}, scales, format, executor);
+  if (!groups.ok()) return groups.status();
+  return std::move(groups->front());
 }
 
 }  // namespace salient

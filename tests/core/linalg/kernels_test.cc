@@ -129,6 +129,15 @@ class PanelTest : public ::testing::Test {
     return {group_of_.data(), scales_.data(), zero_points_.data(), 15};
   }
 
+  std::vector<RowSegment> Maps(int64_t t) const {
+    std::vector<RowSegment> maps;
+    for (int64_t g = 0; g < 3; ++g) {
+      maps.push_back(
+          {13 * g, std::min(kColumns, 13 * (g + 1)), scales_.Row(g)[t], zero_points_.Row(g)[t]});
+    }
+    return maps;
+  }
+
   double RowLoss(const Matrix& errors, int64_t t) const {
     double loss = 0;
     for (int64_t i = 0; i < kColumns; ++i) {
@@ -155,20 +164,43 @@ class PanelTest : public ::testing::Test {
   Matrix h_;
 };
 
-TEST_F(PanelTest, MultiplyOfARangeOfColumnsIsTheMatrixProduct) {
-  const Matrix x = GaussianMatrix(7, kColumns, kPanelRows);
-  Matrix y(kColumns, kPanelRows);
-  PanelMultiply(h_.data(), kColumns, kColumns, 5, 30, x.data(), y.data());
+TEST_F(PanelTest, AddChangedRowsAddsWhatTheChangesMultiply) {
+  Matrix before(1, kColumns);
+  Matrix codes(1, kColumns);
+  for (int64_t j = 0; j < kColumns; ++j) codes.data()[j] = static_cast<float>(j % 3);
+  before.data()[4] = codes.data()[4];
+  Matrix out = GaussianMatrix(7, 1, kColumns);
+  std::vector<double> expected(out.data(), out.data() + kColumns);
   for (int64_t i = 0; i < kColumns; ++i) {
-    for (int64_t t = 0; t < kPanelRows; ++t) {
-      double expected = 0;
-      for (int64_t j = 5; j < 30; ++j) expected += double{h_.Row(i)[j]} * x.Row(j)[t];
-      EXPECT_NEAR(y.Row(i)[t], expected, 1e-3 * (1 + std::abs(expected)));
+    for (int64_t j = 3; j < 31; ++j) {
+      expected[i] += double{codes.data()[j] - before.data()[j]} * h_.Row(j)[i];
+    }
+  }
+  AddChangedRows(h_.data(), kColumns, kColumns, 3, 31, codes.data(), before.data(), out.data());
+  for (int64_t i = 0; i < kColumns; ++i) {
+    EXPECT_NEAR(out.data()[i], expected[i], 1e-5 * (1 + std::abs(expected[i])));
+    EXPECT_EQ(before.data()[i], i >= 3 && i < 31 ? codes.data()[i] : 0) << i;
+  }
+}
+
+TEST(KernelsTest, OffsetErrorsAndAddScaledAreTheirFormulas) {
+  for (int64_t n : kLengths) {
+    const Matrix w = GaussianMatrix(3, 1, n);
+    const Matrix codes = GaussianMatrix(4, 1, n, 8);
+    Matrix errors(1, n);
+    OffsetErrors(w.data(), codes.data(), 0.3f, n, errors.data());
+    Matrix sum = GaussianMatrix(5, 1, n);
+    const Matrix before = GaussianMatrix(5, 1, n);
+    AddScaled(w.data(), -0.7f, n, sum.data());
+    for (int64_t i = 0; i < n; ++i) {
+      const volatile float decoded = 0.3f * codes.data()[i];
+      EXPECT_EQ(errors.data()[i], decoded - w.data()[i]);
+      EXPECT_NEAR(sum.data()[i], before.data()[i] - 0.7f * w.data()[i], 1e-6);
     }
   }
 }
 
-// Property (kernels.h): each column is set to its best code given all others, so no single
+// Property (panel_kernels.h): each column is set to its best code given all others, so no single
 // change of a code can lower the loss right after it was visited, and the loss never rises.
 TEST_F(PanelTest, DescentEndsWhereNoSingleCodeHelps) {
   const Matrix weights = GaussianMatrix(8, kColumns, kPanelRows);
@@ -180,20 +212,38 @@ TEST_F(PanelTest, DescentEndsWhereNoSingleCodeHelps) {
                                    -zero, 15 - zero);
     }
   }
+  std::vector<float> diagonal(kColumns);
+  for (int64_t j = 0; j < kColumns; ++j) diagonal[j] = h_.Row(j)[j];
   std::vector<double> last(kPanelRows);
   for (int64_t t = 0; t < kPanelRows; ++t) last[t] = RowLoss(Errors(codes, weights), t);
   const std::vector<double> nearest = last;
+  int64_t changes_of_last_sweep = 0;
   for (int sweep = 0; sweep < 30; ++sweep) {
     const Matrix errors = Errors(codes, weights);
-    Matrix gradient(kColumns, kPanelRows);
-    PanelMultiply(h_.data(), kColumns, kColumns, 0, kColumns, errors.data(), gradient.data());
-    PanelDescent(h_.data(), kColumns, kColumns, AffineMaps(), codes.data(), gradient.data());
+    changes_of_last_sweep = 0;
     for (int64_t t = 0; t < kPanelRows; ++t) {
-      const double now = RowLoss(Errors(codes, weights), t);
+      std::vector<float> row(kColumns), gradient(kColumns, 0);
+      for (int64_t j = 0; j < kColumns; ++j) {
+        row[j] = codes.Row(j)[t];
+        for (int64_t i = 0; i < kColumns; ++i) gradient[j] += h_.Row(i)[j] * errors.Row(i)[t];
+      }
+      const std::vector<RowSegment> maps = Maps(t);
+      const int64_t changes = DescendRow(h_.data(), kColumns, kColumns, diagonal.data(),
+                                         maps.data(), 15, row.data(), gradient.data());
+      changes_of_last_sweep += changes;
+      for (int64_t j = 0; j < kColumns; ++j) codes.Row(j)[t] = row[j];
+      const Matrix after = Errors(codes, weights);
+      for (int64_t j = 0; j < kColumns; ++j) {
+        double expected = 0;
+        for (int64_t i = 0; i < kColumns; ++i) expected += double{h_.Row(i)[j]} * after.Row(i)[t];
+        EXPECT_NEAR(gradient[j], expected, 1e-4 * (1 + std::abs(expected)));
+      }
+      const double now = RowLoss(after, t);
       EXPECT_LE(now, last[t] * (1 + 1e-5)) << "sweep " << sweep << " row " << t;
       last[t] = now;
     }
   }
+  EXPECT_EQ(changes_of_last_sweep, 0);
   EXPECT_LT(std::accumulate(last.begin(), last.end(), 0.0),
             0.95 * std::accumulate(nearest.begin(), nearest.end(), 0.0));
   for (int64_t j = 0; j < kColumns; ++j) {
@@ -207,6 +257,52 @@ TEST_F(PanelTest, DescentEndsWhereNoSingleCodeHelps) {
       }
       codes.Row(j)[t] = kept;
     }
+  }
+}
+
+// One sweep against a plain loop over columns, on more columns than are handled at once.
+TEST(DescendRowTest, VisitsColumnAfterColumnAsAPlainLoopDoes) {
+  constexpr int64_t kN = 203;
+  const Matrix x = testing::Activations(21, 300, kN);
+  Matrix h(kN, kN);
+  for (int64_t t = 0; t < x.rows(); ++t) {
+    for (int64_t i = 0; i < kN; ++i) {
+      for (int64_t j = 0; j < kN; ++j) h.Row(i)[j] += x.Row(t)[i] * x.Row(t)[j] / 300;
+    }
+  }
+  for (int64_t j = 0; j < kN; ++j) h.Row(90)[j] = h.Row(j)[90] = 0;  // a channel that never fired
+  std::vector<float> diagonal(kN);
+  for (int64_t j = 0; j < kN; ++j) diagonal[j] = h.Row(j)[j];
+  const std::vector<RowSegment> maps = {
+      {0, 50, 0.3f, 7}, {50, 100, 0.1f, 2}, {100, 150, 0.5f, 9}, {150, kN, 0.2f, 8}};
+  const Matrix start = GaussianMatrix(22, 1, kN);
+  const Matrix slopes = GaussianMatrix(23, 1, kN, 2);
+  std::vector<float> codes(kN), gradient(slopes.data(), slopes.data() + kN);
+  for (int64_t j = 0; j < kN; ++j) codes[j] = std::nearbyint(start.data()[j]);
+  std::vector<float> expected = codes;
+  std::vector<float> expected_gradient = gradient;
+  int64_t expected_changes = 0;
+  for (const RowSegment& map : maps) {
+    for (int64_t j = map.begin; j < map.end; ++j) {
+      if (!(diagonal[j] > 0)) continue;
+      const float step = expected_gradient[j] / (diagonal[j] * map.scale);
+      const float best =
+          std::clamp(std::nearbyint(expected[j] - step), -map.zero_point, 15 - map.zero_point);
+      const float amount = (best - expected[j]) * map.scale;
+      expected_changes += best != expected[j] ? 1 : 0;
+      expected[j] = best;
+      for (int64_t i = 0; i < kN; ++i) {
+        expected_gradient[i] = std::fma(h.Row(j)[i], amount, expected_gradient[i]);
+      }
+    }
+  }
+  const int64_t changes =
+      DescendRow(h.data(), kN, kN, diagonal.data(), maps.data(), 15, codes.data(), gradient.data());
+  EXPECT_GT(changes, kN / 2);
+  EXPECT_EQ(changes, expected_changes);
+  EXPECT_EQ(codes, expected);
+  for (int64_t j = 0; j < kN; ++j) {
+    EXPECT_NEAR(gradient[j], expected_gradient[j], 1e-4 * (1 + std::abs(expected_gradient[j])));
   }
 }
 
@@ -255,9 +351,9 @@ TEST_F(PanelTest, GptqEqualsOptimalBrainQuantizationSolvedOutright) {
         rhs[i] = -damped(p + 1 + i, p) * error;
         for (int64_t j = 0; j < rest; ++j) arr[i * rest + j] = damped(p + 1 + i, p + 1 + j);
       }
-      const absl::StatusOr<std::vector<double>> change = SolvePositiveDefinite(arr, rhs);
-      ASSERT_TRUE(change.ok()) << change.status();
-      for (int64_t i = 0; i < rest; ++i) moved[p + 1 + i] += (*change)[i];
+      const absl::Status solved = SolveInPlace(absl::MakeSpan(arr), absl::MakeSpan(rhs));
+      ASSERT_TRUE(solved.ok()) << solved;
+      for (int64_t i = 0; i < rest; ++i) moved[p + 1 + i] += rhs[i];
     }
   }
   EXPECT_LE(different, 1) << "codes may differ at exact ties only";
