@@ -13,6 +13,7 @@
 #include "core/method/round_nearest.h"
 #include "core/pack/awq_gemm.h"
 #include "core/pack/dequantized_fp16.h"
+#include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/non_finite.h"
 
@@ -307,7 +308,9 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     weights.push_back(weight);
   }
 
-  const LossModel model(statistics);
+  absl::StatusOr<LossModel> created = LossModel::Create(statistics, executor);
+  if (!created.ok()) return created.status();
+  const LossModel& model = *created;
   const std::vector<float> ones =
       AsFolded(group, std::vector<float>(static_cast<size_t>(model.in_features()), 1.0f));
   absl::StatusOr<std::vector<Baseline>> baselines = Baselines(group, ones, model, format, executor);
@@ -354,7 +357,8 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
                          concurrency * 6 * params.block_width * params.block_width * 8;
   // The affine maps, and the scales of every candidate and their inverses.
   const int64_t maps = parameters / 4 + 2 * 64 * in_features * 4;
-  return results + losses + scratch + blocks + maps + LossModel::MemoryBytes(params);
+  return results + losses + scratch + blocks + maps + LossModel::MemoryBytes(params) +
+         SearchLoss::MemoryBytes(params);
 }
 
 }  // namespace salient

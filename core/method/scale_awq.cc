@@ -1,21 +1,28 @@
 #include "core/method/scale_awq.h"
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/functional/function_ref.h"
 #include "core/linalg/round_kernels.h"
+#include "core/linalg/search_kernels.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
-#include "core/tensor/half.h"
+#include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {
 
-constexpr int kSteps = 20;         // ratios are multiples of 1/20
-constexpr double kFloor = 0x1p-7;  // of the mean |x|: a channel never seen must not die
+// One s, and 1 / s.
+struct Scaling {
+  explicit Scaling(std::vector<float> s) : scales(std::move(s)), inverse(scales) {
+    for (float& value : inverse) value = 1.0f / value;
+  }
+  std::vector<float> scales;
+  std::vector<float> inverse;
+};
 
 // A task of the search: some rows of one weight.
 struct Piece {
@@ -35,120 +42,143 @@ std::vector<Piece> Cut(absl::Span<const WeightView> weights) {
   return pieces;
 }
 
-// Replaces each channel by the mean over the channels it is tied to.
-void PoolTiedHeads(const TiedHeads& tied, std::vector<double>& channels) {
-  const int64_t heads = static_cast<int64_t>(channels.size()) / tied.head_dim;
-  const int64_t shared = tied.query_heads_per_kv_head;
-  for (int64_t first = 0; first < heads; first += shared) {
-    for (int64_t d = 0; d < tied.head_dim; ++d) {
-      double sum = 0;
-      for (int64_t h = first; h < first + shared; ++h) sum += channels[h * tied.head_dim + d];
-      for (int64_t h = first; h < first + shared; ++h) {
-        channels[h * tied.head_dim + d] = sum / static_cast<double>(shared);
-      }
-    }
-  }
-}
+// Losses of all candidates on one piece.
+using PieceLosses = absl::StatusOr<std::vector<Loss>>;
 
-// w_j: |w| over the largest |w| of its (row, group), mean over all rows of all weights.
-absl::StatusOr<std::vector<double>> RelativeWeights(absl::Span<const WeightView> weights,
-                                                    const WeightFormat& format, bool autoawq,
-                                                    Executor& executor) {
-  const int64_t columns = weights[0].in_features;
-  const int64_t group_size = format.GroupSize(columns);
-  const double epsilon = autoawq ? 1e-6 : 0;
+// Sums of the losses of all candidates over all pieces. The rows of a piece are widened once and
+// stay in cache for all candidates.
+absl::StatusOr<std::vector<Loss>> SumOverPieces(
+    absl::Span<const WeightView> weights, size_t candidates, Executor& executor,
+    absl::FunctionRef<PieceLosses(const Matrix& rows)> losses_of) {
   const std::vector<Piece> pieces = Cut(weights);
-  std::vector<std::vector<double>> partial(pieces.size());
-  absl::Status status = executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) {
-    const Piece& piece = pieces[index];
-    Matrix rows(piece.count, columns);
-    piece.weight->ReadRows(piece.first, piece.count, rows.data());
-    std::vector<double>& sums = partial[index];
-    sums.assign(static_cast<size_t>(columns), 0.0);
-    for (int64_t i = 0; i < piece.count; ++i) {
-      for (int64_t begin = 0; begin < columns; begin += group_size) {
-        const auto [lo, hi] = MinMax(rows.Row(i) + begin, group_size);
-        const double largest = std::max<double>(-lo, hi) + epsilon;
-        if (!(largest > 0)) continue;
-        for (int64_t j = begin; j < begin + group_size; ++j) {
-          sums[j] += std::abs(static_cast<double>(rows.Row(i)[j])) / largest;
-        }
-      }
-    }
-    return absl::OkStatus();
-  });
+  std::vector<std::vector<Loss>> partial(pieces.size());
+  absl::Status status =
+      executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) -> absl::Status {
+        const Piece& piece = pieces[index];
+        Matrix rows(piece.count, piece.weight->in_features);
+        piece.weight->ReadRows(piece.first, piece.count, rows.data());
+        PieceLosses losses = losses_of(rows);
+        if (!losses.ok()) return losses.status();
+        partial[index] = *std::move(losses);
+        return absl::OkStatus();
+      });
   if (!status.ok()) return status;
-  int64_t total_rows = 0;
-  for (const WeightView& weight : weights) total_rows += weight.out_features;
-  std::vector<double> mean(static_cast<size_t>(columns), 0.0);
-  for (const std::vector<double>& sums : partial) {
-    for (int64_t j = 0; j < columns; ++j) mean[j] += sums[j];
+  std::vector<Loss> total(candidates);
+  for (const std::vector<Loss>& piece : partial) {
+    for (size_t c = 0; c < candidates; ++c) total[c].Add(piece[c]);
   }
-  for (double& value : mean) value /= static_cast<double>(total_rows);
-  return mean;
-}
-
-void FloorAtShareOfMean(std::vector<double>& channels) {
-  double mean = 0;
-  for (double value : channels) mean += value;
-  mean /= static_cast<double>(channels.size());
-  for (double& value : channels) value = std::max(value, kFloor * mean);
-}
-
-std::vector<ScaleCandidate> Candidates(bool autoawq) {
-  std::vector<ScaleCandidate> candidates;
-  if (autoawq) {  // ratio 0 to 0.95, weight-aware only, no identity
-    for (int i = 0; i < kSteps; ++i) candidates.push_back({false, true, i / double{kSteps}});
-    return candidates;
-  }
-  candidates.push_back({});
-  for (int i = 1; i <= kSteps; ++i) candidates.push_back({false, false, i / double{kSteps}});
-  // At ratio 1 the weights have no say: it is the last of the plain ones.
-  for (int i = 0; i < kSteps; ++i) candidates.push_back({false, true, i / double{kSteps}});
-  return candidates;
-}
-
-std::vector<float> ScalesOf(const ScaleCandidate& candidate, const std::vector<double>& x,
-                            const std::vector<double>& w, bool autoawq) {
-  std::vector<float> scales(x.size(), 1.0f);
-  if (candidate.identity) return scales;
-  std::vector<double> raw(x.size());
-  for (size_t j = 0; j < x.size(); ++j) {
-    raw[j] = std::pow(x[j], candidate.ratio);
-    if (candidate.weight_aware) {
-      raw[j] /= std::pow(w[j], 1 - candidate.ratio) + (autoawq ? 1e-4 : 0);
-    }
-    if (autoawq) raw[j] = std::max(raw[j], 1e-4);
-  }
-  const auto [lo, hi] = std::minmax_element(raw.begin(), raw.end());
-  const double middle = std::sqrt(*lo * *hi);
-  for (size_t j = 0; j < x.size(); ++j) {
-    const float scale = static_cast<float>(raw[j] / middle);
-    // 8 significant bits: cheap to store, and s^-1 folds into 16-bit tensors with less error.
-    scales[j] = autoawq ? scale : BF16ToF32(F32ToBF16(scale));
-    if (!std::isfinite(scales[j]) || !(scales[j] > 0)) scales[j] = 1.0f;
-  }
-  return scales;
+  return total;
 }
 
 // Loss of round-to-nearest on min-max ranges of the scaled rows.
-absl::StatusOr<Loss> NearestLoss(const Matrix& rows, const std::vector<float>& scales,
-                                 const std::vector<float>& inverse, const LossModel& model,
+absl::StatusOr<Loss> NearestLoss(const Matrix& rows, const Scaling& scaling, const LossModel& model,
                                  const WeightFormat& format, bool autoawq, Matrix& errors) {
   const int64_t columns = rows.cols();
   const int64_t group_size = format.GroupSize(columns);
   for (int64_t i = 0; i < rows.rows(); ++i) {
     float* error = errors.Row(i);
-    Multiply(rows.Row(i), scales.data(), columns, error);
+    Multiply(rows.Row(i), scaling.scales.data(), columns, error);
     for (int64_t begin = 0; begin < columns; begin += group_size) {
       const auto [lo, hi] = MinMax(error + begin, group_size);
       const Affine affine =
           autoawq ? FitAffineAutoAwq(lo, hi, format) : FitAffine(lo, hi, 1.0f, format);
       NearestErrors(error + begin, group_size, affine, error + begin);
     }
-    Multiply(error, inverse.data(), columns, error);
+    Multiply(error, scaling.inverse.data(), columns, error);
   }
   return model.Evaluate(errors.data(), rows.rows());
+}
+
+PieceLosses ExactLosses(const Matrix& rows, const std::vector<Scaling>& scalings,
+                        const LossModel& model, const WeightFormat& format, bool autoawq) {
+  Matrix errors(rows.rows(), rows.cols());
+  std::vector<Loss> losses;
+  for (const Scaling& scaling : scalings) {
+    absl::StatusOr<Loss> loss = NearestLoss(rows, scaling, model, format, autoawq, errors);
+    if (!loss.ok()) return loss.status();
+    losses.push_back(*std::move(loss));
+  }
+  return losses;
+}
+
+// The affine maps of round-to-nearest on min-max ranges under one scaling.
+struct Maps {
+  Maps(int64_t rows, int64_t groups) : scales(rows, groups), zero_points(rows, groups) {}
+  Matrix scales;
+  Matrix zero_points;
+};
+
+// Of one row of weights, into row t of `maps`. `lo` and `hi` are scratch, a float a group.
+void FitRow(const float* row, const Scaling& scaling, const WeightFormat& format, int64_t t,
+            Matrix& lo, Matrix& hi, Maps& maps) {
+  const int64_t groups = maps.scales.cols();
+  const int64_t group_size = static_cast<int64_t>(scaling.scales.size()) / groups;
+  ScaledMinMax(row, scaling.scales.data(), groups, group_size, lo.data(), hi.data());
+  FitAffines(lo.data(), hi.data(), nullptr, groups, format, maps.scales.Row(t),
+             maps.zero_points.Row(t));
+}
+
+// Columns [begin, begin + columns) of `rows` under `maps`, as RoundPanel takes them.
+RoundingPanel PanelOf(const Matrix& rows, const Scaling& scaling, const Maps& maps,
+                      const WeightFormat& format, const SearchLoss& loss, int64_t begin,
+                      int64_t columns) {
+  RoundingPanel panel;
+  panel.rows = rows.rows();
+  panel.columns = columns;
+  panel.w = rows.data() + begin;
+  panel.w_stride = rows.cols();
+  panel.s = scaling.scales.data() + begin;
+  panel.inverse_s = scaling.inverse.data() + begin;
+  panel.scales = maps.scales.data();
+  panel.zero_points = maps.zero_points.data();
+  panel.maps_stride = maps.scales.cols();
+  panel.begin = begin;
+  panel.group_size = format.GroupSize(rows.cols());
+  panel.max_code = static_cast<float>(format.MaxCode());
+  panel.diagonal = loss.diagonal() + begin;
+  panel.mean = loss.mean() + begin;
+  return panel;
+}
+
+// All candidates on some rows, a block of columns after the other: a block's weights, its part of
+// the loss and the errors of one candidate fit into cache together.
+PieceLosses BlockwiseLosses(const Matrix& rows, const std::vector<Scaling>& scalings,
+                            const SearchLoss& loss, const WeightFormat& format) {
+  const int64_t groups = rows.cols() / format.GroupSize(rows.cols());
+  std::vector<Maps> maps;
+  std::vector<SearchLoss::Sums> sums;
+  for (size_t c = 0; c < scalings.size(); ++c) {
+    maps.emplace_back(rows.rows(), groups);
+    sums.emplace_back(loss, rows.rows());
+  }
+  Matrix lo(1, groups);
+  Matrix hi(1, groups);
+  for (int64_t t = 0; t < rows.rows(); ++t) {
+    for (size_t c = 0; c < scalings.size(); ++c) {
+      FitRow(rows.Row(t), scalings[c], format, t, lo, hi, maps[c]);
+    }
+  }
+  SearchLoss::Scratch scratch(loss, rows.rows());
+  std::vector<uint16_t> errors(static_cast<size_t>(rows.rows() * loss.WidestBlock()));
+  for (int64_t b = 0; b < loss.Blocks(); ++b) {
+    for (size_t c = 0; c < scalings.size(); ++c) {
+      uint16_t* piece = errors.data();
+      const int64_t end = loss.First(b) + loss.Columns(b);
+      for (int64_t at = loss.First(b); at < end; at += SearchLoss::kPiece) {
+        const int64_t columns = std::min(SearchLoss::kPiece, end - at);
+        RoundPanel(PanelOf(rows, scalings[c], maps[c], format, loss, at, columns), piece,
+                   sums[c].squares.data(), sums[c].shifts.data());
+        piece += rows.rows() * columns;
+      }
+      if (absl::Status status = loss.AddBlock(b, errors.data(), rows.rows(), scratch, sums[c]);
+          !status.ok()) {
+        return status;
+      }
+    }
+  }
+  std::vector<Loss> losses;
+  for (const SearchLoss::Sums& candidate : sums) losses.push_back(loss.Total(candidate));
+  return losses;
 }
 
 size_t Best(const std::vector<Loss>& losses, bool autoawq) {
@@ -169,58 +199,37 @@ absl::StatusOr<ScaleSearch> SearchAwqScale(absl::Span<const WeightView> weights,
                                            const Statistics& statistics, const LossModel& model,
                                            const WeightFormat& format, const ScaleAwqParams& params,
                                            Executor& executor) {
-  const int64_t columns = model.in_features();
-  std::vector<double> x(statistics.sum_abs);
-  for (double& value : x) value /= static_cast<double>(statistics.token_count);
-  absl::StatusOr<std::vector<double>> w =
-      RelativeWeights(weights, format, params.autoawq, executor);
-  if (!w.ok()) return w.status();
-  if (params.tied_heads.has_value()) {
-    PoolTiedHeads(*params.tied_heads, x);
-    PoolTiedHeads(*params.tied_heads, *w);
-  }
-  if (!params.autoawq) {
-    FloorAtShareOfMean(x);
-    FloorAtShareOfMean(*w);
-  }
+  const StageScope stage(executor, Stage::kScaleSearch);
+  absl::StatusOr<ChannelMagnitudes> channels =
+      MeasureChannels(weights, statistics, format, params.autoawq,
+                      params.tied_heads.has_value() ? &*params.tied_heads : nullptr, executor);
+  if (!channels.ok()) return channels.status();
 
   ScaleSearch search;
-  search.candidates = Candidates(params.autoawq);
-  std::vector<std::vector<float>> scales;
-  std::vector<std::vector<float>> inverses;
+  search.candidates = AllScaleCandidates(params.autoawq);
+  std::vector<Scaling> scalings;
   for (const ScaleCandidate& candidate : search.candidates) {
-    scales.push_back(ScalesOf(candidate, x, *w, params.autoawq));
-    inverses.push_back(scales.back());
-    for (float& value : inverses.back()) value = 1.0f / value;
+    scalings.emplace_back(ScalesOf(candidate, *channels, params.autoawq));
   }
 
-  // All candidates of some rows in one task: the rows are widened once and stay in cache.
-  const std::vector<Piece> pieces = Cut(weights);
-  std::vector<std::vector<Loss>> partial(pieces.size());
-  absl::Status status =
-      executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) -> absl::Status {
-        const Piece& piece = pieces[index];
-        Matrix rows(piece.count, columns);
-        Matrix errors(piece.count, columns);
-        piece.weight->ReadRows(piece.first, piece.count, rows.data());
-        for (size_t c = 0; c < scales.size(); ++c) {
-          absl::StatusOr<Loss> loss =
-              NearestLoss(rows, scales[c], inverses[c], model, format, params.autoawq, errors);
-          if (!loss.ok()) return loss.status();
-          partial[index].push_back(*std::move(loss));
-        }
-        return absl::OkStatus();
-      });
-  if (!status.ok()) return status;
-
-  std::vector<Loss> losses(scales.size());
-  for (const std::vector<Loss>& piece : partial) {
-    for (size_t c = 0; c < losses.size(); ++c) losses[c].Add(piece[c]);
+  absl::StatusOr<std::vector<Loss>> losses;
+  if (params.autoawq || params.exhaustive) {
+    losses = SumOverPieces(weights, scalings.size(), executor, [&](const Matrix& rows) {
+      return ExactLosses(rows, scalings, model, format, params.autoawq);
+    });
+  } else {
+    absl::StatusOr<SearchLoss> loss = SearchLoss::Create(model, executor);
+    if (!loss.ok()) return loss.status();
+    losses = SumOverPieces(weights, scalings.size(), executor, [&](const Matrix& rows) {
+      return BlockwiseLosses(rows, scalings, *loss, format);
+    });
   }
-  for (const Loss& loss : losses) search.losses.push_back(loss.Value());
-  const size_t best = Best(losses, params.autoawq);
+  if (!losses.ok()) return losses.status();
+
+  for (const Loss& loss : *losses) search.losses.push_back(loss.Value());
+  const size_t best = Best(*losses, params.autoawq);
   search.chosen = search.candidates[best];
-  search.scales = std::move(scales[best]);
+  search.scales = std::move(scalings[best].scales);
   return search;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/linalg/executor.h"
+#include "core/method/scale_candidates.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
@@ -17,32 +18,18 @@
 
 namespace salient {
 
-// Input channel j of o_proj belongs to query head j / head_dim. Heads that read one kv head
-// must share s, because only then can it be folded into v_proj: channels
-// (h, d) and (h', d) are tied when h / query_heads_per_kv_head == h' / query_heads_per_kv_head.
-struct TiedHeads {
-  int64_t head_dim = 0;
-  int64_t query_heads_per_kv_head = 1;
-};
-
-// s_j = x_j^ratio, or x_j^ratio / w_j^(1 - ratio) when `weight_aware`.
-struct ScaleCandidate {
-  bool identity = true;
-  bool weight_aware = false;
-  double ratio = 0;
-  bool operator==(const ScaleCandidate&) const = default;
-};
-
 struct ScaleSearch {
   std::vector<float> scales;  // [in_features], > 0
   ScaleCandidate chosen;
-  std::vector<ScaleCandidate> candidates;
+  std::vector<ScaleCandidate> candidates;  // those that were evaluated on every row
   std::vector<double> losses;  // of candidates, round-to-nearest on min-max; sums over tokens
 };
 
 struct ScaleAwqParams {
-  bool autoawq = false;  // AutoAWQ's candidates, quantizer and tie rule
+  bool autoawq = false;  // AutoAWQ's candidates, quantizer and tie rule; exhaustive
   std::optional<TiedHeads> tied_heads;
+  // Every candidate on every row, by LossModel: the twin that the search is held against.
+  bool exhaustive = false;
 };
 
 // Searches one s for `weights` (all with the same in_features) on round-to-nearest loss.

@@ -35,53 +35,69 @@ double Loss::StandardErrorOfDifference(const Loss& other) const {
   return std::sqrt(squares / static_cast<double>(r - 1) / static_cast<double>(r));
 }
 
-LossModel::LossModel(const Statistics& statistics)
+LossModel::LossModel(const Statistics& statistics, Empty)
     : in_features_(statistics.params.in_features),
       token_count_(statistics.token_count),
       block_width_(statistics.params.block_width),
       blocks_(statistics.params.Blocks() * block_width_, block_width_),
       mean_(1, in_features_) {
   const StatisticsParams& params = statistics.params;
-  const double n = static_cast<double>(token_count_);
-  std::vector<double> mean(static_cast<size_t>(in_features_));
-  for (int64_t j = 0; j < in_features_; ++j) {
-    mean[j] = statistics.sum[j] / n;
-    mean_.data()[j] = static_cast<float>(mean[j]);
-  }
-  if (!params.ExactGram()) centred_blocks_ = Matrix(blocks_.rows(), block_width_);
-  for (int64_t b = 0; b < params.Blocks(); ++b) {
-    const int64_t first = b * block_width_;
-    for (int64_t i = 0; i < BlockColumns(b); ++i) {
-      for (int64_t j = 0; j < BlockColumns(b); ++j) {
-        const double value = params.ExactGram()
-                                 ? statistics.gram[(first + i) * in_features_ + first + j]
-                                 : statistics.blocks[(first + i) * block_width_ + j];
-        blocks_.Row(first + i)[j] = static_cast<float>(value / n);
-        if (params.ExactGram()) continue;
-        centred_blocks_.Row(first + i)[j] =
-            static_cast<float>(value / n - mean[first + i] * mean[first + j]);
-      }
-    }
-  }
   if (params.ExactGram()) {
     gram_ = Matrix(in_features_, in_features_);
-    for (int64_t i = 0; i < in_features_; ++i) {
-      for (int64_t j = 0; j < in_features_; ++j) {
-        gram_.Row(i)[j] =
-            static_cast<float>(statistics.gram[i * in_features_ + j] / n - mean[i] * mean[j]);
-      }
-    }
-    return;
+  } else {
+    centred_blocks_ = Matrix(blocks_.rows(), block_width_);
+    sketch_ = Matrix(params.sketch_rows, in_features_);
   }
-  sketch_ = Matrix(params.sketch_rows, in_features_);
+}
+
+LossModel::LossModel(const Statistics& statistics) : LossModel(statistics, Empty()) {
+  for (int64_t b = 0; b < Blocks(); ++b) FillColumns(statistics, b);
+}
+
+absl::StatusOr<LossModel> LossModel::Create(const Statistics& statistics, Executor& executor) {
+  LossModel model(statistics, Empty());
+  absl::Status status = executor.ForEach(model.Blocks(), [&](int64_t block) {
+    model.FillColumns(statistics, block);
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return model;
+}
+
+void LossModel::FillColumns(const Statistics& statistics, int64_t block) {
+  const double n = static_cast<double>(token_count_);
   const double root = std::sqrt(n);
-  for (int64_t k = 0; k < params.sketch_rows; ++k) {
+  const bool exact_gram = statistics.params.ExactGram();
+  const int64_t first = block * block_width_;
+  const int64_t columns = BlockColumns(block);
+  std::vector<double> mean(static_cast<size_t>(in_features_));
+  for (int64_t j = 0; j < in_features_; ++j) mean[j] = statistics.sum[j] / n;
+  for (int64_t j = first; j < first + columns; ++j) mean_.data()[j] = static_cast<float>(mean[j]);
+  for (int64_t i = first; i < first + columns; ++i) {
+    const double* gram = statistics.gram.data() + (exact_gram ? i * in_features_ : 0);
+    const double* row = exact_gram ? gram + first : statistics.blocks.data() + i * block_width_;
+    for (int64_t j = 0; j < columns; ++j) {
+      blocks_.Row(i)[j] = static_cast<float>(row[j] / n);
+      if (exact_gram) continue;
+      centred_blocks_.Row(i)[j] = static_cast<float>(row[j] / n - mean[i] * mean[first + j]);
+    }
+    if (!exact_gram) continue;
     for (int64_t j = 0; j < in_features_; ++j) {
+      gram_.Row(i)[j] = static_cast<float>(gram[j] / n - mean[i] * mean[j]);
+    }
+  }
+  for (int64_t k = 0; k < sketch_.rows(); ++k) {
+    for (int64_t j = first; j < first + columns; ++j) {
       sketch_.Row(k)[j] = static_cast<float>(
           (statistics.sketch[k * in_features_ + j] - statistics.sketch_row_sums[k] * mean[j]) /
           root);
     }
   }
+}
+
+MatrixView LossModel::Centred(int64_t first, int64_t columns) const {
+  if (exact()) return {gram_.Row(first) + first, columns, columns, in_features_};
+  return {centred_blocks_.Row(first) + first % block_width_, columns, columns, block_width_};
 }
 
 int64_t LossModel::BlockColumns(int64_t block) const {

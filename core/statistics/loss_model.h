@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/linalg/executor.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/matrix.h"
 
@@ -38,6 +39,9 @@ struct Loss {
 // Immutable after Create, safe to share between threads. Borrows nothing.
 class LossModel {
  public:
+  // CANCELLED and the like from `executor`.
+  static absl::StatusOr<LossModel> Create(const Statistics& statistics, Executor& executor);
+  // On the calling thread.
   explicit LossModel(const Statistics& statistics);
 
   int64_t in_features() const { return in_features_; }
@@ -54,10 +58,23 @@ class LossModel {
   int64_t BlockColumns(int64_t block) const;
   const float* Block(int64_t block) const { return blocks_.Row(block * block_width_); }
 
+  // H_c / n of columns [first, first + columns), which lie in one diagonal block unless exact().
+  MatrixView Centred(int64_t first, int64_t columns) const;
+  // [r, I] The centred sketch over sqrt(n); no rows if exact().
+  const Matrix& sketch() const { return sketch_; }
+  // [1, I] mu.
+  const Matrix& mean() const { return mean_; }
+
   // Bytes a model holds for statistics of these params.
   static int64_t MemoryBytes(const StatisticsParams& params);
 
  private:
+  // Room for what `statistics` hold, all 0.
+  struct Empty {};
+  LossModel(const Statistics& statistics, Empty);
+  // The part of block b's columns.
+  void FillColumns(const Statistics& statistics, int64_t block);
+
   absl::StatusOr<Loss> EvaluateExact(const float* errors, int64_t rows) const;
   absl::StatusOr<Loss> EvaluateSketched(const float* errors, int64_t rows) const;
 

@@ -97,7 +97,9 @@ class GoldenTest : public ::testing::Test {
 };
 
 TEST_F(GoldenTest, ScaleAwq) {
-  const auto search = SearchAwqScale(weights_, statistics_, model_, format_, {}, executor_);
+  ScaleAwqParams params;
+  params.exhaustive = true;
+  const auto search = SearchAwqScale(weights_, statistics_, model_, format_, params, executor_);
   ASSERT_TRUE(search.ok()) << search.status();
   // Rows of (weight_aware, ratio, loss); the twin also lists the weight-aware ratio 1, which is
   // the plain one again.

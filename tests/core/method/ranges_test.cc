@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/linalg/executor.h"
+#include "core/linalg/search_kernels.h"
 #include "core/method/round_nearest.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
@@ -104,6 +105,42 @@ TEST(RoundNearestTest, CodesAreThoseOfTheScaledWeight) {
       const float steps = std::nearbyint(w.Row(i)[j] * scales[j] / groups->scales[at]);
       const float code = std::clamp(steps + groups->zero_points[at], 0.0f, 15.0f);
       EXPECT_EQ(groups->codes[i * 32 + j], static_cast<uint8_t>(code));
+    }
+  }
+}
+
+// The searches' kernel is FitAffine bit for bit: in subnormal scales, where F16 overflows, for
+// ranges that hold nothing but 0.
+TEST(RangesTest, FitAffinesIsFitAffine) {
+  std::mt19937_64 random(9);
+  std::uniform_real_distribution<float> exponent(-40, 22);
+  std::normal_distribution<float> normal;
+  constexpr int64_t kCount = 1003;
+  for (DType dtype : {DType::kF16, DType::kBF16, DType::kF32}) {
+    for (int bits : {2, 4, 8}) {
+      for (bool symmetric : {false, true}) {
+        const WeightFormat format{bits, 128, symmetric, dtype};
+        std::vector<float> lo(kCount), hi(kCount), shrink(kCount), scales(kCount), zeros(kCount);
+        for (int64_t i = 0; i < kCount; ++i) {
+          const float magnitude = i % 50 == 0 ? 0.0f : std::exp2(exponent(random));
+          const float a = normal(random) * magnitude;
+          const float b = normal(random) * magnitude;
+          lo[i] = std::min(a, b);
+          hi[i] = std::max(a, b);
+          shrink[i] = 1.0f - 0.025f * static_cast<float>(i % 20);
+        }
+        FitAffines(lo.data(), hi.data(), shrink.data(), kCount, format, scales.data(),
+                   zeros.data());
+        for (int64_t i = 0; i < kCount; ++i) {
+          const Affine expected = FitAffine(lo[i], hi[i], shrink[i], format);
+          EXPECT_EQ(scales[i], expected.scale) << lo[i] << " to " << hi[i];
+          EXPECT_EQ(zeros[i], expected.zero_point) << lo[i] << " to " << hi[i];
+        }
+        FitAffines(lo.data(), hi.data(), nullptr, kCount, format, scales.data(), zeros.data());
+        for (int64_t i = 0; i < kCount; ++i) {
+          EXPECT_EQ(scales[i], FitAffine(lo[i], hi[i], 1.0f, format).scale);
+        }
+      }
     }
   }
 }

@@ -51,8 +51,10 @@ TEST(ScaleAwqTest, LossesOfTheGridAreTheOutputErrors) {
   format.group_size = 64;
   SerialExecutor executor;
   const std::vector<WeightView> weights = {View(q), View(k)};
+  ScaleAwqParams params;
+  params.exhaustive = true;
   const auto search =
-      SearchAwqScale(weights, statistics, LossModel(statistics), format, {}, executor);
+      SearchAwqScale(weights, statistics, LossModel(statistics), format, params, executor);
   ASSERT_TRUE(search.ok()) << search.status();
   ASSERT_EQ(search->losses.size(), 41u);
   const std::vector<float> ones(128, 1.0f);

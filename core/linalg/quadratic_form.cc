@@ -1,0 +1,64 @@
+#include "core/linalg/quadratic_form.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/linalg/search_kernels.h"
+
+namespace salient {
+
+absl::StatusOr<QuadraticForm> QuadraticForm::Create(MatrixView h, int64_t piece) {
+  QuadraticForm form;
+  for (int64_t first = 0; first < h.rows; first += piece) {
+    const int64_t count = std::min(piece, h.rows - first);
+    const int64_t rest = h.rows - first;
+    std::vector<uint16_t> rounded(static_cast<size_t>(rest * count));
+    for (int64_t i = 0; i < rest; ++i) {
+      uint16_t* row = rounded.data() + i * count;
+      NarrowToBf16(h.Row(first + i) + first, count, i < count ? 1.0f : 2.0f, row);
+      if (i < count) row[i] = 0;
+    }
+    absl::StatusOr<Bf16Factor> factor = Bf16Factor::Create(rounded.data(), rest, count, count);
+    if (!factor.ok()) return factor.status();
+    form.factors_.push_back(*std::move(factor));
+  }
+  return form;
+}
+
+absl::Status QuadraticForm::Add(int64_t rows, const uint16_t* d, float* product,
+                                double* sums) const {
+  for (const Bf16Factor& factor : factors_) {
+    const int64_t columns = factor.k();
+    const int64_t rest = factor.n();
+    if (absl::Status status = factor.Multiply(rows, d, columns, 0.0f, product, rest);
+        !status.ok()) {
+      return status;
+    }
+    const uint16_t* other = d;
+    for (int64_t at = 0; at < rest;) {
+      const int64_t n = std::min(columns, rest - at);
+      AddRowDots(product + at, rest, other, n, rows, n, sums);
+      other += rows * n;
+      at += n;
+    }
+    d += rows * columns;
+  }
+  return absl::OkStatus();
+}
+
+int64_t QuadraticForm::ProductsPerRow() const {
+  int64_t products = 0;
+  for (const Bf16Factor& factor : factors_) products += factor.n() * factor.k();
+  return products;
+}
+
+int64_t QuadraticForm::MemoryBytes(int64_t n, int64_t piece) {
+  int64_t bytes = 0;
+  for (int64_t first = 0; first < n; first += piece) {
+    const int64_t count = std::min(piece, n - first);
+    bytes += Bf16Factor::MemoryBytes(n - first, count);
+  }
+  return bytes;
+}
+
+}  // namespace salient

@@ -1,0 +1,328 @@
+#include "core/linalg/search_kernels.h"
+
+#include <algorithm>
+#include <cmath>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/linalg/search_kernels.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace salient {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Full = hn::ScalableTag<float>;
+using One = hn::CappedTag<float, 1>;
+
+void ScaledMinMaxImpl(const float* w, const float* s, int64_t groups, int64_t group_size, float* lo,
+                      float* hi) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t g = 0; g < groups; ++g, w += group_size, s += group_size) {
+    float low = w[0] * s[0];
+    float high = low;
+    int64_t i = 0;
+    if (group_size >= lanes) {
+      auto lows = hn::Set(d, low);
+      auto highs = lows;
+      for (; i + lanes <= group_size; i += lanes) {
+        const auto v = hn::Mul(hn::LoadU(d, w + i), hn::LoadU(d, s + i));
+        lows = hn::Min(lows, v);
+        highs = hn::Max(highs, v);
+      }
+      low = hn::GetLane(hn::MinOfLanes(d, lows));
+      high = hn::GetLane(hn::MaxOfLanes(d, highs));
+    }
+    for (; i < group_size; ++i) {
+      low = std::min(low, w[i] * s[i]);
+      high = std::max(high, w[i] * s[i]);
+    }
+    lo[g] = low;
+    hi[g] = high;
+  }
+}
+
+// Non-negative finite values rounded to a dtype of 16 bits that keeps the upper part of a
+// mantissa: `dropped` bits go, to nearest, ties to even.
+template <int kDropped, class D, class V>
+HWY_INLINE V RoundMantissa(D d, V v) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<kDropped>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, (1u << (kDropped - 1)) - 1)), odd);
+  return hn::BitCast(d, hn::AndNot(hn::Set(du, (1u << kDropped) - 1), rounded));
+}
+
+template <class D, class V>
+HWY_INLINE V RoundToStored(D d, V v, DType dtype) {
+  if (dtype == DType::kBF16) return RoundMantissa<16>(d, v);
+  if (dtype != DType::kF16) return v;
+  // Below 2^-14 an F16 holds multiples of 2^-24, which is the last bit of a f32 at 0.5.
+  const auto half = hn::Set(d, 0.5f);
+  const auto subnormal = hn::Sub(hn::Add(v, half), half);
+  const auto normal = RoundMantissa<13>(d, v);
+  const auto finite = hn::IfThenElse(hn::Lt(v, hn::Set(d, 0x1p-14f)), subnormal, normal);
+  return hn::IfThenElse(hn::Ge(v, hn::Set(d, 65520.0f)), hn::Inf(d), finite);
+}
+
+template <class D>
+HWY_INLINE void FitAffinesStep(D d, const float* lo, const float* hi, const float* shrink,
+                               const WeightFormat& format, float* scales, float* zero_points) {
+  const auto zero = hn::Zero(d);
+  const auto one = hn::Set(d, 1.0f);
+  const auto max_code = hn::Set(d, static_cast<float>(format.MaxCode()));
+  const auto middle = hn::Set(d, static_cast<float>(1 << (format.bits - 1)));
+  const auto factor = shrink == nullptr ? one : hn::LoadU(d, shrink);
+  const auto low = hn::Mul(hn::Min(hn::LoadU(d, lo), zero), factor);
+  const auto high = hn::Mul(hn::Max(hn::LoadU(d, hi), zero), factor);
+  const auto width = format.symmetric ? hn::Mul(hn::Set(d, 2.0f), hn::Max(hn::Sub(zero, low), high))
+                                      : hn::Sub(high, low);
+  const auto fitted = RoundToStored(d, hn::Div(width, max_code), format.scale_dtype);
+  const auto holds = hn::Gt(fitted, zero);
+  const auto scale = hn::IfThenElse(holds, fitted, one);
+  const auto steps = hn::Round(hn::Div(hn::Sub(zero, low), scale));
+  const auto zero_point = hn::IfThenElseZero(holds, hn::Min(hn::Max(steps, zero), max_code));
+  hn::StoreU(scale, d, scales);
+  hn::StoreU(format.symmetric ? middle : zero_point, d, zero_points);
+}
+
+void FitAffinesImpl(const float* lo, const float* hi, const float* shrink, int64_t n,
+                    const WeightFormat& format, float* scales, float* zero_points) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto shrink_at = [&](int64_t i) { return shrink == nullptr ? nullptr : shrink + i; };
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    FitAffinesStep(d, lo + i, hi + i, shrink_at(i), format, scales + i, zero_points + i);
+  }
+  for (; i < n; ++i) {
+    FitAffinesStep(One(), lo + i, hi + i, shrink_at(i), format, scales + i, zero_points + i);
+  }
+}
+
+template <class D, class V>
+HWY_INLINE void StoreBf16(D d, V v, uint16_t* bits) {
+  const hn::RebindToUnsigned<D> du;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<uint16_t, D> d16;
+  const auto upper = hn::ShiftRight<16>(hn::BitCast(du, RoundMantissa<16>(d, v)));
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, upper)), d16, bits);
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBf16(D d, const uint16_t* bits) {
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<uint16_t, D> d16;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, bits))));
+}
+
+// One vector of a row of RoundPanel, columns j and on.
+template <bool kWrites, class D, class V>
+HWY_INLINE void RoundPanelStep(D d, const RoundingPanel& panel, const float* w, int64_t j, V scale,
+                               V inverse, V least, V most, uint16_t* errors, V& squares,
+                               V& shifts) {
+  const auto v = hn::Mul(hn::LoadU(d, w + j), hn::LoadU(d, panel.s + j));
+  const auto steps = hn::Round(hn::Mul(v, inverse));
+  const auto offset = hn::Min(hn::Max(steps, least), most);
+  const auto error = hn::Mul(hn::MulSub(offset, scale, v), hn::LoadU(d, panel.inverse_s + j));
+  squares = hn::MulAdd(hn::Mul(error, error), hn::LoadU(d, panel.diagonal + j), squares);
+  shifts = hn::MulAdd(error, hn::LoadU(d, panel.mean + j), shifts);
+  if constexpr (kWrites) StoreBf16(d, error, errors + j);
+}
+
+template <bool kWrites>
+HWY_INLINE void RoundPanelRows(const RoundingPanel& panel, uint16_t* errors, double* squares,
+                               double* shifts) {
+  const Full d;
+  const One d1;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t t = 0; t < panel.rows; ++t) {
+    const float* w = panel.w + t / panel.repeats * panel.w_stride;
+    uint16_t* out = kWrites ? errors + t * panel.columns : nullptr;
+    auto squares_of_lanes = hn::Zero(d);
+    auto shifts_of_lanes = hn::Zero(d);
+    auto squares_of_rest = hn::Zero(d1);
+    auto shifts_of_rest = hn::Zero(d1);
+    for (int64_t j = 0; j < panel.columns;) {
+      const int64_t group = (panel.begin + j) / panel.group_size;
+      const int64_t end = std::min(panel.columns, (group + 1) * panel.group_size - panel.begin);
+      const float scale = panel.scales[t * panel.maps_stride + group];
+      const float zero_point = panel.zero_points[t * panel.maps_stride + group];
+      const float inverse = 1.0f / scale;
+      for (; j + lanes <= end; j += lanes) {
+        RoundPanelStep<kWrites>(d, panel, w, j, hn::Set(d, scale), hn::Set(d, inverse),
+                                hn::Set(d, -zero_point), hn::Set(d, panel.max_code - zero_point),
+                                out, squares_of_lanes, shifts_of_lanes);
+      }
+      for (; j < end; ++j) {
+        RoundPanelStep<kWrites>(d1, panel, w, j, hn::Set(d1, scale), hn::Set(d1, inverse),
+                                hn::Set(d1, -zero_point), hn::Set(d1, panel.max_code - zero_point),
+                                out, squares_of_rest, shifts_of_rest);
+      }
+    }
+    squares[t] += hn::GetLane(hn::SumOfLanes(d, squares_of_lanes)) + hn::GetLane(squares_of_rest);
+    shifts[t] += hn::GetLane(hn::SumOfLanes(d, shifts_of_lanes)) + hn::GetLane(shifts_of_rest);
+  }
+}
+
+void RoundPanelImpl(const RoundingPanel& panel, uint16_t* errors, double* squares, double* shifts) {
+  if (errors == nullptr) {
+    RoundPanelRows<false>(panel, errors, squares, shifts);
+  } else {
+    RoundPanelRows<true>(panel, errors, squares, shifts);
+  }
+}
+
+void AddRowDotsImpl(const float* a, int64_t lda, const uint16_t* b, int64_t ldb, int64_t rows,
+                    int64_t columns, double* sums) {
+  const Full d;
+  const One d1;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t t = 0; t < rows; ++t, a += lda, b += ldb) {
+    auto sum0 = hn::Zero(d);
+    auto sum1 = hn::Zero(d);
+    int64_t j = 0;
+    for (; j + 2 * lanes <= columns; j += 2 * lanes) {
+      sum0 = hn::MulAdd(hn::LoadU(d, a + j), LoadBf16(d, b + j), sum0);
+      sum1 = hn::MulAdd(hn::LoadU(d, a + j + lanes), LoadBf16(d, b + j + lanes), sum1);
+    }
+    float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+    for (; j < columns; ++j) sum += a[j] * hn::GetLane(LoadBf16(d1, b + j));
+    sums[t] += sum;
+  }
+}
+
+// `count` vectors side by side, so that a row is read in runs of whole cache lines.
+template <int kCount, class D>
+HWY_INLINE void AddColumnSquaresStep(D d, const float* a, int64_t rows, int64_t columns,
+                                     float* total, double* sums) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  hn::Vec<D> squares0 = hn::Zero(d), squares1 = squares0, squares2 = squares0, squares3 = squares0;
+  const auto add = [&](int64_t at, hn::Vec<D>& squares) HWY_ATTR {
+    const auto v = hn::LoadU(d, a + at);
+    squares = hn::MulAdd(v, v, squares);
+    if (total != nullptr) hn::StoreU(hn::Add(hn::LoadU(d, total + at), v), d, total + at);
+  };
+  for (int64_t t = 0; t < rows; ++t) {
+    const int64_t at = t * columns;
+    add(at, squares0);
+    if constexpr (kCount == 4) {
+      add(at + lanes, squares1);
+      add(at + 2 * lanes, squares2);
+      add(at + 3 * lanes, squares3);
+    }
+  }
+  HWY_ALIGN float spilled[4 * HWY_LANES(float)];
+  hn::StoreU(squares0, d, spilled);
+  if constexpr (kCount == 4) {
+    hn::StoreU(squares1, d, spilled + lanes);
+    hn::StoreU(squares2, d, spilled + 2 * lanes);
+    hn::StoreU(squares3, d, spilled + 3 * lanes);
+  }
+  for (int64_t k = 0; k < kCount * lanes; ++k) sums[k] += spilled[k];
+}
+
+void AddColumnSquaresImpl(const float* a, int64_t rows, int64_t columns, float* total,
+                          double* sums) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto total_at = [&](int64_t k) { return total == nullptr ? nullptr : total + k; };
+  int64_t k = 0;
+  for (; k + 4 * lanes <= columns; k += 4 * lanes) {
+    AddColumnSquaresStep<4>(d, a + k, rows, columns, total_at(k), sums + k);
+  }
+  for (; k < columns; ++k) {
+    AddColumnSquaresStep<1>(One(), a + k, rows, columns, total_at(k), sums + k);
+  }
+}
+
+void AddRelativeMagnitudesImpl(const float* w, int64_t groups, int64_t group_size, double epsilon,
+                               double* sums) {
+  const Full d;
+  const hn::ScalableTag<double> d64;
+  const hn::Rebind<float, decltype(d64)> d32;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t lanes64 = static_cast<int64_t>(hn::Lanes(d64));
+  for (int64_t g = 0; g < groups; ++g, w += group_size, sums += group_size) {
+    float largest = 0;
+    int64_t i = 0;
+    auto most = hn::Zero(d);
+    for (; i + lanes <= group_size; i += lanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, w + i)));
+    largest = hn::GetLane(hn::MaxOfLanes(d, most));
+    for (; i < group_size; ++i) largest = std::max(largest, std::abs(w[i]));
+    const double whole = static_cast<double>(largest) + epsilon;
+    if (!(whole > 0)) continue;
+    const double inverse = 1 / whole;
+    int64_t j = 0;
+    for (; j + lanes64 <= group_size; j += lanes64) {
+      const auto v = hn::PromoteTo(d64, hn::Abs(hn::LoadU(d32, w + j)));
+      hn::StoreU(hn::MulAdd(v, hn::Set(d64, inverse), hn::LoadU(d64, sums + j)), d64, sums + j);
+    }
+    for (; j < group_size; ++j) sums[j] += std::abs(static_cast<double>(w[j])) * inverse;
+  }
+}
+
+void NarrowToBf16Impl(const float* values, int64_t n, float factor, uint16_t* bits) {
+  const Full d;
+  const One d1;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    StoreBf16(d, hn::Mul(hn::LoadU(d, values + i), hn::Set(d, factor)), bits + i);
+  }
+  for (; i < n; ++i) {
+    StoreBf16(d1, hn::Mul(hn::LoadU(d1, values + i), hn::Set(d1, factor)), bits + i);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace salient
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace salient {
+
+HWY_EXPORT(ScaledMinMaxImpl);
+HWY_EXPORT(FitAffinesImpl);
+HWY_EXPORT(RoundPanelImpl);
+HWY_EXPORT(AddRowDotsImpl);
+HWY_EXPORT(AddColumnSquaresImpl);
+HWY_EXPORT(AddRelativeMagnitudesImpl);
+HWY_EXPORT(NarrowToBf16Impl);
+
+void ScaledMinMax(const float* w, const float* s, int64_t groups, int64_t group_size, float* lo,
+                  float* hi) {
+  HWY_DYNAMIC_DISPATCH(ScaledMinMaxImpl)(w, s, groups, group_size, lo, hi);
+}
+
+void FitAffines(const float* lo, const float* hi, const float* shrink, int64_t n,
+                const WeightFormat& format, float* scales, float* zero_points) {
+  HWY_DYNAMIC_DISPATCH(FitAffinesImpl)(lo, hi, shrink, n, format, scales, zero_points);
+}
+
+void RoundPanel(const RoundingPanel& panel, uint16_t* errors, double* squares, double* shifts) {
+  HWY_DYNAMIC_DISPATCH(RoundPanelImpl)(panel, errors, squares, shifts);
+}
+
+void AddRowDots(const float* a, int64_t lda, const uint16_t* b, int64_t ldb, int64_t rows,
+                int64_t columns, double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddRowDotsImpl)(a, lda, b, ldb, rows, columns, sums);
+}
+
+void AddColumnSquares(const float* a, int64_t rows, int64_t columns, float* total, double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddColumnSquaresImpl)(a, rows, columns, total, sums);
+}
+
+void AddRelativeMagnitudes(const float* w, int64_t groups, int64_t group_size, double epsilon,
+                           double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddRelativeMagnitudesImpl)(w, groups, group_size, epsilon, sums);
+}
+
+void NarrowToBf16(const float* values, int64_t n, float factor, uint16_t* bits) {
+  HWY_DYNAMIC_DISPATCH(NarrowToBf16Impl)(values, n, factor, bits);
+}
+
+}  // namespace salient
+#endif  // HWY_ONCE
