@@ -1,8 +1,11 @@
 #include "core/calibrate_block.h"
 
+#include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
 #include "core/statistics/accumulator.h"
 
 namespace salient {
@@ -10,15 +13,68 @@ namespace {
 
 using GroupAccumulators = std::array<std::optional<StatisticsAccumulator>, kGroupRoles>;
 
+// Runs a row inside one task of another executor: alone, counted where that one counts.
+class RowExecutor final : public Executor {
+ public:
+  explicit RowExecutor(Executor& executor) : executor_(executor) {}
+  absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override {
+    return serial_.ForEach(count, task);
+  }
+  Stage Enter(Stage stage) override { return executor_.Enter(stage); }
+  int Concurrency() const override { return 1; }
+
+ private:
+  Executor& executor_;
+  SerialExecutor serial_;
+};
+
+StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const GroupRow& row) {
+  StatisticsParams params;
+  params.in_features = ShapeOf(family, config, row.linears[0]).in_features;
+  return params;
+}
+
+// How many rows are begun together when rows run side by side: a fast thread need not wait for
+// a slow one, and sums of rows that wait for an earlier one stay few.
+int RowsTogether(int concurrency) { return 4 * concurrency; }
+
+// Bytes of rows side by side and of their sums.
+int64_t SideBySideBytes(const Family& family, const ModelConfig& config, ComputeDType compute,
+                        int64_t tokens, int concurrency) {
+  int64_t bytes = concurrency * BlockForward::MemoryBytes(config, compute, tokens, 1);
+  for (const GroupRow& row : family.groups) {
+    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row),
+                                                RowsTogether(concurrency));
+  }
+  return bytes;
+}
+
+// Whether rows run side by side. A row then keeps its thread from everything else, so it must be
+// over in about a tenth of a second; and it takes as much memory as all threads on one row.
+bool SideBySide(const Family& family, const ModelConfig& config, ComputeDType compute,
+                int64_t tokens, int concurrency) {
+  constexpr double kMostFlop = 2e10;
+  constexpr int64_t kMostBytes = int64_t{256} << 20;
+  if (concurrency < 2) return false;
+  double flop = 0;
+  for (size_t i = 0; i < kLinearRoles; ++i) {
+    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
+    flop += 2 * static_cast<double>(tokens) *
+            static_cast<double>(shape.out_features * shape.in_features);
+  }
+  return flop <= kMostFlop &&
+         SideBySideBytes(family, config, compute, tokens, concurrency) <= kMostBytes;
+}
+
 absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,
-                                                     const BlockWeights& block, uint64_t seed) {
+                                                     const ModelConfig& config, int64_t layer,
+                                                     uint64_t seed) {
   GroupAccumulators accumulators;
   for (const GroupRow& row : family.groups) {
-    StatisticsParams params;
-    params.in_features = block.linear(row.linears[0]).in_features;
+    StatisticsParams params = ParamsOf(family, config, row);
     params.seed = seed;
-    absl::StatusOr<StatisticsAccumulator> accumulator = StatisticsAccumulator::Create(
-        absl::StrCat(BlockPrefix(family, block.layer), row.name), params);
+    absl::StatusOr<StatisticsAccumulator> accumulator =
+        StatisticsAccumulator::Create(absl::StrCat(BlockPrefix(family, layer), row.name), params);
     if (!accumulator.ok()) return accumulator.status();
     accumulators[static_cast<size_t>(row.role)] = *std::move(accumulator);
   }
@@ -49,27 +105,63 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
     const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor) {
   const StageScope stage(executor, Stage::kForward);
-  absl::StatusOr<GroupAccumulators> accumulators = CreateAccumulators(family, block, seed);
+  const ModelConfig& config = forward.config();
+  absl::StatusOr<GroupAccumulators> accumulators =
+      CreateAccumulators(family, config, block.layer, seed);
   if (!accumulators.ok()) return accumulators.status();
   const absl::StatusOr<PreparedBlock> prepared = Prepare(forward, block, executor);
   if (!prepared.ok()) return prepared.status();
-  const int64_t rows = static_cast<int64_t>(entering.shape().lengths.size());
-  for (int64_t row = 0; row < rows; ++row) {
+
+  std::mutex telling;
+  const auto run = [&](int64_t row, Executor& inside) {
+    const StageScope of_row(inside, Stage::kForward);
     absl::StatusOr<Matrix> hidden = entering.ReadRow(row);
     if (!hidden.ok()) return hidden.status();
-    absl::StatusOr<Matrix> next = forward.Run(
+    const absl::StatusOr<Matrix> next = forward.Run(
         *prepared, *std::move(hidden),
         [&](GroupRole group, const Activations& input) {
-          const StageScope statistics(executor, Stage::kStatistics);
-          return (*accumulators)[static_cast<size_t>(group)]->Fold(
-              row, 0, input.dtype(), input.data(), input.tokens(), executor);
+          const StageScope of_group(inside, Stage::kStatistics);
+          return (*accumulators)[static_cast<size_t>(group)]->FoldRow(
+              row, input.dtype(), input.data(), input.tokens(), inside);
         },
-        executor);
+        inside);
     if (!next.ok()) return next.status();
     if (absl::Status status = leaving.WriteRow(row, *next); !status.ok()) return status;
-    if (absl::Status status = tokens_done(next->rows()); !status.ok()) return status;
+    const std::lock_guard<std::mutex> lock(telling);
+    return tokens_done(next->rows());
+  };
+
+  const std::vector<int64_t>& lengths = entering.shape().lengths;
+  const auto rows = static_cast<int64_t>(lengths.size());
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  const int concurrency = executor.Concurrency();
+  if (!SideBySide(family, config, forward.compute(), longest, concurrency)) {
+    for (int64_t row = 0; row < rows; ++row) {
+      if (absl::Status status = run(row, executor); !status.ok()) return status;
+    }
+    return Finish(*std::move(accumulators), executor);
+  }
+  RowExecutor alone(executor);
+  const RowTiles tiles(rows, RowsTogether(concurrency));
+  for (int64_t tile = 0; tile < tiles.size(); ++tile) {
+    const absl::Status status = executor.ForEach(
+        tiles.Count(tile), [&](int64_t i) { return run(tiles.First(tile) + i, alone); });
+    if (!status.ok()) return status;
   }
   return Finish(*std::move(accumulators), executor);
+}
+
+int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
+                                  ComputeDType compute, int64_t tokens, int concurrency) {
+  const int64_t prepared = PreparedBlock::MemoryBytes(family, config, compute);
+  if (SideBySide(family, config, compute, tokens, concurrency)) {
+    return prepared + SideBySideBytes(family, config, compute, tokens, concurrency);
+  }
+  int64_t accumulators = 0;
+  for (const GroupRow& row : family.groups) {
+    accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row));
+  }
+  return prepared + accumulators + BlockForward::MemoryBytes(config, compute, tokens, concurrency);
 }
 
 }  // namespace salient

@@ -26,8 +26,11 @@ using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 // statistics of all groups, whose sketches and samples are drawn from `seed`. The same bits for
 // any executor.
 //
-// `tokens_done` is told of each row when it is through, one at a time; its error ends the run and
-// is returned.
+// The rows of a narrow model are run side by side, each on one thread, because there the tasks of
+// a row are too small to share; those of a wide one follow each other, spread over the executor.
+//
+// `tokens_done` is told of each row when it is through, from any thread, one at a time; its error
+// ends the run and is returned.
 //
 // Errors: those of the files and of BlockForward::Run; INVALID_ARGUMENT for activations that are
 // not finite (names group, row, position, column); CANCELLED from the executor.
@@ -35,6 +38,11 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
     const Family& family, const BlockForward& forward, const BlockWeights& block,
     const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor);
+
+// Bytes that it holds at most beside the block's weights, for rows of up to `tokens` tokens; what
+// it returns among them.
+int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
+                                  ComputeDType compute, int64_t tokens, int concurrency);
 
 }  // namespace salient
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
+#include "core/calibrate_block.h"
 #include "core/model/ends.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/quantizable_groups.h"
-#include "core/statistics/accumulator.h"
 
 namespace salient {
 namespace {
@@ -104,7 +104,6 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     if (spec.shape.size() == 1) block_output += 2 * Elements(spec);
   }
   int64_t statistics_bytes = 0;
-  int64_t accumulator_bytes = 0;
   work.ReadBlock(/*decoded=*/false);
   for (int64_t tokens : row_tokens) work.Forward(tokens, params.compute);
   for (const GroupRow& row : family.groups) {
@@ -119,7 +118,6 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     }
     block_output += PackedBytes(out, statistics.in_features, params.format, params.output, fit);
     statistics_bytes += StatisticsBytes(statistics);
-    accumulator_bytes += StatisticsAccumulator::MemoryBytes(statistics);
   }
   const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
   const double layers = static_cast<double>(config.num_hidden_layers);
@@ -133,12 +131,10 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   work.Write(static_cast<double>(cost.output_bytes));
   cost.stages = work.stages();
 
-  // Calibrating holds accumulators and a row; quantizing holds statistics, what the groups before
+  // Quantizing holds statistics, what the groups before
   // left and one group's own.
-  const int64_t row_bytes =
-      BlockForward::MemoryBytes(config, params.compute, Largest(row_tokens), concurrency) +
-      PreparedBlock::MemoryBytes(family, config, params.compute);
-  int64_t most = accumulator_bytes + row_bytes;
+  int64_t most =
+      CalibrateBlockMemoryBytes(family, config, params.compute, Largest(row_tokens), concurrency);
   int64_t held = statistics_bytes;
   for (const bool into_linear : {true, false}) {
     for (const GroupRow& row : family.groups) {

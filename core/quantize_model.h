@@ -46,7 +46,8 @@ class QuantizedModelSink {
   virtual absl::Status GroupDone(const GroupReport& report) = 0;
   // A Linear that stays F16, and why, in a sentence.
   virtual absl::Status Kept(const std::string& module, const std::string& why) = 0;
-  // `tokens` more calibration tokens went through block `block`.
+  // `tokens` more calibration tokens went through block `block`. From any thread, while no other
+  // call is under way.
   virtual absl::Status TokensDone(int64_t block, int64_t tokens) = 0;
 };
 

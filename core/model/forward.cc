@@ -55,9 +55,8 @@ absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> wei
 
 BlockForward::BlockForward(const Family& family, const ModelConfig& config, ComputeDType compute,
                            int64_t max_tokens)
-    : compute_(compute),
-      epsilon_(config.rms_norm_eps),
-      hidden_size_(config.hidden_size),
+    : config_(config),
+      compute_(compute),
       attention_{config.num_attention_heads, config.num_key_value_heads, config.head_dim,
                  family.sliding_window ? config.sliding_window : std::nullopt},
       rotary_(config, PaddedTokens(max_tokens)) {}
@@ -74,7 +73,8 @@ absl::StatusOr<Activations> BlockForward::Norm(const Matrix& hidden, const Store
       hidden.rows(),
       [&](int64_t t) {
         normed.Fill(t, 0, [&](auto* out) {
-          NormalizeRow(hidden.Row(t), weight.values.data(), hidden.cols(), epsilon_, out);
+          NormalizeRow(hidden.Row(t), weight.values.data(), hidden.cols(), config_.rms_norm_eps,
+                       out);
         });
       },
       executor);
@@ -169,10 +169,10 @@ absl::Status BlockForward::AddProduct(const PreparedLinear& linear, const Activa
 absl::StatusOr<Matrix> BlockForward::Run(const PreparedBlock& block, Matrix hidden,
                                          GroupObserver observer, Executor& executor) const {
   const int64_t tokens = hidden.rows();
-  if (tokens < 1 || tokens > rotary_.positions() || hidden.cols() != hidden_size_) {
-    return absl::InvalidArgumentError(absl::StrCat("hidden states are [", tokens, ", ",
-                                                   hidden.cols(), "]; expected [1 to ",
-                                                   rotary_.positions(), ", ", hidden_size_, "]"));
+  if (tokens < 1 || tokens > rotary_.positions() || hidden.cols() != config_.hidden_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("hidden states are [", tokens, ", ", hidden.cols(), "]; expected [1 to ",
+                     rotary_.positions(), ", ", config_.hidden_size, "]"));
   }
   {
     auto normed = Norm(hidden, block.norm(NormRole::kInput), executor);

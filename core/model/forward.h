@@ -46,6 +46,9 @@ class BlockForward {
   BlockForward(const Family& family, const ModelConfig& config, ComputeDType compute,
                int64_t max_tokens);
 
+  const ModelConfig& config() const { return config_; }
+  ComputeDType compute() const { return compute_; }
+
   // What Run takes. Borrows `block`. Errors as PreparedBlock::Create.
   absl::StatusOr<PreparedBlock> Prepare(const BlockWeights& block, Executor& executor) const;
 
@@ -72,9 +75,8 @@ class BlockForward {
   absl::Status AddProduct(const PreparedLinear& linear, const Activations& input, Matrix& hidden,
                           Executor& executor) const;
 
+  ModelConfig config_;
   ComputeDType compute_;
-  double epsilon_;
-  int64_t hidden_size_;
   AttentionShape attention_;
   RotaryTable rotary_;
 };

@@ -62,7 +62,13 @@ std::string Header(const HiddenStatesShape& shape) {
 }  // namespace
 
 HiddenStatesFile::HiddenStatesFile(int fd, std::string path, HiddenStatesShape shape)
-    : fd_(fd), path_(std::move(path)), shape_(std::move(shape)) {}
+    : fd_(fd), path_(std::move(path)), shape_(std::move(shape)) {
+  row_offsets_.push_back(static_cast<int64_t>(Header(shape_).size()));
+  for (const int64_t length : shape_.lengths) {
+    const int64_t bytes = length * shape_.hidden_size * static_cast<int64_t>(sizeof(float));
+    row_offsets_.push_back(row_offsets_.back() + bytes);
+  }
+}
 
 HiddenStatesFile::HiddenStatesFile(HiddenStatesFile&& other) noexcept { *this = std::move(other); }
 
@@ -71,6 +77,7 @@ HiddenStatesFile& HiddenStatesFile::operator=(HiddenStatesFile&& other) noexcept
   std::swap(path_, other.path_);
   std::swap(unfinished_, other.unfinished_);
   std::swap(shape_, other.shape_);
+  std::swap(row_offsets_, other.row_offsets_);
   return *this;
 }
 
@@ -118,10 +125,7 @@ absl::StatusOr<HiddenStatesFile> HiddenStatesFile::Open(const std::string& path,
 }
 
 int64_t HiddenStatesFile::RowOffset(int64_t row) const {
-  int64_t tokens = 0;
-  for (int64_t r = 0; r < row; ++r) tokens += shape_.lengths[r];
-  return static_cast<int64_t>(Header(shape_).size()) +
-         tokens * shape_.hidden_size * static_cast<int64_t>(sizeof(float));
+  return row_offsets_[static_cast<size_t>(row)];
 }
 
 absl::StatusOr<Matrix> HiddenStatesFile::ReadRow(int64_t row) const {

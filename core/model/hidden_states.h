@@ -61,6 +61,7 @@ class HiddenStatesFile {
   std::string path_;
   std::string unfinished_;  // the name before Commit; empty after it
   HiddenStatesShape shape_;
+  std::vector<int64_t> row_offsets_;  // one more than rows: the last is the size
 };
 
 }  // namespace salient
