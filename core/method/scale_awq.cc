@@ -15,6 +15,11 @@
 namespace salient {
 namespace {
 
+constexpr int64_t kScreenTile = 16;    // sampled rows of a task
+constexpr int64_t kSampledRows = 512;  // at least, of those that screening looks at
+constexpr int64_t kFewRows = 128;      // up to these every candidate is evaluated in full
+constexpr size_t kFinalists = 5;       // candidates beside identity that are evaluated in full
+
 // One s, and 1 / s.
 struct Scaling {
   explicit Scaling(std::vector<float> s) : scales(std::move(s)), inverse(scales) {
@@ -24,22 +29,36 @@ struct Scaling {
   std::vector<float> inverse;
 };
 
-// A task of the search: some rows of one weight.
+// A task of the search: rows first, first + stride ... of one weight.
 struct Piece {
   const WeightView* weight;
   int64_t first;
   int64_t count;
 };
 
-std::vector<Piece> Cut(absl::Span<const WeightView> weights) {
+// Every stride-th row of every weight, `tile` of them in a piece.
+std::vector<Piece> Cut(absl::Span<const WeightView> weights, int64_t stride, int64_t tile) {
   std::vector<Piece> pieces;
   for (const WeightView& weight : weights) {
-    const RowTiles tiles(weight.out_features, kRowTile);
+    const int64_t offset = std::min(stride, weight.out_features) / 2;
+    const RowTiles tiles((weight.out_features - offset + stride - 1) / stride, tile);
     for (int64_t t = 0; t < tiles.size(); ++t) {
-      pieces.push_back({&weight, tiles.First(t), tiles.Count(t)});
+      pieces.push_back({&weight, offset + tiles.First(t) * stride, tiles.Count(t)});
     }
   }
   return pieces;
+}
+
+Matrix Read(const Piece& piece, int64_t stride) {
+  Matrix rows(piece.count, piece.weight->in_features);
+  if (stride == 1) {
+    piece.weight->ReadRows(piece.first, piece.count, rows.data());
+    return rows;
+  }
+  for (int64_t t = 0; t < piece.count; ++t) {
+    piece.weight->ReadRows(piece.first + t * stride, 1, rows.Row(t));
+  }
+  return rows;
 }
 
 // Losses of all candidates on one piece.
@@ -50,14 +69,11 @@ using PieceLosses = absl::StatusOr<std::vector<Loss>>;
 absl::StatusOr<std::vector<Loss>> SumOverPieces(
     absl::Span<const WeightView> weights, size_t candidates, Executor& executor,
     absl::FunctionRef<PieceLosses(const Matrix& rows)> losses_of) {
-  const std::vector<Piece> pieces = Cut(weights);
+  const std::vector<Piece> pieces = Cut(weights, 1, kRowTile);
   std::vector<std::vector<Loss>> partial(pieces.size());
   absl::Status status =
       executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) -> absl::Status {
-        const Piece& piece = pieces[index];
-        Matrix rows(piece.count, piece.weight->in_features);
-        piece.weight->ReadRows(piece.first, piece.count, rows.data());
-        PieceLosses losses = losses_of(rows);
+        PieceLosses losses = losses_of(Read(pieces[index], 1));
         if (!losses.ok()) return losses.status();
         partial[index] = *std::move(losses);
         return absl::OkStatus();
@@ -181,6 +197,56 @@ PieceLosses BlockwiseLosses(const Matrix& rows, const std::vector<Scaling>& scal
   return losses;
 }
 
+// The losses of all scalings on a sample of rows, without what is off the diagonal of H_c: the
+// errors of different columns hardly know of each other, so over many rows that part is small, and
+// without it no product is needed.
+absl::StatusOr<std::vector<double>> ScreenedLosses(absl::Span<const WeightView> weights,
+                                                   const std::vector<Scaling>& scalings,
+                                                   const SearchLoss& loss,
+                                                   const WeightFormat& format, int64_t stride,
+                                                   Executor& executor) {
+  const std::vector<Piece> pieces = Cut(weights, stride, kScreenTile);
+  std::vector<std::vector<double>> partial(pieces.size());
+  absl::Status status = executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) {
+    const Matrix rows = Read(pieces[index], stride);
+    const int64_t groups = rows.cols() / format.GroupSize(rows.cols());
+    Maps maps(rows.rows(), groups);
+    Matrix lo(1, groups);
+    Matrix hi(1, groups);
+    for (const Scaling& scaling : scalings) {
+      for (int64_t t = 0; t < rows.rows(); ++t) {
+        FitRow(rows.Row(t), scaling, format, t, lo, hi, maps);
+      }
+      std::vector<double> squares(static_cast<size_t>(rows.rows()), 0.0);
+      std::vector<double> shifts(squares);
+      RoundPanel(PanelOf(rows, scaling, maps, format, loss, 0, rows.cols()), nullptr,
+                 squares.data(), shifts.data());
+      double sum = 0;
+      for (size_t t = 0; t < squares.size(); ++t) sum += squares[t] + shifts[t] * shifts[t];
+      partial[index].push_back(sum);
+    }
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  std::vector<double> total(scalings.size(), 0.0);
+  for (const std::vector<double>& piece : partial) {
+    for (size_t c = 0; c < total.size(); ++c) total[c] += piece[c];
+  }
+  return total;
+}
+
+// Identity, and the others whose screened losses are least; in the order of `candidates`.
+std::vector<size_t> Finalists(const std::vector<double>& screened) {
+  std::vector<size_t> order;
+  for (size_t c = 1; c < screened.size(); ++c) order.push_back(c);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return screened[a] < screened[b]; });
+  order.resize(std::min(order.size(), kFinalists));
+  order.push_back(0);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
 size_t Best(const std::vector<Loss>& losses, bool autoawq) {
   size_t best = 0;
   for (size_t c = 1; c < losses.size(); ++c) {
@@ -220,6 +286,22 @@ absl::StatusOr<ScaleSearch> SearchAwqScale(absl::Span<const WeightView> weights,
   } else {
     absl::StatusOr<SearchLoss> loss = SearchLoss::Create(model, executor);
     if (!loss.ok()) return loss.status();
+    int64_t total_rows = 0;
+    for (const WeightView& weight : weights) total_rows += weight.out_features;
+    if (total_rows > kFewRows) {
+      absl::StatusOr<std::vector<double>> screened =
+          ScreenedLosses(weights, scalings, *loss, format,
+                         std::max<int64_t>(1, total_rows / kSampledRows), executor);
+      if (!screened.ok()) return screened.status();
+      std::vector<ScaleCandidate> candidates;
+      std::vector<Scaling> kept;
+      for (size_t c : Finalists(*screened)) {
+        candidates.push_back(search.candidates[c]);
+        kept.push_back(std::move(scalings[c]));
+      }
+      search.candidates = std::move(candidates);
+      scalings = std::move(kept);
+    }
     losses = SumOverPieces(weights, scalings.size(), executor, [&](const Matrix& rows) {
       return BlockwiseLosses(rows, scalings, *loss, format);
     });

@@ -32,7 +32,10 @@ struct ScaleAwqParams {
   bool exhaustive = false;
 };
 
-// Searches one s for `weights` (all with the same in_features) on round-to-nearest loss.
+// Searches one s for `weights` (all with the same in_features) on round-to-nearest loss. Where rows
+// are many, all candidates are first compared on a sample of rows without the products of their
+// errors with each other; identity and the few best are then evaluated in full. Screening loses
+// what tests/core/method/scale_screening_test.cc bounds.
 absl::StatusOr<ScaleSearch> SearchAwqScale(absl::Span<const WeightView> weights,
                                            const Statistics& statistics, const LossModel& model,
                                            const WeightFormat& format, const ScaleAwqParams& params,

@@ -124,22 +124,27 @@ TEST_P(StressTest, SketchPicksACandidateWithinOneAndAHalfPercentOfTheBest) {
   ASSERT_TRUE(sketched.gram.empty());
   const LossModel estimate(sketched);
   ASSERT_FALSE(estimate.exact());
+  ScaleAwqParams every_candidate;
+  every_candidate.exhaustive = true;
   const absl::StatusOr<ScaleSearch> chosen =
       SearchAwqScale(weights, sketched, estimate, {}, {}, executor);
   ASSERT_TRUE(chosen.ok()) << chosen.status();
+  const absl::StatusOr<ScaleSearch> estimated =
+      SearchAwqScale(weights, sketched, estimate, {}, every_candidate, executor);
+  ASSERT_TRUE(estimated.ok()) << estimated.status();
 
   StatisticsParams whole;
   whole.exact_gram_limit = kColumns;
   const Statistics exact = Accumulate(x, 256, whole, executor);
   const absl::StatusOr<ScaleSearch> truth =
-      SearchAwqScale(weights, exact, LossModel(exact), {}, {}, executor);
+      SearchAwqScale(weights, exact, LossModel(exact), {}, every_candidate, executor);
   ASSERT_TRUE(truth.ok()) << truth.status();
 
   double worst = 0;
   double best = truth->losses[0];
   double of_chosen = 0;
   for (size_t c = 0; c < truth->losses.size(); ++c) {
-    worst = std::max(worst, std::abs(chosen->losses[c] / truth->losses[c] - 1));
+    worst = std::max(worst, std::abs(estimated->losses[c] / truth->losses[c] - 1));
     best = std::min(best, truth->losses[c]);
     if (truth->candidates[c] == chosen->chosen) of_chosen = truth->losses[c];
   }
