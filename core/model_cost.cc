@@ -110,7 +110,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     const StatisticsParams statistics = StatisticsOf(family, config, row);
     const int64_t out = OutFeatures(family, config, row);
     const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
-    for (int64_t tokens : row_tokens) work.Fold(tokens, statistics);
+    for (int64_t tokens : row_tokens) work.Fold(tokens, statistics, params.compute);
     if (fit) {
       work.Group(static_cast<double>(row.linears.size()),
                  static_cast<double>(out * statistics.in_features), statistics, params.method,

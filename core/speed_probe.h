@@ -20,7 +20,7 @@ class SpeedProbe {
 
   double Bf16();    // MachineSpeed::bf16_flop: products of shapes that runs have; 0 if they fail
   double F32();     // MachineSpeed::f32_flop: the same
-  double Vector();  // MachineSpeed::vector_flop: exponentials, conversions, rounding
+  double Vector();  // MachineSpeed::vector_flop: exponentials and rounding
   double Copy();    // MachineSpeed::copied_bytes: more than caches hold
 
  private:

@@ -5,33 +5,54 @@
 namespace salient {
 namespace {
 
-constexpr double kSearchCandidates = 41;
-constexpr double kSearchCandidatesAutoAwq = 20;
+// Of the scale search: candidates, those of them whose losses are computed on every row, and rows
+// on which the others were found wanting, elementwise.
+constexpr double kCandidates = 41;
+constexpr double kFinalists = 41;
+constexpr double kScreenedRows = 0;
+constexpr double kCandidatesAutoAwq = 20;
 constexpr double kClipFactors = 20;
 constexpr double kClipFactorsAutoAwq = 10;
 
 // Operations of SpeedProbe::Vector an element. They were measured against it.
-constexpr double kWiden = 8;         // 16 bits to f32
-constexpr double kRoundToBf16 = 12;  // f32 to bf16 and back
-constexpr double kSoftmax = 28;      // an exponential, the largest, the sum
-constexpr double kSilu = 21;
-constexpr double kNorm = 10;  // its sum of squares is one chain of f64 additions
-constexpr double kRotate = 4;
+constexpr double kWiden = 1;        // 16 bits to f32 or to the layout of a factor
+constexpr double kRoundToBf16 = 1;  // f32 to bf16
+constexpr double kSoftmax = 4;      // an exponential, the largest, the sum
+constexpr double kSilu = 3.5;
+constexpr double kNorm = 2;
+constexpr double kRotate = 2;
 constexpr double kAdd = 1;         // a pass over f32 in memory
-constexpr double kAddRounded = 7;  // a statistic's f64 total
-constexpr double kColumnSums = 4;  // sum, sum |x|, max |x|
-constexpr double kRound = 3;       // scale, range, code, error
+constexpr double kAddRounded = 4;  // a statistic's f64 total
+constexpr double kLaySums = 5;     // a token's value laid out; sum, sum |x|, max |x|
+constexpr double kSigns = 1;
+constexpr double kRound = 3;  // scale, range, code, error
 constexpr double kDot = 0.6;
 constexpr double kSketchSquares = 4;  // (sum D S)^2 and its parts, in f64
-constexpr double kDecode = 6;         // codes to errors in LossOf, packing
+constexpr double kDecode = 6;         // codes to errors, packing
 constexpr double kRelativeWeight = 8;
 constexpr double kDescent = 5;       // of a weight in one sweep, most of which change nothing
-constexpr double kFactor = 6.5;      // of n^3 / 6 of a factorization in f64
+constexpr double kFactor = 3;        // of n^3 / 6 of a factorization in f64
 constexpr double kHandOver = 60000;  // giving tasks to the workers once and waiting for them
 constexpr double kExponential = 30;  // in f64, of a logit
 constexpr double kReadDecoded = 40;  // a weight rounded or unpacked as it is read, and checked
 
 double Square(double x) { return x * x; }
+
+// Columns of a piece, in the search and in statistics.
+constexpr double kPiece = 128;
+
+// Products of n columns with each other where each piece meets itself and those on one side of it,
+// in blocks of `width` columns that do not meet.
+double Triangles(double n, double width) {
+  double products = 0;
+  for (double begin = 0; begin < n; begin += width) {
+    const double end = std::min(begin + width, n);
+    for (double first = begin; first < end; first += kPiece) {
+      products += std::min(kPiece, end - first) * (std::min(first + kPiece, end) - begin);
+    }
+  }
+  return products;
+}
 
 }  // namespace
 
@@ -118,32 +139,37 @@ void WorkCount::Forward(int64_t tokens, ComputeDType compute) {
 
 void WorkCount::Product(Stage stage, double tokens, double out, double in, ComputeDType compute) {
   Work& work = At(stage);
-  work.f32_flop += 2 * tokens * out * in;
-  work.vector_flop += (kWiden + kAdd) * out * in + kAdd * tokens * out + kHandOver;
+  work.vector_flop += kHandOver;
   if (compute == ComputeDType::kBF16) {
-    work.vector_flop += kRoundToBf16 * (out * in + tokens * in) + 2 * kAdd * tokens * in;
+    work.bf16_flop += 2 * tokens * out * in;
+    // The weight as it was laid out once for all rows.
+    work.bytes += 2 * out * in + tokens * (2 * in + 4 * out);
+  } else {
+    work.f32_flop += 2 * tokens * out * in;
+    work.vector_flop += kWiden * out * in;
+    work.bytes += stored_bytes_ * out * in + 4 * tokens * (in + out);
   }
-  work.bytes += stored_bytes_ * out * in + 4 * tokens * (in + out);
+  work.vector_flop += kAdd * tokens * out;
 }
 
-// A row of a group's input into its statistics.
-void WorkCount::Fold(int64_t tokens, const StatisticsParams& params) {
+void WorkCount::Fold(int64_t tokens, const StatisticsParams& params, ComputeDType compute) {
   const double padded = static_cast<double>(PaddedTokens(tokens));
   const double in = static_cast<double>(params.in_features);
   const double width = static_cast<double>(std::min(params.block_width, params.in_features));
-  const double sketch = static_cast<double>(params.sketch_rows);
-  // Pairs of panels on or above the diagonal, or the diagonal alone.
-  const double products = params.ExactGram() ? 0.5 * in * (in + width) : in * width;
+  const double sketch = params.ExactGram() ? 0 : static_cast<double>(params.sketch_rows);
+  // Panels with those after them, and of each panel with itself not quite all.
+  double others = 0;
+  for (double end = width; params.ExactGram() && end < in; end += width) {
+    others += end * std::min(width, in - end);
+  }
+  const double products = others + Triangles(in, width) + sketch * in;
   const double totals = params.ExactGram() ? 0.5 * in * in : 0.5 * in * width + sketch * in;
   Work& work = At(Stage::kStatistics);
-  work.f32_flop += 2 * padded * products;
-  if (!params.ExactGram()) work.f32_flop += 2 * padded * sketch * in;
-  work.vector_flop +=
-      kAddRounded * totals + (kColumnSums + 2 * kAdd) * static_cast<double>(tokens) * in;
-  if (!params.ExactGram()) work.vector_flop += kAdd * padded * sketch;
+  (compute == ComputeDType::kBF16 ? work.bf16_flop : work.f32_flop) += 2 * padded * products;
+  work.vector_flop += kAddRounded * totals + kLaySums * padded * in + kSigns * padded * sketch;
   work.vector_flop += 2 * kHandOver;
   // Totals are f64, read and written back.
-  work.bytes += 4 * padded * in + 2 * 8 * totals;
+  work.bytes += (compute == ComputeDType::kBF16 ? 2 : 4) * padded * in + 2 * 8 * totals;
 }
 
 void WorkCount::Evaluate(Stage stage, double weights, const StatisticsParams& params) {
@@ -163,59 +189,67 @@ void WorkCount::Evaluate(Stage stage, double weights, const StatisticsParams& pa
 void WorkCount::Group(double linears, double weights, const StatisticsParams& params,
                       const Method& method, const WeightFormat& format) {
   const double in = static_cast<double>(params.in_features);
-  const double group = static_cast<double>(format.GroupSize(params.in_features));
   const double block = static_cast<double>(std::min(params.block_width, params.in_features));
   const double stored = stored_bytes_ * weights;
   const double codes = weights;  // one a byte until they are packed
-  // The check, and plain round-to-nearest, its loss and the loss of no weight at all.
+  // The check, the loss of plain round-to-nearest and that of no weight at all.
   Work& loss = At(Stage::kLoss);
-  loss.vector_flop += (5 * kWiden + 2 * kRound + kDecode) * weights;
-  loss.bytes += 2 * stored + 2 * codes;
+  loss.vector_flop += (2 * kWiden + kRound) * weights + kHandOver;
+  loss.bytes += stored;
   Evaluate(Stage::kLoss, 2 * weights, params);
-  loss.vector_flop += 6 * linears * kHandOver;
   // The loss model.
   const double sums = params.ExactGram() ? in * in : in * 2 * block;
   At(Stage::kStatistics).vector_flop += 2 * kAddRounded * sums;
   At(Stage::kStatistics).bytes += (8 + 2 * 4) * sums;
-  if (method.scale == ScaleChoice::kAwq) {
-    const double candidates = method.autoawq ? kSearchCandidatesAutoAwq : kSearchCandidates;
-    Work& search = At(Stage::kScaleSearch);
-    search.vector_flop += (2 * kWiden + kRelativeWeight + kRound * candidates) * weights;
-    search.bytes += 2 * stored;
-    Evaluate(Stage::kScaleSearch, candidates * weights, params);
-  }
+  if (method.scale == ScaleChoice::kAwq) Search(weights, params, method.autoawq);
   Work& range = At(Stage::kRange);
-  range.vector_flop += (kWiden + kRound) * weights;
+  range.vector_flop += (kWiden + kRound) * weights + linears * kHandOver;
   range.bytes += stored;
   if (method.range == RangeChoice::kClip) {
+    const double group = static_cast<double>(format.GroupSize(params.in_features));
     const double factors = method.autoawq ? kClipFactorsAutoAwq : kClipFactors;
     range.f32_flop += 2 * factors * weights * std::min(group, block);
     range.vector_flop += factors * (kRound + kDot) * weights;
   }
   At(Stage::kRounding).bytes += stored + codes;
-  if (method.rounding == RoundingChoice::kBlock) {
-    RoundBlock(linears, weights, in, method.block);
-  }
+  At(Stage::kRounding).vector_flop += (kWiden + kRound) * weights + 2 * kHandOver;
+  if (method.rounding == RoundingChoice::kBlock) RoundBlock(weights, in, method.block);
   // The loss of the result, and packing it.
-  loss.vector_flop += (2 * kWiden + kRound + kDecode) * weights;
+  loss.vector_flop += (kWiden + kDecode) * weights + kHandOver;
   loss.bytes += stored + codes;
   Evaluate(Stage::kLoss, weights, params);
-  loss.vector_flop += 4 * linears * kHandOver;
-  At(Stage::kPack).vector_flop += kDecode * weights;
+  At(Stage::kPack).vector_flop += kDecode * weights + linears * kHandOver;
   At(Stage::kPack).bytes += codes + weights * format.bits / 8;
 }
 
-void WorkCount::RoundBlock(double linears, double weights, double in,
-                           const RoundBlockParams& params) {
+void WorkCount::Search(double weights, const StatisticsParams& params, bool autoawq) {
+  const double in = static_cast<double>(params.in_features);
+  Work& search = At(Stage::kScaleSearch);
+  search.vector_flop += (2 * kWiden + kRelativeWeight) * weights + 3 * kHandOver;
+  search.bytes += 2 * stored_bytes_ * weights;
+  if (autoawq) {
+    search.vector_flop += kRound * kCandidatesAutoAwq * weights;
+    return Evaluate(Stage::kScaleSearch, kCandidatesAutoAwq * weights, params);
+  }
+  const double width = params.ExactGram() ? in : static_cast<double>(params.block_width);
+  const double sketch = params.ExactGram() ? 0 : static_cast<double>(params.sketch_rows);
+  const double screened = std::min(weights, kScreenedRows * in);
+  search.bf16_flop += 2 * kFinalists * weights * (Triangles(in, width) / in + sketch);
+  search.vector_flop += 2 * kRound * (kCandidates * screened + kFinalists * weights);
+  search.vector_flop +=
+      kFinalists * (width / kPiece * kDot + kSketchSquares * sketch / width) * weights;
+}
+
+void WorkCount::RoundBlock(double weights, double in, const RoundBlockParams& params) {
   const double width = std::min(static_cast<double>(params.width), in);
   const double sweeps = params.refits * params.descent_sweeps + 1;
-  // Error feedback goes over half of the block; the gradient is computed anew before, after and
-  // three times in each refit.
-  const double passes = 0.5 + 2 + 3.5 * params.refits;
+  // Error feedback goes over half of the block; then the gradient, and what the codes of each group
+  // do to it. What changes later is carried along.
+  const double passes = 0.5 + 1 + (params.refits > 0 ? 1 : 0);
   Work& work = At(Stage::kRounding);
   work.f32_flop += 2 * passes * width * weights;
   work.vector_flop += kDescent * sweeps * weights;
-  work.vector_flop += linears * in / width * kFactor * 2 * width * Square(width) / 6;
+  work.vector_flop += in / width * kFactor * 2 * width * Square(width) / 6;
 }
 
 }  // namespace salient

@@ -46,8 +46,8 @@ class WorkCount {
   void ReadBlock(bool decoded);
   // BlockForward::Run of a row.
   void Forward(int64_t tokens, ComputeDType compute);
-  // A row of a group's input into its statistics.
-  void Fold(int64_t tokens, const StatisticsParams& params);
+  // A row of a group's input, of this dtype, into its statistics.
+  void Fold(int64_t tokens, const StatisticsParams& params, ComputeDType compute);
   // QuantizeGroup of `linears` Linears with `weights` elements in all.
   void Group(double linears, double weights, const StatisticsParams& params, const Method& method,
              const WeightFormat& format);
@@ -64,7 +64,8 @@ class WorkCount {
   void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
   // LossModel::Evaluate of errors of `weights` elements.
   void Evaluate(Stage stage, double weights, const StatisticsParams& params);
-  void RoundBlock(double linears, double weights, double in, const RoundBlockParams& params);
+  void Search(double weights, const StatisticsParams& params, bool autoawq);
+  void RoundBlock(double weights, double in, const RoundBlockParams& params);
 
   const Family& family_;
   const ModelConfig& config_;

@@ -123,8 +123,10 @@ absl::Status Run(const Flags& flags) {
   std::filesystem::create_directories(flags.directory);
   std::vector<RunResult> runs;
   std::vector<std::string> json;
+  std::vector<std::string> made;  // checkpoints that were not there before
   absl::Status status;
   for (const RunRequest& request : *requests) {
+    if (!std::filesystem::exists(ModelDirectory(request))) made.push_back(ModelDirectory(request));
     if (flags.make_only) {
       status = MakeCheckpoint(request.shape, ModelDirectory(request), request.workers);
       if (!status.ok()) break;
@@ -140,9 +142,7 @@ absl::Status Run(const Flags& flags) {
     runs.push_back(*std::move(run));
   }
   if (!flags.keep && !flags.make_only) {
-    for (const RunRequest& request : *requests) {
-      std::filesystem::remove_all(ModelDirectory(request));
-    }
+    for (const std::string& directory : made) std::filesystem::remove_all(directory);
   }
   if (!status.ok()) return status;
   if (flags.json && !json.empty()) {

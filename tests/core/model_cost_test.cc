@@ -67,8 +67,9 @@ TEST(ModelCostTest, EvaluatingIsTwoFlopAParameterAndTokenWithAttentionAndHead) {
 }
 
 // qkv, o and gate/up read 512 channels, whose whole Gram is kept; down reads 1408, in blocks of 256
-// with a sketch of 256 rows.
+// with a sketch of 256 rows. Of what is symmetric, 128 columns at a time, one side is multiplied.
 TEST(ModelCostTest, EveryCandidateOfTheSearchIsAProductWithTheStatistics) {
+  constexpr double kFullEvaluations = 41;
   QuantizeModelParams params;
   params.method = kRtn;
   const std::vector<int64_t> rows = {256};
@@ -77,7 +78,10 @@ TEST(ModelCostTest, EveryCandidateOfTheSearchIsAProductWithTheStatistics) {
   const double search = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1))) - plain;
   const double narrow = 512 * (1024 + 512 + 2816);
   const double wide = 1408 * 512;
-  EXPECT_NEAR(search, 3 * 41 * 2 * (narrow * 512 + wide * 512), 1e-9 * search);
+  const double whole = (128 + 256 + 384 + 512) * 128.0 / 512;
+  const double block = (5 * (128 + 256) * 128 + 128 * 128) / 1408.0;
+  EXPECT_NEAR(search, 3 * kFullEvaluations * 2 * (narrow * whole + wide * (block + 256)),
+              1e-9 * search);
   params.method.range = RangeChoice::kClip;
   const double clip = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1))) - plain - search;
   EXPECT_NEAR(clip, 3 * 20 * 2 * (narrow + wide) * 128, 1e-9 * plain);
@@ -91,8 +95,11 @@ TEST(ModelCostTest, ACalibrationRowIsAForwardPassAndItsGrams) {
                      Gemm(Must(CostOfQuantizing(Config(), one, params, 1)));
   const double scores = 64 * (64 + 128 + 192 + 256);
   const double forward = 2 * 256 * (kAttentionParameters + kMlpParameters) + 4 * scores * 512;
-  // 3 of the 4 products of 256 columns in each of 3 whole Grams; 1408 columns times 256 twice.
-  const double fold = 2 * 256 * (3 * 3 * 256.0 * 256 + 1408 * (256 + 256));
+  // Of 256 columns with themselves 3 of 4 squares of 128 are multiplied: in each of 3 whole Grams
+  // two of those beside one pair; 1408 columns are 5.5 of those and a sketch of 256 rows.
+  const double itself = 3 * 128.0 * 128;
+  const double fold =
+      2 * 256 * (3 * (2 * itself + 256.0 * 256) + 5 * itself + 128 * 128 + 1408 * 256.0);
   EXPECT_NEAR(row, 3 * (forward + fold), 1e-9 * row);
 }
 
