@@ -4,144 +4,15 @@
 #include <cmath>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/linalg/tiles.h"
-#include "core/method/range_clip.h"
 #include "core/method/ranges.h"
-#include "core/method/round_block.h"
-#include "core/method/round_nearest.h"
 #include "core/pack/awq_gemm.h"
 #include "core/pack/dequantized_fp16.h"
 #include "core/statistics/search_loss.h"
-#include "core/tensor/matrix.h"
-#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
-
-// A Linear on its way through the choices.
-struct Rounded {
-  AffineGroups groups;
-  Loss loss;
-  double clipped_share = 0;
-};
-
-// A Linear's loss under plain round-to-nearest, and that of having no weight at all.
-struct Baseline {
-  Rounded nearest;
-  Loss energy;
-};
-
-absl::Status Named(const std::string& name, const absl::Status& status) {
-  if (status.ok() || absl::StartsWith(status.message(), name)) return status;
-  const std::string message = absl::StrCat(name, ": ", status.message());
-  return IsNonFinite(status) ? NonFiniteError(message) : absl::Status(status.code(), message);
-}
-
-absl::Status CheckWeights(const Linear& linear, Executor& executor) {
-  const RowTiles tiles(linear.weight.out_features, kRowTile);
-  return executor.ForEach(tiles.size(), [&](int64_t tile) {
-    Matrix rows(tiles.Count(tile), linear.weight.in_features);
-    linear.weight.ReadRows(tiles.First(tile), rows.rows(), rows.data());
-    return CheckFinite(absl::StrCat(linear.name, ".weight"), rows.data(), rows.rows(), rows.cols(),
-                       tiles.First(tile));
-  });
-}
-
-// Sums model.Evaluate over row tiles that `fill` turns into errors.
-absl::StatusOr<Loss> SumOverTiles(const WeightView& weight, const LossModel& model,
-                                  Executor& executor,
-                                  absl::FunctionRef<void(int64_t first, Matrix& rows)> fill) {
-  const RowTiles tiles(weight.out_features, kRowTile);
-  std::vector<Loss> partial(static_cast<size_t>(tiles.size()));
-  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
-    Matrix rows(tiles.Count(tile), weight.in_features);
-    fill(tiles.First(tile), rows);
-    absl::StatusOr<Loss> loss = model.Evaluate(rows.data(), rows.rows());
-    if (!loss.ok()) return loss.status();
-    partial[tile] = *std::move(loss);
-    return absl::OkStatus();
-  });
-  if (!status.ok()) return status;
-  Loss total;
-  for (const Loss& loss : partial) total.Add(loss);
-  return total;
-}
-
-// Loss of what a reader of the packed tensors computes on x / s: D = W' / s - W.
-absl::StatusOr<Loss> LossOf(const WeightView& weight, const AffineGroups& groups,
-                            absl::Span<const float> scales, const LossModel& model,
-                            Executor& executor) {
-  const int64_t columns = weight.in_features;
-  const int64_t size = groups.format.GroupSize(columns);
-  std::vector<float> inverse(scales.begin(), scales.end());
-  for (float& value : inverse) value = 1.0f / value;
-  return SumOverTiles(weight, model, executor, [&](int64_t first, Matrix& rows) {
-    weight.ReadRows(first, rows.rows(), rows.data());
-    for (int64_t i = 0; i < rows.rows(); ++i) {
-      const int64_t row = first + i;
-      const uint8_t* codes = groups.codes.data() + row * columns;
-      float* error = rows.Row(i);
-      for (int64_t j = 0; j < columns; ++j) {
-        const int64_t at = row * groups.Groups() + j / size;
-        const float decoded = groups.scales[at] * (static_cast<float>(codes[j]) -
-                                                   static_cast<float>(groups.zero_points[at]));
-        error[j] = decoded * inverse[j] - error[j];
-      }
-    }
-  });
-}
-
-// AutoAWQ leaves the range of query and key projections alone.
-bool AutoAwqSkipsClip(const std::string& name) {
-  for (absl::string_view token : {"q_", "k_", "query", "key", "Wqkv"}) {
-    if (absl::StrContains(name, token)) return true;
-  }
-  return false;
-}
-
-absl::StatusOr<Rounded> RoundLinear(const Linear& linear, absl::Span<const float> scales,
-                                    const LossModel& model, const Method& method,
-                                    const WeightFormat& format, Executor& executor) {
-  const bool clip =
-      method.range == RangeChoice::kClip && !(method.autoawq && AutoAwqSkipsClip(linear.name));
-  absl::StatusOr<Ranges> ranges =
-      clip ? RangeClip(linear.weight, scales, model, format, method.autoawq, executor)
-           : RangeMinMax(linear.weight, scales, format, method.autoawq, executor);
-  if (!ranges.ok()) return ranges.status();
-  absl::StatusOr<AffineGroups> groups =
-      method.rounding == RoundingChoice::kBlock
-          ? RoundBlock(linear.weight, scales, *ranges, model, format, method.block, executor)
-          : RoundNearest(linear.weight, scales, *ranges, format, executor);
-  if (!groups.ok()) return groups.status();
-  absl::StatusOr<Loss> loss = LossOf(linear.weight, *groups, scales, model, executor);
-  if (!loss.ok()) return loss.status();
-  const int64_t narrowed = std::count(ranges->narrowed.begin(), ranges->narrowed.end(), 1);
-  return Rounded{*std::move(groups), *std::move(loss),
-                 static_cast<double>(narrowed) / static_cast<double>(ranges->narrowed.size())};
-}
-
-constexpr Method kPlain{
-    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
-
-absl::StatusOr<std::vector<Baseline>> Baselines(const GroupInput& group,
-                                                absl::Span<const float> ones,
-                                                const LossModel& model, const WeightFormat& format,
-                                                Executor& executor) {
-  std::vector<Baseline> baselines;
-  for (const Linear& linear : group.linears) {
-    absl::StatusOr<Rounded> nearest = RoundLinear(linear, ones, model, kPlain, format, executor);
-    if (!nearest.ok()) return Named(linear.name, nearest.status());
-    absl::StatusOr<Loss> energy =
-        SumOverTiles(linear.weight, model, executor, [&](int64_t first, Matrix& rows) {
-          linear.weight.ReadRows(first, rows.rows(), rows.data());
-        });
-    if (!energy.ok()) return energy.status();
-    baselines.push_back({*std::move(nearest), *std::move(energy)});
-  }
-  return baselines;
-}
 
 // True unless round-to-nearest is better by more than the estimate can be wrong.
 bool NoWorse(const Loss& loss, const Loss& nearest) {
@@ -152,7 +23,7 @@ bool NoWorse(const Loss& loss, const Loss& nearest) {
 struct Attempt {
   std::vector<float> scales;
   ScaleCandidate candidate;
-  std::vector<Rounded> linears;
+  std::vector<RoundedLinear> linears;
   std::vector<bool> kept_rtn;
 };
 
@@ -161,14 +32,20 @@ struct Attempt {
 absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
                               const LossModel& model, const Method& method,
                               const WeightFormat& format, Executor& executor, Attempt& attempt) {
-  for (size_t i = 0; i < group.linears.size(); ++i) {
-    absl::StatusOr<Rounded> rounded =
-        RoundLinear(group.linears[i], attempt.scales, model, method, format, executor);
-    if (!rounded.ok()) return Named(group.linears[i].name, rounded.status());
-    const bool lost = !method.autoawq && !NoWorse(rounded->loss, baselines[i].nearest.loss);
-    if (lost && !attempt.candidate.identity) return false;
-    attempt.kept_rtn.push_back(lost);
-    attempt.linears.push_back(lost ? baselines[i].nearest : *std::move(rounded));
+  absl::StatusOr<std::vector<RoundedLinear>> rounded =
+      RoundLinears(group.linears, attempt.scales, model, method, format, executor);
+  if (!rounded.ok()) return rounded.status();
+  attempt.linears = *std::move(rounded);
+  attempt.kept_rtn.assign(attempt.linears.size(), false);
+  if (method.autoawq) return true;
+  for (size_t i = 0; i < attempt.linears.size(); ++i) {
+    if (NoWorse(attempt.linears[i].loss, baselines[i].nearest)) continue;
+    if (!attempt.candidate.identity) return false;
+    absl::StatusOr<std::vector<RoundedLinear>> plain = RoundLinears(
+        {&group.linears[i], 1}, attempt.scales, model, kPlainRounding, format, executor);
+    if (!plain.ok()) return plain.status();
+    attempt.kept_rtn[i] = true;
+    attempt.linears[i] = std::move(plain->front());
   }
   return true;
 }
@@ -188,14 +65,14 @@ std::vector<float> AsFolded(const GroupInput& group, std::vector<float> scales) 
 
 double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
-LinearReport ReportLinear(const Linear& linear, const Rounded& rounded, const Baseline& baseline,
-                          bool kept_rtn) {
+LinearReport ReportLinear(const Linear& linear, const RoundedLinear& rounded,
+                          const Baseline& baseline, bool kept_rtn) {
   const AffineGroups& groups = rounded.groups;
   LinearReport report;
   report.name = linear.name;
   report.out_features = linear.weight.out_features;
   report.in_features = linear.weight.in_features;
-  report.loss_rtn = baseline.nearest.loss.Value();
+  report.loss_rtn = baseline.nearest.Value();
   report.loss = rounded.loss.Value();
   report.relative_output_error_rtn = Share(report.loss_rtn, baseline.energy.Value());
   report.relative_output_error = Share(report.loss, baseline.energy.Value());
@@ -212,19 +89,46 @@ LinearReport ReportLinear(const Linear& linear, const Rounded& rounded, const Ba
   return report;
 }
 
-absl::StatusOr<std::vector<NamedTensor>> Pack(OutputFormat output, const std::string& name,
-                                              const AffineGroups& groups) {
-  switch (output) {
-    case OutputFormat::kAwqGemm:
-      return PackAwqGemm(name, groups);
-    case OutputFormat::kDequantizedFp16:
-      return DequantizeToFp16(name, groups);
+// The tensors of each Linear, all packed in one loop.
+absl::StatusOr<std::vector<std::vector<NamedTensor>>> Pack(
+    OutputFormat output, absl::Span<const Linear> linears,
+    const std::vector<RoundedLinear>& rounded, Executor& executor) {
+  const StageScope stage(executor, Stage::kPack);
+  std::vector<std::vector<NamedTensor>> packed(linears.size());
+  if (output == OutputFormat::kDequantizedFp16) {
+    absl::Status status =
+        executor.ForEach(static_cast<int64_t>(linears.size()), [&](int64_t i) -> absl::Status {
+          auto tensors = DequantizeToFp16(linears[i].name, rounded[i].groups);
+          if (!tensors.ok()) return tensors.status();
+          packed[i] = *std::move(tensors);
+          return absl::OkStatus();
+        });
+    if (!status.ok()) return status;
+    return packed;
   }
-  return absl::InternalError(absl::StrCat(name, ": unknown output format"));
+  std::vector<int64_t> words;
+  for (size_t i = 0; i < linears.size(); ++i) {
+    auto tensors = StartAwqGemm(linears[i].name, rounded[i].groups);
+    if (!tensors.ok()) return tensors.status();
+    packed[i] = *std::move(tensors);
+    words.push_back(rounded[i].groups.out_features / kAwqGemmOutputsPerWord);
+  }
+  const StackedTiles tiles(words, kRowTile / 4);
+  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
+    const auto [index, first, count] = tiles.At(tile);
+    PackAwqGemmWords(rounded[index].groups, first, first + count, packed[index]);
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return packed;
 }
 
 absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
-                                   const LossModel& model, OutputFormat output, Attempt attempt) {
+                                   const LossModel& model, OutputFormat output, Attempt attempt,
+                                   Executor& executor) {
+  absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
+      Pack(output, group.linears, attempt.linears, executor);
+  if (!packed.ok()) return packed.status();
   GroupResult result;
   GroupReport& report = result.report;
   report.name = group.name;
@@ -237,10 +141,7 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
   for (size_t i = 0; i < group.linears.size(); ++i) {
     LinearReport linear =
         ReportLinear(group.linears[i], attempt.linears[i], baselines[i], attempt.kept_rtn[i]);
-    absl::StatusOr<std::vector<NamedTensor>> tensors =
-        Pack(output, linear.name, attempt.linears[i].groups);
-    if (!tensors.ok()) return tensors.status();
-    for (NamedTensor& tensor : *tensors) {
+    for (NamedTensor& tensor : (*packed)[i]) {
       linear.bytes_out += static_cast<int64_t>(tensor.data.size());
       result.tensors.push_back(std::move(tensor));
     }
@@ -303,7 +204,6 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     }
     absl::Status status =
         ValidateLinear(linear.name, weight.out_features, weight.in_features, format, output);
-    if (status.ok()) status = CheckWeights(linear, executor);
     if (!status.ok()) return status;
     weights.push_back(weight);
   }
@@ -313,7 +213,8 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
   const LossModel& model = *created;
   const std::vector<float> ones =
       AsFolded(group, std::vector<float>(static_cast<size_t>(model.in_features()), 1.0f));
-  absl::StatusOr<std::vector<Baseline>> baselines = Baselines(group, ones, model, format, executor);
+  absl::StatusOr<std::vector<Baseline>> baselines =
+      Baselines(group.linears, ones, model, format, executor);
   if (!baselines.ok()) return baselines.status();
 
   Attempt attempt{ones, {}, {}, {}};
@@ -333,7 +234,8 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     if (!held.ok()) return held.status();
     fell_back = true;
   }
-  absl::StatusOr<GroupResult> result = Finish(group, *baselines, model, output, std::move(attempt));
+  absl::StatusOr<GroupResult> result =
+      Finish(group, *baselines, model, output, std::move(attempt), executor);
   if (result.ok() && fell_back) {
     result->report.notes.push_back(absl::StrCat(
         group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));

@@ -14,21 +14,16 @@
 #include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/method/scale_awq.h"
+#include "core/round_linears.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
-#include "core/tensor/weight_view.h"
 
 namespace salient {
 
 enum class OutputFormat {
   kAwqGemm,          // 4 bit: qweight, qzeros, scales
   kDequantizedFp16,  // 2 to 8 bit: weight, decoded again to F16; losses are those before that
-};
-
-struct Linear {
-  std::string name;  // module path, the prefix of the packed tensors' names
-  WeightView weight;
 };
 
 // The norm before the group, when its weight takes s^-1.

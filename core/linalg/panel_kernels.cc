@@ -246,6 +246,31 @@ void OffsetErrorsImpl(const float* w, const float* codes, float scale, int64_t n
 }
 
 template <class D>
+HWY_INLINE void DecodedErrorsStep(D d, const uint8_t* codes, float scale, float zero_point,
+                                  const float* inverse, float* errors) {
+  const hn::RebindToSigned<D> d32;
+  const auto wide = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, D>(), codes));
+  const auto offset = hn::Sub(hn::ConvertTo(d, wide), hn::Set(d, zero_point));
+  const auto decoded = hn::Mul(offset, hn::Set(d, scale));
+  const auto unscaled = hn::Mul(decoded, hn::LoadU(d, inverse));
+  hn::StoreU(hn::Sub(unscaled, hn::LoadU(d, errors)), d, errors);
+}
+
+void DecodedErrorsImpl(const uint8_t* codes, int64_t n, float scale, float zero_point,
+                       const float* inverse, float* errors) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    DecodedErrorsStep(d, codes + i, scale, zero_point, inverse + i, errors + i);
+  }
+  const hn::CappedTag<float, 1> one;
+  for (; i < n; ++i) {
+    DecodedErrorsStep(one, codes + i, scale, zero_point, inverse + i, errors + i);
+  }
+}
+
+template <class D>
 HWY_INLINE void AddScaledStep(D d, const float* x, float factor, float* y) {
   hn::StoreU(hn::MulAdd(hn::LoadU(d, x), hn::Set(d, factor), hn::LoadU(d, y)), d, y);
 }
@@ -312,6 +337,7 @@ HWY_EXPORT(PanelGptqImpl);
 HWY_EXPORT(DescendRowImpl);
 HWY_EXPORT(AddChangedRowsImpl);
 HWY_EXPORT(OffsetErrorsImpl);
+HWY_EXPORT(DecodedErrorsImpl);
 HWY_EXPORT(AddScaledImpl);
 HWY_EXPORT(EliminateRowsImpl);
 
@@ -333,6 +359,12 @@ void AddChangedRows(const float* h, int64_t ld, int64_t n, int64_t begin, int64_
 
 void OffsetErrors(const float* w, const float* codes, float scale, int64_t n, float* errors) {
   HWY_DYNAMIC_DISPATCH(OffsetErrorsImpl)(w, codes, scale, n, errors);
+}
+
+void DecodedErrors(const uint8_t* codes, int64_t n, float scale, uint8_t zero_point,
+                   const float* inverse, float* errors) {
+  HWY_DYNAMIC_DISPATCH(DecodedErrorsImpl)
+  (codes, n, scale, static_cast<float>(zero_point), inverse, errors);
 }
 
 void AddScaled(const float* x, float factor, int64_t n, float* y) {

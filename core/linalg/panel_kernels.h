@@ -52,6 +52,11 @@ void AddChangedRows(const float* h, int64_t ld, int64_t n, int64_t begin, int64_
 // errors[i] = scale * codes[i] - w[i], rounded twice: what a reader of the file computes.
 void OffsetErrors(const float* w, const float* codes, float scale, int64_t n, float* errors);
 
+// errors[i] = scale * (codes[i] - zero_point) * inverse[i] - errors[i], rounded after each step:
+// what a reader of the file computes on an input divided by s, inverse = 1 / s, less the weight.
+void DecodedErrors(const uint8_t* codes, int64_t n, float scale, uint8_t zero_point,
+                   const float* inverse, float* errors);
+
 // y[i] += factor * x[i].
 void AddScaled(const float* x, float factor, int64_t n, float* y);
 

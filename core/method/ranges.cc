@@ -78,14 +78,19 @@ absl::StatusOr<Ranges> RangeMinMax(const WeightView& weight, absl::Span<const fl
   return ranges;
 }
 
+absl::Status CheckScale(float scale, int64_t row, int64_t group, const WeightFormat& format) {
+  if (std::isfinite(RoundToDType(format.scale_dtype, scale))) return absl::OkStatus();
+  return NonFiniteError(absl::StrCat("row ", row, ", group ", group,
+                                     ": the range of the weights needs a scale of ", scale,
+                                     ", more than ", Name(format.scale_dtype), " can hold"));
+}
+
 absl::Status CheckScales(const Ranges& ranges, const WeightFormat& format) {
   for (size_t i = 0; i < ranges.scales.size(); ++i) {
-    if (std::isfinite(RoundToDType(format.scale_dtype, ranges.scales[i]))) continue;
     const int64_t at = static_cast<int64_t>(i);
-    return NonFiniteError(absl::StrCat("row ", at / ranges.groups, ", group ", at % ranges.groups,
-                                       ": the range of the weights needs ", "a scale of ",
-                                       ranges.scales[i], ", more than ", Name(format.scale_dtype),
-                                       " can hold"));
+    absl::Status status =
+        CheckScale(ranges.scales[i], at / ranges.groups, at % ranges.groups, format);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

@@ -58,6 +58,9 @@ void ReadScaledRows(const WeightView& weight, absl::Span<const float> scales, in
 absl::StatusOr<Ranges> RangeMinMax(const WeightView& weight, absl::Span<const float> scales,
                                    const WeightFormat& format, bool autoawq, Executor& executor);
 
+// INVALID_ARGUMENT naming row and group unless `scale` is finite in its stored dtype.
+absl::Status CheckScale(float scale, int64_t row, int64_t group, const WeightFormat& format);
+
 // INVALID_ARGUMENT naming row and group unless every scale is finite in its stored dtype.
 absl::Status CheckScales(const Ranges& ranges, const WeightFormat& format);
 

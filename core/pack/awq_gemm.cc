@@ -14,25 +14,50 @@ namespace {
 
 static_assert(kAwqGemmOutputsPerWord * 4 == 32, "eight 4-bit codes fill a 32-bit word");
 
-// Transposes and packs values [outputs, inputs] into words [inputs, outputs / 8].
-std::vector<std::byte> PackNibbles(const uint8_t* values, int64_t outputs, int64_t inputs) {
-  const int64_t words = outputs / kAwqGemmOutputsPerWord;
-  std::vector<std::byte> packed(static_cast<size_t>(inputs * words) * sizeof(uint32_t));
-  constexpr int64_t kTile = 64;  // inputs at a time: reads stay in cache lines already fetched
-  for (int64_t first = 0; first < inputs; first += kTile) {
-    const int64_t last = std::min(inputs, first + kTile);
-    for (int64_t c = 0; c < words; ++c) {
-      for (int64_t k = first; k < last; ++k) {
-        uint32_t word = 0;
-        for (int i = 0; i < kAwqGemmOutputsPerWord; ++i) {
-          const int64_t output = c * kAwqGemmOutputsPerWord + kAwqGemmOrder[i];
-          word |= static_cast<uint32_t>(values[output * inputs + k]) << (4 * i);
+constexpr int64_t kInputs = 64;  // of a tile: a cache line of codes
+constexpr int64_t kWords = 16;   // of a tile: a cache line of words
+
+// The words of eight consecutive outputs at `n` inputs, rows[o] the codes of the o-th: bytes first,
+// because many of them fit a register.
+void PackOutputs(const std::array<const uint8_t*, kAwqGemmOutputsPerWord>& rows, int64_t n,
+                 uint32_t* words) {
+  std::array<std::array<uint8_t, kInputs>, 4> bytes;
+  for (size_t b = 0; b < bytes.size(); ++b) {
+    const uint8_t* low = rows[kAwqGemmOrder[2 * b]];
+    const uint8_t* high = rows[kAwqGemmOrder[2 * b + 1]];
+    for (int64_t k = 0; k < n; ++k) bytes[b][k] = static_cast<uint8_t>(low[k] | (high[k] << 4));
+  }
+  for (int64_t k = 0; k < n; ++k) {
+    words[k] = uint32_t{bytes[0][k]} | uint32_t{bytes[1][k]} << 8 | uint32_t{bytes[2][k]} << 16 |
+               uint32_t{bytes[3][k]} << 24;
+  }
+}
+
+// Transposes and packs words [first, last) of every row: values [outputs, inputs] into
+// packed [inputs, outputs / 8].
+void PackNibbles(const uint8_t* values, int64_t outputs, int64_t inputs, int64_t first,
+                 int64_t last, std::byte* packed) {
+  const int64_t row_words = outputs / kAwqGemmOutputsPerWord;
+  std::array<std::array<uint32_t, kInputs>, kWords> tile;
+  for (int64_t c = first; c < last; c += kWords) {
+    const int64_t words = std::min(kWords, last - c);
+    for (int64_t k = 0; k < inputs; k += kInputs) {
+      const int64_t n = std::min(kInputs, inputs - k);
+      for (int64_t w = 0; w < words; ++w) {
+        std::array<const uint8_t*, kAwqGemmOutputsPerWord> rows;
+        for (int64_t o = 0; o < kAwqGemmOutputsPerWord; ++o) {
+          rows[o] = values + ((c + w) * kAwqGemmOutputsPerWord + o) * inputs + k;
         }
-        std::memcpy(packed.data() + (k * words + c) * 4, &word, sizeof(word));
+        PackOutputs(rows, n, tile[w].data());
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        std::array<uint32_t, kWords> line;
+        for (int64_t w = 0; w < words; ++w) line[w] = tile[w][i];
+        std::memcpy(packed + ((k + i) * row_words + c) * 4, line.data(),
+                    static_cast<size_t>(words) * 4);
       }
     }
   }
-  return packed;
 }
 
 // The inverse: words [inputs, outputs / 8] to values [outputs, inputs].
@@ -63,8 +88,8 @@ std::string ShapeText(absl::Span<const int64_t> shape) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
-                                                     const AffineGroups& groups) {
+absl::StatusOr<std::vector<NamedTensor>> StartAwqGemm(const std::string& prefix,
+                                                      const AffineGroups& groups) {
   const int64_t outputs = groups.out_features;
   const int64_t inputs = groups.in_features;
   if (groups.format.bits != 4) {
@@ -81,24 +106,38 @@ absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
   }
   const int64_t per_row = groups.Groups();
   const int64_t words = outputs / kAwqGemmOutputsPerWord;
-  std::vector<NamedTensor> tensors;
-  tensors.push_back({absl::StrCat(prefix, ".qweight"),
-                     DType::kI32,
-                     {inputs, words},
-                     PackNibbles(groups.codes.data(), outputs, inputs)});
-  tensors.push_back({absl::StrCat(prefix, ".qzeros"),
-                     DType::kI32,
-                     {per_row, words},
-                     PackNibbles(groups.zero_points.data(), outputs, per_row)});
-  NamedTensor scales{absl::StrCat(prefix, ".scales"), DType::kF16, {per_row, outputs}, {}};
-  scales.data.resize(static_cast<size_t>(per_row * outputs) * sizeof(uint16_t));
-  for (int64_t g = 0; g < per_row; ++g) {
-    for (int64_t n = 0; n < outputs; ++n) {
+  std::vector<NamedTensor> tensors = {
+      {absl::StrCat(prefix, ".qweight"), DType::kI32, {inputs, words}, {}},
+      {absl::StrCat(prefix, ".qzeros"), DType::kI32, {per_row, words}, {}},
+      {absl::StrCat(prefix, ".scales"), DType::kF16, {per_row, outputs}, {}}};
+  for (NamedTensor& tensor : tensors) {
+    tensor.data.resize(
+        static_cast<size_t>(tensor.shape[0] * tensor.shape[1] * SizeOf(tensor.dtype)));
+  }
+  return tensors;
+}
+
+void PackAwqGemmWords(const AffineGroups& groups, int64_t first, int64_t last,
+                      std::vector<NamedTensor>& tensors) {
+  const int64_t outputs = groups.out_features;
+  const int64_t per_row = groups.Groups();
+  PackNibbles(groups.codes.data(), outputs, groups.in_features, first, last,
+              tensors[0].data.data());
+  PackNibbles(groups.zero_points.data(), outputs, per_row, first, last, tensors[1].data.data());
+  std::byte* scales = tensors[2].data.data();
+  for (int64_t n = first * kAwqGemmOutputsPerWord; n < last * kAwqGemmOutputsPerWord; ++n) {
+    for (int64_t g = 0; g < per_row; ++g) {
       const uint16_t bits = F32ToF16(groups.scales[n * per_row + g]);
-      std::memcpy(scales.data.data() + (g * outputs + n) * 2, &bits, sizeof(bits));
+      std::memcpy(scales + (g * outputs + n) * 2, &bits, sizeof(bits));
     }
   }
-  tensors.push_back(std::move(scales));
+}
+
+absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
+                                                     const AffineGroups& groups) {
+  absl::StatusOr<std::vector<NamedTensor>> tensors = StartAwqGemm(prefix, groups);
+  if (!tensors.ok()) return tensors;
+  PackAwqGemmWords(groups, 0, groups.out_features / kAwqGemmOutputsPerWord, *tensors);
   return tensors;
 }
 

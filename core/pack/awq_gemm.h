@@ -34,6 +34,14 @@ struct AwqGemmTensors {
   NamedTensor scales;  // F16, BF16 or F32: tools write all three
 };
 
+// The same in two steps, for callers that share the work out: the three tensors with all bits 0,
+absl::StatusOr<std::vector<NamedTensor>> StartAwqGemm(const std::string& prefix,
+                                                      const AffineGroups& groups);
+// and what they hold of outputs [8 first, 8 last), written into words and scales of their own.
+// Parts that do not overlap may be packed at the same time.
+void PackAwqGemmWords(const AffineGroups& groups, int64_t first, int64_t last,
+                      std::vector<NamedTensor>& tensors);
+
 // Holds dtypes and shapes, not data, against the Linear's shape; `group_size` is -1 for all of
 // in_features, or 0 if nothing says it: then the scales do.
 //

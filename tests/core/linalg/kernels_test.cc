@@ -200,6 +200,22 @@ TEST(KernelsTest, OffsetErrorsAndAddScaledAreTheirFormulas) {
   }
 }
 
+TEST(KernelsTest, DecodedErrorsRoundAfterEachStep) {
+  for (int64_t n : kLengths) {
+    const Matrix w = GaussianMatrix(3, 1, n);
+    const Matrix inverse = GaussianMatrix(4, 1, n);
+    std::vector<uint8_t> codes(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) codes[i] = static_cast<uint8_t>(37 * i);
+    Matrix errors = GaussianMatrix(3, 1, n);
+    DecodedErrors(codes.data(), n, 0.3f, 131, inverse.data(), errors.data());
+    for (int64_t i = 0; i < n; ++i) {
+      const volatile float decoded = 0.3f * static_cast<float>(codes[i] - 131);
+      const volatile float unscaled = decoded * inverse.data()[i];
+      EXPECT_EQ(errors.data()[i], unscaled - w.data()[i]) << i;
+    }
+  }
+}
+
 // Property (panel_kernels.h): each column is set to its best code given all others, so no single
 // change of a code can lower the loss right after it was visited, and the loss never rises.
 TEST_F(PanelTest, DescentEndsWhereNoSingleCodeHelps) {

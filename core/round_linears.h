@@ -1,0 +1,61 @@
+// Rounding the Linears of a group under one scale, and what plain round-to-nearest makes of them:
+// the losses that a choice between the two rests on.
+#ifndef SALIENT_CORE_ROUND_LINEARS_H_
+#define SALIENT_CORE_ROUND_LINEARS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/linalg/executor.h"
+#include "core/method/method.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/weight_view.h"
+
+namespace salient {
+
+struct Linear {
+  std::string name;  // module path, the prefix of the packed tensors' names
+  WeightView weight;
+};
+
+// No scale, range or rounding of any cleverness: what every method has to beat.
+inline constexpr Method kPlainRounding{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+
+// A Linear's loss under plain round-to-nearest, and that of having no weight at all.
+struct Baseline {
+  Loss nearest;
+  Loss energy;
+};
+
+// Of all `linears` in one pass over their weights, for inputs divided by `scales`.
+//
+// INVALID_ARGUMENT (IsNonFinite) naming the tensor and where for a weight that is not finite or a
+// scale that its stored dtype cannot hold; CANCELLED from the executor.
+absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears,
+                                                absl::Span<const float> scales,
+                                                const LossModel& model, const WeightFormat& format,
+                                                Executor& executor);
+
+struct RoundedLinear {
+  AffineGroups groups;
+  // Of what a reader of the packed tensors computes on x / s: D = W' / s - W.
+  Loss loss;
+  double clipped_share = 0;  // of groups whose range was narrowed
+};
+
+// Range and rounding of `method` for all `linears` under `scales`. Same errors; INVALID_ARGUMENT
+// naming the field for parameters out of range. Deterministic for any executor.
+absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
+    absl::Span<const Linear> linears, absl::Span<const float> scales, const LossModel& model,
+    const Method& method, const WeightFormat& format, Executor& executor);
+
+// `status` with `name` before its message, unless it begins with it.
+absl::Status Named(const std::string& name, const absl::Status& status);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ROUND_LINEARS_H_
