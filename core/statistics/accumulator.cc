@@ -9,7 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/statistics/open_row.h"
+#include "core/statistics/panel_scratch.h"
 #include "core/statistics/token_sampler.h"
+#include "core/tensor/half.h"
 
 namespace salient {
 namespace {
@@ -28,14 +30,21 @@ void MirrorUpper(int64_t n, double* matrix) {
 class StatisticsAccumulator::Impl {
  public:
   Impl(std::string name, const StatisticsParams& params)
-      : name_(std::move(name)), totals_(EmptyStatistics(params)), sampler_(params) {}
+      : name_(std::move(name)),
+        totals_(EmptyStatistics(params)),
+        sampler_(params),
+        scratch_(params) {}
 
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor) {
     if (!failure_.ok()) return failure_;
     failure_ = CheckBatch(calibration_row, dtype, tokens);
     if (failure_.ok()) failure_ = Open(calibration_row, first_position, executor);
-    if (failure_.ok()) failure_ = Append(*open_row_, dtype, activations, tokens, executor);
+    if (failure_.ok()) {
+      const int64_t position = open_row_->next_position();
+      failure_ = open_row_->Append(dtype, activations, tokens, executor);
+      if (failure_.ok()) Sample(calibration_row, position, dtype, activations, tokens);
+    }
     return failure_;
   }
 
@@ -43,10 +52,25 @@ class StatisticsAccumulator::Impl {
                        int64_t tokens, Executor& executor) {
     absl::StatusOr<std::unique_ptr<OpenRow>> row = Begin(calibration_row, dtype, tokens);
     if (!row.ok()) return row.status();
-    absl::Status status = Append(**row, dtype, activations, tokens, executor);
-    if (status.ok()) status = (*row)->FoldTile(executor);
+    const bool aligned =
+        reinterpret_cast<uintptr_t>(activations) % static_cast<uintptr_t>(SizeOf(dtype)) == 0;
+    absl::Status status = aligned ? (*row)->TakeWhole(dtype, activations, tokens, executor)
+                                  : (*row)->Append(dtype, activations, tokens, executor);
     if (!status.ok()) return Fail(std::move(status));
-    return AddInOrder(*std::move(row), executor);
+    const bool is_next = ClaimIfNext(calibration_row);
+    status = (*row)->FoldLastTile(is_next ? &totals_ : nullptr, executor);
+    if (!status.ok()) return Fail(std::move(status));
+    std::unique_lock<std::mutex> lock(mutex_);
+    Sample(calibration_row, 0, dtype, activations, tokens);
+    if (is_next) {
+      ++next_row_;
+      free_rows_.push_back(*std::move(row));
+    } else {
+      waiting_.emplace(calibration_row, *std::move(row));
+      if (adding_) return failure_;
+      adding_ = true;
+    }
+    return AddWaiting(lock, executor);
   }
 
   absl::Status Merge(const Statistics& part) {
@@ -74,9 +98,11 @@ class StatisticsAccumulator::Impl {
       MirrorUpper(params.in_features, totals_.gram.data());
     } else {
       const int64_t width = params.block_width;
-      for (int64_t block = 0; block < params.Blocks(); ++block) {
+      failure_ = executor.ForEach(params.Blocks(), [&](int64_t block) {
         MirrorUpper(width, totals_.blocks.data() + block * width * width);
-      }
+        return absl::OkStatus();
+      });
+      if (!failure_.ok()) return failure_;
     }
     totals_.sample = sampler_.Take();
     return std::move(totals_);
@@ -122,7 +148,8 @@ class StatisticsAccumulator::Impl {
                        " came in batches after whole rows; expected rows of one kind"));
     }
     if (absl::Status status = Close(executor); !status.ok()) return status;
-    if (open_row_ == nullptr) open_row_ = std::make_unique<OpenRow>(name_, totals_.params);
+    if (open_row_ == nullptr)
+      open_row_ = std::make_unique<OpenRow>(name_, totals_.params, scratch_);
     open_row_->Begin(calibration_row);
     is_open_ = true;
     totals_.rows.Insert(calibration_row);
@@ -132,31 +159,17 @@ class StatisticsAccumulator::Impl {
   absl::Status Close(Executor& executor) {
     if (!is_open_) return absl::OkStatus();
     is_open_ = false;
-    if (absl::Status status = open_row_->FoldTile(executor); !status.ok()) return status;
-    return open_row_->AddTo(totals_, executor);
+    return open_row_->FoldLastTile(&totals_, executor);
   }
 
-  // Multiplies full tiles out; the last one stays.
-  absl::Status Append(OpenRow& row, DType dtype, const std::byte* activations, int64_t tokens,
-                      Executor& executor) {
-    while (tokens > 0) {
-      // A full tile waits for its successor: the last tile of a row is closed with the row.
-      if (row.Room() == 0) {
-        if (absl::Status status = row.FoldTile(executor); !status.ok()) return status;
-      }
-      const int64_t count = std::min(tokens, row.Room());
-      const int64_t first_position = row.next_position();
-      absl::Status status = row.Append(dtype, activations, count, executor);
-      if (!status.ok()) return status;
-      const std::lock_guard<std::mutex> lock(mutex_);
-      for (int64_t position = first_position; position < first_position + count; ++position) {
-        float* sampled = sampler_.Offer(row.calibration_row(), position);
-        if (sampled != nullptr) row.CopyToken(position, sampled);
-      }
-      activations += count * totals_.params.in_features * SizeOf(dtype);
-      tokens -= count;
+  void Sample(int64_t calibration_row, int64_t first_position, DType dtype,
+              const std::byte* activations, int64_t tokens) {
+    const int64_t in_features = totals_.params.in_features;
+    for (int64_t t = 0; t < tokens; ++t) {
+      float* sampled = sampler_.Offer(calibration_row, first_position + t);
+      if (sampled == nullptr) continue;
+      WidenToF32(dtype, activations + t * in_features * SizeOf(dtype), in_features, sampled);
     }
-    return absl::OkStatus();
   }
 
   // For FoldRow: a row of its own, begun.
@@ -181,18 +194,23 @@ class StatisticsAccumulator::Impl {
         free_rows_.pop_back();
       }
     }
-    if (row == nullptr) row = std::make_unique<OpenRow>(name_, totals_.params);
+    if (row == nullptr) row = std::make_unique<OpenRow>(name_, totals_.params, scratch_);
     row->Begin(calibration_row);
     return row;
   }
 
-  // Nobody waits for a row: who finds the next one there adds it, and what follows it.
-  absl::Status AddInOrder(std::unique_ptr<OpenRow> row, Executor& executor) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    const int64_t calibration_row = row->calibration_row();
-    waiting_.emplace(calibration_row, std::move(row));
-    if (adding_) return failure_;
+  // Whether the row may be added to the totals as it is folded. If so, nobody else adds until
+  // AddWaiting.
+  bool ClaimIfNext(int64_t calibration_row) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (adding_ || !failure_.ok() || calibration_row != next_row_) return false;
     adding_ = true;
+    return true;
+  }
+
+  // Nobody waits for a row: whoever adds one adds those that follow it and wait. Needs adding_ set
+  // by the caller, and clears it.
+  absl::Status AddWaiting(std::unique_lock<std::mutex>& lock, Executor& executor) {
     while (failure_.ok() && !waiting_.empty() && waiting_.begin()->first == next_row_) {
       std::unique_ptr<OpenRow> next = std::move(waiting_.begin()->second);
       waiting_.erase(waiting_.begin());
@@ -217,6 +235,7 @@ class StatisticsAccumulator::Impl {
   const std::string name_;
   Statistics totals_;  // of closed rows, but `rows` of those under way too
   TokenSampler sampler_;
+  PanelScratchPool scratch_;
 
   // Rows that come in batches, one at a time.
   std::unique_ptr<OpenRow> open_row_;
@@ -262,7 +281,8 @@ absl::StatusOr<Statistics> StatisticsAccumulator::Finish(Executor& executor) && 
   return impl_->Finish(executor);
 }
 
-int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params, int rows_at_once) {
+int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params, int rows_at_once,
+                                           int threads) {
   if (!CheckStatisticsParams("", params).ok()) return std::numeric_limits<int64_t>::max();
   const int64_t in_features = params.in_features;
   const int64_t totals =
@@ -272,7 +292,9 @@ int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params, int r
                                 params.sketch_rows * (in_features + 1) * 8);
   // Twice: sorting and merging the sample write a second one.
   const int64_t sample = 2 * params.sample_tokens * (in_features * 4 + 32);
-  return rows_at_once * OpenRow::MemoryBytes(params) + totals + sample;
+  return OpenRow::MemoryBytes(params, /*whole=*/false) +
+         (rows_at_once - 1) * OpenRow::MemoryBytes(params, /*whole=*/true) +
+         threads * PanelScratch::MemoryBytes(params) + totals + sample;
 }
 
 }  // namespace salient

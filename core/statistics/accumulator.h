@@ -33,7 +33,7 @@ class StatisticsAccumulator {
 
   // Folds activations [tokens, in_features] of `dtype` (F32, F16, BF16), positions
   // [first_position, first_position + tokens) of `calibration_row`. Positions of a row come
-  // in order, without holes, from 0.
+  // in order, without holes, from 0, all of one dtype.
   //
   // Errors: INVALID_ARGUMENT for a NaN or infinity (names row, position, column);
   // OUT_OF_RANGE if first_position is not the next one of the open row (or not 0 for a new
@@ -49,7 +49,8 @@ class StatisticsAccumulator {
   // the caller bounds how far rows run ahead. Nobody waits for another's row, so tasks of any
   // executor may call this, with an executor of their own.
   //
-  // Errors: as Fold. After the first, every call fails.
+  // What a row needs no copy of: aligned activations. Errors: as Fold. After the first, every call
+  // fails.
   absl::Status FoldRow(int64_t calibration_row, DType dtype, const std::byte* activations,
                        int64_t tokens, Executor& executor);
 
@@ -61,8 +62,8 @@ class StatisticsAccumulator {
   absl::StatusOr<Statistics> Finish(Executor& executor) &&;
 
   // Bytes an accumulator with these params holds at most, when FoldRow has `rows_at_once` rows
-  // under way or waiting (1 for Fold).
-  static int64_t MemoryBytes(const StatisticsParams& params, int rows_at_once = 1);
+  // under way or waiting (1 for Fold) and `threads` run its tasks.
+  static int64_t MemoryBytes(const StatisticsParams& params, int rows_at_once = 1, int threads = 1);
 
  private:
   class Impl;

@@ -1,13 +1,13 @@
 #include "core/statistics/open_row.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/gemm.h"
+#include "absl/types/span.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/tensor/half.h"
@@ -15,8 +15,8 @@
 namespace salient {
 namespace {
 
-// Below this many elements a batch is widened where it stands: handing it out costs more.
-constexpr int64_t kWorthSharing = 1 << 16;
+// Below this many bytes a batch is copied where it stands: handing it out costs more.
+constexpr int64_t kWorthSharing = 1 << 20;
 
 double RoundTo24(double value) { return std::nearbyint(value * 0x1p24) * 0x1p-24; }
 
@@ -25,52 +25,37 @@ int64_t PairCount(const StatisticsParams& params) {
   return params.ExactGram() ? panels * (panels + 1) / 2 : panels;
 }
 
-void Widen(DType dtype, const std::byte* data, int64_t count, float* out) {
-  if (dtype == DType::kF16 && reinterpret_cast<uintptr_t>(data) % alignof(uint16_t) == 0) {
-    WidenF16(reinterpret_cast<const uint16_t*>(data), count, out);
-  } else {
-    WidenToF32(dtype, data, count, out);
-  }
-}
-
-// An all-ones exponent is what NaN and infinity share; no branch, so it vectorizes.
-bool AllFinite(const float* values, int64_t count) {
-  uint32_t bad = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    bad |= (std::bit_cast<uint32_t>(values[i]) & 0x7F800000u) == 0x7F800000u ? 1u : 0u;
-  }
-  return bad == 0;
-}
-
 }  // namespace
 
-OpenRow::OpenRow(std::string name, const StatisticsParams& params)
+OpenRow::OpenRow(std::string name, const StatisticsParams& params, PanelScratchPool& scratch)
     : name_(std::move(name)),
       params_(params),
-      tile_(params.Blocks() * kTileTokens, params.block_width),
-      products_(PairCount(params) * params.block_width, params.block_width),
-      sum_(static_cast<size_t>(params.Blocks() * params.block_width)),
+      scratch_(scratch),
+      sum_(static_cast<size_t>(params.in_features)),
       sum_abs_(sum_.size()),
-      max_abs_(sum_.size()),
-      bad_(static_cast<size_t>(params.Blocks())) {
+      max_abs_(sum_.size()) {
   for (int64_t i = 0; i < params.Blocks(); ++i) {
     const int64_t end = params.ExactGram() ? params.Blocks() : i + 1;
     for (int64_t j = i; j < end; ++j) pairs_.push_back({i, j});
   }
-  if (!params.ExactGram()) {
-    signs_ = Matrix(kTileTokens, params.sketch_rows);
-    sketch_ = Matrix(params.Blocks() * params.sketch_rows, params.block_width);
+  constexpr int64_t kFloats = TokenTile::kBytesPerColumn / 4;
+  if (params.ExactGram()) {
+    panels_ = Matrix(params.Blocks() * params.block_width, kFloats);
+  } else {
+    signs_ = Matrix(params.sketch_rows, kFloats);
     sketch_row_sums_.resize(static_cast<size_t>(params.sketch_rows));
   }
 }
 
-int64_t OpenRow::MemoryBytes(const StatisticsParams& params) {
+int64_t OpenRow::MemoryBytes(const StatisticsParams& params, bool whole) {
   const int64_t width = params.Blocks() * params.block_width;
-  int64_t floats =
-      width * kTileTokens + PairCount(params) * params.block_width * params.block_width;
-  if (!params.ExactGram()) floats += (kTileTokens + width) * params.sketch_rows;
-  return floats * 4 + width * (8 + 8 + 4) + params.sketch_rows * 8 +
-         PairCount(params) * static_cast<int64_t>(sizeof(PanelPair));
+  const int64_t laid = params.ExactGram() ? width : params.sketch_rows;
+  const int64_t pairs = PairCount(params);
+  int64_t products = pairs * params.block_width * params.block_width;
+  if (!params.ExactGram()) products += params.Blocks() * params.sketch_rows * params.block_width;
+  return (laid + (whole ? 0 : params.in_features)) * TokenTile::kBytesPerColumn + products * 4 +
+         params.in_features * (8 + 8 + 4) + params.sketch_rows * 8 +
+         pairs * static_cast<int64_t>(sizeof(PanelPair));
 }
 
 int64_t OpenRow::Columns(int64_t panel) const {
@@ -80,150 +65,188 @@ int64_t OpenRow::Columns(int64_t panel) const {
 void OpenRow::Begin(int64_t calibration_row) {
   calibration_row_ = calibration_row;
   next_position_ = 0;
-  tile_tokens_ = 0;
   first_tile_ = true;
+  pending_ = {};
   std::fill(sum_.begin(), sum_.end(), 0.0);
   std::fill(sum_abs_.begin(), sum_abs_.end(), 0.0);
   std::fill(max_abs_.begin(), max_abs_.end(), 0.0f);
   std::fill(sketch_row_sums_.begin(), sketch_row_sums_.end(), 0.0);
 }
 
-OpenRow::BadValue OpenRow::WidenPanel(int64_t panel, DType dtype, const std::byte* activations,
-                                      int64_t tokens) {
-  const int64_t columns = Columns(panel);
-  const int64_t first_column = panel * params_.block_width;
-  for (int64_t t = 0; t < tokens; ++t) {
-    float* out = Panel(panel) + (tile_tokens_ + t) * params_.block_width;
-    Widen(dtype, activations + (t * params_.in_features + first_column) * SizeOf(dtype), columns,
-          out);
-    if (AllFinite(out, columns)) continue;
-    const float* bad =
-        std::find_if_not(out, out + columns, [](float x) { return std::isfinite(x); });
-    return {next_position_ + t, first_column + (bad - out), *bad};
+// Looks for the first value at fault, whoever noticed that there is one.
+absl::Status OpenRow::NonFinite(DType dtype, const std::byte* activations, int64_t tokens,
+                                int64_t first_position) const {
+  for (int64_t i = 0; i < tokens * params_.in_features; ++i) {
+    float value = 0;
+    WidenToF32(dtype, activations + i * SizeOf(dtype), 1, &value);
+    if (std::isfinite(value)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(name_, ": activation of calibration row ", calibration_row_, ", position ",
+                     first_position + i / params_.in_features, ", column ", i % params_.in_features,
+                     " is ", value, "; expected a finite value"));
   }
-  return {};
+  return absl::InternalError(absl::StrCat(name_, ": no activation is at fault"));
 }
 
 absl::Status OpenRow::Append(DType dtype, const std::byte* activations, int64_t tokens,
                              Executor& executor) {
-  const int64_t panels = params_.Blocks();
-  const auto widen = [&](int64_t panel) {
-    bad_[static_cast<size_t>(panel)] = WidenPanel(panel, dtype, activations, tokens);
-    return absl::OkStatus();
-  };
-  if (tokens * params_.in_features < kWorthSharing) {
-    for (int64_t panel = 0; panel < panels; ++panel) widen(panel).IgnoreError();
-  } else if (absl::Status status = executor.ForEach(panels, widen); !status.ok()) {
-    return status;
+  if (next_position_ == 0) {
+    pending_ = {dtype, nullptr, 0, params_.in_features};
+    buffer_.resize(static_cast<size_t>(params_.in_features * TokenTile::kBytesPerColumn));
+  } else if (dtype != pending_.dtype) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name_, ": activations of calibration row ", calibration_row_, " at position ",
+                     next_position_, " are ", Name(dtype), "; expected ", Name(pending_.dtype),
+                     ", as the row began"));
   }
-  // The first token at fault, whatever the order in which the panels were done.
-  const BadValue* first = nullptr;
-  for (const BadValue& value : bad_) {
-    if (value.position < 0) continue;
-    if (first == nullptr || value.position < first->position) first = &value;
+  pending_.activations = buffer_.data();
+  const int64_t token_bytes = params_.in_features * SizeOf(dtype);
+  while (tokens > 0) {
+    // A whole tile waits for its successor: the last tile of a row is folded with the row.
+    if (pending_.tokens == TokenTile::Tokens(dtype)) {
+      if (absl::Status status = FoldTile(pending_, nullptr, executor); !status.ok()) return status;
+      pending_.tokens = 0;
+    }
+    const int64_t count = std::min(tokens, TokenTile::Tokens(dtype) - pending_.tokens);
+    std::byte* out = buffer_.data() + pending_.tokens * token_bytes;
+    std::atomic<bool> finite = true;
+    const auto copy = [&](int64_t token, int64_t vectors) {
+      std::memcpy(out + token * token_bytes, activations + token * token_bytes,
+                  static_cast<size_t>(vectors * token_bytes));
+      if (!AllFinite(dtype, out + token * token_bytes, vectors * params_.in_features)) {
+        finite = false;
+      }
+    };
+    if (count * token_bytes < kWorthSharing) {
+      copy(0, count);
+    } else {
+      constexpr int64_t kShare = 32;
+      absl::Status status = executor.ForEach((count + kShare - 1) / kShare, [&](int64_t share) {
+        copy(share * kShare, std::min(kShare, count - share * kShare));
+        return absl::OkStatus();
+      });
+      if (!status.ok()) return status;
+    }
+    if (!finite) return NonFinite(dtype, activations, count, next_position_);
+    pending_.tokens += count;
+    next_position_ += count;
+    activations += count * token_bytes;
+    tokens -= count;
   }
-  if (first != nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        name_, ": activation of calibration row ", calibration_row_, ", position ", first->position,
-        ", column ", first->column, " is ", first->value, "; expected a finite value"));
-  }
-  tile_tokens_ += tokens;
-  next_position_ += tokens;
   return absl::OkStatus();
 }
 
-void OpenRow::CopyToken(int64_t position, float* out) const {
-  const int64_t token = position - (next_position_ - tile_tokens_);
-  for (int64_t panel = 0; panel < params_.Blocks(); ++panel) {
-    const float* values = tile_.Row(panel * kTileTokens + token);
-    std::copy(values, values + Columns(panel), out + panel * params_.block_width);
+absl::Status OpenRow::TakeWhole(DType dtype, const std::byte* activations, int64_t tokens,
+                                Executor& executor) {
+  const int64_t token_bytes = params_.in_features * SizeOf(dtype);
+  while (true) {
+    const int64_t count = std::min(tokens, TokenTile::Tokens(dtype));
+    pending_ = {dtype, activations, count, params_.in_features};
+    next_position_ += count;
+    if (count == tokens) return absl::OkStatus();
+    if (absl::Status status = FoldTile(pending_, nullptr, executor); !status.ok()) return status;
+    activations += count * token_bytes;
+    tokens -= count;
   }
 }
 
-absl::Status OpenRow::FoldTile(Executor& executor) {
-  const int64_t padded = (tile_tokens_ + kTilePadding - 1) / kTilePadding * kTilePadding;
-  if (!params_.ExactGram()) FillSigns(padded);
-  // Padding first and on its own: a panel is read by several pairs.
-  for (int64_t panel = 0; panel < params_.Blocks() && padded > tile_tokens_; ++panel) {
-    float* begin = Panel(panel) + tile_tokens_ * params_.block_width;
-    std::fill(begin, Panel(panel) + padded * params_.block_width, 0.0f);
-  }
-  absl::Status status = executor.ForEach(static_cast<int64_t>(pairs_.size()),
-                                         [&](int64_t index) { return FoldPair(index, padded); });
-  first_tile_ = false;
-  tile_tokens_ = 0;
+absl::Status OpenRow::FoldLastTile(Statistics* totals, Executor& executor) {
+  absl::Status status = FoldTile(pending_, totals, executor);
+  if (status.ok() && totals != nullptr) AddCountsTo(*totals);
   return status;
 }
 
-void OpenRow::FillSigns(int64_t padded) {
-  const int64_t first_position = next_position_ - tile_tokens_;
-  const auto rows = static_cast<size_t>(params_.sketch_rows);
-  for (int64_t t = 0; t < tile_tokens_; ++t) {
-    float* signs = signs_.Row(t);
-    FillSketchSigns(params_.seed, calibration_row_, first_position + t, {signs, rows});
-    for (size_t k = 0; k < rows; ++k) sketch_row_sums_[k] += signs[k];
+absl::Status OpenRow::FoldTile(const TokenTile& tile, Statistics* totals, Executor& executor) {
+  // What one task multiplies and adds at once needs no memory of its own.
+  if ((totals == nullptr || !first_tile_) && products_.rows() == 0) {
+    products_ =
+        Matrix(static_cast<int64_t>(pairs_.size()) * params_.block_width, params_.block_width);
+    if (!params_.ExactGram()) {
+      sketch_ = Matrix(params_.Blocks() * params_.sketch_rows, params_.block_width);
+    }
   }
-  std::fill(signs_.Row(tile_tokens_),
-            signs_.Row(tile_tokens_) + (padded - tile_tokens_) * params_.sketch_rows, 0.0f);
+  non_finite_ = false;
+  absl::Status status =
+      params_.ExactGram() ? FoldGram(tile, totals, executor) : FoldBlocks(tile, totals, executor);
+  if (non_finite_) {
+    return NonFinite(tile.dtype, tile.activations, tile.tokens, next_position_ - tile.tokens);
+  }
+  first_tile_ = false;
+  return status;
 }
 
-absl::Status OpenRow::FoldPair(int64_t index, int64_t padded) {
-  const auto [i, j] = pairs_[static_cast<size_t>(index)];
+void OpenRow::SumPanel(int64_t panel, const TokenPanel& laid) {
+  const auto first = static_cast<size_t>(panel * params_.block_width);
+  AddSums(laid, &sum_[first], &sum_abs_[first], &max_abs_[first]);
+  for (size_t c = first; c < first + static_cast<size_t>(laid.columns); ++c) {
+    if (!std::isfinite(max_abs_[c])) non_finite_ = true;
+  }
+}
+
+absl::Status OpenRow::FoldGram(const TokenTile& tile, Statistics* totals, Executor& executor) {
   const int64_t width = params_.block_width;
+  std::vector<TokenPanel> laid(static_cast<size_t>(params_.Blocks()));
+  absl::Status status = executor.ForEach(params_.Blocks(), [&](int64_t i) {
+    TokenPanel& panel = laid[static_cast<size_t>(i)];
+    panel = LayPanel(tile, i * width, Columns(i), width, panels_.Row(i * width));
+    SumPanel(i, panel);
+    return totals == nullptr || non_finite_ ? absl::OkStatus() : AddPanelTo(i, *totals);
+  });
+  if (!status.ok() || non_finite_) return status;
   const float beta = first_tile_ ? 0.0f : 1.0f;
-  absl::Status status = Gemm(Op::kTransposed, Op::kPlain, Columns(i), Columns(j), padded, Panel(i),
-                             width, Panel(j), width, beta, products_.Row(index * width), width);
-  if (!status.ok()) return status;
-  if (i == j) AddSums(i);
-  if (params_.ExactGram()) return absl::OkStatus();
+  const bool keeps = totals == nullptr || !first_tile_;
+  return executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) {
+    const PanelPair pair = pairs_[static_cast<size_t>(index)];
+    const TokenPanel& a = laid[static_cast<size_t>(pair.i)];
+    const TokenPanel& b = laid[static_cast<size_t>(pair.j)];
+    PanelScratchPool::Loan scratch = scratch_.Borrow();
+    float* product = keeps ? products_.Row(index * width) : scratch->product.data();
+    absl::Status multiplied = pair.i == pair.j ? MultiplyPanelByItself(a, beta, product, width)
+                                               : MultiplyPanels(a, b, beta, product, width);
+    if (multiplied.ok() && totals != nullptr) AddPairTo(pair, product, *totals);
+    return multiplied;
+  });
+}
+
+absl::Status OpenRow::FoldBlocks(const TokenTile& tile, Statistics* totals, Executor& executor) {
+  const int64_t width = params_.block_width;
   const int64_t rows = params_.sketch_rows;
-  return Gemm(Op::kTransposed, Op::kPlain, rows, Columns(i), padded, signs_.data(), rows, Panel(i),
-              width, beta, sketch_.Row(i * rows), width);
+  FillSketchTile(params_.seed, calibration_row_, next_position_ - tile.tokens, tile.tokens,
+                 tile.Depth(), /*wide=*/!tile.IsBf16(), signs_.data(),
+                 absl::MakeSpan(sketch_row_sums_));
+  const float beta = first_tile_ ? 0.0f : 1.0f;
+  const bool keeps = totals == nullptr || !first_tile_;
+  return executor.ForEach(params_.Blocks(), [&](int64_t i) {
+    PanelScratchPool::Loan scratch = scratch_.Borrow();
+    const TokenPanel panel = LayPanel(tile, i * width, Columns(i), width, scratch->panel.data());
+    SumPanel(i, panel);
+    if (non_finite_) return absl::OkStatus();
+    float* product = keeps ? products_.Row(i * width) : scratch->product.data();
+    float* sketch = keeps ? sketch_.Row(i * rows) : scratch->sketch.data();
+    absl::Status status = MultiplyPanelByItself(panel, beta, product, width);
+    if (!status.ok()) return status;
+    if (totals != nullptr) AddPairTo({i, i}, product, *totals);
+    status = MultiplySigns(signs_.data(), rows, panel, beta, sketch, width);
+    if (!status.ok() || totals == nullptr) return status;
+    AddSketchTo(i, sketch, *totals);
+    return AddPanelTo(i, *totals);
+  });
 }
 
 absl::Status OpenRow::AddTo(Statistics& totals, Executor& executor) const {
+  const int64_t width = params_.block_width;
   absl::Status status =
       executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) -> absl::Status {
-        const auto [i, j] = pairs_[static_cast<size_t>(index)];
-        if (i == j) {
-          if (absl::Status added = AddPanelTo(i, totals); !added.ok()) return added;
+        const PanelPair pair = pairs_[static_cast<size_t>(index)];
+        AddPairTo(pair, products_.Row(index * width), totals);
+        if (pair.i != pair.j) return absl::OkStatus();
+        if (!params_.ExactGram()) {
+          AddSketchTo(pair.i, sketch_.Row(pair.i * params_.sketch_rows), totals);
         }
-        AddPairTo(index, totals);
-        return absl::OkStatus();
+        return AddPanelTo(pair.i, totals);
       });
-  if (!status.ok()) return status;
-  for (size_t k = 0; k < sketch_row_sums_.size(); ++k) {
-    totals.sketch_row_sums[k] += sketch_row_sums_[k];
-  }
-  totals.token_count += next_position_;
-  return absl::OkStatus();
-}
-
-// Eight columns at a time stay in registers over all tokens; each is summed in token order.
-void OpenRow::AddSums(int64_t panel) {
-  constexpr int64_t kLanes = 8;  // divides block_width
-  const int64_t width = params_.block_width;
-  for (int64_t column = 0; column < width; column += kLanes) {
-    const auto at = static_cast<size_t>(panel * width + column);
-    double sum[kLanes];
-    double sum_abs[kLanes];
-    float max_abs[kLanes];
-    std::copy_n(&sum_[at], kLanes, sum);
-    std::copy_n(&sum_abs_[at], kLanes, sum_abs);
-    std::copy_n(&max_abs_[at], kLanes, max_abs);
-    for (int64_t t = 0; t < tile_tokens_; ++t) {
-      const float* x = Panel(panel) + t * width + column;
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const float magnitude = std::fabs(x[lane]);
-        sum[lane] += x[lane];
-        sum_abs[lane] += magnitude;
-        max_abs[lane] = magnitude > max_abs[lane] ? magnitude : max_abs[lane];
-      }
-    }
-    std::copy_n(sum, kLanes, &sum_[at]);
-    std::copy_n(sum_abs, kLanes, &sum_abs_[at]);
-    std::copy_n(max_abs, kLanes, &max_abs_[at]);
-  }
+  if (status.ok()) AddCountsTo(totals);
+  return status;
 }
 
 absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) const {
@@ -241,26 +264,37 @@ absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) const {
     totals.sum_abs[column] += RoundTo24(sum_abs_[column]);
     totals.max_abs[column] = std::max(totals.max_abs[column], max_abs_[column]);
   }
-  if (params_.ExactGram()) return absl::OkStatus();
-  for (int64_t k = 0; k < params_.sketch_rows; ++k) {
-    AddRoundedTo24(sketch_.Row(panel * params_.sketch_rows + k), Columns(panel),
-                   totals.sketch.data() + k * params_.in_features + panel * params_.block_width);
-  }
   return absl::OkStatus();
 }
 
-// A diagonal product is symmetric up to the last bits, so only its upper triangle counts.
-void OpenRow::AddPairTo(int64_t index, Statistics& totals) const {
-  const auto [i, j] = pairs_[static_cast<size_t>(index)];
+// A product of a panel by itself is symmetric up to the last bits, so only its upper triangle
+// counts; rows begin a little before it, where whole vectors do.
+void OpenRow::AddPairTo(PanelPair pair, const float* product, Statistics& totals) const {
+  constexpr int64_t kVector = 8;
   const int64_t width = params_.block_width;
-  for (int64_t row = 0; row < Columns(i); ++row) {
-    const int64_t first = i == j ? row : 0;
-    double* total =
-        params_.ExactGram()
-            ? &totals.gram[static_cast<size_t>((i * width + row) * params_.in_features + j * width)]
-            : &totals.blocks[static_cast<size_t>((i * width + row) * width)];
-    AddRoundedTo24(products_.Row(index * width + row) + first, Columns(j) - first, total + first);
+  for (int64_t row = 0; row < Columns(pair.i); ++row) {
+    const int64_t first = pair.i == pair.j ? row / kVector * kVector : 0;
+    double* total = params_.ExactGram()
+                        ? &totals.gram[static_cast<size_t>(
+                              (pair.i * width + row) * params_.in_features + pair.j * width)]
+                        : &totals.blocks[static_cast<size_t>((pair.i * width + row) * width)];
+    AddRoundedTo24(product + row * width + first, Columns(pair.j) - first, total + first);
   }
+}
+
+void OpenRow::AddSketchTo(int64_t panel, const float* sketch, Statistics& totals) const {
+  const int64_t width = params_.block_width;
+  for (int64_t k = 0; k < params_.sketch_rows; ++k) {
+    AddRoundedTo24(sketch + k * width, Columns(panel),
+                   totals.sketch.data() + k * params_.in_features + panel * width);
+  }
+}
+
+void OpenRow::AddCountsTo(Statistics& totals) const {
+  for (size_t k = 0; k < sketch_row_sums_.size(); ++k) {
+    totals.sketch_row_sums[k] += sketch_row_sums_[k];
+  }
+  totals.token_count += next_position_;
 }
 
 }  // namespace salient

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <vector>
+
+#include "core/linalg/token_kernels.h"
+#include "core/tensor/half.h"
 
 namespace salient {
 namespace {
@@ -39,6 +43,37 @@ void FillSketchSigns(uint64_t seed, int64_t calibration_row, int64_t position,
       const uint32_t sign = static_cast<uint32_t>(word >> i) & 1u;
       signs[begin + i] = std::bit_cast<float>(0x3F800000u | sign << 31);
     }
+  }
+}
+
+void FillSketchTile(uint64_t seed, int64_t calibration_row, int64_t first_position, int64_t tokens,
+                    int64_t depth, bool wide, void* signs, absl::Span<double> row_sums) {
+  constexpr size_t kPartBits = 16;
+  const auto count = static_cast<size_t>(tokens);
+  std::vector<uint64_t> keys(count);
+  for (size_t t = 0; t < count; ++t) {
+    keys[t] =
+        TokenKey(kSketchStream, seed, calibration_row, first_position + static_cast<int64_t>(t));
+  }
+  // Sixteen sketch rows at a time read the same bits of every token's word.
+  std::vector<uint16_t> parts(count);
+  std::vector<uint16_t> row(static_cast<size_t>(depth));
+  for (size_t k = 0; k < row_sums.size(); ++k) {
+    if (k % kPartBits == 0) {
+      for (size_t t = 0; t < count; ++t) {
+        parts[t] = static_cast<uint16_t>(Mix(keys[t] + (k / 64) * kGolden) >> (k % 64));
+      }
+    }
+    const int64_t at = static_cast<int64_t>(k) * depth;
+    uint16_t* out = wide ? row.data() : static_cast<uint16_t*>(signs) + at;
+    const int64_t negative =
+        SignsFromBits(parts.data(), tokens, static_cast<int>(k % kPartBits), out);
+    std::fill(out + tokens, out + depth, uint16_t{0});
+    if (wide) {
+      WidenToF32(DType::kBF16, reinterpret_cast<const std::byte*>(out), depth,
+                 static_cast<float*>(signs) + at);
+    }
+    row_sums[k] += static_cast<double>(tokens - 2 * negative);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "absl/status/status.h"
 #include "core/linalg/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 
 namespace salient::testing {
@@ -50,6 +52,20 @@ inline Matrix Stack(const std::vector<CalibrationRow>& rows) {
     out = std::copy_n(row.tokens.data(), row.tokens.rows() * row.tokens.cols(), out);
   }
   return all;
+}
+
+// Tokens in another dtype, rounded to it.
+inline std::vector<std::byte> BytesOf(const Matrix& tokens, DType dtype) {
+  const int64_t count = tokens.rows() * tokens.cols();
+  std::vector<std::byte> bytes(static_cast<size_t>(count * SizeOf(dtype)));
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = tokens.data()[i];
+    const uint16_t half = dtype == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
+    std::memcpy(bytes.data() + i * SizeOf(dtype),
+                dtype == DType::kF32 ? static_cast<const void*>(&value) : &half,
+                static_cast<size_t>(SizeOf(dtype)));
+  }
+  return bytes;
 }
 
 inline absl::Status FoldF32(StatisticsAccumulator& accumulator, int64_t row, int64_t position,

@@ -55,5 +55,30 @@ TEST(AccumulatorMemoryTest, BlocksAndSketchNeverHoldAWholeGram) {
   EXPECT_LT(StatisticsAccumulator::MemoryBytes(params), 4096 * 4096 * 4);
 }
 
+// Rows that came before the one that is to be added first hold their sums.
+TEST(AccumulatorMemoryTest, RowsThatWaitAreCounted) {
+  LimitThreadToItself();
+  StatisticsParams params;
+  params.in_features = 1500;
+  const auto rows = testing::MakeRows(1, params.in_features, {90, 90, 90, 90});
+  SerialExecutor serial;
+  const auto fold = [&] {
+    auto accumulator = StatisticsAccumulator::Create("g", params);
+    ASSERT_TRUE(accumulator.ok());
+    for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+      const auto* bytes = reinterpret_cast<const std::byte*>(row->tokens.data());
+      ASSERT_TRUE(accumulator->FoldRow(row->index, DType::kF32, bytes, 90, serial).ok());
+    }
+  };
+  fold();
+  const int64_t before = testing::live_bytes;
+  testing::peak_bytes = testing::live_bytes;
+  fold();
+  const int64_t held = testing::peak_bytes - before;
+  const int64_t promised = StatisticsAccumulator::MemoryBytes(params, 4);
+  EXPECT_LE(held, promised + 65536) << "for small parts and alignment";
+  EXPECT_GE(static_cast<double>(held), 0.7 * static_cast<double>(promised));
+}
+
 }  // namespace
 }  // namespace salient

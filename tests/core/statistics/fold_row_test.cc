@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
@@ -30,10 +30,10 @@ StatisticsParams ParamsOf(int64_t in_features) {
 
 // Long and short rows in turn, so that later rows end before earlier ones; one of massive
 // activations, whose sums no f64 holds exactly, so that the order of rows matters.
-std::vector<CalibrationRow> UnevenRows(int64_t in_features) {
-  auto rows = testing::MakeRows(3, in_features, {700, 3, 5, 130, 64, 1, 513, 20, 20, 256, 7, 300});
+std::vector<CalibrationRow> UnevenRows(int64_t in_features, float massive = 1e6f) {
+  auto rows = testing::MakeRows(3, in_features, {1200, 3, 5, 130, 64, 1, 513, 20, 20, 256, 7, 300});
   for (int64_t i = 0; i < rows[4].tokens.rows() * in_features; ++i) {
-    rows[4].tokens.data()[i] *= 1e6f;
+    rows[4].tokens.data()[i] *= massive;
   }
   return rows;
 }
@@ -59,40 +59,68 @@ std::vector<std::byte> Bytes(absl::StatusOr<Statistics> statistics) {
   return *std::move(bytes);
 }
 
+class FoldRowDTypeTest : public ::testing::TestWithParam<DType> {};
+
 // Property: rows folded whole, from any number of threads, give the bytes of batches in order.
-TEST(FoldRowTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
+TEST_P(FoldRowDTypeTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
+  const DType dtype = GetParam();
   for (const int64_t in_features : {172, 300, 1100}) {
     const StatisticsParams params = ParamsOf(in_features);
-    const auto rows = UnevenRows(in_features);
+    const auto rows = UnevenRows(in_features, dtype == DType::kF16 ? 100.0f : 1e6f);
+    std::vector<std::vector<std::byte>> bytes;
+    for (const CalibrationRow& row : rows) bytes.push_back(testing::BytesOf(row.tokens, dtype));
+    const int64_t token_bytes = in_features * SizeOf(dtype);
+
     SerialExecutor serial;
     StatisticsAccumulator batches = MakeAccumulator(params);
     for (const CalibrationRow& row : rows) {
-      ASSERT_TRUE(testing::FoldRow(
-                      batches, row, [] { return 77; }, serial)
-                      .ok());
+      const std::byte* data = bytes[static_cast<size_t>(row.index)].data();
+      for (int64_t first = 0; first < row.tokens.rows(); first += 77) {
+        const int64_t count = std::min<int64_t>(77, row.tokens.rows() - first);
+        const absl::Status status =
+            batches.Fold(row.index, first, dtype, data + first * token_bytes, count, serial);
+        ASSERT_TRUE(status.ok()) << status;
+      }
     }
     const std::vector<std::byte> expected = Bytes(std::move(batches).Finish(serial));
+
+    const auto fold = [&](StatisticsAccumulator& accumulator, size_t row, Executor& executor) {
+      return accumulator.FoldRow(static_cast<int64_t>(row), dtype, bytes[row].data(),
+                                 rows[row].tokens.rows(), executor);
+    };
     for (const int threads : {1, 2, 4}) {
       testing::ThreadExecutor executor(threads);
       StatisticsAccumulator accumulator = MakeAccumulator(params);
       const absl::Status status =
           executor.ForEach(static_cast<int64_t>(rows.size()), [&](int64_t row) {
             SerialExecutor own;
-            return FoldWhole(accumulator, rows[static_cast<size_t>(row)], own);
+            return fold(accumulator, static_cast<size_t>(row), own);
           });
       ASSERT_TRUE(status.ok()) << status;
       EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected)
           << in_features << " columns, " << threads << " threads";
     }
-    // One row at a time, its work spread.
+    // One row at a time, its work spread; and at an odd address.
     testing::ThreadExecutor executor(2);
-    StatisticsAccumulator accumulator = MakeAccumulator(params);
-    for (const CalibrationRow& row : rows) {
-      ASSERT_TRUE(FoldWhole(accumulator, row, executor).ok());
+    for (const size_t shift : {0, 1}) {
+      StatisticsAccumulator accumulator = MakeAccumulator(params);
+      for (size_t row = 0; row < rows.size(); ++row) {
+        std::vector<std::byte> shifted(shift + bytes[row].size());
+        std::copy(bytes[row].begin(), bytes[row].end(), shifted.begin() + shift);
+        const absl::Status status =
+            accumulator.FoldRow(static_cast<int64_t>(row), dtype, shifted.data() + shift,
+                                rows[row].tokens.rows(), executor);
+        ASSERT_TRUE(status.ok()) << status;
+      }
+      EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected)
+          << in_features << " columns, shift " << shift;
     }
-    EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected) << in_features;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(DTypes, FoldRowDTypeTest,
+                         ::testing::Values(DType::kF32, DType::kF16, DType::kBF16),
+                         [](const auto& dtype) { return std::string(Name(dtype.param)); });
 
 TEST(FoldRowTest, RowsThatEndInAnyOrderAreAddedInAscendingOrder) {
   const StatisticsParams params = ParamsOf(172);

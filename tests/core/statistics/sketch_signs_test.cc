@@ -7,6 +7,8 @@
 #include <set>
 #include <vector>
 
+#include "core/tensor/half.h"
+
 namespace salient {
 namespace {
 
@@ -44,6 +46,30 @@ TEST(SketchSignsTest, FirstRowsDoNotDependOnHowManyThereAre) {
   for (const size_t count : {1, 63, 64, 65, 999}) {
     const std::vector<float> few = Signs(1, 2, 3, count);
     EXPECT_TRUE(std::equal(few.begin(), few.end(), many.begin())) << count;
+  }
+}
+
+// Property: a tile is the signs of its tokens, side by side, and then zeros.
+TEST(SketchSignsTest, TilesAreTheSignsOfTheirTokens) {
+  for (const int64_t rows : {1, 16, 100, 256}) {
+    for (const int64_t tokens : {1, 31, 64, 130}) {
+      const int64_t depth = (tokens + 63) / 64 * 64;
+      std::vector<float> wide(static_cast<size_t>(rows * depth), 7);
+      std::vector<uint16_t> narrow(wide.size(), 7);
+      std::vector<double> sums(static_cast<size_t>(rows), 0.0), expected_sums = sums;
+      FillSketchTile(3, 4, 5, tokens, depth, true, wide.data(), absl::MakeSpan(sums));
+      FillSketchTile(3, 4, 5, tokens, depth, false, narrow.data(), absl::MakeSpan(sums));
+      for (int64_t t = 0; t < depth; ++t) {
+        const std::vector<float> signs = Signs(3, 4, 5 + t, static_cast<size_t>(rows));
+        for (int64_t k = 0; k < rows; ++k) {
+          const float expected = t < tokens ? signs[k] : 0.0f;
+          ASSERT_EQ(wide[k * depth + t], expected) << k << ", " << t;
+          ASSERT_EQ(BF16ToF32(narrow[k * depth + t]), expected) << k << ", " << t;
+          expected_sums[k] += 2 * expected;  // of both tiles
+        }
+      }
+      EXPECT_EQ(sums, expected_sums);
+    }
   }
 }
 

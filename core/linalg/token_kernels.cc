@@ -1,0 +1,272 @@
+#include "core/linalg/token_kernels.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/linalg/token_kernels.cc"
+#include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace salient {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET != HWY_SCALAR
+constexpr int64_t kSide = 8;  // a 128-bit block holds eight elements of 16 bits
+
+// Eight tokens by as many columns as a vector holds: an 8 x 8 transpose in every 128-bit block.
+template <class D>
+HWY_INLINE void TransposeStrip(D d, const uint16_t* x, int64_t stride, uint16_t* out, int64_t ld) {
+  const hn::Repartition<uint32_t, D> d32;
+  const hn::Repartition<uint64_t, D> d64;
+  const hn::Full128<uint16_t> d_block;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN uint16_t columns[HWY_MAX_BYTES / sizeof(uint16_t)];
+  const auto store = [&](int64_t column, auto tokens) HWY_ATTR {
+    hn::Store(hn::BitCast(d, tokens), d, columns);
+    for (int64_t block = 0; block < lanes; block += kSide) {
+      hn::StoreU(hn::Load(d_block, columns + block), d_block, out + (block + column) * ld);
+    }
+  };
+  // From pairs of tokens side by side, four columns of each block.
+  const auto store_half = [&](int64_t column, auto p0, auto p1, auto p2, auto p3) HWY_ATTR {
+    const auto a = hn::BitCast(d32, p0);
+    const auto b = hn::BitCast(d32, p1);
+    const auto e = hn::BitCast(d32, p2);
+    const auto f = hn::BitCast(d32, p3);
+    const auto first_low = hn::BitCast(d64, hn::InterleaveLower(d32, a, b));
+    const auto first_high = hn::BitCast(d64, hn::InterleaveUpper(d32, a, b));
+    const auto last_low = hn::BitCast(d64, hn::InterleaveLower(d32, e, f));
+    const auto last_high = hn::BitCast(d64, hn::InterleaveUpper(d32, e, f));
+    store(column, hn::InterleaveLower(d64, first_low, last_low));
+    store(column + 1, hn::InterleaveUpper(d64, first_low, last_low));
+    store(column + 2, hn::InterleaveLower(d64, first_high, last_high));
+    store(column + 3, hn::InterleaveUpper(d64, first_high, last_high));
+  };
+  const auto t0 = hn::LoadU(d, x);
+  const auto t1 = hn::LoadU(d, x + stride);
+  const auto t2 = hn::LoadU(d, x + 2 * stride);
+  const auto t3 = hn::LoadU(d, x + 3 * stride);
+  const auto t4 = hn::LoadU(d, x + 4 * stride);
+  const auto t5 = hn::LoadU(d, x + 5 * stride);
+  const auto t6 = hn::LoadU(d, x + 6 * stride);
+  const auto t7 = hn::LoadU(d, x + 7 * stride);
+  store_half(0, hn::InterleaveLower(d, t0, t1), hn::InterleaveLower(d, t2, t3),
+             hn::InterleaveLower(d, t4, t5), hn::InterleaveLower(d, t6, t7));
+  store_half(4, hn::InterleaveUpper(d, t0, t1), hn::InterleaveUpper(d, t2, t3),
+             hn::InterleaveUpper(d, t4, t5), hn::InterleaveUpper(d, t6, t7));
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+
+void Transpose16Impl(const uint16_t* x, int64_t tokens, int64_t columns, int64_t stride,
+                     uint16_t* out, int64_t ld) {
+  int64_t whole_tokens = 0;
+  int64_t whole_columns = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<uint16_t> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  whole_tokens = tokens / kSide * kSide;
+  whole_columns = columns / lanes * lanes;
+  // 32 tokens make one cache line of each column.
+  constexpr int64_t kStrip = 32;
+  for (int64_t strip = 0; strip < whole_tokens; strip += kStrip) {
+    const int64_t end = std::min(strip + kStrip, whole_tokens);
+    for (int64_t c = 0; c < whole_columns; c += lanes) {
+      for (int64_t t = strip; t < end; t += kSide) {
+        // Tokens lie pages apart, where no hardware looks ahead.
+        for (int64_t i = t + kStrip; i < std::min(t + kStrip + kSide, tokens); ++i) {
+          hwy::Prefetch(x + i * stride + c);
+        }
+        TransposeStrip(d, x + t * stride + c, stride, out + c * ld + t, ld);
+      }
+    }
+  }
+#endif
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t c = t < whole_tokens ? whole_columns : 0; c < columns; ++c) {
+      out[c * ld + t] = x[t * stride + c];
+    }
+  }
+}
+
+// The largest x[i] & mask.
+uint16_t LargestMasked(const uint16_t* x, int64_t n, uint16_t mask) {
+  const hn::ScalableTag<uint16_t> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto largest = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    largest = hn::Max(largest, hn::And(hn::LoadU(d, x + i), hn::Set(d, mask)));
+  }
+  HWY_ALIGN uint16_t each[HWY_MAX_BYTES / sizeof(uint16_t)];
+  hn::Store(largest, d, each);
+  uint16_t result = *std::max_element(each, each + lanes);
+  for (; i < n; ++i) result = std::max(result, static_cast<uint16_t>(x[i] & mask));
+  return result;
+}
+
+ChannelSums SumBf16Impl(const uint16_t* x, int64_t n) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<float, decltype(d)> d32;
+  const hn::Rebind<uint32_t, decltype(d)> d_bits;
+  const hn::Rebind<uint16_t, decltype(d)> d16;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto load = [&](const uint16_t* p) HWY_ATTR {
+    const auto bits = hn::ShiftLeft<16>(hn::PromoteTo(d_bits, hn::LoadU(d16, p)));
+    return hn::PromoteTo(d, hn::BitCast(d32, bits));
+  };
+  auto sum0 = hn::Zero(d);
+  auto sum1 = hn::Zero(d);
+  auto abs0 = hn::Zero(d);
+  auto abs1 = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const auto a = load(x + i);
+    const auto b = load(x + i + lanes);
+    sum0 = hn::Add(sum0, a);
+    sum1 = hn::Add(sum1, b);
+    abs0 = hn::Add(abs0, hn::Abs(a));
+    abs1 = hn::Add(abs1, hn::Abs(b));
+  }
+  ChannelSums sums;
+  sums.sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  sums.sum_abs = hn::GetLane(hn::SumOfLanes(d, hn::Add(abs0, abs1)));
+  for (; i < n; ++i) {
+    const double value = std::bit_cast<float>(static_cast<uint32_t>(x[i]) << 16);
+    sums.sum += value;
+    sums.sum_abs += std::fabs(value);
+  }
+  // Magnitudes are ordered as their bits, infinity above all numbers and NaN above that.
+  const uint32_t largest = LargestMasked(x, n, 0x7FFF);
+  sums.max_abs = std::bit_cast<float>(largest << 16);
+  return sums;
+}
+
+template <class D>
+HWY_INLINE void AddColumnSumsStep(D d, const float* x, int64_t tokens, int64_t stride, double* sum,
+                                  double* sum_abs, float* max_abs) {
+  const hn::Rebind<float, D> d32;
+  const hn::Rebind<uint32_t, D> d_bits;
+  auto total = hn::LoadU(d, sum);
+  auto total_abs = hn::LoadU(d, sum_abs);
+  auto largest = hn::BitCast(d_bits, hn::LoadU(d32, max_abs));
+  for (int64_t t = 0; t < tokens; ++t) {
+    const auto narrow = hn::LoadU(d32, x + t * stride);
+    const auto value = hn::PromoteTo(d, narrow);
+    total = hn::Add(total, value);
+    total_abs = hn::Add(total_abs, hn::Abs(value));
+    largest = hn::Max(largest, hn::BitCast(d_bits, hn::Abs(narrow)));
+  }
+  hn::StoreU(total, d, sum);
+  hn::StoreU(total_abs, d, sum_abs);
+  hn::StoreU(hn::BitCast(d32, largest), d32, max_abs);
+}
+
+void AddColumnSumsImpl(const float* x, int64_t tokens, int64_t columns, int64_t stride, double* sum,
+                       double* sum_abs, float* max_abs) {
+  const hn::CappedTag<double, 8> d;
+  const hn::CappedTag<double, 1> one;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t c = 0;
+  for (; c + lanes <= columns; c += lanes) {
+    AddColumnSumsStep(d, x + c, tokens, stride, sum + c, sum_abs + c, max_abs + c);
+  }
+  for (; c < columns; ++c) {
+    AddColumnSumsStep(one, x + c, tokens, stride, sum + c, sum_abs + c, max_abs + c);
+  }
+}
+
+bool AllFinite16Impl(const uint16_t* x, int64_t n, uint16_t exponent) {
+  return LargestMasked(x, n, exponent) < exponent;
+}
+
+bool AllFinite32Impl(const float* x, int64_t n) {
+  constexpr uint32_t kExponent = 0x7F800000;
+  const hn::ScalableTag<float> d;
+  const hn::RebindToUnsigned<decltype(d)> d_bits;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto exponent = hn::Set(d_bits, kExponent);
+  auto largest = hn::Zero(d_bits);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto bits = hn::BitCast(d_bits, hn::LoadU(d, x + i));
+    largest = hn::Max(largest, hn::And(bits, exponent));
+  }
+  if (!hn::AllTrue(d_bits, hn::Lt(largest, exponent))) return false;
+  for (; i < n; ++i) {
+    if ((std::bit_cast<uint32_t>(x[i]) & kExponent) == kExponent) return false;
+  }
+  return true;
+}
+
+int64_t SignsFromBitsImpl(const uint16_t* words, int64_t n, int bit, uint16_t* out) {
+  constexpr uint16_t kOne = 0x3F80;
+  const hn::ScalableTag<uint16_t> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto weight = hn::Set(d, static_cast<uint16_t>(1 << (15 - bit)));
+  const auto top = hn::Set(d, static_cast<uint16_t>(0x8000));
+  auto negative = hn::Zero(d);  // at most n / lanes each: no overflow in tiles of tokens
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    // A product, where a shift by a variable is slow or missing for 16 bits.
+    const auto sign = hn::And(hn::Mul(hn::LoadU(d, words + i), weight), top);
+    hn::StoreU(hn::Or(sign, hn::Set(d, kOne)), d, out + i);
+    negative = hn::Add(negative, hn::ShiftRight<15>(sign));
+  }
+  HWY_ALIGN uint16_t each[HWY_MAX_BYTES / sizeof(uint16_t)];
+  hn::Store(negative, d, each);
+  int64_t count = 0;
+  for (int64_t lane = 0; lane < lanes; ++lane) count += each[lane];
+  for (; i < n; ++i) {
+    const uint16_t sign = static_cast<uint16_t>((words[i] >> bit & 1) << 15);
+    out[i] = static_cast<uint16_t>(sign | kOne);
+    count += sign >> 15;
+  }
+  return count;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace salient
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace salient {
+
+HWY_EXPORT(Transpose16Impl);
+HWY_EXPORT(SumBf16Impl);
+HWY_EXPORT(AddColumnSumsImpl);
+HWY_EXPORT(AllFinite16Impl);
+HWY_EXPORT(AllFinite32Impl);
+HWY_EXPORT(SignsFromBitsImpl);
+
+void Transpose16(const uint16_t* x, int64_t tokens, int64_t columns, int64_t stride, uint16_t* out,
+                 int64_t ld) {
+  HWY_DYNAMIC_DISPATCH(Transpose16Impl)(x, tokens, columns, stride, out, ld);
+}
+
+ChannelSums SumBf16(const uint16_t* x, int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(SumBf16Impl)(x, n);
+}
+
+void AddColumnSums(const float* x, int64_t tokens, int64_t columns, int64_t stride, double* sum,
+                   double* sum_abs, float* max_abs) {
+  HWY_DYNAMIC_DISPATCH(AddColumnSumsImpl)(x, tokens, columns, stride, sum, sum_abs, max_abs);
+}
+
+bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent) {
+  return HWY_DYNAMIC_DISPATCH(AllFinite16Impl)(x, n, exponent);
+}
+
+bool AllFinite32(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(AllFinite32Impl)(x, n); }
+
+int64_t SignsFromBits(const uint16_t* words, int64_t n, int bit, uint16_t* out) {
+  return HWY_DYNAMIC_DISPATCH(SignsFromBitsImpl)(words, n, bit, out);
+}
+
+}  // namespace salient
+#endif  // HWY_ONCE
