@@ -68,13 +68,13 @@ HWY_INLINE V RoundToStored(D d, V v, DType dtype) {
 }
 
 template <class D>
-HWY_INLINE void FitAffinesStep(D d, const float* lo, const float* hi, const float* shrink,
+HWY_INLINE void FitAffinesStep(D d, const float* lo, const float* hi, float shrink,
                                const WeightFormat& format, float* scales, float* zero_points) {
   const auto zero = hn::Zero(d);
   const auto one = hn::Set(d, 1.0f);
   const auto max_code = hn::Set(d, static_cast<float>(format.MaxCode()));
   const auto middle = hn::Set(d, static_cast<float>(1 << (format.bits - 1)));
-  const auto factor = shrink == nullptr ? one : hn::LoadU(d, shrink);
+  const auto factor = hn::Set(d, shrink);
   const auto low = hn::Mul(hn::Min(hn::LoadU(d, lo), zero), factor);
   const auto high = hn::Mul(hn::Max(hn::LoadU(d, hi), zero), factor);
   const auto width = format.symmetric ? hn::Mul(hn::Set(d, 2.0f), hn::Max(hn::Sub(zero, low), high))
@@ -88,17 +88,16 @@ HWY_INLINE void FitAffinesStep(D d, const float* lo, const float* hi, const floa
   hn::StoreU(format.symmetric ? middle : zero_point, d, zero_points);
 }
 
-void FitAffinesImpl(const float* lo, const float* hi, const float* shrink, int64_t n,
+void FitAffinesImpl(const float* lo, const float* hi, float shrink, int64_t n,
                     const WeightFormat& format, float* scales, float* zero_points) {
   const Full d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto shrink_at = [&](int64_t i) { return shrink == nullptr ? nullptr : shrink + i; };
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    FitAffinesStep(d, lo + i, hi + i, shrink_at(i), format, scales + i, zero_points + i);
+    FitAffinesStep(d, lo + i, hi + i, shrink, format, scales + i, zero_points + i);
   }
   for (; i < n; ++i) {
-    FitAffinesStep(One(), lo + i, hi + i, shrink_at(i), format, scales + i, zero_points + i);
+    FitAffinesStep(One(), lo + i, hi + i, shrink, format, scales + i, zero_points + i);
   }
 }
 
@@ -297,7 +296,7 @@ void ScaledMinMax(const float* w, const float* s, int64_t groups, int64_t group_
   HWY_DYNAMIC_DISPATCH(ScaledMinMaxImpl)(w, s, groups, group_size, lo, hi);
 }
 
-void FitAffines(const float* lo, const float* hi, const float* shrink, int64_t n,
+void FitAffines(const float* lo, const float* hi, float shrink, int64_t n,
                 const WeightFormat& format, float* scales, float* zero_points) {
   HWY_DYNAMIC_DISPATCH(FitAffinesImpl)(lo, hi, shrink, n, format, scales, zero_points);
 }

@@ -17,9 +17,9 @@ namespace salient {
 void ScaledMinMax(const float* w, const float* s, int64_t groups, int64_t group_size, float* lo,
                   float* hi);
 
-// The affine maps of n ranges with both ends multiplied by shrink[i]: bit for bit FitAffine of
-// core/method/ranges.h. `shrink` may be null: 1.
-void FitAffines(const float* lo, const float* hi, const float* shrink, int64_t n,
+// The affine maps of n ranges with both ends multiplied by `shrink`: bit for bit FitAffine of
+// core/method/ranges.h.
+void FitAffines(const float* lo, const float* hi, float shrink, int64_t n,
                 const WeightFormat& format, float* scales, float* zero_points);
 
 // Some columns of some rows under affine maps. Row t of the panel takes row t / repeats of w and

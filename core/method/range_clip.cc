@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/linalg/quadratic_form.h"
 #include "core/linalg/round_kernels.h"
+#include "core/linalg/search_kernels.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/matrix.h"
@@ -14,9 +17,12 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kTile = 16;  // rows whose candidates share one GEMM
+constexpr int64_t kTile = 16;    // rows whose candidates share one GEMM
+constexpr int64_t kPiece = 128;  // columns of an error that are multiplied at a time
 constexpr int kFactors = 20;
 constexpr int kAutoAwqFactors = 10;
+
+float Shrink(int step) { return 1.0f - 0.025f * static_cast<float>(step); }
 
 // One shrunk range of one group.
 struct Candidate {
@@ -25,7 +31,7 @@ struct Candidate {
 };
 
 Candidate Shrunk(float lo, float hi, int step, const WeightFormat& format, bool autoawq) {
-  if (!autoawq) return {FitAffine(lo, hi, 1.0f - 0.025f * static_cast<float>(step), format), 0};
+  if (!autoawq) return {FitAffine(lo, hi, Shrink(step), format), 0};
   const float bound = std::max(-lo, hi) * (1.0f - static_cast<float>(step) / 20.0f);
   return {FitAffineAutoAwq(std::max(lo, -bound), std::min(hi, bound), format), bound};
 }
@@ -64,9 +70,7 @@ absl::Status GroupLosses(const LossModel& model, const Matrix& errors, int64_t b
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<Ranges> RangeClip(const WeightView& weight, absl::Span<const float> scales,
+absl::StatusOr<Ranges> ClipInF32(const WeightView& weight, absl::Span<const float> scales,
                                  const LossModel& model, const WeightFormat& format, bool autoawq,
                                  Executor& executor) {
   const int64_t columns = weight.in_features;
@@ -118,6 +122,140 @@ absl::StatusOr<Ranges> RangeClip(const WeightView& weight, absl::Span<const floa
   if (status.ok()) status = CheckScales(ranges, format);
   if (!status.ok()) return status;
   return ranges;
+}
+
+// The columns of a group that lie in one diagonal block, and their part of the loss.
+struct Part {
+  int64_t begin = 0;
+  int64_t columns = 0;
+  QuadraticForm form;
+};
+
+// The parts of every group of a row.
+absl::StatusOr<std::vector<std::vector<Part>>> CutGroups(const LossModel& model, int64_t size,
+                                                         Executor& executor) {
+  std::vector<std::vector<Part>> groups(static_cast<size_t>(model.in_features() / size));
+  const auto cut = [&](int64_t g) -> absl::Status {
+    for (int64_t at = g * size; at < (g + 1) * size;) {
+      const int64_t block_end = (at / model.block_width() + 1) * model.block_width();
+      const int64_t columns = std::min(block_end, (g + 1) * size) - at;
+      absl::StatusOr<QuadraticForm> form =
+          QuadraticForm::Create(model.Centred(at, columns), kPiece);
+      if (!form.ok()) return form.status();
+      groups[g].push_back({at, columns, *std::move(form)});
+      at += columns;
+    }
+    return absl::OkStatus();
+  };
+  absl::Status status = executor.ForEach(static_cast<int64_t>(groups.size()), cut);
+  if (!status.ok()) return status;
+  return groups;
+}
+
+// What the tiles of one RangeClip share.
+struct ClipInput {
+  const WeightView* weight;
+  absl::Span<const float> scales;
+  std::vector<float> inverse;
+  std::vector<float> diagonal;  // of H_c / n
+  const LossModel* model;
+  const WeightFormat* format;
+  std::vector<std::vector<Part>> groups;
+};
+
+// The choices of rows [first, first + count).
+absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Ranges& ranges) {
+  const int64_t columns = input.weight->in_features;
+  const int64_t size = columns / ranges.groups;
+  const int64_t candidates = count * kFactors;
+  const int64_t widest = std::min(size, input.model->block_width());
+  Matrix rows(count, columns);
+  input.weight->ReadRows(first, count, rows.data());
+  Matrix lo(1, ranges.groups);
+  Matrix hi(1, ranges.groups);
+  Matrix fitted(candidates, ranges.groups);
+  Matrix zero_points(candidates, ranges.groups);
+  for (int64_t i = 0; i < count; ++i) {
+    ScaledMinMax(rows.Row(i), input.scales.data(), ranges.groups, size, lo.data(), hi.data());
+    for (int f = 0; f < kFactors; ++f) {
+      FitAffines(lo.data(), hi.data(), Shrink(f), ranges.groups, *input.format,
+                 fitted.Row(i * kFactors + f), zero_points.Row(i * kFactors + f));
+    }
+  }
+  RoundingPanel panel;
+  panel.rows = candidates;
+  panel.w_stride = columns;
+  panel.repeats = kFactors;
+  panel.scales = fitted.data();
+  panel.zero_points = zero_points.data();
+  panel.maps_stride = ranges.groups;
+  panel.group_size = size;
+  panel.max_code = static_cast<float>(input.format->MaxCode());
+  std::vector<uint16_t> errors(static_cast<size_t>(candidates * widest));
+  Matrix product(candidates, widest);
+  for (int64_t g = 0; g < ranges.groups; ++g) {
+    std::vector<double> losses(static_cast<size_t>(candidates), 0.0);
+    for (const Part& part : input.groups[g]) {
+      std::vector<double> shifts(losses.size(), 0.0);
+      uint16_t* piece = errors.data();
+      for (int64_t at = 0; at < part.columns; at += kPiece) {
+        panel.begin = part.begin + at;
+        panel.columns = std::min(kPiece, part.columns - at);
+        panel.w = rows.data() + panel.begin;
+        panel.s = input.scales.data() + panel.begin;
+        panel.inverse_s = input.inverse.data() + panel.begin;
+        panel.diagonal = input.diagonal.data() + panel.begin;
+        panel.mean = input.model->mean().data() + panel.begin;
+        RoundPanel(panel, piece, losses.data(), shifts.data());
+        piece += candidates * panel.columns;
+      }
+      absl::Status status = part.form.Add(candidates, errors.data(), product.data(), losses.data());
+      if (!status.ok()) return status;
+      for (size_t t = 0; t < losses.size(); ++t) losses[t] += shifts[t] * shifts[t];
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const auto of_row = losses.begin() + i * kFactors;
+      const int64_t best = std::min_element(of_row, of_row + kFactors) - of_row;
+      const int64_t at = (first + i) * ranges.groups + g;
+      ranges.scales[at] = fitted.Row(i * kFactors + best)[g];
+      ranges.zero_points[at] = zero_points.Row(i * kFactors + best)[g];
+      ranges.narrowed[at] = best > 0 ? 1 : 0;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Ranges> RangeClip(const WeightView& weight, absl::Span<const float> scales,
+                                 const LossModel& model, const WeightFormat& format, bool autoawq,
+                                 Executor& executor) {
+  const StageScope stage(executor, Stage::kRange);
+  if (autoawq) return ClipInF32(weight, scales, model, format, true, executor);
+  const int64_t size = format.GroupSize(weight.in_features);
+  ClipInput input{&weight, scales, {scales.begin(), scales.end()}, {}, &model, &format, {}};
+  for (float& value : input.inverse) value = 1.0f / value;
+  input.diagonal.resize(scales.size());
+  for (int64_t j = 0; j < weight.in_features; ++j) {
+    input.diagonal[j] = model.Centred(j, 1).data[0];
+  }
+  absl::StatusOr<std::vector<std::vector<Part>>> groups = CutGroups(model, size, executor);
+  if (!groups.ok()) return groups.status();
+  input.groups = *std::move(groups);
+  Ranges ranges(weight.out_features, weight.in_features / size);
+  const RowTiles tiles(weight.out_features, kTile);
+  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
+    return ClipRows(input, tiles.First(tile), tiles.Count(tile), ranges);
+  });
+  if (status.ok()) status = CheckScales(ranges, format);
+  if (!status.ok()) return status;
+  return ranges;
+}
+
+absl::StatusOr<Ranges> RangeClipTwin(const WeightView& weight, absl::Span<const float> scales,
+                                     const LossModel& model, const WeightFormat& format,
+                                     Executor& executor) {
+  return ClipInF32(weight, scales, model, format, false, executor);
 }
 
 }  // namespace salient

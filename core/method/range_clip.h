@@ -20,10 +20,19 @@ namespace salient {
 // `autoawq`: 10 bounds absmax * (1 - i/20), weights clamped to +-bound before they are quantized
 // by FitAffineAutoAwq (AutoAWQ 0.2.9, with all tokens instead of a sample).
 //
+// Losses of the factors are compared on bfloat16 errors and Gram blocks, with the diagonal and the
+// mean in f32: a choice may differ from the twin's where two factors are as good as each other.
+// `autoawq` is f32 throughout.
+//
 // Errors: as RangeMinMax.
 absl::StatusOr<Ranges> RangeClip(const WeightView& weight, absl::Span<const float> scales,
                                  const LossModel& model, const WeightFormat& format, bool autoawq,
                                  Executor& executor);
+
+// RangeClip, not `autoawq`, in f32: the twin that it is held against.
+absl::StatusOr<Ranges> RangeClipTwin(const WeightView& weight, absl::Span<const float> scales,
+                                     const LossModel& model, const WeightFormat& format,
+                                     Executor& executor);
 
 }  // namespace salient
 

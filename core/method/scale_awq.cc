@@ -130,7 +130,7 @@ void FitRow(const float* row, const Scaling& scaling, const WeightFormat& format
   const int64_t groups = maps.scales.cols();
   const int64_t group_size = static_cast<int64_t>(scaling.scales.size()) / groups;
   ScaledMinMax(row, scaling.scales.data(), groups, group_size, lo.data(), hi.data());
-  FitAffines(lo.data(), hi.data(), nullptr, groups, format, maps.scales.Row(t),
+  FitAffines(lo.data(), hi.data(), 1.0f, groups, format, maps.scales.Row(t),
              maps.zero_points.Row(t));
 }
 

@@ -120,25 +120,21 @@ TEST(RangesTest, FitAffinesIsFitAffine) {
     for (int bits : {2, 4, 8}) {
       for (bool symmetric : {false, true}) {
         const WeightFormat format{bits, 128, symmetric, dtype};
-        std::vector<float> lo(kCount), hi(kCount), shrink(kCount), scales(kCount), zeros(kCount);
+        std::vector<float> lo(kCount), hi(kCount), scales(kCount), zeros(kCount);
         for (int64_t i = 0; i < kCount; ++i) {
           const float magnitude = i % 50 == 0 ? 0.0f : std::exp2(exponent(random));
           const float a = normal(random) * magnitude;
           const float b = normal(random) * magnitude;
           lo[i] = std::min(a, b);
           hi[i] = std::max(a, b);
-          shrink[i] = 1.0f - 0.025f * static_cast<float>(i % 20);
         }
-        FitAffines(lo.data(), hi.data(), shrink.data(), kCount, format, scales.data(),
-                   zeros.data());
-        for (int64_t i = 0; i < kCount; ++i) {
-          const Affine expected = FitAffine(lo[i], hi[i], shrink[i], format);
-          EXPECT_EQ(scales[i], expected.scale) << lo[i] << " to " << hi[i];
-          EXPECT_EQ(zeros[i], expected.zero_point) << lo[i] << " to " << hi[i];
-        }
-        FitAffines(lo.data(), hi.data(), nullptr, kCount, format, scales.data(), zeros.data());
-        for (int64_t i = 0; i < kCount; ++i) {
-          EXPECT_EQ(scales[i], FitAffine(lo[i], hi[i], 1.0f, format).scale);
+        for (const float shrink : {1.0f, 0.975f, 0.525f}) {
+          FitAffines(lo.data(), hi.data(), shrink, kCount, format, scales.data(), zeros.data());
+          for (int64_t i = 0; i < kCount; ++i) {
+            const Affine expected = FitAffine(lo[i], hi[i], shrink, format);
+            EXPECT_EQ(scales[i], expected.scale) << lo[i] << " to " << hi[i];
+            EXPECT_EQ(zeros[i], expected.zero_point) << lo[i] << " to " << hi[i];
+          }
         }
       }
     }
