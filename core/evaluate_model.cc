@@ -202,47 +202,57 @@ class Evaluator {
       if (!head.ok()) return head.status();
       heads.push_back(*std::move(head));
     }
-    for (size_t r = 0; r < tokens_.size(); ++r) {
-      if (absl::Status status = ScoreRow(r, heads); !status.ok()) return status;
-      absl::Status status = observer_.TokensDone(runners_[0].config->num_hidden_layers,
-                                                 static_cast<int64_t>(tokens_[r].size()));
-      if (!status.ok()) return status;
+    // Every slice of the heads is read once: together they may be larger than memory.
+    std::vector<std::vector<PositionTile>> tiles;
+    for (const std::vector<int64_t>& row : tokens_) {
+      const RowTiles cut(static_cast<int64_t>(row.size()) - 1, kTokenTile);
+      std::vector<PositionTile>& of_row = tiles.emplace_back();
+      for (int64_t i = 0; i < cut.size(); ++i) {
+        of_row.emplace_back(row, cut.First(i), cut.Count(i), heads.size());
+      }
+    }
+    const int64_t slices = heads[0].SliceCount();
+    for (int64_t slice = 0; slice < slices; ++slice) {
+      std::vector<HeadSlice> parts;
+      for (const OutputHead& head : heads) {
+        absl::StatusOr<HeadSlice> part = head.Read(slice, executor_);
+        if (!part.ok()) return part.status();
+        parts.push_back(*std::move(part));
+      }
+      for (size_t r = 0; r < tokens_.size(); ++r) {
+        if (absl::Status status = ScoreRow(r, heads, parts, tiles[r]); !status.ok()) return status;
+        // A row has gone through the head when it has gone through all slices.
+        const auto tokens = static_cast<int64_t>(tokens_[r].size());
+        const int64_t done = tokens * (slice + 1) / slices - tokens * slice / slices;
+        absl::Status status = observer_.TokensDone(runners_[0].config->num_hidden_layers, done);
+        if (!status.ok()) return status;
+      }
+    }
+    for (const std::vector<PositionTile>& of_row : tiles) {
+      for (const PositionTile& tile : of_row) {
+        if (absl::Status status = tile.Finish(results_); !status.ok()) return status;
+      }
     }
     return absl::OkStatus();
   }
 
-  // A slice of the vocabulary at a time; exponentials cost more than the product that gives their
-  // arguments when the model is small, so positions are spread over the executor too.
-  absl::Status ScoreRow(size_t r, const std::vector<OutputHead>& heads) {
-    const RowTiles cut(static_cast<int64_t>(tokens_[r].size()) - 1, kTokenTile);
-    std::vector<PositionTile> tiles;
-    for (int64_t i = 0; i < cut.size(); ++i) {
-      tiles.emplace_back(tokens_[r], cut.First(i), cut.Count(i), heads.size());
-    }
-    std::vector<Matrix> normed;
+  // Adds the logits of one slice of the vocabulary. Exponentials cost more than the product that
+  // gives their arguments when the model is small, so positions are spread over the executor too.
+  absl::Status ScoreRow(size_t r, const std::vector<OutputHead>& heads,
+                        const std::vector<HeadSlice>& parts, std::vector<PositionTile>& tiles) {
+    std::vector<Matrix> logits;
     for (size_t m = 0; m < heads.size(); ++m) {
       const absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(static_cast<int64_t>(r));
       if (!hidden.ok()) return hidden.status();
-      absl::StatusOr<Matrix> norm = heads[m].Norm(*hidden, executor_);
-      if (!norm.ok()) return norm.status();
-      normed.push_back(*std::move(norm));
+      const absl::StatusOr<Matrix> normed = heads[m].Norm(*hidden, executor_);
+      if (!normed.ok()) return normed.status();
+      absl::StatusOr<Matrix> part = Logits(*normed, parts[m], executor_);
+      if (!part.ok()) return part.status();
+      logits.push_back(*std::move(part));
     }
-    for (int64_t slice = 0; slice < heads[0].SliceCount(); ++slice) {
-      std::vector<Matrix> logits;
-      for (size_t m = 0; m < heads.size(); ++m) {
-        absl::StatusOr<Matrix> part = heads[m].Logits(normed[m], slice, executor_);
-        if (!part.ok()) return part.status();
-        logits.push_back(*std::move(part));
-      }
-      absl::Status status = executor_.ForEach(cut.size(), [&](int64_t i) {
-        return tiles[static_cast<size_t>(i)].Add(heads[0].FirstTokenId(slice), logits);
-      });
-      if (!status.ok()) return status;
-    }
-    for (const PositionTile& tile : tiles) {
-      if (absl::Status status = tile.Finish(results_); !status.ok()) return status;
-    }
-    return absl::OkStatus();
+    return executor_.ForEach(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
+      return tiles[static_cast<size_t>(i)].Add(parts[0].first_id, logits);
+    });
   }
 
   absl::Span<const std::vector<int64_t>> tokens_;

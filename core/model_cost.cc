@@ -193,11 +193,9 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   }
   ModelCost cost;
   cost.stages = work.stages();
-  const double rows = static_cast<double>(row_tokens.size());
   const double states = tokens * hidden * 4;
-  // The head is read anew for each row.
   const double stored = static_cast<double>(StoredBytes(config));
-  cost.read_bytes = models * (layers * stored * parameters + rows * stored * vocabulary * hidden +
+  cost.read_bytes = models * (layers * stored * parameters + stored * vocabulary * hidden +
                               (layers + 1) * states);
   cost.write_bytes = models * (layers + 1) * states;
 
@@ -206,8 +204,10 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   const int64_t row = BlockForward::MemoryBytes(config, ComputeDType::kF32, longest, concurrency) +
                       longest * config.hidden_size * 4;
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
-  const int64_t head = models * PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
-                       concurrency * int64_t{128} * config.hidden_size * 6;
+  // Logits of a row, the heads' slices, and what each token's sums so far take.
+  const int64_t head = models * (PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
+                                 slice * config.hidden_size * 4 + Sum(row_tokens) * 100) +
+                       concurrency * int64_t{128} * config.hidden_size * 4;
   // Linears are decoded one a worker; beside the result, as they are stored, as codes.
   int64_t widest = 0;
   for (size_t i = 0; decoded > 0 && i < kLinearRoles; ++i) {

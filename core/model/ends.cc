@@ -5,7 +5,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
 #include "core/model/forward.h"
+#include "core/model/projection.h"
 #include "core/tensor/half.h"
 
 namespace salient {
@@ -58,14 +60,33 @@ absl::StatusOr<Matrix> OutputHead::Norm(const Matrix& hidden, Executor& executor
   return RmsNorm(hidden, norm_.values, epsilon_, executor);
 }
 
-absl::StatusOr<Matrix> OutputHead::Logits(const Matrix& normed, int64_t slice,
-                                          Executor& executor) const {
-  const int64_t begin = FirstTokenId(slice);
-  const int64_t ids = std::min(kSlice, vocab_size_ - begin);
-  const auto read = [&](int64_t first, int64_t count, float* out) {
-    return ReadRows(*source_, head_, dtype_, begin + first, count, normed.cols(), out);
-  };
-  return Project(normed, ids, read, executor);
+absl::StatusOr<HeadSlice> OutputHead::Read(int64_t slice, Executor& executor) const {
+  HeadSlice head;
+  head.first_id = slice * kSlice;
+  head.dtype = dtype_;
+  head.ids = std::min(kSlice, vocab_size_ - head.first_id);
+  const int64_t row_bytes = hidden_size_ * SizeOf(dtype_);
+  head.weight.resize(static_cast<size_t>(head.ids * row_bytes));
+  const RowTiles tiles(head.ids, SliceOutputs(ComputeDType::kF32));
+  const absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
+    const int64_t first = tiles.First(tile);
+    const int64_t count = tiles.Count(tile);
+    std::byte* rows = head.weight.data() + first * row_bytes;
+    absl::Status read =
+        source_->ReadRange(head_, (head.first_id + first) * row_bytes,
+                           absl::MakeSpan(rows, static_cast<size_t>(count * row_bytes)));
+    if (!read.ok()) return read;
+    Matrix wide;
+    const float* values = WidenedRows({dtype_, rows, count, hidden_size_}, 0, count, wide);
+    return InItsFile(*source_, head_,
+                     CheckFinite(head_, values, count, hidden_size_, head.first_id + first));
+  });
+  if (!status.ok()) return status;
+  return head;
+}
+
+absl::StatusOr<Matrix> Logits(const Matrix& normed, const HeadSlice& slice, Executor& executor) {
+  return Project(normed, {slice.dtype, slice.weight.data(), slice.ids, normed.cols()}, executor);
 }
 
 }  // namespace salient

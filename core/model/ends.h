@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -25,6 +26,14 @@ namespace salient {
 absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Family& family,
                                    const ModelConfig& config, absl::Span<const int64_t> tokens);
 
+// Rows of the head for some ids of the vocabulary, in stored dtype.
+struct HeadSlice {
+  int64_t first_id = 0;
+  DType dtype = DType::kF32;
+  int64_t ids = 0;
+  std::vector<std::byte> weight;  // [ids, hidden_size]
+};
+
 // Final norm and logits, the latter in slices of the vocabulary: a row of T tokens takes
 // T kSlice floats, however large the vocabulary. Borrows the source. Thread-safe.
 class OutputHead {
@@ -39,11 +48,10 @@ class OutputHead {
   absl::StatusOr<Matrix> Norm(const Matrix& hidden, Executor& executor) const;
 
   int64_t SliceCount() const { return (vocab_size_ + kSlice - 1) / kSlice; }
-  int64_t FirstTokenId(int64_t slice) const { return slice * kSlice; }
 
-  // Logits of the ids from FirstTokenId(slice), [rows of normed, at most kSlice], f32. The same
-  // bits for any executor. INVALID_ARGUMENT for a NaN or infinity in the head; errors of source.
-  absl::StatusOr<Matrix> Logits(const Matrix& normed, int64_t slice, Executor& executor) const;
+  // The head for at most kSlice ids from slice kSlice, read once for any number of rows.
+  // INVALID_ARGUMENT for a NaN or infinity; errors of the source.
+  absl::StatusOr<HeadSlice> Read(int64_t slice, Executor& executor) const;
 
  private:
   OutputHead(const TensorSource& source, std::string head, DType dtype, StoredVector norm,
@@ -53,6 +61,7 @@ class OutputHead {
         dtype_(dtype),
         norm_(std::move(norm)),
         vocab_size_(config.vocab_size),
+        hidden_size_(config.hidden_size),
         epsilon_(config.rms_norm_eps) {}
 
   const TensorSource* source_;
@@ -60,8 +69,12 @@ class OutputHead {
   DType dtype_;
   StoredVector norm_;
   int64_t vocab_size_;
+  int64_t hidden_size_;
   double epsilon_;
 };
+
+// Logits of the slice's ids, [rows of normed, ids], f32. The same bits for any executor.
+absl::StatusOr<Matrix> Logits(const Matrix& normed, const HeadSlice& slice, Executor& executor);
 
 }  // namespace salient
 

@@ -6,24 +6,19 @@
 #include "core/linalg/sum_kernels.h"
 
 namespace salient {
-namespace {
-
-// Rows [first, first + count) of a weight as f32: where they lie, or in `wide`.
-const float* Widen(const StoredLinear& linear, int64_t first, int64_t count, Matrix& wide) {
-  const std::byte* rows = linear.weight.data() + first * linear.in_features * SizeOf(linear.dtype);
-  if (linear.dtype == DType::kF32) return reinterpret_cast<const float*>(rows);
-  wide = Matrix::Unset(count, linear.in_features);
+const float* WidenedRows(const WeightView& weight, int64_t first, int64_t count, Matrix& wide) {
+  const std::byte* rows = weight.data + first * weight.in_features * SizeOf(weight.dtype);
+  if (weight.dtype == DType::kF32) return reinterpret_cast<const float*>(rows);
+  wide = Matrix::Unset(count, weight.in_features);
   const auto* bits = reinterpret_cast<const uint16_t*>(rows);
-  const int64_t size = count * linear.in_features;
-  if (linear.dtype == DType::kBF16) {
+  const int64_t size = count * weight.in_features;
+  if (weight.dtype == DType::kBF16) {
     WidenBf16(bits, size, wide.data());
   } else {
     WidenF16(bits, size, wide.data());
   }
   return wide.data();
 }
-
-}  // namespace
 
 int64_t SliceOutputs(ComputeDType compute) { return compute == ComputeDType::kBF16 ? 256 : 128; }
 
@@ -46,7 +41,7 @@ absl::Status PreparedLinear::Prepare(int64_t slice) {
       reinterpret_cast<const uint16_t*>(linear_->weight.data()) + first * in_features;
   if (linear_->dtype != DType::kBF16) {
     Matrix wide;
-    const float* rows = Widen(*linear_, first, count, wide);
+    const float* rows = WidenedRows(linear_->View(), first, count, wide);
     rounded.resize(static_cast<size_t>(count * in_features));
     RoundToBf16(rows, count * in_features, rounded.data());
     bits = rounded.data();
@@ -69,7 +64,8 @@ absl::Status PreparedLinear::Multiply(const Activations& input, int64_t first_to
   } else {
     Matrix wide;
     status = Gemm(Op::kPlain, Op::kTransposed, tokens, count, in_features, input.F32(first_token),
-                  in_features, Widen(*linear_, first, count, wide), in_features, 0.0f, out, count);
+                  in_features, WidenedRows(linear_->View(), first, count, wide), in_features, 0.0f,
+                  out, count);
   }
   if (!status.ok() || linear_->bias.values.empty()) return status;
   for (int64_t t = 0; t < tokens; ++t) {
@@ -90,19 +86,18 @@ int64_t PreparedLinear::MultiplyBytes(ComputeDType compute, int64_t tokens, int6
   return MultipliesBf16() ? 0 : std::min(tokens, TokensAtATime(compute)) * in_features * kF32Bytes;
 }
 
-absl::StatusOr<Matrix> Project(const Matrix& input, int64_t out_features, RowReader rows,
-                               Executor& executor) {
+absl::StatusOr<Matrix> Project(const Matrix& input, const WeightView& weight, Executor& executor) {
   const int64_t tokens = input.rows();
-  const int64_t in_features = input.cols();
-  Matrix output = Matrix::Unset(tokens, out_features);
-  const RowTiles tiles(out_features, SliceOutputs(ComputeDType::kF32));
-  const absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
+  const int64_t in_features = weight.in_features;
+  Matrix output = Matrix::Unset(tokens, weight.out_features);
+  const RowTiles tiles(weight.out_features, SliceOutputs(ComputeDType::kF32));
+  const absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     const int64_t first = tiles.First(tile);
     const int64_t count = tiles.Count(tile);
-    Matrix weight = Matrix::Unset(count, in_features);
-    if (absl::Status read = rows(first, count, weight.data()); !read.ok()) return read;
+    Matrix wide;
     return Gemm(Op::kPlain, Op::kTransposed, tokens, count, in_features, input.data(), in_features,
-                weight.data(), in_features, 0.0f, output.data() + first, out_features);
+                WidenedRows(weight, first, count, wide), in_features, 0.0f, output.data() + first,
+                weight.out_features);
   });
   if (!status.ok()) return status;
   return output;

@@ -6,16 +6,15 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/tiles.h"
 #include "core/model/activations.h"
 #include "core/model/block_weights.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 
@@ -56,14 +55,12 @@ class PreparedLinear {
 int64_t SliceOutputs(ComputeDType compute);
 int64_t TokensAtATime(ComputeDType compute);
 
-// Fills out [count, in_features] with rows [first, first + count) of a weight. Called from
-// several threads.
-using RowReader = absl::FunctionRef<absl::Status(int64_t first, int64_t count, float* out)>;
+// Rows [first, first + count) of a weight as f32: where they lie, if they are F32, or in `wide`.
+const float* WidenedRows(const WeightView& weight, int64_t first, int64_t count, Matrix& wide);
 
 // input [tokens, in_features] times weight [out_features, in_features] transposed, in f32:
-// [tokens, out_features]. The same bits for any executor. Errors: of `rows` and the executor.
-absl::StatusOr<Matrix> Project(const Matrix& input, int64_t out_features, RowReader rows,
-                               Executor& executor);
+// [tokens, out_features]. The same bits for any executor. Errors: of the executor.
+absl::StatusOr<Matrix> Project(const Matrix& input, const WeightView& weight, Executor& executor);
 
 }  // namespace salient
 

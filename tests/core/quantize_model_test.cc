@@ -170,9 +170,10 @@ class QuantizeModelTest : public ::testing::Test {
           Must(OutputHead::Open(model_.checkpoint, model_.family, model_.config));
       RowDivergence divergence(256);
       for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
-        const Matrix a = Must(head.Logits(source, slice, threads_));
-        const Matrix b = Must(head.Logits(changed, slice, threads_));
-        EXPECT_TRUE(divergence.Add(head.FirstTokenId(slice), a.View(), b.View()).ok());
+        const HeadSlice part = Must(head.Read(slice, threads_));
+        const Matrix a = Must(Logits(source, part, threads_));
+        const Matrix b = Must(Logits(changed, part, threads_));
+        EXPECT_TRUE(divergence.Add(part.first_id, a.View(), b.View()).ok());
       }
       total.Add(Must(divergence.Finish()));
     }

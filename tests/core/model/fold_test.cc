@@ -86,7 +86,8 @@ class FoldTest : public ::testing::TestWithParam<Case> {
           executor_));
     }
     const OutputHead head = Must(OutputHead::Open(model_->checkpoint, family, config));
-    outcome.logits = Must(head.Logits(Must(head.Norm(hidden, executor_)), 0, executor_));
+    outcome.logits =
+        Must(Logits(Must(head.Norm(hidden, executor_)), Must(head.Read(0, executor_)), executor_));
     return outcome;
   }
 

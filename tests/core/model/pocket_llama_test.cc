@@ -40,8 +40,9 @@ TEST(PocketLlamaTest, PerplexityOfFourRowsIsThatOfNumPy) {
     const Matrix normed = Must(head.Norm(hidden, executor));
     RowLikelihood likelihood(tokens);
     for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
-      const Matrix logits = Must(head.Logits(normed, slice, executor));
-      ASSERT_TRUE(likelihood.Add(head.FirstTokenId(slice), logits.View()).ok());
+      const HeadSlice part = Must(head.Read(slice, executor));
+      const Matrix logits = Must(Logits(normed, part, executor));
+      ASSERT_TRUE(likelihood.Add(part.first_id, logits.View()).ok());
     }
     const Likelihood found = Must(likelihood.Finish());
     EXPECT_EQ(found.tokens, 255);

@@ -66,9 +66,10 @@ struct SmallModel {
     const Matrix normed = Must(head.Norm(Hidden(tokens, compute, observer, executor), executor));
     Matrix logits(static_cast<int64_t>(tokens.size()), config.vocab_size);
     for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
-      const Matrix part = Must(head.Logits(normed, slice, executor));
+      const HeadSlice ids = Must(head.Read(slice, executor));
+      const Matrix part = Must(salient::Logits(normed, ids, executor));
       for (int64_t t = 0; t < logits.rows(); ++t) {
-        std::copy(part.Row(t), part.Row(t) + part.cols(), logits.Row(t) + head.FirstTokenId(slice));
+        std::copy(part.Row(t), part.Row(t) + part.cols(), logits.Row(t) + ids.first_id);
       }
     }
     return logits;
