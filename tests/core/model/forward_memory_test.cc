@@ -72,6 +72,7 @@ TEST(ForwardMemoryTest, IsWhatWasPromised) {
     ExpectHonest(Config(256, 704, 8, 2), compute, 500);
     ExpectHonest(Config(256, 256, 24, 24), compute, 500);  // attention is the wider half
     ExpectHonest(Config(512, 128, 2, 1), compute, 130);
+    ExpectHonest(Config(64, 128, 2, 1), compute, 4000);  // all scores would be 128 MB
   }
 }
 
