@@ -1,23 +1,24 @@
 #include "core/work_count.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace salient {
 namespace {
 
-// Of the scale search: candidates, those of them whose losses are computed on every row, and rows
-// on which the others were found wanting, elementwise.
+// Of the scale search: candidates; up to how many rows all of them are evaluated; of more, at least
+// how many are looked at, elementwise, to find those few that are.
 constexpr double kCandidates = 41;
-constexpr double kFinalists = 41;
-constexpr double kScreenedRows = 0;
+constexpr double kFewRows = 128;
+constexpr double kSampledRows = 512;
+constexpr double kFinalists = 6;
 constexpr double kCandidatesAutoAwq = 20;
 constexpr double kClipFactors = 20;
 constexpr double kClipFactorsAutoAwq = 10;
 
 // Operations of SpeedProbe::Vector an element. They were measured against it.
-constexpr double kWiden = 1;        // 16 bits to f32 or to the layout of a factor
-constexpr double kRoundToBf16 = 1;  // f32 to bf16
-constexpr double kSoftmax = 4;      // an exponential, the largest, the sum
+constexpr double kWiden = 1;    // 16 bits to f32 or to the layout of a factor
+constexpr double kSoftmax = 4;  // an exponential, the largest, the sum
 constexpr double kSilu = 3.5;
 constexpr double kNorm = 2;
 constexpr double kRotate = 2;
@@ -25,7 +26,8 @@ constexpr double kAdd = 1;         // a pass over f32 in memory
 constexpr double kAddRounded = 4;  // a statistic's f64 total
 constexpr double kLaySums = 5;     // a token's value laid out; sum, sum |x|, max |x|
 constexpr double kSigns = 1;
-constexpr double kRound = 3;  // scale, range, code, error
+constexpr double kRound = 3;     // scale, range, code, error
+constexpr double kScaled = 3.5;  // the same of a weight that is scaled, and the error's own square
 constexpr double kDot = 0.6;
 constexpr double kSketchSquares = 4;  // (sum D S)^2 and its parts, in f64
 constexpr double kDecode = 6;         // codes to errors, packing
@@ -34,6 +36,7 @@ constexpr double kDescent = 5;       // of a weight in one sweep, most of which 
 constexpr double kFactor = 3;        // of n^3 / 6 of a factorization in f64
 constexpr double kHandOver = 60000;  // giving tasks to the workers once and waiting for them
 constexpr double kExponential = 30;  // in f64, of a logit
+constexpr double kRead = 14;         // a weight as it comes from the system's cache
 constexpr double kReadDecoded = 40;  // a weight rounded or unpacked as it is read, and checked
 
 double Square(double x) { return x * x; }
@@ -93,7 +96,7 @@ void WorkCount::Add(const WorkCount& other) {
 
 void WorkCount::ReadBlock(bool decoded) {
   Work& work = At(Stage::kRead);
-  work.vector_flop += (decoded ? kReadDecoded : kWiden) * static_cast<double>(block_parameters_);
+  work.vector_flop += (decoded ? kReadDecoded : kRead) * static_cast<double>(block_parameters_);
   work.bytes += stored_bytes_ * static_cast<double>(block_parameters_);
 }
 
@@ -207,9 +210,14 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   range.bytes += stored;
   if (method.range == RangeChoice::kClip) {
     const double group = static_cast<double>(format.GroupSize(params.in_features));
-    const double factors = method.autoawq ? kClipFactorsAutoAwq : kClipFactors;
-    range.f32_flop += 2 * factors * weights * std::min(group, block);
-    range.vector_flop += factors * (kRound + kDot) * weights;
+    const double width = std::min(group, block);
+    if (method.autoawq) {
+      range.f32_flop += 2 * kClipFactorsAutoAwq * weights * width;
+      range.vector_flop += kClipFactorsAutoAwq * (kRound + kDot) * weights;
+    } else {
+      range.bf16_flop += 2 * kClipFactors * weights * Triangles(width, width) / width;
+      range.vector_flop += kClipFactors * (kScaled + kDot) * weights;
+    }
   }
   At(Stage::kRounding).bytes += stored + codes;
   At(Stage::kRounding).vector_flop += (kWiden + kRound) * weights + 2 * kHandOver;
@@ -233,11 +241,13 @@ void WorkCount::Search(double weights, const StatisticsParams& params, bool auto
   }
   const double width = params.ExactGram() ? in : static_cast<double>(params.block_width);
   const double sketch = params.ExactGram() ? 0 : static_cast<double>(params.sketch_rows);
-  const double screened = std::min(weights, kScreenedRows * in);
-  search.bf16_flop += 2 * kFinalists * weights * (Triangles(in, width) / in + sketch);
-  search.vector_flop += 2 * kRound * (kCandidates * screened + kFinalists * weights);
-  search.vector_flop +=
-      kFinalists * (width / kPiece * kDot + kSketchSquares * sketch / width) * weights;
+  const double rows = weights / in;
+  const double stride = std::max(1.0, std::floor(rows / kSampledRows));
+  const double screened = rows > kFewRows ? kCandidates * weights / stride : 0;
+  const double evaluated = (rows > kFewRows ? kFinalists : kCandidates) * weights;
+  search.bf16_flop += 2 * evaluated * (Triangles(in, width) / in + sketch);
+  search.vector_flop += kScaled * (screened + evaluated);
+  search.vector_flop += (width / kPiece * kDot + kSketchSquares * sketch / width) * evaluated;
 }
 
 void WorkCount::RoundBlock(double weights, double in, const RoundBlockParams& params) {

@@ -68,8 +68,8 @@ TEST(ModelCostTest, EvaluatingIsTwoFlopAParameterAndTokenWithAttentionAndHead) {
 
 // qkv, o and gate/up read 512 channels, whose whole Gram is kept; down reads 1408, in blocks of 256
 // with a sketch of 256 rows. Of what is symmetric, 128 columns at a time, one side is multiplied.
-TEST(ModelCostTest, EveryCandidateOfTheSearchIsAProductWithTheStatistics) {
-  constexpr double kFullEvaluations = 41;
+TEST(ModelCostTest, EveryFinalistOfTheSearchIsAProductWithTheStatistics) {
+  constexpr double kFullEvaluations = 6;
   QuantizeModelParams params;
   params.method = kRtn;
   const std::vector<int64_t> rows = {256};
