@@ -117,18 +117,44 @@ HWY_INLINE hn::Vec<D> LoadBf16(D d, const uint16_t* bits) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, bits))));
 }
 
-// One vector of a row of RoundPanel, columns j and on.
-template <bool kWrites, class D, class V>
-HWY_INLINE void RoundPanelStep(D d, const RoundingPanel& panel, const float* w, int64_t j, V scale,
-                               V inverse, V least, V most, uint16_t* errors, V& squares,
-                               V& shifts) {
+// What a vector of lanes holds of one group's map.
+template <class D>
+struct Map {
+  Map(D d, float scale_of_group, float zero_point, float max_code)
+      : scale(hn::Set(d, scale_of_group)),
+        inverse(hn::Set(d, 1.0f / scale_of_group)),
+        least(hn::Set(d, -zero_point)),
+        most(hn::Set(d, max_code - zero_point)) {}
+  hn::Vec<D> scale, inverse, least, most;
+};
+
+// The errors of columns j and on of a row, added to both sums.
+template <class D, class V>
+HWY_INLINE V RoundStep(D d, const RoundingPanel& panel, const float* w, int64_t j,
+                       const Map<D>& map, V& squares, V& shifts) {
   const auto v = hn::Mul(hn::LoadU(d, w + j), hn::LoadU(d, panel.s + j));
-  const auto steps = hn::Round(hn::Mul(v, inverse));
-  const auto offset = hn::Min(hn::Max(steps, least), most);
-  const auto error = hn::Mul(hn::MulSub(offset, scale, v), hn::LoadU(d, panel.inverse_s + j));
+  const auto steps = hn::Round(hn::Mul(v, map.inverse));
+  const auto offset = hn::Min(hn::Max(steps, map.least), map.most);
+  const auto error = hn::Mul(hn::MulSub(offset, map.scale, v), hn::LoadU(d, panel.inverse_s + j));
   squares = hn::MulAdd(hn::Mul(error, error), hn::LoadU(d, panel.diagonal + j), squares);
   shifts = hn::MulAdd(error, hn::LoadU(d, panel.mean + j), shifts);
-  if constexpr (kWrites) StoreBf16(d, error, errors + j);
+  return error;
+}
+
+// Two vectors at once: rounded by adding half of the last place, their upper halves side by side.
+template <class D, class V>
+HWY_INLINE void StorePairBf16(D d, V first, V second, uint16_t* bits) {
+#if HWY_TARGET == HWY_SCALAR  // has no vectors of two
+  StoreBf16(d, first, bits);
+  StoreBf16(d, second, bits + 1);
+#else
+  const hn::RebindToUnsigned<D> du;
+  const hn::Repartition<uint16_t, D> d16;
+  const auto half = hn::Set(du, 0x8000u);
+  const auto lower = hn::BitCast(d16, hn::Add(hn::BitCast(du, first), half));
+  const auto upper = hn::BitCast(d16, hn::Add(hn::BitCast(du, second), half));
+  hn::StoreU(hn::ConcatOdd(d16, upper, lower), d16, bits);
+#endif
 }
 
 template <bool kWrites>
@@ -137,32 +163,44 @@ HWY_INLINE void RoundPanelRows(const RoundingPanel& panel, uint16_t* errors, dou
   const Full d;
   const One d1;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t first_group = panel.begin / panel.group_size;
+  const int64_t first_end = (first_group + 1) * panel.group_size - panel.begin;
+  const float* w = panel.w;
+  int64_t repeats = panel.repeats;
   for (int64_t t = 0; t < panel.rows; ++t) {
-    const float* w = panel.w + t / panel.repeats * panel.w_stride;
     uint16_t* out = kWrites ? errors + t * panel.columns : nullptr;
-    auto squares_of_lanes = hn::Zero(d);
-    auto shifts_of_lanes = hn::Zero(d);
-    auto squares_of_rest = hn::Zero(d1);
-    auto shifts_of_rest = hn::Zero(d1);
-    for (int64_t j = 0; j < panel.columns;) {
-      const int64_t group = (panel.begin + j) / panel.group_size;
-      const int64_t end = std::min(panel.columns, (group + 1) * panel.group_size - panel.begin);
-      const float scale = panel.scales[t * panel.maps_stride + group];
-      const float zero_point = panel.zero_points[t * panel.maps_stride + group];
-      const float inverse = 1.0f / scale;
-      for (; j + lanes <= end; j += lanes) {
-        RoundPanelStep<kWrites>(d, panel, w, j, hn::Set(d, scale), hn::Set(d, inverse),
-                                hn::Set(d, -zero_point), hn::Set(d, panel.max_code - zero_point),
-                                out, squares_of_lanes, shifts_of_lanes);
+    const float* scale = panel.scales + t * panel.maps_stride + first_group;
+    const float* zero_point = panel.zero_points + t * panel.maps_stride + first_group;
+    auto squares0 = hn::Zero(d), squares1 = hn::Zero(d);
+    auto shifts0 = hn::Zero(d), shifts1 = hn::Zero(d);
+    auto squares_of_rest = hn::Zero(d1), shifts_of_rest = hn::Zero(d1);
+    int64_t j = 0;
+    for (int64_t end = first_end; j < panel.columns; end += panel.group_size) {
+      end = std::min(end, panel.columns);
+      const Map<Full> map(d, *scale, *zero_point, panel.max_code);
+      for (; j + 2 * lanes <= end; j += 2 * lanes) {
+        const auto first = RoundStep(d, panel, w, j, map, squares0, shifts0);
+        const auto second = RoundStep(d, panel, w, j + lanes, map, squares1, shifts1);
+        if constexpr (kWrites) StorePairBf16(d, first, second, out + j);
       }
-      for (; j < end; ++j) {
-        RoundPanelStep<kWrites>(d1, panel, w, j, hn::Set(d1, scale), hn::Set(d1, inverse),
-                                hn::Set(d1, -zero_point), hn::Set(d1, panel.max_code - zero_point),
-                                out, squares_of_rest, shifts_of_rest);
+      if (j < end) {
+        const Map<One> map_of_rest(d1, *scale, *zero_point, panel.max_code);
+        for (; j < end; ++j) {
+          const auto e = RoundStep(d1, panel, w, j, map_of_rest, squares_of_rest, shifts_of_rest);
+          if constexpr (kWrites) StoreBf16(d1, e, out + j);
+        }
       }
+      ++scale;
+      ++zero_point;
     }
-    squares[t] += hn::GetLane(hn::SumOfLanes(d, squares_of_lanes)) + hn::GetLane(squares_of_rest);
-    shifts[t] += hn::GetLane(hn::SumOfLanes(d, shifts_of_lanes)) + hn::GetLane(shifts_of_rest);
+    squares[t] +=
+        hn::GetLane(hn::SumOfLanes(d, hn::Add(squares0, squares1))) + hn::GetLane(squares_of_rest);
+    shifts[t] +=
+        hn::GetLane(hn::SumOfLanes(d, hn::Add(shifts0, shifts1))) + hn::GetLane(shifts_of_rest);
+    if (--repeats == 0) {
+      repeats = panel.repeats;
+      w += panel.w_stride;
+    }
   }
 }
 

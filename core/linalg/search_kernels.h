@@ -1,6 +1,6 @@
 // Inner loops of the searches over scales and ranges: the rounding errors of many candidates and
 // what they cost. They decide between candidates and are never written anywhere, so a code near
-// a tie may fall on the other side than in round_kernels.
+// a tie may fall on the other side than in round_kernels, and a tie of bfloat16 on either.
 //
 // Vectorized, dispatched at run time; sums and fused multiply-adds may differ in the last bits
 // between instruction sets, never between calls. All are thread-safe and allocate nothing.
