@@ -2,7 +2,9 @@
 // floating-point operations on the same threads in the same run.
 //
 // Counters: stage_s and gemm_s, seconds of the stage and of as much GEMM; over_gemm, their
-// ratio (1 is the floor); GFLOP, the operations that both did.
+// ratio (1 is the floor); GFLOP, the operations that both did; evaluations, the scales that a
+// search evaluated on every row. The searches stand beside bfloat16 products, the others beside
+// f32.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -21,6 +23,7 @@
 #include "core/pack/awq_gemm.h"
 #include "core/statistics/accumulator.h"
 #include "core/statistics/loss_model.h"
+#include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
 #include "tests/support/thread_executor.h"
 
@@ -60,6 +63,25 @@ double GemmFlopRate(Executor& executor) {
     benchmark::DoNotOptimize(status);
   });
   return 2.0 * kSide * kSide * kSide * kCalls / seconds;
+}
+
+// The same of bfloat16 products in tiles that stay in cache, as the searches make them.
+double Bf16FlopRate(Executor& executor) {
+  constexpr int64_t kRows = 64, kOutputs = 512, kColumns = 256, kRepeats = 250;
+  static const std::vector<uint16_t> ones(kOutputs * kColumns, 0x3F80);
+  static const Bf16Factor factor = *Bf16Factor::Create(ones.data(), kOutputs, kColumns, kColumns);
+  const double seconds = Seconds([&] {
+    const absl::Status status = executor.ForEach(kThreads, [&](int64_t) -> absl::Status {
+      Matrix c(kRows, kOutputs);
+      for (int64_t i = 0; i < kRepeats; ++i) {
+        absl::Status done = factor.Multiply(kRows, ones.data(), kColumns, 0.0f, c.data(), kOutputs);
+        if (!done.ok()) return done;
+      }
+      return absl::OkStatus();
+    });
+    benchmark::DoNotOptimize(status);
+  });
+  return 2.0 * kRows * kOutputs * kColumns * kRepeats * kThreads / seconds;
 }
 
 // Everything the stages need, made once per shape.
@@ -109,14 +131,15 @@ Fixture& FixtureOf(const benchmark::State& state) {
   return *fixture;
 }
 
-void Report(benchmark::State& state, double flop, const std::function<void(Fixture&)>& stage) {
+void Report(benchmark::State& state, double flop, const std::function<void(Fixture&)>& stage,
+            double (*flop_rate)(Executor&) = GemmFlopRate) {
   Fixture& fixture = FixtureOf(state);
   double stage_seconds = 0;
   double gemm_seconds = 0;
   for (auto _ : state) {
-    const double before = GemmFlopRate(fixture.executor);
+    const double before = flop_rate(fixture.executor);
     const double seconds = Seconds([&] { stage(fixture); });
-    const double after = GemmFlopRate(fixture.executor);
+    const double after = flop_rate(fixture.executor);
     stage_seconds += seconds;
     gemm_seconds += flop / (0.5 * (before + after));
     state.SetIterationTime(seconds);
@@ -145,14 +168,19 @@ void BM_Fold(benchmark::State& state) {
   Report(state, flop, [](Fixture& f) { benchmark::DoNotOptimize(f.Fold()); });
 }
 
+// The operations that screening leaves, beside bfloat16 products: what is above is elementwise.
 void BM_Search(benchmark::State& state) {
   Fixture& fixture = FixtureOf(state);
-  constexpr double kCandidates = 41;
-  Report(state, 2.0 * kCandidates * Parameters(state) * PerColumn(fixture), [](Fixture& f) {
+  const auto search = [](Fixture& f) {
     const std::vector<WeightView> weights = {f.View()};
-    benchmark::DoNotOptimize(
-        SearchAwqScale(weights, f.statistics, *f.model, f.format, {}, f.executor));
-  });
+    return SearchAwqScale(weights, f.statistics, *f.model, f.format, {}, f.executor);
+  };
+  const double evaluations = static_cast<double>(search(fixture)->candidates.size());
+  const double products = SearchLoss::Create(*fixture.model, fixture.executor)->ProductsPerWeight();
+  Report(
+      state, 2.0 * evaluations * Parameters(state) * products,
+      [&](Fixture& f) { benchmark::DoNotOptimize(search(f)); }, Bf16FlopRate);
+  state.counters["evaluations"] = evaluations;
 }
 
 void BM_Clip(benchmark::State& state) {
@@ -160,9 +188,13 @@ void BM_Clip(benchmark::State& state) {
   constexpr double kFactors = 20;
   const double flop =
       2.0 * kFactors * Parameters(state) * static_cast<double>(fixture.format.group_size);
-  Report(state, flop, [](Fixture& f) {
-    benchmark::DoNotOptimize(RangeClip(f.View(), f.ones, *f.model, f.format, false, f.executor));
-  });
+  Report(
+      state, flop,
+      [](Fixture& f) {
+        benchmark::DoNotOptimize(
+            RangeClip(f.View(), f.ones, *f.model, f.format, false, f.executor));
+      },
+      Bf16FlopRate);
 }
 
 void BM_RoundBlock(benchmark::State& state) {
