@@ -1,12 +1,14 @@
 #include "core/round_linears.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/linalg/forward_kernels.h"
 #include "core/linalg/panel_kernels.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
@@ -15,6 +17,7 @@
 #include "core/method/ranges.h"
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
+#include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/non_finite.h"
 
@@ -52,6 +55,31 @@ absl::Status NearestErrorsOfTile(const WeightFormat& format, absl::Span<const fl
     Multiply(row, inverse.data(), rows.cols(), row);
   }
   return absl::OkStatus();
+}
+
+// A loss that errors are only compared with, of a tile's weights themselves.
+absl::StatusOr<Loss> EnergyOfTile(const Matrix& rows, const SearchLoss& loss) {
+  SearchLoss::Sums sums(loss, rows.rows());
+  SearchLoss::Scratch scratch(loss, rows.rows());
+  std::vector<uint16_t> rounded(static_cast<size_t>(rows.rows() * loss.WidestBlock()));
+  std::array<float, SearchLoss::kPiece> squares;
+  for (int64_t b = 0; b < loss.Blocks(); ++b) {
+    uint16_t* piece = rounded.data();
+    const int64_t end = loss.First(b) + loss.Columns(b);
+    for (int64_t at = loss.First(b); at < end; at += SearchLoss::kPiece) {
+      const int64_t columns = std::min(SearchLoss::kPiece, end - at);
+      for (int64_t t = 0; t < rows.rows(); ++t, piece += columns) {
+        const float* w = rows.Row(t) + at;
+        RoundToBf16(w, columns, piece);
+        Multiply(w, w, columns, squares.data());
+        sums.squares[t] += Dot(squares.data(), loss.diagonal() + at, columns);
+        sums.shifts[t] += Dot(w, loss.mean() + at, columns);
+      }
+    }
+    absl::Status status = loss.AddBlock(b, rounded.data(), rows.rows(), scratch, sums);
+    if (!status.ok()) return status;
+  }
+  return loss.Total(sums);
 }
 
 absl::StatusOr<std::vector<Loss>> LossesOf(absl::Span<const Linear> linears,
@@ -146,6 +174,8 @@ absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears
                                                 const LossModel& model, const WeightFormat& format,
                                                 Executor& executor) {
   const StageScope stage(executor, Stage::kLoss);
+  const absl::StatusOr<SearchLoss> coarse = SearchLoss::Create(model, executor);
+  if (!coarse.ok()) return coarse.status();
   const std::vector<float> inverse = Inverses(scales);
   const StackedTiles tiles = TilesOf(linears);
   std::vector<Baseline> partial(static_cast<size_t>(tiles.size()));
@@ -157,7 +187,7 @@ absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears
     absl::Status checked =
         CheckFinite(absl::StrCat(linear.name, ".weight"), rows.data(), count, rows.cols(), first);
     if (!checked.ok()) return checked;
-    absl::StatusOr<Loss> energy = model.Evaluate(rows.data(), count);
+    absl::StatusOr<Loss> energy = EnergyOfTile(rows, *coarse);
     if (!energy.ok()) return energy.status();
     checked = NearestErrorsOfTile(format, scales, inverse, first, rows);
     if (!checked.ok()) return Named(linear.name, checked);

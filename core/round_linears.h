@@ -25,10 +25,11 @@ struct Linear {
 inline constexpr Method kPlainRounding{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 
-// A Linear's loss under plain round-to-nearest, and that of having no weight at all.
+// A Linear's loss under plain round-to-nearest, and that of having no weight at all, which relative
+// errors are shares of and which bfloat16 is good enough for.
 struct Baseline {
   Loss nearest;
-  Loss energy;
+  Loss energy;  // to about 1e-3 of itself
 };
 
 // Of all `linears` in one pass over their weights, for inputs divided by `scales`.

@@ -116,14 +116,28 @@ absl::StatusOr<Loss> LossModel::Evaluate(const float* errors, int64_t rows) cons
 }
 
 absl::StatusOr<Loss> LossModel::EvaluateExact(const float* errors, int64_t rows) const {
-  Matrix product(rows, in_features_);
-  if (absl::Status status =
-          Gemm(Op::kPlain, Op::kPlain, rows, in_features_, in_features_, errors, in_features_,
-               gram_.data(), in_features_, 0.0f, product.data(), in_features_);
-      !status.ok()) {
+  // H is symmetric: of the products between two pieces of the columns one of the two equal halves
+  // is computed and counts twice.
+  constexpr int64_t kPiece = 256;
+  Loss loss;
+  Matrix product(rows, std::min(kPiece, in_features_));
+  const auto add = [&](int64_t row, int64_t height, int64_t column, double times) {
+    const int64_t width = std::min(kPiece, in_features_ - column);
+    absl::Status status =
+        Gemm(Op::kPlain, Op::kPlain, rows, width, height, errors + row, in_features_,
+             gram_.Row(row) + column, in_features_, 0.0f, product.data(), width);
+    for (int64_t i = 0; i < rows && status.ok(); ++i) {
+      loss.exact +=
+          times * Dot(errors + i * in_features_ + column, product.data() + i * width, width);
+    }
     return status;
+  };
+  for (int64_t column = 0; column < in_features_; column += kPiece) {
+    absl::Status status = add(column, std::min(kPiece, in_features_ - column), column, 1);
+    if (status.ok() && column > 0) status = add(0, column, column, 2);
+    if (!status.ok()) return status;
   }
-  return Loss{Dot(errors, product.data(), rows * in_features_), {}};
+  return loss;
 }
 
 absl::StatusOr<Loss> LossModel::EvaluateSketched(const float* errors, int64_t rows) const {

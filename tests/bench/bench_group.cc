@@ -21,6 +21,7 @@
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/pack/awq_gemm.h"
+#include "core/round_linears.h"
 #include "core/statistics/accumulator.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"
@@ -200,13 +201,26 @@ void BM_Clip(benchmark::State& state) {
 void BM_RoundBlock(benchmark::State& state) {
   Fixture& fixture = FixtureOf(state);
   const RoundBlockParams params;
-  // Error feedback touches half of each block; a sweep, a measurement and a refit all of it.
-  const double passes = 0.5 + params.refits * (params.descent_sweeps + 3) + 3;
+  // Error feedback touches half of each block, the gradient and the products of the first refit all
+  // of it. Sweeps and later refits pay for codes that change, which is not counted.
+  constexpr double passes = 2.5;
   const double flop = 2.0 * passes * Parameters(state) *
                       static_cast<double>(std::min(params.width, fixture.params.in_features));
   Report(state, flop, [](Fixture& f) {
     benchmark::DoNotOptimize(
         RoundBlock(f.View(), f.ones, *f.ranges, *f.model, f.format, {}, f.executor));
+  });
+}
+
+void BM_Losses(benchmark::State& state) {
+  Fixture& fixture = FixtureOf(state);
+  // Of round-to-nearest and of the weights, and of a result.
+  const double flop = 3 * 2.0 * Parameters(state) * PerColumn(fixture);
+  Report(state, flop, [](Fixture& f) {
+    const Linear linear{"bench", f.View()};
+    benchmark::DoNotOptimize(Baselines({&linear, 1}, f.ones, *f.model, f.format, f.executor));
+    benchmark::DoNotOptimize(
+        RoundLinears({&linear, 1}, f.ones, *f.model, kPlainRounding, f.format, f.executor));
   });
 }
 
@@ -258,6 +272,7 @@ BENCHMARK(BM_Search)->Apply(Shapes);
 BENCHMARK(BM_Clip)->Apply(Shapes);
 BENCHMARK(BM_RoundNearest)->Apply(Shapes);
 BENCHMARK(BM_RoundBlock)->Apply(Shapes);
+BENCHMARK(BM_Losses)->Apply(Shapes);
 BENCHMARK(BM_Pack)->Apply(Shapes);
 
 }  // namespace
