@@ -204,6 +204,32 @@ bool AllFinite32Impl(const float* x, int64_t n) {
   return true;
 }
 
+void AddRowsRoundedTo24Impl(const float* partial, int64_t rows, int64_t columns, int64_t ld,
+                            double* total, int64_t total_ld) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<float, decltype(d)> d32;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  constexpr int64_t kAhead = 4;  // rows
+  constexpr int64_t kLine = 8;   // doubles
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* from = partial + i * ld;
+    double* to = total + i * total_ld;
+    if (i + kAhead < rows) {
+      for (int64_t j = 0; j < columns; j += kLine) hwy::Prefetch(to + kAhead * total_ld + j);
+    }
+    int64_t j = 0;
+    for (; j + lanes <= columns; j += lanes) {
+      const auto wide = hn::PromoteTo(d, hn::LoadU(d32, from + j));
+      const auto units = hn::Round(hn::Mul(wide, hn::Set(d, 0x1p24)));
+      const auto sum = hn::Add(hn::LoadU(d, to + j), hn::Mul(units, hn::Set(d, 0x1p-24)));
+      hn::StoreU(sum, d, to + j);
+    }
+    for (; j < columns; ++j) {
+      to[j] += std::nearbyint(static_cast<double>(from[j]) * 0x1p24) * 0x1p-24;
+    }
+  }
+}
+
 int64_t SignsFromBitsImpl(const uint16_t* words, int64_t n, int bit, uint16_t* out) {
   constexpr uint16_t kOne = 0x3F80;
   const hn::ScalableTag<uint16_t> d;
@@ -242,6 +268,7 @@ HWY_EXPORT(SumBf16Impl);
 HWY_EXPORT(AddColumnSumsImpl);
 HWY_EXPORT(AllFinite16Impl);
 HWY_EXPORT(AllFinite32Impl);
+HWY_EXPORT(AddRowsRoundedTo24Impl);
 HWY_EXPORT(SignsFromBitsImpl);
 
 void Transpose16(const uint16_t* x, int64_t tokens, int64_t columns, int64_t stride, uint16_t* out,
@@ -263,6 +290,11 @@ bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent) {
 }
 
 bool AllFinite32(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(AllFinite32Impl)(x, n); }
+
+void AddRowsRoundedTo24(const float* partial, int64_t rows, int64_t columns, int64_t ld,
+                        double* total, int64_t total_ld) {
+  HWY_DYNAMIC_DISPATCH(AddRowsRoundedTo24Impl)(partial, rows, columns, ld, total, total_ld);
+}
 
 int64_t SignsFromBits(const uint16_t* words, int64_t n, int bit, uint16_t* out) {
   return HWY_DYNAMIC_DISPATCH(SignsFromBitsImpl)(words, n, bit, out);

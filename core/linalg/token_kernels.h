@@ -33,6 +33,11 @@ void AddColumnSums(const float* x, int64_t tokens, int64_t columns, int64_t stri
 bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent);
 bool AllFinite32(const float* x, int64_t n);
 
+// total[i * total_ld + j] += partial[i * ld + j] rounded to a multiple of 2^-24, for i in [0, rows)
+// and j in [0, columns), as AddRoundedTo24. `total` is fetched ahead: it comes from far away.
+void AddRowsRoundedTo24(const float* partial, int64_t rows, int64_t columns, int64_t ld,
+                        double* total, int64_t total_ld);
+
 // Signs of one row of a sketch as BF16: out[t] is -1 where bit `bit` of words[t] is set, else 1.
 // Returns how many are -1. 0 <= bit < 16.
 int64_t SignsFromBits(const uint16_t* words, int64_t n, int bit, uint16_t* out);

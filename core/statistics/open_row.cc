@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "core/linalg/sum_kernels.h"
+#include "core/linalg/token_kernels.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/tensor/half.h"
 
@@ -268,26 +268,29 @@ absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) const {
 }
 
 // A product of a panel by itself is symmetric up to the last bits, so only its upper triangle
-// counts; rows begin a little before it, where whole vectors do.
+// counts; strips of rows begin a little before it, where vectors do.
 void OpenRow::AddPairTo(PanelPair pair, const float* product, Statistics& totals) const {
-  constexpr int64_t kVector = 8;
+  constexpr int64_t kStrip = 16;
   const int64_t width = params_.block_width;
-  for (int64_t row = 0; row < Columns(pair.i); ++row) {
-    const int64_t first = pair.i == pair.j ? row / kVector * kVector : 0;
-    double* total = params_.ExactGram()
-                        ? &totals.gram[static_cast<size_t>(
-                              (pair.i * width + row) * params_.in_features + pair.j * width)]
-                        : &totals.blocks[static_cast<size_t>((pair.i * width + row) * width)];
-    AddRoundedTo24(product + row * width + first, Columns(pair.j) - first, total + first);
+  const int64_t ld = params_.ExactGram() ? params_.in_features : width;
+  double* total = params_.ExactGram() ? totals.gram.data() + pair.i * width * ld + pair.j * width
+                                      : totals.blocks.data() + pair.i * width * width;
+  const int64_t rows = Columns(pair.i);
+  const int64_t columns = Columns(pair.j);
+  if (pair.i != pair.j) {
+    AddRowsRoundedTo24(product, rows, columns, width, total, ld);
+    return;
+  }
+  for (int64_t row = 0; row < rows; row += kStrip) {
+    AddRowsRoundedTo24(product + row * width + row, std::min(kStrip, rows - row), columns - row,
+                       width, total + row * ld + row, ld);
   }
 }
 
 void OpenRow::AddSketchTo(int64_t panel, const float* sketch, Statistics& totals) const {
   const int64_t width = params_.block_width;
-  for (int64_t k = 0; k < params_.sketch_rows; ++k) {
-    AddRoundedTo24(sketch + k * width, Columns(panel),
-                   totals.sketch.data() + k * params_.in_features + panel * width);
-  }
+  AddRowsRoundedTo24(sketch, params_.sketch_rows, Columns(panel), width,
+                     totals.sketch.data() + panel * width, params_.in_features);
 }
 
 void OpenRow::AddCountsTo(Statistics& totals) const {

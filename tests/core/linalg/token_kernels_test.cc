@@ -125,6 +125,28 @@ TEST(TokenKernelsTest, OneBadValueAnywhereIsSeen) {
   }
 }
 
+TEST(TokenKernelsTest, AddRowsRoundedTo24IsAddRoundedTo24OfEveryRow) {
+  std::mt19937_64 random(6);
+  std::normal_distribution<float> normal(0.0f, 1e3f);
+  for (const int64_t rows : {1, 4, 9}) {
+    for (const int64_t columns : kLengths) {
+      const int64_t ld = columns + 3;
+      const int64_t total_ld = columns + 1;
+      std::vector<float> partial(static_cast<size_t>(rows * ld));
+      for (float& value : partial) value = normal(random);
+      std::vector<double> total(static_cast<size_t>(rows * total_ld), 0.25), expected = total;
+      AddRowsRoundedTo24(partial.data(), rows, columns, ld, total.data(), total_ld);
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          const double units = std::nearbyint(std::ldexp(double{partial[i * ld + j]}, 24));
+          expected[i * total_ld + j] += std::ldexp(units, -24);
+        }
+      }
+      EXPECT_EQ(total, expected) << rows << " x " << columns;
+    }
+  }
+}
+
 TEST(TokenKernelsTest, SignsFromBitsAreOnesOfThatSign) {
   for (const int64_t n : kLengths) {
     const std::vector<uint16_t> words = RandomBits(5, n);
