@@ -2,9 +2,9 @@
 // that lie in the cache, on the same thread in turns.
 //
 // Counters: row_s and products_s, CPU seconds of one row, the least of all iterations, because
-// neighbours on the machine take cache and clock; over_products, their ratio (1 is the
-// floor of what is multiplied); GFLOP, those of the products of one row; GB, what a row must move
-// besides: its activations in, and the totals, f64, in and out.
+// neighbours on the machine take cache and clock; over_products, their ratio; bytes_s, what a row
+// must move besides (its activations in, the totals, f64, in and out) at the speed of a copy;
+// over_floor, row_s over products_s + bytes_s; GFLOP, those of the products of one row.
 #include <benchmark/benchmark.h>
 #include <time.h>
 
@@ -84,6 +84,18 @@ double ProductSeconds(DType dtype, int calls) {
          calls;
 }
 
+// Seconds of moving a byte, in or out, to or from memory that no cache holds.
+double ByteSeconds() {
+  constexpr size_t kBytes = size_t{1} << 26;
+  static const std::vector<std::byte> from(kBytes, std::byte{1});
+  static std::vector<std::byte> to(kBytes);
+  return CpuSeconds([&] {
+           std::copy(from.begin(), from.end(), to.begin());
+           benchmark::DoNotOptimize(to.data());
+         }) /
+         (2.0 * kBytes);
+}
+
 void Fold(benchmark::State& state, DType dtype) {
   LimitThreadToItself();
   StatisticsParams params;
@@ -119,11 +131,16 @@ void Fold(benchmark::State& state, DType dtype) {
   const double sums = static_cast<double>(
       params.in_features *
       (params.ExactGram() ? params.in_features / 2 : params.block_width / 2 + params.sketch_rows));
+  double byte_seconds = 1e9;
+  for (int i = 0; i < 5; ++i) byte_seconds = std::min(byte_seconds, ByteSeconds());
+  const double bytes_seconds =
+      (static_cast<double>(count * SizeOf(dtype)) + 16 * sums) * byte_seconds;
   state.counters["row_s"] = row_seconds;
   state.counters["products_s"] = products_seconds;
   state.counters["over_products"] = row_seconds / products_seconds;
+  state.counters["bytes_s"] = bytes_seconds;
+  state.counters["over_floor"] = row_seconds / (products_seconds + bytes_seconds);
   state.counters["GFLOP"] = flop / 1e9;
-  state.counters["GB"] = (static_cast<double>(count * SizeOf(dtype)) + 16 * sums) / 1e9;
 }
 
 void BM_FoldBf16(benchmark::State& state) { Fold(state, DType::kBF16); }
