@@ -17,8 +17,8 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kTile = 16;    // rows whose candidates share one GEMM
-constexpr int64_t kPiece = 128;  // columns of an error that are multiplied at a time
+constexpr int64_t kTile = 16;   // rows whose candidates share one GEMM
+constexpr int64_t kPiece = 64;  // columns of an error that are multiplied at a time
 constexpr int kFactors = 20;
 constexpr int kAutoAwqFactors = 10;
 
