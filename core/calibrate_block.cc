@@ -6,27 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/tiles.h"
+#include "core/side_by_side.h"
 #include "core/statistics/accumulator.h"
 
 namespace salient {
 namespace {
 
 using GroupAccumulators = std::array<std::optional<StatisticsAccumulator>, kGroupRoles>;
-
-// Runs a row inside one task of another executor: alone, counted where that one counts.
-class RowExecutor final : public Executor {
- public:
-  explicit RowExecutor(Executor& executor) : executor_(executor) {}
-  absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override {
-    return serial_.ForEach(count, task);
-  }
-  Stage Enter(Stage stage) override { return executor_.Enter(stage); }
-  int Concurrency() const override { return 1; }
-
- private:
-  Executor& executor_;
-  SerialExecutor serial_;
-};
 
 StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const GroupRow& row) {
   StatisticsParams params;
@@ -49,21 +35,10 @@ int64_t SideBySideBytes(const Family& family, const ModelConfig& config, Compute
   return bytes;
 }
 
-// Whether rows run side by side. A row then keeps its thread from everything else, so it must be
-// over in about a tenth of a second; and it takes as much memory as all threads on one row.
 bool SideBySide(const Family& family, const ModelConfig& config, ComputeDType compute,
                 int64_t tokens, int concurrency) {
-  constexpr double kMostFlop = 2e10;
-  constexpr int64_t kMostBytes = int64_t{256} << 20;
-  if (concurrency < 2) return false;
-  double flop = 0;
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    flop += 2 * static_cast<double>(tokens) *
-            static_cast<double>(shape.out_features * shape.in_features);
-  }
-  return flop <= kMostFlop &&
-         SideBySideBytes(family, config, compute, tokens, concurrency) <= kMostBytes;
+  return RunsSideBySide(LinearFlop(family, config, tokens),
+                        SideBySideBytes(family, config, compute, tokens, concurrency), concurrency);
 }
 
 absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <tuple>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
 #include "core/numerics.h"
+#include "core/side_by_side.h"
 
 namespace salient {
 namespace {
@@ -163,26 +165,34 @@ class Evaluator {
       if (!states.ok()) return states.status();
       leaving.push_back(*std::move(states));
     }
-    std::vector<SquaredError> errors(runners_.size());
-    for (size_t r = 0; r < tokens_.size(); ++r) {
-      const auto row = static_cast<int64_t>(r);
-      Matrix reference;
-      for (size_t m = 0; m < runners_.size(); ++m) {
-        absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(row);
-        if (!hidden.ok()) return hidden.status();
-        hidden = runners_[m].forward.Run(prepared[m], *std::move(hidden), IgnoreGroup, executor_);
-        if (!hidden.ok()) return hidden.status();
-        if (absl::Status status = leaving[m].WriteRow(row, *hidden); !status.ok()) return status;
-        if (m == 0) {
-          reference = *std::move(hidden);
-          continue;
-        }
-        const SquaredError error = Compare(reference, *hidden);
-        errors[m].error += error.error;
-        errors[m].energy += error.energy;
+    // By row, then by model: sums are made in the order of the rows.
+    std::vector<std::vector<SquaredError>> of_rows(tokens_.size());
+    std::mutex telling;
+    const auto run = [&](int64_t row, Executor& inside) -> absl::Status {
+      absl::StatusOr<std::vector<SquaredError>> errors = RunRow(row, prepared, leaving, inside);
+      if (!errors.ok()) return errors.status();
+      of_rows[static_cast<size_t>(row)] = *std::move(errors);
+      const std::lock_guard<std::mutex> lock(telling);
+      return observer_.TokensDone(layer,
+                                  static_cast<int64_t>(tokens_[static_cast<size_t>(row)].size()));
+    };
+    absl::Status status;
+    if (SideBySide()) {
+      RowExecutor alone(executor_);
+      status = executor_.ForEach(static_cast<int64_t>(tokens_.size()),
+                                 [&](int64_t row) { return run(row, alone); });
+    } else {
+      for (size_t row = 0; status.ok() && row < tokens_.size(); ++row) {
+        status = run(static_cast<int64_t>(row), executor_);
       }
-      const auto count = static_cast<int64_t>(tokens_[r].size());
-      if (absl::Status status = observer_.TokensDone(layer, count); !status.ok()) return status;
+    }
+    if (!status.ok()) return status;
+    std::vector<SquaredError> errors(runners_.size());
+    for (const std::vector<SquaredError>& of_row : of_rows) {
+      for (size_t m = 0; m < errors.size(); ++m) {
+        errors[m].error += of_row[m].error;
+        errors[m].energy += of_row[m].energy;
+      }
     }
     for (size_t m = 0; m < runners_.size(); ++m) {
       if (m > 0) {
@@ -192,6 +202,38 @@ class Evaluator {
       runners_[m].entering = std::move(leaving[m]);
     }
     return absl::OkStatus();
+  }
+
+  bool SideBySide() const {
+    int64_t longest = 0;
+    for (const std::vector<int64_t>& row : tokens_) {
+      longest = std::max(longest, static_cast<int64_t>(row.size()));
+    }
+    const int concurrency = executor_.Concurrency();
+    return EvaluatesSideBySide(*runners_[0].family, *runners_[0].config, longest,
+                               static_cast<int>(runners_.size()), concurrency);
+  }
+
+  // One row through a block of every model. By model: its distance from the first.
+  absl::StatusOr<std::vector<SquaredError>> RunRow(int64_t row,
+                                                   const std::vector<PreparedBlock>& prepared,
+                                                   std::vector<HiddenStatesFile>& leaving,
+                                                   Executor& executor) const {
+    std::vector<SquaredError> errors(runners_.size());
+    Matrix reference;
+    for (size_t m = 0; m < runners_.size(); ++m) {
+      absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(row);
+      if (!hidden.ok()) return hidden.status();
+      hidden = runners_[m].forward.Run(prepared[m], *std::move(hidden), IgnoreGroup, executor);
+      if (!hidden.ok()) return hidden.status();
+      if (absl::Status status = leaving[m].WriteRow(row, *hidden); !status.ok()) return status;
+      if (m == 0) {
+        reference = *std::move(hidden);
+      } else {
+        errors[m] = Compare(reference, *hidden);
+      }
+    }
+    return errors;
   }
 
   absl::Status RunHead() {
@@ -276,6 +318,22 @@ absl::Status CheckComparable(const ModelConfig& first, const ModelConfig& other)
 }
 
 }  // namespace
+
+bool EvaluatesSideBySide(const Family& family, const ModelConfig& config, int64_t tokens,
+                         int models, int concurrency) {
+  // f32 is half as fast as what the limit is meant for, or slower.
+  return RunsSideBySide(2 * models * LinearFlop(family, config, tokens),
+                        EvaluatedRowBytes(config, tokens, concurrency, /*side_by_side=*/true),
+                        concurrency);
+}
+
+int64_t EvaluatedRowBytes(const ModelConfig& config, int64_t tokens, int concurrency,
+                          bool side_by_side) {
+  const int rows = side_by_side ? concurrency : 1;
+  const int64_t reference = tokens * config.hidden_size * static_cast<int64_t>(sizeof(float));
+  return rows * (reference +
+                 BlockForward::MemoryBytes(config, ComputeDType::kF32, tokens, concurrency / rows));
+}
 
 absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
     absl::Span<const EvaluatedModel> models, absl::Span<const std::vector<int64_t>> tokens,

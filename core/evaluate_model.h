@@ -13,6 +13,7 @@
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/linalg/executor.h"
+#include "core/model/family.h"
 #include "core/quality/perplexity.h"
 
 namespace salient {
@@ -35,7 +36,8 @@ struct ModelEvaluation {
 class EvaluationObserver {
  public:
   virtual ~EvaluationObserver() = default;
-  // Every model has run `tokens` more tokens through block `block`; block_count: the head.
+  // Every model has run `tokens` more tokens through block `block`; block_count: the head. From any
+  // thread, one call at a time.
   virtual absl::Status TokensDone(int64_t block, int64_t tokens) = 0;
 };
 
@@ -51,6 +53,13 @@ class EvaluationObserver {
 absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
     absl::Span<const EvaluatedModel> models, absl::Span<const std::vector<int64_t>> tokens,
     const std::string& work_directory, EvaluationObserver& observer, Executor& executor);
+
+// Whether rows of up to `tokens` tokens run side by side (side_by_side.h), and what the rows that
+// are under way hold at most.
+bool EvaluatesSideBySide(const Family& family, const ModelConfig& config, int64_t tokens,
+                         int models, int concurrency);
+int64_t EvaluatedRowBytes(const ModelConfig& config, int64_t tokens, int concurrency,
+                          bool side_by_side);
 
 }  // namespace salient
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/calibrate_block.h"
+#include "core/evaluate_model.h"
 #include "core/model/ends.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
@@ -201,8 +202,9 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
 
   const int64_t longest = Largest(row_tokens);
   const int64_t blocks = (StoredBytes(config) * plain + 4 * decoded) * work.block_parameters();
-  const int64_t row = BlockForward::MemoryBytes(config, ComputeDType::kF32, longest, concurrency) +
-                      longest * config.hidden_size * 4;
+  const int64_t row =
+      EvaluatedRowBytes(config, longest, concurrency,
+                        EvaluatesSideBySide(family, config, longest, models, concurrency));
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
   // Logits of a row, the heads' slices, and what each token's sums so far take.
   const int64_t head = models * (PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
