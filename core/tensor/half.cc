@@ -18,12 +18,12 @@ uint16_t F32ToBF16(float value) {
 float F16ToF32(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
   const uint32_t magnitude = bits & 0x7FFF;
-  if (magnitude >= 0x7C00) {  // infinity or NaN
-    return std::bit_cast<float>(sign | 0x7F800000 | ((magnitude & 0x3FF) << 13));
-  }
   // A shifted F16 is 2^112 too small as an F32, subnormals included; the product is exact.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
-  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+  // Infinity and NaN get the largest exponent by a mask, not a branch, so that loops become
+  // vectors.
+  const uint32_t special = magnitude >= 0x7C00 ? 0x7F800000u : 0u;
+  return std::bit_cast<float>(sign | special | std::bit_cast<uint32_t>(scaled));
 }
 
 uint16_t F32ToF16(float value) {
@@ -47,11 +47,15 @@ void WidenToF32(DType dtype, const std::byte* data, int64_t count, float* out) {
     std::memcpy(out, data, static_cast<size_t>(count) * sizeof(float));
     return;
   }
-  for (int64_t i = 0; i < count; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, data + 2 * i, sizeof(bits));
-    out[i] = dtype == DType::kF16 ? F16ToF32(bits) : BF16ToF32(bits);
-  }
+  const auto widen = [=](auto convert) {
+    for (int64_t i = 0; i < count; ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, data + 2 * i, sizeof(bits));
+      out[i] = convert(bits);
+    }
+  };
+  if (dtype == DType::kF16) return widen([](uint16_t bits) { return F16ToF32(bits); });
+  widen([](uint16_t bits) { return BF16ToF32(bits); });
 }
 
 }  // namespace salient
