@@ -43,15 +43,17 @@ double Square(double x) { return x * x; }
 
 // Columns of a piece, in the search and in statistics.
 constexpr double kPiece = 128;
+constexpr double kClipPiece = 64;   // and in clipping
+constexpr double kLossPiece = 256;  // and in an exact loss
 
 // Products of n columns with each other where each piece meets itself and those on one side of it,
 // in blocks of `width` columns that do not meet.
-double Triangles(double n, double width) {
+double Triangles(double n, double width, double piece) {
   double products = 0;
   for (double begin = 0; begin < n; begin += width) {
     const double end = std::min(begin + width, n);
-    for (double first = begin; first < end; first += kPiece) {
-      products += std::min(kPiece, end - first) * (std::min(first + kPiece, end) - begin);
+    for (double first = begin; first < end; first += piece) {
+      products += std::min(piece, end - first) * (std::min(first + piece, end) - begin);
     }
   }
   return products;
@@ -165,7 +167,7 @@ void WorkCount::Fold(int64_t tokens, const StatisticsParams& params, ComputeDTyp
   for (double end = width; params.ExactGram() && end < in; end += width) {
     others += end * std::min(width, in - end);
   }
-  const double products = others + Triangles(in, width) + sketch * in;
+  const double products = others + Triangles(in, width, kPiece) + sketch * in;
   const double totals = params.ExactGram() ? 0.5 * in * in : 0.5 * in * width + sketch * in;
   Work& work = At(Stage::kStatistics);
   (compute == ComputeDType::kBF16 ? work.bf16_flop : work.f32_flop) += 2 * padded * products;
@@ -179,7 +181,7 @@ void WorkCount::Evaluate(Stage stage, double weights, const StatisticsParams& pa
   const double in = static_cast<double>(params.in_features);
   Work& work = At(stage);
   if (params.ExactGram()) {
-    work.f32_flop += 2 * weights * in;
+    work.f32_flop += 2 * weights * Triangles(in, in, kLossPiece) / in;
     work.vector_flop += (2 * kDot + kAdd) * weights;
     return;
   }
@@ -199,7 +201,8 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   Work& loss = At(Stage::kLoss);
   loss.vector_flop += (2 * kWiden + kRound) * weights + kHandOver;
   loss.bytes += stored;
-  Evaluate(Stage::kLoss, 2 * weights, params);
+  Evaluate(Stage::kLoss, weights, params);
+  Compare(Stage::kLoss, weights, params);
   // The loss model.
   const double sums = params.ExactGram() ? in * in : in * 2 * block;
   At(Stage::kStatistics).vector_flop += 2 * kAddRounded * sums;
@@ -215,7 +218,7 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
       range.f32_flop += 2 * kClipFactorsAutoAwq * weights * width;
       range.vector_flop += kClipFactorsAutoAwq * (kRound + kDot) * weights;
     } else {
-      range.bf16_flop += 2 * kClipFactors * weights * Triangles(width, width) / width;
+      range.bf16_flop += 2 * kClipFactors * weights * Triangles(width, width, kClipPiece) / width;
       range.vector_flop += kClipFactors * (kScaled + kDot) * weights;
     }
   }
@@ -239,15 +242,21 @@ void WorkCount::Search(double weights, const StatisticsParams& params, bool auto
     search.vector_flop += kRound * kCandidatesAutoAwq * weights;
     return Evaluate(Stage::kScaleSearch, kCandidatesAutoAwq * weights, params);
   }
-  const double width = params.ExactGram() ? in : static_cast<double>(params.block_width);
-  const double sketch = params.ExactGram() ? 0 : static_cast<double>(params.sketch_rows);
   const double rows = weights / in;
   const double stride = std::max(1.0, std::floor(rows / kSampledRows));
   const double screened = rows > kFewRows ? kCandidates * weights / stride : 0;
   const double evaluated = (rows > kFewRows ? kFinalists : kCandidates) * weights;
-  search.bf16_flop += 2 * evaluated * (Triangles(in, width) / in + sketch);
   search.vector_flop += kScaled * (screened + evaluated);
-  search.vector_flop += (width / kPiece * kDot + kSketchSquares * sketch / width) * evaluated;
+  Compare(Stage::kScaleSearch, evaluated, params);
+}
+
+void WorkCount::Compare(Stage stage, double weights, const StatisticsParams& params) {
+  const double in = static_cast<double>(params.in_features);
+  const double width = params.ExactGram() ? in : static_cast<double>(params.block_width);
+  const double sketch = params.ExactGram() ? 0 : static_cast<double>(params.sketch_rows);
+  Work& work = At(stage);
+  work.bf16_flop += 2 * weights * (Triangles(in, width, kPiece) / in + sketch);
+  work.vector_flop += (width / kPiece * kDot + kSketchSquares * sketch / width) * weights;
 }
 
 void WorkCount::RoundBlock(double weights, double in, const RoundBlockParams& params) {

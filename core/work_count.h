@@ -64,6 +64,8 @@ class WorkCount {
   void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
   // LossModel::Evaluate of errors of `weights` elements.
   void Evaluate(Stage stage, double weights, const StatisticsParams& params);
+  // The same of SearchLoss, in bfloat16.
+  void Compare(Stage stage, double weights, const StatisticsParams& params);
   void Search(double weights, const StatisticsParams& params, bool autoawq);
   void RoundBlock(double weights, double in, const RoundBlockParams& params);
 
