@@ -132,10 +132,10 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   work.Write(static_cast<double>(cost.output_bytes));
   cost.stages = work.stages();
 
-  // Quantizing holds statistics, what the groups before
-  // left and one group's own.
-  int64_t most =
+  // Quantizing holds statistics, what the groups before left and one group's own.
+  const int64_t calibrating =
       CalibrateBlockMemoryBytes(family, config, params.compute, Largest(row_tokens), concurrency);
+  int64_t most = 0;
   int64_t held = statistics_bytes;
   for (const bool into_linear : {true, false}) {
     for (const GroupRow& row : family.groups) {
@@ -162,7 +162,10 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       most = std::max(most, held);
     }
   }
-  cost.memory_bytes = ResidentBytes(block_bytes + most);
+  // The block before is written while this one is calibrated, the next is read while this one is
+  // quantized.
+  cost.memory_bytes =
+      ResidentBytes(block_bytes + std::max(calibrating + block_output, block_bytes + most));
   cost.parallel_share = ParallelShare(config);
   return cost;
 }

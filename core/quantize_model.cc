@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,15 +41,22 @@ class ModelQuantizer {
         forward_(family, config, params.compute, LongestRow()) {}
 
   absl::Status Run() {
-    absl::StatusOr<HiddenStatesFile> entering = FirstStates();
-    if (!entering.ok()) return entering.status();
+    absl::StatusOr<HiddenStatesFile> first = FirstStates();
+    if (!first.ok()) return first.status();
+    auto entering = std::make_shared<HiddenStatesFile>(*std::move(first));
+    bool is_committed = true;
     for (int64_t layer = entering->shape().layer; layer < config_.num_hidden_layers; ++layer) {
-      absl::StatusOr<HiddenStatesFile> leaving = RunBlock(*entering);
-      if (!leaving.ok()) return leaving.status();
-      ::unlink(StatesPath(params_, layer).c_str());
+      absl::StatusOr<HiddenStatesFile> left = RunBlock(*entering);
+      if (!left.ok()) return left.status();
+      auto leaving = std::make_shared<HiddenStatesFile>(*std::move(left));
+      if (absl::Status status = WaitForCommit(); !status.ok()) return status;
+      const bool is_out = sink_.IsOut(layer);
+      // What came before is out in any case.
+      if (is_out || !is_committed) StartCommit(is_out ? leaving : entering);
+      is_committed = is_out;
       entering = std::move(leaving);
     }
-    return absl::OkStatus();
+    return WaitForCommit();
   }
 
  private:
@@ -86,12 +94,51 @@ class ModelQuantizer {
     return file;
   }
 
-  absl::StatusOr<BlockWeights> Read(int64_t layer) {
-    const StageScope stage(executor_, Stage::kRead);
-    return ReadBlock(source_, family_, config_, layer, executor_);
+  // A run goes on from states that are committed: only when the tensors made before are out.
+  void StartCommit(std::shared_ptr<HiddenStatesFile> states) {
+    committing_ = executor_.Start([this, states = std::move(states)] {
+      const StageScope stage(executor_, Stage::kWrite);
+      if (absl::Status status = states->Commit(); !status.ok()) return status;
+      for (int64_t layer = states->shape().layer - 1; layer >= 0; --layer) {
+        if (::unlink(StatesPath(params_, layer).c_str()) == 0) break;
+      }
+      return absl::OkStatus();
+    });
   }
 
-  // Calibrates and quantizes one block. Its states are committed when its tensors are out.
+  absl::Status WaitForCommit() {
+    if (committing_ == nullptr) return absl::OkStatus();
+    return std::exchange(committing_, nullptr)->Wait();
+  }
+
+  // Begins to read the weights of `layer`, if there is one and all of it is here.
+  void ReadAhead(int64_t layer) {
+    if (layer >= config_.num_hidden_layers) return;
+    for (const TensorSpec& tensor : BlockTensors(family_, config_, layer)) {
+      if (!source_.IsHere(tensor.name)) return;
+    }
+    reading_ = executor_.Start([this, layer] {
+      const StageScope stage(executor_, Stage::kRead);
+      SerialExecutor serial;
+      ahead_ = ReadUncheckedBlock(source_, family_, config_, layer, serial);
+      return ahead_.status();
+    });
+  }
+
+  absl::StatusOr<BlockWeights> Read(int64_t layer) {
+    if (reading_ == nullptr) {
+      const StageScope stage(executor_, Stage::kRead);
+      return ReadBlock(source_, family_, config_, layer, executor_);
+    }
+    absl::Status status = reading_->Wait();
+    reading_ = nullptr;
+    if (!status.ok()) return status;
+    const StageScope stage(executor_, Stage::kRead);
+    if (status = CheckBlock(source_, *ahead_, executor_); !status.ok()) return status;
+    return std::exchange(ahead_, absl::UnknownError("not read"));
+  }
+
+  // Calibrates and quantizes one block. Returns the states that leave it.
   absl::StatusOr<HiddenStatesFile> RunBlock(const HiddenStatesFile& entering) {
     const int64_t layer = entering.shape().layer;
     absl::StatusOr<BlockWeights> block = Read(layer);
@@ -103,10 +150,10 @@ class ModelQuantizer {
         family_, forward_, *block, entering, *leaving, params_.seed,
         [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
+    ReadAhead(layer + 1);
     absl::Status status = QuantizeBlock(family_, config_, params_, fits_, *std::move(block),
                                         *std::move(statistics), sink_, executor_);
     if (!status.ok()) return status;
-    if (status = leaving->Commit(); !status.ok()) return status;
     return leaving;
   }
 
@@ -119,6 +166,10 @@ class ModelQuantizer {
   QuantizedModelSink& sink_;
   Executor& executor_;
   BlockForward forward_;
+  absl::StatusOr<BlockWeights> ahead_ = absl::UnknownError("not read");
+  // Last, because they use what is above.
+  std::unique_ptr<Background> reading_;  // into ahead_
+  std::unique_ptr<Background> committing_;
 };
 
 absl::Status CheckCalibration(absl::Span<const std::vector<int64_t>> calibration,

@@ -2,8 +2,9 @@
 //
 // For each decoder block: run every calibration row through it in full precision, fold what its
 // groups of Linears read into statistics, write the hidden states that leave it, search, quantize,
-// emit, forget. Later blocks see full-precision activations, so blocks do not depend on each
-// other's quantization and memory is a block's, not the model's.
+// emit, forget. The weights of the next block are read while one is quantized. Later blocks see
+// full-precision activations, so blocks do not depend on each other's quantization and memory is a
+// block's, not the model's.
 #ifndef SALIENT_CORE_QUANTIZE_MODEL_H_
 #define SALIENT_CORE_QUANTIZE_MODEL_H_
 
@@ -30,8 +31,8 @@ struct QuantizeModelParams {
   uint64_t seed = 0;                           // of the sketch and the token sample
   // A group that the format cannot hold is an error instead of kept in F16.
   bool strict = false;
-  // Existing directory for the two files of hidden states. A committed file of an earlier run
-  // with the same rows is continued from.
+  // Existing directory for the files of hidden states, three at most. A committed file of an
+  // earlier run with the same rows is continued from.
   std::string work_directory;
 };
 
@@ -41,8 +42,12 @@ class QuantizedModelSink {
   virtual ~QuantizedModelSink() = default;
 
   // Tensors of decoder block `block`: packed Linears, and what stays F16 (norms, biases, Linears
-  // that were kept). Their names are the source's, with the packed suffixes.
+  // that were kept). Their names are the source's, with the packed suffixes. They may go out later
+  // than this returns, but are out when BlockDone of the next block returns OK.
   virtual absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) = 0;
+  // Whether the tensors of this block, which was handed over, are out: no later run is to make them
+  // again.
+  virtual bool IsOut(int64_t /*block*/) const { return true; }
   virtual absl::Status GroupDone(const GroupReport& report) = 0;
   // A Linear that stays F16, and why, in a sentence.
   virtual absl::Status Kept(const std::string& module, const std::string& why) = 0;

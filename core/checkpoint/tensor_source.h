@@ -31,6 +31,9 @@ class TensorSource {
   // NOT_FOUND if no file holds it.
   virtual absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const = 0;
 
+  // Whether its bytes can be read without waiting for them to arrive; false if no file holds it.
+  virtual bool IsHere(absl::string_view tensor) const { return Find(tensor).ok(); }
+
   // Fills `bytes` from byte `offset` of the tensor. May wait until they have arrived. Errors as
   // Find; OUT_OF_RANGE if the tensor has fewer bytes; DATA_LOSS if the file changed under us.
   virtual absl::Status ReadRange(absl::string_view tensor, int64_t offset,

@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
@@ -25,6 +27,15 @@ enum class Stage {
 };
 inline constexpr size_t kStages = 10;
 
+// Something under way beside what its starter does.
+class Background {
+ public:
+  // Ends it: not begun, it never begins; begun, the destructor waits.
+  virtual ~Background() = default;
+  // Returns what it returned, when it has ended. Once.
+  virtual absl::Status Wait() = 0;
+};
+
 // Implementations are safe to call from the thread that runs the work, and may run tasks on
 // other threads, each of which has been limited to one OpenMP thread.
 class Executor {
@@ -43,6 +54,10 @@ class Executor {
   // From now on what the calling thread does, and the loops it starts, count as `stage`. Returns
   // what they counted as before. See StageScope.
   virtual Stage Enter(Stage /*stage*/) { return Stage::kOther; }
+
+  // Does `work`, which waits for a disk rather than computes: on a thread for that, in order with
+  // what was started before; without one, now.
+  virtual std::unique_ptr<Background> Start(absl::AnyInvocable<absl::Status()> work);
 
   // Threads that may run tasks at the same time, at least 1. A hint for cutting work; the
   // cut must not change results.

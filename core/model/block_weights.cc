@@ -39,27 +39,6 @@ absl::StatusOr<StoredLinear> ReadLinear(const TensorSource& source, const Family
   return linear;
 }
 
-// A NaN must be found here, where it has a name: in the forward pass it would reach everything.
-absl::Status CheckWeights(const TensorSource& source, const BlockWeights& block,
-                          Executor& executor) {
-  std::vector<std::pair<const StoredLinear*, int64_t>> tiles;
-  for (const StoredLinear& linear : block.linears) {
-    const int64_t count = RowTiles(linear.out_features, kRowTile).size();
-    for (int64_t tile = 0; tile < count; ++tile) tiles.emplace_back(&linear, tile);
-  }
-  return executor.ForEach(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
-    const auto& [linear, tile] = tiles[static_cast<size_t>(i)];
-    const RowTiles rows(linear->out_features, kRowTile);
-    const int64_t first = rows.First(tile);
-    const int64_t count = rows.Count(tile);
-    std::vector<float> values(static_cast<size_t>(count * linear->in_features));
-    linear->View().ReadRows(first, count, values.data());
-    const std::string weight = absl::StrCat(linear->name, ".weight");
-    return InItsFile(source, weight,
-                     CheckFinite(weight, values.data(), count, linear->in_features, first));
-  });
-}
-
 }  // namespace
 
 absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
@@ -126,9 +105,9 @@ absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelC
   return vector;
 }
 
-absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
-                                       const ModelConfig& config, int64_t layer,
-                                       Executor& executor) {
+absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Family& family,
+                                                const ModelConfig& config, int64_t layer,
+                                                Executor& executor) {
   BlockWeights block;
   block.layer = layer;
   for (size_t i = 0; i < kNormRoles; ++i) {
@@ -143,8 +122,35 @@ absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family&
     return linear.status();
   });
   if (!status.ok()) return status;
-  status = CheckWeights(source, block, executor);
-  if (!status.ok()) return status;
+  return block;
+}
+
+// A NaN must be found here, where it has a name: in the forward pass it would reach everything.
+absl::Status CheckBlock(const TensorSource& source, const BlockWeights& block, Executor& executor) {
+  std::vector<std::pair<const StoredLinear*, int64_t>> tiles;
+  for (const StoredLinear& linear : block.linears) {
+    const int64_t count = RowTiles(linear.out_features, kRowTile).size();
+    for (int64_t tile = 0; tile < count; ++tile) tiles.emplace_back(&linear, tile);
+  }
+  return executor.ForEach(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
+    const auto& [linear, tile] = tiles[static_cast<size_t>(i)];
+    const RowTiles rows(linear->out_features, kRowTile);
+    const int64_t first = rows.First(tile);
+    const int64_t count = rows.Count(tile);
+    std::vector<float> values(static_cast<size_t>(count * linear->in_features));
+    linear->View().ReadRows(first, count, values.data());
+    const std::string weight = absl::StrCat(linear->name, ".weight");
+    return InItsFile(source, weight,
+                     CheckFinite(weight, values.data(), count, linear->in_features, first));
+  });
+}
+
+absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
+                                       const ModelConfig& config, int64_t layer,
+                                       Executor& executor) {
+  absl::StatusOr<BlockWeights> block = ReadUncheckedBlock(source, family, config, layer, executor);
+  if (!block.ok()) return block.status();
+  if (absl::Status status = CheckBlock(source, *block, executor); !status.ok()) return status;
   return block;
 }
 

@@ -66,6 +66,13 @@ absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
 absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelConfig& config,
                                         const TensorSpec& spec);
 
+// The two halves of ReadBlock: the bytes, and whether all of them are numbers. Their errors are
+// its.
+absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Family& family,
+                                                const ModelConfig& config, int64_t layer,
+                                                Executor& executor);
+absl::Status CheckBlock(const TensorSource& source, const BlockWeights& block, Executor& executor);
+
 // Reads block `layer`. Errors: as FindTensor and the source; INVALID_ARGUMENT for a NaN or
 // infinity (names file, tensor, row, column).
 absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
