@@ -224,6 +224,19 @@ absl::StatusOr<TensorLocation> ArrivingCheckpoint::Find(absl::string_view tensor
   return TensorLocation{(*file)->manifest.name, (*file)->header->Find(tensor)};
 }
 
+bool ArrivingCheckpoint::IsHere(absl::string_view tensor) const {
+  const absl::StatusOr<const File*> found = FileOf(tensor);
+  if (!found.ok()) return false;
+  const File& file = **found;
+  const ModelFile& model_file = file.manifest;
+  int64_t end = file.data_begin + file.header->Find(tensor)->end;
+  if (model_file.inline_content.has_value()) {
+    end = std::max(end, static_cast<int64_t>(model_file.inline_content->size()));
+  }
+  const BlobStatus blob = store_.Status(model_file.digest);
+  return blob.complete || blob.committed_bytes >= end;
+}
+
 absl::Status ArrivingCheckpoint::ReadRange(absl::string_view tensor, int64_t offset,
                                            absl::Span<std::byte> bytes) const {
   const absl::StatusOr<const File*> found = FileOf(tensor);

@@ -55,6 +55,7 @@ class ArrivingCheckpoint final : public TensorSource {
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override;
+  bool IsHere(absl::string_view tensor) const override;
   absl::Status ReadRange(absl::string_view tensor, int64_t offset,
                          absl::Span<std::byte> bytes) const override;
 

@@ -44,8 +44,13 @@ class DirectoryOutput final : public JobOutput {
     return absl::OkStatus();
   }
 
-  absl::Status AddTensor(const NamedTensor& tensor) override {
-    return PathError(writer_.WriteTensor(tensor.name, 0, tensor.data));
+  absl::Status AddTensors(absl::Span<const NamedTensor> tensors) override {
+    for (const NamedTensor& tensor : tensors) {
+      if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
+      absl::Status status = writer_.WriteTensor(tensor.name, 0, tensor.data);
+      if (!status.ok()) return PathError(status);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status AddBytes(const TensorShape& tensor, int64_t offset,

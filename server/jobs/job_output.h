@@ -24,7 +24,7 @@ class JobOutput {
  public:
   virtual ~JobOutput() = default;
 
-  virtual absl::Status AddTensor(const NamedTensor& tensor) = 0;
+  virtual absl::Status AddTensors(absl::Span<const NamedTensor> tensors) = 0;
   // Bytes of one tensor after the other, each from its beginning to its end.
   virtual absl::Status AddBytes(const TensorShape& tensor, int64_t offset,
                                 absl::Span<const std::byte> bytes) = 0;

@@ -39,7 +39,8 @@ absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_direct
     std::error_code ignored;
     fs::remove_all(directory, ignored);
   };
-  PoolExecutor executor(pool, job.stop);
+  IoThread io(pool.wall_times());
+  PoolExecutor executor(pool, job.stop, &io);
   RunningJob running{job.spec, job.prepared, store,    job.results,   *job.arrival,
                      job.stop, executor,     observer, *job.progress, directory};
   absl::StatusOr<JobOutcome> outcome = std::holds_alternative<QuantizeTask>(job.spec.task)

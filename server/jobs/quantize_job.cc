@@ -1,5 +1,6 @@
 #include "server/jobs/quantize_job.h"
 
+#include <algorithm>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -32,24 +33,35 @@ class Sink final : public QuantizedModelSink {
         output_(output) {}
 
   absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) override {
-    const StageScope stage(job_.executor, Stage::kWrite);
-    for (const NamedTensor& tensor : tensors) {
-      if (absl::Status status = output_.AddTensor(tensor); !status.ok()) return status;
-    }
-    tensors.clear();
+    if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+    writing_ = job_.executor.Start(
+        [this, tensors = std::move(tensors)]() mutable { return Write(std::move(tensors)); });
     // What the allocator kept between what is in use would add up block by block.
     TrimFreeMemory();
-    if (block + 1 == config_.num_hidden_layers) return absl::OkStatus();
+    if (block + 1 == config_.num_hidden_layers || IsHere(block + 1)) return absl::OkStatus();
+    // Waiting for bytes may take long: a write that failed is told before.
+    if (absl::Status status = WaitForWriting(); !status.ok()) return status;
     return WaitForBlock(block + 1);
   }
 
+  bool IsOut(int64_t /*block*/) const override { return writing_ == nullptr; }
+
+  // What was handed over last is out.
+  absl::Status WaitForWriting() {
+    if (writing_ == nullptr) return absl::OkStatus();
+    return std::exchange(writing_, nullptr)->Wait();
+  }
+
+  // Reports of a block come after the tensors of the block before.
   absl::Status GroupDone(const GroupReport& report) override {
+    if (absl::Status status = WaitForWriting(); !status.ok()) return status;
     const absl::Duration elapsed = job_.progress.GroupDone(report.parameters);
     job_.observer.Happened(TimedGroupReport{report, elapsed, numerics_id_});
     return job_.stop.Check();
   }
 
   absl::Status Kept(const std::string& module, const std::string& why) override {
+    if (absl::Status status = WaitForWriting(); !status.ok()) return status;
     job_.observer.Happened(JobWarning{absl::StrCat(module, " stays F16: ", why)});
     return job_.stop.Check();
   }
@@ -66,12 +78,29 @@ class Sink final : public QuantizedModelSink {
   }
 
  private:
+  bool IsHere(int64_t block) const {
+    if (arriving_ == nullptr) return true;
+    const std::vector<TensorSpec> tensors = BlockTensors(family_, config_, block);
+    return std::all_of(tensors.begin(), tensors.end(),
+                       [this](const TensorSpec& tensor) { return arriving_->IsHere(tensor.name); });
+  }
+
+  // On the thread for that.
+  absl::Status Write(std::vector<NamedTensor> tensors) {
+    const StageScope stage(job_.executor, Stage::kWrite);
+    if (absl::Status status = output_.AddTensors(tensors); !status.ok()) return status;
+    tensors.clear();
+    TrimFreeMemory();
+    return absl::OkStatus();
+  }
+
   RunningJob& job_;
   const ModelConfig& config_;
   const Family& family_;
   const std::string numerics_id_;
   const ArrivingCheckpoint* const arriving_;
   JobOutput& output_;
+  std::unique_ptr<Background> writing_;  // last, because it uses what is above
 };
 
 absl::Status WaitForModel(RunningJob& job) {
@@ -128,9 +157,11 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   params.strict = task.strict;
   params.work_directory = job.work_directory;
   status = QuantizeModel(*model->source, config, *rows, params, sink, job.executor);
+  if (status.ok()) status = sink.WaitForWriting();
   if (!status.ok()) return WithModelReason(status);
 
   job.progress.Writes();
+  const StageScope stage(job.executor, Stage::kWrite);
   status = CopyOuterTensors(*model->source, config,
                             [&](const TensorShape& tensor, int64_t offset,
                                 absl::Span<const std::byte> bytes) -> absl::Status {

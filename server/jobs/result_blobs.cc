@@ -1,5 +1,6 @@
 #include "server/jobs/result_blobs.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace salient {
@@ -8,14 +9,31 @@ ResultBlobs::Hold::Hold(Hold&& other) noexcept
     : blobs_(other.blobs_), held_(std::exchange(other.held_, {})) {}
 
 absl::StatusOr<Digest> ResultBlobs::Hold::Put(absl::string_view content) {
-  const Digest digest = DigestOf(content);
+  absl::StatusOr<std::vector<Digest>> digests = PutAll({content});
+  if (!digests.ok()) return digests.status();
+  return digests->front();
+}
+
+absl::StatusOr<std::vector<Digest>> ResultBlobs::Hold::PutAll(
+    absl::Span<const absl::string_view> contents) {
+  std::vector<Digest> digests;
+  for (absl::string_view content : contents) digests.push_back(DigestOf(content));
+  std::vector<BlobStore::Whole> ours;
   const std::lock_guard<std::mutex> lock(blobs_->mu_);
-  const bool ours = blobs_->holders_.contains(digest);
-  if (!ours && blobs_->store_.Status(digest).complete) return digest;
-  if (absl::StatusOr<Digest> put = blobs_->store_.Put(content); !put.ok()) return put;
-  ++blobs_->holders_[digest];
-  held_.push_back(digest);
-  return digest;
+  for (size_t i = 0; i < contents.size(); ++i) {
+    const bool known = blobs_->holders_.contains(digests[i]);
+    if (!known && blobs_->store_.Status(digests[i]).complete) continue;
+    const bool twice = std::any_of(ours.begin(), ours.end(), [&](const BlobStore::Whole& whole) {
+      return whole.digest == digests[i];
+    });
+    if (!twice) ours.push_back({digests[i], contents[i]});
+  }
+  if (absl::Status status = blobs_->store_.PutAll(ours); !status.ok()) return status;
+  for (const BlobStore::Whole& whole : ours) {
+    ++blobs_->holders_[whole.digest];
+    held_.push_back(whole.digest);
+  }
+  return digests;
 }
 
 absl::Status ResultBlobs::Hold::Write(const Digest& digest, Writer write) {

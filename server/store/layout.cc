@@ -167,11 +167,16 @@ absl::Status Layout::Commit(const Digest& digest) const {
   return uploads_.MoveTo(*shard, PartialName(digest), BlobName(digest));
 }
 
-absl::Status Layout::SyncCommit(const Digest& digest) const {
-  const auto shard = Shard(digest);
-  absl::Status status = shard.status();
-  if (status.ok()) status = shard->Sync();
-  if (status.ok()) status = blobs_.Sync();  // the shard may be new
+absl::Status Layout::SyncCommits(absl::Span<const Digest> digests) const {
+  absl::flat_hash_set<std::string> synced;
+  absl::Status status;
+  for (const Digest& digest : digests) {
+    if (!synced.insert(ShardName(digest)).second) continue;
+    const auto shard = Shard(digest);
+    if (!shard.ok()) return shard.status();
+    if (status = shard->Sync(); !status.ok()) return status;
+  }
+  if (status.ok()) status = blobs_.Sync();  // a shard may be new
   if (status.ok()) status = uploads_.Sync();
   return status;
 }

@@ -63,9 +63,9 @@ class Layout {
   absl::StatusOr<File> OpenPartialForReading(const Digest& digest) const;
   absl::StatusOr<FileInfo> PartialInfo(const Digest& digest) const;
   absl::Status RemovePartial(const Digest& digest) const;
-  // The upload becomes the blob; durably after SyncCommit.
+  // The upload becomes the blob; durably after SyncCommits.
   absl::Status Commit(const Digest& digest) const;
-  absl::Status SyncCommit(const Digest& digest) const;
+  absl::Status SyncCommits(absl::Span<const Digest> digests) const;
 
   absl::StatusOr<File> OpenBlob(const Digest& digest) const;
   absl::Status RemoveBlob(const Digest& digest) const;

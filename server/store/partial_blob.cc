@@ -68,7 +68,7 @@ absl::Status PartialBlob::Sync() {
   return absl::OkStatus();
 }
 
-absl::Status PartialBlob::Append(absl::string_view data) {
+absl::Status PartialBlob::Write(absl::string_view data) {
   const int64_t begin = committed_bytes();
   for (absl::string_view rest = data; !rest.empty();) {
     if (written_bytes_ % sync_interval_bytes_ == 0) {
@@ -83,12 +83,26 @@ absl::Status PartialBlob::Append(absl::string_view data) {
     written_bytes_ += static_cast<int64_t>(piece.size());
     rest.remove_prefix(piece.size());
   }
+  return absl::OkStatus();
+}
+
+absl::Status PartialBlob::Append(absl::string_view data) {
+  const int64_t begin = committed_bytes();
+  if (absl::Status status = Write(data); !status.ok()) return status;
   if (hashed_bytes() == begin) {
     if (!sha256_.has_value()) sha256_.emplace();
     sha256_->Update(data);
   }
   committed_bytes_.store(written_bytes_, std::memory_order_release);
   return absl::OkStatus();
+}
+
+absl::Status PartialBlob::WriteWhole(absl::string_view content) {
+  absl::Status status;
+  if (committed_bytes() > 0) status = Restart();
+  if (status.ok()) status = Write(content);
+  if (status.ok()) committed_bytes_.store(written_bytes_, std::memory_order_release);
+  return status;
 }
 
 absl::StatusOr<Digest> PartialBlob::Finish() {

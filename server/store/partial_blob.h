@@ -38,6 +38,10 @@ class PartialBlob {
   // open file and room for `data` in the announced size.
   absl::Status Append(absl::string_view data);
 
+  // The same of the whole, whose digest the caller computed; and syncs it.
+  absl::Status WriteWhole(absl::string_view content);
+  absl::Status Sync();
+
   // Syncs, and computes the digest of all committed bytes. What was not hashed when it was
   // written, because an earlier process wrote it, is read now.
   absl::StatusOr<Digest> Finish();
@@ -49,7 +53,7 @@ class PartialBlob {
 
  private:
   int64_t hashed_bytes() const { return sha256_.has_value() ? sha256_->size_bytes() : 0; }
-  absl::Status Sync();
+  absl::Status Write(absl::string_view data);
   void FallBackTo(int64_t size_bytes);
 
   const Digest digest_;

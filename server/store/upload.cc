@@ -71,7 +71,8 @@ absl::Status Upload::Finish() {
                                                    ": its bytes have sha256 ", HexSha256(*actual),
                                                    "; the upload is discarded"));
   }
-  return store_->Commit(*entry_);
+  if (absl::Status status = store_->Commit(*entry_); !status.ok()) return status;
+  return store_->layout_.SyncCommits({digest()});
 }
 
 int64_t Upload::committed_bytes() const { return entry_->partial.committed_bytes(); }

@@ -21,6 +21,18 @@ struct ThisWorker {
 };
 thread_local ThisWorker this_worker;
 
+// To sleep and to be woken costs more than a small item. So who waits looks for a while whether
+// it is over, and lets others have the processor meanwhile. Returns whether it was.
+bool LookForAWhile(absl::FunctionRef<bool()> is_over) {
+  constexpr auto kWhile = std::chrono::microseconds(30);
+  const auto end = std::chrono::steady_clock::now() + kWhile;
+  while (!is_over()) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 }  // namespace
 
 struct WorkerPool::Loop {
@@ -39,6 +51,7 @@ struct WorkerPool::Loop {
   // Of the pool's mutex: workers inside an item, and that the last of them left.
   int helpers = 0;
   std::condition_variable left;
+  std::atomic<bool> is_done{false};  // the last left and there was nothing more
 
   std::mutex mu;
   int64_t error_index = std::numeric_limits<int64_t>::max();
@@ -98,8 +111,23 @@ void WorkerPool::Submit(Lane lane, Task task) {
     std::lock_guard<std::mutex> lock(mu_);
     (lane == Lane::kShort ? short_ : long_).push_back(std::move(task));
     (lane == Lane::kShort ? queued_short_ : queued_long_).fetch_add(1, std::memory_order_relaxed);
+    arrivals_.fetch_add(1, std::memory_order_relaxed);
+    if (sleeping_ == 0) return;
   }
   work_.notify_one();
+}
+
+// Wakes as many as can have an item. Those awake find it.
+void WorkerPool::Add(Loop& loop, int64_t helpers) {
+  loops_.push_back(&loop);
+  open_loops_.fetch_add(1, std::memory_order_relaxed);
+  arrivals_.fetch_add(1, std::memory_order_relaxed);
+  for (int64_t i = std::min(helpers, sleeping_); i > 0; --i) work_.notify_one();
+}
+
+void WorkerPool::Remove(Loop& loop) {
+  loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
+  open_loops_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
@@ -111,11 +139,8 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
   const bool shared = waits ? count > 0 : count > 1 && threads_.size() > 1;
   if (shared) {
     if (waits) waiting_callers_.fetch_add(1, std::memory_order_relaxed);
-    {
-      std::lock_guard<std::mutex> lock(mu_);
-      loops_.push_back(&loop);
-    }
-    work_.notify_all();
+    std::lock_guard<std::mutex> lock(mu_);
+    Add(loop, waits ? count : count - 1);
   }
   while (!waits && loop.RunOne()) {
     DoShortWork();
@@ -127,7 +152,7 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
     waiting_callers_.fetch_sub(1, std::memory_order_relaxed);
   } else if (shared) {
     std::unique_lock<std::mutex> lock(mu_);
-    loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
+    Remove(loop);
     // Nobody joins any more; wait for those inside.
     clock.Read();
     loop.left.wait(lock, [&loop] { return loop.helpers == 0; });
@@ -141,11 +166,12 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
 void WorkerPool::WaitUntilDone(Loop& loop) {
   // A stop tells nobody, so it is looked for.
   constexpr auto kStopCheckPeriod = std::chrono::milliseconds(50);
+  LookForAWhile([&loop] { return loop.is_done.load(std::memory_order_relaxed); });
   std::unique_lock<std::mutex> lock(mu_);
   while (!loop.left.wait_for(lock, kStopCheckPeriod,
                              [&loop] { return loop.helpers == 0 && !loop.HasItems(); })) {
   }
-  loops_.erase(std::find(loops_.begin(), loops_.end(), &loop));
+  Remove(loop);
 }
 
 // Between two items of a long task: jobs advance however many groups are queued.
@@ -153,20 +179,32 @@ void WorkerPool::HelpWaitingCaller() {
   if (this_worker.pool != this || this_worker.in_short_task) return;
   if (waiting_callers_.load(std::memory_order_relaxed) == 0) return;
   std::unique_lock<std::mutex> lock(mu_);
-  if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/true); loop != nullptr) Help(*loop, lock);
+  if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/true); loop != nullptr) {
+    Help(*loop, /*only_one=*/true, lock);
+  }
 }
 
-// Runs one item. `lock` is held before and after.
-void WorkerPool::Help(Loop& loop, std::unique_lock<std::mutex>& lock) {
+bool WorkerPool::NobodyElseWaits() const {
+  return open_loops_.load(std::memory_order_relaxed) == 1 &&
+         queued_short_.load(std::memory_order_relaxed) == 0 &&
+         queued_long_.load(std::memory_order_relaxed) == 0;
+}
+
+// Runs one item, and further ones while there is nothing else to do. `lock` is held before and
+// after.
+void WorkerPool::Help(Loop& loop, bool only_one, std::unique_lock<std::mutex>& lock) {
   ++loop.helpers;
   lock.unlock();
   // A helper begins no short work inside an item, because the loop's caller waits for it.
   this_worker.in_short_task = true;
-  loop.RunOne();
+  while (loop.RunOne() && !only_one && NobodyElseWaits()) {
+  }
   this_worker.in_short_task = false;
   lock.lock();
   // With the lock held: the loop is gone as soon as its caller sees that nobody is inside.
-  if (--loop.helpers == 0 && !loop.HasItems()) loop.left.notify_one();
+  if (--loop.helpers > 0 || loop.HasItems()) return;
+  loop.is_done.store(true, std::memory_order_relaxed);
+  loop.left.notify_one();
 }
 
 // Between two items of a long task: messages of other calls are not kept waiting.
@@ -207,6 +245,17 @@ WorkerPool::Loop* WorkerPool::JoinableLoop(bool of_waiting_callers) {
   return nullptr;
 }
 
+void WorkerPool::WaitForWork(std::unique_lock<std::mutex>& lock) {
+  if (HasWork()) return;
+  const int64_t seen = arrivals_.load(std::memory_order_relaxed);
+  lock.unlock();
+  LookForAWhile([&] { return arrivals_.load(std::memory_order_relaxed) != seen; });
+  lock.lock();
+  ++sleeping_;
+  work_.wait(lock, [this] { return HasWork(); });
+  --sleeping_;
+}
+
 void WorkerPool::Work(int index) {
   pthread_setname_np(pthread_self(), absl::StrCat("salient-", index).c_str());
   LimitThreadToItself();
@@ -216,7 +265,7 @@ void WorkerPool::Work(int index) {
 
   std::unique_lock<std::mutex> lock(mu_);
   while (true) {
-    work_.wait(lock, [this] { return HasWork(); });
+    WaitForWork(lock);
     clock.Skip();
     Task task;
     const bool is_short = !short_.empty();
@@ -225,7 +274,7 @@ void WorkerPool::Work(int index) {
     } else if (!long_.empty()) {
       task = Pop(long_, queued_long_);
     } else if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/false); loop != nullptr) {
-      Help(*loop, lock);
+      Help(*loop, /*only_one=*/false, lock);
       continue;
     } else if (stopping_) {
       return;
@@ -254,9 +303,10 @@ WorkerPool::Stats WorkerPool::GetStats() const {
   return stats;
 }
 
-PoolExecutor::PoolExecutor(WorkerPool& pool, const CancelToken& stop)
+PoolExecutor::PoolExecutor(WorkerPool& pool, const CancelToken& stop, IoThread* io)
     : pool_(pool),
       stop_(stop),
+      io_(io),
       busy_(&pool.busy_times()),
       wall_(&pool.wall_times()),
       clocked_(!StageClock::OfThisThread().running()) {

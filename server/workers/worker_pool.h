@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -16,6 +17,7 @@
 #include "absl/status/status.h"
 #include "core/linalg/executor.h"
 #include "server/workers/cancel_token.h"
+#include "server/workers/io_thread.h"
 #include "server/workers/stage_clock.h"
 
 namespace salient {
@@ -77,24 +79,31 @@ class WorkerPool {
   // With mu_ held.
   bool HasWork() const;
   Loop* JoinableLoop(bool of_waiting_callers);
-  void Help(Loop& loop, std::unique_lock<std::mutex>& lock);
+  void Help(Loop& loop, bool only_one, std::unique_lock<std::mutex>& lock);
+  void WaitForWork(std::unique_lock<std::mutex>& lock);
+  void Add(Loop& loop, int64_t helpers);
+  void Remove(Loop& loop);
   Task Pop(std::deque<Task>& lane, std::atomic<int64_t>& queued);
   // Without it.
+  bool NobodyElseWaits() const;
   void DoShortWork();
   void HelpWaitingCaller();
   void WaitUntilDone(Loop& loop);
 
-  std::mutex mu_;                 // of the next six
+  std::mutex mu_;                 // of the next seven
   std::condition_variable work_;  // there may be some
   std::deque<Task> short_;
   std::deque<Task> long_;
   std::vector<Loop*> loops_;  // owned by the stack of their callers
   size_t next_loop_ = 0;
+  int64_t sleeping_ = 0;  // workers
   bool stopping_ = false;
 
   std::atomic<int64_t> queued_short_{0};
   std::atomic<int64_t> queued_long_{0};
+  std::atomic<int64_t> open_loops_{0};
   std::atomic<int64_t> waiting_callers_{0};
+  std::atomic<int64_t> arrivals_{0};  // of tasks and loops: changes when there may be work
   std::unique_ptr<std::atomic<int64_t>[]> busy_nanoseconds_;  // by worker
   StageTimes busy_times_;
   StageTimes wall_times_;
@@ -105,14 +114,17 @@ class WorkerPool {
 // stage, and so does the time of the thread that made it and must destroy it, if that is no worker.
 class PoolExecutor final : public Executor {
  public:
-  // Borrows both.
-  PoolExecutor(WorkerPool& pool, const CancelToken& stop);
+  // Borrows all. `io` does what is started; without it, who starts it.
+  PoolExecutor(WorkerPool& pool, const CancelToken& stop, IoThread* io = nullptr);
   ~PoolExecutor() override;
 
   absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override {
     return pool_.ForEach(stop_, count, task, &busy_);
   }
   Stage Enter(Stage stage) override { return StageClock::OfThisThread().Enter(stage); }
+  std::unique_ptr<Background> Start(absl::AnyInvocable<absl::Status()> work) override {
+    return io_ != nullptr ? io_->Start(std::move(work)) : Executor::Start(std::move(work));
+  }
   int Concurrency() const override { return pool_.workers(); }
 
   const StageTimes& busy() const { return busy_; }
@@ -121,6 +133,7 @@ class PoolExecutor final : public Executor {
  private:
   WorkerPool& pool_;
   const CancelToken& stop_;
+  IoThread* const io_;
   StageTimes busy_;
   StageTimes wall_;
   const bool clocked_;  // it started the clock of the thread that made it

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -58,6 +59,22 @@ TEST_F(MachineTest, Version1LimitsHoldUnderTheirControllers) {
   Write("/sys/fs/cgroup/memory/b/memory.limit_in_bytes", "67108864\n");
   EXPECT_EQ(AvailableProcessors(root_), 1);
   EXPECT_EQ(AvailableMemoryBytes(root_), 67108864);
+}
+
+// Two workers that are held back a quarter of the time do half as much again as one.
+TEST_F(MachineTest, APartOfAProcessorCountsAsOneMore) {
+  const int machine = AvailableProcessors(root_);
+  Write("/proc/self/cgroup", "0::/\n");
+  Write("/sys/fs/cgroup/cpu.max", "150000 100000\n");
+  EXPECT_EQ(AvailableProcessors(root_), std::min(machine, 2));
+  Write("/sys/fs/cgroup/cpu.max", "10000 100000\n");
+  EXPECT_EQ(AvailableProcessors(root_), 1);
+  Write("/proc/self/cgroup", "4:cpu,cpuacct:/\n");
+  Write("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "110000\n");
+  Write("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(AvailableProcessors(root_), std::min(machine, 2));
+  Write("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "20000\n");
+  EXPECT_EQ(AvailableProcessors(root_), 1);
 }
 
 TEST_F(MachineTest, NoLimitAndNonsenseAreNoLimit) {

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <set>
 #include <thread>
@@ -234,6 +237,38 @@ TEST_F(QuantizeJobTest, ResultsDoNotDependOnWorkersShardsChunksOrWhereTheModelIs
       EXPECT_EQ(DigestsOf(from_path), expected) << workers << " workers, path";
       EXPECT_FALSE(from_path.provisional);
     }
+  }
+}
+
+// The test model, quantized by one worker and by several.
+TEST_F(QuantizeJobTest, WorkersShareTheLoopsOfAJobAndChangeNothing) {
+  const std::filesystem::path data = std::string(SALIENT_SOURCE_DIR) + "/tests/data/pocket-llama";
+  Files files;
+  for (const std::string name : {"config.json", "model.safetensors"}) {
+    std::ifstream file(data / name, std::ios::binary);
+    files[name] = std::string(std::istreambuf_iterator<char>(file), {});
+    ASSERT_FALSE(files[name].empty()) << name;
+  }
+  const std::string tokens = MakeTokens(3, 64, 2048, /*seed=*/5);
+  std::map<std::string, Digest> expected;
+  for (const int workers : {1, 2, 3}) {
+    JobBench bench(workers);
+    ASSERT_TRUE(bench.Send(tokens).ok());
+    bench.WriteModel("pocket", files);
+    ModelSource path;
+    path.path = "pocket";
+    const JobSnapshot job = bench.Finish(bench.Submit(JobBench::Quantize(path, tokens)).name);
+    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    if (expected.empty()) expected = DigestsOf(job);
+    EXPECT_EQ(DigestsOf(job), expected) << workers << " workers";
+    const WorkerPool::Stats stats = bench.pool().GetStats();
+    ASSERT_EQ(stats.busy_seconds.size(), static_cast<size_t>(workers));
+    for (const double seconds : stats.busy_seconds) EXPECT_GT(seconds, 0) << workers << " workers";
+    for (const Stage stage : {Stage::kRead, Stage::kForward, Stage::kStatistics}) {
+      EXPECT_GT(stats.stage_busy_seconds[static_cast<size_t>(stage)], 0) << Name(stage);
+      EXPECT_GT(stats.stage_wall_seconds[static_cast<size_t>(stage)], 0) << Name(stage);
+    }
+    EXPECT_GT(stats.stage_wall_seconds[static_cast<size_t>(Stage::kWrite)], 0);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -255,6 +256,33 @@ TEST(WorkerPoolOrderTest, WorkersThatJoinLoopsTakeThemInTurn) {
   }
   done.wait();
   EXPECT_EQ(helped.size(), 2u);
+}
+
+// Two jobs with loops of equal items: neither waits for the other's loop to end.
+TEST(WorkerPoolOrderTest, LoopsOfTwoJobsHaveItemsByTurns) {
+  constexpr int kItems = 500;  // of both, from when both had one
+  WorkerPool pool(1);
+  const CancelToken stop;
+  int done[2] = {0, 0};  // of the only worker
+  int from[2] = {0, 0};
+  int largest_lead = 0;
+  const auto job = [&](int mine) {
+    const absl::Status status = pool.ForEach(stop, 1'000'000'000, [&, mine](int64_t) {
+      ++done[mine];
+      if (done[0] == 0 || done[1] == 0) return absl::OkStatus();
+      if (from[0] == 0) std::copy(done, done + 2, from);
+      const int items[2] = {done[0] - from[0], done[1] - from[1]};
+      // Whichever ends first, the other is then alone.
+      if (items[0] + items[1] >= kItems) return absl::AbortedError("enough");
+      largest_lead = std::max(largest_lead, std::abs(items[0] - items[1]));
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(absl::IsAborted(status));
+  };
+  std::thread other([&] { job(1); });
+  job(0);
+  other.join();
+  EXPECT_EQ(largest_lead, 1);
 }
 
 TEST(WorkerPoolStatsTest, BusyTimeGrowsInsideALongTask) {

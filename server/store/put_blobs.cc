@@ -1,0 +1,99 @@
+// BlobStore's wholes that are made here: written, synced, named and synced again all together.
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/store/blob_entry.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+struct BlobStore::Putting {
+  explicit Putting(const Whole& put_whole) : whole(put_whole) {}
+
+  const Whole& whole;
+  EntryPtr entry;      // null: the blob was there, or somebody else made it meanwhile
+  int64_t writer = 0;  // of the entry, while it is ours
+
+  // With the entry's lock held. A client that uploads the same blob may have taken over.
+  bool IsOurs() const {
+    return entry->state == BlobEntry::State::kPartial && entry->writer == writer;
+  }
+};
+
+absl::Status BlobStore::BeginPut(Putting& put) {
+  auto acquired = Acquire(put.whole.digest);
+  if (!acquired.ok()) return acquired.status();
+  const auto& [entry, lock] = *acquired;
+  if (entry->state == BlobEntry::State::kComplete) return absl::OkStatus();
+  if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
+  put.entry = entry;
+  put.writer = entry->writer;
+  // What a client sent of it was not verified.
+  return entry->partial.WriteWhole(put.whole.content);
+}
+
+absl::Status BlobStore::SyncPut(Putting& put) {
+  if (put.entry == nullptr) return absl::OkStatus();
+  {
+    const std::lock_guard lock(put.entry->mu);
+    if (put.entry->state == BlobEntry::State::kComplete) {
+      put.entry = nullptr;
+      return absl::OkStatus();
+    }
+    if (put.IsOurs()) return put.entry->partial.Sync();
+  }
+  // Once more; who takes over again and again is refused.
+  put.entry = nullptr;
+  absl::Status status = BeginPut(put);
+  if (!status.ok() || put.entry == nullptr) return status;
+  const std::lock_guard lock(put.entry->mu);
+  return put.IsOurs() ? put.entry->partial.Sync() : absl::OkStatus();
+}
+
+absl::Status BlobStore::CommitPut(Putting& put) {
+  if (put.entry == nullptr) return absl::OkStatus();
+  const std::lock_guard lock(put.entry->mu);
+  if (put.IsOurs()) return Commit(*put.entry);
+  const bool is_there = put.entry->state == BlobEntry::State::kComplete;
+  put.entry = nullptr;
+  if (is_there) return absl::OkStatus();
+  return absl::AbortedError(
+      absl::StrCat("blob ", ToString(put.whole.digest), ": is uploaded by a client meanwhile"));
+}
+
+void BlobStore::TakeBack(Putting& put) {
+  if (put.entry == nullptr) return;
+  const std::lock_guard lock(put.entry->mu);
+  const bool made = put.entry->state == BlobEntry::State::kComplete;
+  if (put.entry->writer == put.writer && (made || put.IsOurs())) Remove(*put.entry).IgnoreError();
+}
+
+absl::Status BlobStore::PutAll(absl::Span<const Whole> wholes) {
+  std::vector<Putting> puts;
+  std::vector<Digest> digests;
+  for (const Whole& whole : wholes) {
+    if (whole.content.empty()) continue;  // always there
+    puts.emplace_back(whole);
+    digests.push_back(whole.digest);
+  }
+  if (puts.empty()) return absl::OkStatus();
+  absl::Status status;
+  for (const auto step : {&BlobStore::BeginPut, &BlobStore::SyncPut, &BlobStore::CommitPut}) {
+    for (Putting& put : puts) {
+      if (status.ok()) status = (this->*step)(put);
+    }
+  }
+  if (status.ok()) status = layout_.SyncCommits(digests);
+  if (status.ok()) return status;
+  for (Putting& put : puts) TakeBack(put);
+  return status;
+}
+
+absl::StatusOr<Digest> BlobStore::Put(absl::string_view content) {
+  const Digest digest = DigestOf(content);
+  if (absl::Status status = PutAll({{digest, content}}); !status.ok()) return status;
+  return digest;
+}
+
+}  // namespace salient
