@@ -42,6 +42,15 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
                    "Fail if the group size does not divide in_features, instead of keeping F16");
 }
 
+void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string& instruction_set) {
+  command
+      .add_option("--instruction-set", instruction_set,
+                  "Compute with no more than avx2, avx512_core, avx512_core_bf16 or "
+                  "avx512_core_amx, so that unlike machines compute alike")
+      ->capture_default_str()
+      ->excludes(server);
+}
+
 void AddSessionOptions(CLI::App& command, SessionFlags& flags) {
   CLI::Option* server =
       command.add_option("--server", flags.server, "Address of a server; default: embedded");
@@ -49,6 +58,7 @@ void AddSessionOptions(CLI::App& command, SessionFlags& flags) {
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
       ->excludes(server);
+  AddInstructionSetOption(command, server, flags.instruction_set);
 }
 
 }  // namespace salient::client

@@ -2,6 +2,8 @@
 #ifndef SALIENT_CLIENT_COMMAND_FLAGS_H_
 #define SALIENT_CLIENT_COMMAND_FLAGS_H_
 
+#include <string>
+
 #include "CLI/CLI.hpp"
 #include "client/job_session.h"
 #include "client/method_options.h"
@@ -15,7 +17,10 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options);
 // Those, and what else a QuantizeTask has.
 void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
 
-// --server or --workers: where a job runs.
+// --instruction-set of the embedded server, which `server` excludes.
+void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string& instruction_set);
+
+// --server or --workers and --instruction-set: where a job runs.
 void AddSessionOptions(CLI::App& command, SessionFlags& flags);
 
 }  // namespace salient::client

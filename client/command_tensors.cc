@@ -40,6 +40,7 @@ struct TensorsFlags {
   std::vector<std::string> groups;
   std::string server;  // Empty: embedded.
   int workers = 0;
+  std::string instruction_set = "native";
   double timeout_seconds = 0;  // 0: none.
   bool json = false;
   MethodOptions options;
@@ -122,7 +123,8 @@ absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
   server.address = flags.server;
   if (flags.timeout_seconds > 0) server.timeout = absl::Seconds(flags.timeout_seconds);
   if (flags.server.empty()) {
-    auto started = EmbeddedServer::Start({.workers = flags.workers});
+    auto started =
+        EmbeddedServer::Start({.workers = flags.workers, .instruction_set = flags.instruction_set});
     if (!started.ok()) return started.status();
     embedded = *std::move(started);
     server.address = embedded->Address();
@@ -174,6 +176,7 @@ Command AddTensorsCommand(CLI::App& app) {
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
       ->excludes(server);
+  AddInstructionSetOption(*command, server, flags->instruction_set);
   command->add_option("--timeout", flags->timeout_seconds, "Seconds for the call; 0: no limit")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

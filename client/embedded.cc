@@ -13,6 +13,7 @@ absl::StatusOr<EmbeddedServer> EmbeddedServer::Start(const EmbeddedSettings& set
   ServerConfig config;
   config.listen = "127.0.0.1:0";
   config.workers = settings.workers;
+  config.instruction_set = settings.instruction_set;
   config.store_directory = settings.store_directory;
   if (settings.reads_models) {
     // Not assigned from a literal: GCC 12 then warns of an overlap that cannot be.

@@ -14,7 +14,8 @@ class Server;
 namespace salient::client {
 
 struct EmbeddedSettings {
-  int workers = 0;  // threads that compute; 0: one for each processor
+  int workers = 0;                         // threads that compute; 0: one for each processor
+  std::string instruction_set = "native";  // as salientd's --instruction-set; of this process
   // May read and write any file that this process may. Otherwise none.
   bool reads_models = false;
   // For blobs and working files; empty: a temporary one.

@@ -12,7 +12,8 @@ absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, const st
   JobSession session;
   session.server_.address = flags.server;
   if (flags.server.empty()) {
-    EmbeddedSettings settings = {.workers = flags.workers, .reads_models = true};
+    EmbeddedSettings settings = {
+        .workers = flags.workers, .instruction_set = flags.instruction_set, .reads_models = true};
     if (!output.empty()) {
       auto store = SiblingDirectory::Create(output);
       if (!store.ok()) return store.status();

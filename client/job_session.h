@@ -20,8 +20,9 @@
 namespace salient::client {
 
 struct SessionFlags {
-  std::string server;  // empty: embedded
-  int workers = 0;     // of the embedded server
+  std::string server;                      // empty: embedded
+  int workers = 0;                         // of the embedded server
+  std::string instruction_set = "native";  // of the embedded server
 };
 
 // An embedded server reads models where they are; to another one they are uploaded. Move-only.

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/linalg/instruction_set.h"
 #include "server/machine.h"
 #include "server/observe/logs.h"
 #include "server/version.h"
@@ -91,6 +92,9 @@ absl::Status CheckConfig(const ServerConfig& config) {
     return Bad("--max-active-calls", absl::StrCat(config.max_active_calls),
                absl::StrCat("1 to ", kMaxCalls));
   }
+  if (status = ParseInstructionSet(config.instruction_set).status(); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--instruction-set: ", status.message()));
+  }
   if (status = CheckMemory("--memory-bytes", config.memory_bytes); !status.ok()) return status;
   if (status = CheckMemory("--call-memory-bytes", config.call_memory_bytes); !status.ok()) {
     return status;
@@ -132,6 +136,11 @@ ServerConfig WithDefaults(ServerConfig config) {
   return config;
 }
 
+absl::Status ApplyInstructionSet(const ServerConfig& config) {
+  const auto set = ParseInstructionSet(config.instruction_set);
+  return set.ok() ? LimitInstructionSet(*set) : set.status();
+}
+
 absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
                                                                     const char* const* argv) {
   ServerConfig config;
@@ -143,6 +152,10 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
                  "Address of GET /metrics; \"\" turns it off")
       ->capture_default_str();
   app.add_option("--workers", config.workers, "Threads that compute; 0: one for each processor");
+  app.add_option("--instruction-set", config.instruction_set,
+                 "Compute with no more than avx2, avx512_core, avx512_core_bf16 or "
+                 "avx512_core_amx, so that unlike machines compute alike")
+      ->capture_default_str();
   app.add_option("--memory-bytes", config.memory_bytes,
                  "Memory of all calls together; 0: 3/4 of the cgroup's or the machine's");
   app.add_option("--call-memory-bytes", config.call_memory_bytes,

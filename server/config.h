@@ -17,8 +17,10 @@ struct ServerConfig {
   std::string listen = "127.0.0.1:8443";  // gRPC; port 0 chooses one
   std::string metrics_listen;             // HTTP, GET /metrics; empty: off
   int workers = 0;                        // default: processors the cgroup allows
-  int64_t memory_bytes = 0;               // of all calls; default: 3/4 of what there is
-  int64_t call_memory_bytes = 0;          // of one call; default: memory_bytes / 2, at most 4 GiB
+  // Of the process: what it computes with at most, a name of core/linalg/instruction_set.h.
+  std::string instruction_set = "native";
+  int64_t memory_bytes = 0;       // of all calls; default: 3/4 of what there is
+  int64_t call_memory_bytes = 0;  // of one call; default: memory_bytes / 2, at most 4 GiB
   int max_active_calls = 64;
   absl::Duration idle_timeout = absl::Seconds(600);
   absl::Duration not_reading_timeout = absl::Seconds(30);
@@ -42,6 +44,9 @@ absl::Status CheckConfig(const ServerConfig& config);
 
 // Fills in what depends on the machine.
 ServerConfig WithDefaults(ServerConfig config);
+
+// Limits the process to config.instruction_set. Errors: of LimitInstructionSet.
+absl::Status ApplyInstructionSet(const ServerConfig& config);
 
 // The program was asked for a text (help, version) and prints it instead of serving.
 struct PrintAndExit {

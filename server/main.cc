@@ -44,10 +44,11 @@ void AnnounceReady(const Server& server) {
   }
   std::puts(line.c_str());
   std::fflush(stdout);
-  LogInfo(absl::StrCat(line, " workers=", config.workers, " memory_bytes=", config.memory_bytes,
-                       " call_memory_bytes=", config.call_memory_bytes, " store_directory=",
-                       config.store_directory.empty() ? "temporary" : config.store_directory,
-                       " store_bytes=", config.store_bytes));
+  LogInfo(absl::StrCat(
+      line, " workers=", config.workers, " instruction_set=", config.instruction_set,
+      " memory_bytes=", config.memory_bytes, " call_memory_bytes=", config.call_memory_bytes,
+      " store_directory=", config.store_directory.empty() ? "temporary" : config.store_directory,
+      " store_bytes=", config.store_bytes));
 }
 
 int Run(int argc, const char* const* argv) {

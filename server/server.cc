@@ -267,6 +267,8 @@ class Server::Impl {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config) {
   if (absl::Status status = CheckConfig(config); !status.ok()) return status;
+  // Before anything is computed.
+  if (absl::Status status = ApplyInstructionSet(config); !status.ok()) return status;
   absl::StatusOr<Storage> storage = OpenStorage(config);
   if (!storage.ok()) return storage.status();
   ServerConfig full = WithDefaults(config);

@@ -15,7 +15,7 @@ namespace salient {
 class Server {
  public:
   // INVALID_ARGUMENT for a bad config or an address that cannot be listened on; those of
-  // BlobStore::Open.
+  // LimitInstructionSet and BlobStore::Open.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config);
 
   // As Shutdown with no grace.

@@ -258,6 +258,19 @@ std::string OneDnnVersion() {
   return absl::StrCat(version->major, ".", version->minor, ".", version->patch);
 }
 
+absl::Status LimitProducts(InstructionSet set) {
+  dnnl_cpu_isa_t isa = dnnl_cpu_isa_avx2;
+  if (set == InstructionSet::kAvx512Core) isa = dnnl_cpu_isa_avx512_core;
+  if (set == InstructionSet::kAvx512CoreBf16) isa = dnnl_cpu_isa_avx512_core_bf16;
+  if (set == InstructionSet::kAvx512CoreAmx) isa = dnnl_cpu_isa_avx512_core_amx;
+  const dnnl_status_t status = dnnl_set_max_cpu_isa(isa);
+  if (status == dnnl_success) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("oneDNN cannot be limited to instruction set ", NameOf(set), " (status ",
+                   static_cast<int>(status),
+                   "): something was computed before, or it was built without limits"));
+}
+
 std::string InstructionPath() {
   switch (dnnl_get_effective_cpu_isa()) {
     case dnnl_cpu_isa_sse41:

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/linalg/instruction_set.h"
 
 namespace salient {
 
@@ -64,6 +65,10 @@ void LimitThreadToItself();
 
 // "2.6.3"
 std::string OneDnnVersion();
+
+// Part of LimitInstructionSet: what products may use. FAILED_PRECONDITION if it is too late, or if
+// this oneDNN cannot be limited.
+absl::Status LimitProducts(InstructionSet set);
 
 // The best instruction set oneDNN may use here, e.g. "avx512_core_bf16", "avx2".
 std::string InstructionPath();

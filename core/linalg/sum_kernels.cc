@@ -104,6 +104,13 @@ double Dot(const float* a, const float* b, int64_t n) {
   return HWY_DYNAMIC_DISPATCH(DotImpl)(a, b, n);
 }
 
+void LimitKernels(InstructionSet set) {
+  // Better targets have lower bits, in old releases and new ones. Newer releases know several with
+  // AVX-512; the plain one is what they all have.
+  const int64_t best = set == InstructionSet::kAvx2 ? HWY_AVX2 : HWY_AVX3;
+  if (set != InstructionSet::kNative) hwy::DisableTargets(best - 1);
+}
+
 std::string KernelTarget() { return HWY_DYNAMIC_DISPATCH(KernelTargetImpl)(); }
 
 }  // namespace salient

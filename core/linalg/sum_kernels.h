@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/linalg/instruction_set.h"
+
 namespace salient {
 
 // total[i] += partial[i] rounded to a multiple of 2^-24. Such sums are exact, hence
@@ -23,6 +25,9 @@ void Multiply(const float* a, const float* b, int64_t n, float* out);
 
 // sum a[i] b[i], products and sum in f64.
 double Dot(const float* a, const float* b, int64_t n);
+
+// Part of LimitInstructionSet: what the kernels of all files may use.
+void LimitKernels(InstructionSet set);
 
 // Name of the instruction set these kernels use here, e.g. "AVX3".
 std::string KernelTarget();

@@ -41,6 +41,8 @@ TEST(ConfigTest, EveryFlagReachesItsField) {
                              "",
                              "--workers",
                              "3",
+                             "--instruction-set",
+                             "avx2",
                              "--memory-bytes",
                              "200000000",
                              "--call-memory-bytes",
@@ -76,6 +78,7 @@ TEST(ConfigTest, EveryFlagReachesItsField) {
   EXPECT_EQ(config.listen, "0.0.0.0:1");
   EXPECT_EQ(config.metrics_listen, "");
   EXPECT_EQ(config.workers, 3);
+  EXPECT_EQ(config.instruction_set, "avx2");
   EXPECT_EQ(config.memory_bytes, 200'000'000);
   EXPECT_EQ(config.call_memory_bytes, 100'000'000);
   EXPECT_EQ(config.max_active_calls, 4);
@@ -107,9 +110,10 @@ INSTANTIATE_TEST_SUITE_P(
                     BadFlag{"--listen", "h:-1"}, BadFlag{"--metrics-listen", "9464"},
                     BadFlag{"--workers", "-1"}, BadFlag{"--workers", "many"},
                     BadFlag{"--workers", "99999999999999"}, BadFlag{"--max-active-calls", "0"},
-                    BadFlag{"--memory-bytes", "1000"}, BadFlag{"--memory-bytes", "-5"},
-                    BadFlag{"--call-memory-bytes", "17"}, BadFlag{"--idle-seconds", "0"},
-                    BadFlag{"--idle-seconds", "-1"}, BadFlag{"--not-reading-seconds", "nan"},
+                    BadFlag{"--instruction-set", "AVX2"}, BadFlag{"--memory-bytes", "1000"},
+                    BadFlag{"--memory-bytes", "-5"}, BadFlag{"--call-memory-bytes", "17"},
+                    BadFlag{"--idle-seconds", "0"}, BadFlag{"--idle-seconds", "-1"},
+                    BadFlag{"--not-reading-seconds", "nan"},
                     BadFlag{"--memory-wait-seconds", "inf"}, BadFlag{"--drain-seconds", "1e9"},
                     BadFlag{"--store-bytes", "1000"}, BadFlag{"--store-bytes", "-1"},
                     BadFlag{"--model-root", "/no/such/directory"},
