@@ -24,21 +24,22 @@ StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const
 // a slow one, and sums of rows that wait for an earlier one stay few.
 int RowsTogether(int concurrency) { return 4 * concurrency; }
 
-// Bytes of rows side by side and of their sums.
+// Bytes of rows side by side and of the sums of `rows` of them, those that wait among them.
 int64_t SideBySideBytes(const Family& family, const ModelConfig& config, ComputeDType compute,
-                        int64_t tokens, int concurrency) {
+                        int64_t tokens, int concurrency, int rows) {
   int64_t bytes = concurrency * BlockForward::MemoryBytes(config, compute, tokens, 1);
   for (const GroupRow& row : family.groups) {
-    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row),
-                                                RowsTogether(concurrency));
+    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row), rows);
   }
   return bytes;
 }
 
 bool SideBySide(const Family& family, const ModelConfig& config, ComputeDType compute,
                 int64_t tokens, int concurrency) {
-  return RunsSideBySide(LinearFlop(family, config, tokens),
-                        SideBySideBytes(family, config, compute, tokens, concurrency), concurrency);
+  return RunsSideBySide(
+      LinearFlop(family, config, tokens),
+      SideBySideBytes(family, config, compute, tokens, concurrency, RowsTogether(concurrency)),
+      concurrency);
 }
 
 absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,
@@ -130,7 +131,9 @@ int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& confi
                                   ComputeDType compute, int64_t tokens, int concurrency) {
   const int64_t prepared = PreparedBlock::MemoryBytes(family, config, compute);
   if (SideBySide(family, config, compute, tokens, concurrency)) {
-    return prepared + SideBySideBytes(family, config, compute, tokens, concurrency);
+    // Rows of about one length end in order but for one or so.
+    return prepared +
+           SideBySideBytes(family, config, compute, tokens, concurrency, concurrency + 1);
   }
   int64_t accumulators = 0;
   for (const GroupRow& row : family.groups) {

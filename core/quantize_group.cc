@@ -247,8 +247,8 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
   StatisticsParams params;
   params.in_features = in_features;
   const int64_t parameters = total_out_features * in_features;
-  // Codes of the baseline and of the attempt, and the packed result.
-  const int64_t results = 2 * parameters + parameters / 2 + parameters / 8;
+  // Codes, and the packed result.
+  const int64_t results = parameters + parameters / 2 + parameters / 8;
   // Per-tile losses of every candidate of the search.
   const int64_t tiles = total_out_features / kRowTile + 1;
   const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
