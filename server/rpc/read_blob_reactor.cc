@@ -53,7 +53,7 @@ void ReadBlobReactor::Begin(grpc::ByteBuffer request) {
   if (absl::Status status = OpenReader(std::move(request)); !status.ok()) {
     Close(status);
   } else {
-    SendNext();
+    Prepare();
   }
 }
 
@@ -96,22 +96,50 @@ absl::StatusOr<std::string> ReadBlobReactor::NextChunk() {
   return data;
 }
 
-void ReadBlobReactor::SendNext() {
+absl::StatusOr<std::optional<ReadBlobReactor::Message>> ReadBlobReactor::NextMessage() {
   const int64_t offset_bytes = reader_->next_offset();
   absl::StatusOr<std::string> data = NextChunk();
-  if (!data.ok() || data->empty()) {
-    Close(data.status());
-    return;
-  }
-  const size_t data_bytes = data->size();
+  if (!data.ok()) return data.status();
+  if (data->empty()) return std::nullopt;
+  Message message;
+  message.data_bytes = static_cast<int64_t>(data->size());
   const v1::ReadBlobResponse response = ToChunkResponse(offset_bytes, *std::move(data));
   bool own_buffer = false;
-  write_buffer_.Clear();
   // Into memory: cannot fail.
-  (void)grpc::SerializationTraits<v1::ReadBlobResponse>::Serialize(response, &write_buffer_,
+  (void)grpc::SerializationTraits<v1::ReadBlobResponse>::Serialize(response, &message.buffer,
                                                                    &own_buffer);
+  return message;
+}
+
+void ReadBlobReactor::Prepare() {
+  absl::StatusOr<std::optional<Message>> message = NextMessage();
+  absl::Status broken;
+  {
+    absl::MutexLock lock(&mu_);
+    if (writing_since_.has_value()) {
+      prepared_ = std::move(message);
+      return;
+    }
+    broken = broken_;
+  }
+  if (broken.ok()) {
+    Send(std::move(message));
+  } else {
+    Close(broken);
+  }
+}
+
+void ReadBlobReactor::Send(absl::StatusOr<std::optional<Message>> message) {
+  const auto self = shared_from_this();
+  if (!message.ok() || !message->has_value()) {
+    transfer_.pool.Submit(WorkerPool::Lane::kShort,
+                          [self, status = message.status()] { self->Close(status); });
+    return;
+  }
+  write_buffer_.Clear();
+  write_buffer_.Swap(&(*message)->buffer);
   record_.Sent(write_buffer_.Length());
-  transfer_.metrics.BlobBytesRead(static_cast<int64_t>(data_bytes));
+  transfer_.metrics.BlobBytesRead((*message)->data_bytes);
   {
     absl::MutexLock lock(&mu_);
     writing_since_ = absl::Now();
@@ -120,28 +148,27 @@ void ReadBlobReactor::SendNext() {
   StartWrite(&write_buffer_);
   end_.Began();
   FinishIfPossible();
+  transfer_.pool.Submit(WorkerPool::Lane::kShort, [self] { self->Prepare(); });
 }
 
 void ReadBlobReactor::OnWriteDone(bool ok) {
-  absl::Status status;
+  absl::StatusOr<std::optional<Message>> next;
   {
     absl::MutexLock lock(&mu_);
     writing_since_ = std::nullopt;
     if (not_reading_) {
-      status = CallError(
+      broken_ = CallError(
           absl::StatusCode::kAborted, Reason::kClientNotReading,
           absl::StrCat("nothing was read for ", absl::FormatDuration(transfer_.idle_timeout)));
     } else if (!ok) {
-      status = absl::CancelledError("the client cancelled, or its connection broke");
+      broken_ = absl::CancelledError("the client cancelled, or its connection broke");
     }
+    if (!prepared_.has_value()) return;  // the worker that makes it goes on
+    next = *std::move(prepared_);
+    prepared_ = std::nullopt;
+    if (!broken_.ok()) next = broken_;
   }
-  transfer_.pool.Submit(WorkerPool::Lane::kShort, [self = shared_from_this(), status] {
-    if (status.ok()) {
-      self->SendNext();
-    } else {
-      self->Close(status);
-    }
-  });
+  Send(std::move(next));
 }
 
 // The status of a stream cannot get past data that nobody reads; a reset can.

@@ -23,9 +23,10 @@
 
 namespace salient {
 
-// A client that stops reading holds one chunk and a file descriptor, and is reset after
-// BlobTransfer::idle_timeout. A blob read from its beginning to its end is hashed on the way: its
-// last chunk is sent only if the digest is still right. Owns itself until OnDone.
+// While one chunk is written the next is made ready. A client that stops reading holds these two
+// and a file descriptor, and is reset after BlobTransfer::idle_timeout. A blob read from its
+// beginning to its end is hashed on the way: its last chunk is sent only if the digest is still
+// right. Owns itself until OnDone.
 class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public std::enable_shared_from_this<ReadBlobReactor> {
  public:
@@ -37,6 +38,12 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
  private:
+  // A chunk as it will be written. None is left after the last.
+  struct Message {
+    grpc::ByteBuffer buffer;
+    int64_t data_bytes = 0;
+  };
+
   ReadBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc, grpc::CallbackServerContext* context);
 
   void Open(const grpc::ByteBuffer& request);
@@ -45,9 +52,13 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // On a worker, one at a time.
   void Begin(grpc::ByteBuffer request);
   absl::Status OpenReader(grpc::ByteBuffer request);
-  void SendNext();
+  void Prepare();
+  absl::StatusOr<std::optional<Message>> NextMessage();
   absl::StatusOr<std::string> NextChunk();
   void Close(const absl::Status& status);
+
+  // On any thread; what ends the stream is left to a worker.
+  void Send(absl::StatusOr<std::optional<Message>> message);
 
   void End(const absl::Status& status);
   void FinishIfPossible();
@@ -67,7 +78,10 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   absl::Mutex mu_;
   std::optional<absl::Time> writing_since_ ABSL_GUARDED_BY(mu_);  // set while a write is
-  bool not_reading_ ABSL_GUARDED_BY(mu_) = false;                 // the stream was reset
+  // Ready before the write under way was done. While it is not there a worker makes it.
+  std::optional<absl::StatusOr<std::optional<Message>>> prepared_ ABSL_GUARDED_BY(mu_);
+  absl::Status broken_ ABSL_GUARDED_BY(mu_);       // of a write, for that worker
+  bool not_reading_ ABSL_GUARDED_BY(mu_) = false;  // the stream was reset
 };
 
 }  // namespace salient

@@ -60,44 +60,54 @@ void WriteBlobReactor::Open() {
         if (const auto self = weak.lock()) self->Look();
       });
   alarm_->Start();
-  ReadNext();
-}
-
-void WriteBlobReactor::ReadNext() {
   {
     absl::MutexLock lock(&mu_);
     waiting_since_ = absl::Now();
   }
   end_.Begin();
+  StartReading();
+}
+
+void WriteBlobReactor::StartReading() {
   StartRead(&read_buffer_);
   end_.Began();
   FinishIfPossible();
 }
 
 void WriteBlobReactor::OnReadDone(bool ok) {
+  grpc::ByteBuffer message;
   {
     absl::MutexLock lock(&mu_);
-    if (!waiting_since_.has_value()) return;  // the clock was first
+    if (!listening_) return;  // a status was first
     waiting_since_ = std::nullopt;
+    input_ended_ = !ok;
+    if (ok) {
+      record_.Received(read_buffer_.Length());
+      message.Swap(&read_buffer_);
+    }
+    if (taking_) {
+      if (ok) next_ = std::move(message);
+      return;
+    }
+    taking_ = true;
+    if (ok) end_.Begin();
   }
   if (!ok) {
     transfer_.pool.Submit(WorkerPool::Lane::kShort,
                           [self = shared_from_this()] { self->EndOfInput(); });
     return;
   }
-  record_.Received(read_buffer_.Length());
-  grpc::ByteBuffer message;
-  message.Swap(&read_buffer_);
   transfer_.pool.Submit(WorkerPool::Lane::kShort,
                         [self = shared_from_this(), message] { self->Take(message); });
+  StartReading();
 }
 
 void WriteBlobReactor::Look() {
   {
     absl::MutexLock lock(&mu_);
-    if (!waiting_since_.has_value()) return;
+    if (!listening_ || !waiting_since_.has_value()) return;
     if (absl::Now() - *waiting_since_ < transfer_.idle_timeout) return;
-    waiting_since_ = std::nullopt;
+    listening_ = false;
   }
   transfer_.pool.Submit(WorkerPool::Lane::kShort, [self = shared_from_this()] {
     self->Fail(CallError(
@@ -111,11 +121,30 @@ void WriteBlobReactor::Take(grpc::ByteBuffer message) {
   Step step = Parsed(std::move(message));
   if (!step.ok()) {
     Fail(step.status());
-  } else if (step->has_value()) {
-    Answer(**step);
-  } else {
-    ReadNext();
+    return;
   }
+  if (step->has_value()) {
+    Answer(**step);
+    return;
+  }
+  bool ended = false;
+  std::optional<grpc::ByteBuffer> next;
+  {
+    absl::MutexLock lock(&mu_);
+    next.swap(next_);
+    ended = !next.has_value() && input_ended_;
+    if (next.has_value()) {
+      end_.Begin();
+    } else if (!ended) {
+      taking_ = false;
+      waiting_since_ = absl::Now();
+    }
+  }
+  if (ended) EndOfInput();
+  if (!next.has_value()) return;
+  transfer_.pool.Submit(WorkerPool::Lane::kShort,
+                        [self = shared_from_this(), next = *std::move(next)] { self->Take(next); });
+  StartReading();
 }
 
 WriteBlobReactor::Step WriteBlobReactor::Parsed(grpc::ByteBuffer buffer) {
@@ -208,6 +237,11 @@ void WriteBlobReactor::Answer(const v1::WriteBlobResponse& response) {
 }
 
 void WriteBlobReactor::End(const absl::Status& status) {
+  {
+    absl::MutexLock lock(&mu_);
+    listening_ = false;
+    next_ = std::nullopt;
+  }
   record_.End(status);
   end_.Set(status);
   FinishIfPossible();

@@ -42,8 +42,8 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                    grpc::ByteBuffer* response);
 
   void Open();
-  void ReadNext();
-  void Look();  // at the clock
+  void StartReading();  // after end_.Begin()
+  void Look();          // at the clock
 
   // On a worker, one at a time.
   void Take(grpc::ByteBuffer message);
@@ -70,7 +70,13 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   std::optional<Upload> upload_;  // of the worker's task, of which there is one at most
 
   absl::Mutex mu_;
-  // Set while a message is waited for.
+  // While a worker takes one message the next is read, and waits here if it comes; no more than
+  // that one, which is what holds the client back.
+  bool taking_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mu_);
+  bool input_ended_ ABSL_GUARDED_BY(mu_) = false;
+  bool listening_ ABSL_GUARDED_BY(mu_) = true;  // until there is a status
+  // Set while nothing is being taken: the client is waited for.
   std::optional<absl::Time> waiting_since_ ABSL_GUARDED_BY(mu_);
 };
 
