@@ -118,6 +118,11 @@ absl::Status File::Touch() {
   return absl::OkStatus();
 }
 
+void File::BeginSync(int64_t offset, int64_t size) const {
+  // What goes wrong is told by the Sync that follows.
+  (void)sync_file_range(fd_, offset, size, SYNC_FILE_RANGE_WRITE);
+}
+
 absl::Status File::Sync() const {
   if (Retry([&] { return fsync(fd_); }) != 0) return Errno(errno, name_, "cannot sync");
   return absl::OkStatus();

@@ -6,7 +6,8 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kReadBytes = int64_t{1} << 20;  // at a time, to hash what was not hashed
+constexpr int64_t kHandOverBytes = int64_t{8} << 20;  // to the disk at a time, between syncs
+constexpr int64_t kReadBytes = int64_t{1} << 20;      // at a time, to hash what was not hashed
 
 }  // namespace
 
@@ -81,6 +82,11 @@ absl::Status PartialBlob::Write(absl::string_view data) {
       return status;
     }
     written_bytes_ += static_cast<int64_t>(piece.size());
+    handed_bytes_ = std::min(handed_bytes_, written_bytes_);  // after a fall back
+    if (written_bytes_ - handed_bytes_ >= kHandOverBytes) {
+      file_.BeginSync(handed_bytes_, written_bytes_ - handed_bytes_);
+      handed_bytes_ = written_bytes_;
+    }
     rest.remove_prefix(piece.size());
   }
   return absl::OkStatus();

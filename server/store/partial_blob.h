@@ -62,6 +62,7 @@ class PartialBlob {
   std::atomic<int64_t> committed_bytes_;
   int64_t written_bytes_;  // equals committed_bytes() between calls
   int64_t synced_bytes_;
+  int64_t handed_bytes_ = 0;      // to the disk, at least in part
   std::optional<Sha256> sha256_;  // of the first hashed_bytes()
 };
 
