@@ -1,4 +1,4 @@
-// WriteBlob on the wire: one message is read, then taken by a worker, then the next is read.
+// WriteBlob on the wire: while a worker takes one message, the next is read.
 #ifndef SALIENT_SERVER_RPC_WRITE_BLOB_REACTOR_H_
 #define SALIENT_SERVER_RPC_WRITE_BLOB_REACTOR_H_
 

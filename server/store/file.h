@@ -46,10 +46,10 @@ class File {
   absl::Status Reserve(int64_t offset, int64_t size);
 
   absl::Status Truncate(int64_t size_bytes);
-  absl::Status Touch();  // the file was changed now
+  absl::Status Touch();       // the file was changed now
+  absl::Status Sync() const;  // what was written survives a crash
   // Has the kernel begin to write these bytes to the disk, so that a Sync has less to wait for.
   void BeginSync(int64_t offset, int64_t size) const;
-  absl::Status Sync() const;  // what was written survives a crash
 
  private:
   int fd_ = -1;

@@ -5,9 +5,8 @@
 // Counters: block_s and products_s, CPU seconds of one row; over_products, their ratio (1 is the
 // floor); prepare_s, laying the weights out, once a block; GFLOP, those of the products.
 #include <benchmark/benchmark.h>
-#include <time.h>
 
-#include <functional>
+
 #include <memory>
 #include <random>
 #include <vector>
@@ -15,21 +14,10 @@
 #include "core/linalg/forward_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/model/forward.h"
+#include "tests/bench/thread_cpu_seconds.h"
 
 namespace salient {
 namespace {
-
-// Of this thread.
-double CpuSeconds(const std::function<void()>& work) {
-  const auto now = [] {
-    timespec time;
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  };
-  const double start = now();
-  work();
-  return now() - start;
-}
 
 enum ShapeName { kTiny, kPocketLlama, kQwen2HalfB, kLlama3OneB, kLlama3EightB };
 
@@ -134,7 +122,7 @@ void BM_Forward(benchmark::State& state) {
   SerialExecutor executor;
   const BlockForward forward(family, config, ComputeDType::kBF16, tokens);
   std::unique_ptr<PreparedBlock> prepared;
-  const double prepare = CpuSeconds(
+  const double prepare = ThreadCpuSeconds(
       [&] { prepared = std::make_unique<PreparedBlock>(*forward.Prepare(block, executor)); });
   BareProducts bare(block, tokens);
   const auto run = [&] {
@@ -142,7 +130,7 @@ void BM_Forward(benchmark::State& state) {
     for (int64_t i = 0; i < tokens * config.hidden_size; ++i) {
       hidden.data()[i] = static_cast<float>(i % 17) - 8;
     }
-    return CpuSeconds([&] {
+    return ThreadCpuSeconds([&] {
       benchmark::DoNotOptimize(forward.Run(*prepared, std::move(hidden), IgnoreGroup, executor));
     });
   };
@@ -151,7 +139,7 @@ void BM_Forward(benchmark::State& state) {
   double block_seconds = 0;
   double products_seconds = 0;
   for (auto _ : state) {
-    products_seconds += CpuSeconds([&] { bare.Run(); });
+    products_seconds += ThreadCpuSeconds([&] { bare.Run(); });
     const double seconds = run();
     block_seconds += seconds;
     state.SetIterationTime(seconds);

@@ -6,10 +6,9 @@
 // must move besides (its activations in, the totals, f64, in and out) at the speed of a copy;
 // over_floor, row_s over products_s + bytes_s; GFLOP, those of the products of one row.
 #include <benchmark/benchmark.h>
-#include <time.h>
+
 
 #include <algorithm>
-#include <functional>
 #include <random>
 #include <vector>
 
@@ -17,21 +16,10 @@
 #include "core/statistics/accumulator.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
+#include "tests/bench/thread_cpu_seconds.h"
 
 namespace salient {
 namespace {
-
-// Of this thread.
-double CpuSeconds(const std::function<void()>& work) {
-  const auto now = [] {
-    timespec time;
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  };
-  const double start = now();
-  work();
-  return now() - start;
-}
 
 std::vector<float> RandomValues(int64_t count) {
   std::mt19937_64 random(1);
@@ -70,7 +58,7 @@ double ProductSeconds(DType dtype, int calls) {
     return bits;
   }();
   static Matrix c(kSide, kSide);
-  return CpuSeconds([&] {
+  return ThreadCpuSeconds([&] {
            for (int i = 0; i < calls; ++i) {
              const absl::Status status =
                  dtype == DType::kBF16
@@ -89,7 +77,7 @@ double ByteSeconds() {
   constexpr size_t kBytes = size_t{1} << 26;
   static const std::vector<std::byte> from(kBytes, std::byte{1});
   static std::vector<std::byte> to(kBytes);
-  return CpuSeconds([&] {
+  return ThreadCpuSeconds([&] {
            std::copy(from.begin(), from.end(), to.begin());
            benchmark::DoNotOptimize(to.data());
          }) /
@@ -122,7 +110,7 @@ void Fold(benchmark::State& state, DType dtype) {
   double products_seconds = 1e9;
   for (auto _ : state) {
     const double before = ProductSeconds(dtype, 8);
-    const double seconds = CpuSeconds(fold);
+    const double seconds = ThreadCpuSeconds(fold);
     const double after = ProductSeconds(dtype, 8);
     row_seconds = std::min(row_seconds, seconds);
     products_seconds = std::min(products_seconds, flop / kProductFlop * std::min(before, after));
