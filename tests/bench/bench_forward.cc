@@ -6,7 +6,6 @@
 // floor); prepare_s, laying the weights out, once a block; GFLOP, those of the products.
 #include <benchmark/benchmark.h>
 
-
 #include <memory>
 #include <random>
 #include <vector>

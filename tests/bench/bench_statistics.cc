@@ -7,7 +7,6 @@
 // over_floor, row_s over products_s + bytes_s; GFLOP, those of the products of one row.
 #include <benchmark/benchmark.h>
 
-
 #include <algorithm>
 #include <random>
 #include <vector>
