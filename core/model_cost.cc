@@ -95,7 +95,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   const absl::StatusOr<const Family*> found = FindFamily(config);
   if (!found.ok()) return found.status();
   const Family& family = **found;
-  const auto fits = QuantizableGroups(family, config, params.format, params.output, params.strict);
+  const auto fits = QuantizableGroups(family, config, params.stored, params.strict);
   if (!fits.ok()) return fits.status();
   WorkCount work(family, config);
   ModelCost cost;
@@ -115,9 +115,10 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     if (fit) {
       work.Group(static_cast<double>(row.linears.size()),
                  static_cast<double>(out * statistics.in_features), statistics, params.method,
-                 params.format);
+                 params.stored.format);
     }
-    block_output += PackedBytes(out, statistics.in_features, params.format, params.output, fit);
+    block_output +=
+        PackedBytes(out, statistics.in_features, params.stored.format, params.stored.output, fit);
     statistics_bytes += StatisticsBytes(statistics);
   }
   const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
@@ -144,7 +145,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       const int64_t out = OutFeatures(family, config, row);
       const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
       const int64_t packed =
-          PackedBytes(out, statistics.in_features, params.format, params.output, fit);
+          PackedBytes(out, statistics.in_features, params.stored.format, params.stored.output, fit);
       if (fit) {
         // The group's own count is of results of 5 bits a weight.
         const int64_t wider = std::max<int64_t>(0, packed - 5 * out * statistics.in_features / 8);

@@ -10,11 +10,11 @@ namespace {
 
 // The first fault among the Linears of a group. Named without a block: all have the same shapes.
 absl::Status Validate(const Family& family, const ModelConfig& config, const GroupRow& row,
-                      const WeightFormat& format, OutputFormat output) {
+                      const StoredFormat& stored) {
   for (const LinearRole role : row.linears) {
     const LinearShape shape = ShapeOf(family, config, role);
     absl::Status status = ValidateLinear(std::string(family.linears[static_cast<size_t>(role)]),
-                                         shape.out_features, shape.in_features, format, output);
+                                         shape.out_features, shape.in_features, stored);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -24,13 +24,12 @@ absl::Status Validate(const Family& family, const ModelConfig& config, const Gro
 
 absl::StatusOr<std::array<GroupFit, kGroupRoles>> QuantizableGroups(const Family& family,
                                                                     const ModelConfig& config,
-                                                                    const WeightFormat& format,
-                                                                    OutputFormat output,
+                                                                    const StoredFormat& stored,
                                                                     bool strict) {
   std::array<GroupFit, kGroupRoles> fits;
   absl::Status fault;
   for (const GroupRow& row : family.groups) {
-    const absl::Status status = Validate(family, config, row, format, output);
+    const absl::Status status = Validate(family, config, row, stored);
     if (status.ok()) continue;
     fits[static_cast<size_t>(row.role)] = {false, std::string(status.message())};
     fault.Update(status);

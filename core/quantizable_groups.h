@@ -24,8 +24,7 @@ struct GroupFit {
 // group does not fit and `strict`, or if none does.
 absl::StatusOr<std::array<GroupFit, kGroupRoles>> QuantizableGroups(const Family& family,
                                                                     const ModelConfig& config,
-                                                                    const WeightFormat& format,
-                                                                    OutputFormat output,
+                                                                    const StoredFormat& stored,
                                                                     bool strict);
 
 }  // namespace salient

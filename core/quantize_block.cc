@@ -96,8 +96,7 @@ class BlockQuantizer {
     Method method = params_.method;
     const bool folds = CanFold(row);
     if (!folds) method.scale = ScaleChoice::kNone;
-    absl::StatusOr<GroupResult> result =
-        QuantizeGroup(input, method, params_.format, params_.output, executor_);
+    absl::StatusOr<GroupResult> result = QuantizeGroup(input, method, params_.stored, executor_);
     if (!result.ok()) return result.status();
     // A weight that took a fold is F32 by now, which is not how it came.
     for (size_t i = 0; i < row.linears.size(); ++i) {

@@ -7,8 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
-#include "core/pack/awq_gemm.h"
-#include "core/pack/dequantized_fp16.h"
+#include "core/pack_linears.h"
 #include "core/statistics/search_loss.h"
 
 namespace salient {
@@ -89,45 +88,16 @@ LinearReport ReportLinear(const Linear& linear, const RoundedLinear& rounded,
   return report;
 }
 
-// The tensors of each Linear, all packed in one loop.
-absl::StatusOr<std::vector<std::vector<NamedTensor>>> Pack(
-    OutputFormat output, absl::Span<const Linear> linears,
-    const std::vector<RoundedLinear>& rounded, Executor& executor) {
-  const StageScope stage(executor, Stage::kPack);
-  std::vector<std::vector<NamedTensor>> packed(linears.size());
-  if (output == OutputFormat::kDequantizedFp16) {
-    absl::Status status =
-        executor.ForEach(static_cast<int64_t>(linears.size()), [&](int64_t i) -> absl::Status {
-          auto tensors = DequantizeToFp16(linears[i].name, rounded[i].groups);
-          if (!tensors.ok()) return tensors.status();
-          packed[i] = *std::move(tensors);
-          return absl::OkStatus();
-        });
-    if (!status.ok()) return status;
-    return packed;
-  }
-  std::vector<int64_t> words;
-  for (size_t i = 0; i < linears.size(); ++i) {
-    auto tensors = StartAwqGemm(linears[i].name, rounded[i].groups);
-    if (!tensors.ok()) return tensors.status();
-    packed[i] = *std::move(tensors);
-    words.push_back(rounded[i].groups.out_features / kAwqGemmOutputsPerWord);
-  }
-  const StackedTiles tiles(words, kRowTile / 4);
-  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
-    const auto [index, first, count] = tiles.At(tile);
-    PackAwqGemmWords(rounded[index].groups, first, first + count, packed[index]);
-    return absl::OkStatus();
-  });
-  if (!status.ok()) return status;
-  return packed;
-}
-
 absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
-                                   const LossModel& model, OutputFormat output, Attempt attempt,
-                                   Executor& executor) {
+                                   const LossModel& model, const StoredFormat& stored,
+                                   Attempt attempt, Executor& executor) {
+  std::vector<FinishedLinear> finished;
+  for (size_t i = 0; i < group.linears.size(); ++i) {
+    finished.push_back({group.linears[i].name, group.linears[i].weight, attempt.scales,
+                        &attempt.linears[i].groups});
+  }
   absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
-      Pack(output, group.linears, attempt.linears, executor);
+      PackLinears(finished, stored, executor);
   if (!packed.ok()) return packed.status();
   GroupResult result;
   GroupReport& report = result.report;
@@ -166,7 +136,8 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
 }  // namespace
 
 absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
-                            const WeightFormat& format, OutputFormat output) {
+                            const StoredFormat& stored) {
+  const WeightFormat& format = stored.format;
   const auto fail = [&](absl::string_view field, int64_t value, absl::string_view expected) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": ", field, " is ", value, "; expected ", expected));
@@ -174,25 +145,24 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
   if (format.bits < 2 || format.bits > 8) return fail("bits", format.bits, "2 to 8");
   if (in_features < 1) return fail("in_features", in_features, "at least 1");
   if (out_features < 1) return fail("out_features", out_features, "at least 1");
-  if (format.group_size < -1 || format.group_size == 0) {
-    return fail("group_size", format.group_size, "a divisor of in_features, or -1 for all of them");
+  if (format.group_size < kWholeTensor || format.group_size == 0) {
+    return fail("group_size", format.group_size,
+                "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
+  }
+  if (format.group_size == kWholeTensor) {
+    return absl::UnimplementedError(absl::StrCat(
+        name, ": group_size is -2, one scale for the whole tensor; expected another for now"));
   }
   if (in_features % format.GroupSize(in_features) != 0) {
     return fail("group_size", format.group_size,
                 absl::StrCat("a divisor of in_features, which is ", in_features));
   }
-  if (output == OutputFormat::kAwqGemm) {
-    if (format.bits != 4) return fail("bits", format.bits, "4, the only width of awq-gemm");
-    if (out_features % kAwqGemmOutputsPerWord != 0) {
-      return fail("out_features", out_features, "a multiple of 8 for awq-gemm");
-    }
-  }
-  return absl::OkStatus();
+  return CheckLayout(name, out_features, in_features, stored);
 }
 
 absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
-                                          const WeightFormat& format, OutputFormat output,
-                                          Executor& executor) {
+                                          const StoredFormat& stored, Executor& executor) {
+  const WeightFormat& format = stored.format;
   const Statistics& statistics = *group.statistics;
   std::vector<WeightView> weights;
   for (const Linear& linear : group.linears) {
@@ -203,7 +173,7 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
           group.name, " have ", statistics.params.in_features));
     }
     absl::Status status =
-        ValidateLinear(linear.name, weight.out_features, weight.in_features, format, output);
+        ValidateLinear(linear.name, weight.out_features, weight.in_features, stored);
     if (!status.ok()) return status;
     weights.push_back(weight);
   }
@@ -235,7 +205,7 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     fell_back = true;
   }
   absl::StatusOr<GroupResult> result =
-      Finish(group, *baselines, model, output, std::move(attempt), executor);
+      Finish(group, *baselines, model, stored, std::move(attempt), executor);
   if (result.ok() && fell_back) {
     result->report.notes.push_back(absl::StrCat(
         group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));

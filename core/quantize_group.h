@@ -14,17 +14,13 @@
 #include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/method/scale_awq.h"
+#include "core/pack/stored_format.h"
 #include "core/round_linears.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
 
 namespace salient {
-
-enum class OutputFormat {
-  kAwqGemm,          // 4 bit: qweight, qzeros, scales
-  kDequantizedFp16,  // 2 to 8 bit: weight, decoded again to F16; losses are those before that
-};
 
 // The norm before the group, when its weight takes s^-1.
 struct NormFold {
@@ -87,14 +83,13 @@ struct GroupResult {
 // output format. INVALID_ARGUMENT (what can never work) or UNIMPLEMENTED (not yet), naming
 // the Linear, the field, the value and what was expected.
 absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
-                            const WeightFormat& format, OutputFormat output);
+                            const StoredFormat& stored);
 
 // Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight or a decoded one that F16
 // cannot hold (names tensor, row, column); CANCELLED from the executor. Deterministic for any
 // executor.
 absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
-                                          const WeightFormat& format, OutputFormat output,
-                                          Executor& executor);
+                                          const StoredFormat& stored, Executor& executor);
 
 // Bytes QuantizeGroup holds at most beside weights and statistics.
 int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features, int concurrency);

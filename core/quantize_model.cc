@@ -206,7 +206,7 @@ absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config
     return status;
   }
   const absl::StatusOr<GroupFits> fits =
-      QuantizableGroups(**family, config, params.format, params.output, params.strict);
+      QuantizableGroups(**family, config, params.stored, params.strict);
   if (!fits.ok()) return fits.status();
   return ModelQuantizer(source, **family, config, calibration, params, *fits, sink, executor).Run();
 }

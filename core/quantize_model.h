@@ -25,8 +25,7 @@ namespace salient {
 
 struct QuantizeModelParams {
   Method method;
-  WeightFormat format;
-  OutputFormat output = OutputFormat::kAwqGemm;
+  StoredFormat stored;
   ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
   uint64_t seed = 0;                           // of the sketch and the token sample
   // A group that the format cannot hold is an error instead of kept in F16.

@@ -8,7 +8,7 @@
 #include "core/checkpoint/json.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
-#include "core/pack/awq_gemm.h"
+#include "core/pack_linears.h"
 #include "core/quantizable_groups.h"
 #include "core/tensor/half.h"
 #include "core/tensor/narrow_f16.h"
@@ -23,24 +23,6 @@ int64_t Elements(const std::vector<int64_t>& shape) {
   int64_t elements = 1;
   for (const int64_t dimension : shape) elements *= dimension;
   return elements;
-}
-
-// What packing makes of a Linear.
-std::vector<TensorShape> QuantizedTensors(const std::string& module, const LinearShape& linear,
-                                          const QuantizedCheckpointParams& params) {
-  const int64_t out = linear.out_features;
-  const int64_t in = linear.in_features;
-  const int64_t groups = in / params.format.GroupSize(in);
-  switch (params.output) {
-    case OutputFormat::kAwqGemm:
-      return {
-          {absl::StrCat(module, ".qweight"), DType::kI32, {in, out / kAwqGemmOutputsPerWord}},
-          {absl::StrCat(module, ".qzeros"), DType::kI32, {groups, out / kAwqGemmOutputsPerWord}},
-          {absl::StrCat(module, ".scales"), DType::kF16, {groups, out}}};
-    case OutputFormat::kDequantizedFp16:
-      return {{absl::StrCat(module, ".weight"), DType::kF16, {out, in}}};
-  }
-  return {};
 }
 
 // The tensors of the result, in the order of the model.
@@ -81,7 +63,8 @@ class TensorList {
     const GroupFit& fit = fits_[static_cast<size_t>(group)];
     if (fit.fits) {
       parameters_ += shape.out_features * shape.in_features;
-      for (TensorShape& tensor : QuantizedTensors(module, shape, params_)) {
+      for (TensorShape& tensor :
+           PackedTensors(module, shape.out_features, shape.in_features, params_.stored)) {
         tensors_.push_back(std::move(tensor));
       }
     } else {
@@ -140,8 +123,8 @@ absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_v
   const JsonValue float16(std::string("float16"));
   if (document->Find("dtype") != nullptr) Set("dtype", float16, *object);
   Set("torch_dtype", float16, *object);
-  if (params.output == OutputFormat::kAwqGemm) {
-    Set("quantization_config", AwqConfig(params.format, kept), *object);
+  if (params.stored.output == OutputFormat::kAwqGemm) {
+    Set("quantization_config", AwqConfig(params.stored.format, kept), *object);
   }
   return JsonText(*document);
 }
@@ -159,8 +142,7 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
                      QuoteForMessage(config.quantization->quant_method),
                      "; expected no quantization_config: a model that is not quantized yet"));
   }
-  const auto fits =
-      QuantizableGroups(**family, config, params.format, params.output, params.strict);
+  const auto fits = QuantizableGroups(**family, config, params.stored, params.strict);
   if (!fits.ok()) return fits.status();
 
   TensorList list(**family, config, params, *fits);

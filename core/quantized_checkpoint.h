@@ -42,8 +42,7 @@ struct QuantizedCheckpointPlan {
 };
 
 struct QuantizedCheckpointParams {
-  WeightFormat format;
-  OutputFormat output = OutputFormat::kAwqGemm;
+  StoredFormat stored;
   // A group that the format cannot hold is an error instead of kept in F16.
   bool strict = false;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;

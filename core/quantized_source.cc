@@ -287,7 +287,7 @@ absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorS
   const absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return family.status();
   // What the format alone can hold: the layout of a file says more only of odd shapes.
-  const auto fits = QuantizableGroups(**family, config, format, OutputFormat::kDequantizedFp16,
+  const auto fits = QuantizableGroups(**family, config, {format, OutputFormat::kDequantizedFp16},
                                       /*strict=*/false);
   if (!fits.ok()) return fits.status();
   return std::make_unique<NearestSource>(source, **family, config, format, *fits);

@@ -4,12 +4,13 @@
 #define SALIENT_CORE_METHOD_METHOD_H_
 
 #include <cstdint>
+#include <optional>
 
 namespace salient {
 
-enum class ScaleChoice { kNone, kAwq };
+enum class ScaleChoice { kNone, kAwq, kSmoothQuant };
 enum class RangeChoice { kMinMax, kClip };
-enum class RoundingChoice { kNearest, kBlock };
+enum class RoundingChoice { kNearest, kBlock, kGptq };
 
 // Parameters of round_block.
 struct RoundBlockParams {
@@ -20,6 +21,19 @@ struct RoundBlockParams {
   int refits = 2;          // least-squares refits of the group scales; 0: none
 };
 
+// Parameters of round_gptq.
+struct RoundGptqParams {
+  float damping = 0.2f;    // share of the mean diagonal added before factoring
+  bool act_order = true;   // columns by falling diagonal; groups stay where they are
+  int descent_sweeps = 4;  // coordinate descent sweeps before each refit; 0: none
+  int refits = 2;          // least-squares refits of the group scales; 0: none
+};
+
+// Parameters of scale_smoothquant.
+struct ScaleSmoothQuantParams {
+  std::optional<double> alpha;  // 0 to 1; nullopt: searched on the token sample
+};
+
 struct Method {
   ScaleChoice scale = ScaleChoice::kAwq;
   RangeChoice range = RangeChoice::kClip;
@@ -27,6 +41,8 @@ struct Method {
   RoundBlockParams block;
   // Follow AutoAWQ's candidates, quantizer, tie rule and clip grid instead of our own.
   bool autoawq = false;
+  RoundGptqParams gptq = {};
+  ScaleSmoothQuantParams smoothquant = {};
 };
 
 }  // namespace salient

@@ -22,11 +22,13 @@ struct TiedHeads {
   int64_t query_heads_per_kv_head = 1;
 };
 
-// s_j = x_j^ratio, or x_j^ratio / w_j^(1 - ratio) when `weight_aware`.
+// s_j = x_j^ratio, or x_j^ratio / w_j^(1 - ratio) when `weight_aware`. `smoothquant`: of the
+// largest |x_j| and |W_ij| instead of the means, weight-aware, the ratio alpha.
 struct ScaleCandidate {
   bool identity = true;
   bool weight_aware = false;
   double ratio = 0;
+  bool smoothquant = false;
   bool operator==(const ScaleCandidate&) const = default;
 };
 

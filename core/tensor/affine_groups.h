@@ -9,21 +9,25 @@
 
 namespace salient {
 
+// Values of group_size that are no number of in_features.
+inline constexpr int64_t kWholeRow = -1;     // one (scale, zero_point) for all of an output
+inline constexpr int64_t kWholeTensor = -2;  // the same one for all outputs, too
+
 // How weights are stored: results belong to one such format, because the scale is rounded to
 // its stored dtype before codes are computed.
 struct WeightFormat {
-  int bits = 4;              // 2..8
-  int64_t group_size = 128;  // in_features per (scale, zero_point); divides in_features; -1: all
-  bool symmetric = false;    // zero_point fixed at 2^(bits-1)
+  int bits = 4;  // 2..8
+  // in_features per (scale, zero_point); divides in_features; or one of the two above
+  int64_t group_size = 128;
+  bool symmetric = false;           // zero_point fixed at 2^(bits-1)
   DType scale_dtype = DType::kF16;  // F16, BF16 or F32
 
   int MaxCode() const { return (1 << bits) - 1; }
-  int64_t GroupSize(int64_t in_features) const {
-    return group_size == -1 ? in_features : group_size;
-  }
+  int64_t GroupSize(int64_t in_features) const { return group_size < 0 ? in_features : group_size; }
 };
 
-// O = out_features, I = in_features, G = I / group_size. All row-major.
+// O = out_features, I = in_features, G = I / group_size. All row-major. Under kWholeTensor G is 1
+// and all rows have the same scale and zero point.
 //   w'[o][i] = scales[o][g] * (codes[o][i] - zero_points[o][g]),  g = i / group_size
 struct AffineGroups {
   int64_t out_features = 0;

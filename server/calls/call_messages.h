@@ -19,8 +19,7 @@ namespace salient {
 
 struct CallOptions {
   Method method;
-  WeightFormat format;
-  OutputFormat output = OutputFormat::kAwqGemm;
+  StoredFormat stored;
   uint64_t seed = 0;
 };
 

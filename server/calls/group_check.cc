@@ -74,8 +74,8 @@ std::string FieldAtFault(absl::string_view message, size_t linear) {
 
 absl::Status CheckFormat(const GroupSpec& spec, size_t linear, const CallOptions& options) {
   const LinearSpec& header = spec.linears[linear];
-  const absl::Status status = ValidateLinear(header.name, header.out_features, spec.in_features,
-                                             options.format, options.output);
+  const absl::Status status =
+      ValidateLinear(header.name, header.out_features, spec.in_features, options.stored);
   if (status.ok()) return status;
   const Reason reason = absl::IsUnimplemented(status) ? Reason::kUnsupported : Reason::kBadShape;
   // A Linear's name could contain the name of a field.

@@ -89,7 +89,7 @@ absl::StatusOr<GroupResult> ClosedGroup::Quantize(const CallOptions& options,
   input.statistics = &statistics;
   input.tied_heads = spec.tied_heads;
   absl::StatusOr<GroupResult> result =
-      QuantizeGroup(input, options.method, options.format, options.output, executor);
+      QuantizeGroup(input, options.method, options.stored, executor);
   if (result.ok()) return result;
   // Shapes and options were checked with the header: what is left is a loss that is not finite.
   absl::Status status = result.status();

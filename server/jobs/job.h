@@ -42,8 +42,7 @@ struct TokenSource {
 struct QuantizeTask {
   TokenSource calibration;
   Method method;
-  WeightFormat format;
-  OutputFormat output = OutputFormat::kAwqGemm;
+  StoredFormat stored;
   ComputeDType compute = ComputeDType::kBF16;
   bool strict = false;
   uint64_t seed = 0;

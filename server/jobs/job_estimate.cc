@@ -56,8 +56,7 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
   const auto& task = std::get<QuantizeTask>(spec.task);
   QuantizeModelParams params;
   params.method = task.method;
-  params.format = task.format;
-  params.output = task.output;
+  params.stored = task.stored;
   params.compute = task.compute;
   params.strict = task.strict;
   return CostOfQuantizing(config, job.row_tokens, params, workers);

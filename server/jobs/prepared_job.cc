@@ -121,7 +121,7 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
   }
   absl::StatusOr<QuantizedCheckpointPlan> plan =
       PlanQuantizedCheckpoint(job.model.config(), job.model.manifest.config_json,
-                              {task.format, task.output, task.strict, task.max_shard_bytes});
+                              {task.stored, task.strict, task.max_shard_bytes});
   if (!plan.ok()) return WithModelReason(plan.status());
   job.plan = *std::move(plan);
   if (!task.output_path.empty()) {

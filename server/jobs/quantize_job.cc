@@ -150,8 +150,7 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
                      job.prepared.plan.parameters / blocks);
   QuantizeModelParams params;
   params.method = task.method;
-  params.format = task.format;
-  params.output = task.output;
+  params.stored = task.stored;
   params.compute = task.compute;
   params.seed = task.seed;
   params.strict = task.strict;

@@ -176,8 +176,7 @@ absl::StatusOr<QuantizeTask> ToQuantize(const v1::QuantizeTask& message) {
                             absl::StrCat(message.formats_size(), " formats in one job"),
                             "a job for each format");
   }
-  task.format = stored->format;
-  task.output = stored->output;
+  task.stored = *stored;
   const auto compute = ToCompute("spec.quantize.compute_dtype", message.compute_dtype());
   if (!compute.ok()) return compute.status();
   task.compute = *compute;

@@ -153,7 +153,7 @@ absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
                     "4, the only width that OUTPUT_FORMAT_AWQ_GEMM has; "
                     "OUTPUT_FORMAT_DEQUANTIZED_FP16 has 2 to 8");
   }
-  return StoredFormat{*format, *output};
+  return StoredFormat{*format, *output, ActivationFormat::kNone};
 }
 
 }  // namespace salient

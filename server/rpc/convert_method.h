@@ -21,12 +21,7 @@ absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& messag
 absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 
-struct StoredFormat {
-  WeightFormat format;
-  OutputFormat output = OutputFormat::kAwqGemm;
-};
-
-// Also checks that the output format has the width.
+// Also checks that the output format has the width, and takes the activations with it.
 absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 

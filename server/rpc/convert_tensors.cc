@@ -24,8 +24,7 @@ absl::StatusOr<CallMessage> ToOptions(const v1::QuantizeTensorsOptions& message)
   if (!stored.ok()) return stored.status();
   CallOptions options;
   options.method = *method;
-  options.format = stored->format;
-  options.output = stored->output;
+  options.stored = *stored;
   options.seed = message.seed();
   return options;
 }

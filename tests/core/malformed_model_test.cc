@@ -121,7 +121,7 @@ absl::Status RunJob(const Model& model, const fs::path& work, QuantizedModelSink
   if (!checkpoint.ok()) return checkpoint.status();
   QuantizeModelParams params;
   params.method = {ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
-  params.format = model.params.format;
+  params.stored.format = model.params.stored.format;
   params.compute = ComputeDType::kF32;
   params.work_directory = work.string();
   SerialExecutor executor;
@@ -419,7 +419,7 @@ const Case kCases[] = {
      Found::kBeforeAnyWork},
     {"EveryLinearWouldBeKept",
      false,
-     [](Model& model) { model.params.format.group_size = 128; },
+     [](Model& model) { model.params.stored.format.group_size = 128; },
      kInvalid,
      {"config.json: nothing to quantize; self_attn.q_proj: group_size is 128; expected a divisor "
       "of "
@@ -433,7 +433,7 @@ const Case kCases[] = {
      Found::kBeforeAnyWork},
     {"AWidthThatTheFormatLacks",
      false,
-     [](Model& model) { model.params.format.bits = 3; },
+     [](Model& model) { model.params.stored.format.bits = 3; },
      kInvalid,
      {"bits is 3; expected 4, the only width of awq-gemm"},
      Found::kBeforeAnyWork},

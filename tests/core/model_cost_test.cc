@@ -189,8 +189,7 @@ class ByteCounter final : public QuantizedModelSink {
 int64_t PlannedBytes(const std::string& directory, const ModelConfig& config,
                      const QuantizeModelParams& params) {
   QuantizedCheckpointParams checkpoint;
-  checkpoint.format = params.format;
-  checkpoint.output = params.output;
+  checkpoint.stored = params.stored;
   const std::string json = Must(ReadTextFile(directory + "/config.json", 1 << 20));
   int64_t bytes = 0;
   for (const QuantizedFile& file : Must(PlanQuantizedCheckpoint(config, json, checkpoint)).files) {
@@ -221,8 +220,7 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
     std::filesystem::create_directories(work);
     QuantizeModelParams params;
     params.method = kRtn;
-    params.format = c.format;
-    params.output = c.output;
+    params.stored = {c.format, c.output};
     params.work_directory = work;
     ByteCounter counter;
     const std::vector<std::vector<int64_t>> rows = {{1, 2, 3}};
@@ -246,7 +244,7 @@ TEST(ModelCostTest, WhatCannotRunHasNoCost) {
             absl::StatusCode::kUnimplemented);
   EXPECT_EQ(CostOfEvaluating(config, rows, 1, 1).status().code(), absl::StatusCode::kUnimplemented);
   QuantizeModelParams params;
-  params.format.group_size = 4096;
+  params.stored.format.group_size = 4096;
   const absl::Status status = CostOfQuantizing(Config(), rows, params, 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("group_size is 4096"));

@@ -28,8 +28,8 @@ ModelConfig Config() {
 absl::StatusOr<std::array<GroupFit, kGroupRoles>> Fits(int bits, int64_t group_size,
                                                        OutputFormat output, bool strict = false) {
   const ModelConfig config = Config();
-  return QuantizableGroups(**FindFamily(config), config, {bits, group_size, false, DType::kF16},
-                           output, strict);
+  return QuantizableGroups(**FindFamily(config), config,
+                           {{bits, group_size, false, DType::kF16}, output}, strict);
 }
 
 std::array<bool, kGroupRoles> Which(const std::array<GroupFit, kGroupRoles>& fits) {

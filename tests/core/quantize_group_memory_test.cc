@@ -51,7 +51,7 @@ TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
   }
   const int64_t before = testing::live_bytes;
   testing::peak_bytes = before;
-  const auto result = QuantizeGroup(group, {}, {}, OutputFormat::kAwqGemm, serial);
+  const auto result = QuantizeGroup(group, {}, {}, serial);
   ASSERT_TRUE(result.ok()) << result.status();
   const int64_t held = testing::peak_bytes - before;
   const int64_t bound = QuantizeGroupMemoryBytes(total, columns, serial.Concurrency());

@@ -72,7 +72,7 @@ TEST_P(QuantizeGroupTest, ReportedLossIsTheOutputErrorOfThePackedTensorsAndNever
   WeightFormat format;
   format.group_size = GetParam().group_size;
   const auto result =
-      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, serial_);
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, serial_);
   ASSERT_TRUE(result.ok()) << result.status();
   ASSERT_EQ(result->tensors.size(), 6u);
   double total = 0;
@@ -102,12 +102,12 @@ TEST_P(QuantizeGroupTest, BytesDoNotDependOnTheExecutor) {
   WeightFormat format;
   format.group_size = GetParam().group_size;
   const auto one =
-      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, serial_);
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, serial_);
   ASSERT_TRUE(one.ok());
   for (int workers : {2, 3}) {
     testing::ThreadExecutor threads(workers);
     const auto many =
-        QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, threads);
+        QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, threads);
     ASSERT_TRUE(many.ok());
     EXPECT_EQ(one->scales, many->scales);
     for (size_t i = 0; i < one->tensors.size(); ++i) {
@@ -123,8 +123,7 @@ TEST_P(QuantizeGroupTest, FoldingIntoAStoredNormIsExact) {
   std::vector<float> weight(norm.data(), norm.data() + 256);
   weight[7] = 0;
   group_.norm_fold = NormFold{weight, DType::kF16};
-  const auto result =
-      QuantizeGroup(group_, Method{}, WeightFormat{}, OutputFormat::kAwqGemm, serial_);
+  const auto result = QuantizeGroup(group_, Method{}, StoredFormat{}, serial_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_FALSE(result->report.candidate.identity);
   for (size_t j = 0; j < 256; ++j) {
@@ -140,9 +139,9 @@ TEST_P(QuantizeGroupTest, DecodedWeightsAreThoseThatThePackedOnesDecodeTo) {
   WeightFormat format;
   format.group_size = GetParam().group_size;
   const auto packed =
-      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kAwqGemm, serial_);
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, serial_);
   const auto decoded =
-      QuantizeGroup(group_, GetParam().method, format, OutputFormat::kDequantizedFp16, serial_);
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kDequantizedFp16}, serial_);
   ASSERT_TRUE(packed.ok()) << packed.status();
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   ASSERT_EQ(decoded->tensors.size(), 2u);
@@ -187,7 +186,7 @@ TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
   format.group_size = 32;
   SerialExecutor executor;
   const absl::Status status =
-      QuantizeGroup(group, {}, format, OutputFormat::kAwqGemm, executor).status();
+      QuantizeGroup(group, {}, {format, OutputFormat::kAwqGemm}, executor).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("m.down_proj.weight: element [5, 17] is nan"),
             absl::string_view::npos)
@@ -196,7 +195,7 @@ TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
 
 TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {
   const auto message = [](int64_t out, int64_t in, WeightFormat format) {
-    const absl::Status status = ValidateLinear("m", out, in, format, OutputFormat::kAwqGemm);
+    const absl::Status status = ValidateLinear("m", out, in, {format, OutputFormat::kAwqGemm});
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return std::string(status.message());
   };
@@ -210,8 +209,8 @@ TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {
 
 TEST(QuantizeGroupErrorsTest, DecodedWeightsTakeEveryWidthAndShape) {
   const auto validate = [](int bits, int64_t group_size) {
-    return ValidateLinear("m", 13, 172, {bits, group_size, false, DType::kF16},
-                          OutputFormat::kDequantizedFp16);
+    return ValidateLinear("m", 13, 172,
+                          {{bits, group_size, false, DType::kF16}, OutputFormat::kDequantizedFp16});
   };
   for (int bits = 2; bits <= 8; ++bits) {
     EXPECT_TRUE(validate(bits, 43).ok());

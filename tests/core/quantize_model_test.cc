@@ -247,7 +247,7 @@ TEST_F(QuantizeModelTest, AnInterruptedRunGoesOnAndEndsWithTheSameBytes) {
 }
 
 TEST_F(QuantizeModelTest, WhatTheGroupSizeDoesNotDivideStaysAndSaysSo) {
-  params_.format.group_size = 768;  // down_proj alone
+  params_.stored.format.group_size = 768;  // down_proj alone
   Collector result;
   ASSERT_TRUE(Quantize(params_, 2, result, threads_).ok());
   EXPECT_EQ(result.kept.size(), 4u * 6);
@@ -262,7 +262,7 @@ TEST_F(QuantizeModelTest, WhatTheGroupSizeDoesNotDivideStaysAndSaysSo) {
 }
 
 TEST_F(QuantizeModelTest, NothingToQuantizeIsAnErrorBeforeAnyWork) {
-  params_.format.group_size = 512;
+  params_.stored.format.group_size = 512;
   Collector result;
   const absl::Status status = Quantize(params_, 1, result, threads_);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

@@ -130,8 +130,7 @@ Result Quantize(const fs::path& source, const fs::path& out,
   QuantizeModelParams run;
   run.method = {ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
   run.method.autoawq = always_scale;  // knows no identity
-  run.format = params.format;
-  run.output = params.output;
+  run.stored = params.stored;
   run.work_directory = MakeDirectory("work").string();
   std::vector<std::vector<int64_t>> calibration(2);
   for (int64_t i = 0; i < 80; ++i) calibration[i % 2].push_back(i * 37 % model.config.vocab_size);
@@ -257,7 +256,7 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
   testing::WriteRandomModel(source, config_json, DType::kBF16, 11, 40'000);
   ASSERT_TRUE(fs::exists(source / kShardIndexName));
   const Result result =
-      Quantize(source, out, {test.format, test.output, false, test.max_shard_bytes});
+      Quantize(source, out, {{test.format, test.output}, false, test.max_shard_bytes});
   CheckWritten(out, result);
   if (test.max_shard_bytes == kDefaultMaxShardBytes) {
     ASSERT_EQ(result.plan.files.size(), 1u);
@@ -360,7 +359,7 @@ TEST(QuantizedCheckpointTest, AtEightBitsTheResultComputesWhatTheSourceDoes) {
   const fs::path out = MakeDirectory("out");
   testing::WriteRandomModel(source, BiasedConfig(192), DType::kF32, 12);
   const Result result =
-      Quantize(source, out, {{8, 32, false, DType::kF16}, OutputFormat::kDequantizedFp16},
+      Quantize(source, out, {{{8, 32, false, DType::kF16}, OutputFormat::kDequantizedFp16}},
                /*always_scale=*/true);
   EXPECT_GE(result.scaled, 6) << "of 8 groups";
   SerialExecutor executor;
@@ -416,7 +415,7 @@ TEST(QuantizedConfigTest, EveryNameOfTheDTypeSaysFloat16) {
                                    "{\"dtype\": \"bfloat16\", \"torch_dtype\": \"bfloat16\", "}) {
     for (const OutputFormat output : {OutputFormat::kAwqGemm, OutputFormat::kDequantizedFp16}) {
       const JsonValue json =
-          Must(ParseJson("out", PlanFor(before + rest, {k4Bit32, output}).config_json));
+          Must(ParseJson("out", PlanFor(before + rest, {{k4Bit32, output}}).config_json));
       EXPECT_EQ(*json.Find("torch_dtype")->AsString(), "float16") << before;
       const JsonValue* dtype = json.Find("dtype");
       EXPECT_EQ(dtype != nullptr, absl::StrContains(before, "\"dtype\""));
@@ -437,7 +436,7 @@ TEST(QuantizedCheckpointErrorsTest, PlansOfWhatCannotBeDoneNameTheField) {
   EXPECT_THAT(error(config, {{4, 128, false, DType::kF16}}),
               HasSubstr("dir/config.json: nothing to quantize; self_attn.q_proj: group_size is"));
   EXPECT_THAT(error(config, {{3, 32, false, DType::kF16}}), HasSubstr("bits is 3; expected 4"));
-  EXPECT_THAT(error(config, {k4Bit32, OutputFormat::kAwqGemm, false, 0}),
+  EXPECT_THAT(error(config, {{k4Bit32, OutputFormat::kAwqGemm}, false, 0}),
               HasSubstr("max_shard_bytes is 0"));
   ModelConfig quantized = config;
   quantized.quantization = QuantizationConfig{"gptq", 4, 128, true, ""};

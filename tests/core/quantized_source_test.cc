@@ -233,7 +233,7 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
   for (const int64_t group_size : {128, 32, 768}) {  // 768 holds down_proj alone
     QuantizeModelParams params;
     params.method = {ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
-    params.format.group_size = group_size;
+    params.stored.format.group_size = group_size;
     params.work_directory = ::testing::TempDir() + "round_to_nearest_source";
     std::filesystem::create_directories(params.work_directory);
     AlteredSource result(model_.checkpoint);
@@ -253,7 +253,7 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
     config_.quantization->group_size = group_size;
     const auto written = Must(OpenQuantizedSource(result, config_));
     const auto nearest =
-        Must(RoundToNearestSource(model_.checkpoint, model_.config, params.format));
+        Must(RoundToNearestSource(model_.checkpoint, model_.config, params.stored.format));
     for (int64_t layer = 0; layer < 4; ++layer) {
       const BlockWeights expected =
           Must(ReadBlock(*written, model_.family, model_.config, layer, executor));

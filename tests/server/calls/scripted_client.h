@@ -25,7 +25,7 @@ namespace salient {
 // Messages of small groups; names, shapes and values follow from the arguments.
 inline CallOptions SmallOptions() {
   CallOptions options;
-  options.format.group_size = 64;
+  options.stored.format.group_size = 64;
   return options;
 }
 

@@ -85,8 +85,7 @@ TEST(TensorCallTest, GroupsComeBackInOrderAndAreTheCoresOwnForAnyNumberOfWorkers
     input.linears = {{spec.linears[0].name,
                       {DType::kF32, reinterpret_cast<const std::byte*>(weight.data()),
                        spec.linears[0].out_features, spec.in_features}}};
-    const auto result =
-        QuantizeGroup(input, Method(), SmallOptions().format, OutputFormat::kAwqGemm, executor);
+    const auto result = QuantizeGroup(input, Method(), SmallOptions().stored, executor);
     ASSERT_TRUE(result.ok()) << result.status();
     ScriptedClient::Group group{spec.name, result->scales, {}};
     for (const NamedTensor& tensor : result->tensors) {
@@ -232,7 +231,7 @@ const Malformed kMalformed[] = {
      Reason::kBadShape,
      {"g0.linear", "12", "8"}},
     {"GroupSize",
-     [](Script& s) { Get<CallOptions>(s, kOptions).format.group_size = 48; },
+     [](Script& s) { Get<CallOptions>(s, kOptions).stored.format.group_size = 48; },
      kInvalid,
      Reason::kBadShape,
      {"g0.linear", "48", "64"}},

@@ -40,7 +40,7 @@ class Direct final : public QuantizedModelSink {
         "tokens",
         absl::MakeConstSpan(reinterpret_cast<const std::byte*>(tokens.data()), tokens.size()), 0));
     QuantizeModelParams params;
-    params.format.group_size = 16;
+    params.stored.format.group_size = 16;
     params.work_directory = work;
     SerialExecutor executor;
     EXPECT_TRUE(QuantizeModel(checkpoint, config, rows, params, *this, executor).ok());

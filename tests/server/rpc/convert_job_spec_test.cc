@@ -62,9 +62,9 @@ TEST(ConvertJobSpecTest, UnsetFieldsAreTheContractsDefaults) {
   const auto& task = std::get<QuantizeTask>(spec->task);
   EXPECT_EQ(task.calibration.tokens.size_bytes, 9);
   EXPECT_EQ(task.calibration.max_rows, 0);
-  EXPECT_EQ(task.format.bits, 4);
-  EXPECT_EQ(task.format.group_size, 128);
-  EXPECT_EQ(task.output, OutputFormat::kAwqGemm);
+  EXPECT_EQ(task.stored.format.bits, 4);
+  EXPECT_EQ(task.stored.format.group_size, 128);
+  EXPECT_EQ(task.stored.output, OutputFormat::kAwqGemm);
   EXPECT_EQ(task.compute, ComputeDType::kBF16);
   EXPECT_EQ(task.max_shard_bytes, kDefaultMaxShardBytes);
   EXPECT_FALSE(task.strict);
@@ -95,13 +95,13 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   const auto& task = std::get<QuantizeTask>(spec->task);
   EXPECT_EQ(task.calibration.max_rows, 5);
   EXPECT_EQ(task.method.scale, ScaleChoice::kNone);
-  EXPECT_EQ(task.format.bits, 3);
-  EXPECT_EQ(task.format.group_size, 64);
-  EXPECT_TRUE(task.format.symmetric);
-  EXPECT_EQ(task.output, OutputFormat::kDequantizedFp16);
+  EXPECT_EQ(task.stored.format.bits, 3);
+  EXPECT_EQ(task.stored.format.group_size, 64);
+  EXPECT_TRUE(task.stored.format.symmetric);
+  EXPECT_EQ(task.stored.output, OutputFormat::kDequantizedFp16);
   EXPECT_EQ(task.compute, ComputeDType::kF32);
   EXPECT_TRUE(task.strict);
-  EXPECT_EQ(task.output_path, "out/here");
+  EXPECT_EQ(task.stored.output_path, "out/here");
   EXPECT_EQ(task.max_shard_bytes, 1000);
   EXPECT_EQ(task.seed, ~uint64_t{0});
 }

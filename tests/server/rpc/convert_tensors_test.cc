@@ -36,10 +36,10 @@ TEST(ConvertTest, UnsetOptionsAreTheContractsDefaults) {
   EXPECT_EQ(options.method.block.refits, 2);
   EXPECT_EQ(options.method.block.damping, 0.01f);
   EXPECT_FALSE(options.method.autoawq);
-  EXPECT_EQ(options.format.bits, 4);
-  EXPECT_EQ(options.format.group_size, 128);
-  EXPECT_FALSE(options.format.symmetric);
-  EXPECT_EQ(options.output, OutputFormat::kAwqGemm);
+  EXPECT_EQ(options.stored.format.bits, 4);
+  EXPECT_EQ(options.stored.format.group_size, 128);
+  EXPECT_FALSE(options.stored.format.symmetric);
+  EXPECT_EQ(options.stored.output, OutputFormat::kAwqGemm);
 }
 
 TEST(ConvertTest, ZeroThatIsSetIsNotADefault) {
@@ -54,8 +54,8 @@ TEST(ConvertTest, ZeroThatIsSetIsNotADefault) {
   EXPECT_EQ(converted.method.block.shrinkage, 0);
   EXPECT_EQ(converted.method.block.refits, 0);
   EXPECT_EQ(converted.method.scale, ScaleChoice::kNone);
-  EXPECT_EQ(converted.format.group_size, -1);
-  EXPECT_TRUE(converted.format.symmetric);
+  EXPECT_EQ(converted.stored.format.group_size, -1);
+  EXPECT_TRUE(converted.stored.format.symmetric);
   EXPECT_EQ(converted.seed, ~uint64_t{0});
 }
 
@@ -64,8 +64,8 @@ TEST(ConvertTest, WeightsMayBeDecodedAgainAtAnyWidth) {
   options.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
   for (const int bits : {2, 3, 8}) {
     options.mutable_format()->set_bits(bits);
-    EXPECT_EQ(Options(options).output, OutputFormat::kDequantizedFp16);
-    EXPECT_EQ(Options(options).format.bits, bits);
+    EXPECT_EQ(Options(options).stored.output, OutputFormat::kDequantizedFp16);
+    EXPECT_EQ(Options(options).stored.format.bits, bits);
   }
 }
 
