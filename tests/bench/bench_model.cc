@@ -128,9 +128,12 @@ absl::Status Run(const Flags& flags) {
   for (const RunRequest& request : *requests) {
     if (!std::filesystem::exists(ModelDirectory(request))) made.push_back(ModelDirectory(request));
     if (flags.make_only) {
-      status = MakeCheckpoint(request.shape, ModelDirectory(request), request.workers);
+      const std::string model = ModelDirectory(request);
+      const std::string tokens = model + "-tokens.safetensors";
+      status = MakeCheckpoint(request.shape, model, request.workers);
+      if (status.ok()) status = MakeTokens(request.shape, request.rows, request.tokens, tokens);
       if (!status.ok()) break;
-      std::printf("%s\n", ModelDirectory(request).c_str());
+      std::printf("%s\n%s\n", model.c_str(), tokens.c_str());
       continue;
     }
     absl::StatusOr<RunResult> run = RunModel(request, interrupt);
@@ -182,7 +185,8 @@ int Main(int argc, char** argv) {
           ->check(CLI::IsMember({"tokens", "layers"}));
   app.add_flag("--scaling", flags.scaling, "Compare one worker with two")->excludes(growth);
   app.add_flag("--keep", flags.keep, "Leave the checkpoint for the next time");
-  app.add_flag("--make-only", flags.make_only, "Only make the checkpoint, and leave it");
+  app.add_flag("--make-only", flags.make_only,
+               "Only make the checkpoint and DIRECTORY/NAME-tokens.safetensors, and leave both");
   app.add_flag("--json", flags.json, "One JSON value on standard output instead of tables");
   try {
     app.parse(argc, argv);

@@ -21,14 +21,16 @@ rm -rf "$work"
 mkdir -p "$work"
 case $case in
   pocket-llama)
-    "$python" tests/support/model_variants.py salient "$work/model"
+    model=$work/model
+    "$python" tests/support/model_variants.py salient "$model"
     tokens=tests/data/pocket-llama/calibration_open.safetensors
     settings=(--rows 64 --evaluation tests/data/pocket-llama/evaluation_open.safetensors)
     ;;
   llama3-1b)
     build/release/tests/bench/bench_model --shape llama3-1b --layers 2 --rows 16 --tokens 512 \
       --directory "$work" --make-only
-    tokens=$work/tokens.safetensors
+    model=$work/llama3-1b-2layers
+    tokens=$model-tokens.safetensors
     settings=(--rows 16 --evaluation-rows 4)
     ;;
   *)
@@ -36,6 +38,6 @@ case $case in
     exit 2
     ;;
 esac
-"$python" tests/bench/peers/compare.py --model "$work/model" --tokens "$tokens" --work "$work" \
+"$python" tests/bench/peers/compare.py --model "$model" --tokens "$tokens" --work "$work" \
   --salient build/release/salient --autoawq "$autoawq" --llmcompressor "$llmcompressor" \
   --json "$work/peers.json" "${settings[@]}"
