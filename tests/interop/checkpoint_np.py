@@ -1,22 +1,20 @@
 """Reads a whole checkpoint directory, as strictly as the strictest engine: a Llama with plain
-float32 weights, whether they were stored plain or as AWQ gemm.
+float32 weights, whether they were stored plain or in a format of stored_formats_np.
 
 What engines trip over is a ValueError here: a tensor in two files, one that the index does not
 name or names elsewhere, a Linear neither quantized nor listed as kept, a list of one that is
-quantized, groups of another size than config.json says.
+quantized, groups of another size than config.json says, a tensor that nobody asked for, Linears
+that engines fuse in different formats.
 """
 
 import json
 import os
 
-import numpy as np
-
-import awq_reader_np
 import llama_np
 import safetensors_np
+import stored_formats_np
 
 INDEX = "model.safetensors.index.json"
-LINEARS = [linear for group in llama_np.GROUPS.values() for linear in group]
 
 
 def read_tensors(directory):
@@ -25,6 +23,9 @@ def read_tensors(directory):
     for file in sorted(os.listdir(directory)):
         if not file.endswith(".safetensors"):
             continue
+        header, _ = safetensors_np.read_header(os.path.join(directory, file))
+        if header.get("__metadata__", {}).get("format") != "pt":
+            raise ValueError(f"{directory}: {file}: no metadata that says pt")
         for name, array in safetensors_np.read(os.path.join(directory, file)).items():
             if name in found:
                 raise ValueError(f"{directory}: {name} in {found[name]} and in {file}")
@@ -58,42 +59,71 @@ def tensor_bytes(directory):
     return total
 
 
-def check_kept(directory, quantization, tensors, layers):
-    """Each Linear of a block is quantized or listed by its full path, and not both."""
-    listed = set(quantization.get("modules_to_not_convert") or [])
-    for module in (f"model.layers.{i}.{linear}" for i in range(layers) for linear in LINEARS):
-        packed, plain = f"{module}.qweight" in tensors, f"{module}.weight" in tensors
-        if packed == plain:
-            raise ValueError(f"{directory}: {module}: packed {packed}, plain {plain}")
-        if plain != (module in listed):
-            raise ValueError(f"{directory}: {module}: plain {plain}, modules_to_not_convert"
-                             f" {sorted(listed)}")
+def linears_of(config):
+    """The module paths of the Linears of all blocks, in the groups that engines fuse."""
+    for layer in range(config["num_hidden_layers"]):
+        for group in llama_np.GROUPS.values():
+            yield [f"model.layers.{layer}.{linear}" for linear in group]
 
 
-def decode_awq(directory, config, stored, scale_dtypes):
-    quantization = config["quantization_config"]
-    method = tuple(quantization.get(key) for key in ("quant_method", "version", "bits"))
-    if method != ("awq", "gemm", 4) or quantization["zero_point"] is not True:
-        raise ValueError(f"{directory}: quantization_config {quantization}")
-    check_kept(directory, quantization, stored, config["num_hidden_layers"])
-    tensors = {}
-    for name, array in stored.items():
+def parts_of(tensors):
+    """{module path: names of its tensors}, biases left out."""
+    parts = {}
+    for name in tensors:
         module, _, part = name.rpartition(".")
-        if part == "qweight":
-            tensors[f"{module}.weight"] = awq_reader_np.linear(stored, module, scale_dtypes)
-            size = len(array) // len(stored[f"{module}.scales"])
-            wanted = quantization["group_size"]
-            if size != (len(array) if wanted == -1 else wanted):
-                raise ValueError(f"{directory}: {module}: groups of {size}, config {quantization}")
-        elif part not in ("qzeros", "scales"):
-            tensors[name] = array
-    return tensors
+        if part != "bias":
+            parts.setdefault(module, set()).add(part)
+    return parts
 
 
-def read(directory, scale_dtypes=(np.float16,)):
-    """A Llama. Scales of another dtype than float16 are refused unless they are allowed."""
+def check_modules(config, stored, stored_format):
+    """{module: scheme} of the quantized Linears, once every module has just the tensors that it is
+    said to have, and engines can fuse what they fuse."""
+    parts, schemes = parts_of(stored), {}
+    for fused in linears_of(config):
+        for module in fused:
+            schemes[module] = stored_format.scheme(module) if stored_format else None
+            wanted = stored_format.parts(schemes[module]) if schemes[module] else {"weight"}
+            if parts.get(module) != wanted:
+                raise ValueError(f"{module}: has {sorted(parts.get(module, set()))}, config.json"
+                                 f" says {sorted(wanted)}")
+        if len({schemes[module] for module in fused}) > 1:
+            raise ValueError(f"{fused}: fused, but {[schemes[module] for module in fused]}")
+        scales = {stored[f"{m}.input_scale"].tobytes() for m in fused if "input_scale" in parts[m]}
+        if len(scales) > 1:
+            raise ValueError(f"{fused}: fused, but of different input_scale")
+    for module, names in parts.items():
+        if module not in schemes and names != {"weight"}:
+            raise ValueError(f"{module}: has {sorted(names)}")
+        if schemes.get(module) is None and stored[f"{module}.weight"].dtype.kind != "f":
+            raise ValueError(f"{module}.weight: {stored[f'{module}.weight'].dtype}")
+    quantized = {module: scheme for module, scheme in schemes.items() if scheme}
+    if stored_format:
+        stored_format.check_modules(quantized)
+    return quantized
+
+
+def read(directory, foreign=False):
+    """A Llama. What only other tools write, scales of other dtypes among it, is refused unless the
+    directory is `foreign`. Its `schemes` say how each quantized Linear was stored."""
     directory = str(directory)
-    config, tensors = llama_np.read_config(directory), read_tensors(directory)
-    if "quantization_config" in config:
-        tensors = decode_awq(directory, config, tensors, scale_dtypes)
-    return llama_np.Llama(config, tensors)
+    config, stored = llama_np.read_config(directory), read_tensors(directory)
+    try:
+        if config.get("tie_word_embeddings") and "lm_head.weight" in stored:
+            raise ValueError("lm_head.weight of a model whose embeddings are tied")
+        stored_format = stored_formats_np.read(directory, config, foreign)
+        schemes = check_modules(config, stored, stored_format)
+        parts = {f"{m}.{part}" for m, scheme in schemes.items()
+                 for part in stored_format.parts(scheme)}
+        tensors = {name: array for name, array in stored.items() if name not in parts}
+        inputs = {}
+        for module, scheme in schemes.items():
+            tensors[f"{module}.weight"] = stored_format.weight(stored, module, scheme)
+            change = stored_format.change(stored, module, scheme)
+            if change:
+                inputs[module] = change
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from error
+    model = llama_np.Llama(config, tensors, inputs)
+    model.schemes = schemes
+    return model

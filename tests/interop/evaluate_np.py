@@ -6,11 +6,13 @@ reader that shares no code with Salient.
 
 Prints what `salient verify --json` prints: {source: {perplexity}, result: {perplexity},
 rtn: {perplexity}, kl, top1_agreement, rtn_kl, rtn_top1_agreement}; without --against only the
-result's perplexity. `rtn` is the source rounded to nearest in the result's bits and group size,
-which --bits and --group-size say of a directory without quantization_config.
+result's perplexity. `rtn` is the source rounded to nearest in the format of most of the result's
+Linears, which --bits and --group-size say of a directory without quantization_config. Activations
+that a result quantizes are quantized here, one token at a time or by the scale that the file has.
 """
 
 import argparse
+import collections
 import json
 import os
 import sys
@@ -19,9 +21,11 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import checkpoint_np  # noqa: E402
+import compressed_tensors_reader_np  # noqa: E402
 import llama_np  # noqa: E402
 import quantize_np  # noqa: E402
 import safetensors_np  # noqa: E402
+from stored_formats_np import WHOLE_ROW, WHOLE_TENSOR, Scheme  # noqa: E402
 
 
 def read_tokens(path, rows=0):
@@ -33,34 +37,47 @@ def read_tokens(path, rows=0):
     return tokens[:rows] if rows else tokens
 
 
-def round_to_nearest(model, bits, group_size):
+def round_to_nearest(model, scheme):
     """The Llama with its Linears rounded to nearest, but for groups of Linears whose input the
     group size does not divide. (What a file format cannot hold is rounded all the same.)"""
-    rounded = {}
+    rounded, inputs = {}, {}
     for layer in range(model.layers):
         for linears in llama_np.GROUPS.values():
             weights = {linear: model.weight(layer, linear) for linear in linears}
             (columns,) = {weight.shape[1] for weight in weights.values()}
-            size = columns if group_size == -1 else group_size
-            if columns % size:
+            size = columns if scheme.group_size == WHOLE_ROW else scheme.group_size
+            if scheme.group_size != WHOLE_TENSOR and columns % size:
                 continue
             for linear, weight in weights.items():
-                quantized = quantize_np.round_nearest(weight, bits, size).decode()
-                rounded[f"model.layers.{layer}.{linear}.weight"] = quantized.astype(np.float32)
-    return model.with_tensors(rounded)
+                module = f"model.layers.{layer}.{linear}"
+                flat = weight.reshape(1, -1) if scheme.group_size == WHOLE_TENSOR else weight
+                quantized = quantize_np.round_nearest(
+                    flat, scheme.bits, size if flat is weight else flat.size,
+                    symmetric=scheme.symmetric)
+                rounded[f"{module}.weight"] = quantized.decode().astype(np.float32).reshape(
+                    weight.shape)
+                if scheme.activations == "token":
+                    inputs[module] = compressed_tensors_reader_np.round_tokens
+    return llama_np.Llama(model.config, {**model.tensors, **rounded}, inputs)
 
 
-def evaluate(directory, tokens, source=None, bits=None, group_size=None):
-    """The object that is printed. Any dtype of scales: other tools' are judged, too."""
-    result = checkpoint_np.read(directory, scale_dtypes=(np.float16, np.float32))
+def scheme_of(result, bits=None, group_size=None):
+    """How most Linears of a result are stored, unless the caller says how; None of a plain one."""
+    if bits and group_size:
+        return Scheme(bits, group_size, False)
+    schemes = collections.Counter(result.schemes.values()).most_common(1)
+    return schemes[0][0] if schemes else None
+
+
+def evaluate(directory, tokens, source=None, bits=None, group_size=None, foreign=True):
+    """The object that is printed. Other tools' directories are judged, too, if they may be."""
+    result = checkpoint_np.read(directory, foreign)
     if source is None:
         return {"result": {"perplexity": llama_np.perplexity(result, tokens)}}
     models = {"source": llama_np.Llama.load(source), "result": result}
-    quantization = result.config.get("quantization_config", {})
-    bits = bits or quantization.get("bits")
-    group_size = group_size or quantization.get("group_size")
-    if bits and group_size:
-        models["rtn"] = round_to_nearest(models["source"], bits, group_size)
+    scheme = scheme_of(result, bits, group_size)
+    if scheme:
+        models["rtn"] = round_to_nearest(models["source"], scheme)
     scores = dict(zip(models, llama_np.compare(list(models.values()), tokens)))
     found = {name: {"perplexity": score["perplexity"]} for name, score in scores.items()}
     for prefix, name in (("", "result"), ("rtn_", "rtn")):

@@ -72,10 +72,12 @@ def attention_window(config):
 
 
 class Llama:
-    """Weights in float32, one block after the other."""
+    """Weights in float32, one block after the other. `inputs`: {module path: what becomes of its
+    input before the product}, for activations that are quantized."""
 
-    def __init__(self, config, tensors):
+    def __init__(self, config, tensors, inputs=None):
         self.config = config
+        self.inputs = inputs or {}
         self.hidden = config["hidden_size"]
         self.heads = config["num_attention_heads"]
         self.kv_heads = config.get("num_key_value_heads", self.heads)
@@ -92,13 +94,15 @@ class Llama:
 
     def with_tensors(self, replaced):
         """The same model with some tensors replaced."""
-        return Llama(self.config, {**self.tensors, **replaced})
+        return Llama(self.config, {**self.tensors, **replaced}, self.inputs)
 
     def weight(self, layer, linear):
         return self.tensors[f"model.layers.{layer}.{linear}.weight"]
 
     def linear(self, layer, linear, value):
         """[..., in_features] to [..., out_features]."""
+        change = self.inputs.get(f"model.layers.{layer}.{linear}")
+        value = value if change is None else change(value)
         product = value @ self.weight(layer, linear).T
         bias = self.tensors.get(f"model.layers.{layer}.{linear}.bias")
         return product if bias is None else product + bias

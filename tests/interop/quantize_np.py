@@ -67,12 +67,15 @@ class Result:
     losses: dict = field(default_factory=dict)
 
 
-def fit_range(low, high, bits):
-    """Scale (a float16 value) and zero point of ranges that include 0."""
+def fit_range(low, high, bits, symmetric=False, scale_dtype=np.float16):
+    """Scale (a value of its dtype) and zero point of ranges that include 0."""
     top = 2**bits - 1
     low, high = np.minimum(low, 0), np.maximum(high, 0)
-    scale = ((high - low) / np.float32(top)).astype(np.float16).astype(np.float32)
+    width = 2 * np.maximum(-low, high) if symmetric else high - low
+    scale = (width / np.float32(top)).astype(scale_dtype).astype(np.float32)
     scale = np.where(scale > 0, scale, np.float32(1))
+    if symmetric:
+        return scale, np.full(scale.shape, 2.0 ** (bits - 1))
     return scale, np.clip(np.rint(-low / scale), 0, top)
 
 
@@ -81,11 +84,12 @@ def nearest_codes(grouped, scale, zero, bits):
     return np.clip(np.rint(grouped / scale[..., None]) + zero[..., None], 0, 2**bits - 1)
 
 
-def round_nearest(weight, bits, group_size, factor=None):
+def round_nearest(weight, bits, group_size, factor=None, symmetric=False, scale_dtype=np.float16):
     """RTN; `factor` [out, groups] shrinks both ends of each range."""
     grouped = weight.reshape(len(weight), -1, group_size)
     factor = np.float32(1) if factor is None else factor
-    scale, zero = fit_range(grouped.min(-1) * factor, grouped.max(-1) * factor, bits)
+    scale, zero = fit_range(grouped.min(-1) * factor, grouped.max(-1) * factor, bits, symmetric,
+                            scale_dtype)
     codes = nearest_codes(grouped, scale, zero, bits)
     return Quantized(codes.reshape(weight.shape), scale, zero)
 

@@ -17,9 +17,10 @@ _DTYPES = {
     "BF16": np.dtype("<u2"),
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
+    "I8": np.dtype("i1"),
 }
 # Files list their tensors by falling element type, then by name, as the reference writer does.
-_ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16"]
+_ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16", "I8"]
 
 
 def widen_bf16(bits):

@@ -92,8 +92,8 @@ def connect(address):
 
 
 def options(scale="awq", range="clip", rounding="block", *, bits=4, group_size=128, seed=0,
-            block=None, **method):
-    """First message of a call. `block`: fields of BlockRounding."""
+            output_format="AWQ_GEMM", block=None, gptq=None, **method):
+    """First message of a call. `block`, `gptq`: fields of BlockRounding and GptqRounding."""
     ranges = {"minmax": method_pb.RANGE_MIN_MAX, "clip": method_pb.RANGE_CLIP}
     return pb.QuantizeTensorsOptions(
         method=method_pb.Method(
@@ -101,10 +101,12 @@ def options(scale="awq", range="clip", rounding="block", *, bits=4, group_size=1
             range=ranges[range],
             rounding=method_pb.Rounding.Value(f"ROUNDING_{rounding.upper()}"),
             block=method_pb.BlockRounding(**(block or {})),
+            gptq=method_pb.GptqRounding(**gptq) if gptq else None,
             **method,
         ),
         format=method_pb.WeightFormat(
-            bits=bits, group_size=group_size, output_format=method_pb.OUTPUT_FORMAT_AWQ_GEMM
+            bits=bits, group_size=group_size,
+            output_format=method_pb.OutputFormat.Value(f"OUTPUT_FORMAT_{output_format}"),
         ),
         seed=seed,
     )
