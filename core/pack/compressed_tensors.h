@@ -19,14 +19,25 @@ namespace salient {
 // O = out_features, I = in_features, G groups of a row (1 for whole rows), b bits, p = 32 / b codes
 // a word, the first in the lowest bits, padding 0:
 //   <prefix>.weight_packed     I32 [O, ceil(I / p)]
-//   <prefix>.weight_scale      F16 [O, G]; kWholeTensor: [1]
+//   <prefix>.weight_scale      F16 [O, G]
 //   <prefix>.weight_shape      I64 [2]  O, I
 //   <prefix>.weight_zero_point I32 [ceil(O / p), G]  along the outputs; asymmetric formats alone
 // Codes and zero points are the unsigned ones of AffineGroups: the signed ones plus 2^(b-1).
 //
+// Order of the result as above; one scale for a whole tensor becomes one for each row of it.
+//
 // INVALID_ARGUMENT if bits are not 4 or 8, or scales are not F16.
 absl::StatusOr<std::vector<NamedTensor>> PackCompressedTensors(const std::string& prefix,
                                                                const AffineGroups& groups);
+
+// The same in two steps, for callers that share the work out: the tensors, weight_shape as it is to
+// be and the others with all bits 0,
+absl::StatusOr<std::vector<NamedTensor>> StartCompressedTensors(const std::string& prefix,
+                                                                const AffineGroups& groups);
+// and what they hold of outputs [first, last), multiples of 8 (or `last` the last), written into
+// words and scales of their own. Parts that do not overlap may be packed at the same time.
+void PackCompressedOutputs(const AffineGroups& groups, int64_t first, int64_t last,
+                           std::vector<NamedTensor>& tensors);
 
 // The tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
 struct CompressedTensors {
@@ -36,12 +47,17 @@ struct CompressedTensors {
   NamedTensor weight_g_idx;       // no name if the file has none: k / group_size
 };
 
-// Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm.
+// Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm. With
+// weight_g_idx the last group may be a smaller one.
+//
+// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckCompressedTensors(absl::string_view source, const CompressedTensors& tensors,
                                     int bits, int64_t out_features, int64_t in_features,
                                     int64_t group_size);
 
-// Rows [first, first + count) decoded, [count, in_features]. Of what passed the check;
+// Rows [first, first + count) decoded, [count, in_features]. Of what passed the check; scales are
+// not looked at.
+//
 // INVALID_ARGUMENT naming `source` and the tensor if weight_g_idx names a group that there is not.
 absl::StatusOr<Matrix> DecodeCompressedTensors(absl::string_view source,
                                                const CompressedTensors& tensors, int bits,

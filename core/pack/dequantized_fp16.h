@@ -4,9 +4,11 @@
 #ifndef SALIENT_CORE_PACK_DEQUANTIZED_FP16_H_
 #define SALIENT_CORE_PACK_DEQUANTIZED_FP16_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
@@ -19,6 +21,11 @@ namespace salient {
 // INVALID_ARGUMENT naming tensor, row, column and value for what F16 cannot hold.
 absl::StatusOr<std::vector<NamedTensor>> DequantizeToFp16(const std::string& prefix,
                                                           const AffineGroups& groups);
+
+// Rows [first, last) alone, into those of `tensor`, which StartFp16Weight made. Parts that do not
+// overlap may be done at the same time. Same errors.
+absl::Status DequantizeRows(const AffineGroups& groups, int64_t first, int64_t last,
+                            NamedTensor& tensor);
 
 }  // namespace salient
 

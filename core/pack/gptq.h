@@ -36,6 +36,16 @@ absl::StatusOr<std::vector<NamedTensor>> PackGptq(const std::string& prefix,
                                                   const AffineGroups& groups,
                                                   const GptqLayout& layout);
 
+// The same in two steps, for callers that share the work out: the four tensors, g_idx as it is to
+// be and the others with all bits 0,
+absl::StatusOr<std::vector<NamedTensor>> StartGptq(const std::string& prefix,
+                                                   const AffineGroups& groups,
+                                                   const GptqLayout& layout);
+// and what they hold of outputs [first, last), multiples of 32 (or `last` the last), written into
+// words and scales of their own. Parts that do not overlap may be packed at the same time.
+void PackGptqOutputs(const AffineGroups& groups, const GptqLayout& layout, int64_t first,
+                     int64_t last, std::vector<NamedTensor>& tensors);
+
 // The tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
 struct GptqTensors {
   NamedTensor qweight;
@@ -44,12 +54,17 @@ struct GptqTensors {
   NamedTensor g_idx;  // no name if the file has none: then k / group_size
 };
 
-// Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm.
+// Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm. With
+// g_idx the last group may be a smaller one.
+//
+// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckGptq(absl::string_view source, const GptqTensors& tensors,
                        const GptqLayout& layout, int64_t out_features, int64_t in_features,
                        int64_t group_size);
 
-// Rows [first, first + count) decoded, [count, in_features]. Of what passed CheckGptq;
+// Rows [first, first + count) decoded, [count, in_features]. Of what passed CheckGptq. A v1 zero
+// point is the stored one plus 1, 2^b included, as most engines read it. Scales are not looked at.
+//
 // INVALID_ARGUMENT naming `source` and the tensor if g_idx names a group that there is not.
 absl::StatusOr<Matrix> DecodeGptq(absl::string_view source, const GptqTensors& tensors,
                                   const GptqLayout& layout, int64_t first, int64_t count);

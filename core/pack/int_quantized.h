@@ -20,12 +20,21 @@ namespace salient {
 //   <prefix>.weight       I8  [O, I]  signed codes: those of AffineGroups minus 128
 //   <prefix>.weight_scale F32 [O, 1]; kWholeTensor: [1]
 //   <prefix>.input_scale  F32 [1]     static activations alone: `input_scale` > 0
-// Scales are written wide: engines keep them so, and both dtypes load.
+// Scales are written wide: engines keep them so, and both dtypes load. Order of the result as
+// above.
 //
 // INVALID_ARGUMENT unless the format is symmetric, 8 bit, of whole rows or the whole tensor.
 absl::StatusOr<std::vector<NamedTensor>> PackIntQuantized(const std::string& prefix,
                                                           const AffineGroups& groups,
                                                           float input_scale);
+
+// The same in two steps, for callers that share the work out: the tensors with a weight of 0,
+absl::StatusOr<std::vector<NamedTensor>> StartIntQuantized(const std::string& prefix,
+                                                           const AffineGroups& groups,
+                                                           float input_scale);
+// and rows [first, last) of the weight. Parts that do not overlap may be packed at the same time.
+void PackIntQuantizedRows(const AffineGroups& groups, int64_t first, int64_t last,
+                          std::vector<NamedTensor>& tensors);
 
 // The tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
 struct IntQuantizedTensors {
@@ -33,7 +42,10 @@ struct IntQuantizedTensors {
   NamedTensor weight_scale;
 };
 
-// Holds dtypes and shapes, not data, against the Linear's shape.
+// Holds dtypes and shapes, not data, against the Linear's shape. weight_scale is one for each row,
+// [O, 1] or [O], or one of the whole tensor, [1].
+//
+// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckIntQuantized(absl::string_view source, const IntQuantizedTensors& tensors,
                                int64_t out_features, int64_t in_features);
 

@@ -3,6 +3,10 @@
 #ifndef SALIENT_CORE_PACK_STORED_FORMAT_H_
 #define SALIENT_CORE_PACK_STORED_FORMAT_H_
 
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
 #include "core/tensor/affine_groups.h"
 
 namespace salient {
@@ -28,6 +32,22 @@ struct StoredFormat {
   OutputFormat output = OutputFormat::kAwqGemm;
   ActivationFormat activations = ActivationFormat::kNone;  // others: kIntQuantized only
 };
+
+// As flags and reports have them: "awq-gemm", "gptq", "gptq-v2", "compressed-tensors" ...
+absl::string_view Name(OutputFormat output);
+// "none", "dynamic", "static".
+absl::string_view Name(ActivationFormat activations);
+
+// Why there is no such format, whatever the model.
+struct FormatFault {
+  std::string field;     // bits, group_size, symmetric, scale_dtype or activations
+  std::string value;     // it is
+  std::string expected;  // and the nearest combination that there is
+};
+
+// The first fault of the combination alone; nullopt if some Linear can be stored so. Of bits and
+// group_size that a WeightFormat can have.
+std::optional<FormatFault> FindFormatFault(const StoredFormat& stored);
 
 }  // namespace salient
 
