@@ -115,7 +115,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     if (fit) {
       work.Group(static_cast<double>(row.linears.size()),
                  static_cast<double>(out * statistics.in_features), statistics, params.method,
-                 params.stored.format);
+                 params.stored);
     }
     block_output +=
         PackedBytes(out, statistics.in_features, params.stored.format, params.stored.output, fit);
@@ -149,9 +149,9 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       if (fit) {
         // The group's own count is of results of 5 bits a weight.
         const int64_t wider = std::max<int64_t>(0, packed - 5 * out * statistics.in_features / 8);
-        most =
-            std::max(most, held + wider +
-                               QuantizeGroupMemoryBytes(out, statistics.in_features, concurrency));
+        most = std::max(most, held + wider +
+                                  QuantizeGroupMemoryBytes(out, statistics.in_features,
+                                                           params.stored.activations, concurrency));
       }
       held += packed;
       if (fit) held -= StatisticsBytes(statistics);

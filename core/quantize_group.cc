@@ -5,9 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/activation_loss.h"
+#include "core/choose_scale.h"
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
 #include "core/pack_linears.h"
+#include "core/round_linears.h"
 #include "core/statistics/search_loss.h"
 
 namespace salient {
@@ -29,10 +32,11 @@ struct Attempt {
 // Rounds every Linear under attempt.scales. Returns false if some Linear lost to plain
 // round-to-nearest although it cannot take it, because its siblings share an s that is not 1.
 absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
-                              const LossModel& model, const Method& method,
-                              const WeightFormat& format, Executor& executor, Attempt& attempt) {
+                              const LossModel& model, const ActivationLoss* sample,
+                              const Method& method, const WeightFormat& format, Executor& executor,
+                              Attempt& attempt) {
   absl::StatusOr<std::vector<RoundedLinear>> rounded =
-      RoundLinears(group.linears, attempt.scales, model, method, format, executor);
+      RoundLinears(group.linears, attempt.scales, model, method, format, executor, sample);
   if (!rounded.ok()) return rounded.status();
   attempt.linears = *std::move(rounded);
   attempt.kept_rtn.assign(attempt.linears.size(), false);
@@ -45,6 +49,7 @@ absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baselin
     if (!plain.ok()) return plain.status();
     attempt.kept_rtn[i] = true;
     attempt.linears[i] = std::move(plain->front());
+    if (sample != nullptr) attempt.linears[i].loss = baselines[i].nearest;
   }
   return true;
 }
@@ -89,12 +94,14 @@ LinearReport ReportLinear(const Linear& linear, const RoundedLinear& rounded,
 }
 
 absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
-                                   const LossModel& model, const StoredFormat& stored,
-                                   Attempt attempt, Executor& executor) {
+                                   const LossModel& model, const ActivationLoss* sample,
+                                   const StoredFormat& stored, Attempt attempt,
+                                   Executor& executor) {
+  const float input_scale = sample != nullptr ? sample->InputScale(attempt.scales) : 0;
   std::vector<FinishedLinear> finished;
   for (size_t i = 0; i < group.linears.size(); ++i) {
     finished.push_back({group.linears[i].name, group.linears[i].weight, attempt.scales,
-                        &attempt.linears[i].groups});
+                        &attempt.linears[i].groups, input_scale});
   }
   absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
       PackLinears(finished, stored, executor);
@@ -103,7 +110,7 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
   GroupReport& report = result.report;
   report.name = group.name;
   report.candidate = attempt.candidate;
-  report.exact_loss = model.exact();
+  report.exact_loss = model.exact() && sample == nullptr;
   report.token_count = group.statistics->token_count;
   report.row_count = group.statistics->rows.size();
   Loss loss;
@@ -149,10 +156,6 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
     return fail("group_size", format.group_size,
                 "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
   }
-  if (format.group_size == kWholeTensor) {
-    return absl::UnimplementedError(absl::StrCat(
-        name, ": group_size is -2, one scale for the whole tensor; expected another for now"));
-  }
   if (in_features % format.GroupSize(in_features) != 0) {
     return fail("group_size", format.group_size,
                 absl::StrCat("a divisor of in_features, which is ", in_features));
@@ -164,7 +167,6 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
                                           const StoredFormat& stored, Executor& executor) {
   const WeightFormat& format = stored.format;
   const Statistics& statistics = *group.statistics;
-  std::vector<WeightView> weights;
   for (const Linear& linear : group.linears) {
     const WeightView& weight = linear.weight;
     if (weight.in_features != statistics.params.in_features) {
@@ -175,7 +177,6 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     absl::Status status =
         ValidateLinear(linear.name, weight.out_features, weight.in_features, stored);
     if (!status.ok()) return status;
-    weights.push_back(weight);
   }
 
   absl::StatusOr<LossModel> created = LossModel::Create(statistics, executor);
@@ -183,29 +184,38 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
   const LossModel& model = *created;
   const std::vector<float> ones =
       AsFolded(group, std::vector<float>(static_cast<size_t>(model.in_features()), 1.0f));
+  std::optional<ActivationLoss> activation_loss;
+  if (stored.activations != ActivationFormat::kNone) {
+    auto loss =
+        ActivationLoss::Create(group.name, group.linears, statistics, stored.activations, executor);
+    if (!loss.ok()) return loss.status();
+    activation_loss = *std::move(loss);
+  }
+  const ActivationLoss* sample = activation_loss.has_value() ? &*activation_loss : nullptr;
   absl::StatusOr<std::vector<Baseline>> baselines =
-      Baselines(group.linears, ones, model, format, executor);
+      Baselines(group.linears, ones, model, format, executor, sample);
   if (!baselines.ok()) return baselines.status();
 
   Attempt attempt{ones, {}, {}, {}};
-  if (method.scale == ScaleChoice::kAwq) {
-    absl::StatusOr<ScaleSearch> search = SearchAwqScale(
-        weights, statistics, model, format, {method.autoawq, group.tied_heads}, executor);
-    if (!search.ok()) return Named(group.name, search.status());
-    attempt.scales = AsFolded(group, std::move(search->scales));
-    attempt.candidate = search->chosen;
+  if (method.scale != ScaleChoice::kNone) {
+    absl::StatusOr<ChosenScale> chosen = ChooseScale(group.linears, statistics, group.tied_heads,
+                                                     model, sample, method, format, executor);
+    if (!chosen.ok()) return Named(group.name, chosen.status());
+    attempt.scales = AsFolded(group, std::move(chosen->scales));
+    attempt.candidate = chosen->candidate;
   }
-  absl::StatusOr<bool> held = RoundAll(group, *baselines, model, method, format, executor, attempt);
+  absl::StatusOr<bool> held =
+      RoundAll(group, *baselines, model, sample, method, format, executor, attempt);
   if (!held.ok()) return held.status();
   bool fell_back = false;
   if (!*held) {
     attempt = Attempt{ones, {}, {}, {}};
-    held = RoundAll(group, *baselines, model, method, format, executor, attempt);
+    held = RoundAll(group, *baselines, model, sample, method, format, executor, attempt);
     if (!held.ok()) return held.status();
     fell_back = true;
   }
   absl::StatusOr<GroupResult> result =
-      Finish(group, *baselines, model, stored, std::move(attempt), executor);
+      Finish(group, *baselines, model, sample, stored, std::move(attempt), executor);
   if (result.ok() && fell_back) {
     result->report.notes.push_back(absl::StrCat(
         group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));
@@ -213,7 +223,8 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
   return result;
 }
 
-int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features, int concurrency) {
+int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
+                                 ActivationFormat activations, int concurrency) {
   StatisticsParams params;
   params.in_features = in_features;
   const int64_t parameters = total_out_features * in_features;
@@ -229,7 +240,10 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
                          concurrency * 6 * params.block_width * params.block_width * 8;
   // The affine maps, and the scales of every candidate and their inverses.
   const int64_t maps = parameters / 4 + 2 * 64 * in_features * 4;
-  return results + losses + scratch + blocks + maps + LossModel::MemoryBytes(params) +
+  const int64_t sample = activations == ActivationFormat::kNone
+                             ? 0
+                             : ActivationLoss::MemoryBytes(total_out_features, params, concurrency);
+  return results + losses + scratch + blocks + maps + sample + LossModel::MemoryBytes(params) +
          SearchLoss::MemoryBytes(params);
 }
 

@@ -12,10 +12,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/linalg/executor.h"
+#include "core/linear.h"
 #include "core/method/method.h"
-#include "core/method/scale_awq.h"
+#include "core/method/scale_candidates.h"
 #include "core/pack/stored_format.h"
-#include "core/round_linears.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
@@ -40,6 +40,9 @@ struct GroupInput {
 
 // Losses are tr(D H D^T) / tokens, D = W' - W: squared output error, mean over tokens, summed
 // over outputs. Relative errors divide it by the same form of W: tr(W H W^T) / tokens.
+//
+// Where the activations are rounded, too, losses are those of activation_loss.h, loss_rtn and what
+// relative errors are shares of included: an estimate from the sampled tokens.
 struct LinearReport {
   std::string name;
   int64_t out_features = 0;
@@ -62,7 +65,7 @@ struct GroupReport {
   double loss = 0;
   double relative_output_error_rtn = 0;
   double relative_output_error = 0;
-  bool exact_loss = false;         // whole Gram, not an estimate
+  bool exact_loss = false;         // whole Gram and activations as they are, not an estimate
   double loss_standard_error = 0;  // of `loss`; 0 when exact
   int64_t token_count = 0;
   int64_t row_count = 0;
@@ -85,6 +88,9 @@ struct GroupResult {
 absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
                             const StoredFormat& stored);
 
+// All that is decided, from scale candidates to keeping round-to-nearest, is decided by the losses
+// that are reported.
+//
 // Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight or a decoded one that F16
 // cannot hold (names tensor, row, column); CANCELLED from the executor. Deterministic for any
 // executor.
@@ -92,7 +98,8 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
                                           const StoredFormat& stored, Executor& executor);
 
 // Bytes QuantizeGroup holds at most beside weights and statistics.
-int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features, int concurrency);
+int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
+                                 ActivationFormat activations, int concurrency);
 
 }  // namespace salient
 

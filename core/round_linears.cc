@@ -17,6 +17,7 @@
 #include "core/method/ranges.h"
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
+#include "core/method/shrunk_range.h"
 #include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/non_finite.h"
@@ -37,16 +38,17 @@ std::vector<float> Inverses(absl::Span<const float> scales) {
 }
 
 // Turns a tile's weights, still to be multiplied by the scales, into the errors of rounding each
-// group of them to nearest between its smallest and its largest.
+// group of them to nearest between its smallest and its largest, or those of `whole`.
 absl::Status NearestErrorsOfTile(const WeightFormat& format, absl::Span<const float> scales,
-                                 absl::Span<const float> inverse, int64_t first, Matrix& rows) {
+                                 absl::Span<const float> inverse, const WholeRange& whole,
+                                 int64_t first, Matrix& rows) {
   const int64_t size = format.GroupSize(rows.cols());
   for (int64_t i = 0; i < rows.rows(); ++i) {
     float* row = rows.Row(i);
     Multiply(row, scales.data(), rows.cols(), row);
     for (int64_t g = 0; g < rows.cols() / size; ++g) {
       float* group = row + g * size;
-      const auto [lo, hi] = MinMax(group, size);
+      const auto [lo, hi] = whole.has_value() ? *whole : MinMax(group, size);
       const Affine affine = FitAffine(lo, hi, 1.0f, format);
       absl::Status status = CheckScale(affine.scale, first + i, g, format);
       if (!status.ok()) return status;
@@ -152,13 +154,30 @@ absl::StatusOr<std::vector<AffineGroups>> CodesOf(absl::Span<const Linear> linea
   if (method.rounding == RoundingChoice::kNearest) {
     return RoundNearest(inputs, scales, format, executor);
   }
-  absl::Status status = ValidateRoundBlockParams(method.block, model.block_width());
+  RoundBlockParams params = method.block;
+  // A row's refit would part its scale from those of the other rows.
+  if (format.group_size == kWholeTensor) params.refits = 0;
+  absl::Status status = ValidateRoundBlockParams(params, model.block_width());
   if (!status.ok()) return status;
   // They read the same input, so one curvature serves all.
   absl::StatusOr<std::vector<BlockCurvature>> blocks =
-      ShrinkBlocks(model, scales, method.block, executor);
+      ShrinkBlocks(model, scales, params, executor);
   if (!blocks.ok()) return blocks.status();
-  return RoundBlock(inputs, scales, *blocks, format, method.block, executor);
+  return RoundBlock(inputs, scales, *blocks, format, params, executor);
+}
+
+absl::StatusOr<std::vector<Baseline>> BaselinesOnSample(const ActivationLoss& sample,
+                                                        absl::Span<const float> scales,
+                                                        const WeightFormat& format,
+                                                        Executor& executor) {
+  absl::StatusOr<std::vector<Loss>> nearest = sample.Nearest(scales, format, executor);
+  if (!nearest.ok()) return nearest.status();
+  std::vector<Loss> energies = sample.Energies();
+  std::vector<Baseline> baselines;
+  for (size_t i = 0; i < energies.size(); ++i) {
+    baselines.push_back({std::move((*nearest)[i]), std::move(energies[i])});
+  }
+  return baselines;
 }
 
 }  // namespace
@@ -172,11 +191,18 @@ absl::Status Named(const std::string& name, const absl::Status& status) {
 absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears,
                                                 absl::Span<const float> scales,
                                                 const LossModel& model, const WeightFormat& format,
-                                                Executor& executor) {
+                                                Executor& executor, const ActivationLoss* sample) {
   const StageScope stage(executor, Stage::kLoss);
+  if (sample != nullptr) return BaselinesOnSample(*sample, scales, format, executor);
   const absl::StatusOr<SearchLoss> coarse = SearchLoss::Create(model, executor);
   if (!coarse.ok()) return coarse.status();
   const std::vector<float> inverse = Inverses(scales);
+  std::vector<WholeRange> whole;
+  for (const Linear& linear : linears) {
+    absl::StatusOr<WholeRange> range = WholeRangeOf(linear.weight, scales, format, executor);
+    if (!range.ok()) return range.status();
+    whole.push_back(*range);
+  }
   const StackedTiles tiles = TilesOf(linears);
   std::vector<Baseline> partial(static_cast<size_t>(tiles.size()));
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
@@ -189,7 +215,7 @@ absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears
     if (!checked.ok()) return checked;
     absl::StatusOr<Loss> energy = EnergyOfTile(rows, *coarse);
     if (!energy.ok()) return energy.status();
-    checked = NearestErrorsOfTile(format, scales, inverse, first, rows);
+    checked = NearestErrorsOfTile(format, scales, inverse, whole[index], first, rows);
     if (!checked.ok()) return Named(linear.name, checked);
     absl::StatusOr<Loss> nearest = model.Evaluate(rows.data(), count);
     if (!nearest.ok()) return nearest.status();
@@ -207,14 +233,17 @@ absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears
 
 absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
     absl::Span<const Linear> linears, absl::Span<const float> scales, const LossModel& model,
-    const Method& method, const WeightFormat& format, Executor& executor) {
+    const Method& method, const WeightFormat& format, Executor& executor,
+    const ActivationLoss* sample) {
   absl::StatusOr<std::vector<Ranges>> ranges =
       RangesOf(linears, scales, model, method, format, executor);
   if (!ranges.ok()) return ranges.status();
   absl::StatusOr<std::vector<AffineGroups>> groups =
       CodesOf(linears, *ranges, scales, model, method, format, executor);
   if (!groups.ok()) return groups.status();
-  absl::StatusOr<std::vector<Loss>> losses = LossesOf(linears, *groups, scales, model, executor);
+  absl::StatusOr<std::vector<Loss>> losses =
+      sample != nullptr ? sample->Of(*groups, scales, executor)
+                        : LossesOf(linears, *groups, scales, model, executor);
   if (!losses.ok()) return losses.status();
   std::vector<RoundedLinear> rounded;
   for (size_t i = 0; i < linears.size(); ++i) {

@@ -8,18 +8,14 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/activation_loss.h"
 #include "core/linalg/executor.h"
+#include "core/linear.h"
 #include "core/method/method.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/affine_groups.h"
-#include "core/tensor/weight_view.h"
 
 namespace salient {
-
-struct Linear {
-  std::string name;  // module path, the prefix of the packed tensors' names
-  WeightView weight;
-};
 
 // No scale, range or rounding of any cleverness: what every method has to beat.
 inline constexpr Method kPlainRounding{
@@ -32,27 +28,31 @@ struct Baseline {
   Loss energy;  // to about 1e-3 of itself
 };
 
-// Of all `linears` in one pass over their weights, for inputs divided by `scales`.
+// Of all `linears` in one pass over their weights, for inputs divided by `scales`: on `sample`,
+// with the activations rounded, unless it is null; else by `model`.
 //
 // INVALID_ARGUMENT (IsNonFinite) naming the tensor and where for a weight that is not finite or a
 // scale that its stored dtype cannot hold; CANCELLED from the executor.
 absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears,
                                                 absl::Span<const float> scales,
                                                 const LossModel& model, const WeightFormat& format,
-                                                Executor& executor);
+                                                Executor& executor,
+                                                const ActivationLoss* sample = nullptr);
 
 struct RoundedLinear {
   AffineGroups groups;
-  // Of what a reader of the packed tensors computes on x / s: D = W' / s - W.
+  // Of what a reader of the packed tensors computes on x / s: D = W' / s - W, or on `sample`.
   Loss loss;
   double clipped_share = 0;  // of groups whose range was narrowed
 };
 
-// Range and rounding of `method` for all `linears` under `scales`. Same errors; INVALID_ARGUMENT
-// naming the field for parameters out of range. Deterministic for any executor.
+// Range and rounding of `method` for all `linears` under `scales`; `sample` as in Baselines. Same
+// errors; INVALID_ARGUMENT naming the field for parameters out of range. Deterministic for any
+// executor.
 absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
     absl::Span<const Linear> linears, absl::Span<const float> scales, const LossModel& model,
-    const Method& method, const WeightFormat& format, Executor& executor);
+    const Method& method, const WeightFormat& format, Executor& executor,
+    const ActivationLoss* sample = nullptr);
 
 // `status` with `name` before its message, unless it begins with it.
 absl::Status Named(const std::string& name, const absl::Status& status);

@@ -9,6 +9,7 @@ namespace {
 // Of the scale search: candidates; up to how many rows all of them are evaluated; of more, at least
 // how many are looked at, elementwise, to find those few that are.
 constexpr double kCandidates = 41;
+constexpr double kCandidatesSmoothQuant = 22;
 constexpr double kFewRows = 128;
 constexpr double kSampledRows = 512;
 constexpr double kFinalists = 6;
@@ -192,7 +193,9 @@ void WorkCount::Evaluate(Stage stage, double weights, const StatisticsParams& pa
 }
 
 void WorkCount::Group(double linears, double weights, const StatisticsParams& params,
-                      const Method& method, const WeightFormat& format) {
+                      const Method& method, const StoredFormat& stored_format) {
+  const WeightFormat& format = stored_format.format;
+  const bool on_sample = stored_format.activations != ActivationFormat::kNone;
   const double in = static_cast<double>(params.in_features);
   const double block = static_cast<double>(std::min(params.block_width, params.in_features));
   const double stored = stored_bytes_ * weights;
@@ -201,13 +204,17 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   Work& loss = At(Stage::kLoss);
   loss.vector_flop += (2 * kWiden + kRound) * weights + kHandOver;
   loss.bytes += stored;
-  Evaluate(Stage::kLoss, weights, params);
-  Compare(Stage::kLoss, weights, params);
+  if (on_sample) {
+    MeasureOnSample(Stage::kLoss, 2, weights, params);
+  } else {
+    Evaluate(Stage::kLoss, weights, params);
+    Compare(Stage::kLoss, weights, params);
+  }
   // The loss model.
   const double sums = params.ExactGram() ? in * in : in * 2 * block;
   At(Stage::kStatistics).vector_flop += 2 * kAddRounded * sums;
   At(Stage::kStatistics).bytes += (8 + 2 * 4) * sums;
-  if (method.scale == ScaleChoice::kAwq) Search(weights, params, method.autoawq);
+  if (method.scale != ScaleChoice::kNone) Search(weights, params, method, on_sample);
   Work& range = At(Stage::kRange);
   range.vector_flop += (kWiden + kRound) * weights + linears * kHandOver;
   range.bytes += stored;
@@ -228,24 +235,44 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   // The loss of the result, and packing it.
   loss.vector_flop += (kWiden + kDecode) * weights + kHandOver;
   loss.bytes += stored + codes;
-  Evaluate(Stage::kLoss, weights, params);
+  if (on_sample) {
+    MeasureOnSample(Stage::kLoss, 1, weights, params);
+  } else {
+    Evaluate(Stage::kLoss, weights, params);
+  }
   At(Stage::kPack).vector_flop += kDecode * weights + linears * kHandOver;
   At(Stage::kPack).bytes += codes + weights * format.bits / 8;
 }
 
-void WorkCount::Search(double weights, const StatisticsParams& params, bool autoawq) {
+void WorkCount::MeasureOnSample(Stage stage, double times, double weights,
+                                const StatisticsParams& params) {
+  const double tokens = static_cast<double>(params.sample_tokens);
+  Work& work = At(stage);
+  work.f32_flop += times * 2 * tokens * weights;
+  work.vector_flop += times * (2 * (kWiden + kRound) * weights + 2 * kHandOver);
+  work.bytes += times * 2 * stored_bytes_ * weights;
+}
+
+void WorkCount::Search(double weights, const StatisticsParams& params, const Method& method,
+                       bool on_sample) {
   const double in = static_cast<double>(params.in_features);
   Work& search = At(Stage::kScaleSearch);
   search.vector_flop += (2 * kWiden + kRelativeWeight) * weights + 3 * kHandOver;
   search.bytes += 2 * stored_bytes_ * weights;
-  if (autoawq) {
+  const bool smoothquant = method.scale == ScaleChoice::kSmoothQuant;
+  if (smoothquant && method.smoothquant.alpha.has_value()) return;
+  const double candidates = smoothquant ? kCandidatesSmoothQuant : kCandidates;
+  if (on_sample) {
+    return MeasureOnSample(Stage::kScaleSearch, candidates, weights, params);
+  }
+  if (method.autoawq && !smoothquant) {
     search.vector_flop += kRound * kCandidatesAutoAwq * weights;
     return Evaluate(Stage::kScaleSearch, kCandidatesAutoAwq * weights, params);
   }
   const double rows = weights / in;
   const double stride = std::max(1.0, std::floor(rows / kSampledRows));
-  const double screened = rows > kFewRows ? kCandidates * weights / stride : 0;
-  const double evaluated = (rows > kFewRows ? kFinalists : kCandidates) * weights;
+  const double screened = rows > kFewRows ? candidates * weights / stride : 0;
+  const double evaluated = (rows > kFewRows ? kFinalists : candidates) * weights;
   search.vector_flop += kScaled * (screened + evaluated);
   Compare(Stage::kScaleSearch, evaluated, params);
 }

@@ -10,8 +10,8 @@
 #include "core/method/method.h"
 #include "core/model/family.h"
 #include "core/model/projection.h"
+#include "core/pack/stored_format.h"
 #include "core/statistics/statistics.h"
-#include "core/tensor/affine_groups.h"
 
 namespace salient {
 
@@ -50,7 +50,7 @@ class WorkCount {
   void Fold(int64_t tokens, const StatisticsParams& params, ComputeDType compute);
   // QuantizeGroup of `linears` Linears with `weights` elements in all.
   void Group(double linears, double weights, const StatisticsParams& params, const Method& method,
-             const WeightFormat& format);
+             const StoredFormat& stored);
   // Logits of a row in f32 and its likelihood; if `compared`, also its divergence from another's.
   void Head(int64_t tokens, bool compared);
   // The residual stream of a row beside another's.
@@ -66,7 +66,9 @@ class WorkCount {
   void Evaluate(Stage stage, double weights, const StatisticsParams& params);
   // The same of SearchLoss, in bfloat16.
   void Compare(Stage stage, double weights, const StatisticsParams& params);
-  void Search(double weights, const StatisticsParams& params, bool autoawq);
+  void Search(double weights, const StatisticsParams& params, const Method& method, bool on_sample);
+  // `times` losses of ActivationLoss.
+  void MeasureOnSample(Stage stage, double times, double weights, const StatisticsParams& params);
   void RoundBlock(double weights, double in, const RoundBlockParams& params);
 
   const Family& family_;

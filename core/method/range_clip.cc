@@ -1,8 +1,7 @@
 #include "core/method/range_clip.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "core/linalg/search_kernels.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
+#include "core/method/shrunk_range.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
@@ -19,25 +19,9 @@ namespace {
 
 constexpr int64_t kTile = 16;   // rows whose candidates share one GEMM
 constexpr int64_t kPiece = 64;  // columns of an error that are multiplied at a time
-constexpr int kFactors = 20;
-constexpr int kAutoAwqFactors = 10;
-
-float Shrink(int step) { return 1.0f - 0.025f * static_cast<float>(step); }
-
-// One shrunk range of one group.
-struct Candidate {
-  Affine affine;
-  float clamp = 0;  // AutoAWQ only
-};
-
-Candidate Shrunk(float lo, float hi, int step, const WeightFormat& format, bool autoawq) {
-  if (!autoawq) return {FitAffine(lo, hi, Shrink(step), format), 0};
-  const float bound = std::max(-lo, hi) * (1.0f - static_cast<float>(step) / 20.0f);
-  return {FitAffineAutoAwq(std::max(lo, -bound), std::min(hi, bound), format), bound};
-}
 
 // errors = Q(clamp(w)) - w; clamping changes the codes, the error is against the weight itself.
-void ClampedErrors(const float* w, int64_t n, const Candidate& candidate, float* errors) {
+void ClampedErrors(const float* w, int64_t n, const ShrunkRange& candidate, float* errors) {
   std::vector<float> clamped(w, w + n);
   for (float& value : clamped) value = std::clamp(value, -candidate.clamp, candidate.clamp);
   NearestErrors(clamped.data(), n, candidate.affine, errors);
@@ -75,13 +59,17 @@ absl::StatusOr<Ranges> ClipInF32(const WeightView& weight, absl::Span<const floa
                                  Executor& executor) {
   const int64_t columns = weight.in_features;
   const int64_t size = format.GroupSize(columns);
-  const int factors = autoawq ? kAutoAwqFactors : kFactors;
+  const int factors = autoawq ? kShrinkFactorsAutoAwq : kShrinkFactors;
   Ranges ranges(weight.out_features, columns / size);
   if (autoawq) ranges.clamps.assign(ranges.scales.size(), 0.0f);
   std::vector<float> inverse(scales.begin(), scales.end());
   for (float& value : inverse) value = 1.0f / value;
+  const absl::StatusOr<WholeRange> whole = WholeRangeOf(weight, scales, format, executor);
+  if (!whole.ok()) return whole.status();
 
   const RowTiles tiles(weight.out_features, kTile);
+  std::vector<std::vector<double>> of_whole(static_cast<size_t>(tiles.size()),
+                                            std::vector<double>(static_cast<size_t>(factors), 0.0));
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
     const int64_t count = tiles.Count(tile);
     Matrix rows(count, columns);
@@ -89,13 +77,13 @@ absl::StatusOr<Ranges> ClipInF32(const WeightView& weight, absl::Span<const floa
     Matrix errors(count * factors, size);
     Matrix product(count * factors, std::min(size, model.block_width()));
     std::vector<double> losses(static_cast<size_t>(errors.rows()));
-    std::vector<Candidate> candidates(losses.size());
+    std::vector<ShrunkRange> candidates(losses.size());
     for (int64_t g = 0; g < ranges.groups; ++g) {
       for (int64_t i = 0; i < count; ++i) {
         const float* w = rows.Row(i) + g * size;
-        const auto [lo, hi] = MinMax(w, size);
+        const auto [lo, hi] = whole->value_or(MinMax(w, size));
         for (int f = 0; f < factors; ++f) {
-          Candidate& candidate = candidates[i * factors + f];
+          ShrunkRange& candidate = candidates[i * factors + f];
           candidate = Shrunk(lo, hi, f, format, autoawq);
           float* error = errors.Row(i * factors + f);
           if (autoawq) {
@@ -107,10 +95,14 @@ absl::StatusOr<Ranges> ClipInF32(const WeightView& weight, absl::Span<const floa
         }
       }
       if (absl::Status s = GroupLosses(model, errors, g * size, product, losses); !s.ok()) return s;
+      if (whole->has_value()) {
+        AddByFactor(losses, of_whole[tile]);
+        continue;
+      }
       for (int64_t i = 0; i < count; ++i) {
         const auto first = losses.begin() + i * factors;
         const int64_t best = std::min_element(first, first + factors) - first;
-        const Candidate& chosen = candidates[i * factors + best];
+        const ShrunkRange& chosen = candidates[i * factors + best];
         const int64_t row = tiles.First(tile) + i;
         ranges.Set(row, g, chosen.affine);
         ranges.narrowed[row * ranges.groups + g] = best > 0 ? 1 : 0;
@@ -119,6 +111,7 @@ absl::StatusOr<Ranges> ClipInF32(const WeightView& weight, absl::Span<const floa
     }
     return absl::OkStatus();
   });
+  if (status.ok() && whole->has_value()) ChooseWhole(of_whole, *whole, format, autoawq, ranges);
   if (status.ok()) status = CheckScales(ranges, format);
   if (!status.ok()) return status;
   return ranges;
@@ -160,14 +153,17 @@ struct ClipInput {
   std::vector<float> diagonal;  // of H_c / n
   const LossModel* model;
   const WeightFormat* format;
+  WholeRange whole;
   std::vector<std::vector<Part>> groups;
 };
 
-// The choices of rows [first, first + count).
-absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Ranges& ranges) {
+// The choices of rows [first, first + count); for a whole range only `of_whole`, the losses of the
+// factors.
+absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Ranges& ranges,
+                      std::vector<double>& of_whole) {
   const int64_t columns = input.weight->in_features;
   const int64_t size = columns / ranges.groups;
-  const int64_t candidates = count * kFactors;
+  const int64_t candidates = count * kShrinkFactors;
   const int64_t widest = std::min(size, input.model->block_width());
   Matrix rows(count, columns);
   input.weight->ReadRows(first, count, rows.data());
@@ -176,16 +172,20 @@ absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Rang
   Matrix fitted(candidates, ranges.groups);
   Matrix zero_points(candidates, ranges.groups);
   for (int64_t i = 0; i < count; ++i) {
-    ScaledMinMax(rows.Row(i), input.scales.data(), ranges.groups, size, lo.data(), hi.data());
-    for (int f = 0; f < kFactors; ++f) {
-      FitAffines(lo.data(), hi.data(), Shrink(f), ranges.groups, *input.format,
-                 fitted.Row(i * kFactors + f), zero_points.Row(i * kFactors + f));
+    if (input.whole.has_value()) {
+      std::tie(*lo.data(), *hi.data()) = *input.whole;
+    } else {
+      ScaledMinMax(rows.Row(i), input.scales.data(), ranges.groups, size, lo.data(), hi.data());
+    }
+    for (int f = 0; f < kShrinkFactors; ++f) {
+      FitAffines(lo.data(), hi.data(), ShrinkFactor(f), ranges.groups, *input.format,
+                 fitted.Row(i * kShrinkFactors + f), zero_points.Row(i * kShrinkFactors + f));
     }
   }
   RoundingPanel panel;
   panel.rows = candidates;
   panel.w_stride = columns;
-  panel.repeats = kFactors;
+  panel.repeats = kShrinkFactors;
   panel.scales = fitted.data();
   panel.zero_points = zero_points.data();
   panel.maps_stride = ranges.groups;
@@ -213,12 +213,16 @@ absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Rang
       if (!status.ok()) return status;
       for (size_t t = 0; t < losses.size(); ++t) losses[t] += shifts[t] * shifts[t];
     }
+    if (input.whole.has_value()) {
+      AddByFactor(losses, of_whole);
+      continue;
+    }
     for (int64_t i = 0; i < count; ++i) {
-      const auto of_row = losses.begin() + i * kFactors;
-      const int64_t best = std::min_element(of_row, of_row + kFactors) - of_row;
+      const auto of_row = losses.begin() + i * kShrinkFactors;
+      const int64_t best = std::min_element(of_row, of_row + kShrinkFactors) - of_row;
       const int64_t at = (first + i) * ranges.groups + g;
-      ranges.scales[at] = fitted.Row(i * kFactors + best)[g];
-      ranges.zero_points[at] = zero_points.Row(i * kFactors + best)[g];
+      ranges.scales[at] = fitted.Row(i * kShrinkFactors + best)[g];
+      ranges.zero_points[at] = zero_points.Row(i * kShrinkFactors + best)[g];
       ranges.narrowed[at] = best > 0 ? 1 : 0;
     }
   }
@@ -233,7 +237,9 @@ absl::StatusOr<Ranges> RangeClip(const WeightView& weight, absl::Span<const floa
   const StageScope stage(executor, Stage::kRange);
   if (autoawq) return ClipInF32(weight, scales, model, format, true, executor);
   const int64_t size = format.GroupSize(weight.in_features);
-  ClipInput input{&weight, scales, {scales.begin(), scales.end()}, {}, &model, &format, {}};
+  absl::StatusOr<WholeRange> whole = WholeRangeOf(weight, scales, format, executor);
+  if (!whole.ok()) return whole.status();
+  ClipInput input{&weight, scales, {scales.begin(), scales.end()}, {}, &model, &format, *whole, {}};
   for (float& value : input.inverse) value = 1.0f / value;
   input.diagonal.resize(scales.size());
   for (int64_t j = 0; j < weight.in_features; ++j) {
@@ -244,9 +250,12 @@ absl::StatusOr<Ranges> RangeClip(const WeightView& weight, absl::Span<const floa
   input.groups = *std::move(groups);
   Ranges ranges(weight.out_features, weight.in_features / size);
   const RowTiles tiles(weight.out_features, kTile);
+  std::vector<std::vector<double>> of_whole(static_cast<size_t>(tiles.size()),
+                                            std::vector<double>(kShrinkFactors, 0.0));
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
-    return ClipRows(input, tiles.First(tile), tiles.Count(tile), ranges);
+    return ClipRows(input, tiles.First(tile), tiles.Count(tile), ranges, of_whole[tile]);
   });
+  if (status.ok() && whole->has_value()) ChooseWhole(of_whole, *whole, format, false, ranges);
   if (status.ok()) status = CheckScales(ranges, format);
   if (!status.ok()) return status;
   return ranges;

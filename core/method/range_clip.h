@@ -15,7 +15,8 @@ namespace salient {
 // For each row and group, of the 20 factors 1, 0.975 ... 0.525 on both ends of the range, the
 // one with the least d H_gg d^T; d is the error of the group's unclipped weights on the shrunk
 // grid. On a tie the wider range stays. Where a group crosses the exact diagonal blocks of H, the
-// parts in different blocks count as independent.
+// parts in different blocks count as independent. kWholeTensor: one factor for the weight, by the
+// sum of these losses.
 //
 // `autoawq`: 10 bounds absmax * (1 - i/20), weights clamped to +-bound before they are quantized
 // by FitAffineAutoAwq (AutoAWQ 0.2.9, with all tokens instead of a sample).

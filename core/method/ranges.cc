@@ -56,10 +56,37 @@ void ReadScaledRows(const WeightView& weight, absl::Span<const float> scales, in
   }
 }
 
+absl::StatusOr<std::pair<float, float>> TensorMinMax(const WeightView& weight,
+                                                     absl::Span<const float> scales,
+                                                     Executor& executor) {
+  const RowTiles tiles(weight.out_features, kRowTile);
+  std::vector<std::pair<float, float>> partial(static_cast<size_t>(tiles.size()));
+  absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
+    Matrix rows(tiles.Count(tile), weight.in_features);
+    ReadScaledRows(weight, scales, tiles.First(tile), rows.rows(), rows.data());
+    partial[tile] = MinMax(rows.data(), rows.rows() * rows.cols());
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  std::pair<float, float> total = partial.front();
+  for (const auto& [lo, hi] : partial) {
+    total = {std::min(total.first, lo), std::max(total.second, hi)};
+  }
+  return total;
+}
+
 absl::StatusOr<Ranges> RangeMinMax(const WeightView& weight, absl::Span<const float> scales,
                                    const WeightFormat& format, bool autoawq, Executor& executor) {
   const int64_t group_size = format.GroupSize(weight.in_features);
   Ranges ranges(weight.out_features, weight.in_features / group_size);
+  if (format.group_size == kWholeTensor) {
+    const auto extent = TensorMinMax(weight, scales, executor);
+    if (!extent.ok()) return extent.status();
+    const auto [lo, hi] = *extent;
+    ranges.Fill(autoawq ? FitAffineAutoAwq(lo, hi, format) : FitAffine(lo, hi, 1.0f, format));
+    if (absl::Status status = CheckScales(ranges, format); !status.ok()) return status;
+    return ranges;
+  }
   const RowTiles tiles(weight.out_features, kRowTile);
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     Matrix rows(tiles.Count(tile), weight.in_features);

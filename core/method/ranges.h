@@ -3,7 +3,9 @@
 #ifndef SALIENT_CORE_METHOD_RANGES_H_
 #define SALIENT_CORE_METHOD_RANGES_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -32,6 +34,11 @@ struct Ranges {
     scales[row * groups + group] = affine.scale;
     zero_points[row * groups + group] = affine.zero_point;
   }
+  // The same for all.
+  void Fill(const Affine& affine) {
+    std::fill(scales.begin(), scales.end(), affine.scale);
+    std::fill(zero_points.begin(), zero_points.end(), affine.zero_point);
+  }
 };
 
 // `value` rounded to what `dtype` (F16, BF16 or F32) can hold.
@@ -53,8 +60,14 @@ Affine FitAffineAutoAwq(float lo, float hi, const WeightFormat& format);
 void ReadScaledRows(const WeightView& weight, absl::Span<const float> scales, int64_t row,
                     int64_t count, float* out);
 
-// Every group's range from its smallest to its largest scaled weight. `autoawq` chooses
-// FitAffineAutoAwq. INVALID_ARGUMENT naming row and group if a scale exceeds its stored dtype.
+// The smallest and the largest of all scaled weights. CANCELLED from `executor`.
+absl::StatusOr<std::pair<float, float>> TensorMinMax(const WeightView& weight,
+                                                     absl::Span<const float> scales,
+                                                     Executor& executor);
+
+// Every group's range from its smallest to its largest scaled weight; kWholeTensor: of the whole
+// weight, all rows alike. `autoawq` chooses FitAffineAutoAwq. INVALID_ARGUMENT naming row and group
+// if a scale exceeds its stored dtype.
 absl::StatusOr<Ranges> RangeMinMax(const WeightView& weight, absl::Span<const float> scales,
                                    const WeightFormat& format, bool autoawq, Executor& executor);
 

@@ -1,318 +1,36 @@
 #include "core/method/scale_awq.h"
 
-#include <algorithm>
 #include <utility>
 
-#include "absl/functional/function_ref.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/tiles.h"
-#include "core/method/ranges.h"
-#include "core/statistics/search_loss.h"
-#include "core/tensor/matrix.h"
-
 namespace salient {
-namespace {
 
-constexpr int64_t kScreenTile = 16;    // sampled rows of a task
-constexpr int64_t kSampledRows = 512;  // at least, of those that screening looks at
-constexpr int64_t kFewRows = 128;      // up to these every candidate is evaluated in full
-constexpr size_t kFinalists = 5;       // candidates beside identity that are evaluated in full
-
-// One s, and 1 / s.
-struct Scaling {
-  explicit Scaling(std::vector<float> s) : scales(std::move(s)), inverse(scales) {
-    for (float& value : inverse) value = 1.0f / value;
+absl::StatusOr<ScaleProposals> ProposeAwqScales(absl::Span<const WeightView> weights,
+                                                const Statistics& statistics,
+                                                const WeightFormat& format,
+                                                const ScaleAwqParams& params, Executor& executor) {
+  const StageScope stage(executor, Stage::kScaleSearch);
+  absl::StatusOr<ChannelMagnitudes> channels =
+      MeasureChannels(weights, statistics, format, params.autoawq,
+                      params.tied_heads.has_value() ? &*params.tied_heads : nullptr, executor);
+  if (!channels.ok()) return channels.status();
+  ScaleProposals proposals;
+  proposals.candidates = AllScaleCandidates(params.autoawq);
+  for (const ScaleCandidate& candidate : proposals.candidates) {
+    proposals.scales.push_back(ScalesOf(candidate, *channels, params.autoawq));
   }
-  std::vector<float> scales;
-  std::vector<float> inverse;
-};
-
-// A task of the search: rows first, first + stride ... of one weight.
-struct Piece {
-  const WeightView* weight;
-  int64_t first;
-  int64_t count;
-};
-
-// Every stride-th row of every weight, `tile` of them in a piece.
-std::vector<Piece> Cut(absl::Span<const WeightView> weights, int64_t stride, int64_t tile) {
-  std::vector<Piece> pieces;
-  for (const WeightView& weight : weights) {
-    const int64_t offset = std::min(stride, weight.out_features) / 2;
-    const RowTiles tiles((weight.out_features - offset + stride - 1) / stride, tile);
-    for (int64_t t = 0; t < tiles.size(); ++t) {
-      pieces.push_back({&weight, offset + tiles.First(t) * stride, tiles.Count(t)});
-    }
-  }
-  return pieces;
+  return proposals;
 }
-
-Matrix Read(const Piece& piece, int64_t stride) {
-  Matrix rows(piece.count, piece.weight->in_features);
-  if (stride == 1) {
-    piece.weight->ReadRows(piece.first, piece.count, rows.data());
-    return rows;
-  }
-  for (int64_t t = 0; t < piece.count; ++t) {
-    piece.weight->ReadRows(piece.first + t * stride, 1, rows.Row(t));
-  }
-  return rows;
-}
-
-// Losses of all candidates on one piece.
-using PieceLosses = absl::StatusOr<std::vector<Loss>>;
-
-// Sums of the losses of all candidates over all pieces. The rows of a piece are widened once and
-// stay in cache for all candidates.
-absl::StatusOr<std::vector<Loss>> SumOverPieces(
-    absl::Span<const WeightView> weights, size_t candidates, Executor& executor,
-    absl::FunctionRef<PieceLosses(const Matrix& rows)> losses_of) {
-  const std::vector<Piece> pieces = Cut(weights, 1, kRowTile);
-  std::vector<std::vector<Loss>> partial(pieces.size());
-  absl::Status status =
-      executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) -> absl::Status {
-        PieceLosses losses = losses_of(Read(pieces[index], 1));
-        if (!losses.ok()) return losses.status();
-        partial[index] = *std::move(losses);
-        return absl::OkStatus();
-      });
-  if (!status.ok()) return status;
-  std::vector<Loss> total(candidates);
-  for (const std::vector<Loss>& piece : partial) {
-    for (size_t c = 0; c < candidates; ++c) total[c].Add(piece[c]);
-  }
-  return total;
-}
-
-// Loss of round-to-nearest on min-max ranges of the scaled rows.
-absl::StatusOr<Loss> NearestLoss(const Matrix& rows, const Scaling& scaling, const LossModel& model,
-                                 const WeightFormat& format, bool autoawq, Matrix& errors) {
-  const int64_t columns = rows.cols();
-  const int64_t group_size = format.GroupSize(columns);
-  for (int64_t i = 0; i < rows.rows(); ++i) {
-    float* error = errors.Row(i);
-    Multiply(rows.Row(i), scaling.scales.data(), columns, error);
-    for (int64_t begin = 0; begin < columns; begin += group_size) {
-      const auto [lo, hi] = MinMax(error + begin, group_size);
-      const Affine affine =
-          autoawq ? FitAffineAutoAwq(lo, hi, format) : FitAffine(lo, hi, 1.0f, format);
-      NearestErrors(error + begin, group_size, affine, error + begin);
-    }
-    Multiply(error, scaling.inverse.data(), columns, error);
-  }
-  return model.Evaluate(errors.data(), rows.rows());
-}
-
-PieceLosses ExactLosses(const Matrix& rows, const std::vector<Scaling>& scalings,
-                        const LossModel& model, const WeightFormat& format, bool autoawq) {
-  Matrix errors(rows.rows(), rows.cols());
-  std::vector<Loss> losses;
-  for (const Scaling& scaling : scalings) {
-    absl::StatusOr<Loss> loss = NearestLoss(rows, scaling, model, format, autoawq, errors);
-    if (!loss.ok()) return loss.status();
-    losses.push_back(*std::move(loss));
-  }
-  return losses;
-}
-
-// The affine maps of round-to-nearest on min-max ranges under one scaling.
-struct Maps {
-  Maps(int64_t rows, int64_t groups) : scales(rows, groups), zero_points(rows, groups) {}
-  Matrix scales;
-  Matrix zero_points;
-};
-
-// Of one row of weights, into row t of `maps`. `lo` and `hi` are scratch, a float a group.
-void FitRow(const float* row, const Scaling& scaling, const WeightFormat& format, int64_t t,
-            Matrix& lo, Matrix& hi, Maps& maps) {
-  const int64_t groups = maps.scales.cols();
-  const int64_t group_size = static_cast<int64_t>(scaling.scales.size()) / groups;
-  ScaledMinMax(row, scaling.scales.data(), groups, group_size, lo.data(), hi.data());
-  FitAffines(lo.data(), hi.data(), 1.0f, groups, format, maps.scales.Row(t),
-             maps.zero_points.Row(t));
-}
-
-// Columns [begin, begin + columns) of `rows` under `maps`, as RoundPanel takes them.
-RoundingPanel PanelOf(const Matrix& rows, const Scaling& scaling, const Maps& maps,
-                      const WeightFormat& format, const SearchLoss& loss, int64_t begin,
-                      int64_t columns) {
-  RoundingPanel panel;
-  panel.rows = rows.rows();
-  panel.columns = columns;
-  panel.w = rows.data() + begin;
-  panel.w_stride = rows.cols();
-  panel.s = scaling.scales.data() + begin;
-  panel.inverse_s = scaling.inverse.data() + begin;
-  panel.scales = maps.scales.data();
-  panel.zero_points = maps.zero_points.data();
-  panel.maps_stride = maps.scales.cols();
-  panel.begin = begin;
-  panel.group_size = format.GroupSize(rows.cols());
-  panel.max_code = static_cast<float>(format.MaxCode());
-  panel.diagonal = loss.diagonal() + begin;
-  panel.mean = loss.mean() + begin;
-  return panel;
-}
-
-// All candidates on some rows, a block of columns after the other: a block's weights, its part of
-// the loss and the errors of one candidate fit into cache together.
-PieceLosses BlockwiseLosses(const Matrix& rows, const std::vector<Scaling>& scalings,
-                            const SearchLoss& loss, const WeightFormat& format) {
-  const int64_t groups = rows.cols() / format.GroupSize(rows.cols());
-  std::vector<Maps> maps;
-  std::vector<SearchLoss::Sums> sums;
-  for (size_t c = 0; c < scalings.size(); ++c) {
-    maps.emplace_back(rows.rows(), groups);
-    sums.emplace_back(loss, rows.rows());
-  }
-  Matrix lo(1, groups);
-  Matrix hi(1, groups);
-  for (int64_t t = 0; t < rows.rows(); ++t) {
-    for (size_t c = 0; c < scalings.size(); ++c) {
-      FitRow(rows.Row(t), scalings[c], format, t, lo, hi, maps[c]);
-    }
-  }
-  SearchLoss::Scratch scratch(loss, rows.rows());
-  std::vector<uint16_t> errors(static_cast<size_t>(rows.rows() * loss.WidestBlock()));
-  for (int64_t b = 0; b < loss.Blocks(); ++b) {
-    for (size_t c = 0; c < scalings.size(); ++c) {
-      uint16_t* piece = errors.data();
-      const int64_t end = loss.First(b) + loss.Columns(b);
-      for (int64_t at = loss.First(b); at < end; at += SearchLoss::kPiece) {
-        const int64_t columns = std::min(SearchLoss::kPiece, end - at);
-        RoundPanel(PanelOf(rows, scalings[c], maps[c], format, loss, at, columns), piece,
-                   sums[c].squares.data(), sums[c].shifts.data());
-        piece += rows.rows() * columns;
-      }
-      if (absl::Status status = loss.AddBlock(b, errors.data(), rows.rows(), scratch, sums[c]);
-          !status.ok()) {
-        return status;
-      }
-    }
-  }
-  std::vector<Loss> losses;
-  for (const SearchLoss::Sums& candidate : sums) losses.push_back(loss.Total(candidate));
-  return losses;
-}
-
-// The losses of all scalings on a sample of rows, without what is off the diagonal of H_c: the
-// errors of different columns hardly know of each other, so over many rows that part is small, and
-// without it no product is needed.
-absl::StatusOr<std::vector<double>> ScreenedLosses(absl::Span<const WeightView> weights,
-                                                   const std::vector<Scaling>& scalings,
-                                                   const SearchLoss& loss,
-                                                   const WeightFormat& format, int64_t stride,
-                                                   Executor& executor) {
-  const std::vector<Piece> pieces = Cut(weights, stride, kScreenTile);
-  std::vector<std::vector<double>> partial(pieces.size());
-  absl::Status status = executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) {
-    const Matrix rows = Read(pieces[index], stride);
-    const int64_t groups = rows.cols() / format.GroupSize(rows.cols());
-    Maps maps(rows.rows(), groups);
-    Matrix lo(1, groups);
-    Matrix hi(1, groups);
-    for (const Scaling& scaling : scalings) {
-      for (int64_t t = 0; t < rows.rows(); ++t) {
-        FitRow(rows.Row(t), scaling, format, t, lo, hi, maps);
-      }
-      std::vector<double> squares(static_cast<size_t>(rows.rows()), 0.0);
-      std::vector<double> shifts(squares);
-      RoundPanel(PanelOf(rows, scaling, maps, format, loss, 0, rows.cols()), nullptr,
-                 squares.data(), shifts.data());
-      double sum = 0;
-      for (size_t t = 0; t < squares.size(); ++t) sum += squares[t] + shifts[t] * shifts[t];
-      partial[index].push_back(sum);
-    }
-    return absl::OkStatus();
-  });
-  if (!status.ok()) return status;
-  std::vector<double> total(scalings.size(), 0.0);
-  for (const std::vector<double>& piece : partial) {
-    for (size_t c = 0; c < total.size(); ++c) total[c] += piece[c];
-  }
-  return total;
-}
-
-// Identity, and the others whose screened losses are least; in the order of `candidates`.
-std::vector<size_t> Finalists(const std::vector<double>& screened) {
-  std::vector<size_t> order;
-  for (size_t c = 1; c < screened.size(); ++c) order.push_back(c);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return screened[a] < screened[b]; });
-  order.resize(std::min(order.size(), kFinalists));
-  order.push_back(0);
-  std::sort(order.begin(), order.end());
-  return order;
-}
-
-size_t Best(const std::vector<Loss>& losses, bool autoawq) {
-  size_t best = 0;
-  for (size_t c = 1; c < losses.size(); ++c) {
-    if (!(losses[c].Value() < losses[best].Value())) continue;
-    best = c;
-  }
-  if (autoawq || best == 0) return best;
-  // Doing nothing stays unless the gain is more than the estimate's own noise.
-  const double gain = losses[0].Value() - losses[best].Value();
-  return gain > losses[best].StandardErrorOfDifference(losses[0]) ? best : 0;
-}
-
-}  // namespace
 
 absl::StatusOr<ScaleSearch> SearchAwqScale(absl::Span<const WeightView> weights,
                                            const Statistics& statistics, const LossModel& model,
                                            const WeightFormat& format, const ScaleAwqParams& params,
                                            Executor& executor) {
   const StageScope stage(executor, Stage::kScaleSearch);
-  absl::StatusOr<ChannelMagnitudes> channels =
-      MeasureChannels(weights, statistics, format, params.autoawq,
-                      params.tied_heads.has_value() ? &*params.tied_heads : nullptr, executor);
-  if (!channels.ok()) return channels.status();
-
-  ScaleSearch search;
-  search.candidates = AllScaleCandidates(params.autoawq);
-  std::vector<Scaling> scalings;
-  for (const ScaleCandidate& candidate : search.candidates) {
-    scalings.emplace_back(ScalesOf(candidate, *channels, params.autoawq));
-  }
-
-  absl::StatusOr<std::vector<Loss>> losses;
-  if (params.autoawq || params.exhaustive) {
-    losses = SumOverPieces(weights, scalings.size(), executor, [&](const Matrix& rows) {
-      return ExactLosses(rows, scalings, model, format, params.autoawq);
-    });
-  } else {
-    absl::StatusOr<SearchLoss> loss = SearchLoss::Create(model, executor);
-    if (!loss.ok()) return loss.status();
-    int64_t total_rows = 0;
-    for (const WeightView& weight : weights) total_rows += weight.out_features;
-    if (total_rows > kFewRows) {
-      absl::StatusOr<std::vector<double>> screened =
-          ScreenedLosses(weights, scalings, *loss, format,
-                         std::max<int64_t>(1, total_rows / kSampledRows), executor);
-      if (!screened.ok()) return screened.status();
-      std::vector<ScaleCandidate> candidates;
-      std::vector<Scaling> kept;
-      for (size_t c : Finalists(*screened)) {
-        candidates.push_back(search.candidates[c]);
-        kept.push_back(std::move(scalings[c]));
-      }
-      search.candidates = std::move(candidates);
-      scalings = std::move(kept);
-    }
-    losses = SumOverPieces(weights, scalings.size(), executor, [&](const Matrix& rows) {
-      return BlockwiseLosses(rows, scalings, *loss, format);
-    });
-  }
-  if (!losses.ok()) return losses.status();
-
-  for (const Loss& loss : *losses) search.losses.push_back(loss.Value());
-  const size_t best = Best(*losses, params.autoawq);
-  search.chosen = search.candidates[best];
-  search.scales = std::move(scalings[best].scales);
-  return search;
+  absl::StatusOr<ScaleProposals> proposals =
+      ProposeAwqScales(weights, statistics, format, params, executor);
+  if (!proposals.ok()) return proposals.status();
+  return SearchScales(weights, *std::move(proposals), model, format,
+                      {params.autoawq, params.exhaustive}, executor);
 }
 
 }  // namespace salient

@@ -29,24 +29,38 @@ void PoolTiedHeads(const TiedHeads& tied, std::vector<double>& channels) {
   }
 }
 
-void FloorAtShareOfMean(std::vector<double>& channels) {
-  double mean = 0;
-  for (double value : channels) mean += value;
-  mean /= static_cast<double>(channels.size());
-  for (double& value : channels) value = std::max(value, kFloor * mean);
+// Adds |w| of each column of `rows` to sums. Returns the largest.
+float AddMagnitudes(const Matrix& rows, double* sums) {
+  float largest = 0;
+  for (int64_t i = 0; i < rows.rows(); ++i) {
+    const float* row = rows.Row(i);
+    for (int64_t j = 0; j < rows.cols(); ++j) {
+      const float size = std::abs(row[j]);
+      sums[j] += size;
+      largest = std::max(largest, size);
+    }
+  }
+  return largest;
 }
 
 // w_j of one weight, summed over its rows.
 absl::StatusOr<std::vector<double>> SumRelativeMagnitudes(const WeightView& weight,
-                                                          int64_t group_size, double epsilon,
-                                                          Executor& executor) {
+                                                          const WeightFormat& format,
+                                                          double epsilon, Executor& executor) {
   const int64_t columns = weight.in_features;
+  const int64_t group_size = format.GroupSize(columns);
+  const bool whole = format.group_size == kWholeTensor;
   const RowTiles tiles(weight.out_features, kRowTile);
   std::vector<std::vector<double>> partial(static_cast<size_t>(tiles.size()));
+  std::vector<float> largest(partial.size(), 0.0f);  // of a tile, if the tensor is one group
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     Matrix rows(tiles.Count(tile), columns);
     weight.ReadRows(tiles.First(tile), rows.rows(), rows.data());
     partial[tile].assign(static_cast<size_t>(columns), 0.0);
+    if (whole) {
+      largest[tile] = AddMagnitudes(rows, partial[tile].data());
+      return absl::OkStatus();
+    }
     for (int64_t i = 0; i < rows.rows(); ++i) {
       AddRelativeMagnitudes(rows.Row(i), columns / group_size, group_size, epsilon,
                             partial[tile].data());
@@ -58,10 +72,20 @@ absl::StatusOr<std::vector<double>> SumRelativeMagnitudes(const WeightView& weig
   for (const std::vector<double>& sums : partial) {
     for (int64_t j = 0; j < columns; ++j) total[j] += sums[j];
   }
+  if (!whole) return total;
+  const double range = *std::max_element(largest.begin(), largest.end()) + epsilon;
+  for (double& value : total) value = range > 0 ? value / range : 0;
   return total;
 }
 
 }  // namespace
+
+void FloorAtShareOfMean(std::vector<double>& channels) {
+  double mean = 0;
+  for (double value : channels) mean += value;
+  mean /= static_cast<double>(channels.size());
+  for (double& value : channels) value = std::max(value, kFloor * mean);
+}
 
 absl::StatusOr<ChannelMagnitudes> MeasureChannels(absl::Span<const WeightView> weights,
                                                   const Statistics& statistics,
@@ -73,8 +97,8 @@ absl::StatusOr<ChannelMagnitudes> MeasureChannels(absl::Span<const WeightView> w
   channels.w.assign(channels.x.size(), 0.0);
   int64_t total_rows = 0;
   for (const WeightView& weight : weights) {
-    absl::StatusOr<std::vector<double>> sums = SumRelativeMagnitudes(
-        weight, format.GroupSize(weight.in_features), autoawq ? 1e-6 : 0, executor);
+    absl::StatusOr<std::vector<double>> sums =
+        SumRelativeMagnitudes(weight, format, autoawq ? 1e-6 : 0, executor);
     if (!sums.ok()) return sums.status();
     for (size_t j = 0; j < sums->size(); ++j) channels.w[j] += (*sums)[j];
     total_rows += weight.out_features;

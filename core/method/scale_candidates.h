@@ -1,4 +1,4 @@
-// The scales that the AWQ search tries.
+// The scales that searches try, and what they are made of.
 #ifndef SALIENT_CORE_METHOD_SCALE_CANDIDATES_H_
 #define SALIENT_CORE_METHOD_SCALE_CANDIDATES_H_
 
@@ -35,8 +35,12 @@ struct ScaleCandidate {
 // What the candidates of a group are made of. [in_features] each.
 struct ChannelMagnitudes {
   std::vector<double> x;  // mean |x_j|
-  std::vector<double> w;  // mean over rows of |W_ij| over the largest of its (row, group)
+  // Mean over rows of |W_ij| over the largest of its (row, group); kWholeTensor: of its weight.
+  std::vector<double> w;
 };
+
+// Raises each to at least 2^-7 of their mean.
+void FloorAtShareOfMean(std::vector<double>& channels);
 
 // Pools the channels of `tied`, if any. Both are floored at 2^-7 of their mean unless `autoawq`:
 // a channel that calibration never saw must not die.

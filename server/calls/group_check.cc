@@ -167,7 +167,8 @@ absl::StatusOr<int64_t> GroupMemoryBytes(const GroupSpec& spec, const CallOption
   // The core's arithmetic is safe for sizes that memory can hold.
   if (weights <= limits.call_memory_bytes) {
     bytes = SumOrMost(bytes, StatisticsAccumulator::MemoryBytes(StatisticsParamsOf(spec, options)));
-    bytes = SumOrMost(bytes, QuantizeGroupMemoryBytes(out_features, spec.in_features, concurrency));
+    bytes = SumOrMost(bytes, QuantizeGroupMemoryBytes(out_features, spec.in_features,
+                                                      options.stored.activations, concurrency));
   }
   if (bytes > limits.call_memory_bytes) {
     return TooMuchMemory(absl::StrCat("group ", spec.name), bytes, limits.call_memory_bytes);

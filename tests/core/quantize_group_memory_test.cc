@@ -16,6 +16,7 @@ struct Shape {
   std::vector<int64_t> out_features;
   int64_t in_features;
   bool honest_within_four;  // the bound is not slack either; false for shapes that are all scratch
+  bool activations = false;
 };
 
 class QuantizeGroupMemoryTest : public ::testing::TestWithParam<Shape> {};
@@ -51,10 +52,13 @@ TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
   }
   const int64_t before = testing::live_bytes;
   testing::peak_bytes = before;
-  const auto result = QuantizeGroup(group, {}, {}, serial);
+  StoredFormat stored;
+  if (GetParam().activations) stored.activations = ActivationFormat::kDynamicToken;
+  const auto result = QuantizeGroup(group, {}, stored, serial);
   ASSERT_TRUE(result.ok()) << result.status();
   const int64_t held = testing::peak_bytes - before;
-  const int64_t bound = QuantizeGroupMemoryBytes(total, columns, serial.Concurrency());
+  const int64_t bound =
+      QuantizeGroupMemoryBytes(total, columns, stored.activations, serial.Concurrency());
   EXPECT_LE(held, bound);
   if (GetParam().honest_within_four) {
     EXPECT_GE(held, bound / 4);
@@ -64,7 +68,9 @@ TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
 INSTANTIATE_TEST_SUITE_P(Shapes, QuantizeGroupMemoryTest,
                          ::testing::Values(Shape{{8}, 128, false}, Shape{{768, 768}, 256, true},
                                            Shape{{1024}, 1024, true}, Shape{{512, 256}, 2048, true},
-                                           Shape{{256}, 4096, true}));
+                                           Shape{{256}, 4096, true},
+                                           Shape{{768, 768}, 256, true, true},
+                                           Shape{{512, 256}, 2048, true, true}));
 
 }  // namespace
 }  // namespace salient

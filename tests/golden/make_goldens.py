@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 
 import quantize_np as twin  # noqa: E402
+import w8a8_np as w8a8  # noqa: E402
 from safetensors_np import write as write_safetensors  # noqa: E402
 
 METHOD = twin.Method(group_size=64, width=128)
@@ -41,6 +42,38 @@ def packed(name, linears):
     write_safetensors(HERE / f"{name}.safetensors", tensors)
 
 
+def whole_tensor(weight, factor):
+    """RTN of 4 bits on one range for all of the weight, both ends times `factor`."""
+    factor = np.float32(factor)
+    scale, zero = twin.fit_range(weight.min() * factor, weight.max() * factor, 4)
+    codes = np.clip(np.rint(weight / scale) + zero, 0, 15)
+    return twin.Quantized(codes, np.full((len(weight), 1), scale),
+                          np.full((len(weight), 1), zero))
+
+
+def clip_whole_tensor(weight, gram):
+    """Of 20 factors the one with the least loss of the whole weight."""
+    best = min(range(20), key=lambda step: twin.quadratic_loss(
+        whole_tensor(weight, 1 - 0.025 * step).decode() - weight, gram))
+    return whole_tensor(weight, 1 - 0.025 * best)
+
+
+def smoothquant(x, weights):
+    """All candidates and their output errors on the first 64 tokens."""
+    x = x.astype(np.float32)
+    largest, sample = np.abs(x).max(0), x[:64]
+    scales = w8a8.candidates(largest, weights)
+    write_safetensors(HERE / "scale_smoothquant.safetensors", {
+        "s": np.stack(scales),
+        "dynamic": np.array([w8a8.output_error(weights, s, sample) for s in scales]),
+        "static": np.array([w8a8.output_error(weights, s, sample, w8a8.input_scale(largest, s))
+                            for s in scales]),
+        "whole_tensor": np.array([w8a8.output_error(weights, s, sample, whole_tensor=True)
+                                  for s in scales]),
+        "input_scales": np.array([w8a8.input_scale(largest, s) for s in scales], np.float32),
+    })
+
+
 def main():
     x, weights = inputs()
     write_safetensors(HERE / "inputs.safetensors",
@@ -61,6 +94,9 @@ def main():
     packed("range_clip", clipped)
     packed("round_block",
            [twin.round_block(w, gram, start, METHOD) for w, start in zip(scaled, clipped)])
+    packed("whole_tensor", [whole_tensor(w, 1) for w in scaled])
+    packed("whole_tensor_clip", [clip_whole_tensor(w, gram) for w in scaled])
+    smoothquant(x, weights)
     print("chosen", candidate)
 
 

@@ -39,6 +39,13 @@ inline Statistics DirectStatistics(const Matrix& x) {
   return statistics;
 }
 
+// Keeps the first `tokens` of x as the sample. Which they are by hash does not matter to whoever
+// reads it.
+inline void KeepSample(const Matrix& x, int64_t tokens, Statistics& statistics) {
+  statistics.sample.keys.resize(static_cast<size_t>(tokens));
+  statistics.sample.values.assign(x.data(), x.data() + tokens * x.cols());
+}
+
 // mean over tokens of |E x|^2 for E [rows, in_features], straight from the tokens.
 inline double DirectLoss(const float* errors, int64_t rows, const Matrix& x) {
   double sum = 0;

@@ -2,55 +2,25 @@
 // (tests/golden/make_goldens.py). A golden's own f32 rounding may break a tie differently:
 // at least 99.9 % of codes and ranges must be equal, losses agree to 1e-5.
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
 #include "core/linalg/executor.h"
 #include "core/method/range_clip.h"
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
+#include "core/method/scale_smoothquant.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/golden_file.h"
 
 namespace salient {
 namespace {
 
-class Golden {
- public:
-  explicit Golden(const std::string& name)
-      : file_(*SafetensorsFile::Open(std::string(SALIENT_SOURCE_DIR) + "/tests/golden/" + name +
-                                     ".safetensors")) {}
-
-  std::vector<std::byte> Bytes(const std::string& name) const { return *file_.ReadTensor(name); }
-
-  template <class T>
-  std::vector<T> Read(const std::string& name) const {
-    const std::vector<std::byte> bytes = Bytes(name);
-    std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-
-  std::vector<uint8_t> Codes(const std::string& name) const {
-    const std::vector<int32_t> wide = Read<int32_t>(name);
-    return {wide.begin(), wide.end()};
-  }
-
- private:
-  SafetensorsFile file_;
-};
-
-template <class T>
-double ShareEqual(const std::vector<T>& a, const std::vector<T>& b) {
-  if (a.size() != b.size()) return 0;
-  int64_t equal = 0;
-  for (size_t i = 0; i < a.size(); ++i) equal += a[i] == b[i] ? 1 : 0;
-  return static_cast<double>(equal) / static_cast<double>(a.size());
-}
+using testing::Golden;
+using testing::ShareEqual;
 
 class GoldenTest : public ::testing::Test {
  protected:
@@ -145,6 +115,31 @@ TEST_F(GoldenTest, RoundBlock) {
     ASSERT_TRUE(groups.ok()) << groups.status();
     ExpectEqual(*groups, "round_block", i);
   }
+}
+
+TEST_F(GoldenTest, OneRangeForTheWholeTensor) {
+  format_.group_size = kWholeTensor;
+  for (size_t i = 0; i < 2; ++i) {
+    const auto plain = RangeMinMax(weights_[i], scales_, format_, false, executor_);
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    ExpectEqual(*RoundNearest(weights_[i], scales_, *plain, format_, executor_), "whole_tensor", i);
+    const auto clipped = RangeClip(weights_[i], scales_, model_, format_, false, executor_);
+    ASSERT_TRUE(clipped.ok()) << clipped.status();
+    EXPECT_EQ(clipped->narrowed[0], 1);
+    ExpectEqual(*RoundNearest(weights_[i], scales_, *clipped, format_, executor_),
+                "whole_tensor_clip", i);
+    const auto twin = RangeClipTwin(weights_[i], scales_, model_, format_, executor_);
+    ASSERT_TRUE(twin.ok()) << twin.status();
+    EXPECT_EQ(twin->scales, clipped->scales);
+  }
+}
+
+TEST_F(GoldenTest, ScaleSmoothQuant) {
+  const auto proposals = ProposeSmoothQuantScales(weights_, statistics_, {}, nullptr, executor_);
+  ASSERT_TRUE(proposals.ok()) << proposals.status();
+  std::vector<float> all;
+  for (const auto& scales : proposals->scales) all.insert(all.end(), scales.begin(), scales.end());
+  EXPECT_GE(ShareEqual(all, Golden("scale_smoothquant").Read<float>("s")), 0.999);
 }
 
 }  // namespace

@@ -1,0 +1,46 @@
+// Which of some proposed scales is best for round-to-nearest, by the loss on statistics.
+#ifndef SALIENT_CORE_METHOD_SCALE_SEARCH_H_
+#define SALIENT_CORE_METHOD_SCALE_SEARCH_H_
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/linalg/executor.h"
+#include "core/method/scale_contest.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/weight_view.h"
+
+namespace salient {
+
+struct ScaleSearch {
+  std::vector<float> scales;  // [in_features], > 0
+  ScaleCandidate chosen;
+  std::vector<ScaleCandidate> candidates;  // those that were evaluated on every row
+  std::vector<double> losses;  // of candidates, round-to-nearest on min-max; sums over tokens
+};
+
+struct ScaleSearchParams {
+  bool autoawq = false;  // AutoAWQ's quantizer and tie rule; exhaustive
+  // Every candidate on every row, by LossModel: the twin that the search is held against.
+  bool exhaustive = false;
+};
+
+// Searches one s for `weights` (all with the same in_features) on round-to-nearest loss. Where rows
+// are many, all candidates are first compared on a sample of rows without the products of their
+// errors with each other; identity, which comes first, and the few best are then evaluated in full.
+// Screening loses what tests/core/method/scale_screening_test.cc bounds. CANCELLED from `executor`.
+absl::StatusOr<ScaleSearch> SearchScales(absl::Span<const WeightView> weights,
+                                         ScaleProposals proposals, const LossModel& model,
+                                         const WeightFormat& format,
+                                         const ScaleSearchParams& params, Executor& executor);
+
+// Where the least of `losses` stands, but 0 (identity's place) if it is not below the first by more
+// than the standard error of their difference. `autoawq`: the first of the least.
+size_t LeastLoss(absl::Span<const Loss> losses, bool autoawq);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_METHOD_SCALE_SEARCH_H_
