@@ -169,11 +169,17 @@ absl::StatusOr<std::vector<Loss>> ActivationLoss::Nearest(absl::Span<const float
   const auto decode = [&](size_t index, int64_t row, float* out) {
     const WeightView& weight = linears_[index].weight;
     const int64_t size = weight.in_features / ranges[index].groups;
-    std::vector<float> errors(static_cast<size_t>(size));
+    std::vector<uint8_t> codes(static_cast<size_t>(size));
     ReadScaledRows(weight, scales, row, 1, out);
     for (int64_t g = 0; g < ranges[index].groups; ++g) {
-      NearestErrors(out + g * size, size, ranges[index].At(row, g, format), errors.data());
-      AddTo(errors.data(), size, out + g * size);
+      const Affine affine = ranges[index].At(row, g, format);
+      const int zero_point = static_cast<int>(affine.zero_point);
+      float* values = out + g * size;
+      NearestCodes(values, size, affine, codes.data());
+      // As AffineGroups::DecodeRow, so that round-to-nearest is exactly as good as itself.
+      for (int64_t k = 0; k < size; ++k) {
+        values[k] = affine.scale * static_cast<float>(codes[k] - zero_point);
+      }
     }
   };
   return Measure(scales, decode, executor);
