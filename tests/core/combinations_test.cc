@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/quantize_group.h"
+#include "core/round_linears.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
@@ -67,6 +68,7 @@ class CombinationsTest : public ::testing::Test {
   CombinationsTest()
       : x_(testing::Activations(1, kTokens, kColumns)),
         statistics_(testing::DirectStatistics(x_)),
+        model_(statistics_),
         weights_(2) {
     testing::KeepSample(x_, kTokens, statistics_);
     weights_[0] = testing::GaussianMatrix(2, 24, kColumns, 0.05f);
@@ -119,29 +121,35 @@ class CombinationsTest : public ::testing::Test {
     return LossOf(std::move(decoded), std::vector<float>(kColumns, 1.0f), w);
   }
 
-  // No group has more values than it has codes.
-  static void ExpectFewValues(const Matrix& decoded, const WeightFormat& format) {
-    const int64_t size = format.GroupSize(kColumns);
-    const int64_t rows_together = format.group_size == kWholeTensor ? decoded.rows() : 1;
-    for (int64_t row = 0; row < decoded.rows(); row += rows_together) {
-      for (int64_t begin = 0; begin < kColumns; begin += size) {
-        std::set<float> values;
-        for (int64_t i = row; i < row + rows_together; ++i) {
-          values.insert(decoded.Row(i) + begin, decoded.Row(i) + begin + size);
-        }
-        EXPECT_LE(values.size(), size_t{1} << format.bits) << "row " << row;
-      }
+  // The codes behind Linear i of a result, in range and decoding to the tensor that was written.
+  Matrix DecodedCodes(const GroupResult& result, size_t i, const Combination& combination) {
+    const Method& method = result.report.linears[i].kept_rtn ? kPlainRounding : combination.method;
+    const auto rounded = RoundLinears({&group_.linears[i], 1}, result.scales, model_, method,
+                                      combination.format, serial_);
+    EXPECT_TRUE(rounded.ok()) << rounded.status();
+    const AffineGroups& groups = rounded->front().groups;
+    const uint8_t largest = *std::max_element(groups.codes.begin(), groups.codes.end());
+    EXPECT_LT(largest, 1 << combination.format.bits);
+    if (combination.format.group_size == kWholeTensor) {
+      const std::set<float> scales(groups.scales.begin(), groups.scales.end());
+      EXPECT_EQ(scales.size(), 1u);
     }
-  }
-
-  static Matrix Decoded(const NamedTensor& weight) {
-    Matrix decoded(weight.shape[0], weight.shape[1]);
-    WidenToF32(DType::kF16, weight.data.data(), decoded.rows() * decoded.cols(), decoded.data());
+    Matrix decoded(groups.out_features, kColumns);
+    for (int64_t o = 0; o < decoded.rows(); ++o) groups.DecodeRow(o, decoded.Row(o));
+    std::vector<float> written(static_cast<size_t>(decoded.rows() * kColumns));
+    WidenToF32(DType::kF16, result.tensors[i].data.data(), decoded.rows() * kColumns,
+               written.data());
+    int64_t unlike = 0;
+    for (size_t k = 0; k < written.size(); ++k) {
+      unlike += written[k] == RoundToF16(decoded.data()[k]) ? 0 : 1;
+    }
+    EXPECT_EQ(unlike, 0);
     return decoded;
   }
 
   Matrix x_;
   Statistics statistics_;
+  LossModel model_;
   std::vector<Matrix> weights_;
   GroupInput group_;
   SerialExecutor serial_;
@@ -164,13 +172,12 @@ TEST_F(CombinationsTest, AllReportTheLossOfTheirTensorsAndBeatRoundToNearest) {
     for (float s : result->scales) ASSERT_TRUE(std::isfinite(s) && s > 0) << s;
     ASSERT_EQ(result->tensors.size(), 2u);
     for (size_t i = 0; i < 2; ++i) {
-      const Matrix decoded = Decoded(result->tensors[i]);
-      ExpectFewValues(decoded, format);
       const LinearReport& report = result->report.linears[i];
-      const double loss = LossOf(Decoded(result->tensors[i]), result->scales, weights_[i]);
-      // Values are rounded to F16 after the loss, which only 8 bits feel.
-      const double tolerance = 1e-5 + 4e-3 * std::pow(4.0, format.bits - 8);
+      const double loss =
+          LossOf(DecodedCodes(*result, i, combination), result->scales, weights_[i]);
       ASSERT_TRUE(std::isfinite(report.loss));
+      // W' and W, f32, agree in about as many bits as there are, which their difference loses.
+      const double tolerance = 1e-5 + std::ldexp(1.0, format.bits - 22);
       EXPECT_NEAR(report.loss, loss, tolerance * loss);
       EXPECT_NEAR(report.loss_rtn, plain[i], 1e-5 * plain[i]);
       EXPECT_LE(report.loss, report.loss_rtn * (1 + 1e-6));
