@@ -24,6 +24,8 @@ Command AddQuantizeCommand(CLI::App& app);
 Command AddVerifyCommand(CLI::App& app);
 // salient estimate: what quantizing would cost.
 Command AddEstimateCommand(CLI::App& app);
+// salient inspect: what a model directory is, and which engines load it.
+Command AddInspectCommand(CLI::App& app);
 // salient jobs: list, watch, cancel, delete, download.
 std::vector<Command> AddJobsCommands(CLI::App& app);
 // salient tensors: QuantizeTensors from files to a file.

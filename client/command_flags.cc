@@ -1,5 +1,7 @@
 #include "client/command_flags.h"
 
+#include "client/engine_options.h"
+
 namespace salient::client {
 
 void AddMethodOptions(CLI::App& command, MethodOptions& options) {
@@ -40,6 +42,19 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
       ->check(CLI::NonNegativeNumber);
   command.add_flag("--strict", options.strict,
                    "Fail if the group size does not divide in_features, instead of keeping F16");
+  command
+      .add_option("--engine", options.engines.engines,
+                  "Fail beforehand if it cannot load the result; may be repeated")
+      ->check(CLI::IsMember(EngineNames()))
+      ->allow_extra_args(false);
+  AddTensorParallelOption(command, options.engines.tensor_parallel);
+}
+
+void AddTensorParallelOption(CLI::App& command, int32_t& devices) {
+  command
+      .add_option("--tensor-parallel", devices, "Devices that engines will split the model over")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
 }
 
 void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string& instruction_set) {

@@ -2,6 +2,7 @@
 #ifndef SALIENT_CLIENT_COMMAND_FLAGS_H_
 #define SALIENT_CLIENT_COMMAND_FLAGS_H_
 
+#include <cstdint>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -16,6 +17,9 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options);
 
 // Those, and what else a QuantizeTask has.
 void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
+
+// --tensor-parallel: devices that share a model.
+void AddTensorParallelOption(CLI::App& command, int32_t& devices);
 
 // --instruction-set of the embedded server, which `server` excludes.
 void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string& instruction_set);

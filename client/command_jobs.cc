@@ -12,6 +12,7 @@
 #include "client/channel.h"
 #include "client/command.h"
 #include "client/evaluation_report.h"
+#include "client/inspection_report.h"
 #include "client/job_calls.h"
 #include "client/job_display.h"
 #include "client/job_report.h"
@@ -86,6 +87,8 @@ absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
     PrintJob(outcome.job, false);
   } else if (outcome.job.has_evaluation()) {
     std::fputs(EvaluationTable("result", "source", outcome.job.evaluation()).c_str(), stdout);
+  } else if (outcome.job.has_inspection()) {
+    std::fputs(InspectionTable(outcome.job.name(), outcome.job.inspection()).c_str(), stdout);
   } else {
     std::fputs(
         QuantizeTable(outcome.job.name(), "-", outcome.job.usage().seconds(), outcome).c_str(),

@@ -50,6 +50,8 @@ std::string TaskText(const v1::JobSpec& spec) {
       return "evaluate";
     case v1::JobSpec::kStudy:
       return "study";
+    case v1::JobSpec::kInspect:
+      return "inspect";
     default:
       return "unknown";
   }

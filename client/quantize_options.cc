@@ -28,6 +28,7 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
   task.set_strict(options.strict);
   task.set_max_shard_bytes(options.max_shard_bytes);
   task.set_seed(options.method.seed);
+  if (auto known = AddEngines(options.engines, task); !known.ok()) return known;
   return task;
 }
 

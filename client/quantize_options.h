@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "client/engine_options.h"
 #include "client/method_options.h"
 #include "salient/v1/job.pb.h"
 
@@ -18,9 +19,11 @@ struct QuantizeOptions {
   bool strict = false;                 // a Linear that the group size does not suit is an error
   std::string compute_dtype = "bf16";  // or f32
   int64_t max_shard_bytes = 0;         // 0: the server's default
+  EngineOptions engines;
 };
 
-// A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod.
+// A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod
+// and AddEngines.
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens);
 
 }  // namespace salient::client

@@ -21,8 +21,8 @@ set(not_ours .git build .cache .idea .vscode)  # what git, CMake and editors lea
 # speak for those below it). Outermost first.
 set(rooms
     core core/tensor core/linalg core/checkpoint core/model core/statistics core/method core/pack
-    core/quality server server/rpc server/store server/workers server/calls server/jobs
-    server/observe client proto/wire)
+    core/quality core/engines server server/rpc server/store server/workers server/calls
+    server/jobs server/observe client proto/wire)
 set(all_core core core/tensor core/linalg core/checkpoint core/model core/statistics core/method
     core/pack core/quality)
 set(knows_core/tensor core/tensor)
@@ -34,6 +34,8 @@ set(knows_core/method core/tensor core/linalg core/statistics core/method)
 set(knows_core/pack core/tensor core/pack)
 set(knows_core/quality core/tensor core/quality)
 set(knows_core ${all_core})
+set(knows_core/engines core/tensor core/checkpoint core/model core/pack core core/engines)
+list(APPEND all_core core/engines)
 set(knows_server/store ${all_core} proto/wire server/store)
 set(knows_server/workers ${all_core} server/workers)
 set(knows_server/calls ${all_core} proto/wire server/workers server/calls)

@@ -11,6 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/engines/inspection.h"
+#include "core/engines/preflight.h"
 #include "core/evaluate_model.h"
 #include "core/method/method.h"
 #include "core/model/projection.h"
@@ -48,6 +50,7 @@ struct QuantizeTask {
   uint64_t seed = 0;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;
   std::string output_path;  // below --output-root; empty: the result becomes blobs
+  EngineRequest engines;
 };
 
 struct EvaluateTask {
@@ -58,9 +61,14 @@ struct EvaluateTask {
   bool without_round_to_nearest = false;
 };
 
+// Reads config and headers alone.
+struct InspectTask {
+  int64_t tensor_parallel = 1;
+};
+
 struct JobSpec {
   ModelSource model;
-  std::variant<QuantizeTask, EvaluateTask> task;
+  std::variant<QuantizeTask, EvaluateTask, InspectTask> task;
   absl::Duration timeout = absl::InfiniteDuration();  // of running
   std::optional<absl::Duration> ttl_after_finished;
   int priority = 0;  // 0 to 9, higher first
@@ -155,6 +163,7 @@ struct JobSnapshot {
   absl::Time end_time = absl::InfiniteFuture();    // not yet
   std::string numerics_id;
   std::optional<JobEvaluation> evaluation;
+  std::optional<Inspection> inspection;
   JobUsage usage;
 };
 

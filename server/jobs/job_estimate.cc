@@ -65,6 +65,11 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
 }  // namespace
 
 absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& job, int workers) {
+  if (std::holds_alternative<InspectTask>(spec.task)) {
+    JobEstimate estimate;  // it is done
+    estimate.peak_memory_bytes = ResidentMemoryBytes();
+    return estimate;
+  }
   const MachineSpeed& speed = SpeedOfThisMachine();
   const absl::StatusOr<ModelCost> cost = CostOf(spec, job, workers);
   if (!cost.ok()) return cost.status();

@@ -96,6 +96,7 @@ void JobTableImpl::Forget(const RecordPtr& job) {
 // A job over blobs takes its turn when it has something to do: tokens are here, and bytes of the
 // weights begin to come. An evaluation needs everything.
 bool JobTableImpl::IsReady(const JobRecord& job) const {
+  if (std::holds_alternative<InspectTask>(job.spec.task)) return true;
   if (std::holds_alternative<EvaluateTask>(job.spec.task)) {
     return store_.FindMissing(job.prepared.needed).empty();
   }
@@ -111,6 +112,7 @@ bool JobTableImpl::IsReady(const JobRecord& job) const {
 // Jobs at once share the memory that each was admitted to. The process counts in every estimate, so
 // this errs on the safe side.
 bool JobTableImpl::HasRoomNow(const JobRecord& job) const {
+  if (std::holds_alternative<InspectTask>(job.spec.task)) return true;  // its work is done
   if (running_.empty()) return settings_.max_running_jobs > 0;
   int64_t memory_bytes = job.estimate.peak_memory_bytes;
   for (const RecordPtr& other : running_) memory_bytes += other->estimate.peak_memory_bytes;
@@ -198,6 +200,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
       usage.bytes_in = outcome->bytes_in;
       usage.bytes_out = outcome->bytes_out;
       job->evaluation = std::move(outcome->evaluation);
+      job->inspection = std::move(outcome->inspection);
     } else {
       job->files.clear();
     }

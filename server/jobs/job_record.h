@@ -63,6 +63,7 @@ struct JobRecord {
   absl::Time end_time = absl::InfiniteFuture();
   std::optional<JobStop> stopped_by;  // the first
   std::optional<JobEvaluation> evaluation;
+  std::optional<Inspection> inspection;
   JobUsage usage;
   std::unique_ptr<JobProgressReporter> progress;  // once it runs; itself thread-safe
   std::thread thread;

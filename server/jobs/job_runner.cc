@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
 #include "server/jobs/evaluate_job.h"
+#include "server/jobs/inspect_job.h"
 #include "server/jobs/quantize_job.h"
 #include "server/workers/call_error.h"
 
@@ -22,6 +23,12 @@ constexpr char kDirectorySuffix[] = ".job";
 absl::Status DirectoryError(const std::string& path, const std::error_code& error) {
   return WithReason(absl::ErrnoToStatus(error.value(), absl::StrCat(path, ": cannot make it")),
                     Reason::kInternal);
+}
+
+absl::StatusOr<JobOutcome> RunTask(RunningJob& job, absl::FunctionRef<void()> verified) {
+  if (std::holds_alternative<QuantizeTask>(job.spec.task)) return RunQuantizeJob(job, verified);
+  if (std::holds_alternative<InspectTask>(job.spec.task)) return RunInspectJob(job, verified);
+  return RunEvaluateJob(job, verified);
 }
 
 }  // namespace
@@ -43,9 +50,7 @@ absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_direct
   PoolExecutor executor(pool, job.stop, &io);
   RunningJob running{job.spec, job.prepared, store,    job.results,   *job.arrival,
                      job.stop, executor,     observer, *job.progress, directory};
-  absl::StatusOr<JobOutcome> outcome = std::holds_alternative<QuantizeTask>(job.spec.task)
-                                           ? RunQuantizeJob(running, verified)
-                                           : RunEvaluateJob(running, verified);
+  absl::StatusOr<JobOutcome> outcome = RunTask(running, verified);
   if (outcome.ok()) return outcome;
   return WithReason(WithModelReason(outcome.status()), DetailsOf(outcome.status()).reason);
 }

@@ -89,6 +89,9 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
       by_id_.emplace(job->id, job);
       ++queued_;
       job->log->Append(job->create_time, JobState::kQueued);
+      for (const std::string& warning : job->prepared.warnings) {
+        job->log->Append(job->create_time, JobWarning{warning});
+      }
       look_again_ = true;
     }
   }
@@ -175,6 +178,7 @@ JobSnapshot JobTableImpl::SnapshotLocked(const JobRecord& job) const {
   snapshot.end_time = job.end_time;
   snapshot.numerics_id = NumericsIdOf(job.spec);
   snapshot.evaluation = job.evaluation;
+  snapshot.inspection = job.inspection;
   snapshot.usage = job.usage;
   return snapshot;
 }

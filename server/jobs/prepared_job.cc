@@ -13,6 +13,7 @@
 #include "core/model/family.h"
 #include "core/quantized_source.h"
 #include "core/tensor/non_finite.h"
+#include "server/jobs/inspect_job.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"
@@ -124,6 +125,12 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
                               {task.stored, task.strict, task.max_shard_bytes});
   if (!plan.ok()) return WithModelReason(plan.status());
   job.plan = *std::move(plan);
+  absl::StatusOr<std::vector<std::string>> warnings = CheckEngines(
+      job.model.config(), job.model.manifest.config_json, task.stored, job.plan, task.engines);
+  if (!warnings.ok()) {
+    return WithField(WithReason(warnings.status(), Reason::kBadFormat), "quantize.engines");
+  }
+  job.warnings = *std::move(warnings);
   if (!task.output_path.empty()) {
     absl::StatusOr<std::string> path =
         ResolveOutputPath(kOutputRootFlag, settings.output_root, task.output_path);
@@ -222,6 +229,12 @@ absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettin
   absl::StatusOr<PreparedModel> model = PrepareModel("model", spec.model, settings, store);
   if (!model.ok()) return model.status();
   job.model = *std::move(model);
+  if (const auto* inspect = std::get_if<InspectTask>(&spec.task); inspect != nullptr) {
+    absl::StatusOr<Inspection> inspection = InspectModel(*inspect, job.model, store);
+    if (!inspection.ok()) return inspection.status();
+    job.inspection = *std::move(inspection);
+    return job;
+  }
   const auto* quantize = std::get_if<QuantizeTask>(&spec.task);
   absl::Status status = quantize != nullptr ? PrepareQuantize(*quantize, settings, store, job)
                                             : PrepareEvaluate(std::get<EvaluateTask>(spec.task),

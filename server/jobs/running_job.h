@@ -35,6 +35,7 @@ struct JobOutcome {
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
   std::optional<JobEvaluation> evaluation;
+  std::optional<Inspection> inspection;
 };
 
 }  // namespace salient

@@ -4,6 +4,7 @@
 
 #include "absl/time/time.h"
 #include "server/rpc/convert_blob.h"
+#include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_report.h"
 #include "server/rpc/status.h"
 
@@ -138,6 +139,7 @@ v1::Job Common(const JobSnapshot& job) {
   if (job.end_time != absl::InfiniteFuture()) Set(job.end_time, *message.mutable_end_time());
   message.set_numerics_id(job.numerics_id);
   if (job.evaluation.has_value()) *message.mutable_evaluation() = ToProto(*job.evaluation);
+  if (job.inspection.has_value()) *message.mutable_inspection() = ToProto(*job.inspection);
   v1::Usage& usage = *message.mutable_usage();
   usage.set_seconds(job.usage.seconds);
   usage.set_peak_memory_bytes(job.usage.peak_memory_bytes);

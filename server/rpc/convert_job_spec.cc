@@ -10,6 +10,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/convert_blob.h"
+#include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_method.h"
 #include "server/rpc/field_error.h"
 #include "server/workers/call_error.h"
@@ -191,6 +192,9 @@ absl::StatusOr<QuantizeTask> ToQuantize(const v1::QuantizeTask& message) {
   task.strict = message.strict();
   task.seed = message.seed();
   task.output_path = message.output_path();
+  auto engines = ToEngineRequest("spec.quantize", message.engines(), message.tensor_parallel());
+  if (!engines.ok()) return engines.status();
+  task.engines = *std::move(engines);
   return task;
 }
 
@@ -253,10 +257,16 @@ absl::Status TakeTask(const v1::JobSpec& message, JobSpec& spec, int64_t& inline
     case v1::JobSpec::kStudy:
       return UnsupportedField("spec.study", "study jobs",
                               "evaluate, which scores a model beside its reference");
+    case v1::JobSpec::kInspect: {
+      const auto devices = ToTensorParallel("spec.inspect", message.inspect().tensor_parallel());
+      if (!devices.ok()) return devices.status();
+      spec.task = InspectTask{*devices};
+      return absl::OkStatus();
+    }
     case v1::JobSpec::TASK_NOT_SET:
       break;
   }
-  return BadJob("spec.task", "not set", "quantize or evaluate");
+  return BadJob("spec.task", "not set", "quantize, evaluate or inspect");
 }
 
 std::string Serialized(const v1::JobSpec& message) {

@@ -10,6 +10,7 @@
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 #include "server/calls/call_limits.h"
+#include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_method.h"
 #include "server/rpc/convert_report.h"
 #include "server/workers/call_error.h"
@@ -165,6 +166,7 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
        {v1::OUTPUT_FORMAT_AWQ_GEMM, v1::OUTPUT_FORMAT_DEQUANTIZED_FP16}) {
     info.add_output_formats(format);
   }
+  for (const Engine engine : AllEngines()) info.add_engines(ToProto(engine));
   info.set_instruction_path(InstructionPath());
   info.set_numerics_id(NumericsId());
   info.set_worker_count(settings.workers);

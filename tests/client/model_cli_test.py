@@ -99,6 +99,8 @@ class RefusedTest(ModelCliTest):
                 ["verify", self.source, "--evaluation", self.evaluation, "--rtn-bits", "4"],
                 ["estimate", self.source, *tokens, "--tokens", "5"],
                 ["estimate", self.source, "--rows", "-1"],
+                ["estimate", self.source, "--engine", "best"],
+                ["inspect"], ["inspect", self.source, "--tensor-parallel", "0"],
                 ["jobs"], ["jobs", "watch"], ["jobs", "download", "j"]):
             result = cli_test.run(*arguments)
             self.assertEqual(result.returncode, 2, arguments)
@@ -117,6 +119,8 @@ class RefusedTest(ModelCliTest):
             file.write(struct.pack("<Q", 1 << 60))
         self.assert_fails(self.quantize(*self.nowhere), 42, "model.safetensors")
         self.assert_fails(cli_test.run("estimate", self.source, *self.nowhere), 42,
+                          "model.safetensors")
+        self.assert_fails(cli_test.run("inspect", self.source, *self.nowhere), 42,
                           "model.safetensors")
         os.remove(weights)
         self.assert_fails(self.quantize(*self.nowhere), 42, "model.safetensors")

@@ -1,0 +1,69 @@
+// salient inspect: what a model directory is, and which engines load it.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/command.h"
+#include "client/command_flags.h"
+#include "client/inspection_report.h"
+#include "client/job_display.h"
+#include "client/job_run.h"
+#include "client/job_session.h"
+#include "client/model_upload.h"
+
+namespace salient::client {
+namespace {
+
+struct InspectFlags {
+  std::string model;
+  int32_t tensor_parallel = 1;
+  SessionFlags session;
+  bool json = false;
+};
+
+absl::Status RunInspect(const InspectFlags& flags, Interrupt& interrupt) {
+  if (auto good = CheckModelDirectory(flags.model); !good.ok()) return good;
+  const auto session = JobSession::Start(flags.session, "", interrupt);
+  if (!session.ok()) return session.status();
+
+  const auto outcome = [&]() -> absl::StatusOr<FinishedJob> {
+    JobDisplay display(stderr, StyleFor(stderr));
+    JobPlan plan;
+    v1::JobSpec& spec = *plan.request.mutable_spec();
+    auto added = session->AddModel(flags.model, kInlineBytes, display, interrupt,
+                                   *spec.mutable_model(), plan);
+    if (!added.ok()) return added;
+    plan.rest.clear();  // headers are inline; weights stay where they are
+    spec.mutable_inspect()->set_tensor_parallel(flags.tensor_parallel);
+    plan.after_interrupt = "Run the same command again";
+    return RunJob(session->server(), std::move(plan), display, interrupt);
+  }();
+  if (!outcome.ok()) return outcome.status();
+  if (!outcome->job.has_inspection()) {
+    return absl::InternalError(absl::StrCat("the server at ", session->server().address, " ended ",
+                                            outcome->job.name(), " without an inspection"));
+  }
+  const v1::Inspection& inspection = outcome->job.inspection();
+  std::fputs((flags.json ? absl::StrCat(InspectionJson(flags.model, inspection), "\n")
+                         : InspectionTable(flags.model, inspection))
+                 .c_str(),
+             stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command AddInspectCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "inspect", "What a model directory is, and which engines load it; reads no weights");
+  auto flags = std::make_shared<InspectFlags>();
+  command->add_option("model", flags->model, "Directory of the model")->required();
+  AddTensorParallelOption(*command, flags->tensor_parallel);
+  AddSessionOptions(*command, flags->session);
+  command->add_flag("--json", flags->json, "One JSON object on standard output");
+  return {command, [flags](Interrupt& interrupt) { return RunInspect(*flags, interrupt); }};
+}
+
+}  // namespace salient::client

@@ -1,0 +1,223 @@
+#include "core/engines/describe_model.h"
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
+#include "core/engines/described_config.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/quantized_source.h"
+
+namespace salient {
+namespace {
+
+// The headers of a plan's files: tensors that have no bytes yet.
+class PlannedSource final : public TensorSource {
+ public:
+  explicit PlannedSource(const QuantizedCheckpointPlan& plan) {
+    for (const QuantizedFile& file : plan.files) {
+      for (const SafetensorsLayout::Place& place : file.layout.places) {
+        const TensorShape& tensor = place.tensor;
+        tensors_[tensor.name] = {tensor.name, tensor.dtype, tensor.shape, place.begin, place.end};
+      }
+    }
+  }
+
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override {
+    const auto found = tensors_.find(tensor);
+    if (found == tensors_.end()) {
+      return absl::NotFoundError(absl::StrCat(name_, ": no tensor ", tensor));
+    }
+    return TensorLocation{name_, &found->second};
+  }
+  absl::Status ReadRange(absl::string_view tensor, int64_t /*offset*/,
+                         absl::Span<std::byte> /*bytes*/) const override {
+    return absl::NotFoundError(absl::StrCat(name_, ": tensor ", tensor, " is not there yet"));
+  }
+
+ private:
+  const std::string name_ = "the plan";
+  std::map<std::string, TensorEntry, std::less<>> tensors_;
+};
+
+// Bytes of tensors, counted as they are asked for.
+class Headers {
+ public:
+  explicit Headers(const TensorSource& source) : source_(source) {}
+
+  // nullptr if there is none, and for one without elements, which holds nothing.
+  const TensorEntry* Find(const std::string& tensor) {
+    const absl::StatusOr<TensorLocation> found = source_.Find(tensor);
+    if (!found.ok() || found->entry->SizeBytes() == 0) return nullptr;
+    bytes_ += found->entry->SizeBytes();
+    return found->entry;
+  }
+
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  const TensorSource& source_;
+  int64_t bytes_ = 0;
+};
+
+// in_features of a group, from how many groups a row has and what the config says: one group may be
+// of whole rows or just as large as they are.
+int64_t GroupSizeOf(int64_t in_features, int64_t groups, int64_t said) {
+  if (groups > 1) return in_features / groups;
+  return said == in_features ? said : kWholeRow;
+}
+
+// What the tensors of one Linear say. Its shapes were checked, or are a plan's.
+class LinearReader {
+ public:
+  LinearReader(Headers& headers, const DescribedConfig& config)
+      : headers_(headers), config_(config) {}
+
+  void Read(DescribedLinear& linear, DescribedModel& model) {
+    const auto find = [&](absl::string_view suffix) {
+      return headers_.Find(absl::StrCat(linear.module, suffix));
+    };
+    find(".bias");
+    linear.said_plain = config_.SaysPlain(linear.module);
+    linear.format = config_.FormatOf(linear.module);
+    if (const TensorEntry* words = find(".qweight"); words != nullptr) {
+      const TensorEntry* scales = find(".scales");
+      find(".qzeros");
+      find(".g_idx");
+      const bool gptq = config_.quant_method() == "gptq";
+      if (gptq) linear.format.bits = Width(words->shape[0], linear.in_features);
+      if (!gptq) linear.format.bits = Width(words->shape[1], linear.out_features);
+      if (scales != nullptr) Take(*scales, scales->shape[0], linear);
+      Quantized(gptq ? config_.gptq_layout() : OutputFormat::kAwqGemm, linear, model);
+    } else if (const TensorEntry* packed = find(".weight_packed"); packed != nullptr) {
+      const TensorEntry* scales = find(".weight_scale");
+      find(".weight_shape");
+      linear.format.symmetric = find(".weight_zero_point") == nullptr;
+      // Words of whole codes, the last one padded.
+      const int64_t words_a_row = packed->shape[1];
+      linear.format.bits = (linear.in_features + 7) / 8 == words_a_row ? 4 : 8;
+      if (scales != nullptr) TakeRows(*scales, linear);
+      Quantized(OutputFormat::kCompressedTensors, linear, model);
+      if (find(".weight_g_idx") != nullptr) model.act_order = true;
+    } else if (const TensorEntry* weight = find(".weight");
+               weight != nullptr && weight->dtype == DType::kI8) {
+      linear.format = {8, kWholeRow, true, DType::kF32};
+      if (const TensorEntry* scales = find(".weight_scale"); scales != nullptr) {
+        TakeRows(*scales, linear);
+      }
+      Quantized(OutputFormat::kIntQuantized, linear, model);
+      if (find(".input_scale") != nullptr) {
+        model.stored.activations = ActivationFormat::kStaticTensor;
+      }
+    }
+  }
+
+ private:
+  static int Width(int64_t words, int64_t features) {
+    return static_cast<int>(words * 32 / features);
+  }
+
+  static void Take(const TensorEntry& scales, int64_t groups, DescribedLinear& linear) {
+    linear.format.scale_dtype = scales.dtype;
+    linear.format.group_size = GroupSizeOf(linear.in_features, groups, linear.format.group_size);
+  }
+
+  // Scales [out, groups], or one of the whole tensor.
+  static void TakeRows(const TensorEntry& scales, DescribedLinear& linear) {
+    Take(scales, scales.shape.size() == 2 ? scales.shape[1] : 1, linear);
+    if (scales.shape.size() < 2 && linear.out_features > 1) {
+      linear.format.group_size = kWholeTensor;
+    }
+  }
+
+  void Quantized(OutputFormat layout, DescribedLinear& linear, DescribedModel& model) {
+    linear.quantized = true;
+    if (any_) return;
+    any_ = true;
+    model.stored = {linear.format, layout, config_.activations()};
+  }
+
+  Headers& headers_;
+  const DescribedConfig& config_;
+  bool any_ = false;
+};
+
+absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelConfig& config,
+                                        absl::string_view config_json) {
+  const absl::StatusOr<const Family*> found = FindFamily(config);
+  if (!found.ok()) return found.status();
+  const Family& family = **found;
+  const absl::StatusOr<DescribedConfig> described = DescribedConfig::Parse(config, config_json);
+  if (!described.ok()) return described.status();
+
+  DescribedModel model;
+  model.architecture = config.architecture;
+  model.quant_method = described->quant_method();
+  model.num_attention_heads = config.num_attention_heads;
+  model.num_key_value_heads = config.num_key_value_heads;
+  model.dtype = config.dtype;
+  model.act_order = described->act_order();
+  model.zero_point = described->zero_point();
+  model.version = described->version();
+  model.skipped = described->skipped();
+
+  Headers headers(source);
+  for (const TensorSpec& spec : OuterTensors(family, config)) {
+    headers.Find(spec.name);
+    int64_t elements = 1;
+    for (const int64_t dimension : spec.shape) elements *= dimension;
+    model.parameters += elements;
+  }
+  const std::string head(family.head);
+  model.stores_tied_head = config.tie_word_embeddings && headers.Find(head) != nullptr;
+  LinearReader reader(headers, *described);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (size_t i = 0; i < kNormRoles; ++i) {
+      headers.Find(NormName(family, layer, static_cast<NormRole>(i)));
+      model.parameters += config.hidden_size;
+    }
+    for (size_t i = 0; i < kLinearRoles; ++i) {
+      const auto role = static_cast<LinearRole>(i);
+      const LinearShape shape = ShapeOf(family, config, role);
+      DescribedLinear linear{LinearName(family, layer, role), role, shape.out_features,
+                             shape.in_features};
+      reader.Read(linear, model);
+      model.parameters += shape.out_features * (shape.in_features + (shape.has_bias ? 1 : 0));
+      model.linears.push_back(std::move(linear));
+    }
+  }
+  model.bytes = headers.bytes();
+  return model;
+}
+
+}  // namespace
+
+absl::StatusOr<DescribedModel> DescribeModel(const TensorSource& source, const ModelConfig& config,
+                                             absl::string_view config_json) {
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  const absl::StatusOr<std::unique_ptr<TensorSource>> plain = OpenQuantizedSource(source, config);
+  if (!plain.ok()) return plain.status();
+  if (absl::Status status = CheckModelTensors(**plain, **family, config); !status.ok()) {
+    return status;
+  }
+  return Describe(source, config, config_json);
+}
+
+absl::StatusOr<DescribedModel> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks) {
+  absl::StatusOr<ModelConfig> config = ParseModelConfig("config.json", plan.config_json);
+  if (!config.ok()) return config.status();
+  if (blocks > 0) config->num_hidden_layers = blocks;
+  return Describe(PlannedSource(plan), *config, plan.config_json);
+}
+
+}  // namespace salient

@@ -1,0 +1,29 @@
+// A checkpoint's headers and config as a DescribedModel.
+#ifndef SALIENT_CORE_ENGINES_DESCRIBE_MODEL_H_
+#define SALIENT_CORE_ENGINES_DESCRIBE_MODEL_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/engines/described_model.h"
+#include "core/quantized_checkpoint.h"
+
+namespace salient {
+
+// Looks at headers alone. `config_json` is the text that `config` was parsed from.
+//
+// Errors: as FindFamily, OpenQuantizedSource and CheckModelTensors: they name file, tensor, dtype
+// or shape, and what was expected.
+absl::StatusOr<DescribedModel> DescribeModel(const TensorSource& source, const ModelConfig& config,
+                                             absl::string_view config_json);
+
+// What a plan will make, as if it were there; of its first `blocks` decoder blocks, 0 for all.
+// Errors: INVALID_ARGUMENT for a plan whose config cannot be read.
+absl::StatusOr<DescribedModel> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_DESCRIBE_MODEL_H_

@@ -1,0 +1,56 @@
+// A checkpoint as engines see it before they read a weight: what its config and headers say.
+#ifndef SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
+#define SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/model/family.h"
+#include "core/pack/stored_format.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+
+namespace salient {
+
+// A Linear of a decoder block.
+struct DescribedLinear {
+  std::string module;  // full path
+  LinearRole role = LinearRole::kQuery;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  bool quantized = false;
+  WeightFormat format = {};  // of a quantized one, as its tensors say
+  bool said_plain = false;   // the config says that it is not quantized; awq: see `skipped`
+};
+
+struct DescribedModel {
+  std::string architecture;
+  std::string quant_method;  // "awq", "gptq", "compressed-tensors"; empty: not quantized
+  // Of the first quantized Linear; the others may differ in bits, group_size and symmetry.
+  StoredFormat stored;
+  // By block, in each by LinearRole.
+  std::vector<DescribedLinear> linears;
+  int64_t num_attention_heads = 1;
+  int64_t num_key_value_heads = 1;
+  std::optional<DType> dtype;  // that engines compute in, as the config says
+  bool act_order = false;      // the columns of a group are no neighbours
+  bool zero_point = true;      // awq: what the config says of it
+  std::string version;         // awq: "gemm"; as the config spells it, maybe empty
+  // awq: modules_to_not_convert, whose entries engines look for inside of paths.
+  std::vector<std::string> skipped;
+  bool stores_tied_head = false;  // a head of its own though it is tied to the embeddings
+  int64_t parameters = 0;         // weights of the whole model
+  int64_t bytes = 0;              // of its tensors
+
+  bool quantized() const {
+    return std::any_of(linears.begin(), linears.end(),
+                       [](const DescribedLinear& linear) { return linear.quantized; });
+  }
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_

@@ -1,0 +1,168 @@
+#include "core/engines/device_parts.h"
+
+#include <cstddef>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace salient {
+namespace {
+
+constexpr size_t kQuery = static_cast<size_t>(LinearRole::kQuery);
+constexpr size_t kGate = static_cast<size_t>(LinearRole::kGate);
+
+// How the Linears of a block lie on a device: `count` of them, from the role `first` on, side by
+// side. Of some the inputs are split, of the others the outputs.
+struct Fusion {
+  size_t first;
+  size_t count;
+  bool splits_inputs;
+};
+constexpr Fusion kFused[] = {{kQuery, 3, false},
+                             {static_cast<size_t>(LinearRole::kOutput), 1, true},
+                             {kGate, 2, false},
+                             {static_cast<size_t>(LinearRole::kDown), 1, true}};
+
+bool IsKeyOrValue(LinearRole role) {
+  return role == LinearRole::kKey || role == LinearRole::kValue;
+}
+
+// The features of a Linear that stay together in packed words, along the split ones.
+int64_t WordFeatures(const DescribedModel& model, const WeightFormat& format, bool inputs) {
+  const int64_t codes = 32 / std::gcd(32, format.bits);
+  switch (model.stored.output) {
+    case OutputFormat::kAwqGemm:
+      return inputs ? 1 : codes;
+    case OutputFormat::kGptq:
+    case OutputFormat::kGptqV2:
+      return codes;
+    case OutputFormat::kCompressedTensors:
+      return inputs || !format.symmetric ? codes : 1;
+    default:
+      return 1;
+  }
+}
+
+class Splitter {
+ public:
+  Splitter(const DescribedModel& model, int64_t devices, Findings& findings)
+      : model_(model), devices_(devices), findings_(findings) {}
+
+  // Of the heads, which all blocks share.
+  void CheckHeads() {
+    const auto fault = [&](absl::string_view field, int64_t value, absl::string_view wanted) {
+      findings_.Fault(field, absl::StrCat(field, " is ", value, "; ", findings_.name(), " wants ",
+                                          wanted, " ", devices_, " devices"));
+    };
+    if (model_.num_attention_heads % devices_ != 0) {
+      fault("num_attention_heads", model_.num_attention_heads, "a multiple of");
+      return;
+    }
+    const int64_t heads = model_.num_key_value_heads;
+    if (heads % devices_ == 0) return;
+    switch (findings_.engine()) {
+      case Engine::kTgi:
+        fault("num_key_value_heads", heads, "a multiple of");
+        return;
+      case Engine::kLmdeploy:
+        findings_.Remark("num_key_value_heads", absl::StrCat("num_key_value_heads is ", heads,
+                                                             "; whether it copies them to ",
+                                                             devices_, " devices is not known"));
+        return;
+      default:
+        // A device has at least one, a copy if there are fewer than devices.
+        if (devices_ % heads != 0) {
+          fault("num_key_value_heads", heads, "a multiple or a divisor of");
+        }
+    }
+  }
+
+  // nullopt after a fault. Of one device.
+  std::optional<DevicePart> Split(const DescribedLinear& linear, bool inputs) {
+    DevicePart part{&linear, linear.module, linear.out_features, linear.in_features};
+    if (devices_ == 1) return part;
+    int64_t devices = devices_;
+    if (IsKeyOrValue(linear.role)) devices = std::gcd(devices_, model_.num_key_value_heads);
+    int64_t& features = inputs ? part.in_features : part.out_features;
+    const int64_t whole = features;
+    const auto fault = [&](const std::string& wanted) {
+      const absl::string_view field = inputs ? "in_features" : "out_features";
+      findings_.Fault(
+          absl::StrCat("split ", field, static_cast<int>(linear.role)),
+          absl::StrCat(linear.module, ": ", field, " is ", whole, ", which ", devices_,
+                       " devices share; ", findings_.name(), " wants ", wanted, " on each"));
+      return std::nullopt;
+    };
+    if (features % devices != 0) return fault("the same number");
+    features /= devices;
+    if (!linear.quantized) return part;
+    const WeightFormat& format = linear.format;
+    const int64_t words = WordFeatures(model_, format, inputs);
+    if (features % words != 0) return fault(absl::StrCat("a multiple of ", words));
+    if (!inputs) return part;
+    if (format.group_size > 0 && features % format.group_size != 0) {
+      return fault(absl::StrCat("a multiple of group_size, ", format.group_size));
+    }
+    if (format.group_size < 0 && model_.stored.output == OutputFormat::kAwqGemm) {
+      return fault(absl::StrCat("a multiple of group_size, ", whole));
+    }
+    return part;
+  }
+
+ private:
+  const DescribedModel& model_;
+  const int64_t devices_;
+  Findings& findings_;
+};
+
+// "model.layers.0.self_attn.q_proj with k_proj and v_proj": the last parts of the siblings.
+std::string NameOf(const DescribedLinear* first, size_t count) {
+  std::string name = first->module;
+  for (size_t i = 1; i < count; ++i) {
+    const std::string& module = first[i].module;
+    absl::StrAppend(&name, i == 1 ? " with " : " and ", module.substr(module.rfind('.') + 1));
+  }
+  return name;
+}
+
+}  // namespace
+
+bool SplitsLinears(Engine engine) {
+  return engine != Engine::kTransformers && engine != Engine::kLlamaCpp;
+}
+
+std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tensor_parallel,
+                                      Findings& findings) {
+  const bool splits = SplitsLinears(findings.engine());
+  const bool fuses = splits;  // those that do the one do the other
+  Splitter splitter(model, splits ? tensor_parallel : 1, findings);
+  if (splits) splitter.CheckHeads();
+  std::vector<DevicePart> parts;
+  for (size_t block = 0; block + kLinearRoles <= model.linears.size(); block += kLinearRoles) {
+    for (const Fusion& fusion : kFused) {
+      const DescribedLinear* linears = model.linears.data() + block + fusion.first;
+      const size_t before = parts.size();
+      bool whole = true;
+      for (size_t i = 0; i < fusion.count; ++i) {
+        std::optional<DevicePart> part = splitter.Split(linears[i], fusion.splits_inputs);
+        whole = whole && part.has_value();
+        if (part.has_value()) parts.push_back(*std::move(part));
+      }
+      if (!fuses || fusion.count == 1) continue;
+      if (!whole) {
+        parts.resize(before);
+        continue;
+      }
+      DevicePart& fused = parts[before];
+      fused.name = NameOf(linears, fusion.count);
+      for (size_t i = 1; i < fusion.count; ++i)
+        fused.out_features += parts[before + i].out_features;
+      parts.resize(before + 1);
+    }
+  }
+  return parts;
+}
+
+}  // namespace salient

@@ -1,0 +1,34 @@
+// Which engines load a checkpoint, and why not: known before any work, from shapes and names alone.
+// The constraints were read from the engines' own sources; what is not known of an engine is said
+// as a remark and counts for loading.
+#ifndef SALIENT_CORE_ENGINES_ENGINE_VERDICT_H_
+#define SALIENT_CORE_ENGINES_ENGINE_VERDICT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/engines/described_model.h"
+#include "core/engines/engine.h"
+
+namespace salient {
+
+inline constexpr int64_t kMaxTensorParallel = 1024;
+
+struct EngineVerdict {
+  Engine engine = Engine::kVllm;
+  std::vector<std::string> faults;   // why it does not load; each names a value and what is wanted
+  std::vector<std::string> remarks;  // what to mind, also of one that loads
+
+  bool loads() const { return faults.empty(); }
+};
+
+// `tensor_parallel` devices, 1 to kMaxTensorParallel, share the model.
+EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t tensor_parallel);
+
+// Every engine, in the order of AllEngines.
+std::vector<EngineVerdict> JudgeEngines(const DescribedModel& model, int64_t tensor_parallel);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_ENGINE_VERDICT_H_

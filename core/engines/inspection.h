@@ -1,0 +1,35 @@
+// What a checkpoint is, and which engines load it.
+#ifndef SALIENT_CORE_ENGINES_INSPECTION_H_
+#define SALIENT_CORE_ENGINES_INSPECTION_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/engines/engine_verdict.h"
+#include "core/pack/stored_format.h"
+
+namespace salient {
+
+struct Inspection {
+  std::string architecture;
+  std::string quant_method;  // empty: not quantized
+  StoredFormat stored;       // of its first quantized Linear, if there is one
+  int64_t parameters = 0;
+  int64_t bytes = 0;              // of the tensors that the architecture has
+  int64_t quantized_linears = 0;  // of the decoder blocks
+  int64_t plain_linears = 0;
+  std::vector<EngineVerdict> engines;
+};
+
+// Looks at headers alone. Errors as DescribeModel.
+absl::StatusOr<Inspection> Inspect(const TensorSource& source, const ModelConfig& config,
+                                   absl::string_view config_json, int64_t tensor_parallel);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_INSPECTION_H_

@@ -1,0 +1,22 @@
+// The rules that a layout brings with it: what layout_table says, and the shapes of kernels.
+#ifndef SALIENT_CORE_ENGINES_LAYOUT_RULES_H_
+#define SALIENT_CORE_ENGINES_LAYOUT_RULES_H_
+
+#include "absl/types/span.h"
+#include "core/engines/described_model.h"
+#include "core/engines/device_parts.h"
+#include "core/engines/findings.h"
+#include "core/engines/layout_table.h"
+
+namespace salient {
+
+// Widths, group sizes, symmetry, order of columns of every quantized Linear; remarks.
+void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+
+// Shapes of the quantized parts of a device.
+void CheckKernelShapes(const LayoutRow& row, absl::Span<const DevicePart> parts,
+                       Findings& findings);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_LAYOUT_RULES_H_

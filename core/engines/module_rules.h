@@ -1,0 +1,25 @@
+// The rules about which Linears are quantized, and whether they are alike.
+#ifndef SALIENT_CORE_ENGINES_MODULE_RULES_H_
+#define SALIENT_CORE_ENGINES_MODULE_RULES_H_
+
+#include "core/engines/described_model.h"
+#include "core/engines/findings.h"
+#include "core/engines/layout_table.h"
+
+namespace salient {
+
+// q, k, v and gate, up become one weight each: all or none quantized, all in one format.
+void CheckFusedSiblings(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+
+// Linears with another width or group size than the first.
+void CheckMixedFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+
+// Linears that are not quantized, and how the config says so.
+void CheckKeptLinears(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+
+// What the config says of the whole.
+void CheckConfig(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_MODULE_RULES_H_

@@ -1,0 +1,33 @@
+#include "server/jobs/inspect_job.h"
+
+#include "server/workers/call_error.h"
+
+namespace salient {
+
+absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedModel& model,
+                                        BlobStore& store) {
+  const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
+  if (!open.ok()) return WithField(WithModelReason(open.status()), "model");
+  if (!open->headers_known) {
+    return WithField(CallError(absl::StatusCode::kFailedPrecondition, Reason::kMissingBlob,
+                               "headers of the model's weights are not here; expected the first "
+                               "bytes of each file inline, or the file uploaded"),
+                     "model");
+  }
+  absl::StatusOr<Inspection> inspection =
+      Inspect(*open->source, model.config(), model.manifest.config_json, task.tensor_parallel);
+  if (!inspection.ok()) return WithField(WithModelReason(inspection.status()), "model");
+  inspection->bytes = open->tensor_bytes;
+  return inspection;
+}
+
+absl::StatusOr<JobOutcome> RunInspectJob(const RunningJob& job,
+                                         absl::FunctionRef<void()> verified) {
+  verified();
+  JobOutcome outcome;
+  outcome.inspection = job.prepared.inspection;
+  outcome.parameters = outcome.inspection->parameters;
+  return outcome;
+}
+
+}  // namespace salient

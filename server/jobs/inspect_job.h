@@ -1,0 +1,26 @@
+// Inspect jobs: config and headers in, what they are and which engines load them out.
+#ifndef SALIENT_SERVER_JOBS_INSPECT_JOB_H_
+#define SALIENT_SERVER_JOBS_INSPECT_JOB_H_
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "core/engines/inspection.h"
+#include "server/jobs/job.h"
+#include "server/jobs/prepared_job.h"
+#include "server/jobs/running_job.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+// All the work that such a job is, done while it is prepared. Errors: INVALID_ARGUMENT, BAD_MODEL,
+// and UNIMPLEMENTED as Inspect; FAILED_PRECONDITION, MISSING_BLOB, if a header is neither inline
+// nor in `store`.
+absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedModel& model,
+                                        BlobStore& store);
+
+// Hands over what was found when the job was prepared, and calls `verified`: no weight was read.
+absl::StatusOr<JobOutcome> RunInspectJob(const RunningJob& job, absl::FunctionRef<void()> verified);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_INSPECT_JOB_H_

@@ -1,0 +1,70 @@
+// Described models of a known shape for tests.
+#ifndef SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
+#define SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
+
+#include <string>
+
+#include "core/engines/described_model.h"
+#include "core/model/family.h"
+
+namespace salient::testing {
+
+// Llama-3-8B's widths, so that every kernel's shape rule holds; two blocks of it.
+inline ModelConfig LargeConfig() {
+  ModelConfig config;
+  config.source = "config.json";
+  config.architecture = "LlamaForCausalLM";
+  config.hidden_size = 4096;
+  config.intermediate_size = 14336;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 32;
+  config.num_key_value_heads = 8;
+  config.head_dim = 128;
+  config.vocab_size = 1024;
+  return config;
+}
+
+inline std::string MethodOf(OutputFormat output) {
+  switch (output) {
+    case OutputFormat::kAwqGemm:
+      return "awq";
+    case OutputFormat::kGptq:
+    case OutputFormat::kGptqV2:
+      return "gptq";
+    case OutputFormat::kCompressedTensors:
+    case OutputFormat::kIntQuantized:
+      return "compressed-tensors";
+    default:
+      return "";
+  }
+}
+
+// Every Linear of every block in this format.
+inline DescribedModel Describe(const ModelConfig& config, const StoredFormat& stored) {
+  const Family& family = **FindFamily(config);
+  DescribedModel model;
+  model.architecture = config.architecture;
+  model.quant_method = MethodOf(stored.output);
+  model.stored = stored;
+  model.num_attention_heads = config.num_attention_heads;
+  model.num_key_value_heads = config.num_key_value_heads;
+  model.version = "gemm";
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (size_t i = 0; i < kLinearRoles; ++i) {
+      const auto role = static_cast<LinearRole>(i);
+      const LinearShape shape = ShapeOf(family, config, role);
+      model.linears.push_back({LinearName(family, layer, role), role, shape.out_features,
+                               shape.in_features, !model.quant_method.empty(), stored.format,
+                               false});
+    }
+  }
+  return model;
+}
+
+inline StoredFormat Stored(OutputFormat output, int bits, int64_t group_size, bool symmetric) {
+  return {{bits, group_size, symmetric, DType::kF16}, output, ActivationFormat::kNone};
+}
+
+}  // namespace salient::testing
+
+#endif  // SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_

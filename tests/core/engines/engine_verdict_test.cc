@@ -1,0 +1,330 @@
+#include "core/engines/engine_verdict.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "tests/core/engines/described_models.h"
+
+namespace salient {
+namespace {
+
+using ::testing::Contains;
+using testing::Describe;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::LargeConfig;
+using testing::Stored;
+
+// The names of those that load, in the order of AllEngines.
+std::string Loading(const DescribedModel& model, int64_t tensor_parallel = 1) {
+  std::vector<std::string> names;
+  for (const EngineVerdict& verdict : JudgeEngines(model, tensor_parallel)) {
+    if (verdict.loads()) names.emplace_back(EngineName(verdict.engine));
+  }
+  return absl::StrJoin(names, " ");
+}
+
+std::string Faults(Engine engine, const DescribedModel& model, int64_t tensor_parallel = 1) {
+  return absl::StrJoin(JudgeEngine(engine, model, tensor_parallel).faults, "\n");
+}
+
+std::string Remarks(Engine engine, const DescribedModel& model, int64_t tensor_parallel = 1) {
+  return absl::StrJoin(JudgeEngine(engine, model, tensor_parallel).remarks, "\n");
+}
+
+// The constraints as their sources have them, cell by cell: which engines load a model of
+// Llama-3-8B's shapes in one format. Independent of how the rules are written down in core/engines.
+struct Cell {
+  OutputFormat output;
+  int bits;
+  int64_t group_size;
+  bool symmetric;
+  const char* loads;
+};
+constexpr bool kSym = true;
+constexpr bool kAsym = false;
+
+const Cell kCells[] = {
+    // AWQ: 4 bit everywhere; LMDeploy 128 alone, TGI 32, 64, 128, transformers 16 too.
+    {OutputFormat::kAwqGemm, 4, 128, kAsym, "vllm vllm-cpu sglang tgi lmdeploy transformers"},
+    {OutputFormat::kAwqGemm, 4, 64, kAsym, "vllm vllm-cpu sglang tgi transformers"},
+    {OutputFormat::kAwqGemm, 4, 32, kAsym, "vllm vllm-cpu sglang tgi transformers"},
+    {OutputFormat::kAwqGemm, 4, 16, kAsym, "vllm-cpu transformers"},
+    {OutputFormat::kAwqGemm, 4, 256, kAsym, "vllm vllm-cpu sglang"},
+    {OutputFormat::kAwqGemm, 4, -1, kAsym, "vllm vllm-cpu sglang transformers"},
+    {OutputFormat::kAwqGemm, 8, 128, kAsym, ""},
+    // GPTQ: 4 and 8 bit symmetric; LMDeploy 4 bit and 128; transformers 2, 3, 4, 8.
+    {OutputFormat::kGptq, 4, 128, kSym, "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+    {OutputFormat::kGptq, 4, 64, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 8, 128, kSym, "vllm sglang tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 3, 128, kSym, "sglang transformers"},
+    {OutputFormat::kGptq, 2, 128, kSym, "sglang tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 4, -1, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 4, 128, kAsym, "sglang tgi llama-cpp"},
+    // Version 2's zero points are read by few.
+    {OutputFormat::kGptqV2, 4, 128, kSym, "vllm vllm-cpu sglang transformers llama-cpp"},
+    {OutputFormat::kGptqV2, 4, 128, kAsym, "transformers llama-cpp"},
+    {OutputFormat::kGptqV2, 3, 128, kAsym, "transformers"},
+    // compressed-tensors: TGI symmetric alone, LMDeploy 4 bit with 32 or 128, llama.cpp groups.
+    {OutputFormat::kCompressedTensors, 4, 128, kSym,
+     "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 4, 128, kAsym,
+     "vllm vllm-cpu sglang lmdeploy transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 4, 32, kSym,
+     "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 4, 64, kSym,
+     "vllm vllm-cpu sglang tgi transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 8, 128, kSym,
+     "vllm vllm-cpu sglang tgi transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 4, -1, kSym, "vllm vllm-cpu sglang tgi transformers"},
+    // W8A8: not LMDeploy, whose own is another; llama.cpp whole rows alone.
+    {OutputFormat::kIntQuantized, 8, -1, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
+    {OutputFormat::kIntQuantized, 8, -2, kSym, "vllm vllm-cpu sglang tgi transformers"},
+    {OutputFormat::kIntQuantized, 8, -1, kAsym, "transformers llama-cpp"},
+    // Plain weights load everywhere.
+    {OutputFormat::kScaledFp16, 4, 128, kAsym,
+     "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+    {OutputFormat::kDequantizedFp16, 3, 128, kAsym,
+     "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+};
+
+TEST(EngineVerdictTest, EveryFormatLoadsWhereItsEnginesSaySo) {
+  for (const Cell& cell : kCells) {
+    const DescribedModel model =
+        Describe(LargeConfig(), Stored(cell.output, cell.bits, cell.group_size, cell.symmetric));
+    EXPECT_EQ(Loading(model), cell.loads)
+        << "output " << static_cast<int>(cell.output) << ", " << cell.bits << " bit, group "
+        << cell.group_size << (cell.symmetric ? ", symmetric" : ", asymmetric");
+  }
+}
+
+TEST(EngineVerdictTest, AFaultNamesTheLinearTheValueAndWhatTheEngineWants) {
+  const DescribedModel whole_rows =
+      Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, -1, kAsym));
+  EXPECT_EQ(Faults(Engine::kTgi, whole_rows),
+            "model.layers.0.self_attn.q_proj: group_size is -1; tgi wants 32, 64 or 128");
+  const DescribedModel asymmetric =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kAsym));
+  EXPECT_EQ(Faults(Engine::kTgi, asymmetric),
+            "model.layers.0.self_attn.q_proj: symmetric is false; tgi looks for the zero points of "
+            "asymmetric weights under other names");
+  const DescribedModel three_bit =
+      Describe(LargeConfig(), Stored(OutputFormat::kGptq, 3, 128, kSym));
+  EXPECT_EQ(Faults(Engine::kVllm, three_bit),
+            "model.layers.0.self_attn.q_proj: bits is 3; vllm wants 4 or 8");
+}
+
+TEST(EngineVerdictTest, WhatIsNotKnownIsARemarkAndLoads) {
+  const DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 16, kSym));
+  const EngineVerdict verdict = JudgeEngine(Engine::kVllm, model, 1);
+  EXPECT_TRUE(verdict.loads());
+  EXPECT_THAT(verdict.remarks, Contains(HasSubstr("is not known")));
+}
+
+TEST(EngineVerdictTest, StaticActivationsAreDynamicInTgi) {
+  StoredFormat stored = Stored(OutputFormat::kIntQuantized, 8, -1, kSym);
+  stored.activations = ActivationFormat::kDynamicToken;
+  EXPECT_THAT(JudgeEngine(Engine::kTgi, Describe(LargeConfig(), stored), 1).remarks, IsEmpty());
+  stored.activations = ActivationFormat::kStaticTensor;
+  EXPECT_THAT(Remarks(Engine::kTgi, Describe(LargeConfig(), stored)),
+              HasSubstr("quantizes activations dynamically, whatever the file says"));
+}
+
+TEST(EngineVerdictTest, ActOrderIsNotForLmdeploy) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  model.act_order = true;
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi transformers llama-cpp");
+}
+
+TEST(EngineVerdictTest, AwqWithoutZeroPointsOrVersionIsRefused) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  model.version = "GEMM";
+  EXPECT_THAT(Faults(Engine::kLmdeploy, model), HasSubstr("version is \"GEMM\""));
+  model.zero_point = false;
+  EXPECT_EQ(Loading(model), "transformers");
+}
+
+TEST(EngineVerdictTest, PackedTensorsWithoutAConfigLoadNowhere) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  model.quant_method.clear();
+  EXPECT_EQ(Loading(model), "");
+  EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("quantization_config"));
+}
+
+TEST(EngineVerdictTest, AStoredTiedHeadIsAKeyErrorInSglang) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  model.stores_tied_head = true;
+  EXPECT_THAT(Faults(Engine::kSglang, model), HasSubstr("lm_head.weight"));
+  EXPECT_EQ(Faults(Engine::kVllm, model), "");
+}
+
+// Hidden 192 of 3 heads: o_proj is [192, 192], down_proj [192, 320], what is fused wider.
+TEST(EngineVerdictTest, ShapesThatNoKernelOfTgiTakesAreAFault) {
+  ModelConfig config = LargeConfig();
+  config.hidden_size = 192;
+  config.intermediate_size = 320;
+  config.num_attention_heads = 3;
+  config.num_key_value_heads = 3;
+  config.head_dim = 64;
+  const DescribedModel model = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 32, kAsym));
+  EXPECT_EQ(
+      Faults(Engine::kTgi, model),
+      "model.layers.0.self_attn.q_proj with k_proj and v_proj: is [576, 192] on a device; tgi "
+      "wants out_features a multiple of 64 and in_features of 128, or of 128 and 64");
+  // vLLM pads, in its newest versions; before it had the classic kernel: 576 = 18 * 32.
+  EXPECT_EQ(Faults(Engine::kVllm, model), "");
+  EXPECT_THAT(Remarks(Engine::kVllm, model), HasSubstr("classic kernel"));
+}
+
+TEST(EngineVerdictTest, OnCpusVllmWantsMultiplesOf32) {
+  ModelConfig config = LargeConfig();
+  config.intermediate_size = 176;
+  const DescribedModel model = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 16, kAsym));
+  EXPECT_THAT(Faults(Engine::kVllmCpu, model),
+              HasSubstr("model.layers.0.mlp.down_proj: is [4096, 176] on a device; vllm-cpu wants "
+                        "multiples of 32"));
+}
+
+DescribedLinear& Linear(DescribedModel& model, int64_t layer, LinearRole role) {
+  return model.linears[static_cast<size_t>(layer) * kLinearRoles + static_cast<size_t>(role)];
+}
+
+TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
+  DescribedModel model =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
+  DescribedLinear& value = Linear(model, 1, LinearRole::kValue);
+  value.quantized = false;
+  value.said_plain = true;
+  // TurboMind decodes what it cannot fuse; the last two do not fuse.
+  EXPECT_EQ(Loading(model), "lmdeploy transformers llama-cpp");
+  EXPECT_THAT(Faults(Engine::kVllm, model),
+              HasSubstr("model.layers.1.self_attn.v_proj: is not quantized, "
+                        "model.layers.1.self_attn.q_proj is quantized"));
+  DescribedModel widths =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
+  Linear(widths, 0, LinearRole::kUp).format.bits = 8;
+  EXPECT_THAT(Faults(Engine::kSglang, widths),
+              HasSubstr("mlp.up_proj: bits is 8, of model.layers.0.mlp.gate_proj 4"));
+}
+
+TEST(EngineVerdictTest, MixedWidthsLoadWhereConfigsCanSaySo) {
+  for (const auto& [output, loads] :
+       {std::pair{OutputFormat::kCompressedTensors, "vllm vllm-cpu sglang tgi transformers"},
+        std::pair{OutputFormat::kGptq, "vllm sglang transformers"}}) {
+    DescribedModel model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
+    Linear(model, 1, LinearRole::kDown).format.bits = 8;
+    EXPECT_EQ(Loading(model), loads);
+  }
+  DescribedModel awq = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  Linear(awq, 1, LinearRole::kDown).format.group_size = 64;
+  EXPECT_EQ(Loading(awq), "");
+}
+
+TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  Linear(model, 1, LinearRole::kDown).quantized = false;
+  model.skipped = {"model.layers.1.mlp.down_proj"};
+  // TGI's Marlin loader does not look at the list.
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers");
+  model.skipped = {"model.layers.0.mlp.down_proj"};
+  EXPECT_EQ(Loading(model), "lmdeploy");
+  model.skipped = {"down_proj"};  // inside of the path
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers");
+}
+
+TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) {
+    Linear(model, 0, role).quantized = false;
+    model.skipped.push_back(Linear(model, 0, role).module);
+  }
+  EXPECT_THAT(Faults(Engine::kSglang, model),
+              HasSubstr("sglang wants model.layers.0.mlp.gate_up_proj in modules_to_not_convert"));
+  EXPECT_EQ(Faults(Engine::kVllm, model), "");
+  model.skipped.push_back("model.layers.0.mlp.gate_up_proj");
+  EXPECT_EQ(Faults(Engine::kSglang, model), "");
+}
+
+TEST(EngineVerdictTest, KeptLinearsOfCompressedTensorsStandInIgnore) {
+  DescribedModel model =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
+  Linear(model, 0, LinearRole::kOutput).quantized = false;
+  EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("o_proj: is not quantized; vllm wants that "
+                                                      "said in ignore"));
+  Linear(model, 0, LinearRole::kOutput).said_plain = true;
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp");
+}
+
+// Qwen-72B: 29568 = 231 * 128.
+ModelConfig Qwen72B() {
+  ModelConfig config = LargeConfig();
+  config.architecture = "Qwen2ForCausalLM";
+  config.hidden_size = 8192;
+  config.intermediate_size = 29568;
+  config.num_attention_heads = 64;
+  return config;
+}
+
+TEST(EngineVerdictTest, InputsOfADeviceAreAMultipleOfTheGroupSize) {
+  const auto awq = [](int64_t group_size) {
+    return Describe(Qwen72B(), Stored(OutputFormat::kAwqGemm, 4, group_size, kAsym));
+  };
+  EXPECT_EQ(Faults(Engine::kVllm, awq(128), 1), "");
+  EXPECT_EQ(
+      Faults(Engine::kVllm, awq(128), 2),
+      "model.layers.0.mlp.down_proj: in_features is 29568, which 2 devices share; vllm wants a "
+      "multiple of group_size, 128 on each");
+  EXPECT_EQ(Faults(Engine::kVllm, awq(64), 2), "");
+  EXPECT_EQ(
+      Faults(Engine::kVllm, awq(64), 4),
+      "model.layers.0.mlp.down_proj: in_features is 29568, which 4 devices share; vllm wants a "
+      "multiple of group_size, 64 on each");
+  EXPECT_EQ(Faults(Engine::kVllm, awq(32), 4), "");
+  // Those two do not split Linears.
+  EXPECT_EQ(Loading(awq(128), 2), "transformers");
+  EXPECT_THAT(Remarks(Engine::kTransformers, awq(128), 2), HasSubstr("does not split"));
+}
+
+TEST(EngineVerdictTest, OutputsOfADeviceAreWholeWords) {
+  ModelConfig config = LargeConfig();
+  config.intermediate_size = 29568;  // 8 * 3696 = 16 * 1848; on 16 devices 1848 = 231 * 8
+  const auto plain = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 64, kAsym));
+  EXPECT_THAT(Faults(Engine::kVllm, plain, 16), HasSubstr("down_proj"));
+  config.intermediate_size = 64 * 33;  // on 16 devices 132 = 16.5 * 8
+  const auto odd = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 32, kAsym));
+  EXPECT_THAT(Faults(Engine::kVllm, odd, 16),
+              HasSubstr("model.layers.0.mlp.gate_proj: out_features is 2112, which 16 devices "
+                        "share; vllm wants a multiple of 8 on each"));
+}
+
+TEST(EngineVerdictTest, HeadsAreSplitEvenly) {
+  const auto model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  EXPECT_THAT(Faults(Engine::kVllm, model, 3),
+              HasSubstr("num_attention_heads is 32; vllm wants a multiple of 3 devices"));
+  // 8 kv heads on 16 devices: vLLM and SGLang copy them, TGI does not.
+  EXPECT_EQ(Faults(Engine::kVllm, model, 16), "");
+  EXPECT_EQ(Faults(Engine::kSglang, model, 16), "");
+  EXPECT_THAT(Faults(Engine::kTgi, model, 16), HasSubstr("num_key_value_heads is 8"));
+}
+
+TEST(EngineVerdictTest, PlainModelsAreSplitToo) {
+  const auto model = Describe(LargeConfig(), Stored(OutputFormat::kScaledFp16, 4, 128, kAsym));
+  EXPECT_EQ(Loading(model, 3), "transformers llama-cpp");
+  EXPECT_EQ(Loading(model, 4), "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp");
+}
+
+TEST(EngineVerdictTest, EnginesStandInTheOrderOfTheirNames) {
+  std::vector<std::string> names;
+  for (const Engine engine : AllEngines()) names.emplace_back(EngineName(engine));
+  EXPECT_THAT(names, ElementsAre("vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers",
+                                 "llama-cpp"));
+}
+
+}  // namespace
+}  // namespace salient

@@ -1,0 +1,116 @@
+#include "core/engines/preflight.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/core/engines/described_models.h"
+
+namespace salient {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using testing::Stored;
+
+class PreflightTest : public ::testing::Test {
+ protected:
+  // Two blocks of Qwen-72B's widths, or of others.
+  void SetWidths(int64_t hidden, int64_t intermediate) {
+    json_ = absl::StrCat(
+        R"({"architectures": ["LlamaForCausalLM"], "hidden_size": )", hidden,
+        R"(, "intermediate_size": )", intermediate,
+        R"(, "num_hidden_layers": 2, "num_attention_heads": 64, "num_key_value_heads": 8,
+             "vocab_size": 1024, "rms_norm_eps": 1e-06})");
+  }
+
+  absl::StatusOr<std::vector<std::string>> Check(const StoredFormat& stored,
+                                                 const EngineRequest& request) {
+    const ModelConfig config = ParseModelConfig("config.json", json_).value();
+    const QuantizedCheckpointPlan plan = PlanQuantizedCheckpoint(config, json_, {stored}).value();
+    return CheckEngines(config, json_, stored, plan, request);
+  }
+
+  std::string Refusal(const StoredFormat& stored, const EngineRequest& request) {
+    const auto checked = Check(stored, request);
+    EXPECT_EQ(checked.status().code(), absl::StatusCode::kInvalidArgument) << checked.status();
+    return std::string(checked.status().message());
+  }
+
+  std::string json_;
+};
+
+constexpr OutputFormat kAwq = OutputFormat::kAwqGemm;
+
+TEST_F(PreflightTest, WhatAllOfThoseAskedForLoadPasses) {
+  SetWidths(8192, 29568);
+  const auto warnings =
+      Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kTgi, Engine::kLmdeploy}, 1});
+  ASSERT_TRUE(warnings.ok()) << warnings.status();
+  // The only one that does not read awq, and nobody asked for it.
+  EXPECT_THAT(*warnings, Contains(HasSubstr("the result will not load in llama-cpp: llama-cpp does "
+                                            "not read awq")));
+}
+
+TEST_F(PreflightTest, WholeRowsAreNotForTgi) {
+  SetWidths(8192, 29568);
+  EXPECT_THAT(
+      Refusal(Stored(kAwq, 4, -1, false), {{Engine::kVllm, Engine::kTgi}, 1}),
+      AllOf(HasSubstr("will not load in tgi: model.layers.0.self_attn.q_proj: group_size is "
+                      "-1; tgi wants 32, 64 or 128"),
+            HasSubstr("the nearest that vllm and tgi load: group_size 128"),
+            Not(HasSubstr("will not load in vllm"))));
+}
+
+TEST_F(PreflightTest, TheNearestGroupSizeFitsTheDevices) {
+  SetWidths(8192, 29568);
+  EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, false), {{Engine::kVllm}, 2}),
+              AllOf(HasSubstr("down_proj: in_features is 29568, which 2 devices share"),
+                    HasSubstr("the nearest that vllm loads: group_size 64")));
+  EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, false), {{Engine::kVllm}, 4}),
+              HasSubstr("the nearest that vllm loads: group_size 32"));
+  const auto fits = Check(Stored(kAwq, 4, 64, false), {{Engine::kVllm}, 2});
+  EXPECT_TRUE(fits.ok()) << fits.status();
+}
+
+TEST_F(PreflightTest, WithoutAWayOutTheRefusalSaysSo) {
+  SetWidths(8192, 29568);
+  // 64 heads on 3 devices: no format helps.
+  EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, false), {{Engine::kVllm}, 3}),
+              AllOf(HasSubstr("num_attention_heads is 64"),
+                    HasSubstr("no other group_size, symmetry, width or output format loads in vllm "
+                              "either")));
+}
+
+TEST_F(PreflightTest, OtherEnginesAreWarnings) {
+  SetWidths(8192, 29568);
+  const auto warnings = Check(Stored(kAwq, 4, -1, false), {});
+  ASSERT_TRUE(warnings.ok()) << warnings.status();
+  EXPECT_THAT(*warnings, Contains(HasSubstr("the result will not load in tgi: ")));
+  EXPECT_THAT(*warnings, Contains(HasSubstr("the result will not load in lmdeploy: ")));
+  EXPECT_THAT(*warnings, Not(Contains(HasSubstr("transformers"))));
+}
+
+TEST_F(PreflightTest, PlainWeightsHaveNothingToWarnOf) {
+  SetWidths(8192, 29568);
+  const auto warnings = Check(Stored(OutputFormat::kDequantizedFp16, 3, 128, false), {});
+  ASSERT_TRUE(warnings.ok()) << warnings.status();
+  EXPECT_THAT(*warnings, IsEmpty());
+}
+
+TEST_F(PreflightTest, KeptLinearsAreSeenBeforeAnyWork) {
+  SetWidths(8192, 29568 + 64);  // no multiple of 128: down_proj stays F16
+  EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, false), {{Engine::kTgi}, 1}),
+              AllOf(HasSubstr("model.layers.0.mlp.down_proj: is not quantized; tgi wants every "
+                              "Linear quantized"),
+                    HasSubstr("the nearest that tgi loads: group_size 64")));
+  EXPECT_TRUE(Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kSglang}, 1}).ok());
+}
+
+}  // namespace
+}  // namespace salient

@@ -1,0 +1,143 @@
+#include "server/jobs/inspect_job.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/workers/call_error.h"
+#include "tests/server/jobs/job_fixture.h"
+
+namespace salient {
+namespace {
+
+using ::testing::Contains;
+using testing::Files;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::JobBench;
+using testing::MakeModel;
+using testing::MakeTokens;
+
+class InspectJobTest : public ::testing::Test {
+ protected:
+  static JobSpec InspectSpec(ModelSource model, int64_t tensor_parallel = 1) {
+    JobSpec spec;
+    spec.model = std::move(model);
+    spec.task = InspectTask{tensor_parallel};
+    return spec;
+  }
+
+  JobSpec QuantizeFor(std::vector<Engine> engines, int64_t tensor_parallel = 1) {
+    JobSpec spec = JobBench::Quantize(JobBench::Manifest(model_), tokens_);
+    std::get<QuantizeTask>(spec.task).engines = {std::move(engines), tensor_parallel};
+    return spec;
+  }
+
+  const Files model_ = MakeModel({});
+  const std::string tokens_ = MakeTokens(3, 20, 40, 11);
+  JobBench bench_;
+};
+
+const EngineVerdict& Of(const Inspection& inspection, Engine engine) {
+  for (const EngineVerdict& verdict : inspection.engines) {
+    if (verdict.engine == engine) return verdict;
+  }
+  throw std::runtime_error("no such engine");
+}
+
+TEST_F(InspectJobTest, HeadersAreEnough) {
+  const JobSnapshot job = bench_.Submit(InspectSpec(JobBench::Manifest(model_, true)));
+  EXPECT_THAT(job.missing, IsEmpty());
+  EXPECT_EQ(job.estimate.flop, 0);
+  const JobSnapshot done = bench_.Finish(job.name);
+  ASSERT_EQ(done.state, JobState::kSucceeded) << done.error;
+  ASSERT_TRUE(done.inspection.has_value());
+  EXPECT_EQ(done.inspection->architecture, "LlamaForCausalLM");
+  EXPECT_EQ(done.inspection->quant_method, "");
+  EXPECT_EQ(done.inspection->plain_linears, 3 * 7);
+  EXPECT_EQ(done.inspection->quantized_linears, 0);
+  EXPECT_FALSE(done.provisional);
+  // F16, embeddings tied.
+  int64_t parameters = 0;
+  for (const auto& [name, shape] : testing::TensorsOf({})) {
+    parameters += shape.size() == 2 ? shape[0] * shape[1] : shape[0];
+  }
+  EXPECT_EQ(done.inspection->parameters, parameters);
+  EXPECT_EQ(done.inspection->bytes, 2 * parameters);
+  for (const EngineVerdict& verdict : done.inspection->engines) EXPECT_TRUE(verdict.loads());
+  EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
+}
+
+TEST_F(InspectJobTest, HeadersThatAreNowhereAreAskedFor) {
+  const auto refused =
+      bench_.table().Submit(InspectSpec(JobBench::Manifest(model_)), "", "", false);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(DetailsOf(refused.status()).reason, Reason::kMissingBlob);
+  bench_.SendAll(model_);
+  EXPECT_EQ(bench_.Finish(bench_.Submit(InspectSpec(JobBench::Manifest(model_))).name).state,
+            JobState::kSucceeded);
+}
+
+TEST_F(InspectJobTest, AResultOfOursIsWhatWasAskedFor) {
+  bench_.WriteModel("m", model_);
+  ASSERT_TRUE(bench_.Send(tokens_).ok());
+  JobSpec spec = JobBench::Quantize(ModelSource{{}, "m"}, tokens_);
+  std::get<QuantizeTask>(spec.task).output_path = "q";
+  const JobSnapshot made = bench_.Finish(bench_.Submit(spec).name);
+  ASSERT_EQ(made.state, JobState::kSucceeded) << made.error;
+  std::filesystem::rename(bench_.directory() / "outputs" / "q",
+                          bench_.directory() / "models" / "q");
+  const JobSnapshot job =
+      bench_.Finish(bench_.Submit(InspectSpec(ModelSource{{}, "q"}, /*tensor_parallel=*/2)).name);
+  ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+  const Inspection& inspection = *job.inspection;
+  EXPECT_EQ(inspection.quant_method, "awq");
+  EXPECT_EQ(inspection.stored.output, OutputFormat::kAwqGemm);
+  EXPECT_EQ(inspection.stored.format.bits, 4);
+  EXPECT_EQ(inspection.stored.format.group_size, 16);
+  EXPECT_EQ(inspection.quantized_linears, 3 * 7);
+  EXPECT_EQ(inspection.plain_linears, 0);
+  // 48 inputs of down_proj on two devices are one and a half groups of 16.
+  EXPECT_THAT(Of(inspection, Engine::kVllmCpu).faults,
+              Contains(HasSubstr("down_proj: in_features is 48, which 2 devices share")));
+  EXPECT_THAT(Of(inspection, Engine::kTgi).faults, Contains(HasSubstr("group_size is 16")));
+  EXPECT_TRUE(Of(inspection, Engine::kTransformers).loads());
+}
+
+TEST_F(InspectJobTest, ABrokenModelNamesTheTensor) {
+  Files broken = MakeModel({});
+  std::string& config = broken["config.json"];
+  const std::string from = "\"intermediate_size\": 48";
+  config.replace(config.find(from), from.size(), "\"intermediate_size\": 64");
+  const auto refused =
+      bench_.table().Submit(InspectSpec(JobBench::Manifest(broken, true)), "", "", false);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DetailsOf(refused.status()).reason, Reason::kBadModel);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("mlp.gate_proj.weight"));
+}
+
+TEST_F(InspectJobTest, AnEngineThatCannotLoadTheResultRefusesTheJob) {
+  const auto refused = bench_.table().Submit(QuantizeFor({Engine::kTgi}), "", "", false);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DetailsOf(refused.status()).reason, Reason::kBadFormat);
+  EXPECT_EQ(DetailsOf(refused.status()).field, "quantize.engines");
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("group_size is 16; tgi wants 32, 64 or 128"));
+}
+
+TEST_F(InspectJobTest, WhatOtherEnginesCannotLoadIsAWarning) {
+  const JobSnapshot job = bench_.Submit(QuantizeFor({Engine::kTransformers}));
+  std::vector<std::string> warnings;
+  bench_.WatchUntil(job.name, [&](const JobEvent& event) {
+    if (const auto* warning = std::get_if<JobWarning>(&event.what); warning != nullptr) {
+      warnings.push_back(warning->text);
+    }
+    return warnings.size() >= 6;
+  });
+  EXPECT_THAT(warnings, Contains(HasSubstr("will not load in tgi: ")));
+  EXPECT_THAT(warnings, Contains(HasSubstr("will not load in llama-cpp: ")));
+  EXPECT_THAT(warnings, ::testing::Not(Contains(HasSubstr("transformers"))));
+  ASSERT_TRUE(bench_.table().Cancel(job.name).ok());
+}
+
+}  // namespace
+}  // namespace salient
