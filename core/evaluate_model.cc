@@ -24,6 +24,7 @@ struct Runner {
   const TensorSource* source = nullptr;
   const ModelConfig* config = nullptr;
   const Family* family = nullptr;
+  InputRoundings inputs;
   BlockForward forward;
   HiddenStatesFile entering;  // never committed: it goes away with the object
 };
@@ -142,7 +143,7 @@ class Evaluator {
       if (!status.ok()) return status;
     }
     runners_.push_back(
-        {model.source, model.config, *family,
+        {model.source, model.config, *family, model.inputs,
          BlockForward(**family, *model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
          *std::move(states)});
     return absl::OkStatus();
@@ -156,6 +157,9 @@ class Evaluator {
       absl::StatusOr<BlockWeights> block =
           ReadBlock(*runner.source, *runner.family, *runner.config, layer, executor_);
       if (!block.ok()) return block.status();
+      for (size_t i = 0; !runner.inputs.empty() && i < kLinearRoles; ++i) {
+        block->linears[i].input = runner.inputs[static_cast<size_t>(layer)][i];
+      }
       blocks.push_back(std::make_unique<BlockWeights>(*std::move(block)));
       absl::StatusOr<PreparedBlock> ready = runner.forward.Prepare(*blocks.back(), executor_);
       if (!ready.ok()) return ready.status();
@@ -354,6 +358,12 @@ absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
     if (!status.ok()) return status;
     const absl::StatusOr<const Family*> family = FindFamily(*model.config);
     if (!family.ok()) return family.status();
+    if (!model.inputs.empty() &&
+        static_cast<int64_t>(model.inputs.size()) != model.config->num_hidden_layers) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          model.config->source, ": inputs of ", model.inputs.size(), " layers; expected of all ",
+          model.config->num_hidden_layers, " or of none"));
+    }
     status = CheckModelTensors(*model.source, **family, *model.config);
     if (!status.ok()) return status;
   }

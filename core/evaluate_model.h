@@ -1,5 +1,5 @@
 // Perplexity of models, and how far they are from the first of them, on the same tokens. One
-// decoder block of each in memory at a time; f32 throughout.
+// decoder block of each in memory at a time; f32 throughout, but for inputs that engines round.
 #ifndef SALIENT_CORE_EVALUATE_MODEL_H_
 #define SALIENT_CORE_EVALUATE_MODEL_H_
 
@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/input_roundings.h"
 #include "core/linalg/executor.h"
 #include "core/model/family.h"
 #include "core/quality/perplexity.h"
@@ -22,6 +23,8 @@ namespace salient {
 struct EvaluatedModel {
   const TensorSource* source = nullptr;
   const ModelConfig* config = nullptr;
+  // What an engine does to the inputs of its Linears: of every layer, or of none.
+  InputRoundings inputs = {};
 };
 
 struct ModelEvaluation {

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/json.h"
@@ -160,38 +159,13 @@ std::optional<DType> ReadDType(ConfigFields& fields) {
   return std::nullopt;
 }
 
-// An integer that goes by two names; 0 if neither is there.
-int64_t ReadEither(ConfigFields& fields, absl::string_view name, absl::string_view other,
-                   int64_t least, int64_t most) {
-  const std::optional<int64_t> value = fields.Integer(name, least, most);
-  const std::optional<int64_t> again = fields.Integer(other, least, most);
-  if (value.has_value() && again.has_value() && *value != *again) {
-    fields.Invalid(other, absl::StrCat(*again), absl::StrCat("what ", name, " says, ", *value));
-  }
-  return value.value_or(again.value_or(0));
-}
-
 std::optional<QuantizationConfig> ReadQuantization(absl::string_view source, ConfigFields& fields) {
   const JsonValue* object = fields.Value("quantization_config");
-  if (object == nullptr) return std::nullopt;
-  ConfigFields inner(source, "quantization_config.", *object);
-  const std::optional<std::string> method = inner.String("quant_method");
-  if (!method.has_value() || method->empty()) {
-    fields.Invalid("quantization_config.quant_method",
-                   object->Find("quant_method") == nullptr
-                       ? "missing"
-                       : object->Find("quant_method")->Describe(),
-                   "the name of a method, such as \"awq\"");
-  }
-  QuantizationConfig quantization;
-  quantization.quant_method = method.value_or("");
-  if (quantization.quant_method != "awq") return quantization;
-  quantization.bits = ReadEither(inner, "bits", "w_bit", 1, 64);
-  quantization.group_size = ReadEither(inner, "group_size", "q_group_size", -1, kMaxWidth);
-  quantization.zero_point = inner.Bool("zero_point").value_or(true);
-  quantization.version = absl::AsciiStrToLower(inner.String("version").value_or(""));
-  fields.Take(inner.status());
-  return quantization;
+  if (object == nullptr || !fields.status().ok()) return std::nullopt;
+  absl::StatusOr<QuantizationConfig> quantization = ParseQuantizationConfig(source, *object);
+  fields.Take(quantization.status());
+  if (!quantization.ok()) return std::nullopt;
+  return *std::move(quantization);
 }
 
 void ReadHeads(ConfigFields& fields, ModelConfig& config) {

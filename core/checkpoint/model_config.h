@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/checkpoint/quantization_config.h"
 #include "core/tensor/dtype.h"
 
 namespace salient {
@@ -20,16 +21,6 @@ struct Llama3RopeScaling {
   double low_freq_factor = 1;   // > 0
   double high_freq_factor = 4;  // > low_freq_factor
   int64_t original_max_position_embeddings = 0;
-};
-
-// quantization_config of a model that was quantized, as far as its reader needs it. The other
-// fields mean what awq makes of them, and keep their defaults under another method.
-struct QuantizationConfig {
-  std::string quant_method;  // "awq"; which ones work is the reader's business
-  int64_t bits = 0;          // also called w_bit; 0: not said
-  int64_t group_size = 0;    // also called q_group_size; -1: all of in_features; 0: not said
-  bool zero_point = true;
-  std::string version;  // "gemm"; lower case
 };
 
 struct ModelConfig {
@@ -65,7 +56,8 @@ struct ModelConfig {
 //
 // Errors name source, field, value and what was expected: INVALID_ARGUMENT for a missing field,
 // a wrong type, a value out of range or two that contradict each other; UNIMPLEMENTED for an
-// activation, rotary embedding or dtype that exists but not here.
+// activation, rotary embedding or dtype that exists but not here. A quantization_config that exists
+// but not here is no error yet: see QuantizationConfig::readable.
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json);
 
 }  // namespace salient

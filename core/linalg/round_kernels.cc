@@ -78,6 +78,23 @@ void NearestCodesImpl(const float* w, int64_t n, const Affine& affine, uint8_t* 
   for (; i < n; ++i) NearestCodesStep(One(), w + i, affine, codes + i);
 }
 
+template <class D>
+HWY_INLINE void RoundToStepsStep(D d, float step, float* values) {
+  const auto v = hn::LoadU(d, values);
+  const auto steps = hn::Set(d, step);
+  const auto code = hn::Round(hn::Div(v, steps));
+  const auto held = hn::Min(hn::Max(code, hn::Set(d, -128.0f)), hn::Set(d, 127.0f));
+  hn::StoreU(hn::IfThenElse(hn::IsFinite(v), hn::Mul(held, steps), v), d, values);
+}
+
+void RoundToStepsImpl(float step, int64_t n, float* values) {
+  const Full d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) RoundToStepsStep(d, step, values + i);
+  for (; i < n; ++i) RoundToStepsStep(One(), step, values + i);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace salient
 HWY_AFTER_NAMESPACE();
@@ -88,6 +105,7 @@ namespace salient {
 HWY_EXPORT(MinMaxImpl);
 HWY_EXPORT(NearestErrorsImpl);
 HWY_EXPORT(NearestCodesImpl);
+HWY_EXPORT(RoundToStepsImpl);
 
 std::pair<float, float> MinMax(const float* w, int64_t n) {
   return HWY_DYNAMIC_DISPATCH(MinMaxImpl)(w, n);
@@ -99,6 +117,10 @@ void NearestErrors(const float* w, int64_t n, const Affine& affine, float* error
 
 void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes) {
   HWY_DYNAMIC_DISPATCH(NearestCodesImpl)(w, n, affine, codes);
+}
+
+void RoundToSteps(float step, int64_t n, float* values) {
+  HWY_DYNAMIC_DISPATCH(RoundToStepsImpl)(step, n, values);
 }
 
 }  // namespace salient

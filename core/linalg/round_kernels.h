@@ -1,4 +1,4 @@
-// Inner loops of rounding to the nearest code.
+// Inner loops of rounding to the nearest code, of weights and of activations.
 //
 // Vectorized, dispatched at run time. Element-wise kernels give the same result on every
 // instruction set; sums and fused multiply-adds may differ in the last bits between sets, never
@@ -27,6 +27,10 @@ void NearestErrors(const float* w, int64_t n, const Affine& affine, float* error
 
 // The codes of the same rounding.
 void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes);
+
+// values[i] becomes step * clamp(round(values[i] / step), -128, 127), ties to even: what signed
+// codes of 8 bits make of it. step > 0. NaN and infinities stay as they are.
+void RoundToSteps(float step, int64_t n, float* values);
 
 }  // namespace salient
 

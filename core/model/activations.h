@@ -48,6 +48,9 @@ class Activations {
   const float* F32(int64_t token) const {
     return reinterpret_cast<const float*>(data_.get()) + token * features_;
   }
+  float* MutableF32(int64_t token) {
+    return reinterpret_cast<float*>(data_.get()) + token * features_;
+  }
   const uint16_t* BF16(int64_t token) const {
     return reinterpret_cast<const uint16_t*>(data_.get()) + token * features_;
   }

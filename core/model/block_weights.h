@@ -15,6 +15,7 @@
 #include "core/linalg/executor.h"
 #include "core/model/family.h"
 #include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "core/tensor/weight_view.h"
 
 namespace salient {
@@ -26,6 +27,14 @@ struct StoredVector {
   std::vector<float> values;  // empty if the model has none
 };
 
+// What an engine does to the input of a Linear before it multiplies.
+struct InputRounding {
+  ActivationFormat format = ActivationFormat::kNone;
+  float step = 0;  // kStaticTensor: what one code is worth, > 0
+
+  bool operator==(const InputRounding&) const = default;
+};
+
 struct StoredLinear {
   std::string name;  // the module's: weight is "<name>.weight", bias "<name>.bias"
   DType dtype = DType::kF32;
@@ -33,6 +42,7 @@ struct StoredLinear {
   int64_t in_features = 0;
   std::vector<std::byte> weight;  // [out_features, in_features] of dtype
   StoredVector bias;
+  InputRounding input;  // no source says it: none, unless whoever read the block sets it
 
   WeightView View() const { return {dtype, weight.data(), out_features, in_features}; }
 };

@@ -11,6 +11,9 @@
 namespace salient {
 namespace {
 
+constexpr LinearRole kQkvRoles[] = {LinearRole::kQuery, LinearRole::kKey, LinearRole::kValue};
+constexpr LinearRole kGateUpRoles[] = {LinearRole::kGate, LinearRole::kUp};
+
 // Calls row(t) for every t of [0, rows), a tile of them in one task.
 absl::Status ForEachRow(int64_t rows, absl::FunctionRef<void(int64_t)> row, Executor& executor) {
   const RowTiles tiles(rows, kTokenTile);
@@ -82,18 +85,22 @@ absl::StatusOr<Activations> BlockForward::Norm(const Matrix& hidden, const Store
   return normed;
 }
 
-absl::StatusOr<Activations> BlockForward::Attend(const PreparedBlock& block, Activations normed,
+absl::StatusOr<Activations> BlockForward::Attend(const PreparedBlock& block, RoundedInputs normed,
                                                  Executor& executor) const {
   struct Part {
     const PreparedLinear* linear;
+    const Activations* input;
     int64_t heads;
     bool turned;
     Matrix out;
   };
   std::array<Part, 3> parts = {
-      Part{&block.linear(LinearRole::kQuery), attention_.heads, true, Matrix()},
-      Part{&block.linear(LinearRole::kKey), attention_.kv_heads, true, Matrix()},
-      Part{&block.linear(LinearRole::kValue), attention_.kv_heads, false, Matrix()}};
+      Part{&block.linear(LinearRole::kQuery), &normed.Of(LinearRole::kQuery), attention_.heads,
+           true, Matrix()},
+      Part{&block.linear(LinearRole::kKey), &normed.Of(LinearRole::kKey), attention_.kv_heads, true,
+           Matrix()},
+      Part{&block.linear(LinearRole::kValue), &normed.Of(LinearRole::kValue), attention_.kv_heads,
+           false, Matrix()}};
   int64_t slices = 0;
   for (Part& part : parts) {
     part.out = Matrix::Unset(normed.padded_tokens(), part.heads * attention_.head_dim);
@@ -105,7 +112,8 @@ absl::StatusOr<Activations> BlockForward::Attend(const PreparedBlock& block, Act
     const RowTiles outputs = part->linear->Slices();
     const int64_t count = outputs.Count(slice);
     Matrix out = Matrix::Unset(tokens, count);
-    absl::Status status = part->linear->Multiply(normed, first_token, tokens, slice, out.data());
+    absl::Status status =
+        part->linear->Multiply(*part->input, first_token, tokens, slice, out.data());
     if (!status.ok()) return status;
     for (int64_t t = 0; t < tokens; ++t) {
       if (part->turned) rotary_.Turn(first_token + t, count / attention_.head_dim, out.Row(t));
@@ -117,24 +125,26 @@ absl::StatusOr<Activations> BlockForward::Attend(const PreparedBlock& block, Act
   const absl::Status status =
       ForEachPiece(slices, normed.padded_tokens(), compute_, project, executor);
   if (!status.ok()) return status;
-  { const Activations done = std::move(normed); }
+  { const RoundedInputs done = std::move(normed); }
   return CausalAttention(parts[0].out, parts[1].out, parts[2].out, tokens, attention_, compute_,
                          executor);
 }
 
 absl::StatusOr<Activations> BlockForward::Gate(const PreparedBlock& block,
-                                               const Activations& normed,
+                                               const RoundedInputs& normed,
                                                Executor& executor) const {
   const PreparedLinear& gate = block.linear(LinearRole::kGate);
   const PreparedLinear& up = block.linear(LinearRole::kUp);
+  const Activations& gate_input = normed.Of(LinearRole::kGate);
+  const Activations& up_input = normed.Of(LinearRole::kUp);
   Activations inner(compute_, normed.tokens(), gate.out_features());
   const auto piece = [&](int64_t slice, int64_t first_token, int64_t tokens) {
     const int64_t count = gate.Slices().Count(slice);
     Matrix g = Matrix::Unset(tokens, count);
     Matrix u = Matrix::Unset(tokens, count);
-    absl::Status status = gate.Multiply(normed, first_token, tokens, slice, g.data());
+    absl::Status status = gate.Multiply(gate_input, first_token, tokens, slice, g.data());
     if (!status.ok()) return status;
-    status = up.Multiply(normed, first_token, tokens, slice, u.data());
+    status = up.Multiply(up_input, first_token, tokens, slice, u.data());
     if (!status.ok()) return status;
     const int64_t used = std::min(tokens, normed.tokens() - first_token);
     for (int64_t t = 0; t < used; ++t) {
@@ -149,9 +159,13 @@ absl::StatusOr<Activations> BlockForward::Gate(const PreparedBlock& block,
   return inner;
 }
 
-// hidden += linear(input).
-absl::Status BlockForward::AddProduct(const PreparedLinear& linear, const Activations& input,
-                                      Matrix& hidden, Executor& executor) const {
+// hidden += linear(input), the only Linear that reads it.
+absl::Status BlockForward::AddProduct(const PreparedBlock& block, LinearRole role,
+                                      Activations input, Matrix& hidden, Executor& executor) const {
+  const PreparedLinear& linear = block.linear(role);
+  if (absl::Status status = RoundInput(linear.input(), input, executor); !status.ok()) {
+    return status;
+  }
   const auto piece = [&](int64_t slice, int64_t first_token, int64_t tokens) {
     const int64_t count = linear.Slices().Count(slice);
     Matrix change = Matrix::Unset(tokens, count);
@@ -179,22 +193,26 @@ absl::StatusOr<Matrix> BlockForward::Run(const PreparedBlock& block, Matrix hidd
     if (!normed.ok()) return normed.status();
     absl::Status status = observer(GroupRole::kQkv, *normed);
     if (!status.ok()) return status;
-    const auto context = Attend(block, *std::move(normed), executor);
+    auto inputs = RoundedInputs::Create(block, kQkvRoles, *std::move(normed), executor);
+    if (!inputs.ok()) return inputs.status();
+    auto context = Attend(block, *std::move(inputs), executor);
     if (!context.ok()) return context.status();
     status = observer(GroupRole::kOutput, *context);
     if (!status.ok()) return status;
-    status = AddProduct(block.linear(LinearRole::kOutput), *context, hidden, executor);
+    status = AddProduct(block, LinearRole::kOutput, *std::move(context), hidden, executor);
     if (!status.ok()) return status;
   }
-  const auto normed = Norm(hidden, block.norm(NormRole::kPostAttention), executor);
+  auto normed = Norm(hidden, block.norm(NormRole::kPostAttention), executor);
   if (!normed.ok()) return normed.status();
   absl::Status status = observer(GroupRole::kGateUp, *normed);
   if (!status.ok()) return status;
-  const auto inner = Gate(block, *normed, executor);
+  auto inputs = RoundedInputs::Create(block, kGateUpRoles, *std::move(normed), executor);
+  if (!inputs.ok()) return inputs.status();
+  auto inner = Gate(block, *inputs, executor);
   if (!inner.ok()) return inner.status();
   status = observer(GroupRole::kDown, *inner);
   if (!status.ok()) return status;
-  status = AddProduct(block.linear(LinearRole::kDown), *inner, hidden, executor);
+  status = AddProduct(block, LinearRole::kDown, *std::move(inner), hidden, executor);
   if (!status.ok()) return status;
   return hidden;
 }

@@ -21,13 +21,14 @@
 #include "core/model/family.h"
 #include "core/model/prepared_block.h"
 #include "core/model/rotary.h"
+#include "core/model/rounded_inputs.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
 
-// Receives what a group of Linears reads, exactly: tokens() rows of features(), F32 or BF16, valid
-// during the call. Called on the thread that runs the forward pass, outside of any task, in the
-// order of Family::groups.
+// Receives what a group of Linears reads, exactly and before it is rounded for them: tokens() rows
+// of features(), F32 or BF16, valid during the call. Called on the thread that runs the forward
+// pass, outside of any task, in the order of Family::groups.
 using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, const Activations& input)>;
 
 // For callers that want the result alone.
@@ -39,7 +40,8 @@ absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> wei
                                Executor& executor);
 
 // Immutable; thread-safe. Products as `compute` says, except those of queries, keys and values
-// among themselves: these, norms, softmax and the residual stream are f32 always.
+// among themselves: these, norms, softmax and the residual stream are f32 always. The input of a
+// Linear is rounded first if it says so (StoredLinear::input).
 class BlockForward {
  public:
   // Rows of up to `max_tokens` tokens.
@@ -68,12 +70,12 @@ class BlockForward {
  private:
   absl::StatusOr<Activations> Norm(const Matrix& hidden, const StoredVector& weight,
                                    Executor& executor) const;
-  absl::StatusOr<Activations> Attend(const PreparedBlock& block, Activations normed,
+  absl::StatusOr<Activations> Attend(const PreparedBlock& block, RoundedInputs normed,
                                      Executor& executor) const;
-  absl::StatusOr<Activations> Gate(const PreparedBlock& block, const Activations& normed,
+  absl::StatusOr<Activations> Gate(const PreparedBlock& block, const RoundedInputs& normed,
                                    Executor& executor) const;
-  absl::Status AddProduct(const PreparedLinear& linear, const Activations& input, Matrix& hidden,
-                          Executor& executor) const;
+  absl::Status AddProduct(const PreparedBlock& block, LinearRole role, Activations input,
+                          Matrix& hidden, Executor& executor) const;
 
   ModelConfig config_;
   ComputeDType compute_;

@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+
 namespace salient {
 
 absl::StatusOr<PreparedBlock> PreparedBlock::Create(const BlockWeights& block, ComputeDType compute,
@@ -14,6 +16,13 @@ absl::StatusOr<PreparedBlock> PreparedBlock::Create(const BlockWeights& block, C
     const LinearRole role = static_cast<LinearRole>(i);
     const bool heads =
         role == LinearRole::kQuery || role == LinearRole::kKey || role == LinearRole::kValue;
+    if (compute != ComputeDType::kF32 &&
+        block.linear(role).input.format != ActivationFormat::kNone) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(block.linear(role).name,
+                       ": its input is rounded to 8 bits, and products are "
+                       "in bfloat16; expected f32"));
+    }
     PreparedLinear& linear = prepared.linears_[i];
     linear = PreparedLinear(block.linear(role), compute, heads ? head_dim : 1);
     for (int64_t slice = 0; slice < linear.Slices().size(); ++slice) {

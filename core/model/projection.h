@@ -29,13 +29,14 @@ class PreparedLinear {
 
   RowTiles Slices() const { return RowTiles(linear_->out_features, slice_); }
   int64_t out_features() const { return linear_->out_features; }
+  const InputRounding& input() const { return linear_->input; }
 
   // INTERNAL if the matrix library refuses.
   absl::Status Prepare(int64_t slice);
 
-  // Rows [first_token, first_token + tokens) of `input` times the slice transposed, plus the bias:
-  // out [tokens, outputs of the slice], without gaps: bf16 products are many times slower into a
-  // part of a wider matrix. The bits depend on values and shape alone.
+  // Rows [first_token, first_token + tokens) of `input`, rounded already, times the slice
+  // transposed, plus the bias: out [tokens, outputs of the slice], without gaps: bf16 products are
+  // many times slower into a part of a wider matrix. The bits depend on values and shape alone.
   absl::Status Multiply(const Activations& input, int64_t first_token, int64_t tokens,
                         int64_t slice, float* out) const;
 

@@ -1,5 +1,4 @@
-// How a result is stored: its weights' format, the layout of its tensors, and what an engine does
-// to the activations that its Linears read.
+// What a stored format is called, and which combinations there are.
 #ifndef SALIENT_CORE_PACK_STORED_FORMAT_H_
 #define SALIENT_CORE_PACK_STORED_FORMAT_H_
 
@@ -7,31 +6,9 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"  // IWYU pragma: export
 
 namespace salient {
-
-enum class OutputFormat {
-  kAwqGemm,            // 4 bit: qweight, qzeros, scales
-  kGptq,               // 3, 4, 8 bit, symmetric: qweight, qzeros (minus one), scales, g_idx
-  kGptqV2,             // 3, 4, 8 bit: the same with zero points as they are
-  kCompressedTensors,  // "pack-quantized", 4 and 8 bit
-  kIntQuantized,       // "int-quantized", 8 bit weights and activations
-  kScaledFp16,         // s folded in, not quantized: weight
-  kDequantizedFp16,    // 2 to 8 bit: weight, decoded again to F16; losses are those before that
-};
-
-enum class ActivationFormat {
-  kNone,          // as they are
-  kDynamicToken,  // 8 bit, symmetric, one scale a token: max |x| / 127, when the model runs
-  kStaticTensor,  // 8 bit, symmetric, one scale a Linear, from calibration
-};
-
-struct StoredFormat {
-  WeightFormat format;
-  OutputFormat output = OutputFormat::kAwqGemm;
-  ActivationFormat activations = ActivationFormat::kNone;  // others: kIntQuantized only
-};
 
 // As flags and reports have them: "awq-gemm", "gptq", "gptq-v2", "compressed-tensors" ...
 absl::string_view Name(OutputFormat output);

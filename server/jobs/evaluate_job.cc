@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/evaluate_model.h"
+#include "core/nearest_source.h"
 #include "core/quantized_source.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"
@@ -26,10 +27,12 @@ class Observer final : public EvaluationObserver {
   RunningJob& job_;
 };
 
-// A model and what shows its weights as if it were not quantized.
+// A model, what shows its weights as if it were not quantized, and what becomes of the inputs of
+// its Linears all the same.
 struct PlainModel {
   OpenModel open;
   std::unique_ptr<TensorSource> plain;
+  InputRoundings inputs;
 };
 
 absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, const PreparedModel& prepared) {
@@ -44,7 +47,9 @@ absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, const PreparedModel& prepa
   absl::StatusOr<std::unique_ptr<TensorSource>> plain =
       OpenQuantizedSource(*open->source, prepared.config());
   if (!plain.ok()) return WithModelReason(plain.status());
-  return PlainModel{*std::move(open), *std::move(plain)};
+  absl::StatusOr<InputRoundings> inputs = ReadInputRoundings(*open->source, prepared.config());
+  if (!inputs.ok()) return WithModelReason(inputs.status());
+  return PlainModel{*std::move(open), *std::move(plain), *std::move(inputs)};
 }
 
 absl::Status WaitForAll(RunningJob& job) {
@@ -57,16 +62,20 @@ absl::Status WaitForAll(RunningJob& job) {
 
 }  // namespace
 
-std::optional<WeightFormat> RoundToNearestFormat(const EvaluateTask& task,
+std::optional<StoredFormat> RoundToNearestFormat(const EvaluateTask& task,
                                                  const ModelConfig& model) {
   if (!task.reference.has_value() || task.without_round_to_nearest) return std::nullopt;
   if (task.round_to_nearest.has_value()) return task.round_to_nearest;
   if (!model.quantization.has_value()) return std::nullopt;
-  WeightFormat format;
-  if (model.quantization->bits != 0) format.bits = static_cast<int>(model.quantization->bits);
-  if (model.quantization->group_size != 0) format.group_size = model.quantization->group_size;
-  format.symmetric = !model.quantization->zero_point;
-  return format;
+  const QuantizationConfig& quantization = *model.quantization;
+  StoredFormat stored;
+  if (quantization.bits != 0) stored.format.bits = static_cast<int>(quantization.bits);
+  if (quantization.group_size != 0) stored.format.group_size = quantization.group_size;
+  stored.format.symmetric = !quantization.zero_point;
+  stored.activations = quantization.activations;
+  // As int-quantized stores its scales.
+  if (stored.activations != ActivationFormat::kNone) stored.format.scale_dtype = DType::kF32;
+  return stored;
 }
 
 int ModelCount(const EvaluateTask& task, const ModelConfig& model) {
@@ -94,16 +103,20 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
     if (!opened.ok()) return opened.status();
     reference = *std::move(opened);
     outcome.bytes_in += reference->open.tensor_bytes;
-    models.push_back({reference->plain.get(), &job.prepared.reference->config()});
+    models.push_back(
+        {reference->plain.get(), &job.prepared.reference->config(), reference->inputs});
   }
-  models.push_back({model->plain.get(), &config});
+  models.push_back({model->plain.get(), &config, model->inputs});
   if (const auto format = RoundToNearestFormat(task, config); format.has_value()) {
     const ModelConfig& reference_config = job.prepared.reference->config();
     absl::StatusOr<std::unique_ptr<TensorSource>> opened =
-        RoundToNearestSource(*reference->plain, reference_config, *format);
+        RoundToNearestSource(*reference->plain, reference_config, format->format);
     if (!opened.ok()) return WithModelReason(opened.status());
     rounded = *std::move(opened);
-    models.push_back({rounded.get(), &reference_config});
+    absl::StatusOr<InputRoundings> inputs =
+        RoundToNearestInputs(reference_config, format->format, format->activations);
+    if (!inputs.ok()) return WithModelReason(inputs.status());
+    models.push_back({rounded.get(), &reference_config, *std::move(inputs)});
   }
   verified();
 

@@ -6,7 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
-#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 #include "server/jobs/running_job.h"
 
 namespace salient {
@@ -16,7 +16,7 @@ namespace salient {
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified);
 
 // The format in which the reference is rounded to nearest beside it; nullopt if it is not.
-std::optional<WeightFormat> RoundToNearestFormat(const EvaluateTask& task,
+std::optional<StoredFormat> RoundToNearestFormat(const EvaluateTask& task,
                                                  const ModelConfig& model);
 
 // How many models an evaluation runs: the model, the reference, and that rounded to nearest.

@@ -56,8 +56,9 @@ struct QuantizeTask {
 struct EvaluateTask {
   TokenSource tokens;
   std::optional<ModelSource> reference;
-  // Of the reference, beside it. nullopt: as the model's quantization_config says.
-  std::optional<WeightFormat> round_to_nearest;
+  // Of the reference, beside it; its layout counts for nothing, its activations are rounded by the
+  // token or not at all. nullopt: as the model's quantization_config says.
+  std::optional<StoredFormat> round_to_nearest;
   bool without_round_to_nearest = false;
 };
 

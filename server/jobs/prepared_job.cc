@@ -11,8 +11,10 @@
 #include "core/checkpoint/json.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
+#include "core/nearest_source.h"
 #include "core/quantized_source.h"
 #include "core/tensor/non_finite.h"
+#include "server/jobs/evaluate_job.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
@@ -164,6 +166,11 @@ absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& s
         !status.ok()) {
       return WithField(WithModelReason(status), "evaluate.reference");
     }
+  }
+  if (const auto format = RoundToNearestFormat(task, job.model.config()); format.has_value()) {
+    const absl::Status status =
+        RoundToNearestInputs(job.reference->config(), format->format, format->activations).status();
+    if (!status.ok()) return WithField(WithModelReason(status), "evaluate.round_to_nearest");
   }
   return WithField(PrepareTokens(task.tokens, job.model.config().vocab_size, store, job),
                    "evaluate.tokens");

@@ -221,7 +221,19 @@ absl::StatusOr<EvaluateTask> ToEvaluate(const v1::EvaluateTask& message, int64_t
   if (!task.reference.has_value()) {
     return BadJob("spec.evaluate.round_to_nearest", "set", "a reference to round, too");
   }
-  task.round_to_nearest = *format;
+  task.round_to_nearest = StoredFormat();
+  task.round_to_nearest->format = *format;
+  switch (message.round_to_nearest().activations()) {
+    case v1::ACTIVATION_FORMAT_UNSPECIFIED:
+      break;
+    case v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN:
+      task.round_to_nearest->activations = ActivationFormat::kDynamicToken;
+      break;
+    default:
+      return BadJob("spec.evaluate.round_to_nearest.activations",
+                    absl::StrCat(message.round_to_nearest().activations()),
+                    "unset or ACTIVATION_FORMAT_DYNAMIC_TOKEN: nothing is calibrated here");
+  }
   return task;
 }
 

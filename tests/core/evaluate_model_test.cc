@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/nearest_source.h"
 #include "core/quantized_source.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
@@ -276,39 +277,49 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
   };
   const SmallModel source(testing::SharedFile("models/pocket-llama-salient"));
   const auto nearest = Must(RoundToNearestSource(source.checkpoint, source.config, {}));
-  // llmcompressor-awq is in the format of compressed-tensors, which is not read.
-  const std::vector<Peer> peers = {{"autoawq-awq", 16.9430, 0.01201},
-                                   {"gptqmodel-awq", 16.9098, 0.01198},
-                                   {"autoround-awq", 17.0471, 0.01754}};
+  const std::vector<Peer> peers = {
+      {"autoawq-awq", 16.9430, 0.01201},       {"gptqmodel-awq", 16.9098, 0.01198},
+      {"llmcompressor-awq", 16.9330, 0.01317}, {"autoround-awq", 17.0471, 0.01754},
+      {"gptqmodel-gptq", 17.1210, 0.01970},    {"llmcompressor-gptq", 17.1209, 0.01908},
+      {"llmcompressor-w8a8", 16.7555, 0.00068}};
+  WeightFormat int8{8, kWholeRow, /*symmetric=*/true, DType::kF32};
+  const auto nearest_int8 = Must(RoundToNearestSource(source.checkpoint, source.config, int8));
   std::vector<SmallModel> models;
   std::vector<std::unique_ptr<TensorSource>> sources;
   for (const Peer& peer : peers) {
     models.emplace_back(testing::SharedFile(std::string("peers/") + peer.directory));
   }
-  std::vector<EvaluatedModel> evaluated = {{&source.checkpoint, &source.config},
-                                           {nearest.get(), &source.config}};
+  std::vector<EvaluatedModel> evaluated = {
+      {&source.checkpoint, &source.config},
+      {nearest.get(), &source.config},
+      {nearest_int8.get(), &source.config,
+       Must(RoundToNearestInputs(source.config, int8, ActivationFormat::kDynamicToken))}};
   for (const SmallModel& model : models) {
     sources.push_back(Must(OpenQuantizedSource(model.checkpoint, model.config)));
-    evaluated.push_back({sources.back().get(), &model.config});
+    evaluated.push_back({sources.back().get(), &model.config,
+                         Must(ReadInputRoundings(model.checkpoint, model.config))});
   }
   const auto results = Must(Evaluate(evaluated, RowsOf(tokens, 128), threads_));
   EXPECT_NEAR(results[0].likelihood.Perplexity(), 16.7410, 1e-3);
   EXPECT_NEAR(results[1].likelihood.Perplexity(), 17.1783, 1e-3);
   EXPECT_NEAR(results[1].divergence.MeanKl(), 0.02707, 2e-5);
+  // Of this one the other reader took the weights' scales from another quantizer: the same grid but
+  // for their last bits, which moves as many codes as a scale rounded otherwise does.
+  EXPECT_NEAR(results[2].likelihood.Perplexity(), 16.8610, 0.02);
+  EXPECT_NEAR(results[2].divergence.MeanKl(), 0.00717, 0.02 * 0.00717);
   for (size_t i = 0; i < peers.size(); ++i) {
-    const ModelEvaluation& result = results[i + 2];
+    const ModelEvaluation& result = results[i + 3];
     EXPECT_NEAR(result.likelihood.Perplexity(), peers[i].perplexity, 1e-3) << peers[i].directory;
     EXPECT_NEAR(result.divergence.MeanKl(), peers[i].kl, 2e-5) << peers[i].directory;
   }
 }
 
-TEST_F(EvaluateModelTest, CompressedTensorsAreNotReadYet) {
-  const std::string directory = testing::SharedFile("peers/llmcompressor-awq");
-  if (directory.empty()) GTEST_SKIP() << "SKIPPED: needs the shared models";
-  const SmallModel model(directory);
-  const absl::Status status = OpenQuantizedSource(model.checkpoint, model.config).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("compressed-tensors"));
+TEST_F(EvaluateModelTest, InputsOfSomeLayersAreRefused) {
+  const SmallModel model(TestsDirectory() + "golden/forward/plain");
+  const absl::Status status =
+      Evaluate({{&model.checkpoint, &model.config, InputRoundings(1)}}, {{1, 2}}, serial_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("inputs of 1 layers; expected of all 2"));
 }
 
 }  // namespace

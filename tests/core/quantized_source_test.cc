@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/nearest_source.h"
 #include "core/quantize_model.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
@@ -170,17 +171,13 @@ TEST_F(QuantizedSourceTest, WhatIsNotPackedIsShownAsItIs) {
 }
 
 TEST_F(QuantizedSourceTest, FormatsThatAreNotReadAreUnimplemented) {
-  const auto error = [&] {
-    const absl::Status status = OpenError();
+  const JsonValue method(JsonValue::Object{{"quant_method", JsonValue(std::string("exl2"))}});
+  config_.quantization = Must(ParseQuantizationConfig("dir/config.json", method));
+  for (const absl::Status& status : {OpenError(), ReadInputRoundings(packed_, config_).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
-    return std::string(status.message());
-  };
-  config_.quantization->quant_method = "gptq";
-  EXPECT_THAT(error(), HasSubstr("quant_method is \"gptq\""));
-  config_.quantization = QuantizationConfig{"awq", 4, 128, true, "gemv"};
-  EXPECT_THAT(error(), HasSubstr("version is \"gemv\""));
-  config_.quantization = QuantizationConfig{"awq", 8, 128, true, "gemm"};
-  EXPECT_THAT(error(), HasSubstr("bits is 8"));
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("dir/config.json: quantization_config.quant_method is \"exl2\""));
+  }
 }
 
 TEST_F(QuantizedSourceTest, TensorsThatDoNotFitAreNamed) {

@@ -69,6 +69,27 @@ TEST(KernelsTest, MinMaxFindsTheEndsWhereverTheyStand) {
   }
 }
 
+TEST(KernelsTest, RoundToStepsKeepsWhatSignedCodesOfEightBitsHold) {
+  for (int64_t n : kLengths) {
+    for (const float step : {0.5f, 0.3f, 1e-3f, 7.0f}) {
+      Matrix values = GaussianMatrix(9, 1, n, 20.0f);
+      for (int64_t i = 0; i < n; i += 5) values.data()[i] = step * (static_cast<float>(i) + 0.5f);
+      values.data()[n / 2] = n % 2 == 0 ? INFINITY : -INFINITY;
+      Matrix rounded = GaussianMatrix(9, 1, n, 20.0f);
+      std::copy_n(values.data(), n, rounded.data());
+      RoundToSteps(step, n, rounded.data());
+      for (int64_t i = 0; i < n; ++i) {
+        const float value = values.data()[i];
+        const float code = std::clamp(std::nearbyint(value / step), -128.0f, 127.0f);
+        EXPECT_EQ(rounded.data()[i], std::isinf(value) ? value : code * step) << value;
+      }
+    }
+  }
+  float nan = NAN;
+  RoundToSteps(1.0f, 1, &nan);
+  EXPECT_TRUE(std::isnan(nan));
+}
+
 TEST(KernelsTest, NearestCodesAndErrorsRoundHalfToEvenAndClamp) {
   const Affine affine{0.25f, 7, 15};
   // Halves of a step on both sides, and values beyond both ends.

@@ -8,6 +8,7 @@
 #include "core/checkpoint/token_rows.h"
 #include "core/evaluate_model.h"
 #include "core/linalg/executor.h"
+#include "core/nearest_source.h"
 #include "core/quantized_source.h"
 #include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"

@@ -119,7 +119,7 @@ TEST(ConvertJobSpecTest, AnEvaluateTaskMayRoundItsReference) {
   message.mutable_evaluate()->mutable_round_to_nearest()->set_bits(3);
   spec = ToJobSpec(message);
   ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_EQ(std::get<EvaluateTask>(spec->task).round_to_nearest->bits, 3);
+  EXPECT_EQ(std::get<EvaluateTask>(spec->task).round_to_nearest->format.bits, 3);
 
   message.mutable_evaluate()->mutable_round_to_nearest()->set_bits(-1);
   spec = ToJobSpec(message);

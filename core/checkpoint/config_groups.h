@@ -1,0 +1,19 @@
+// The quantization_config of compressed-tensors: groups of modules with a format each.
+#ifndef SALIENT_CORE_CHECKPOINT_CONFIG_GROUPS_H_
+#define SALIENT_CORE_CHECKPOINT_CONFIG_GROUPS_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/json.h"
+#include "core/checkpoint/quantization_config.h"
+
+namespace salient {
+
+// Reads config_groups, ignore, format and what changes how a model computes into `config`, and what
+// cannot be read into config.readable. Errors as ParseQuantizationConfig.
+absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
+                              QuantizationConfig& config);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CHECKPOINT_CONFIG_GROUPS_H_

@@ -1,0 +1,39 @@
+// Which modules a part of a quantization config speaks of.
+#ifndef SALIENT_CORE_CHECKPOINT_MODULE_TARGETS_H_
+#define SALIENT_CORE_CHECKPOINT_MODULE_TARGETS_H_
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/name_pattern.h"
+
+namespace salient {
+
+class ModuleTargets {
+ public:
+  // How a Linear was meant; the larger one wins where several groups mean the same Linear.
+  enum class Match { kNone, kClass, kPattern, kName };
+
+  // As compressed-tensors writes them: "re:" and a regular expression, the class "Linear" or a full
+  // path. Errors as NamePattern::Parse.
+  absl::Status Add(absl::string_view target);
+  // Errors as NamePattern::Parse; INVALID_ARGUMENT if all patterns are too large together.
+  absl::Status AddPattern(absl::string_view pattern);
+
+  Match MatchOf(absl::string_view module) const;
+
+ private:
+  std::set<std::string, std::less<>> names_;
+  std::vector<NamePattern> patterns_;
+  int64_t steps_ = 0;  // of all patterns
+  bool all_linears_ = false;
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CHECKPOINT_MODULE_TARGETS_H_

@@ -1,0 +1,64 @@
+#include "core/model/rounded_inputs.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "core/linalg/round_kernels.h"
+#include "core/linalg/tiles.h"
+
+namespace salient {
+namespace {
+
+constexpr float kLargestCode = 127;
+
+// Of a row whose codes are all 0 whatever it is.
+constexpr float kLeastStep = std::numeric_limits<float>::epsilon();
+
+Activations Copy(const Activations& exact) {
+  Activations copy(ComputeDType::kF32, exact.tokens(), exact.features());
+  std::copy_n(exact.F32(0), exact.tokens() * exact.features(), copy.MutableF32(0));
+  return copy;
+}
+
+}  // namespace
+
+absl::Status RoundInput(const InputRounding& rounding, Activations& input, Executor& executor) {
+  if (rounding.format == ActivationFormat::kNone) return absl::OkStatus();
+  const RowTiles tiles(input.tokens(), kTokenTile);
+  const int64_t features = input.features();
+  return executor.ForEach(tiles.size(), [&](int64_t tile) {
+    const int64_t first = tiles.First(tile);
+    for (int64_t t = first; t < first + tiles.Count(tile); ++t) {
+      float step = rounding.step;
+      if (rounding.format == ActivationFormat::kDynamicToken) {
+        const auto [lo, hi] = MinMax(input.F32(t), features);
+        step = std::max(std::max(-lo, hi) / kLargestCode, kLeastStep);
+      }
+      RoundToSteps(step, features, input.MutableF32(t));
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<RoundedInputs> RoundedInputs::Create(const PreparedBlock& block,
+                                                    absl::Span<const LinearRole> roles,
+                                                    Activations exact, Executor& executor) {
+  std::vector<InputRounding> kinds;
+  RoundedInputs rounded;
+  for (const LinearRole role : roles) {
+    const InputRounding& kind = block.linear(role).input();
+    const auto found = std::find(kinds.begin(), kinds.end(), kind);
+    rounded.place_[static_cast<size_t>(role)] = static_cast<size_t>(found - kinds.begin());
+    if (found == kinds.end()) kinds.push_back(kind);
+  }
+  for (size_t i = 0; i + 1 < kinds.size(); ++i) rounded.inputs_.push_back(Copy(exact));
+  rounded.inputs_.push_back(std::move(exact));
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    const absl::Status status = RoundInput(kinds[i], rounded.inputs_[i], executor);
+    if (!status.ok()) return status;
+  }
+  return rounded;
+}
+
+}  // namespace salient
