@@ -88,7 +88,8 @@ class LinearReader {
     };
     find(".bias");
     linear.said_plain = config_.SaysPlain(linear.module);
-    linear.format = config_.FormatOf(linear.module);
+    const StoredFormat said = config_.FormatOf(linear.module);
+    linear.format = said.format;
     if (const TensorEntry* words = find(".qweight"); words != nullptr) {
       const TensorEntry* scales = find(".scales");
       find(".qzeros");
@@ -97,7 +98,7 @@ class LinearReader {
       if (gptq) linear.format.bits = Width(words->shape[0], linear.in_features);
       if (!gptq) linear.format.bits = Width(words->shape[1], linear.out_features);
       if (scales != nullptr) Take(*scales, scales->shape[0], linear);
-      Quantized(gptq ? config_.gptq_layout() : OutputFormat::kAwqGemm, linear, model);
+      Quantized(gptq ? said.output : OutputFormat::kAwqGemm, said, linear, model);
     } else if (const TensorEntry* packed = find(".weight_packed"); packed != nullptr) {
       const TensorEntry* scales = find(".weight_scale");
       find(".weight_shape");
@@ -106,7 +107,7 @@ class LinearReader {
       const int64_t words_a_row = packed->shape[1];
       linear.format.bits = (linear.in_features + 7) / 8 == words_a_row ? 4 : 8;
       if (scales != nullptr) TakeRows(*scales, linear);
-      Quantized(OutputFormat::kCompressedTensors, linear, model);
+      Quantized(OutputFormat::kCompressedTensors, said, linear, model);
       if (find(".weight_g_idx") != nullptr) model.act_order = true;
     } else if (const TensorEntry* weight = find(".weight");
                weight != nullptr && weight->dtype == DType::kI8) {
@@ -114,7 +115,7 @@ class LinearReader {
       if (const TensorEntry* scales = find(".weight_scale"); scales != nullptr) {
         TakeRows(*scales, linear);
       }
-      Quantized(OutputFormat::kIntQuantized, linear, model);
+      Quantized(OutputFormat::kIntQuantized, said, linear, model);
       if (find(".input_scale") != nullptr) {
         model.stored.activations = ActivationFormat::kStaticTensor;
       }
@@ -139,11 +140,12 @@ class LinearReader {
     }
   }
 
-  void Quantized(OutputFormat layout, DescribedLinear& linear, DescribedModel& model) {
+  void Quantized(OutputFormat layout, const StoredFormat& said, DescribedLinear& linear,
+                 DescribedModel& model) {
     linear.quantized = true;
     if (any_) return;
     any_ = true;
-    model.stored = {linear.format, layout, config_.activations()};
+    model.stored = {linear.format, layout, said.activations};
   }
 
   Headers& headers_;

@@ -2,7 +2,6 @@
 #ifndef SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
 #define SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,28 +17,21 @@ class DescribedConfig {
   // `json` is the text that `config` was parsed from; `config` must outlive the result.
   static absl::StatusOr<DescribedConfig> Parse(const ModelConfig& config, absl::string_view json);
 
-  const std::string& quant_method() const { return quant_method_; }  // empty: not quantized
+  const std::string& quant_method() const { return config_.quant_method; }  // empty: not quantized
+  // Whether the config says that the Linear is not quantized; of awq it says so in `skipped`.
   bool SaysPlain(absl::string_view module) const;
-  // As far as the config says it; a group_size of 0 is not said.
-  WeightFormat FormatOf(absl::string_view module) const;
-  OutputFormat gptq_layout() const { return gptq_layout_; }
-  ActivationFormat activations() const { return activations_; }
-  bool act_order() const { return act_order_; }
-  bool zero_point() const { return zero_point_; }
+  // As far as the config says it: bits and group_size of 0 are not said.
+  StoredFormat FormatOf(absl::string_view module) const;
+  bool act_order() const { return config_.desc_act; }
+  bool zero_point() const { return config_.zero_point; }
+  // awq's, as the config spells them.
   const std::string& version() const { return version_; }
   const std::vector<std::string>& skipped() const { return skipped_; }
 
  private:
-  std::string quant_method_;
+  QuantizationConfig config_;
   std::string version_;
-  OutputFormat gptq_layout_ = OutputFormat::kGptq;
-  ActivationFormat activations_ = ActivationFormat::kNone;
-  bool act_order_ = false;
-  bool zero_point_ = true;
-  bool symmetric_ = false;
-  int64_t group_size_ = 0;  // 0: not said
   std::vector<std::string> skipped_;
-  std::vector<std::string> ignored_;
 };
 
 }  // namespace salient

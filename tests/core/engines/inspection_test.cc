@@ -84,6 +84,14 @@ const Peer kPeers[] = {
      "vllm vllm-cpu sglang tgi lmdeploy transformers"},
     {"autoround-awq", "awq", OutputFormat::kAwqGemm, 4, 128, ActivationFormat::kNone,
      "vllm vllm-cpu sglang tgi lmdeploy transformers"},
+    {"gptqmodel-gptq", "gptq", OutputFormat::kGptq, 4, 128, ActivationFormat::kNone,
+     "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+    {"llmcompressor-awq", "compressed-tensors", OutputFormat::kCompressedTensors, 4, 128,
+     ActivationFormat::kNone, "vllm vllm-cpu sglang lmdeploy transformers llama-cpp"},
+    {"llmcompressor-gptq", "compressed-tensors", OutputFormat::kCompressedTensors, 4, 128,
+     ActivationFormat::kNone, "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
+    {"llmcompressor-w8a8", "compressed-tensors", OutputFormat::kIntQuantized, 8, kWholeRow,
+     ActivationFormat::kDynamicToken, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
 };
 
 absl::StatusOr<Inspection> InspectDirectory(const std::string& directory) {
