@@ -15,6 +15,20 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
   command.add_option("--rounding", options.rounding, "Instead of the preset's")
       ->check(CLI::IsMember(RoundingNames()));
   command.add_flag("--autoawq", options.autoawq, "Search and round as AutoAWQ does");
+  command
+      .add_option("--gptq-damping", options.gptq_damping,
+                  "Share of the mean diagonal of X^T X that gptq adds to it")
+      ->check(CLI::Range(0.0f, 10.0f));
+  command.add_flag("--no-act-order", options.no_act_order,
+                   "gptq visits columns as they stand, not by falling diagonal");
+  command
+      .add_option("--descent-sweeps", options.descent_sweeps,
+                  "Of gptq and block: sweeps over the codes before each refit; 0: none")
+      ->check(CLI::Range(0, 64));
+  command
+      .add_option("--refits", options.refits,
+                  "Of gptq and block: refits of the group scales; 0: none")
+      ->check(CLI::Range(0, 16));
   command.add_option("--bits", options.bits, "Width of a code")
       ->check(CLI::Range(2, 8))
       ->capture_default_str();

@@ -74,6 +74,36 @@ absl::StatusOr<Value> Named(absl::string_view flag, const std::string& name,
       "--", flag, " ", QuoteForMessage(name), "; expected ", absl::StrJoin(KeysOf(names), " or ")));
 }
 
+// The flags of gptq and block rounding into the message of the one that is chosen.
+absl::Status SetRounding(const MethodOptions& options, v1::Method& method) {
+  const auto alone = [](absl::string_view flag, absl::string_view roundings) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, " goes with --rounding ", roundings, " only"));
+  };
+  const bool gptq = method.rounding() == v1::ROUNDING_GPTQ;
+  if (options.gptq_damping.has_value() && !gptq) return alone("gptq-damping", "gptq");
+  if (options.no_act_order && !gptq) return alone("no-act-order", "gptq");
+  if (gptq) {
+    if (options.gptq_damping.has_value()) method.mutable_gptq()->set_damping(*options.gptq_damping);
+    if (options.no_act_order) method.mutable_gptq()->set_act_order(false);
+  } else if (method.rounding() != v1::ROUNDING_BLOCK) {
+    if (options.descent_sweeps.has_value()) return alone("descent-sweeps", "gptq or block");
+    if (options.refits.has_value()) return alone("refits", "gptq or block");
+  }
+  const auto set = [&](auto& message) {
+    if (options.descent_sweeps.has_value()) message.set_descent_sweeps(*options.descent_sweeps);
+    if (options.refits.has_value()) message.set_refits(*options.refits);
+  };
+  if (options.descent_sweeps.has_value() || options.refits.has_value()) {
+    if (gptq) {
+      set(*method.mutable_gptq());
+    } else {
+      set(*method.mutable_block());
+    }
+  }
+  return absl::OkStatus();
+}
+
 template <typename Value>
 absl::Status CheckHas(absl::string_view flag, Value wanted, const Names<Value>& names,
                       const google::protobuf::RepeatedField<int>& has) {
@@ -120,6 +150,7 @@ absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options) {
   method.set_range(*range);
   method.set_rounding(*rounding);
   method.set_autoawq(options.autoawq);
+  if (absl::Status status = SetRounding(options, method); !status.ok()) return status;
   return method;
 }
 

@@ -3,6 +3,7 @@
 #define SALIENT_CLIENT_METHOD_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,11 @@ struct MethodOptions {
   std::string range = "";      // minmax, clip.
   std::string rounding = "";   // nearest, block, gptq.
   bool autoawq = false;        // Follow AutoAWQ; rounding is then nearest unless given.
+  // Of the rounding, where it has them; nullopt: the server's default.
+  std::optional<float> gptq_damping = std::nullopt;
+  bool no_act_order = false;
+  std::optional<int32_t> descent_sweeps = std::nullopt;
+  std::optional<int32_t> refits = std::nullopt;
   int32_t bits = 4;
   int64_t group_size = 128;
   bool symmetric = false;
@@ -34,7 +40,7 @@ std::vector<std::string> RoundingNames();
 std::vector<std::string> FormatNames();
 
 // A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
-// known ones.
+// known ones, or a flag that does not go with the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
 // `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod.

@@ -14,9 +14,11 @@ namespace {
 
 using GroupAccumulators = std::array<std::optional<StatisticsAccumulator>, kGroupRoles>;
 
-StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const GroupRow& row) {
+StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
+                          bool whole_gram) {
   StatisticsParams params;
   params.in_features = ShapeOf(family, config, row.linears[0]).in_features;
+  if (whole_gram) params.KeepWholeGram();
   return params;
 }
 
@@ -26,28 +28,28 @@ int RowsTogether(int concurrency) { return 4 * concurrency; }
 
 // Bytes of rows side by side and of the sums of `rows` of them, those that wait among them.
 int64_t SideBySideBytes(const Family& family, const ModelConfig& config, ComputeDType compute,
-                        int64_t tokens, int concurrency, int rows) {
+                        int64_t tokens, bool whole_gram, int concurrency, int rows) {
   int64_t bytes = concurrency * BlockForward::MemoryBytes(config, compute, tokens, 1);
   for (const GroupRow& row : family.groups) {
-    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row), rows);
+    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row, whole_gram), rows);
   }
   return bytes;
 }
 
 bool SideBySide(const Family& family, const ModelConfig& config, ComputeDType compute,
-                int64_t tokens, int concurrency) {
-  return RunsSideBySide(
-      LinearFlop(family, config, tokens),
-      SideBySideBytes(family, config, compute, tokens, concurrency, RowsTogether(concurrency)),
-      concurrency);
+                int64_t tokens, bool whole_gram, int concurrency) {
+  return RunsSideBySide(LinearFlop(family, config, tokens),
+                        SideBySideBytes(family, config, compute, tokens, whole_gram, concurrency,
+                                        RowsTogether(concurrency)),
+                        concurrency);
 }
 
 absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,
                                                      const ModelConfig& config, int64_t layer,
-                                                     uint64_t seed) {
+                                                     uint64_t seed, bool whole_gram) {
   GroupAccumulators accumulators;
   for (const GroupRow& row : family.groups) {
-    StatisticsParams params = ParamsOf(family, config, row);
+    StatisticsParams params = ParamsOf(family, config, row, whole_gram);
     params.seed = seed;
     absl::StatusOr<StatisticsAccumulator> accumulator =
         StatisticsAccumulator::Create(absl::StrCat(BlockPrefix(family, layer), row.name), params);
@@ -78,12 +80,12 @@ absl::StatusOr<GroupStatistics> Finish(GroupAccumulators accumulators, Executor&
 
 absl::StatusOr<GroupStatistics> CalibrateBlock(
     const Family& family, const BlockForward& forward, const BlockWeights& block,
-    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed,
+    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor) {
   const StageScope stage(executor, Stage::kForward);
   const ModelConfig& config = forward.config();
   absl::StatusOr<GroupAccumulators> accumulators =
-      CreateAccumulators(family, config, block.layer, seed);
+      CreateAccumulators(family, config, block.layer, seed, whole_gram);
   if (!accumulators.ok()) return accumulators.status();
   const absl::StatusOr<PreparedBlock> prepared = Prepare(forward, block, executor);
   if (!prepared.ok()) return prepared.status();
@@ -111,7 +113,7 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   const auto rows = static_cast<int64_t>(lengths.size());
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   const int concurrency = executor.Concurrency();
-  if (!SideBySide(family, config, forward.compute(), longest, concurrency)) {
+  if (!SideBySide(family, config, forward.compute(), longest, whole_gram, concurrency)) {
     for (int64_t row = 0; row < rows; ++row) {
       if (absl::Status status = run(row, executor); !status.ok()) return status;
     }
@@ -128,16 +130,17 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
 }
 
 int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
-                                  ComputeDType compute, int64_t tokens, int concurrency) {
+                                  ComputeDType compute, int64_t tokens, bool whole_gram,
+                                  int concurrency) {
   const int64_t prepared = PreparedBlock::MemoryBytes(family, config, compute);
-  if (SideBySide(family, config, compute, tokens, concurrency)) {
+  if (SideBySide(family, config, compute, tokens, whole_gram, concurrency)) {
     // Rows of about one length end in order but for one or so.
-    return prepared +
-           SideBySideBytes(family, config, compute, tokens, concurrency, concurrency + 1);
+    return prepared + SideBySideBytes(family, config, compute, tokens, whole_gram, concurrency,
+                                      concurrency + 1);
   }
   int64_t accumulators = 0;
   for (const GroupRow& row : family.groups) {
-    accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row));
+    accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row, whole_gram));
   }
   return prepared + accumulators + BlockForward::MemoryBytes(config, compute, tokens, concurrency);
 }

@@ -23,8 +23,8 @@ namespace salient {
 using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 
 // Runs every row of `entering` through `block` and writes it to `leaving`, uncommitted. Gives the
-// statistics of all groups, whose sketches and samples are drawn from `seed`. The same bits for
-// any executor.
+// statistics of all groups, whose sketches and samples are drawn from `seed`; with the whole Gram
+// of each if `whole_gram`. The same bits for any executor.
 //
 // The rows of a narrow model are run side by side, each on one thread, because there the tasks of
 // a row are too small to share; those of a wide one follow each other, spread over the executor.
@@ -36,13 +36,14 @@ using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 // not finite (names group, row, position, column); CANCELLED from the executor.
 absl::StatusOr<GroupStatistics> CalibrateBlock(
     const Family& family, const BlockForward& forward, const BlockWeights& block,
-    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed,
+    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor);
 
 // Bytes that it holds at most beside the block's weights, for rows of up to `tokens` tokens; what
 // it returns among them.
 int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
-                                  ComputeDType compute, int64_t tokens, int concurrency);
+                                  ComputeDType compute, int64_t tokens, bool whole_gram,
+                                  int concurrency);
 
 }  // namespace salient
 

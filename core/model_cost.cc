@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "core/calibrate_block.h"
 #include "core/evaluate_model.h"
 #include "core/model/ends.h"
@@ -28,10 +29,11 @@ int64_t ResidentBytes(int64_t held) {
   return static_cast<int64_t>(kKeptByAllocator * static_cast<double>(held)) + kRuntimeBytes;
 }
 
-StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config,
-                              const GroupRow& row) {
+StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
+                              const Method& method) {
   StatisticsParams params;
   params.in_features = ShapeOf(family, config, row.linears[0]).in_features;
+  if (NeedsWholeGram(method)) params.KeepWholeGram();
   return params;
 }
 
@@ -108,7 +110,14 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   work.ReadBlock(/*decoded=*/false);
   for (int64_t tokens : row_tokens) work.Forward(tokens, params.compute);
   for (const GroupRow& row : family.groups) {
-    const StatisticsParams statistics = StatisticsOf(family, config, row);
+    const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
+    if (NeedsWholeGram(params.method) && statistics.in_features > kMostWholeGram) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(row.name, ": in_features is ", statistics.in_features, "; expected at most ",
+                       kMostWholeGram,
+                       " with gptq rounding, which keeps the whole X^T X; block rounding has no "
+                       "such limit"));
+    }
     const int64_t out = OutFeatures(family, config, row);
     const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
     for (int64_t tokens : row_tokens) work.Fold(tokens, statistics, params.compute);
@@ -135,13 +144,14 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
 
   // Quantizing holds statistics, what the groups before left and one group's own.
   const int64_t calibrating =
-      CalibrateBlockMemoryBytes(family, config, params.compute, Largest(row_tokens), concurrency);
+      CalibrateBlockMemoryBytes(family, config, params.compute, Largest(row_tokens),
+                                NeedsWholeGram(params.method), concurrency);
   int64_t most = 0;
   int64_t held = statistics_bytes;
   for (const bool into_linear : {true, false}) {
     for (const GroupRow& row : family.groups) {
       if (row.fold_into_linear.has_value() != into_linear) continue;
-      const StatisticsParams statistics = StatisticsOf(family, config, row);
+      const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
       const int64_t out = OutFeatures(family, config, row);
       const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
       const int64_t packed =
@@ -149,9 +159,10 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       if (fit) {
         // The group's own count is of results of 5 bits a weight.
         const int64_t wider = std::max<int64_t>(0, packed - 5 * out * statistics.in_features / 8);
-        most = std::max(most, held + wider +
-                                  QuantizeGroupMemoryBytes(out, statistics.in_features,
-                                                           params.stored.activations, concurrency));
+        most =
+            std::max(most, held + wider +
+                               QuantizeGroupMemoryBytes(out, statistics.in_features, params.method,
+                                                        params.stored.activations, concurrency));
       }
       held += packed;
       if (fit) held -= StatisticsBytes(statistics);

@@ -9,6 +9,7 @@
 #include "core/choose_scale.h"
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
+#include "core/method/round_gptq.h"
 #include "core/pack_linears.h"
 #include "core/round_linears.h"
 #include "core/statistics/search_loss.h"
@@ -130,6 +131,9 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
       report.notes.push_back(
           absl::StrCat(linear.name, ": plain round-to-nearest was better and was kept"));
     }
+    if (const std::string& note = attempt.linears[i].note; !note.empty()) {
+      report.notes.push_back(absl::StrCat(linear.name, ": ", note));
+    }
     report.linears.push_back(std::move(linear));
   }
   report.loss = loss.Value();
@@ -224,9 +228,11 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
 }
 
 int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
-                                 ActivationFormat activations, int concurrency) {
+                                 const Method& method, ActivationFormat activations,
+                                 int concurrency) {
   StatisticsParams params;
   params.in_features = in_features;
+  if (NeedsWholeGram(method)) params.KeepWholeGram();
   const int64_t parameters = total_out_features * in_features;
   // Codes, and the packed result.
   const int64_t results = parameters + parameters / 2 + parameters / 8;
@@ -235,9 +241,12 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
   const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
   // Rows, errors and products of one tile, a few times over; at most a panel's six matrices.
   const int64_t scratch = concurrency * 10 * kRowTile * in_features * 4;
-  // Shrunk blocks and their factors, and the f64 matrices of one factorization a thread.
-  const int64_t blocks = 3 * in_features * params.block_width * 4 +
-                         concurrency * 6 * params.block_width * params.block_width * 8;
+  // The curvature and its factor: all of it, or shrunk blocks and the f64 matrices of one
+  // factorization a thread.
+  const int64_t blocks = method.rounding == RoundingChoice::kGptq
+                             ? RoundGptqMemoryBytes(in_features, concurrency)
+                             : 3 * in_features * params.block_width * 4 +
+                                   concurrency * 6 * params.block_width * params.block_width * 8;
   // The affine maps, and the scales of every candidate and their inverses.
   const int64_t maps = parameters / 4 + 2 * 64 * in_features * 4;
   const int64_t sample = activations == ActivationFormat::kNone

@@ -99,7 +99,8 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
 
 // Bytes QuantizeGroup holds at most beside weights and statistics.
 int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
-                                 ActivationFormat activations, int concurrency);
+                                 const Method& method, ActivationFormat activations,
+                                 int concurrency);
 
 }  // namespace salient
 

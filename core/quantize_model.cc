@@ -147,7 +147,7 @@ class ModelQuantizer {
         HiddenStatesFile::Create(StatesPath(params_, layer + 1), Shape(layer + 1));
     if (!leaving.ok()) return leaving.status();
     absl::StatusOr<GroupStatistics> statistics = CalibrateBlock(
-        family_, forward_, *block, entering, *leaving, params_.seed,
+        family_, forward_, *block, entering, *leaving, params_.seed, NeedsWholeGram(params_.method),
         [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     ReadAhead(layer + 1);

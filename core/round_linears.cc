@@ -16,6 +16,7 @@
 #include "core/method/range_clip.h"
 #include "core/method/ranges.h"
 #include "core/method/round_block.h"
+#include "core/method/round_gptq.h"
 #include "core/method/round_nearest.h"
 #include "core/method/shrunk_range.h"
 #include "core/statistics/search_loss.h"
@@ -143,16 +144,43 @@ absl::StatusOr<std::vector<Ranges>> RangesOf(absl::Span<const Linear> linears,
   return ranges;
 }
 
-absl::StatusOr<std::vector<AffineGroups>> CodesOf(absl::Span<const Linear> linears,
-                                                  const std::vector<Ranges>& ranges,
-                                                  absl::Span<const float> scales,
-                                                  const LossModel& model, const Method& method,
-                                                  const WeightFormat& format, Executor& executor) {
+// Of all Linears, and what a user should know of them.
+struct Codes {
+  std::vector<AffineGroups> groups;
+  std::string note;
+};
+
+absl::StatusOr<Codes> GptqCodesOf(absl::Span<const RoundInput> inputs,
+                                  absl::Span<const float> scales, const LossModel& model,
+                                  const Method& method, const WeightFormat& format,
+                                  Executor& executor) {
+  absl::StatusOr<GptqRounding> rounded =
+      RoundGptq(inputs, scales, model, format, method.gptq, executor);
+  if (!rounded.ok()) return rounded.status();
+  Codes codes{std::move(rounded->groups), {}};
+  if (rounded->damping > method.gptq.damping) {
+    codes.note = absl::StrCat("X^T X could not be factored with a damping of ", method.gptq.damping,
+                              "; ", rounded->damping, " was used");
+  }
+  return codes;
+}
+
+absl::StatusOr<Codes> CodesOf(absl::Span<const Linear> linears, const std::vector<Ranges>& ranges,
+                              absl::Span<const float> scales, const LossModel& model,
+                              const Method& method, const WeightFormat& format,
+                              Executor& executor) {
   const StageScope stage(executor, Stage::kRounding);
   std::vector<RoundInput> inputs;
   for (size_t i = 0; i < linears.size(); ++i) inputs.push_back({linears[i].weight, &ranges[i]});
+  const auto plain = [](absl::StatusOr<std::vector<AffineGroups>> groups) -> absl::StatusOr<Codes> {
+    if (!groups.ok()) return groups.status();
+    return Codes{*std::move(groups), {}};
+  };
   if (method.rounding == RoundingChoice::kNearest) {
-    return RoundNearest(inputs, scales, format, executor);
+    return plain(RoundNearest(inputs, scales, format, executor));
+  }
+  if (method.rounding == RoundingChoice::kGptq) {
+    return GptqCodesOf(inputs, scales, model, method, format, executor);
   }
   RoundBlockParams params = method.block;
   // A row's refit would part its scale from those of the other rows.
@@ -163,7 +191,7 @@ absl::StatusOr<std::vector<AffineGroups>> CodesOf(absl::Span<const Linear> linea
   absl::StatusOr<std::vector<BlockCurvature>> blocks =
       ShrinkBlocks(model, scales, params, executor);
   if (!blocks.ok()) return blocks.status();
-  return RoundBlock(inputs, scales, *blocks, format, params, executor);
+  return plain(RoundBlock(inputs, scales, *blocks, format, params, executor));
 }
 
 absl::StatusOr<std::vector<Baseline>> BaselinesOnSample(const ActivationLoss& sample,
@@ -238,19 +266,18 @@ absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
   absl::StatusOr<std::vector<Ranges>> ranges =
       RangesOf(linears, scales, model, method, format, executor);
   if (!ranges.ok()) return ranges.status();
-  absl::StatusOr<std::vector<AffineGroups>> groups =
-      CodesOf(linears, *ranges, scales, model, method, format, executor);
-  if (!groups.ok()) return groups.status();
+  absl::StatusOr<Codes> codes = CodesOf(linears, *ranges, scales, model, method, format, executor);
+  if (!codes.ok()) return codes.status();
   absl::StatusOr<std::vector<Loss>> losses =
-      sample != nullptr ? sample->Of(*groups, scales, executor)
-                        : LossesOf(linears, *groups, scales, model, executor);
+      sample != nullptr ? sample->Of(codes->groups, scales, executor)
+                        : LossesOf(linears, codes->groups, scales, model, executor);
   if (!losses.ok()) return losses.status();
   std::vector<RoundedLinear> rounded;
   for (size_t i = 0; i < linears.size(); ++i) {
     const std::vector<uint8_t>& narrowed = (*ranges)[i].narrowed;
     const auto count = static_cast<double>(std::count(narrowed.begin(), narrowed.end(), 1));
-    rounded.push_back({std::move((*groups)[i]), std::move((*losses)[i]),
-                       count / static_cast<double>(narrowed.size())});
+    rounded.push_back({std::move(codes->groups[i]), std::move((*losses)[i]),
+                       count / static_cast<double>(narrowed.size()), codes->note});
   }
   return rounded;
 }

@@ -44,6 +44,7 @@ struct RoundedLinear {
   // Of what a reader of the packed tensors computes on x / s: D = W' / s - W, or on `sample`.
   Loss loss;
   double clipped_share = 0;  // of groups whose range was narrowed
+  std::string note;          // what a user should know of it, in a sentence
 };
 
 // Range and rounding of `method` for all `linears` under `scales`; `sample` as in Baselines. Same

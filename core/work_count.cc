@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/linalg/cholesky.h"
+
 namespace salient {
 namespace {
 
@@ -34,6 +36,8 @@ constexpr double kSketchSquares = 4;  // (sum D S)^2 and its parts, in f64
 constexpr double kDecode = 6;         // codes to errors, packing
 constexpr double kRelativeWeight = 8;
 constexpr double kDescent = 5;       // of a weight in one sweep, most of which change nothing
+constexpr double kGather = 3;        // an entry of a matrix whose rows and columns change places
+constexpr double kChanged = 0.03;    // adding a row of H for each code that descent changes
 constexpr double kFactor = 3;        // of n^3 / 6 of a factorization in f64
 constexpr double kHandOver = 60000;  // giving tasks to the workers once and waiting for them
 constexpr double kExponential = 30;  // in f64, of a logit
@@ -232,6 +236,9 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   At(Stage::kRounding).bytes += stored + codes;
   At(Stage::kRounding).vector_flop += (kWiden + kRound) * weights + 2 * kHandOver;
   if (method.rounding == RoundingChoice::kBlock) RoundBlock(weights, in, method.block);
+  if (method.rounding == RoundingChoice::kGptq) {
+    RoundGptq(weights, in, static_cast<double>(format.GroupSize(params.in_features)), method.gptq);
+  }
   // The loss of the result, and packing it.
   loss.vector_flop += (kWiden + kDecode) * weights + kHandOver;
   loss.bytes += stored + codes;
@@ -284,6 +291,25 @@ void WorkCount::Compare(Stage stage, double weights, const StatisticsParams& par
   Work& work = At(stage);
   work.bf16_flop += 2 * weights * (Triangles(in, width, kPiece) / in + sketch);
   work.vector_flop += (width / kPiece * kDot + kSketchSquares * sketch / width) * weights;
+}
+
+void WorkCount::RoundGptq(double weights, double in, double group, const RoundGptqParams& params) {
+  const double block = std::min(in, static_cast<double>(kFactorBlock));
+  const bool descends = params.descent_sweeps > 0 || params.refits > 0;
+  Work& work = At(Stage::kRounding);
+  // A, its factor, and in blocks of columns what f32 is not good enough for.
+  work.vector_flop += (descends ? 2 : 1) * kGather * Square(in) + kFactor * Square(in) * block / 4;
+  work.f32_flop += in * Square(in) / 3;
+  work.bytes += (descends ? 4 : 2) * 4 * Square(in);
+  // What the columns before a block leave to it, and what those of a block leave to each other.
+  work.f32_flop += weights * (in + 3 * block);
+  work.vector_flop += 2 * kAdd * weights + in / block * 2 * kHandOver;
+  if (!descends) return;
+  // The gradient, sweeps over the codes, and what the codes of each group do to it.
+  work.f32_flop += 2 * (1 + params.refits) * in * weights;
+  work.vector_flop += params.refits * kAdd * weights * in / group;
+  const double sweeps = params.refits * params.descent_sweeps + 1;
+  work.vector_flop += (kDescent * sweeps + kChanged * in) * weights;
 }
 
 void WorkCount::RoundBlock(double weights, double in, const RoundBlockParams& params) {

@@ -70,6 +70,7 @@ class WorkCount {
   // `times` losses of ActivationLoss.
   void MeasureOnSample(Stage stage, double times, double weights, const StatisticsParams& params);
   void RoundBlock(double weights, double in, const RoundBlockParams& params);
+  void RoundGptq(double weights, double in, double group, const RoundGptqParams& params);
 
   const Family& family_;
   const ModelConfig& config_;

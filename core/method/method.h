@@ -45,6 +45,11 @@ struct Method {
   ScaleSmoothQuantParams smoothquant = {};
 };
 
+// Whether the statistics it works on have to keep the whole X^T X.
+inline bool NeedsWholeGram(const Method& method) {
+  return method.rounding == RoundingChoice::kGptq;
+}
+
 }  // namespace salient
 
 #endif  // SALIENT_CORE_METHOD_METHOD_H_

@@ -1,7 +1,6 @@
 #include "core/method/round_block.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -14,50 +13,36 @@
 #include "core/linalg/panel_kernels.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
+#include "core/method/coordinate_descent.h"
 #include "core/method/round_nearest.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {
 
-// Columns of one block and one group, relative to their run.
-struct Segment {
-  int64_t block = 0;
-  int64_t group = 0;
-  int64_t begin = 0;
-  int64_t end = 0;
-};
+std::vector<DescentBlock> BlocksOf(absl::Span<const BlockCurvature> run) {
+  std::vector<DescentBlock> blocks;
+  for (const BlockCurvature& block : run) {
+    blocks.push_back({block.first - run.front().first, block.h.View(), block.diagonal.data()});
+  }
+  return blocks;
+}
 
 // Up to kPanelRows rows of a weight, over the columns of consecutive blocks that share groups: a
 // run, the shortest in which no group crosses an end. Matrices are [kPanelRows, columns of a run].
 class Panel {
  public:
   Panel(absl::Span<const BlockCurvature> run, int64_t group_size, const WeightFormat& format)
-      : columns_(run.back().first + run.back().columns() - run.front().first),
-        groups_(columns_ / group_size),
-        max_code_(static_cast<float>(format.MaxCode())),
+      : panel_(BlocksOf(run), group_size, format),
+        columns_(panel_.columns()),
+        groups_(panel_.groups()),
         scale_dtype_(format.scale_dtype),
-        codes_(kPanelRows, columns_),
         counted_codes_(kPanelRows, columns_),
-        errors_(kPanelRows, columns_),
-        gradient_(kPanelRows, columns_),
-        scales_(kPanelRows, groups_),
-        zero_points_(kPanelRows, groups_),
         curvature_(static_cast<size_t>(groups_ * groups_)),
         residual_(static_cast<size_t>(groups_)) {
-    for (size_t b = 0; b < run.size(); ++b) {
-      const int64_t begin = run[b].first - run.front().first;
-      const int64_t end = begin + run[b].columns();
-      first_segment_.push_back(segments_.size());
-      for (int64_t at = begin; at < end;) {
-        const int64_t group = at / group_size;
-        const int64_t stop = std::min(end, (group + 1) * group_size);
-        segments_.push_back({static_cast<int64_t>(b), group, at, stop});
-        products_.emplace_back(kPanelRows, run[b].columns());
-        at = stop;
-      }
+    for (const DescentPanel::Segment& segment : panel_.segments()) {
+      products_.emplace_back(kPanelRows, panel_.block(segment.block).columns());
     }
-    first_segment_.push_back(segments_.size());
   }
 
   int64_t columns() const { return columns_; }
@@ -68,60 +53,39 @@ class Panel {
                      int64_t count, const Ranges& ranges, int64_t weight_row,
                      const RoundBlockParams& params) {
     blocks_ = blocks;
-    count_ = count;
-    const int64_t first_group = FirstGroup();
-    for (int64_t t = 0; t < kPanelRows; ++t) {
-      for (int64_t g = 0; g < groups_; ++g) {
-        const int64_t at = (weight_row + t) * ranges.groups + first_group + g;
-        scales_.Row(t)[g] = t < count ? ranges.scales[at] : 1.0f;
-        zero_points_.Row(t)[g] = t < count ? ranges.zero_points[at] : 0.0f;
-      }
-    }
+    panel_.Begin(BlocksOf(blocks), ranges, weight_row, blocks.front().first / (columns_ / groups_),
+                 count);
     FeedBackErrors(rows, stride);
     if (params.descent_sweeps == 0 && params.refits == 0) return absl::OkStatus();
-    if (absl::Status status = Measure(rows, stride); !status.ok()) return status;
-    for (int r = 0; r < params.refits; ++r) {
-      Descend(params.descent_sweeps);
-      if (absl::Status status = Refit(r == 0); !status.ok()) return status;
+    absl::Status status = panel_.Measure(rows, stride);
+    for (int r = 0; r < params.refits && status.ok(); ++r) {
+      panel_.DescendCodes(params.descent_sweeps);
+      status = Refit(r == 0);
     }
-    if (params.descent_sweeps > 0) Descend(1);
+    if (!status.ok()) return status;
+    if (params.descent_sweeps > 0) panel_.DescendCodes(1);
     return absl::OkStatus();
   }
 
   void Store(int64_t weight_row, AffineGroups& result) const {
-    const int64_t first_group = FirstGroup();
-    for (int64_t t = 0; t < count_; ++t) {
-      uint8_t* codes =
-          result.codes.data() + (weight_row + t) * result.in_features + blocks_.front().first;
-      for (const Segment& segment : segments_) {
-        const float zero = zero_points_.Row(t)[segment.group];
-        for (int64_t j = segment.begin; j < segment.end; ++j) {
-          codes[j] = static_cast<uint8_t>(static_cast<int32_t>(codes_.Row(t)[j] + zero));
-        }
-      }
-      std::copy_n(scales_.Row(t), groups_,
-                  result.scales.data() + (weight_row + t) * result.Groups() + first_group);
-    }
+    panel_.Store(weight_row, blocks_.front().first, result);
   }
 
  private:
-  int64_t FirstGroup() const { return blocks_.front().first / (columns_ / groups_); }
-  int64_t Begin(size_t block) const { return blocks_[block].first - blocks_.front().first; }
-
   // Error feedback works on columns, so its panels stand on their side.
   void FeedBackErrors(const float* rows, int64_t stride) {
     Matrix scales(groups_, kPanelRows);
     Matrix zero_points(groups_, kPanelRows);
     for (int64_t g = 0; g < groups_; ++g) {
       for (int64_t t = 0; t < kPanelRows; ++t) {
-        scales.Row(g)[t] = scales_.Row(t)[g];
-        zero_points.Row(g)[t] = zero_points_.Row(t)[g];
+        scales.Row(g)[t] = panel_.scales().Row(t)[g];
+        zero_points.Row(g)[t] = panel_.zero_points().Row(t)[g];
       }
     }
     for (size_t b = 0; b < blocks_.size(); ++b) {
       const BlockCurvature& block = blocks_[b];
       const int64_t n = block.columns();
-      const int64_t begin = Begin(b);
+      const int64_t begin = panel_.block(static_cast<int64_t>(b)).begin;
       std::vector<int32_t> group_of(static_cast<size_t>(n));
       std::vector<int64_t> place(static_cast<size_t>(n));  // the inverse of block.order
       for (int64_t j = 0; j < n; ++j) {
@@ -133,61 +97,19 @@ class Panel {
       constexpr int64_t kTile = 16;  // columns at a time, so that lines are read and written whole
       for (int64_t first = 0; first < n; first += kTile) {
         const int64_t last = std::min(n, first + kTile);
-        for (int64_t t = 0; t < count_; ++t) {
+        for (int64_t t = 0; t < panel_.count(); ++t) {
           const float* row = rows + t * stride + begin;
           for (int64_t j = first; j < last; ++j) work.Row(place[j])[t] = row[j];
         }
       }
       PanelGptq(block.upper.data(), n, block.order.data(),
-                {group_of.data(), scales.data(), zero_points.data(), max_code_}, work.data(),
-                codes.data());
+                {group_of.data(), scales.data(), zero_points.data(), panel_.max_code()},
+                work.data(), codes.data());
       for (int64_t first = 0; first < n; first += kTile) {
         const int64_t last = std::min(n, first + kTile);
         for (int64_t t = 0; t < kPanelRows; ++t) {
-          float* row = codes_.Row(t) + begin;
+          float* row = panel_.codes().Row(t) + begin;
           for (int64_t j = first; j < last; ++j) row[j] = codes.Row(j)[t];
-        }
-      }
-    }
-  }
-
-  // gradient_ = (scale * (code - zero_point) - w) H.
-  absl::Status Measure(const float* rows, int64_t stride) {
-    for (int64_t t = 0; t < count_; ++t) {
-      for (const Segment& segment : segments_) {
-        OffsetErrors(rows + t * stride + segment.begin, codes_.Row(t) + segment.begin,
-                     scales_.Row(t)[segment.group], segment.end - segment.begin,
-                     errors_.Row(t) + segment.begin);
-      }
-    }
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const int64_t n = blocks_[b].columns();
-      absl::Status status =
-          Gemm(Op::kPlain, Op::kPlain, kPanelRows, n, n, errors_.data() + Begin(b), columns_,
-               blocks_[b].h.data(), n, 0.0f, gradient_.data() + Begin(b), columns_);
-      if (!status.ok()) return status;
-    }
-    return absl::OkStatus();
-  }
-
-  void Descend(int sweeps) {
-    std::vector<RowSegment> maps;
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const BlockCurvature& block = blocks_[b];
-      const int64_t begin = Begin(b);
-      std::array<bool, kPanelRows> settled = {};  // a sweep that changes nothing is the last
-      for (int s = 0; s < sweeps; ++s) {
-        for (int64_t t = 0; t < count_; ++t) {
-          if (settled[t]) continue;
-          maps.clear();
-          for (size_t i = first_segment_[b]; i < first_segment_[b + 1]; ++i) {
-            const Segment& segment = segments_[i];
-            maps.push_back({segment.begin - begin, segment.end - begin,
-                            scales_.Row(t)[segment.group], zero_points_.Row(t)[segment.group]});
-          }
-          settled[t] = DescendRow(block.h.data(), block.columns(), block.columns(),
-                                  block.diagonal.data(), maps.data(), max_code_,
-                                  codes_.Row(t) + begin, gradient_.Row(t) + begin) == 0;
         }
       }
     }
@@ -196,44 +118,48 @@ class Panel {
   // Least squares in the scales x of each row: minimises (C x - w) H (C x - w)^T, where column g
   // of C holds the offsets code - zero_point of group g. products_ are C_g H of each segment.
   absl::Status Refit(bool first) {
-    for (size_t i = 0; i < segments_.size(); ++i) {
-      const Segment& segment = segments_[i];
-      const BlockCurvature& block = blocks_[segment.block];
-      const int64_t n = block.columns();
-      const int64_t begin = Begin(segment.block);
+    const absl::Span<const DescentPanel::Segment> segments = panel_.segments();
+    Matrix& codes = panel_.codes();
+    for (size_t i = 0; i < segments.size(); ++i) {
+      const DescentPanel::Segment& segment = segments[i];
+      const Matrix& h = blocks_[segment.block].h;
+      const int64_t n = h.rows();
+      const int64_t begin = panel_.block(segment.block).begin;
       if (first) {
         absl::Status status =
             Gemm(Op::kPlain, Op::kPlain, kPanelRows, n, segment.end - segment.begin,
-                 codes_.data() + segment.begin, columns_, block.h.Row(segment.begin - begin), n,
-                 0.0f, products_[i].data(), n);
+                 codes.data() + segment.begin, columns_, h.Row(segment.begin - begin), n, 0.0f,
+                 products_[i].data(), n);
         if (!status.ok()) return status;
         continue;
       }
-      for (int64_t t = 0; t < count_; ++t) {
-        AddChangedRows(block.h.data(), n, n, segment.begin - begin, segment.end - begin,
-                       codes_.Row(t) + begin, counted_codes_.Row(t) + begin, products_[i].Row(t));
+      for (int64_t t = 0; t < panel_.count(); ++t) {
+        AddChangedRows(h.data(), n, n, segment.begin - begin, segment.end - begin,
+                       codes.Row(t) + begin, counted_codes_.Row(t) + begin, products_[i].Row(t));
       }
     }
-    if (first) std::copy_n(codes_.data(), kPanelRows * columns_, counted_codes_.data());
-    for (int64_t t = 0; t < count_; ++t) RefitRow(t);
+    if (first) std::copy_n(codes.data(), kPanelRows * columns_, counted_codes_.data());
+    for (int64_t t = 0; t < panel_.count(); ++t) RefitRow(t);
     return absl::OkStatus();
   }
 
   // With r = -C H (C x - w)^T and A = C H C^T the minimum is x + A^-1 r; a step y lowers the loss
   // by 2 r y - y A y.
   void RefitRow(int64_t t) {
+    const absl::Span<const DescentPanel::Segment> segments = panel_.segments();
+    const float* codes = panel_.codes().Row(t);
+    float* gradient = panel_.gradient().Row(t);
+    float* scales = panel_.scales().Row(t);
     std::fill(curvature_.begin(), curvature_.end(), 0.0);
     std::fill(residual_.begin(), residual_.end(), 0.0);
-    for (size_t i = 0; i < segments_.size(); ++i) {
-      const Segment& segment = segments_[i];
-      const float* product = products_[i].Row(t) - Begin(segment.block);
+    for (size_t i = 0; i < segments.size(); ++i) {
+      const DescentPanel::Segment& segment = segments[i];
+      const float* product = products_[i].Row(t) - panel_.block(segment.block).begin;
       residual_[segment.group] -=
-          Dot(codes_.Row(t) + segment.begin, gradient_.Row(t) + segment.begin,
-              segment.end - segment.begin);
-      for (size_t k = i; k < first_segment_[segment.block + 1]; ++k) {
-        const Segment& other = segments_[k];
-        const double sum =
-            Dot(codes_.Row(t) + other.begin, product + other.begin, other.end - other.begin);
+          Dot(codes + segment.begin, gradient + segment.begin, segment.end - segment.begin);
+      for (size_t k = i; k < panel_.FirstSegment(segment.block + 1); ++k) {
+        const DescentPanel::Segment& other = segments[k];
+        const double sum = Dot(codes + other.begin, product + other.begin, other.end - other.begin);
         curvature_[segment.group * groups_ + other.group] += sum;
         if (k != i) curvature_[other.group * groups_ + segment.group] += sum;
       }
@@ -251,7 +177,7 @@ class Panel {
     }
     if (!SolveInPlace(absl::MakeSpan(factor_), absl::MakeSpan(step_)).ok()) return;
     for (size_t i = 0; i < active_.size(); ++i) {
-      const float old = scales_.Row(t)[active_[i]];
+      const float old = scales[active_[i]];
       const float scale = RoundToDType(scale_dtype_, static_cast<float>(old + step_[i]));
       if (!(scale > 0) || !std::isfinite(scale)) return;
       step_[i] = double{scale} - old;
@@ -267,39 +193,30 @@ class Panel {
     std::fill(residual_.begin(), residual_.end(), 0.0);  // from here on the step of every group
     for (size_t i = 0; i < active_.size(); ++i) {
       residual_[active_[i]] = step_[i];
-      float& scale = scales_.Row(t)[active_[i]];
+      float& scale = scales[active_[i]];
       scale = RoundToDType(scale_dtype_, static_cast<float>(scale + step_[i]));
     }
-    for (size_t i = 0; i < segments_.size(); ++i) {
-      const Segment& segment = segments_[i];
+    for (size_t i = 0; i < segments.size(); ++i) {
+      const DescentPanel::Segment& segment = segments[i];
       if (residual_[segment.group] == 0) continue;
       AddScaled(products_[i].Row(t), static_cast<float>(residual_[segment.group]),
-                products_[i].cols(), gradient_.Row(t) + Begin(segment.block));
+                products_[i].cols(), gradient + panel_.block(segment.block).begin);
     }
   }
 
+  DescentPanel panel_;
   int64_t columns_;
   int64_t groups_;
-  float max_code_;
   DType scale_dtype_;
-  Matrix codes_;          // code - zero_point
-  Matrix counted_codes_;  // those that products_ are of
-  Matrix errors_;
-  Matrix gradient_;     // (scale * code - w) H
-  Matrix scales_;       // [kPanelRows, groups]
-  Matrix zero_points_;  // [kPanelRows, groups]
-  std::vector<Segment> segments_;
-  std::vector<size_t> first_segment_;  // of each block, and the end
-  std::vector<Matrix> products_;       // [kPanelRows, columns of the block] of each segment
+  Matrix counted_codes_;          // those that products_ are of
+  std::vector<Matrix> products_;  // [kPanelRows, columns of the block] of each segment
   // Of one row's refit.
   std::vector<double> curvature_;
   std::vector<double> residual_;
   std::vector<int64_t> active_;
   std::vector<double> factor_;
   std::vector<double> step_;
-  // Of one Round.
-  absl::Span<const BlockCurvature> blocks_;
-  int64_t count_ = 0;
+  absl::Span<const BlockCurvature> blocks_;  // of one Round
 };
 
 }  // namespace

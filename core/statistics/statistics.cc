@@ -40,7 +40,7 @@ absl::Status CheckStatisticsParams(absl::string_view name, const StatisticsParam
   const Range ranges[] = {{"in_features", params.in_features, 1, 1 << 20, 1},
                           {"block_width", params.block_width, 8, 1024, 8},
                           {"sketch_rows", params.sketch_rows, 1, 1 << 14, 1},
-                          {"exact_gram_limit", params.exact_gram_limit, 0, 1 << 15, 1},
+                          {"exact_gram_limit", params.exact_gram_limit, 0, kMostWholeGram, 1},
                           {"sample_tokens", params.sample_tokens, 0, 1 << 16, 1}};
   for (const Range& range : ranges) {
     if (range.low <= range.value && range.value <= range.high && range.value % range.step == 0) {

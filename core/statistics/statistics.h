@@ -3,6 +3,7 @@
 #ifndef SALIENT_CORE_STATISTICS_STATISTICS_H_
 #define SALIENT_CORE_STATISTICS_STATISTICS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -11,6 +12,9 @@
 #include "core/statistics/row_set.h"
 
 namespace salient {
+
+// Widest input whose whole Gram can be kept: 8 GiB of it.
+inline constexpr int64_t kMostWholeGram = 1 << 15;
 
 // What is kept. Parts merge only when all of this is equal.
 struct StatisticsParams {
@@ -21,6 +25,8 @@ struct StatisticsParams {
   int64_t sample_tokens = 256;      // token vectors kept as they are
   uint64_t seed = 0;                // of the sketch and of the sample
 
+  // Keeps the whole Gram, whatever the width.
+  void KeepWholeGram() { exact_gram_limit = std::max(exact_gram_limit, in_features); }
   bool ExactGram() const { return in_features <= exact_gram_limit; }
   int64_t Blocks() const { return (in_features + block_width - 1) / block_width; }
   bool operator==(const StatisticsParams&) const = default;

@@ -120,6 +120,12 @@ absl::Status CheckGroup(const GroupSpec& spec, const CallOptions& options,
   const std::string owner = absl::StrCat("group ", spec.name);
   absl::Status status = CheckFeatures("group.in_features", owner, spec.in_features, limits);
   if (!status.ok()) return status;
+  if (NeedsWholeGram(options.method) && spec.in_features > kMostWholeGram) {
+    return BadHeader(
+        "group.in_features",
+        absl::StrCat(owner, ": in_features is ", spec.in_features, "; expected at most ",
+                     kMostWholeGram, " with ROUNDING_GPTQ, which keeps the whole X^T X"));
+  }
   const int64_t linears = static_cast<int64_t>(spec.linears.size());
   if (linears < 1 || linears > limits.max_linears_per_group) {
     return BadHeader("group.linears",
@@ -151,6 +157,7 @@ StatisticsParams StatisticsParamsOf(const GroupSpec& spec, const CallOptions& op
   StatisticsParams params;
   params.in_features = spec.in_features;
   params.seed = options.seed;
+  if (NeedsWholeGram(options.method)) params.KeepWholeGram();
   return params;
 }
 
@@ -167,8 +174,9 @@ absl::StatusOr<int64_t> GroupMemoryBytes(const GroupSpec& spec, const CallOption
   // The core's arithmetic is safe for sizes that memory can hold.
   if (weights <= limits.call_memory_bytes) {
     bytes = SumOrMost(bytes, StatisticsAccumulator::MemoryBytes(StatisticsParamsOf(spec, options)));
-    bytes = SumOrMost(bytes, QuantizeGroupMemoryBytes(out_features, spec.in_features,
-                                                      options.stored.activations, concurrency));
+    bytes =
+        SumOrMost(bytes, QuantizeGroupMemoryBytes(out_features, spec.in_features, options.method,
+                                                  options.stored.activations, concurrency));
   }
   if (bytes > limits.call_memory_bytes) {
     return TooMuchMemory(absl::StrCat("group ", spec.name), bytes, limits.call_memory_bytes);

@@ -268,6 +268,24 @@ absl::Status OpenGroup::MergeStatisticsFile() {
   absl::StatusOr<Statistics> statistics = ParseStatistics(StatisticsName(), file_->bytes);
   if (!statistics.ok()) return WithReason(statistics.status(), Reason::kStatistics);
   file_->bytes = {};
+  const bool same_input = statistics->params.in_features == params_.in_features;
+  const bool asked_for_gram =
+      params_.ExactGram() && params_.in_features > StatisticsParams().exact_gram_limit;
+  if (same_input && asked_for_gram && !statistics->params.ExactGram()) {
+    return InvalidCall(
+        Reason::kStatistics,
+        absl::StrCat(StatisticsName(),
+                     " keeps the diagonal blocks of X^T X and a sketch, for its "
+                     "exact_gram_limit is ",
+                     statistics->params.exact_gram_limit,
+                     "; expected the whole X^T X, which ROUNDING_GPTQ needs: calibrate with that "
+                     "rounding, or with an exact_gram_limit of at least ",
+                     params_.in_features, ", or choose ROUNDING_BLOCK"));
+  }
+  // Where both keep all of X^T X, it does not matter up to which width they would have.
+  if (same_input && params_.ExactGram() && statistics->params.ExactGram()) {
+    statistics->params.exact_gram_limit = params_.exact_gram_limit;
+  }
   absl::Status status = accumulator_.Merge(*statistics);
   const Reason reason =
       absl::IsFailedPrecondition(status) ? Reason::kDuplicateRow : Reason::kStatistics;

@@ -8,9 +8,17 @@
 namespace salient {
 namespace {
 
-absl::Status CheckIn(absl::string_view field, double value, double low, double high) {
-  if (value >= low && value <= high) return absl::OkStatus();  // false for NaN
-  return BadField(Reason::kBadMethod, field, absl::StrCat(value), absl::StrCat(low, " to ", high));
+// A field that is 0 to `high`.
+struct Bound {
+  absl::string_view field;
+  double value;
+  double high;
+};
+
+absl::Status CheckBound(absl::string_view path, const Bound& bound) {
+  if (bound.value >= 0 && bound.value <= bound.high) return absl::OkStatus();  // false for NaN
+  return BadField(Reason::kBadMethod, absl::StrCat(path, bound.field), absl::StrCat(bound.value),
+                  absl::StrCat("0 to ", bound.high));
 }
 
 absl::StatusOr<ScaleChoice> ToScale(absl::string_view field, int value) {
@@ -47,7 +55,7 @@ absl::StatusOr<RoundingChoice> ToRounding(absl::string_view field, int value) {
     case v1::ROUNDING_BLOCK:
       return RoundingChoice::kBlock;
     case v1::ROUNDING_GPTQ:
-      return UnsupportedField(field, "ROUNDING_GPTQ", "ROUNDING_BLOCK");
+      return RoundingChoice::kGptq;
     default:
       return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Rounding");
   }
@@ -64,20 +72,27 @@ absl::StatusOr<RoundBlockParams> ToBlock(absl::string_view path, const v1::Block
     return BadField(Reason::kBadMethod, absl::StrCat(path, ".width"), absl::StrCat(params.width),
                     "128 or 256");
   }
-  struct Bound {
-    absl::string_view field;
-    double value;
-    double high;
-  };
   for (const Bound& bound :
        {Bound{".shrinkage", params.shrinkage, 1},
         Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
         Bound{".refits", static_cast<double>(params.refits), 16},
         Bound{".damping", params.damping, 10}}) {
-    if (absl::Status status = CheckIn(absl::StrCat(path, bound.field), bound.value, 0, bound.high);
-        !status.ok()) {
-      return status;
-    }
+    if (absl::Status status = CheckBound(path, bound); !status.ok()) return status;
+  }
+  return params;
+}
+
+absl::StatusOr<RoundGptqParams> ToGptq(absl::string_view path, const v1::GptqRounding& gptq) {
+  RoundGptqParams params;
+  if (gptq.has_damping()) params.damping = gptq.damping();
+  if (gptq.has_act_order()) params.act_order = gptq.act_order();
+  if (gptq.has_descent_sweeps()) params.descent_sweeps = gptq.descent_sweeps();
+  if (gptq.has_refits()) params.refits = gptq.refits();
+  for (const Bound& bound :
+       {Bound{".damping", params.damping, 10},
+        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
+        Bound{".refits", static_cast<double>(params.refits), 16}}) {
+    if (absl::Status status = CheckBound(path, bound); !status.ok()) return status;
   }
   return params;
 }
@@ -111,16 +126,23 @@ absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& messag
   if (!rounding.ok()) return rounding.status();
   const auto block = ToBlock(absl::StrCat(path, ".block"), message.block());
   if (!block.ok()) return block.status();
+  const auto gptq = ToGptq(absl::StrCat(path, ".gptq"), message.gptq());
+  if (!gptq.ok()) return gptq.status();
   method.scale = *scale;
   method.range = *range;
   method.rounding = *rounding;
   method.block = *block;
+  method.gptq = *gptq;
   method.autoawq = message.autoawq();
   if (method.autoawq && method.rounding != RoundingChoice::kNearest) {
-    return WithField(InvalidCall(Reason::kBadMethod,
-                                 "autoawq with a rounding of ROUNDING_BLOCK; expected "
-                                 "ROUNDING_NEAREST, which is what AutoAWQ does"),
-                     absl::StrCat(path, ".autoawq"));
+    return WithField(
+        InvalidCall(Reason::kBadMethod,
+                    absl::StrCat("autoawq with a rounding of ",
+                                 method.rounding == RoundingChoice::kGptq ? "ROUNDING_GPTQ"
+                                                                          : "ROUNDING_BLOCK",
+                                 "; expected ROUNDING_NEAREST, which is what AutoAWQ "
+                                 "does")),
+        absl::StrCat(path, ".autoawq"));
   }
   return method;
 }

@@ -48,6 +48,40 @@ TEST(TensorsOptionsTest, AutoawqRoundsToNearestUnlessToldOtherwise) {
   EXPECT_EQ(MethodOf({.rounding = "block", .autoawq = true}).rounding(), v1::ROUNDING_BLOCK);
 }
 
+TEST(TensorsOptionsTest, FlagsOfARoundingGoIntoItsMessage) {
+  const v1::Method plain = MethodOf({.method = "gptq"});
+  EXPECT_EQ(plain.scale(), v1::SCALE_NONE);
+  EXPECT_EQ(plain.range(), v1::RANGE_MIN_MAX);
+  EXPECT_EQ(plain.rounding(), v1::ROUNDING_GPTQ);
+  EXPECT_FALSE(plain.has_gptq()) << "the server's defaults";
+  const v1::Method gptq = MethodOf({.rounding = "gptq",
+                                    .gptq_damping = 0.05f,
+                                    .no_act_order = true,
+                                    .descent_sweeps = 3,
+                                    .refits = 0});
+  EXPECT_EQ(gptq.scale(), v1::SCALE_AWQ);
+  EXPECT_EQ(gptq.gptq().damping(), 0.05f);
+  EXPECT_FALSE(gptq.gptq().act_order());
+  EXPECT_EQ(gptq.gptq().descent_sweeps(), 3);
+  EXPECT_TRUE(gptq.gptq().has_refits());
+  EXPECT_EQ(gptq.gptq().refits(), 0);
+  EXPECT_FALSE(gptq.has_block());
+  const v1::Method block = MethodOf({.refits = 1});
+  EXPECT_EQ(block.block().refits(), 1);
+  EXPECT_FALSE(block.block().has_descent_sweeps());
+}
+
+TEST(TensorsOptionsTest, AFlagThatDoesNotGoWithTheRoundingIsRefused) {
+  EXPECT_EQ(ToMessage({.gptq_damping = 0.05f}).status().message(),
+            "--gptq-damping goes with --rounding gptq only");
+  EXPECT_EQ(ToMessage({.no_act_order = true}).status().message(),
+            "--no-act-order goes with --rounding gptq only");
+  EXPECT_EQ(ToMessage({.method = "rtn", .descent_sweeps = 1}).status().message(),
+            "--descent-sweeps goes with --rounding gptq or block only");
+  EXPECT_EQ(ToMessage({.method = "rtn", .refits = 1}).status().message(),
+            "--refits goes with --rounding gptq or block only");
+}
+
 TEST(TensorsOptionsTest, UnknownValueIsNamedWithTheKnownOnes) {
   const auto message = ToMessage({.range = "wide"});
   EXPECT_EQ(message.status().code(), absl::StatusCode::kInvalidArgument);

@@ -74,7 +74,7 @@ class CalibrateBlockTest : public ::testing::Test {
     HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
     Outcome outcome;
     outcome.statistics = Must(CalibrateBlock(
-        model_.family, forward_, block_, *entering_, leaving, /*seed=*/5,
+        model_.family, forward_, block_, *entering_, leaving, /*seed=*/5, /*whole_gram=*/false,
         [](int64_t) { return absl::OkStatus(); }, executor));
     for (size_t row = 0; row < rows_.size(); ++row) {
       outcome.leaving.push_back(Must(leaving.ReadRow(static_cast<int64_t>(row))));
@@ -158,7 +158,7 @@ TEST_F(CalibrateBlockTest, TellsOfEveryTokenOnceAndNeverTwoAtATime) {
   int64_t tokens = 0;
   int calls = 0;
   Must(CalibrateBlock(
-      model_.family, forward_, block_, *entering_, leaving, 5,
+      model_.family, forward_, block_, *entering_, leaving, 5, false,
       [&](int64_t count) {
         EXPECT_EQ(++inside, 1);
         tokens += count;
@@ -180,7 +180,7 @@ TEST_F(CalibrateBlockTest, StopsWhenItsListenerOrTheExecutorDoes) {
     HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
     std::atomic<int> calls = 0;
     const auto failed = CalibrateBlock(
-        model_.family, forward_, block_, *entering_, leaving, 5,
+        model_.family, forward_, block_, *entering_, leaving, 5, false,
         [&](int64_t) { return ++calls >= 3 ? absl::AbortedError("enough") : absl::OkStatus(); },
         *executor);
     EXPECT_EQ(failed.status().code(), absl::StatusCode::kAborted);
@@ -189,7 +189,7 @@ TEST_F(CalibrateBlockTest, StopsWhenItsListenerOrTheExecutorDoes) {
   threads.Cancel();
   HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
   const auto cancelled = CalibrateBlock(
-      model_.family, forward_, block_, *entering_, leaving, 5,
+      model_.family, forward_, block_, *entering_, leaving, 5, false,
       [](int64_t) { return absl::OkStatus(); }, threads);
   EXPECT_EQ(cancelled.status().code(), absl::StatusCode::kCancelled);
 }
@@ -202,7 +202,7 @@ TEST_F(CalibrateBlockTest, NamesActivationsThatAreNotFinite) {
   for (Executor* executor : std::initializer_list<Executor*>{&serial_, &threads}) {
     HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
     const auto failed = CalibrateBlock(
-        model_.family, forward_, block_, *entering_, leaving, 5,
+        model_.family, forward_, block_, *entering_, leaving, 5, false,
         [](int64_t) { return absl::OkStatus(); }, *executor);
     EXPECT_EQ(failed.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(failed.status().message()),

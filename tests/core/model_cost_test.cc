@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -102,6 +103,41 @@ TEST(ModelCostTest, ACalibrationRowIsAForwardPassAndItsGrams) {
   const double fold =
       2 * 256 * (3 * (2 * itself + 256.0 * 256) + 5 * itself + 128 * 128 + 1408 * 256.0);
   EXPECT_NEAR(row, 3 * (forward + fold), 1e-9 * row);
+}
+
+// down_proj reads 1408 channels: 1408^2 sums in f64 instead of blocks and a sketch, the same in f32
+// in the loss, and one more such matrix that is factored.
+TEST(ModelCostTest, GptqKeepsAndFactorsTheWholeGram) {
+  QuantizeModelParams params;
+  const std::vector<int64_t> rows(16, 256);
+  params.method.rounding = RoundingChoice::kNearest;
+  const ModelCost nearest = Must(CostOfQuantizing(Config(), rows, params, 1));
+  params.method.rounding = RoundingChoice::kGptq;
+  const ModelCost gptq = Must(CostOfQuantizing(Config(), rows, params, 1));
+  const int64_t whole = int64_t{1408} * 1408;
+  const int64_t blocks = 6 * 256 * 256 + 256 * 1408;
+  // Scratch of block rounding is in every estimate.
+  const int64_t scratch = 3 * 1408 * 256 * 4 + 6 * 256 * 256 * 8;
+  EXPECT_GT(gptq.memory_bytes - nearest.memory_bytes,
+            (whole - blocks) * (8 + 4) + whole * 4 - scratch);
+  params.method.gptq.descent_sweeps = 0;
+  params.method.gptq.refits = 0;
+  const ModelCost feedback = Must(CostOfQuantizing(Config(), rows, params, 1));
+  EXPECT_LT(feedback.Total().f32_flop, gptq.Total().f32_flop);
+  // n^3 / 3 for each factor; for each weight n between blocks of 128 columns and 3 * 128 inside.
+  const double factors = (3 * std::pow(512.0, 3) + std::pow(1408.0, 3)) / 3;
+  const double narrow = 512 * (1024 + 512 + 2816);
+  const double wide_weights = 1408 * 512;
+  const double errors = narrow * (512 + 384) + wide_weights * (1408 + 384);
+  const double rounding = feedback.stages[static_cast<size_t>(Stage::kRounding)].f32_flop;
+  EXPECT_NEAR(rounding, 3 * (factors + errors), 1e-9 * rounding);
+
+  ModelConfig wide = Config();
+  wide.intermediate_size = 40960;
+  EXPECT_TRUE(CostOfQuantizing(wide, rows, QuantizeModelParams(), 1).ok());
+  const absl::Status refused = CostOfQuantizing(wide, rows, params, 1).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("in_features is 40960"));
 }
 
 TEST(ModelCostTest, MoreOfAnythingCostsMore) {

@@ -17,6 +17,7 @@ struct Shape {
   int64_t in_features;
   bool honest_within_four;  // the bound is not slack either; false for shapes that are all scratch
   bool activations = false;
+  RoundingChoice rounding = RoundingChoice::kBlock;
 };
 
 class QuantizeGroupMemoryTest : public ::testing::TestWithParam<Shape> {};
@@ -28,6 +29,9 @@ TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
   const int64_t columns = GetParam().in_features;
   StatisticsParams params;
   params.in_features = columns;
+  Method method;
+  method.rounding = GetParam().rounding;
+  if (NeedsWholeGram(method)) params.KeepWholeGram();
   auto accumulator = StatisticsAccumulator::Create("g", params);
   ASSERT_TRUE(accumulator.ok());
   const Matrix x = testing::GaussianMatrix(1, 128, columns);
@@ -60,23 +64,25 @@ TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
               ActivationFormat::kDynamicToken};
     wider = 3 * total * columns / 8;
   }
-  const auto result = QuantizeGroup(group, {}, stored, serial);
+  const auto result = QuantizeGroup(group, method, stored, serial);
   ASSERT_TRUE(result.ok()) << result.status();
   const int64_t held = testing::peak_bytes - before;
-  const int64_t bound =
-      wider + QuantizeGroupMemoryBytes(total, columns, stored.activations, serial.Concurrency());
+  const int64_t bound = wider + QuantizeGroupMemoryBytes(total, columns, method, stored.activations,
+                                                         serial.Concurrency());
   EXPECT_LE(held, bound);
   if (GetParam().honest_within_four) {
     EXPECT_GE(held, bound / 4);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, QuantizeGroupMemoryTest,
-                         ::testing::Values(Shape{{8}, 128, false}, Shape{{768, 768}, 256, true},
-                                           Shape{{1024}, 1024, true}, Shape{{512, 256}, 2048, true},
-                                           Shape{{256}, 4096, true},
-                                           Shape{{768, 768}, 256, true, true},
-                                           Shape{{512, 256}, 2048, true, true}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, QuantizeGroupMemoryTest,
+    ::testing::Values(Shape{{8}, 128, false}, Shape{{768, 768}, 256, true},
+                      Shape{{1024}, 1024, true}, Shape{{512, 256}, 2048, true},
+                      Shape{{256}, 4096, true}, Shape{{768, 768}, 256, true, true},
+                      Shape{{512, 256}, 2048, true, true},
+                      Shape{{512, 256}, 256, true, false, RoundingChoice::kGptq},
+                      Shape{{256}, 2048, true, false, RoundingChoice::kGptq}));
 
 }  // namespace
 }  // namespace salient

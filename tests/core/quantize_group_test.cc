@@ -166,9 +166,15 @@ constexpr Method kPaper{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::k
 constexpr Method kBlockOnly{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kBlock, {}, false};
 
+constexpr Method kGptqOnly{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kGptq, {}, false};
+constexpr Method kGptqAll{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::kGptq, {}, false};
+
 INSTANTIATE_TEST_SUITE_P(Methods, QuantizeGroupTest,
                          ::testing::Values(Case{"rtn", kRtn, 128}, Case{"paper", kPaper, 128},
                                            Case{"block", kBlockOnly, 64},
+                                           Case{"gptq", kGptqOnly, 64},
+                                           Case{"awq_clip_gptq", kGptqAll, 128},
                                            Case{"default", Method{}, 128},
                                            Case{"default_channel", Method{}, -1}),
                          [](const auto& test) { return test.param.name; });
@@ -191,6 +197,26 @@ TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
   EXPECT_NE(status.message().find("m.down_proj.weight: element [5, 17] is nan"),
             absl::string_view::npos)
       << status;
+}
+
+// 20 tokens in 64 channels: the Gram matrix is singular, and without damping has no factor.
+TEST(QuantizeGroupNotesTest, DampingThatHadToBeRaisedIsNoted) {
+  const Statistics statistics = testing::DirectStatistics(testing::GaussianMatrix(1, 20, 64));
+  const Matrix w = testing::GaussianMatrix(2, 8, 64);
+  GroupInput group;
+  group.name = "g";
+  group.linears = {{"m.down_proj", View(w)}};
+  group.statistics = &statistics;
+  WeightFormat format;
+  format.group_size = 32;
+  Method method = kGptqOnly;
+  method.gptq.damping = 0;
+  SerialExecutor executor;
+  const auto result = QuantizeGroup(group, method, {format, OutputFormat::kAwqGemm}, executor);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->report.notes.size(), 1u);
+  EXPECT_EQ(result->report.notes[0],
+            "m.down_proj: X^T X could not be factored with a damping of 0; 0.01 was used");
 }
 
 TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {

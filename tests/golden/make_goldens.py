@@ -33,6 +33,48 @@ def inputs():
     return x.astype(np.float16), [w.astype(np.float16) for w in weights]
 
 
+def symmetric_grid(weight, bits, group_size):
+    largest = np.abs(weight).reshape(len(weight), -1, group_size).max(-1)
+    scale = (largest / np.float32((2**bits - 1) / 2)).astype(np.float16).astype(np.float32)
+    return twin.Quantized(None, scale, np.full(scale.shape, 2 ** (bits - 1)))
+
+
+# bits, group size, symmetric, damping
+GPTQ_CASES = [(4, 64, False, 0.2), (4, 256, True, 0.2), (3, 32, False, 0.05), (2, 128, False, 1.0),
+              (8, 64, True, 0.01)]
+GPTQ_WIDE_CASES = [(4, 100, False, 0.2), (3, 300, True, 0.05)]
+
+
+def gptq_cases(weight, gram, tokens, cases, prefix, tensors):
+    for bits, group_size, symmetric, damping in cases:
+        make = symmetric_grid if symmetric else twin.round_nearest
+        start = make(weight, bits, group_size)
+        for act_order in (False, True):
+            rounded = twin.round_gptq(weight, gram, start, bits, damping, act_order)
+            case = f"{prefix}.{bits}.{group_size}.{int(symmetric)}.{damping}.{int(act_order)}"
+            tensors[f"{case}.codes"] = rounded.codes.astype(np.uint8)
+            tensors[f"{case}.scales"] = start.scales.astype(np.float32)
+            tensors[f"{case}.zero_points"] = start.zeros.astype(np.uint8)
+            loss = twin.quadratic_loss(rounded.decode() - weight.astype(np.float64), gram) / tokens
+            tensors[f"{case}.loss"] = np.array([loss])
+
+
+def round_gptq(scaled, gram, tokens):
+    """Of the common inputs; and of wide ones, X [48, 1500] with correlated columns, whose Gram
+    matrix is singular, and a weight [20, 1500]."""
+    tensors = {}
+    gptq_cases(np.concatenate(scaled), gram, tokens, GPTQ_CASES, "common", tensors)
+    random = np.random.default_rng(21)
+    x = random.normal(size=(48, 8)) @ random.normal(size=(8, 1500)) * 0.5
+    x = (x + random.normal(size=(48, 1500)) + 0.5 * random.normal(size=1500)).astype(np.float16)
+    x[:, 7::251] *= 8
+    weight = (random.normal(size=(20, 1500)) * 0.05).astype(np.float16)
+    statistics = twin.Statistics.of(x.astype(np.float32))
+    gptq_cases(weight.astype(np.float32), statistics.gram, len(x), GPTQ_WIDE_CASES, "wide", tensors)
+    tensors["wide.x"], tensors["wide.weight"] = x, weight
+    write_safetensors(HERE / "round_gptq.safetensors", tensors)
+
+
 def packed(name, linears):
     tensors = {}
     for index, linear in enumerate(linears):
@@ -97,6 +139,7 @@ def main():
     packed("whole_tensor", [whole_tensor(w, 1) for w in scaled])
     packed("whole_tensor_clip", [clip_whole_tensor(w, gram) for w in scaled])
     smoothquant(x, weights)
+    round_gptq(scaled, gram, statistics.tokens)
     print("chosen", candidate)
 
 

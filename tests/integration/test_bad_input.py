@@ -194,9 +194,14 @@ def scale_of_later_work():
     return call_with(method=dict(scale=method_pb2.SCALE_SMOOTHQUANT))
 
 
-@case(Code.UNIMPLEMENTED, "UNSUPPORTED", "ROUNDING_GPTQ")
-def rounding_of_later_work():
-    return call_with(method=dict(rounding=method_pb2.ROUNDING_GPTQ))
+@case(Code.INVALID_ARGUMENT, "BAD_METHOD", "11", field="options.method.gptq.damping")
+def gptq_damping_above_ten():
+    return call_with(method=dict(rounding=method_pb2.ROUNDING_GPTQ, gptq=dict(damping=11)))
+
+
+@case(Code.INVALID_ARGUMENT, "BAD_METHOD", "ROUNDING_GPTQ", field="options.method.autoawq")
+def autoawq_with_gptq():
+    return call_with(method=dict(rounding=method_pb2.ROUNDING_GPTQ, autoawq=True))
 
 
 @case(Code.UNIMPLEMENTED, "UNSUPPORTED", "OUTPUT_FORMAT_COMPRESSED_TENSORS")

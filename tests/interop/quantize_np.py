@@ -266,6 +266,36 @@ def round_block(weight, gram, start, method):
     return Quantized(codes, scales, start.zeros)
 
 
+def round_gptq(weight, gram, start, bits, damping, act_order, width=128):
+    """GPTQ step by step as arXiv:2210.17323 has it: the inverse, its Cholesky factor, blocks of
+    `width` columns whose errors reach the columns after them together. All of it in float64, on
+    the grid of `start`; groups stay where they are. A channel that never fired is not zeroed."""
+    columns = weight.shape[1]
+    size = columns // start.scales.shape[1]
+    damped = gram.astype(np.float64).copy()
+    diagonal = np.diag(gram)
+    order = np.argsort(-diagonal, kind="stable") if act_order else np.arange(columns)
+    mean = diagonal.mean()
+    damped[np.diag_indices(columns)] += np.where(diagonal > 0, 0, mean) + damping * mean
+    inverse = np.linalg.inv(damped[np.ix_(order, order)])
+    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    left = weight[:, order].astype(np.float64)
+    codes = np.zeros(weight.shape)
+    for begin in range(0, columns, width):
+        end = min(begin + width, columns)
+        errors = np.zeros((len(weight), end - begin))
+        for i in range(begin, end):
+            scale = start.scales[:, order[i] // size].astype(np.float64)
+            zero = start.zeros[:, order[i] // size]
+            code = np.clip(np.rint(left[:, i] / scale) + zero, 0, 2**bits - 1)
+            codes[:, order[i]] = code
+            error = (left[:, i] - scale * (code - zero)) / factor[i, i]
+            left[:, i:end] -= np.outer(error, factor[i, i:end])
+            errors[:, i - begin] = error
+        left[:, end:] -= errors @ factor[begin:end, end:]
+    return Quantized(codes, start.scales, start.zeros)
+
+
 def round_all(weights, gram, s, method):
     """Every Linear of W * s on the Gram of X / s, with the range and rounding of `method`."""
     scaled_gram = gram / np.outer(s, s).astype(np.float64)

@@ -18,9 +18,10 @@ _DTYPES = {
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
     "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
 }
 # Files list their tensors by falling element type, then by name, as the reference writer does.
-_ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16", "I8"]
+_ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16", "I8", "U8"]
 
 
 def widen_bf16(bits):

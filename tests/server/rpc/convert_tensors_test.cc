@@ -36,6 +36,10 @@ TEST(ConvertTest, UnsetOptionsAreTheContractsDefaults) {
   EXPECT_EQ(options.method.block.refits, 2);
   EXPECT_EQ(options.method.block.damping, 0.01f);
   EXPECT_FALSE(options.method.autoawq);
+  EXPECT_EQ(options.method.gptq.damping, 0.2f);
+  EXPECT_TRUE(options.method.gptq.act_order);
+  EXPECT_EQ(options.method.gptq.descent_sweeps, 4);
+  EXPECT_EQ(options.method.gptq.refits, 2);
   EXPECT_EQ(options.stored.format.bits, 4);
   EXPECT_EQ(options.stored.format.group_size, 128);
   EXPECT_FALSE(options.stored.format.symmetric);
@@ -57,6 +61,22 @@ TEST(ConvertTest, ZeroThatIsSetIsNotADefault) {
   EXPECT_EQ(converted.stored.format.group_size, -1);
   EXPECT_TRUE(converted.stored.format.symmetric);
   EXPECT_EQ(converted.seed, ~uint64_t{0});
+}
+
+TEST(ConvertTest, GptqRoundingTakesItsFields) {
+  v1::QuantizeTensorsOptions options;
+  options.mutable_method()->set_rounding(v1::ROUNDING_GPTQ);
+  v1::GptqRounding& gptq = *options.mutable_method()->mutable_gptq();
+  gptq.set_damping(0);
+  gptq.set_act_order(false);
+  gptq.set_descent_sweeps(0);
+  gptq.set_refits(16);
+  const CallOptions converted = Options(options);
+  EXPECT_EQ(converted.method.rounding, RoundingChoice::kGptq);
+  EXPECT_EQ(converted.method.gptq.damping, 0);
+  EXPECT_FALSE(converted.method.gptq.act_order);
+  EXPECT_EQ(converted.method.gptq.descent_sweeps, 0);
+  EXPECT_EQ(converted.method.gptq.refits, 16);
 }
 
 TEST(ConvertTest, WeightsMayBeDecodedAgainAtAnyWidth) {
@@ -141,8 +161,18 @@ const Refused kRefused[] = {
      kInvalid, Reason::kBadMethod, "options.method.rounding", "9"},
     {"SmoothQuant", [](Message& m) { m.mutable_method()->set_scale(v1::SCALE_SMOOTHQUANT); },
      kUnimplemented, Reason::kUnsupported, "options.method.scale", "SCALE_AWQ"},
-    {"Gptq", [](Message& m) { m.mutable_method()->set_rounding(v1::ROUNDING_GPTQ); },
-     kUnimplemented, Reason::kUnsupported, "options.method.rounding", "ROUNDING_BLOCK"},
+    {"GptqDamping", [](Message& m) { m.mutable_method()->mutable_gptq()->set_damping(11); },
+     kInvalid, Reason::kBadMethod, "options.method.gptq.damping", "0 to 10"},
+    {"GptqSweeps", [](Message& m) { m.mutable_method()->mutable_gptq()->set_descent_sweeps(65); },
+     kInvalid, Reason::kBadMethod, "options.method.gptq.descent_sweeps", "65"},
+    {"GptqRefits", [](Message& m) { m.mutable_method()->mutable_gptq()->set_refits(-1); }, kInvalid,
+     Reason::kBadMethod, "options.method.gptq.refits", "0 to 16"},
+    {"GptqAsAutoAwq",
+     [](Message& m) {
+       m.mutable_method()->set_rounding(v1::ROUNDING_GPTQ);
+       m.mutable_method()->set_autoawq(true);
+     },
+     kInvalid, Reason::kBadMethod, "options.method.autoawq", "ROUNDING_GPTQ"},
     {"Format", [](Message& m) { m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ_V2); },
      kUnimplemented, Reason::kUnsupported, "options.format.output_format", "AWQ_GEMM"},
     {"UnknownFormat",
