@@ -102,7 +102,8 @@ if [ $interop -eq 1 ]; then
   SALIENT_VLLM_PYTHON=$(tests/tool_environment.sh tests/interop/engines/vllm.txt)
   SALIENT_TRANSFORMERS_PYTHON=$(tests/tool_environment.sh tests/interop/engines/transformers.txt)
   export SALIENT_VLLM_PYTHON SALIENT_TRANSFORMERS_PYTHON
-  say "vLLM and transformers read what Salient wrote"
-  echo "NOT RUN: SGLang, TGI and LMDeploy, which need a GPU"
+  say "vLLM, transformers and the libraries of the formats read what Salient wrote"
+  echo "NOT RUN: SGLang, TGI and LMDeploy, which need a GPU; in vLLM, whose kernels for them need one:"
+  echo "         GPTQ of 3 and 8 bits and v2, compressed-tensors of 8 bits without activations"
   run_ctest release --no-tests=$no_tests -L engines --verbose
 fi

@@ -53,10 +53,11 @@ def round_to_nearest(model, scheme):
                 flat = weight.reshape(1, -1) if scheme.group_size == WHOLE_TENSOR else weight
                 quantized = quantize_np.round_nearest(
                     flat, scheme.bits, size if flat is weight else flat.size,
-                    symmetric=scheme.symmetric)
+                    symmetric=scheme.symmetric,
+                    scale_dtype=np.float32 if scheme.activations else np.float16)
                 rounded[f"{module}.weight"] = quantized.decode().astype(np.float32).reshape(
                     weight.shape)
-                if scheme.activations == "token":
+                if scheme.activations:  # static scales take a calibration, which nearest has not
                     inputs[module] = compressed_tensors_reader_np.round_tokens
     return llama_np.Llama(model.config, {**model.tensors, **rounded}, inputs)
 

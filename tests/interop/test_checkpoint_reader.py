@@ -81,8 +81,8 @@ class CheckpointReader(unittest.TestCase):
         nearest = evaluate_np.round_to_nearest(source, Scheme(8, -1, True, "token"))
         _, score = llama_np.compare([source, nearest], evaluate_np.read_tokens(tokens))
         print(f"\nW8A8 {score}", end="")
-        # Known of an evaluation that rounds scales of weights to another dtype than F16, so that
-        # some codes differ: perplexity moves by chance, KL hardly.
+        # Known of an evaluation whose codes differ here and there: perplexity moves by chance, KL
+        # hardly.
         self.assertAlmostEqual(score["perplexity"], 16.8610, delta=0.02)
         self.assertAlmostEqual(score["kl"] / 0.00717, 1, delta=0.02)
 

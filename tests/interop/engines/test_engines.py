@@ -1,10 +1,12 @@
 """The real vLLM and the real transformers, on this CPU, load what `salient quantize` writes, and
-find the perplexity that `salient verify` and the NumPy reader find.
+find the perplexity that `salient verify` and the NumPy reader find; the libraries that define the
+formats decode the same weights, bit for bit.
 
 Needs the interpreters that tests/tool_environment.sh makes: $SALIENT_VLLM_PYTHON, $SALIENT_TRANSFORMERS_PYTHON
 (`tests/run.sh --interop` makes both). Without them tests say SKIPPED.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -13,19 +15,47 @@ import sys
 import tempfile
 import unittest
 
+import numpy as np
+
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import paths  # noqa: E402
+import checkpoint_np  # noqa: E402
 import evaluate_np  # noqa: E402
 import model_variants  # noqa: E402
 import run_tests  # noqa: E402
 import salient_cli  # noqa: E402
 import safetensors_np  # noqa: E402
+from shared_models import shared  # noqa: E402
 
 ROWS = 16
 TIMEOUT = 900  # an engine takes a minute or two; the first AWQ in transformers compiles a kernel
-# Shares of the perplexity. vLLM reads AWQ in F16 alone; everything else runs in F32.
-F32, F16 = 1e-4, 1e-3
+# Shares of the perplexity. vLLM reads AWQ in F16 alone; everything else runs in F32. Activations
+# of 8 bits fall on other codes where an engine rounds their scale or their sums in another way.
+F32, F16, W8A8 = 1e-4, 1e-3, 3e-3
+
+# Directories of one model, by name: flags of `salient quantize`. What an engine cannot load on a
+# CPU stands with the engine.
+GPTQ = {
+    "gptq": ["--format", "gptq", "--symmetric"],
+    "gptq 8 bit": ["--format", "gptq", "--symmetric", "--bits", 8],
+    "gptq 3 bit": ["--format", "gptq", "--symmetric", "--bits", 3],
+    "gptq-v2": ["--format", "gptq-v2"],
+    "gptq-v2 3 bit": ["--format", "gptq-v2", "--bits", 3],
+    "gptq-v2 8 bit": ["--format", "gptq-v2", "--bits", 8],
+}
+PACKED = {
+    "packed": ["--format", "compressed-tensors", "--symmetric"],
+    "packed asymmetric": ["--format", "compressed-tensors"],
+    "packed 8 bit": ["--format", "compressed-tensors", "--symmetric", "--bits", 8],
+    "packed channel": ["--format", "compressed-tensors", "--symmetric", "--bits", 8,
+                       "--group-size", -1],
+}
+W8A8_FORMAT = ["--method", "smoothquant", *salient_cli.INT_QUANTIZED]
+INT = {
+    "int": W8A8_FORMAT,
+    "int static": [*W8A8_FORMAT, *salient_cli.STATIC],
+}
 
 
 def interpreter(engine):
@@ -71,6 +101,14 @@ class Results:
         self.kept = self.quantize("kept", self.path / "padded")
         self.plain = self.quantize("plain", self.source, "--bits", 3,
                                    "--format", "dequantized-fp16")
+        self._written = {}
+
+    def of(self, formats):
+        """The directories of one of the tables above."""
+        for name, flags in formats.items():
+            if name not in self._written:
+                self._written[name] = self.quantize(name.replace(" ", "-"), self.source, *flags)
+        return [self._written[name] for name in formats]
 
     def quantize(self, name, source, *flags):
         salient_cli.quantize(source, self.path / name, self.tokens["calibration"], *flags)
@@ -112,6 +150,21 @@ class Transformers(Engines):
                 self.agrees("transformers", score["perplexity"], directory, F32)
                 self.assertEqual("Awq" in score["linear"], directory in packed, score["linear"])
 
+    def check(self, share, directories):
+        found = run_engine("transformers", results.tokens["evaluation"], ROWS, *directories)
+        for directory in directories:
+            with self.subTest(directory.name):
+                self.agrees("transformers", found[str(directory)]["perplexity"], directory, share)
+
+    def test_gptq(self):
+        self.check(F16, results.of(GPTQ))
+
+    def test_compressed_tensors(self):
+        self.check(F32, results.of(PACKED))
+
+    def test_weights_and_activations(self):
+        self.check(W8A8, results.of(INT))
+
 
 class Vllm(Engines):
     def check(self, dtype, share, *directories):
@@ -125,6 +178,67 @@ class Vllm(Engines):
 
     def test_awq(self):
         self.check("float16", F16, results.awq, results.cut, results.kept)
+
+    def test_gptq(self):
+        """On a CPU it reads 4 bits, symmetric, alone."""
+        self.check("float16", F16, *results.of({"gptq": GPTQ["gptq"]}))
+
+    def test_compressed_tensors(self):
+        self.check("float16", F16, *results.of(
+            {name: PACKED[name] for name in ("packed", "packed asymmetric")}))
+
+    def test_weights_and_activations(self):
+        self.check("float16", W8A8, *results.of(INT))
+
+
+class Libraries(unittest.TestCase):
+    """Needs no engine, but their interpreter."""
+
+    def check_weights(self, program, directories, foreign=False):
+        """A library's weights are the NumPy reader's, rounded once to the library's dtype."""
+        out = {directory: results.path / f"{directory.name}.weights" for directory in directories}
+        arguments = [str(path) for pair in out.items() for path in pair]
+        done = subprocess.run([interpreter("transformers"), HERE / program, *arguments],
+                              capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr[-6000:])
+        for directory, path in out.items():
+            with self.subTest(directory.name):
+                found, model = safetensors_np.read(path), checkpoint_np.read(directory, foreign)
+                self.assertEqual(set(found), {f"{m}.weight" for m in model.schemes})
+                for name, weight in found.items():
+                    expected = model.tensors[name].astype(weight.dtype)
+                    # Of +0 and -0 a library may choose either.
+                    np.testing.assert_array_equal(weight, expected, name)
+
+    def test_compressed_tensors_decompresses_the_same_weights(self):
+        self.check_weights("compressed_tensors_weights.py", results.of({**PACKED, **INT}))
+
+    def test_gptqmodel_unpacks_the_same_weights(self):
+        self.check_weights("gptqmodel_weights.py", results.of(GPTQ))
+
+    def test_numpy_reads_what_they_read_in_checkpoints_of_other_tools(self):
+        peers = pathlib.Path(shared("peers"))
+        self.check_weights("compressed_tensors_weights.py",
+                           [peers / f"llmcompressor-{kind}" for kind in ("awq", "gptq", "w8a8")],
+                           foreign=True)
+        self.check_weights("gptqmodel_weights.py", [peers / "gptqmodel-gptq"], foreign=True)
+
+    def test_safetensors_opens_every_file(self):
+        directories = [results.awq, results.cut, results.kept, results.plain,
+                       *results.of({**GPTQ, **PACKED, **INT})]
+        done = subprocess.run(
+            [interpreter("transformers"), HERE / "safetensors_digests.py", *directories],
+            capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr[-6000:])
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        for directory in directories:
+            files = sorted(directory.glob("*.safetensors"))
+            self.assertEqual(sorted(found[str(directory)]), [path.name for path in files])
+            for path in files:
+                expected = {name: [str(array.dtype), list(array.shape),
+                                   hashlib.sha256(array.tobytes()).hexdigest()]
+                            for name, array in safetensors_np.read(path).items()}
+                self.assertEqual(found[str(directory)][path.name], expected, path)
 
 
 class Goldens(unittest.TestCase):
