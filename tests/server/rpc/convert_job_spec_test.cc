@@ -101,7 +101,7 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   EXPECT_EQ(task.stored.output, OutputFormat::kDequantizedFp16);
   EXPECT_EQ(task.compute, ComputeDType::kF32);
   EXPECT_TRUE(task.strict);
-  EXPECT_EQ(task.stored.output_path, "out/here");
+  EXPECT_EQ(task.output_path, "out/here");
   EXPECT_EQ(task.max_shard_bytes, 1000);
   EXPECT_EQ(task.seed, ~uint64_t{0});
 }
