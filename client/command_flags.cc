@@ -29,6 +29,10 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
       .add_option("--refits", options.refits,
                   "Of gptq and block: refits of the group scales; 0: none")
       ->check(CLI::Range(0, 16));
+  command
+      .add_option("--smoothquant-alpha", options.smoothquant_alpha,
+                  "s = max|x|^alpha / max|w|^(1 - alpha); without it alpha is searched")
+      ->check(CLI::Range(0.0, 1.0));
   command.add_option("--bits", options.bits, "Width of a code")
       ->check(CLI::Range(2, 8))
       ->capture_default_str();

@@ -151,6 +151,12 @@ absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options) {
   method.set_rounding(*rounding);
   method.set_autoawq(options.autoawq);
   if (absl::Status status = SetRounding(options, method); !status.ok()) return status;
+  if (options.smoothquant_alpha.has_value()) {
+    if (method.scale() != v1::SCALE_SMOOTHQUANT) {
+      return absl::InvalidArgumentError("--smoothquant-alpha goes with --scale smoothquant only");
+    }
+    method.mutable_smoothquant()->set_alpha(*options.smoothquant_alpha);
+  }
   return method;
 }
 

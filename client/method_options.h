@@ -26,6 +26,8 @@ struct MethodOptions {
   bool no_act_order = false;
   std::optional<int32_t> descent_sweeps = std::nullopt;
   std::optional<int32_t> refits = std::nullopt;
+  // Of --scale smoothquant; nullopt: searched.
+  std::optional<double> smoothquant_alpha = std::nullopt;
   int32_t bits = 4;
   int64_t group_size = 128;
   bool symmetric = false;
@@ -40,7 +42,7 @@ std::vector<std::string> RoundingNames();
 std::vector<std::string> FormatNames();
 
 // A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
-// known ones, or a flag that does not go with the rounding.
+// known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
 // `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod.

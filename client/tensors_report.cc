@@ -45,6 +45,7 @@ bool KeptRtn(const v1::GroupReport& report) {
 
 std::string RatioText(const v1::ScaleCandidate& candidate) {
   if (candidate.identity()) return "identity";
+  if (candidate.smoothquant()) return absl::StrFormat("smoothquant %.4g", candidate.ratio());
   const std::string x = absl::StrFormat("x^%.4g", candidate.ratio());
   return candidate.weight_aware() ? absl::StrFormat("%s/w^%.4g", x, 1 - candidate.ratio()) : x;
 }
@@ -108,6 +109,7 @@ std::string GroupJson(const v1::GroupReport& report) {
                                     .AddBool("identity", report.candidate().identity())
                                     .AddBool("weight_aware", report.candidate().weight_aware())
                                     .AddNumber("ratio", report.candidate().ratio())
+                                    .AddBool("smoothquant", report.candidate().smoothquant())
                                     .Text();
   return JsonObject()
       .AddString("name", report.name())

@@ -9,7 +9,7 @@
 
 namespace salient::client {
 
-// The chosen scale in short: "identity", "x^0.45" or "x^0.45/w^0.55".
+// The chosen scale in short: "identity", "x^0.45", "x^0.45/w^0.55" or "smoothquant 0.45".
 std::string RatioText(const v1::ScaleCandidate& candidate);
 
 // loss / loss_rtn as "0.437", or "-" where round-to-nearest loses nothing.
@@ -29,8 +29,8 @@ std::string GroupJson(const v1::GroupReport& report);
 // One JSON object: {output, parameters, bytes_in, bytes_out, seconds, groups: [{name, linears,
 // candidate, ratio, loss_rtn, loss, relative_output_error, relative_output_error_rtn, exact_loss,
 // token_count, row_count, parameters, bytes_in, bytes_out, seconds, kept_rtn, notes, numerics_id,
-// linear_reports}]}. `linears` are names, `candidate` is {identity, weight_aware, ratio}, `ratio`
-// is RatioText. `seconds` of the whole is wall time.
+// linear_reports}]}. `linears` are names, `candidate` is {identity, weight_aware, ratio,
+// smoothquant}, `ratio` is RatioText. `seconds` of the whole is wall time.
 std::string ResultJson(const std::string& output, double seconds,
                        absl::Span<const v1::GroupReport> reports);
 

@@ -29,7 +29,7 @@ absl::StatusOr<ScaleChoice> ToScale(absl::string_view field, int value) {
     case v1::SCALE_AWQ:
       return ScaleChoice::kAwq;
     case v1::SCALE_SMOOTHQUANT:
-      return UnsupportedField(field, "SCALE_SMOOTHQUANT", "SCALE_AWQ");
+      return ScaleChoice::kSmoothQuant;
     default:
       return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Scale");
   }
@@ -97,6 +97,16 @@ absl::StatusOr<RoundGptqParams> ToGptq(absl::string_view path, const v1::GptqRou
   return params;
 }
 
+absl::StatusOr<ScaleSmoothQuantParams> ToSmoothQuant(absl::string_view path,
+                                                     const v1::SmoothQuantScale& message) {
+  ScaleSmoothQuantParams params;
+  if (!message.has_alpha()) return params;
+  absl::Status status = CheckBound(path, {".alpha", message.alpha(), 1});
+  if (!status.ok()) return status;
+  params.alpha = message.alpha();
+  return params;
+}
+
 absl::StatusOr<OutputFormat> ToOutputFormat(absl::string_view field, int value) {
   switch (value) {
     case v1::OUTPUT_FORMAT_UNSPECIFIED:
@@ -128,12 +138,21 @@ absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& messag
   if (!block.ok()) return block.status();
   const auto gptq = ToGptq(absl::StrCat(path, ".gptq"), message.gptq());
   if (!gptq.ok()) return gptq.status();
+  const auto smoothquant = ToSmoothQuant(absl::StrCat(path, ".smoothquant"), message.smoothquant());
+  if (!smoothquant.ok()) return smoothquant.status();
   method.scale = *scale;
   method.range = *range;
   method.rounding = *rounding;
   method.block = *block;
   method.gptq = *gptq;
+  method.smoothquant = *smoothquant;
   method.autoawq = message.autoawq();
+  if (method.autoawq && method.scale == ScaleChoice::kSmoothQuant) {
+    return WithField(InvalidCall(Reason::kBadMethod,
+                                 "autoawq with a scale of SCALE_SMOOTHQUANT; expected SCALE_AWQ or "
+                                 "SCALE_NONE, which is what AutoAWQ does"),
+                     absl::StrCat(path, ".autoawq"));
+  }
   if (method.autoawq && method.rounding != RoundingChoice::kNearest) {
     return WithField(
         InvalidCall(Reason::kBadMethod,
@@ -156,9 +175,10 @@ absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
                     "2 to 8");
   }
   if (message.group_size() != 0) format.group_size = message.group_size();
-  if (format.group_size < -1) {
+  if (format.group_size < kWholeTensor) {
     return BadField(Reason::kBadFormat, absl::StrCat(path, ".group_size"),
-                    absl::StrCat(message.group_size()), "a divisor of in_features, or -1 for all");
+                    absl::StrCat(message.group_size()),
+                    "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
   }
   format.symmetric = message.symmetric();
   return format;

@@ -53,6 +53,7 @@ v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
   if (!report.candidate.identity) {
     message.mutable_candidate()->set_weight_aware(report.candidate.weight_aware);
     message.mutable_candidate()->set_ratio(report.candidate.ratio);
+    message.mutable_candidate()->set_smoothquant(report.candidate.smoothquant);
   }
   message.set_loss_rtn(report.loss_rtn);
   message.set_loss(report.loss);

@@ -157,7 +157,9 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
   limits.set_max_linears_per_group(static_cast<int32_t>(settings.call.max_linears_per_group));
   limits.set_max_features(settings.call.max_features);
   limits.set_idle_timeout_seconds(absl::ToDoubleSeconds(settings.call.idle_timeout));
-  for (const v1::Scale scale : {v1::SCALE_NONE, v1::SCALE_AWQ}) info.add_scales(scale);
+  for (const v1::Scale scale : {v1::SCALE_NONE, v1::SCALE_AWQ, v1::SCALE_SMOOTHQUANT}) {
+    info.add_scales(scale);
+  }
   for (const v1::Range range : {v1::RANGE_MIN_MAX, v1::RANGE_CLIP}) info.add_ranges(range);
   for (const v1::Rounding rounding :
        {v1::ROUNDING_NEAREST, v1::ROUNDING_BLOCK, v1::ROUNDING_GPTQ}) {

@@ -144,7 +144,6 @@ class RefusedTest(ModelCliTest):
 
     def test_what_the_server_lacks_is_42(self):
         self.assert_fails(self.quantize("--method", "gptq"), 42, "--rounding gptq", "block")
-        self.assert_fails(self.quantize("--scale", "smoothquant"), 42, "--scale smoothquant")
         self.assert_fails(self.quantize("--format", "gptq"), 42, "--format gptq")
 
     def test_no_server_is_69(self):

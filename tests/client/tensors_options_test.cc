@@ -82,6 +82,17 @@ TEST(TensorsOptionsTest, AFlagThatDoesNotGoWithTheRoundingIsRefused) {
             "--refits goes with --rounding gptq or block only");
 }
 
+TEST(TensorsOptionsTest, SmoothQuantSearchesAlphaUnlessToldOtherwise) {
+  const v1::Method method = MethodOf({.method = "smoothquant"});
+  EXPECT_EQ(method.scale(), v1::SCALE_SMOOTHQUANT);
+  EXPECT_EQ(method.range(), v1::RANGE_MIN_MAX);
+  EXPECT_EQ(method.rounding(), v1::ROUNDING_NEAREST);
+  EXPECT_FALSE(method.smoothquant().has_alpha());
+  EXPECT_EQ(MethodOf({.method = "smoothquant", .smoothquant_alpha = 0}).smoothquant().alpha(), 0);
+  EXPECT_THAT(ToMessage({.smoothquant_alpha = 0.5}).status().message(),
+              HasSubstr("--scale smoothquant"));
+}
+
 TEST(TensorsOptionsTest, UnknownValueIsNamedWithTheKnownOnes) {
   const auto message = ToMessage({.range = "wide"});
   EXPECT_EQ(message.status().code(), absl::StatusCode::kInvalidArgument);

@@ -40,6 +40,9 @@ TEST(TensorsReportTest, RatioIsWrittenAsTheScaleItStandsFor) {
   EXPECT_EQ(RatioText(Candidate(false, 0.45)), "x^0.45");
   EXPECT_EQ(RatioText(Candidate(true, 0.45)), "x^0.45/w^0.55");
   EXPECT_EQ(RatioText(Candidate(true, 1)), "x^1/w^0");
+  v1::ScaleCandidate smooth = Candidate(true, 0.45);
+  smooth.set_smoothquant(true);
+  EXPECT_EQ(RatioText(smooth), "smoothquant 0.45");
   v1::ScaleCandidate identity;
   identity.set_identity(true);
   EXPECT_EQ(RatioText(identity), "identity");

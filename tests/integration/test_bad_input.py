@@ -189,9 +189,9 @@ def unknown_output_format():
     return call_with(format=dict(output_format=80))
 
 
-@case(Code.UNIMPLEMENTED, "UNSUPPORTED", "SCALE_SMOOTHQUANT")
-def scale_of_later_work():
-    return call_with(method=dict(scale=method_pb2.SCALE_SMOOTHQUANT))
+@case(Code.INVALID_ARGUMENT, "BAD_METHOD", "1.5", field="options.method.smoothquant.alpha")
+def alpha_above_one():
+    return call_with(method=dict(smoothquant=dict(alpha=1.5)))
 
 
 @case(Code.INVALID_ARGUMENT, "BAD_METHOD", "11", field="options.method.gptq.damping")

@@ -79,6 +79,15 @@ TEST(ConvertTest, GptqRoundingTakesItsFields) {
   EXPECT_EQ(converted.method.gptq.refits, 16);
 }
 
+TEST(ConvertTest, SmoothQuantSearchesUnlessAlphaIsSet) {
+  v1::QuantizeTensorsOptions options;
+  options.mutable_method()->set_scale(v1::SCALE_SMOOTHQUANT);
+  EXPECT_EQ(Options(options).method.scale, ScaleChoice::kSmoothQuant);
+  EXPECT_FALSE(Options(options).method.smoothquant.alpha.has_value());
+  options.mutable_method()->mutable_smoothquant()->set_alpha(0);
+  EXPECT_EQ(Options(options).method.smoothquant.alpha, 0.0);
+}
+
 TEST(ConvertTest, WeightsMayBeDecodedAgainAtAnyWidth) {
   v1::QuantizeTensorsOptions options;
   options.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
@@ -159,8 +168,6 @@ const Refused kRefused[] = {
      kInvalid, Reason::kBadMethod, "options.method.range", "-1"},
     {"Rounding", [](Message& m) { m.mutable_method()->set_rounding(static_cast<v1::Rounding>(9)); },
      kInvalid, Reason::kBadMethod, "options.method.rounding", "9"},
-    {"SmoothQuant", [](Message& m) { m.mutable_method()->set_scale(v1::SCALE_SMOOTHQUANT); },
-     kUnimplemented, Reason::kUnsupported, "options.method.scale", "SCALE_AWQ"},
     {"GptqDamping", [](Message& m) { m.mutable_method()->mutable_gptq()->set_damping(11); },
      kInvalid, Reason::kBadMethod, "options.method.gptq.damping", "0 to 10"},
     {"GptqSweeps", [](Message& m) { m.mutable_method()->mutable_gptq()->set_descent_sweeps(65); },
@@ -173,6 +180,22 @@ const Refused kRefused[] = {
        m.mutable_method()->set_autoawq(true);
      },
      kInvalid, Reason::kBadMethod, "options.method.autoawq", "ROUNDING_GPTQ"},
+    {"AlphaAboveOne",
+     [](Message& m) { m.mutable_method()->mutable_smoothquant()->set_alpha(1.25); }, kInvalid,
+     Reason::kBadMethod, "options.method.smoothquant.alpha", "1.25"},
+    {"AlphaThatIsNoNumber",
+     [](Message& m) {
+       m.mutable_method()->mutable_smoothquant()->set_alpha(
+           std::numeric_limits<double>::quiet_NaN());
+     },
+     kInvalid, Reason::kBadMethod, "options.method.smoothquant.alpha", "0 to 1"},
+    {"AutoawqWithSmoothQuant",
+     [](Message& m) {
+       m.mutable_method()->set_autoawq(true);
+       m.mutable_method()->set_scale(v1::SCALE_SMOOTHQUANT);
+       m.mutable_method()->set_rounding(v1::ROUNDING_NEAREST);
+     },
+     kInvalid, Reason::kBadMethod, "options.method.autoawq", "SCALE_AWQ"},
     {"Format", [](Message& m) { m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ_V2); },
      kUnimplemented, Reason::kUnsupported, "options.format.output_format", "AWQ_GEMM"},
     {"UnknownFormat",
@@ -182,8 +205,8 @@ const Refused kRefused[] = {
      "options.format.bits", "4"},
     {"OneBit", [](Message& m) { m.mutable_format()->set_bits(1); }, kInvalid, Reason::kBadFormat,
      "options.format.bits", "2 to 8"},
-    {"GroupSize", [](Message& m) { m.mutable_format()->set_group_size(-2); }, kInvalid,
-     Reason::kBadFormat, "options.format.group_size", "-2"},
+    {"GroupSize", [](Message& m) { m.mutable_format()->set_group_size(-3); }, kInvalid,
+     Reason::kBadFormat, "options.format.group_size", "-3"},
     {"Width", [](Message& m) { m.mutable_method()->mutable_block()->set_width(0); }, kInvalid,
      Reason::kBadMethod, "options.method.block.width", "128 or 256"},
     {"Shrinkage",
@@ -237,7 +260,7 @@ TEST(ConvertTest, AResultBecomesItsHeadAndItsChunks) {
   group->elapsed = absl::Milliseconds(1500);
   group->result.scales = {1, 2};
   group->result.report.name = "g";
-  group->result.report.candidate = {false, true, 0.35};
+  group->result.report.candidate = {false, true, 0.35, true};
   group->result.report.loss = 0.25;
   group->result.report.parameters = 1 << 20;
   group->result.report.linears.resize(1);
@@ -252,6 +275,7 @@ TEST(ConvertTest, AResultBecomesItsHeadAndItsChunks) {
   EXPECT_EQ(head.group().report().name(), "g");
   EXPECT_EQ(head.group().report().candidate().ratio(), 0.35);
   EXPECT_TRUE(head.group().report().candidate().weight_aware());
+  EXPECT_TRUE(head.group().report().candidate().smoothquant());
   EXPECT_EQ(head.group().report().loss(), 0.25);
   EXPECT_EQ(head.group().report().seconds(), 1.5);
   EXPECT_EQ(head.group().report().numerics_id(), NumericsId());
