@@ -1,5 +1,9 @@
 #include "client/command_flags.h"
 
+#include <cstdint>
+#include <map>
+#include <string>
+
 #include "client/engine_options.h"
 
 namespace salient::client {
@@ -33,14 +37,14 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
       .add_option("--smoothquant-alpha", options.smoothquant_alpha,
                   "s = max|x|^alpha / max|w|^(1 - alpha); without it alpha is searched")
       ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--bits", options.bits, "Width of a code")
-      ->check(CLI::Range(2, 8))
-      ->capture_default_str();
+  command.add_option("--bits", options.bits, "Width of a code; default 4, int-quantized: 8")
+      ->check(CLI::Range(2, 8));
   command
       .add_option("--group-size", options.group_size,
-                  "in_features per scale and zero point; -1: all of them")
-      ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30))
-      ->capture_default_str();
+                  "in_features per scale and zero point; -1 or channel: all of them; -2 or tensor: "
+                  "one of the whole weight; default 128, int-quantized: -1")
+      ->transform(CLI::Transformer(std::map<std::string, int64_t>{{"channel", -1}, {"tensor", -2}}))
+      ->check(CLI::IsMember({-2, -1}) | CLI::Range(int64_t{1}, int64_t{1} << 30));
   command.add_flag("--symmetric", options.symmetric, "Zero points fixed at mid-code");
   command.add_option("--seed", options.seed, "Of the random sketch and the token sample")
       ->capture_default_str();
@@ -51,6 +55,11 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
   command.add_option("--format", options.format, "Layout of the quantized tensors")
       ->check(CLI::IsMember(FormatNames()))
       ->capture_default_str();
+  command
+      .add_option("--activations", options.method.activations,
+                  "How engines quantize what Linears read, with int-quantized alone: by token "
+                  "(dynamic, the default) or by a scale from calibration (static)")
+      ->check(CLI::IsMember(ActivationNames()));
   command.add_option("--compute-dtype", options.compute_dtype, "Of the calibration forward pass")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();

@@ -57,6 +57,13 @@ const Names<v1::OutputFormat>& Formats() {
   return names;
 }
 
+const Names<v1::ActivationFormat>& Activations() {
+  static const Names<v1::ActivationFormat> names = {
+      {"dynamic", v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN},
+      {"static", v1::ACTIVATION_FORMAT_STATIC_TENSOR}};
+  return names;
+}
+
 template <typename Value>
 std::vector<std::string> KeysOf(const Names<Value>& names) {
   std::vector<std::string> keys;
@@ -130,6 +137,7 @@ std::vector<std::string> ScaleNames() { return KeysOf(Scales()); }
 std::vector<std::string> RangeNames() { return KeysOf(Ranges()); }
 std::vector<std::string> RoundingNames() { return KeysOf(Roundings()); }
 std::vector<std::string> FormatNames() { return KeysOf(Formats()); }
+std::vector<std::string> ActivationNames() { return KeysOf(Activations()); }
 
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options) {
   auto preset = Named("method", options.method, Presets());
@@ -164,11 +172,19 @@ absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
                                                 const std::string& format) {
   const auto output_format = Named("format", format, Formats());
   if (!output_format.ok()) return output_format.status();
+  const bool w8a8 = *output_format == v1::OUTPUT_FORMAT_INT_QUANTIZED;
   v1::WeightFormat message;
-  message.set_bits(options.bits);
-  message.set_group_size(options.group_size);
-  message.set_symmetric(options.symmetric);
+  message.set_bits(options.bits != 0 ? options.bits : w8a8 ? 8 : 4);
+  message.set_group_size(options.group_size != 0 ? options.group_size : w8a8 ? -1 : 128);
+  message.set_symmetric(options.symmetric || w8a8);
   message.set_output_format(*output_format);
+  if (!options.activations.empty() || w8a8) {
+    const auto activations =
+        Named("activations", options.activations.empty() ? "dynamic" : options.activations,
+              Activations());
+    if (!activations.ok()) return activations.status();
+    message.set_activations(*activations);
+  }
   return message;
 }
 

@@ -28,9 +28,10 @@ struct MethodOptions {
   std::optional<int32_t> refits = std::nullopt;
   // Of --scale smoothquant; nullopt: searched.
   std::optional<double> smoothquant_alpha = std::nullopt;
-  int32_t bits = 4;
-  int64_t group_size = 128;
-  bool symmetric = false;
+  int32_t bits = 0;              // 0: 4; int-quantized: 8
+  int64_t group_size = 0;        // 0: 128; int-quantized: -1
+  bool symmetric = false;        // int-quantized always is
+  std::string activations = "";  // dynamic, static; int-quantized alone: dynamic
   uint64_t seed = 0;
 };
 
@@ -40,12 +41,14 @@ std::vector<std::string> ScaleNames();
 std::vector<std::string> RangeNames();
 std::vector<std::string> RoundingNames();
 std::vector<std::string> FormatNames();
+std::vector<std::string> ActivationNames();
 
 // A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
 // known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
-// `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod.
+// `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod. Whether there is such a combination
+// is for the server to say.
 absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
                                                 const std::string& format);
 

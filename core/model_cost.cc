@@ -8,6 +8,7 @@
 #include "core/model/ends.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
+#include "core/pack_linears.h"
 #include "core/quantizable_groups.h"
 
 namespace salient {
@@ -61,11 +62,21 @@ int64_t OuterElements(const Family& family, const ModelConfig& config) {
 }
 
 // Bytes of a group's Linears as they are written.
-int64_t PackedBytes(int64_t out_features, int64_t in_features, const WeightFormat& format,
-                    OutputFormat output, bool fits) {
-  if (!fits || output == OutputFormat::kDequantizedFp16) return 2 * out_features * in_features;
-  const int64_t groups = in_features / format.GroupSize(in_features);
-  return out_features * in_features / 2 + groups * out_features / 2 + groups * out_features * 2;
+int64_t PackedBytes(const Family& family, const ModelConfig& config, const GroupRow& row,
+                    const StoredFormat& stored, bool fits) {
+  int64_t bytes = 0;
+  for (LinearRole role : row.linears) {
+    const LinearShape shape = ShapeOf(family, config, role);
+    if (!fits) {
+      bytes += 2 * shape.out_features * shape.in_features;
+      continue;
+    }
+    for (const TensorShape& tensor :
+         PackedTensors("", shape.out_features, shape.in_features, stored)) {
+      bytes += tensor.SizeBytes();
+    }
+  }
+  return bytes;
 }
 
 int64_t StatisticsBytes(const StatisticsParams& params) {
@@ -126,8 +137,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                  static_cast<double>(out * statistics.in_features), statistics, params.method,
                  params.stored);
     }
-    block_output +=
-        PackedBytes(out, statistics.in_features, params.stored.format, params.stored.output, fit);
+    block_output += PackedBytes(family, config, row, params.stored, fit);
     statistics_bytes += StatisticsBytes(statistics);
   }
   const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
@@ -154,8 +164,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
       const int64_t out = OutFeatures(family, config, row);
       const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
-      const int64_t packed =
-          PackedBytes(out, statistics.in_features, params.stored.format, params.stored.output, fit);
+      const int64_t packed = PackedBytes(family, config, row, params.stored, fit);
       if (fit) {
         // The group's own count is of results of 5 bits a weight.
         const int64_t wider = std::max<int64_t>(0, packed - 5 * out * statistics.in_features / 8);

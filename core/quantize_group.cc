@@ -30,12 +30,35 @@ struct Attempt {
   std::vector<bool> kept_rtn;
 };
 
+// Of weights that are scaled and not rounded. s was searched for rounding, so it is judged by what
+// plain round-to-nearest loses under it: returns false if s makes a Linear worse. These losses are
+// the ones reported.
+absl::StatusOr<bool> JudgeScales(const GroupInput& group, const std::vector<Baseline>& baselines,
+                                 const LossModel& model, const Method& method,
+                                 const WeightFormat& format, Executor& executor, Attempt& attempt) {
+  absl::StatusOr<std::vector<Baseline>> nearest =
+      Baselines(group.linears, attempt.scales, model, format, executor);
+  if (!nearest.ok()) return nearest.status();
+  bool no_worse = true;
+  for (size_t i = 0; i < nearest->size(); ++i) {
+    no_worse = no_worse && NoWorse((*nearest)[i].nearest, baselines[i].nearest);
+    RoundedLinear& linear = attempt.linears.emplace_back();
+    linear.loss = std::move((*nearest)[i].nearest);
+  }
+  attempt.kept_rtn.assign(attempt.linears.size(), false);
+  return no_worse || method.autoawq || attempt.candidate.identity;
+}
+
 // Rounds every Linear under attempt.scales. Returns false if some Linear lost to plain
 // round-to-nearest although it cannot take it, because its siblings share an s that is not 1.
 absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
                               const LossModel& model, const ActivationLoss* sample,
-                              const Method& method, const WeightFormat& format, Executor& executor,
+                              const Method& method, const StoredFormat& stored, Executor& executor,
                               Attempt& attempt) {
+  const WeightFormat& format = stored.format;
+  if (stored.output == OutputFormat::kScaledFp16) {
+    return JudgeScales(group, baselines, model, method, format, executor, attempt);
+  }
   absl::StatusOr<std::vector<RoundedLinear>> rounded =
       RoundLinears(group.linears, attempt.scales, model, method, format, executor, sample);
   if (!rounded.ok()) return rounded.status();
@@ -101,8 +124,9 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
   const float input_scale = sample != nullptr ? sample->InputScale(attempt.scales) : 0;
   std::vector<FinishedLinear> finished;
   for (size_t i = 0; i < group.linears.size(); ++i) {
+    const bool rounded = stored.output != OutputFormat::kScaledFp16;
     finished.push_back({group.linears[i].name, group.linears[i].weight, attempt.scales,
-                        &attempt.linears[i].groups, input_scale});
+                        rounded ? &attempt.linears[i].groups : nullptr, input_scale});
   }
   absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
       PackLinears(finished, stored, executor);
@@ -209,12 +233,12 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     attempt.candidate = chosen->candidate;
   }
   absl::StatusOr<bool> held =
-      RoundAll(group, *baselines, model, sample, method, format, executor, attempt);
+      RoundAll(group, *baselines, model, sample, method, stored, executor, attempt);
   if (!held.ok()) return held.status();
   bool fell_back = false;
   if (!*held) {
     attempt = Attempt{ones, {}, {}, {}};
-    held = RoundAll(group, *baselines, model, sample, method, format, executor, attempt);
+    held = RoundAll(group, *baselines, model, sample, method, stored, executor, attempt);
     if (!held.ok()) return held.status();
     fell_back = true;
   }

@@ -10,6 +10,7 @@
 #include "core/model/family.h"
 #include "core/pack_linears.h"
 #include "core/quantizable_groups.h"
+#include "core/quantization_config.h"
 #include "core/tensor/half.h"
 #include "core/tensor/narrow_f16.h"
 
@@ -40,6 +41,7 @@ class TensorList {
 
   const std::vector<TensorShape>& tensors() const { return tensors_; }
   std::vector<KeptLinear>& kept() { return kept_; }
+  const std::vector<LinearFormat>& linears() const { return linears_; }
   int64_t parameters() const { return parameters_; }
 
  private:
@@ -67,6 +69,7 @@ class TensorList {
            PackedTensors(module, shape.out_features, shape.in_features, params_.stored)) {
         tensors_.push_back(std::move(tensor));
       }
+      linears_.push_back({module, params_.stored.format});
     } else {
       AddHalf({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
       kept_.push_back({module, fit.why});
@@ -80,6 +83,7 @@ class TensorList {
   const std::array<GroupFit, kGroupRoles>& fits_;
   std::vector<TensorShape> tensors_;
   std::vector<KeptLinear> kept_;
+  std::vector<LinearFormat> linears_;
   int64_t parameters_ = 0;
 };
 
@@ -93,26 +97,9 @@ void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
   object.emplace_back(name, std::move(value));
 }
 
-// What the engines' AWQ loaders read. zero_point is true for symmetric weights as well: they all
-// expect qzeros. Kept Linears go by their full paths, the one spelling that means the same to each.
-JsonValue AwqConfig(const WeightFormat& format, const std::vector<KeptLinear>& kept) {
-  JsonValue::Object config;
-  config.emplace_back("quant_method", JsonValue(std::string("awq")));
-  config.emplace_back("bits", JsonValue(int64_t{format.bits}));
-  config.emplace_back("group_size", JsonValue(format.group_size));
-  config.emplace_back("zero_point", JsonValue(true));
-  config.emplace_back("version", JsonValue(std::string("gemm")));
-  if (!kept.empty()) {
-    JsonValue::Array modules;
-    for (const KeptLinear& linear : kept) modules.emplace_back(linear.module);
-    config.emplace_back("modules_to_not_convert", JsonValue(std::move(modules)));
-  }
-  return JsonValue(std::move(config));
-}
-
+// `quantization` null: none.
 absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
-                                       const QuantizedCheckpointParams& params,
-                                       const std::vector<KeptLinear>& kept) {
+                                       const JsonValue& quantization) {
   auto document = ParseJson(config.source, source);
   if (!document.ok()) return document.status();
   JsonValue::Object* object = document->AsObject();
@@ -123,9 +110,7 @@ absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_v
   const JsonValue float16(std::string("float16"));
   if (document->Find("dtype") != nullptr) Set("dtype", float16, *object);
   Set("torch_dtype", float16, *object);
-  if (params.stored.output == OutputFormat::kAwqGemm) {
-    Set("quantization_config", AwqConfig(params.stored.format, kept), *object);
-  }
+  if (!quantization.IsNull()) Set("quantization_config", quantization, *object);
   return JsonText(*document);
 }
 
@@ -142,6 +127,11 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
                      QuoteForMessage(config.quantization->quant_method),
                      "; expected no quantization_config: a model that is not quantized yet"));
   }
+  if (const auto fault = FindFormatFault(params.stored); fault.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(Name(params.stored.output), ": ", fault->field,
+                                                   " is ", fault->value, "; expected ",
+                                                   fault->expected));
+  }
   const auto fits = QuantizableGroups(**family, config, params.stored, params.strict);
   if (!fits.ok()) return fits.status();
 
@@ -156,10 +146,19 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
   plan.kept = std::move(list.kept());
   plan.parameters = list.parameters();
   plan.index_json = std::move(shards->index_json);
-  auto text = ConfigJson(config, config_json, params, plan.kept);
+  std::vector<std::string> kept;
+  for (const KeptLinear& linear : plan.kept) kept.push_back(linear.module);
+  const auto quantization = QuantizationConfigJson(params.stored, list.linears(), kept);
+  if (!quantization.ok()) return quantization.status();
+  auto text = ConfigJson(config, config_json, *quantization);
   if (!text.ok()) return text.status();
   plan.config_json = *std::move(text);
-  plan.output_bytes = static_cast<int64_t>(plan.index_json.size() + plan.config_json.size());
+  const OutputFormat output = params.stored.output;
+  if (output == OutputFormat::kGptq || output == OutputFormat::kGptqV2) {
+    plan.quantize_config_json = JsonText(*quantization);
+  }
+  plan.output_bytes = static_cast<int64_t>(plan.index_json.size() + plan.config_json.size() +
+                                           plan.quantize_config_json.size());
   for (const Shard& shard : shards->shards) {
     std::vector<TensorShape> tensors;
     for (const size_t i : shard.tensors) tensors.push_back(list.tensors()[i]);

@@ -34,8 +34,9 @@ struct QuantizedFile {
 
 struct QuantizedCheckpointPlan {
   std::vector<QuantizedFile> files;
-  std::string index_json;   // of kShardIndexName; empty for one file
-  std::string config_json;  // the source's, with quantization_config and the dtype float16
+  std::string index_json;            // of kShardIndexName; empty for one file
+  std::string config_json;           // the source's, with quantization_config and the dtype float16
+  std::string quantize_config_json;  // of kQuantizeConfigName; empty unless GPTQ
   std::vector<KeptLinear> kept;
   int64_t parameters = 0;    // of the whole model
   int64_t output_bytes = 0;  // of all of the above
@@ -55,11 +56,11 @@ struct QuantizedCheckpointParams {
 // embeddings, final norm and, unless tied, the head, F16. Files are cut in the order of the model:
 // embeddings, blocks, norm, head.
 //
-// modules_to_not_convert lists each kept Linear by its full path and is absent if there is none.
-// kDequantizedFp16 gives a plain model: no quantization_config.
+// quantization_config is that of QuantizationConfigJson; plain formats have none.
 //
 // Errors: as FindFamily, ValidateLinear (if strict, or if every Linear would be kept) and
-// PlanShards; INVALID_ARGUMENT for a model that is quantized already.
+// PlanShards; INVALID_ARGUMENT for a model that is quantized already, or for a format that there is
+// not, naming its field, the value and the nearest that there is.
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     const ModelConfig& config, absl::string_view config_json,
     const QuantizedCheckpointParams& params);

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/statistics/accumulator.h"
 #include "proto/wire/chunk.h"
 #include "server/workers/call_error.h"
@@ -61,15 +61,13 @@ absl::Status CheckTiedHeads(const GroupSpec& spec) {
   return absl::OkStatus();
 }
 
-// The core names the value at fault by its own field name; here it becomes a path.
+// The core names the value at fault by its own field name, "<field> is <value>"; here it becomes a
+// path.
 std::string FieldAtFault(absl::string_view message, size_t linear) {
-  if (absl::StrContains(message, "group_size")) return "options.format.group_size";
-  if (absl::StrContains(message, "bits")) return "options.format.bits";
-  if (absl::StrContains(message, "symmetric")) return "options.format.symmetric";
-  if (absl::StrContains(message, "out_features")) {
-    return absl::StrCat("group.linears[", linear, "].out_features");
-  }
-  return "group.in_features";
+  const absl::string_view field = message.substr(0, message.find(" is "));
+  if (field == "out_features") return absl::StrCat("group.linears[", linear, "].out_features");
+  if (field == "in_features") return "group.in_features";
+  return absl::StrCat("options.format.", field);
 }
 
 absl::Status CheckFormat(const GroupSpec& spec, size_t linear, const CallOptions& options) {
@@ -78,11 +76,8 @@ absl::Status CheckFormat(const GroupSpec& spec, size_t linear, const CallOptions
       ValidateLinear(header.name, header.out_features, spec.in_features, options.stored);
   if (status.ok()) return status;
   const Reason reason = absl::IsUnimplemented(status) ? Reason::kUnsupported : Reason::kBadShape;
-  // A Linear's name could contain the name of a field.
   absl::string_view message = status.message();
-  if (const size_t at = message.find(header.name); at != absl::string_view::npos) {
-    message.remove_prefix(at + header.name.size());
-  }
+  absl::ConsumePrefix(&message, absl::StrCat(header.name, ": "));
   return WithMetadata(WithField(WithReason(status, reason), FieldAtFault(message, linear)),
                       "tensor", absl::StrCat(header.name, ".weight"));
 }

@@ -6,6 +6,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/quantization_config.h"
 #include "server/jobs/job_output.h"
 #include "server/store/file.h"
 #include "server/workers/call_error.h"
@@ -136,6 +137,10 @@ class BlobOutput final : public JobOutput {
     }
     if (absl::Status status = FinishWhole(kConfigName, plan.config_json); !status.ok()) {
       return status;
+    }
+    if (!plan.quantize_config_json.empty()) {
+      absl::Status status = FinishWhole(kQuantizeConfigName, plan.quantize_config_json);
+      if (!status.ok()) return status;
     }
     const absl::StatusOr<std::vector<CarriedFile>> carried = CarriedFiles(job_.prepared.model);
     if (!carried.ok()) return carried.status();

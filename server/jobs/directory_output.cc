@@ -7,6 +7,7 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/quantization_config.h"
 #include "server/jobs/job_output.h"
 #include "server/store/file.h"
 #include "server/workers/call_error.h"
@@ -88,6 +89,10 @@ class DirectoryOutput final : public JobOutput {
     }
     if (status.ok()) status = writer_.WriteFile(kConfigName, plan.config_json);
     names_.push_back(kConfigName);
+    if (status.ok() && !plan.quantize_config_json.empty()) {
+      status = writer_.WriteFile(kQuantizeConfigName, plan.quantize_config_json);
+      names_.push_back(kQuantizeConfigName);
+    }
     if (!status.ok()) return status;
     const absl::StatusOr<std::vector<CarriedFile>> carried = CarriedFiles(job_.prepared.model);
     if (!carried.ok()) return carried.status();

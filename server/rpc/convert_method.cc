@@ -112,16 +112,55 @@ absl::StatusOr<OutputFormat> ToOutputFormat(absl::string_view field, int value) 
     case v1::OUTPUT_FORMAT_UNSPECIFIED:
     case v1::OUTPUT_FORMAT_AWQ_GEMM:
       return OutputFormat::kAwqGemm;
+    case v1::OUTPUT_FORMAT_GPTQ:
+      return OutputFormat::kGptq;
+    case v1::OUTPUT_FORMAT_GPTQ_V2:
+      return OutputFormat::kGptqV2;
+    case v1::OUTPUT_FORMAT_COMPRESSED_TENSORS:
+      return OutputFormat::kCompressedTensors;
+    case v1::OUTPUT_FORMAT_INT_QUANTIZED:
+      return OutputFormat::kIntQuantized;
+    case v1::OUTPUT_FORMAT_SCALED_FP16:
+      return OutputFormat::kScaledFp16;
     case v1::OUTPUT_FORMAT_DEQUANTIZED_FP16:
       return OutputFormat::kDequantizedFp16;
     default:
-      break;
+      return BadField(Reason::kBadFormat, field, absl::StrCat(value), "a value of OutputFormat");
   }
-  if (!v1::OutputFormat_IsValid(value)) {
-    return BadField(Reason::kBadFormat, field, absl::StrCat(value), "a value of OutputFormat");
+}
+
+absl::StatusOr<ActivationFormat> ToActivations(absl::string_view field, int value,
+                                               OutputFormat output) {
+  switch (value) {
+    case v1::ACTIVATION_FORMAT_UNSPECIFIED:
+      return output == OutputFormat::kIntQuantized ? ActivationFormat::kDynamicToken
+                                                   : ActivationFormat::kNone;
+    case v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN:
+      return ActivationFormat::kDynamicToken;
+    case v1::ACTIVATION_FORMAT_STATIC_TENSOR:
+      return ActivationFormat::kStaticTensor;
+    default:
+      return BadField(Reason::kBadFormat, field, absl::StrCat(value),
+                      "a value of ActivationFormat");
   }
-  return UnsupportedField(field, v1::OutputFormat_Name(static_cast<v1::OutputFormat>(value)),
-                          "OUTPUT_FORMAT_AWQ_GEMM or OUTPUT_FORMAT_DEQUANTIZED_FP16");
+}
+
+// Unset fields keep what `format` has.
+absl::StatusOr<WeightFormat> ToWeights(absl::string_view path, const v1::WeightFormat& message,
+                                       WeightFormat format) {
+  if (message.bits() != 0) format.bits = message.bits();
+  if (format.bits < 2 || format.bits > 8) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
+                    "2 to 8");
+  }
+  if (message.group_size() != 0) format.group_size = message.group_size();
+  if (format.group_size < kWholeTensor) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".group_size"),
+                    absl::StrCat(message.group_size()),
+                    "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
+  }
+  format.symmetric = format.symmetric || message.symmetric();
+  return format;
 }
 
 }  // namespace
@@ -168,34 +207,27 @@ absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& messag
 
 absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
                                             const v1::WeightFormat& message) {
-  WeightFormat format;
-  if (message.bits() != 0) format.bits = message.bits();
-  if (format.bits < 2 || format.bits > 8) {
-    return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
-                    "2 to 8");
-  }
-  if (message.group_size() != 0) format.group_size = message.group_size();
-  if (format.group_size < kWholeTensor) {
-    return BadField(Reason::kBadFormat, absl::StrCat(path, ".group_size"),
-                    absl::StrCat(message.group_size()),
-                    "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
-  }
-  format.symmetric = message.symmetric();
-  return format;
+  return ToWeights(path, message, {});
 }
 
 absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
                                             const v1::WeightFormat& message) {
   const auto output = ToOutputFormat(absl::StrCat(path, ".output_format"), message.output_format());
   if (!output.ok()) return output.status();
-  const auto format = ToWeightFormat(path, message);
+  WeightFormat defaults;
+  // Its scales are stored as F32.
+  if (*output == OutputFormat::kIntQuantized) defaults = {8, kWholeRow, true, DType::kF32};
+  const auto format = ToWeights(path, message, defaults);
   if (!format.ok()) return format.status();
-  if (*output == OutputFormat::kAwqGemm && format->bits != 4) {
-    return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
-                    "4, the only width that OUTPUT_FORMAT_AWQ_GEMM has; "
-                    "OUTPUT_FORMAT_DEQUANTIZED_FP16 has 2 to 8");
+  const auto activations =
+      ToActivations(absl::StrCat(path, ".activations"), message.activations(), *output);
+  if (!activations.ok()) return activations.status();
+  const StoredFormat stored{*format, *output, *activations};
+  if (const auto fault = FindFormatFault(stored); fault.has_value()) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".", fault->field), fault->value,
+                    fault->expected);
   }
-  return StoredFormat{*format, *output, ActivationFormat::kNone};
+  return stored;
 }
 
 }  // namespace salient

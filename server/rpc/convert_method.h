@@ -17,11 +17,12 @@ namespace salient {
 // with the nearest that it has.
 absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& message);
 
-// All but the output format.
+// All but output format and activations.
 absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 
-// Also checks that the output format has the width, and takes the activations with it.
+// All of it, with the output format's own defaults. BAD_FORMAT also for a combination that no
+// engine would load (FindFormatFault).
 absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 

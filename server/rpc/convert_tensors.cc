@@ -166,7 +166,9 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
     info.add_roundings(rounding);
   }
   for (const v1::OutputFormat format :
-       {v1::OUTPUT_FORMAT_AWQ_GEMM, v1::OUTPUT_FORMAT_DEQUANTIZED_FP16}) {
+       {v1::OUTPUT_FORMAT_AWQ_GEMM, v1::OUTPUT_FORMAT_GPTQ, v1::OUTPUT_FORMAT_GPTQ_V2,
+        v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, v1::OUTPUT_FORMAT_INT_QUANTIZED,
+        v1::OUTPUT_FORMAT_SCALED_FP16, v1::OUTPUT_FORMAT_DEQUANTIZED_FP16}) {
     info.add_output_formats(format);
   }
   for (const Engine engine : AllEngines()) info.add_engines(ToProto(engine));

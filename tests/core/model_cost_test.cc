@@ -245,18 +245,28 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
     WeightFormat format;
     OutputFormat output;
     int64_t outer;  // elements outside the blocks
+    ActivationFormat activations = ActivationFormat::kNone;
   };
   for (const Case& c :
        {Case{"data/pocket-llama", {4, 128}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
         Case{"data/pocket-llama", {4, -1}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
         Case{"data/pocket-llama", {4, 768}, OutputFormat::kAwqGemm, 2048 * 256 + 256},
         Case{"data/pocket-llama", {3, 64}, OutputFormat::kDequantizedFp16, 2048 * 256 + 256},
+        Case{"data/pocket-llama", {3, 64, true}, OutputFormat::kGptq, 2048 * 256 + 256},
+        Case{"data/pocket-llama", {8, 64}, OutputFormat::kGptqV2, 2048 * 256 + 256},
+        Case{"data/pocket-llama", {4, 64}, OutputFormat::kCompressedTensors, 2048 * 256 + 256},
+        Case{"data/pocket-llama",
+             {8, -1, true},
+             OutputFormat::kIntQuantized,
+             2048 * 256 + 256,
+             ActivationFormat::kDynamicToken},
+        Case{"data/pocket-llama", {4, 64}, OutputFormat::kScaledFp16, 2048 * 256 + 256},
         Case{"golden/forward/all_together", {4, 8}, OutputFormat::kAwqGemm, 2 * 40 * 32 + 32}}) {
     const SmallModel model(TestsDirectory() + c.model);
     std::filesystem::create_directories(work);
     QuantizeModelParams params;
     params.method = kRtn;
-    params.stored = {c.format, c.output};
+    params.stored = {c.format, c.output, c.activations};
     params.work_directory = work;
     ByteCounter counter;
     const std::vector<std::vector<int64_t>> rows = {{1, 2, 3}};

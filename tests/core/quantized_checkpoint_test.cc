@@ -21,6 +21,7 @@
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/json.h"
 #include "core/linalg/gemm.h"
+#include "core/quantization_config.h"
 #include "core/quantize_model.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
@@ -126,6 +127,9 @@ Result Quantize(const fs::path& source, const fs::path& out,
     EXPECT_TRUE(writer.WriteFile(kShardIndexName, result.plan.index_json).ok());
   }
   EXPECT_TRUE(writer.WriteFile(kConfigName, result.plan.config_json).ok());
+  if (!result.plan.quantize_config_json.empty()) {
+    EXPECT_TRUE(writer.WriteFile(kQuantizeConfigName, result.plan.quantize_config_json).ok());
+  }
 
   QuantizeModelParams run;
   run.method = {ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
@@ -245,6 +249,11 @@ struct Case {
   std::vector<std::string> kept;  // of a block
 };
 
+ActivationFormat ActivationsOf(OutputFormat output) {
+  return output == OutputFormat::kIntQuantized ? ActivationFormat::kDynamicToken
+                                               : ActivationFormat::kNone;
+}
+
 class QuantizedDirectoryTest : public ::testing::TestWithParam<Case> {};
 
 // With 172 columns nothing of the MLP fits a group of 32; 172 outputs are no multiple of 8 either.
@@ -255,8 +264,9 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
   const std::string config_json = BiasedConfig(test.inner);
   testing::WriteRandomModel(source, config_json, DType::kBF16, 11, 40'000);
   ASSERT_TRUE(fs::exists(source / kShardIndexName));
-  const Result result =
-      Quantize(source, out, {{test.format, test.output}, false, test.max_shard_bytes});
+  const Result result = Quantize(
+      source, out,
+      {{test.format, test.output, ActivationsOf(test.output)}, false, test.max_shard_bytes});
   CheckWritten(out, result);
   if (test.max_shard_bytes == kDefaultMaxShardBytes) {
     ASSERT_EQ(result.plan.files.size(), 1u);
@@ -288,8 +298,10 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
 
   const ModelConfig config = Must(ParseModelConfig("out", result.plan.config_json));
   EXPECT_EQ(config.dtype, DType::kF16);
-  EXPECT_EQ(config.quantization.has_value(), test.output == OutputFormat::kAwqGemm);
-  if (config.quantization.has_value()) {
+  const bool plain =
+      test.output == OutputFormat::kScaledFp16 || test.output == OutputFormat::kDequantizedFp16;
+  EXPECT_EQ(config.quantization.has_value(), !plain);
+  if (test.output == OutputFormat::kAwqGemm) {
     EXPECT_EQ(config.quantization->quant_method, "awq");
     EXPECT_EQ(config.quantization->bits, 4);
     EXPECT_EQ(config.quantization->group_size, test.format.group_size);
@@ -310,17 +322,25 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
       for (const std::string& linear : test.kept) expected.push_back(block + linear);
     }
     EXPECT_EQ(modules, expected);
-  } else {
+  }
+  const bool gptq = test.output == OutputFormat::kGptq || test.output == OutputFormat::kGptqV2;
+  ASSERT_EQ(fs::exists(out / "quantize_config.json"), gptq);
+  if (gptq) {
+    EXPECT_EQ(ReadFile(out / "quantize_config.json"), JsonText(*quantization));
+  }
+  if (plain) {
     EXPECT_EQ(quantization, nullptr);
     // A plain model: every tensor that the config asks for, and no other.
-    const SmallModel plain(out.string());
-    EXPECT_TRUE(CheckModelTensors(plain.checkpoint, plain.family, plain.config).ok());
+    const SmallModel model(out.string());
+    EXPECT_TRUE(CheckModelTensors(model.checkpoint, model.family, model.config).ok());
   }
 }
 
 constexpr WeightFormat k4Bit32{4, 32, false, DType::kF16};
 constexpr WeightFormat k3Bit32{3, 32, true, DType::kF16};
 constexpr WeightFormat k4BitRows{4, -1, false, DType::kF16};
+constexpr WeightFormat k4BitSymmetric{4, 32, true, DType::kF16};
+constexpr WeightFormat k8BitRows{8, -1, true, DType::kF32};
 
 INSTANTIATE_TEST_SUITE_P(
     Formats, QuantizedDirectoryTest,
@@ -335,6 +355,22 @@ INSTANTIATE_TEST_SUITE_P(
             "down_kept_in_shards", 168, k4Bit32, OutputFormat::kAwqGemm, 30'000, {"mlp.down_proj"}},
         Case{"nothing_kept", 192, k4Bit32, OutputFormat::kAwqGemm, 50'000, {}},
         Case{"whole_rows", 168, k4BitRows, OutputFormat::kAwqGemm, 50'000, {}},
+        Case{"gptq", 168, k4BitSymmetric, OutputFormat::kGptq, 50'000, {"mlp.down_proj"}},
+        Case{"gptq_of_three_bits",
+             168,
+             k3Bit32,
+             OutputFormat::kGptqV2,
+             50'000,
+             {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}},
+        Case{"compressed",
+             172,
+             k4Bit32,
+             OutputFormat::kCompressedTensors,
+             50'000,
+             {"mlp.down_proj"}},
+        Case{"compressed_rows", 172, k4BitRows, OutputFormat::kCompressedTensors, 50'000, {}},
+        Case{"w8a8", 172, k8BitRows, OutputFormat::kIntQuantized, 50'000, {}},
+        Case{"scaled", 172, k3Bit32, OutputFormat::kScaledFp16, 50'000, {"mlp.down_proj"}},
         Case{"decoded", 172, k3Bit32, OutputFormat::kDequantizedFp16, 50'000, {"mlp.down_proj"}}),
     [](const auto& test) { return test.param.name; });
 
@@ -352,6 +388,24 @@ TEST(QuantizedCheckpointTest, OneFileOrManyGiveTheSameBytes) {
   EXPECT_EQ(bytes, ReadFile(MakePath("out_of_many") / kSingleFileName));
 }
 
+// |logits of after - logits of before| / |logits of before|.
+double LogitsError(const fs::path& before_path, const fs::path& after_path) {
+  SerialExecutor executor;
+  std::vector<int64_t> tokens;
+  for (int64_t i = 0; i < 50; ++i) tokens.push_back(i * 31 % 96);
+  const SmallModel before(before_path.string());
+  const SmallModel after(after_path.string());
+  const Matrix a = before.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
+  const Matrix b = after.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
+  double difference = 0;
+  double energy = 0;
+  for (int64_t i = 0; i < a.rows() * a.cols(); ++i) {
+    difference += std::pow(static_cast<double>(a.data()[i]) - b.data()[i], 2);
+    energy += std::pow(a.data()[i], 2);
+  }
+  return std::sqrt(difference / energy);
+}
+
 // At 8 bits nothing but a scale that is folded wrongly, or not everywhere, can move the logits by
 // more than a little: into norms, into v_proj under grouped queries, into up_proj, and biases.
 TEST(QuantizedCheckpointTest, AtEightBitsTheResultComputesWhatTheSourceDoes) {
@@ -362,20 +416,21 @@ TEST(QuantizedCheckpointTest, AtEightBitsTheResultComputesWhatTheSourceDoes) {
       Quantize(source, out, {{{8, 32, false, DType::kF16}, OutputFormat::kDequantizedFp16}},
                /*always_scale=*/true);
   EXPECT_GE(result.scaled, 6) << "of 8 groups";
-  SerialExecutor executor;
-  std::vector<int64_t> tokens;
-  for (int64_t i = 0; i < 50; ++i) tokens.push_back(i * 31 % 96);
-  const SmallModel before(source.string());
-  const SmallModel after(out.string());
-  const Matrix a = before.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
-  const Matrix b = after.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
-  double difference = 0;
-  double energy = 0;
-  for (int64_t i = 0; i < a.rows() * a.cols(); ++i) {
-    difference += std::pow(static_cast<double>(a.data()[i]) - b.data()[i], 2);
-    energy += std::pow(a.data()[i], 2);
-  }
-  EXPECT_LT(std::sqrt(difference / energy), 0.02);
+  EXPECT_LT(LogitsError(source, out), 0.02);
+}
+
+// Scaled and not quantized: only the rounding to F16 is left, the same as without a scale.
+TEST(QuantizedCheckpointTest, TheScaledModelComputesWhatTheSourceDoes) {
+  const fs::path source = MakeDirectory("source");
+  const fs::path out = MakeDirectory("out");
+  testing::WriteRandomModel(source, BiasedConfig(192), DType::kF32, 12);
+  const Result result =
+      Quantize(source, out, {{{3, 32, false, DType::kF16}, OutputFormat::kScaledFp16}},
+               /*always_scale=*/true);
+  EXPECT_GE(result.scaled, 6) << "of 8 groups";
+  const double error = LogitsError(source, out);
+  EXPECT_LT(error, 1e-3);
+  EXPECT_GT(error, 0) << "the source is F32";
 }
 
 QuantizedCheckpointPlan PlanFor(const std::string& config_json,

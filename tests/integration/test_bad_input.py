@@ -204,9 +204,22 @@ def autoawq_with_gptq():
     return call_with(method=dict(rounding=method_pb2.ROUNDING_GPTQ, autoawq=True))
 
 
-@case(Code.UNIMPLEMENTED, "UNSUPPORTED", "OUTPUT_FORMAT_COMPRESSED_TENSORS")
-def format_of_later_work():
-    return call_with(format=dict(output_format=method_pb2.OUTPUT_FORMAT_COMPRESSED_TENSORS))
+@case(Code.INVALID_ARGUMENT, "BAD_FORMAT", "gptq-v2 and compressed-tensors",
+      field="options.format.symmetric")
+def asymmetric_gptq():
+    return call_with(format=dict(output_format=method_pb2.OUTPUT_FORMAT_GPTQ))
+
+
+@case(Code.INVALID_ARGUMENT, "BAD_FORMAT", "64", "compressed-tensors",
+      field="options.format.group_size")
+def groups_of_int_quantized():
+    return call_with(format=dict(output_format=method_pb2.OUTPUT_FORMAT_INT_QUANTIZED))
+
+
+@case(Code.INVALID_ARGUMENT, "BAD_FORMAT", "dynamic", "int-quantized",
+      field="options.format.activations")
+def activations_of_awq_gemm():
+    return call_with(format=dict(activations=method_pb2.ACTIVATION_FORMAT_DYNAMIC_TOKEN))
 
 
 @case(Code.INVALID_ARGUMENT, "BAD_FORMAT", "3", "4", field="options.format.bits")

@@ -57,8 +57,8 @@ class SpecTest(JobCase):
         self.refuse(self.spec_with(formats=[dict(group_size=-2)]), INVALID, "BAD_FORMAT",
                     "group_size", "-2")
         gptq = dict(output_format=method_pb2.OUTPUT_FORMAT_GPTQ)
-        self.refuse(self.spec_with(formats=[gptq]), Code.UNIMPLEMENTED, "UNSUPPORTED",
-                    "output_format")
+        self.refuse(self.spec_with(formats=[gptq]), INVALID, "BAD_FORMAT", "symmetric",
+                    "gptq-v2 and compressed-tensors")
         spec = self.spec_with()
         del spec.quantize.formats[:]
         self.refuse(spec, INVALID, "BAD_JOB", "formats")

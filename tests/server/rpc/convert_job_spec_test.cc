@@ -204,7 +204,7 @@ const Refused kRefused[] = {
      Reason::kBadFormat, "spec.quantize.formats[0].bits", "2 to 8"},
     {"ThreeBitsOfAwq",
      [](v1::JobSpec& s) { s.mutable_quantize()->mutable_formats(0)->set_bits(3); },
-     Reason::kBadFormat, "spec.quantize.formats[0].bits", "DEQUANTIZED"},
+     Reason::kBadFormat, "spec.quantize.formats[0].bits", "gptq-v2 has 3"},
     {"Compute",
      [](v1::JobSpec& s) {
        s.mutable_quantize()->set_compute_dtype(static_cast<v1::ComputeDtype>(7));

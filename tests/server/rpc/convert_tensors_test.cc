@@ -10,6 +10,7 @@
 
 #include "core/numerics.h"
 #include "proto/wire/crc32c.h"
+#include "server/rpc/convert_method.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
@@ -196,8 +197,29 @@ const Refused kRefused[] = {
        m.mutable_method()->set_rounding(v1::ROUNDING_NEAREST);
      },
      kInvalid, Reason::kBadMethod, "options.method.autoawq", "SCALE_AWQ"},
-    {"Format", [](Message& m) { m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ_V2); },
-     kUnimplemented, Reason::kUnsupported, "options.format.output_format", "AWQ_GEMM"},
+    {"AsymmetricGptq",
+     [](Message& m) { m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ); }, kInvalid,
+     Reason::kBadFormat, "options.format.symmetric", "gptq-v2 and compressed-tensors"},
+    {"FiveBitsOfCompressedTensors",
+     [](Message& m) {
+       m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_COMPRESSED_TENSORS);
+       m.mutable_format()->set_bits(5);
+     },
+     kInvalid, Reason::kBadFormat, "options.format.bits", "dequantized-fp16 has 2 to 8"},
+    {"GroupsOfIntQuantized",
+     [](Message& m) {
+       m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_INT_QUANTIZED);
+       m.mutable_format()->set_group_size(64);
+     },
+     kInvalid, Reason::kBadFormat, "options.format.group_size", "compressed-tensors has groups"},
+    {"ActivationsOfAwq",
+     [](Message& m) { m.mutable_format()->set_activations(v1::ACTIVATION_FORMAT_STATIC_TENSOR); },
+     kInvalid, Reason::kBadFormat, "options.format.activations", "int-quantized"},
+    {"UnknownActivations",
+     [](Message& m) { m.mutable_format()->set_activations(static_cast<v1::ActivationFormat>(7)); },
+     kInvalid, Reason::kBadFormat, "options.format.activations", "7"},
+    {"WholeTensorOfAwq", [](Message& m) { m.mutable_format()->set_group_size(-2); }, kInvalid,
+     Reason::kBadFormat, "options.format.group_size", "-1, one scale a row"},
     {"UnknownFormat",
      [](Message& m) { m.mutable_format()->set_output_format(static_cast<v1::OutputFormat>(80)); },
      kInvalid, Reason::kBadFormat, "options.format.output_format", "80"},
@@ -235,6 +257,47 @@ TEST_P(RefusedOptionsTest, NamesTheFieldTheValueAndWhatWasExpected) {
   EXPECT_EQ(Name(details.reason), Name(GetParam().reason));
   EXPECT_EQ(details.field, GetParam().field);
   EXPECT_THAT(std::string(status.message()), HasSubstr(GetParam().says));
+}
+
+StoredFormat Stored(const v1::WeightFormat& message) {
+  const auto stored = ToStoredFormat("format", message);
+  EXPECT_TRUE(stored.ok()) << stored.status();
+  return stored.value_or(StoredFormat());
+}
+
+TEST(ConvertTest, EachOutputFormatIsKnownAndHasItsDefaults) {
+  for (const auto& [sent, expected] :
+       {std::pair{v1::OUTPUT_FORMAT_UNSPECIFIED, OutputFormat::kAwqGemm},
+        {v1::OUTPUT_FORMAT_AWQ_GEMM, OutputFormat::kAwqGemm},
+        {v1::OUTPUT_FORMAT_GPTQ, OutputFormat::kGptq},
+        {v1::OUTPUT_FORMAT_GPTQ_V2, OutputFormat::kGptqV2},
+        {v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, OutputFormat::kCompressedTensors},
+        {v1::OUTPUT_FORMAT_SCALED_FP16, OutputFormat::kScaledFp16},
+        {v1::OUTPUT_FORMAT_DEQUANTIZED_FP16, OutputFormat::kDequantizedFp16}}) {
+    v1::WeightFormat message;
+    message.set_output_format(sent);
+    message.set_symmetric(sent == v1::OUTPUT_FORMAT_GPTQ);
+    const StoredFormat stored = Stored(message);
+    EXPECT_EQ(stored.output, expected) << sent;
+    EXPECT_EQ(stored.format.bits, 4);
+    EXPECT_EQ(stored.format.group_size, 128);
+    EXPECT_EQ(stored.format.symmetric, message.symmetric());
+    EXPECT_EQ(stored.format.scale_dtype, DType::kF16);
+    EXPECT_EQ(stored.activations, ActivationFormat::kNone);
+  }
+  v1::WeightFormat message;
+  message.set_output_format(v1::OUTPUT_FORMAT_INT_QUANTIZED);
+  const StoredFormat stored = Stored(message);
+  EXPECT_EQ(stored.output, OutputFormat::kIntQuantized);
+  EXPECT_EQ(stored.format.bits, 8);
+  EXPECT_EQ(stored.format.group_size, kWholeRow);
+  EXPECT_TRUE(stored.format.symmetric);
+  EXPECT_EQ(stored.format.scale_dtype, DType::kF32);
+  EXPECT_EQ(stored.activations, ActivationFormat::kDynamicToken);
+  message.set_activations(v1::ACTIVATION_FORMAT_STATIC_TENSOR);
+  message.set_group_size(-2);
+  EXPECT_EQ(Stored(message).activations, ActivationFormat::kStaticTensor);
+  EXPECT_EQ(Stored(message).format.group_size, kWholeTensor);
 }
 
 TEST(ConvertTest, AnEmptyRequestIsOutOfOrder) {
