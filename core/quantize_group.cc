@@ -113,25 +113,15 @@ LinearReport ReportLinear(const Linear& linear, const RoundedLinear& rounded,
   report.saturated_zero_point_share =
       Share(static_cast<double>(saturated), static_cast<double>(groups.zero_points.size()));
   report.kept_rtn = kept_rtn;
+  report.bits = groups.format.bits;
   report.bytes_in = report.out_features * report.in_features * SizeOf(linear.weight.dtype);
   return report;
 }
 
-absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
-                                   const LossModel& model, const ActivationLoss* sample,
-                                   const StoredFormat& stored, Attempt attempt,
-                                   Executor& executor) {
-  const float input_scale = sample != nullptr ? sample->InputScale(attempt.scales) : 0;
-  std::vector<FinishedLinear> finished;
-  for (size_t i = 0; i < group.linears.size(); ++i) {
-    const bool rounded = stored.output != OutputFormat::kScaledFp16;
-    finished.push_back({group.linears[i].name, group.linears[i].weight, attempt.scales,
-                        rounded ? &attempt.linears[i].groups : nullptr, input_scale});
-  }
-  absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
-      PackLinears(finished, stored, executor);
-  if (!packed.ok()) return packed.status();
-  GroupResult result;
+RoundedGroup Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
+                    const LossModel& model, const ActivationLoss* sample, Attempt attempt) {
+  RoundedGroup result;
+  if (sample != nullptr) result.input_scale = sample->InputScale(attempt.scales);
   GroupReport& report = result.report;
   report.name = group.name;
   report.candidate = attempt.candidate;
@@ -143,10 +133,6 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
   for (size_t i = 0; i < group.linears.size(); ++i) {
     LinearReport linear =
         ReportLinear(group.linears[i], attempt.linears[i], baselines[i], attempt.kept_rtn[i]);
-    for (NamedTensor& tensor : (*packed)[i]) {
-      linear.bytes_out += static_cast<int64_t>(tensor.data.size());
-      result.tensors.push_back(std::move(tensor));
-    }
     loss.Add(attempt.linears[i].loss);
     report.loss_rtn += linear.loss_rtn;
     energy += baselines[i].energy.Value();
@@ -165,6 +151,7 @@ absl::StatusOr<GroupResult> Finish(const GroupInput& group, const std::vector<Ba
   report.relative_output_error_rtn = Share(report.loss_rtn, energy);
   report.relative_output_error = Share(report.loss, energy);
   result.scales = std::move(attempt.scales);
+  result.linears = std::move(attempt.linears);
   return result;
 }
 
@@ -191,8 +178,8 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
   return CheckLayout(name, out_features, in_features, stored);
 }
 
-absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
-                                          const StoredFormat& stored, Executor& executor) {
+absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& method,
+                                        const StoredFormat& stored, Executor& executor) {
   const WeightFormat& format = stored.format;
   const Statistics& statistics = *group.statistics;
   for (const Linear& linear : group.linears) {
@@ -242,13 +229,43 @@ absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method&
     if (!held.ok()) return held.status();
     fell_back = true;
   }
-  absl::StatusOr<GroupResult> result =
-      Finish(group, *baselines, model, sample, stored, std::move(attempt), executor);
-  if (result.ok() && fell_back) {
-    result->report.notes.push_back(absl::StrCat(
+  RoundedGroup result = Finish(group, *baselines, model, sample, std::move(attempt));
+  if (stored.output == OutputFormat::kScaledFp16) {
+    for (LinearReport& linear : result.report.linears) linear.bits = 16;
+  }
+  if (fell_back) {
+    result.report.notes.push_back(absl::StrCat(
         group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));
   }
   return result;
+}
+
+absl::StatusOr<GroupResult> PackGroup(const GroupInput& group, const RoundedGroup& rounded,
+                                      const StoredFormat& stored, Executor& executor) {
+  std::vector<FinishedLinear> finished;
+  const bool has_codes = stored.output != OutputFormat::kScaledFp16;
+  for (size_t i = 0; i < group.linears.size(); ++i) {
+    finished.push_back({group.linears[i].name, group.linears[i].weight, rounded.scales,
+                        has_codes ? &rounded.linears[i].groups : nullptr, rounded.input_scale});
+  }
+  absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
+      PackLinears(finished, stored, executor);
+  if (!packed.ok()) return packed.status();
+  GroupResult result{rounded.scales, {}, rounded.report};
+  for (size_t i = 0; i < packed->size(); ++i) {
+    for (NamedTensor& tensor : (*packed)[i]) {
+      result.report.linears[i].bytes_out += static_cast<int64_t>(tensor.data.size());
+      result.tensors.push_back(std::move(tensor));
+    }
+  }
+  return result;
+}
+
+absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
+                                          const StoredFormat& stored, Executor& executor) {
+  const absl::StatusOr<RoundedGroup> rounded = RoundGroup(group, method, stored, executor);
+  if (!rounded.ok()) return rounded.status();
+  return PackGroup(group, *rounded, stored, executor);
 }
 
 int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,

@@ -16,6 +16,7 @@
 #include "core/method/method.h"
 #include "core/method/scale_candidates.h"
 #include "core/pack/stored_format.h"
+#include "core/round_linears.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
@@ -56,6 +57,7 @@ struct LinearReport {
   bool kept_rtn = false;                  // plain round-to-nearest won
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
+  int bits = 0;  // of its codes; 16: it stays F16
 };
 
 struct GroupReport {
@@ -82,6 +84,14 @@ struct GroupResult {
   GroupReport report;
 };
 
+// A group that is finished but for its layout.
+struct RoundedGroup {
+  std::vector<float> scales;           // as GroupResult's
+  std::vector<RoundedLinear> linears;  // in input order
+  float input_scale = 0;               // as FinishedLinear's
+  GroupReport report;                  // without bytes_out
+};
+
 // Validates the combination alone: bits, group_size against in_features, shape rules of the
 // output format. INVALID_ARGUMENT (what can never work) or UNIMPLEMENTED (not yet), naming
 // the Linear, the field, the value and what was expected.
@@ -96,6 +106,14 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
 // executor.
 absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
                                           const StoredFormat& stored, Executor& executor);
+
+// The two halves of QuantizeGroup, for results that differ in their layout alone: search and
+// rounding once, packing for each. Errors are its. `stored` of the second has the format, the
+// activations and the kind (quantized or not) of the first's.
+absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& method,
+                                        const StoredFormat& stored, Executor& executor);
+absl::StatusOr<GroupResult> PackGroup(const GroupInput& group, const RoundedGroup& rounded,
+                                      const StoredFormat& stored, Executor& executor);
 
 // Bytes QuantizeGroup holds at most beside weights and statistics.
 int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
