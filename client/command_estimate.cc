@@ -43,7 +43,7 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
 
   const auto session = JobSession::Start(flags.session, "", interrupt);
   if (!session.ok()) return session.status();
-  if (auto has = CheckServerHas(session->info(), task->method(), task->formats(0)); !has.ok()) {
+  if (auto has = CheckServerHas(session->info(), *task); !has.ok()) {
     return has;
   }
   const auto job = [&]() -> absl::StatusOr<v1::Job> {

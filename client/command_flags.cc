@@ -4,9 +4,19 @@
 #include <map>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/engine_options.h"
 
 namespace salient::client {
+namespace {
+
+// Of the name before the settings; those are looked at with all else.
+std::string KnownFormat(const std::string& flag) {
+  return CLI::IsMember(FormatNames())(flag.substr(0, flag.find(':')));
+}
+
+}  // namespace
 
 void AddMethodOptions(CLI::App& command, MethodOptions& options) {
   command.add_option("--method", options.method, "Preset of scale, range and rounding")
@@ -52,14 +62,28 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
 
 void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
   AddMethodOptions(command, options.method);
-  command.add_option("--format", options.format, "Layout of the quantized tensors")
-      ->check(CLI::IsMember(FormatNames()))
+  command
+      .add_option(
+          "--format", options.formats,
+          absl::StrCat("Layout of the quantized tensors: ", absl::StrJoin(FormatNames(), ", "),
+                       "; NAME:bits=N,group_size=N where it differs. With several, each "
+                       "result is in a directory of its own"))
+      ->check(KnownFormat)
+      ->take_all()
       ->capture_default_str();
   command
       .add_option("--activations", options.method.activations,
                   "How engines quantize what Linears read, with int-quantized alone: by token "
                   "(dynamic, the default) or by a scale from calibration (static)")
       ->check(CLI::IsMember(ActivationNames()));
+  command
+      .add_option("--override", options.overrides,
+                  "MODULE:bits=N, MODULE:group_size=N or MODULE:skip, by full path")
+      ->take_all();
+  command
+      .add_option("--max-relative-error", options.max_relative_error,
+                  "Relative output error above which a Linear keeps 8 bits, or F16; 0: no limit")
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--compute-dtype", options.compute_dtype, "Of the calibration forward pass")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();

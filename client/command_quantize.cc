@@ -44,7 +44,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
 
   const auto session = JobSession::Start(flags.session, output, interrupt);
   if (!session.ok()) return session.status();
-  if (auto has = CheckServerHas(session->info(), task->method(), task->formats(0)); !has.ok()) {
+  if (auto has = CheckServerHas(session->info(), *task); !has.ok()) {
     return has;
   }
 

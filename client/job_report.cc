@@ -94,7 +94,11 @@ std::string QuantizeTable(const std::string& model, const std::string& output, d
   std::string text = table.Render();
   for (const v1::GroupReport& group : outcome.groups) {
     for (const std::string& note : group.notes()) {
-      absl::StrAppend(&text, "note: ", Printable(group.name(), kMaxCellBytes), ": ",
+      absl::StrAppend(&text, "note: ");
+      if (!group.directory().empty()) {
+        absl::StrAppend(&text, Printable(group.directory(), kMaxCellBytes), ": ");
+      }
+      absl::StrAppend(&text, Printable(group.name(), kMaxCellBytes), ": ",
                       Printable(note, kMaxNoteBytes), "\n");
     }
   }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/format_flags.h"
 #include "core/checkpoint/json.h"
 
 namespace salient::client {
@@ -10,9 +11,18 @@ namespace salient::client {
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens) {
   auto method = ToMethod(options.method);
   if (!method.ok()) return method.status();
-  auto format = ToWeightFormat(options.method, options.format);
-  if (!format.ok()) return format.status();
   v1::QuantizeTask task;
+  for (const std::string& flag : options.formats) {
+    auto format = ParseFormat(options.method, flag);
+    if (!format.ok()) return format.status();
+    *task.add_formats() = *std::move(format);
+  }
+  for (const std::string& flag : options.overrides) {
+    auto override = ParseOverride(flag);
+    if (!override.ok()) return override.status();
+    *task.add_overrides() = *std::move(override);
+  }
+  task.set_max_relative_error(options.max_relative_error);
   if (options.compute_dtype == "bf16") {
     task.set_compute_dtype(v1::COMPUTE_DTYPE_BF16);
   } else if (options.compute_dtype == "f32") {
@@ -24,12 +34,18 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
   *task.mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens;
   task.mutable_calibration()->mutable_tokens()->set_max_rows(options.rows);
   *task.mutable_method() = *std::move(method);
-  *task.add_formats() = *std::move(format);
   task.set_strict(options.strict);
   task.set_max_shard_bytes(options.max_shard_bytes);
   task.set_seed(options.method.seed);
   if (auto known = AddEngines(options.engines, task); !known.ok()) return known;
   return task;
+}
+
+absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::QuantizeTask& task) {
+  for (const v1::WeightFormat& format : task.formats()) {
+    if (auto has = CheckServerHas(info, task.method(), format); !has.ok()) return has;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace salient::client

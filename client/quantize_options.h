@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "client/engine_options.h"
@@ -14,17 +15,22 @@ namespace salient::client {
 
 struct QuantizeOptions {
   MethodOptions method;
-  std::string format = "awq-gemm";
-  int64_t rows = 0;                    // calibration rows to use; 0: all
+  std::vector<std::string> formats = {"awq-gemm"};  // as ParseFormat
+  std::vector<std::string> overrides;               // as ParseOverride
+  double max_relative_error = 0;                    // 0: no limit
+  int64_t rows = 0;                                 // calibration rows to use; 0: all
   bool strict = false;                 // a Linear that the group size does not suit is an error
   std::string compute_dtype = "bf16";  // or f32
   int64_t max_shard_bytes = 0;         // 0: the server's default
   EngineOptions engines;
 };
 
-// A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod
-// and AddEngines.
+// A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod, ParseFormat,
+// ParseOverride and AddEngines.
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens);
+
+// CheckServerHas of each of its formats.
+absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::QuantizeTask& task);
 
 }  // namespace salient::client
 

@@ -117,6 +117,7 @@ absl::StatusOr<ResultDirectory> ResultDirectory::Create(const std::string& path)
 ResultDirectory::ResultDirectory(ResultDirectory&& other) noexcept
     : path_(std::move(other.path_)),
       growing_(std::move(other.growing_)),
+      subdirectories_(std::move(other.subdirectories_)),
       name_(std::move(other.name_)),
       fd_(std::exchange(other.fd_, -1)) {}
 
@@ -126,9 +127,16 @@ ResultDirectory::~ResultDirectory() {
 
 absl::Status ResultDirectory::BeginFile(absl::string_view name) {
   if (auto closed = CloseFile(); !closed.ok()) return closed;
-  if (!IsPlainFileName(name)) {
+  const size_t slash = name.find('/');
+  const bool nested = slash != name.npos;
+  const absl::string_view file = nested ? name.substr(slash + 1) : name;
+  if (!IsPlainFileName(file) || (nested && !IsPlainFileName(name.substr(0, slash)))) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a result file is called ", QuoteForMessage(name), "; expected a name inside ", path_));
+  }
+  if (nested) {
+    absl::Status made = MakeSubdirectory(std::string(name.substr(0, slash)));
+    if (!made.ok()) return made;
   }
   name_ = absl::StrCat(growing_.path(), "/", name);
   fd_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -138,6 +146,20 @@ absl::Status ResultDirectory::BeginFile(absl::string_view name) {
         absl::StrCat("result file ", QuoteForMessage(name), " came twice; expected once"));
   }
   return FileError(name_, "cannot be written", errno);
+}
+
+absl::Status ResultDirectory::MakeSubdirectory(const std::string& name) {
+  if (subdirectories_.contains(name)) return absl::OkStatus();
+  const std::string path = absl::StrCat(growing_.path(), "/", name);
+  if (mkdir(path.c_str(), 0777) != 0) {
+    if (errno == EEXIST) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "result file ", QuoteForMessage(name), " is a directory, too; expected one of the two"));
+    }
+    return FileError(path, "cannot be made", errno);
+  }
+  subdirectories_.insert(name);
+  return absl::OkStatus();
 }
 
 absl::Status ResultDirectory::Append(absl::string_view bytes) {
@@ -160,6 +182,10 @@ absl::Status ResultDirectory::CloseFile() {
 
 absl::Status ResultDirectory::Commit() {
   if (auto closed = CloseFile(); !closed.ok()) return closed;
+  for (const std::string& name : subdirectories_) {
+    const std::string path = absl::StrCat(growing_.path(), "/", name);
+    if (auto synced = SyncDirectory(path); !synced.ok()) return synced;
+  }
   if (auto synced = SyncDirectory(growing_.path()); !synced.ok()) return synced;
   // Takes the place of an empty directory, and of nothing else.
   if (std::rename(growing_.path().c_str(), path_.c_str()) != 0) {

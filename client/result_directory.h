@@ -2,6 +2,7 @@
 #ifndef SALIENT_CLIENT_RESULT_DIRECTORY_H_
 #define SALIENT_CLIENT_RESULT_DIRECTORY_H_
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,8 +46,8 @@ class ResultDirectory {
   ResultDirectory& operator=(ResultDirectory&&) = delete;
   ~ResultDirectory();
 
-  // Opens the next file and closes the one before. INVALID_ARGUMENT for a name that leads out of
-  // the directory or was there before.
+  // Opens the next file, "NAME" or "SUBDIRECTORY/NAME", and closes the one before. INVALID_ARGUMENT
+  // for a name that leads elsewhere or was there before.
   absl::Status BeginFile(absl::string_view name);
   // The next bytes of the file opened last.
   absl::Status Append(absl::string_view bytes);
@@ -58,9 +59,11 @@ class ResultDirectory {
   ResultDirectory(std::string path, SiblingDirectory growing)
       : path_(std::move(path)), growing_(std::move(growing)) {}
   absl::Status CloseFile();
+  absl::Status MakeSubdirectory(const std::string& name);
 
   std::string path_;
   SiblingDirectory growing_;
+  std::set<std::string> subdirectories_;
   std::string name_;  // of the open file
   int fd_ = -1;
 };

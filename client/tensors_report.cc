@@ -30,6 +30,7 @@ std::string LinearJson(const v1::LinearReport& linear) {
       .AddBool("kept_rtn", linear.kept_rtn())
       .AddInteger("bytes_in", linear.bytes_in())
       .AddInteger("bytes_out", linear.bytes_out())
+      .AddInteger("bits", linear.bits())
       .Text();
 }
 
@@ -111,9 +112,10 @@ std::string GroupJson(const v1::GroupReport& report) {
                                     .AddNumber("ratio", report.candidate().ratio())
                                     .AddBool("smoothquant", report.candidate().smoothquant())
                                     .Text();
-  return JsonObject()
-      .AddString("name", report.name())
-      .AddJson("linears", JsonArray(names))
+  JsonObject object;
+  object.AddString("name", report.name());
+  if (!report.directory().empty()) object.AddString("directory", report.directory());
+  return object.AddJson("linears", JsonArray(names))
       .AddJson("candidate", candidate)
       .AddString("ratio", RatioText(report.candidate()))
       .AddNumber("loss_rtn", report.loss_rtn())

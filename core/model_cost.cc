@@ -9,7 +9,7 @@
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/pack_linears.h"
-#include "core/quantizable_groups.h"
+#include "core/shared_results.h"
 
 namespace salient {
 namespace {
@@ -63,16 +63,16 @@ int64_t OuterElements(const Family& family, const ModelConfig& config) {
 
 // Bytes of a group's Linears as they are written.
 int64_t PackedBytes(const Family& family, const ModelConfig& config, const GroupRow& row,
-                    const StoredFormat& stored, bool fits) {
+                    const StoredFormat& stored, const GroupFit& fit) {
   int64_t bytes = 0;
-  for (LinearRole role : row.linears) {
+  for (const LinearRole role : row.linears) {
     const LinearShape shape = ShapeOf(family, config, role);
-    if (!fits) {
+    if (!fit.fits) {
       bytes += 2 * shape.out_features * shape.in_features;
       continue;
     }
     for (const TensorShape& tensor :
-         PackedTensors("", shape.out_features, shape.in_features, stored)) {
+         PackedTensors("", shape.out_features, shape.in_features, StoredAs(stored, fit.format))) {
       bytes += tensor.SizeBytes();
     }
   }
@@ -100,6 +100,63 @@ int64_t Largest(absl::Span<const int64_t> values) {
   return largest;
 }
 
+// Of quantizing one block for one SharedResult.
+struct BlockCost {
+  int64_t output_bytes = 0;  // of all its outputs
+  int64_t most_bytes = 0;    // held at once beside the block as it was read
+};
+
+// Adds the work to `work`. `last`: statistics are dropped as they are used.
+BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
+                      const QuantizeModelParams& params, const SharedResult& result,
+                      const BlockFits& fits, bool last, int concurrency, WorkCount& work) {
+  BlockCost cost;
+  for (const TensorSpec& spec : BlockTensors(family, config, 0)) {
+    if (spec.shape.size() == 1) cost.output_bytes += 2 * Elements(spec);
+  }
+  cost.output_bytes *= static_cast<int64_t>(result.outputs.size());
+  int64_t held = 0;
+  for (const GroupRow& row : family.groups) {
+    held += StatisticsBytes(StatisticsOf(family, config, row, params.method));
+  }
+  // Quantizing holds statistics, what the groups before left and one group's own.
+  for (const bool into_linear : {true, false}) {
+    for (const GroupRow& row : family.groups) {
+      if (row.fold_into_linear.has_value() != into_linear) continue;
+      const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
+      const int64_t weights = OutFeatures(family, config, row) * statistics.in_features;
+      const GroupFit& fit = fits[static_cast<size_t>(row.role)];
+      int64_t packed = 0;
+      for (const size_t output : result.outputs) {
+        packed += PackedBytes(family, config, row, params.outputs[output], fit);
+      }
+      if (fit.fits) {
+        work.Group(static_cast<double>(row.linears.size()), static_cast<double>(weights),
+                   statistics, params.method,
+                   StoredAs(params.outputs[result.outputs[0]], fit.format));
+        // The group's own count is of results of 5 bits a weight.
+        const int64_t wider = std::max<int64_t>(0, packed - 5 * weights / 8);
+        cost.most_bytes = std::max(
+            cost.most_bytes,
+            held + wider +
+                QuantizeGroupMemoryBytes(
+                    OutFeatures(family, config, row), statistics.in_features, params.method,
+                    params.outputs[result.outputs[0]].activations, concurrency));
+      }
+      held += packed;
+      cost.output_bytes += packed;
+      if (fit.fits && last) held -= StatisticsBytes(statistics);
+      // What takes the fold becomes F32.
+      if (fit.fits && into_linear) {
+        const LinearShape shape = ShapeOf(family, config, *row.fold_into_linear);
+        held += (4 - StoredBytes(config)) * shape.out_features * shape.in_features;
+      }
+      cost.most_bytes = std::max(cost.most_bytes, held);
+    }
+  }
+  return cost;
+}
+
 }  // namespace
 
 absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
@@ -108,16 +165,12 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   const absl::StatusOr<const Family*> found = FindFamily(config);
   if (!found.ok()) return found.status();
   const Family& family = **found;
-  const auto fits = QuantizableGroups(family, config, params.stored, params.strict);
-  if (!fits.ok()) return fits.status();
-  WorkCount work(family, config);
+  const auto results = ShareResults(family, config, params.outputs, params.strict, params.overrides,
+                                    params.max_relative_error != 0);
+  if (!results.ok()) return results.status();
   ModelCost cost;
-
-  int64_t block_output = 0;
-  for (const TensorSpec& spec : BlockTensors(family, config, 0)) {
-    if (spec.shape.size() == 1) block_output += 2 * Elements(spec);
-  }
-  int64_t statistics_bytes = 0;
+  const double layers = static_cast<double>(config.num_hidden_layers);
+  WorkCount work(family, config);
   work.ReadBlock(/*decoded=*/false);
   for (int64_t tokens : row_tokens) work.Forward(tokens, params.compute);
   for (const GroupRow& row : family.groups) {
@@ -129,64 +182,51 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                        " with gptq rounding, which keeps the whole X^T X; block rounding has no "
                        "such limit"));
     }
-    const int64_t out = OutFeatures(family, config, row);
-    const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
     for (int64_t tokens : row_tokens) work.Fold(tokens, statistics, params.compute);
-    if (fit) {
-      work.Group(static_cast<double>(row.linears.size()),
-                 static_cast<double>(out * statistics.in_features), statistics, params.method,
-                 params.stored);
-    }
-    block_output += PackedBytes(family, config, row, params.stored, fit);
-    statistics_bytes += StatisticsBytes(statistics);
   }
-  const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
-  const double layers = static_cast<double>(config.num_hidden_layers);
   work.Repeat(layers);
+
+  const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
+  int64_t written = 0;  // of a block, by the thread for that while others compute
+  int64_t most = 0;
+  for (const SharedResult& result : *results) {
+    const bool last = &result == &results->back();
+    // Without overrides all blocks are alike.
+    const size_t blocks = params.overrides.empty() ? 1 : result.fits.size();
+    WorkCount quantizing(family, config);
+    int64_t output_bytes = 0;
+    int64_t largest = 0;
+    for (size_t block = 0; block < blocks; ++block) {
+      const BlockCost of_block = CostOfBlock(family, config, params, result, result.fits[block],
+                                             last, concurrency, quantizing);
+      output_bytes += of_block.output_bytes;
+      // The weights are copied for all results but the last, and the result before is written.
+      most = std::max(most, of_block.most_bytes + (last ? 0 : block_bytes) + written);
+      largest = std::max(largest, of_block.output_bytes);
+    }
+    written = std::max(written, largest);
+    const int64_t times = config.num_hidden_layers / static_cast<int64_t>(blocks);
+    quantizing.Repeat(static_cast<double>(times));
+    work.Add(quantizing);
+    cost.output_bytes += times * output_bytes;
+  }
+  const int64_t outer_elements = OuterElements(family, config);
+  cost.output_bytes += static_cast<int64_t>(params.outputs.size()) * 2 * outer_elements;
   const double states =
       static_cast<double>(Sum(row_tokens)) * static_cast<double>(config.hidden_size) * 4;
-  const double outer = static_cast<double>(StoredBytes(config) * OuterElements(family, config));
-  cost.output_bytes = config.num_hidden_layers * block_output + 2 * OuterElements(family, config);
+  const double outer = static_cast<double>(StoredBytes(config) * outer_elements);
   cost.read_bytes = layers * static_cast<double>(block_bytes) + outer + layers * states;
   cost.write_bytes = static_cast<double>(cost.output_bytes) + (layers + 1) * states;
   work.Write(static_cast<double>(cost.output_bytes));
   cost.stages = work.stages();
 
-  // Quantizing holds statistics, what the groups before left and one group's own.
   const int64_t calibrating =
       CalibrateBlockMemoryBytes(family, config, params.compute, Largest(row_tokens),
                                 NeedsWholeGram(params.method), concurrency);
-  int64_t most = 0;
-  int64_t held = statistics_bytes;
-  for (const bool into_linear : {true, false}) {
-    for (const GroupRow& row : family.groups) {
-      if (row.fold_into_linear.has_value() != into_linear) continue;
-      const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
-      const int64_t out = OutFeatures(family, config, row);
-      const bool fit = (*fits)[static_cast<size_t>(row.role)].fits;
-      const int64_t packed = PackedBytes(family, config, row, params.stored, fit);
-      if (fit) {
-        // The group's own count is of results of 5 bits a weight.
-        const int64_t wider = std::max<int64_t>(0, packed - 5 * out * statistics.in_features / 8);
-        most =
-            std::max(most, held + wider +
-                               QuantizeGroupMemoryBytes(out, statistics.in_features, params.method,
-                                                        params.stored.activations, concurrency));
-      }
-      held += packed;
-      if (fit) held -= StatisticsBytes(statistics);
-      // What takes the fold becomes F32.
-      if (fit && into_linear) {
-        const LinearShape shape = ShapeOf(family, config, *row.fold_into_linear);
-        held += (4 - StoredBytes(config)) * shape.out_features * shape.in_features;
-      }
-      most = std::max(most, held);
-    }
-  }
   // The block before is written while this one is calibrated, the next is read while this one is
   // quantized.
   cost.memory_bytes =
-      ResidentBytes(block_bytes + std::max(calibrating + block_output, block_bytes + most));
+      ResidentBytes(block_bytes + std::max(calibrating + written, block_bytes + most));
   cost.parallel_share = ParallelShare(config);
   return cost;
 }

@@ -28,7 +28,8 @@ struct ModelCost {
   Work Total() const;  // of all stages
 };
 
-// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row.
+// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row. What a limit
+// of error may add is not in it.
 // Errors as FindFamily.
 absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens,

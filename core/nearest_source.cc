@@ -22,10 +22,11 @@ absl::StatusOr<RoundedRoles> RolesToRound(const Family& family, const ModelConfi
   const auto fits = QuantizableGroups(family, config, {format, OutputFormat::kDequantizedFp16},
                                       /*strict=*/false);
   if (!fits.ok()) return fits.status();
+  // Without overrides all blocks are alike.
   RoundedRoles rounded = {};
   for (const GroupRow& row : family.groups) {
     for (LinearRole role : row.linears) {
-      rounded[static_cast<size_t>(role)] = (*fits)[static_cast<size_t>(row.role)].fits;
+      rounded[static_cast<size_t>(role)] = fits->front()[static_cast<size_t>(row.role)].fits;
     }
   }
   return rounded;

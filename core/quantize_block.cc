@@ -4,29 +4,33 @@
 #include <cstdint>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/limit_error.h"
 #include "core/model/f16_tensors.h"
 #include "core/model/fold.h"
 
 namespace salient {
 namespace {
 
-// One decoder block's way from statistics to tensors.
+// One decoder block's way from statistics to the tensors of one result.
 class BlockQuantizer {
  public:
+  // `last`: nobody needs the statistics afterwards.
   BlockQuantizer(const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-                 const GroupFits& fits, BlockWeights block, GroupStatistics statistics,
-                 QuantizedModelSink& sink, Executor& executor)
+                 const SharedResult& result, BlockWeights block, GroupStatistics& statistics,
+                 bool last, QuantizedModelSink& sink, Executor& executor)
       : family_(family),
         config_(config),
         params_(params),
-        fits_(fits),
+        result_(result),
+        fits_(result.fits[static_cast<size_t>(block.layer)]),
         block_(std::move(block)),
-        statistics_(std::move(statistics)),
+        statistics_(statistics),
+        last_(last),
         sink_(sink),
-        executor_(executor) {
+        executor_(executor),
+        tensors_(result.outputs.size()) {
     for (size_t i = 0; i < kLinearRoles; ++i) {
       source_bytes_[i] = static_cast<int64_t>(block_.linears[i].weight.size());
     }
@@ -48,13 +52,23 @@ class BlockQuantizer {
       if (linear.bias.values.empty()) continue;
       if (absl::Status status = Add(ToF16(linear.bias)); !status.ok()) return status;
     }
-    return sink_.BlockDone(block_.layer, std::move(tensors_));
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      absl::Status status =
+          sink_.TensorsDone(block_.layer, result_.outputs[i], std::move(tensors_[i]));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
 
+  std::vector<RaisedGroup>& raised() { return raised_; }
+
  private:
+  // The same tensor for every output.
   absl::Status Add(absl::StatusOr<NamedTensor> tensor) {
-    if (tensor.ok()) tensors_.push_back(*std::move(tensor));
-    return tensor.status();
+    if (!tensor.ok()) return tensor.status();
+    for (size_t i = 1; i < tensors_.size(); ++i) tensors_[i].push_back(*tensor);
+    tensors_[0].push_back(*std::move(tensor));
+    return absl::OkStatus();
   }
 
   const GroupFit& FitOf(const GroupRow& row) const { return fits_[static_cast<size_t>(row.role)]; }
@@ -62,10 +76,12 @@ class BlockQuantizer {
   absl::Status Keep(const GroupRow& row) {
     for (LinearRole role : row.linears) {
       const StoredLinear& linear = block_.linear(role);
-      if (absl::Status status = sink_.Kept(linear.name, FitOf(row).why); !status.ok()) {
-        return status;
-      }
       if (absl::Status status = Add(ToF16(linear)); !status.ok()) return status;
+      if (FitOf(row).asked) continue;
+      for (const size_t output : result_.outputs) {
+        absl::Status status = sink_.Kept(output, linear.name, FitOf(row).why);
+        if (!status.ok()) return status;
+      }
     }
     return absl::OkStatus();
   }
@@ -96,43 +112,94 @@ class BlockQuantizer {
     Method method = params_.method;
     const bool folds = CanFold(row);
     if (!folds) method.scale = ScaleChoice::kNone;
-    absl::StatusOr<GroupResult> result = QuantizeGroup(input, method, params_.stored, executor_);
-    if (!result.ok()) return result.status();
+    const StoredFormat& stored = params_.outputs[result_.outputs[0]];
+    absl::StatusOr<LimitedGroup> group =
+        RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error, executor_);
+    if (!group.ok()) return group.status();
     // A weight that took a fold is F32 by now, which is not how it came.
+    GroupReport& report = group->rounded.report;
     for (size_t i = 0; i < row.linears.size(); ++i) {
-      result->report.linears[i].bytes_in = source_bytes_[static_cast<size_t>(row.linears[i])];
+      report.linears[i].bytes_in = source_bytes_[static_cast<size_t>(row.linears[i])];
     }
-    if (!folds) {
-      result->report.notes.push_back(
+    if (!folds && !group->stays_f16) {
+      report.notes.push_back(
           absl::StrCat(input.name, ": not scaled, because the Linear before it stays F16"));
     }
-    if (folds) DivideInput(row, config_, result->scales, block_);
-    for (NamedTensor& tensor : result->tensors) tensors_.push_back(std::move(tensor));
-    statistics_[static_cast<size_t>(row.role)].reset();
-    return sink_.GroupDone(result->report);
+    absl::Status status = group->stays_f16 ? EmitPlain(row, report) : EmitPacked(input, *group);
+    if (status.ok() && group->raised) status = TellRaised(row, *group);
+    if (!status.ok()) return status;
+    if (folds && !group->stays_f16) DivideInput(row, config_, group->rounded.scales, block_);
+    if (last_) statistics_[static_cast<size_t>(row.role)].reset();
+    return absl::OkStatus();
+  }
+
+  absl::Status EmitPacked(const GroupInput& input, const LimitedGroup& group) {
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      const size_t output = result_.outputs[i];
+      absl::StatusOr<GroupResult> result = PackGroup(
+          input, group.rounded, StoredAs(params_.outputs[output], group.format), executor_);
+      if (!result.ok()) return result.status();
+      for (NamedTensor& tensor : result->tensors) tensors_[i].push_back(std::move(tensor));
+      absl::Status status = sink_.GroupDone(output, result->report);
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status EmitPlain(const GroupRow& row, GroupReport& report) {
+    for (size_t i = 0; i < row.linears.size(); ++i) {
+      if (absl::Status status = Add(ToF16(block_.linear(row.linears[i]))); !status.ok()) {
+        return status;
+      }
+      report.linears[i].bytes_out = static_cast<int64_t>(tensors_[0].back().data.size());
+    }
+    for (const size_t output : result_.outputs) {
+      if (absl::Status status = sink_.GroupDone(output, report); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status TellRaised(const GroupRow& row, const LimitedGroup& group) {
+    for (const size_t output : result_.outputs) {
+      raised_.push_back({output, block_.layer, row.role,
+                         group.stays_f16 ? kRaisedToF16 : group.format.bits, group.why});
+      if (absl::Status status = sink_.Raised(raised_.back()); !status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
 
   const Family& family_;
   const ModelConfig& config_;
   const QuantizeModelParams& params_;
-  const GroupFits& fits_;
+  const SharedResult& result_;
+  const BlockFits& fits_;
   BlockWeights block_;
-  GroupStatistics statistics_;
+  GroupStatistics& statistics_;
+  const bool last_;
   QuantizedModelSink& sink_;
   Executor& executor_;
   std::array<int64_t, kLinearRoles> source_bytes_ = {};  // of the weights, by LinearRole
-  std::vector<NamedTensor> tensors_;
+  std::vector<std::vector<NamedTensor>> tensors_;        // by place in result_.outputs
+  std::vector<RaisedGroup> raised_;
 };
 
 }  // namespace
 
-absl::Status QuantizeBlock(const Family& family, const ModelConfig& config,
-                           const QuantizeModelParams& params, const GroupFits& fits,
-                           BlockWeights block, GroupStatistics statistics, QuantizedModelSink& sink,
-                           Executor& executor) {
-  return BlockQuantizer(family, config, params, fits, std::move(block), std::move(statistics), sink,
-                        executor)
-      .Run();
+absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
+    const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
+    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
+    QuantizedModelSink& sink, Executor& executor) {
+  const int64_t layer = block.layer;
+  std::vector<RaisedGroup> raised;
+  for (const SharedResult& result : results) {
+    const bool last = &result == &results.back();
+    BlockQuantizer quantizer(family, config, params, result, last ? std::move(block) : block,
+                             statistics, last, sink, executor);
+    if (absl::Status status = quantizer.Run(); !status.ok()) return status;
+    for (RaisedGroup& group : quantizer.raised()) raised.push_back(std::move(group));
+  }
+  if (absl::Status status = sink.BlockDone(layer); !status.ok()) return status;
+  return raised;
 }
 
 }  // namespace salient

@@ -2,31 +2,34 @@
 #ifndef SALIENT_CORE_QUANTIZE_BLOCK_H_
 #define SALIENT_CORE_QUANTIZE_BLOCK_H_
 
-#include <array>
+#include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/calibrate_block.h"
 #include "core/checkpoint/model_config.h"
 #include "core/linalg/executor.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
-#include "core/quantizable_groups.h"
 #include "core/quantize_model.h"
+#include "core/raised_group.h"
+#include "core/shared_results.h"
 
 namespace salient {
 
-// By GroupRole.
-using GroupFits = std::array<GroupFit, kGroupRoles>;
-
-// Quantizes the groups that fit, folds their scales, keeps the others in F16, and hands all of it
-// to `sink`, BlockDone last. `statistics` holds every group's.
+// For each of `results` in turn: quantizes the groups that fit, folds their scales, keeps the
+// others in F16, and hands all of it to `sink`, for each output that shares it; BlockDone last.
+// `statistics` holds every group's; each is dropped when the last result has used it. Returns the
+// groups that params.max_relative_error raised.
+//
+// A Linear that took a fold and is then raised to F16 is rounded to it with the fold in it.
 //
 // Errors: INVALID_ARGUMENT for a norm, bias or kept weight that F16 cannot hold (names tensor,
 // position, value); those of QuantizeGroup and of the sink; CANCELLED from the executor.
-absl::Status QuantizeBlock(const Family& family, const ModelConfig& config,
-                           const QuantizeModelParams& params, const GroupFits& fits,
-                           BlockWeights block, GroupStatistics statistics, QuantizedModelSink& sink,
-                           Executor& executor);
+absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
+    const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
+    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
+    QuantizedModelSink& sink, Executor& executor);
 
 }  // namespace salient
 

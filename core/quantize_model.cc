@@ -14,8 +14,8 @@
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
 #include "core/numerics.h"
-#include "core/quantizable_groups.h"
 #include "core/quantize_block.h"
+#include "core/shared_results.h"
 
 namespace salient {
 namespace {
@@ -28,14 +28,14 @@ class ModelQuantizer {
  public:
   ModelQuantizer(const TensorSource& source, const Family& family, const ModelConfig& config,
                  absl::Span<const std::vector<int64_t>> calibration,
-                 const QuantizeModelParams& params, const GroupFits& fits, QuantizedModelSink& sink,
-                 Executor& executor)
+                 const QuantizeModelParams& params, const std::vector<SharedResult>& results,
+                 QuantizedModelSink& sink, Executor& executor)
       : source_(source),
         family_(family),
         config_(config),
         calibration_(calibration),
         params_(params),
-        fits_(fits),
+        results_(results),
         sink_(sink),
         executor_(executor),
         forward_(family, config, params.compute, LongestRow()) {}
@@ -44,6 +44,7 @@ class ModelQuantizer {
     absl::StatusOr<HiddenStatesFile> first = FirstStates();
     if (!first.ok()) return first.status();
     auto entering = std::make_shared<HiddenStatesFile>(*std::move(first));
+    if (absl::Status status = TellRaised(entering->shape().layer); !status.ok()) return status;
     bool is_committed = true;
     for (int64_t layer = entering->shape().layer; layer < config_.num_hidden_layers; ++layer) {
       absl::StatusOr<HiddenStatesFile> left = RunBlock(*entering);
@@ -94,10 +95,26 @@ class ModelQuantizer {
     return file;
   }
 
+  // What a run before this one told of blocks before `layer`. What it told of others is forgotten.
+  absl::Status TellRaised(int64_t layer) {
+    if (params_.max_relative_error == 0) return absl::OkStatus();
+    auto raised = LoadRaised(params_.work_directory, layer);
+    if (!raised.ok()) return raised.status();
+    raised_ = *std::move(raised);
+    for (const RaisedGroup& group : raised_) {
+      if (absl::Status status = sink_.Raised(group); !status.ok()) return status;
+    }
+    return SaveRaised(params_.work_directory, raised_);
+  }
+
   // A run goes on from states that are committed: only when the tensors made before are out.
   void StartCommit(std::shared_ptr<HiddenStatesFile> states) {
-    committing_ = executor_.Start([this, states = std::move(states)] {
+    committing_ = executor_.Start([this, states = std::move(states), raised = raised_] {
       const StageScope stage(executor_, Stage::kWrite);
+      if (params_.max_relative_error != 0) {
+        absl::Status status = SaveRaised(params_.work_directory, raised);
+        if (!status.ok()) return status;
+      }
       if (absl::Status status = states->Commit(); !status.ok()) return status;
       for (int64_t layer = states->shape().layer - 1; layer >= 0; --layer) {
         if (::unlink(StatesPath(params_, layer).c_str()) == 0) break;
@@ -151,9 +168,10 @@ class ModelQuantizer {
         [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     ReadAhead(layer + 1);
-    absl::Status status = QuantizeBlock(family_, config_, params_, fits_, *std::move(block),
-                                        *std::move(statistics), sink_, executor_);
-    if (!status.ok()) return status;
+    auto raised = QuantizeBlock(family_, config_, params_, results_, *std::move(block),
+                                *std::move(statistics), sink_, executor_);
+    if (!raised.ok()) return raised.status();
+    for (RaisedGroup& group : *raised) raised_.push_back(std::move(group));
     return leaving;
   }
 
@@ -162,10 +180,11 @@ class ModelQuantizer {
   const ModelConfig& config_;
   absl::Span<const std::vector<int64_t>> calibration_;
   const QuantizeModelParams& params_;
-  const GroupFits& fits_;
+  const std::vector<SharedResult>& results_;
   QuantizedModelSink& sink_;
   Executor& executor_;
   BlockForward forward_;
+  std::vector<RaisedGroup> raised_;  // of the blocks that are done
   absl::StatusOr<BlockWeights> ahead_ = absl::UnknownError("not read");
   // Last, because they use what is above.
   std::unique_ptr<Background> reading_;  // into ahead_
@@ -205,10 +224,14 @@ absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config
   if (absl::Status status = CheckModelTensors(source, **family, config); !status.ok()) {
     return status;
   }
-  const absl::StatusOr<GroupFits> fits =
-      QuantizableGroups(**family, config, params.stored, params.strict);
-  if (!fits.ok()) return fits.status();
-  return ModelQuantizer(source, **family, config, calibration, params, *fits, sink, executor).Run();
+  if (absl::Status status = CheckErrorLimit(params.max_relative_error); !status.ok()) {
+    return status;
+  }
+  const auto results = ShareResults(**family, config, params.outputs, params.strict,
+                                    params.overrides, params.max_relative_error != 0);
+  if (!results.ok()) return results.status();
+  return ModelQuantizer(source, **family, config, calibration, params, *results, sink, executor)
+      .Run();
 }
 
 }  // namespace salient

@@ -19,17 +19,25 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/linalg/executor.h"
 #include "core/model/projection.h"
+#include "core/module_override.h"
 #include "core/quantize_group.h"
+#include "core/raised_group.h"
 
 namespace salient {
 
 struct QuantizeModelParams {
   Method method;
-  StoredFormat stored;
+  // What results are made, at least one. The model is calibrated once for all; results that differ
+  // in their layout alone (see ShareResults) are searched and rounded once.
+  std::vector<StoredFormat> outputs = {StoredFormat()};
   ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
   uint64_t seed = 0;                           // of the sketch and the token sample
   // A group that the format cannot hold is an error instead of kept in F16.
   bool strict = false;
+  std::vector<ModuleOverride> overrides = {};
+  // If a Linear's relative output error is above it, its group is quantized again in 8 bits, where
+  // the layout holds widths side by side and that is enough; else it stays F16. 0: no limit.
+  double max_relative_error = 0;
   // Existing directory for the files of hidden states, three at most. A committed file of an
   // earlier run with the same rows is continued from.
   std::string work_directory;
@@ -40,16 +48,23 @@ class QuantizedModelSink {
  public:
   virtual ~QuantizedModelSink() = default;
 
-  // Tensors of decoder block `block`: packed Linears, and what stays F16 (norms, biases, Linears
-  // that were kept). Their names are the source's, with the packed suffixes. They may go out later
-  // than this returns, but are out when BlockDone of the next block returns OK.
-  virtual absl::Status BlockDone(int64_t block, std::vector<NamedTensor> tensors) = 0;
+  // Tensors of decoder block `block` for `output`, an index: packed Linears, and what stays F16
+  // (norms, biases, Linears that were kept). Their names are the source's, with the packed
+  // suffixes. They may go out later than this returns, but are out when the next call of it returns
+  // OK.
+  virtual absl::Status TensorsDone(int64_t block, size_t output,
+                                   std::vector<NamedTensor> tensors) = 0;
+  // All outputs had their tensors of this block.
+  virtual absl::Status BlockDone(int64_t /*block*/) { return absl::OkStatus(); }
   // Whether the tensors of this block, which was handed over, are out: no later run is to make them
   // again.
   virtual bool IsOut(int64_t /*block*/) const { return true; }
-  virtual absl::Status GroupDone(const GroupReport& report) = 0;
-  // A Linear that stays F16, and why, in a sentence.
-  virtual absl::Status Kept(const std::string& module, const std::string& why) = 0;
+  virtual absl::Status GroupDone(size_t output, const GroupReport& report) = 0;
+  // A Linear that stays F16 although nobody asked for that, and why, in a sentence.
+  virtual absl::Status Kept(size_t output, const std::string& module, const std::string& why) = 0;
+  // A group above the limit of error. A run that goes on where another stopped tells again, before
+  // anything else, what that one told of the blocks that are out.
+  virtual absl::Status Raised(const RaisedGroup& /*group*/) { return absl::OkStatus(); }
   // `tokens` more calibration tokens went through block `block`. From any thread, while no other
   // call is under way.
   virtual absl::Status TokensDone(int64_t block, int64_t tokens) = 0;
@@ -62,10 +77,14 @@ class QuantizedModelSink {
 // themselves; s of q/k/v and gate/up into the preceding norm, whose weight is rounded to its stored
 // dtype first: s is then the quotient of the two, so the fold is exact.
 //
-// Errors: INVALID_ARGUMENT for an empty calibration, a row without tokens or an id outside the
-// vocabulary, a model whose every Linear would be kept, a norm, bias or kept weight that F16 cannot
-// hold (names tensor, position, value); those of the source, of QuantizeGroup and
-// of the sink; CANCELLED from the executor. The committed hidden states stay for the next run.
+// Each result that shares nothing folds its own scales, so the block's weights are copied for all
+// but the last of them, one at a time.
+//
+// Errors: INVALID_ARGUMENT for an empty calibration, a limit of error that is negative or no
+// number, a row without tokens or an id outside the vocabulary, a model whose every Linear would be
+// kept, a norm, bias or kept weight that F16 cannot hold (names tensor, position, value); those of
+// the source, of QuantizeGroup and of the sink; CANCELLED from the executor. The committed hidden
+// states stay for the next run.
 absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
                            absl::Span<const std::vector<int64_t>> calibration,
                            const QuantizeModelParams& params, QuantizedModelSink& sink,

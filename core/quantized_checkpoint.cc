@@ -1,7 +1,6 @@
 #include "core/quantized_checkpoint.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,7 +29,7 @@ int64_t Elements(const std::vector<int64_t>& shape) {
 class TensorList {
  public:
   TensorList(const Family& family, const ModelConfig& config,
-             const QuantizedCheckpointParams& params, const std::array<GroupFit, kGroupRoles>& fits)
+             const QuantizedCheckpointParams& params, const std::vector<BlockFits>& fits)
       : family_(family), config_(config), params_(params), fits_(fits) {
     const std::vector<TensorSpec> outer = OuterTensors(family, config);
     // The embeddings come first, the others last.
@@ -55,21 +54,21 @@ class TensorList {
       if (row.fold_into_norm.has_value()) {
         AddHalf({NormName(family_, layer, *row.fold_into_norm), {config_.hidden_size}});
       }
-      for (const LinearRole role : row.linears) AddLinear(row.role, layer, role);
+      const GroupFit& fit = fits_[static_cast<size_t>(layer)][static_cast<size_t>(row.role)];
+      for (const LinearRole role : row.linears) AddLinear(fit, layer, role);
     }
   }
 
-  void AddLinear(GroupRole group, int64_t layer, LinearRole role) {
+  void AddLinear(const GroupFit& fit, int64_t layer, LinearRole role) {
     const std::string module = LinearName(family_, layer, role);
     const LinearShape shape = ShapeOf(family_, config_, role);
-    const GroupFit& fit = fits_[static_cast<size_t>(group)];
     if (fit.fits) {
       parameters_ += shape.out_features * shape.in_features;
-      for (TensorShape& tensor :
-           PackedTensors(module, shape.out_features, shape.in_features, params_.stored)) {
+      for (TensorShape& tensor : PackedTensors(module, shape.out_features, shape.in_features,
+                                               StoredAs(params_.stored, fit.format))) {
         tensors_.push_back(std::move(tensor));
       }
-      linears_.push_back({module, params_.stored.format});
+      linears_.push_back({module, fit.format});
     } else {
       AddHalf({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
       kept_.push_back({module, fit.why});
@@ -80,7 +79,7 @@ class TensorList {
   const Family& family_;
   const ModelConfig& config_;
   const QuantizedCheckpointParams& params_;
-  const std::array<GroupFit, kGroupRoles>& fits_;
+  const std::vector<BlockFits>& fits_;
   std::vector<TensorShape> tensors_;
   std::vector<KeptLinear> kept_;
   std::vector<LinearFormat> linears_;
@@ -132,8 +131,11 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
                                                    " is ", fault->value, "; expected ",
                                                    fault->expected));
   }
-  const auto fits = QuantizableGroups(**family, config, params.stored, params.strict);
+  auto fits = QuantizableGroups(**family, config, params.stored, params.strict, params.overrides);
   if (!fits.ok()) return fits.status();
+  if (absl::Status status = ApplyRaised(params.raised, params.output, *fits); !status.ok()) {
+    return status;
+  }
 
   TensorList list(**family, config, params, *fits);
   std::vector<TensorSize> sizes;

@@ -1,5 +1,6 @@
 // What a quantized checkpoint consists of. All of it but the tensors' bytes is known before any
-// work: files, headers, index, config.json.
+// work: files, headers, index, config.json. Only a limit of error leaves open until the end which
+// groups have other widths.
 #ifndef SALIENT_CORE_QUANTIZED_CHECKPOINT_H_
 #define SALIENT_CORE_QUANTIZED_CHECKPOINT_H_
 
@@ -17,7 +18,9 @@
 #include "core/checkpoint/safetensors_layout.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/quantize_group.h"
+#include "core/module_override.h"
+#include "core/pack/stored_format.h"
+#include "core/raised_group.h"
 
 namespace salient {
 
@@ -47,6 +50,10 @@ struct QuantizedCheckpointParams {
   // A group that the format cannot hold is an error instead of kept in F16.
   bool strict = false;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;
+  std::vector<ModuleOverride> overrides = {};
+  // What QuantizeModel told of the result with index `output`, once it is done; none before.
+  std::vector<RaisedGroup> raised = {};
+  size_t output = 0;
 };
 
 // `config_json` is the text that `config` was parsed from. Depends on its arguments only.
@@ -56,11 +63,12 @@ struct QuantizedCheckpointParams {
 // embeddings, final norm and, unless tied, the head, F16. Files are cut in the order of the model:
 // embeddings, blocks, norm, head.
 //
+// A Linear has the format that overrides and `raised` say, or stays F16 as they say.
 // quantization_config is that of QuantizationConfigJson; plain formats have none.
 //
-// Errors: as FindFamily, ValidateLinear (if strict, or if every Linear would be kept) and
-// PlanShards; INVALID_ARGUMENT for a model that is quantized already, or for a format that there is
-// not, naming its field, the value and the nearest that there is.
+// Errors: as FindFamily, QuantizableGroups, ApplyRaised and PlanShards; INVALID_ARGUMENT for a
+// model that is quantized already, or for a format that there is not, naming its field, the value
+// and the nearest that there is.
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     const ModelConfig& config, absl::string_view config_json,
     const QuantizedCheckpointParams& params);

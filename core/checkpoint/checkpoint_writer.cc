@@ -5,19 +5,15 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <filesystem>
 #include <functional>
 #include <map>
 #include <mutex>
-#include <optional>
-#include <random>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/appearing_directory.h"
 #include "core/checkpoint/byte_coverage.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/durable_write.h"
@@ -29,38 +25,6 @@ namespace {
 
 constexpr size_t kCopyBytes = size_t{1} << 20;
 
-// `mode`: of the directory that it will replace; nullopt if there is none.
-absl::StatusOr<std::string> MakeTemporary(const std::string& directory,
-                                          std::optional<mode_t> mode) {
-  std::random_device random;
-  while (true) {
-    const std::string path =
-        absl::StrCat(directory, ".incomplete-", absl::Hex(random(), absl::kZeroPad8));
-    if (mkdir(path.c_str(), 0777) != 0) {
-      if (errno == EEXIST) continue;
-      return FileError(errno, path, "create");
-    }
-    if (mode.has_value() && chmod(path.c_str(), *mode & 07777) != 0) {
-      const int error = errno;
-      rmdir(path.c_str());
-      return FileError(error, path, "set the mode of");
-    }
-    return path;
-  }
-}
-
-absl::Status Taken(const std::string& directory) {
-  return absl::AlreadyExistsError(
-      absl::StrCat(directory, ": is there already; expected nothing, or an empty directory"));
-}
-
-// Gives the directory its final name, over an empty one if there is one.
-absl::Status Rename(const std::string& from, const std::string& to) {
-  if (std::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
-  if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) return Taken(to);
-  return FileError(errno, to, "take the place of");
-}
-
 struct TensorBeingWritten {
   std::string file;
   int64_t begin = 0;  // in the file
@@ -71,20 +35,20 @@ struct TensorBeingWritten {
 }  // namespace
 
 struct CheckpointWriter::State {
-  std::string directory;
-  std::string temporary;  // empty after Commit
+  explicit State(AppearingDirectory appearing)
+      : growing(std::move(appearing)), directory(growing.directory()) {}
+
+  AppearingDirectory growing;
+  const std::string directory;
 
   std::mutex mutex;
   std::vector<std::string> files;
   std::map<std::string, TensorBeingWritten, std::less<>> tensors;
   absl::Status failure;  // of a write; what it left is unknown, so nothing can be committed
 
-  ~State() {
-    std::error_code ignored;
-    if (!temporary.empty()) std::filesystem::remove_all(temporary, ignored);
+  std::string PathOf(absl::string_view name) const {
+    return absl::StrCat(growing.path(), "/", name);
   }
-
-  std::string PathOf(absl::string_view name) const { return absl::StrCat(temporary, "/", name); }
 
   // A new file of this name, open for writing.
   absl::StatusOr<int> CreateFile(absl::string_view name) {
@@ -117,37 +81,9 @@ CheckpointWriter& CheckpointWriter::operator=(CheckpointWriter&&) noexcept = def
 CheckpointWriter::~CheckpointWriter() = default;
 
 absl::StatusOr<CheckpointWriter> CheckpointWriter::Create(const std::string& directory) {
-  auto state = std::make_unique<State>();
-  state->directory = directory;
-  while (state->directory.size() > 1 && state->directory.back() == '/') state->directory.pop_back();
-  if (directory.empty()) {
-    return absl::InvalidArgumentError("directory is \"\"; expected the name of one to write");
-  }
-  struct stat info;
-  const bool exists = stat(state->directory.c_str(), &info) == 0;
-  if (exists) {
-    std::error_code error;
-    if (!S_ISDIR(info.st_mode) || !std::filesystem::is_empty(state->directory, error)) {
-      return error ? FileError(error.value(), state->directory, "read") : Taken(state->directory);
-    }
-    // What a link leads to is replaced, not the link.
-    state->directory = std::filesystem::canonical(state->directory, error).string();
-    if (error) return FileError(error.value(), directory, "resolve");
-  }
-  const std::optional<mode_t> mode = exists ? std::make_optional(info.st_mode) : std::nullopt;
-  auto temporary = MakeTemporary(state->directory, mode);
-  if (!temporary.ok()) return temporary.status();
-  state->temporary = *std::move(temporary);
-  if (exists) {
-    // Replacing a mount point fails, for one. Better now than when all the work is done.
-    if (absl::Status status = Rename(state->temporary, state->directory); !status.ok()) {
-      return status;
-    }
-    temporary = MakeTemporary(state->directory, mode);
-    if (!temporary.ok()) return temporary.status();
-    state->temporary = *std::move(temporary);
-  }
-  return CheckpointWriter(std::move(state));
+  auto growing = AppearingDirectory::Create(directory);
+  if (!growing.ok()) return growing.status();
+  return CheckpointWriter(std::make_unique<State>(*std::move(growing)));
 }
 
 absl::Status CheckpointWriter::WriteFile(absl::string_view name, absl::string_view content) {
@@ -246,7 +182,7 @@ absl::Status CheckpointWriter::WriteTensor(absl::string_view tensor, int64_t off
 
 absl::Status CheckpointWriter::Commit() {
   if (!state_->failure.ok()) return state_->failure;
-  if (state_->temporary.empty()) {
+  if (state_->growing.path().empty()) {
     return absl::FailedPreconditionError(absl::StrCat(state_->directory, ": is committed already"));
   }
   for (const auto& [name, tensor] : state_->tensors) {
@@ -260,13 +196,7 @@ absl::Status CheckpointWriter::Commit() {
   for (const std::string& file : state_->files) {
     if (absl::Status status = SyncPath(state_->PathOf(file)); !status.ok()) return status;
   }
-  if (absl::Status status = SyncPath(state_->temporary); !status.ok()) return status;
-  if (absl::Status status = Rename(state_->temporary, state_->directory); !status.ok()) {
-    return status;
-  }
-  state_->temporary.clear();
-  // The rename itself must survive a power cut.
-  return SyncPath(ParentOf(state_->directory));
+  return state_->growing.Commit();
 }
 
 }  // namespace salient

@@ -8,13 +8,13 @@
 #include "core/checkpoint/shard_index.h"
 #include "core/quantization_config.h"
 #include "server/jobs/job_output.h"
-#include "server/store/file.h"
+#include "server/jobs/output_directories.h"
+#include "server/jobs/pending_tensor.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
 
-constexpr int64_t kHeldTensorBytes = int64_t{32} << 20;  // larger ones go through a file
 constexpr size_t kBytesAtOnce = size_t{32} << 20;
 constexpr int64_t kReadBytes = int64_t{1} << 20;
 constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
@@ -28,71 +28,20 @@ absl::Status StoreError(const absl::Status& status) {
   return WithRetryAfter(WithReason(status, Reason::kSpoolFull), absl::Minutes(1));
 }
 
-// A tensor whose digest is not known before all of it passed: in memory, or in a file.
-class PendingTensor {
- public:
-  PendingTensor(std::string directory, TensorShape tensor)
-      : directory_(std::move(directory)), tensor_(std::move(tensor)) {}
-
-  const TensorShape& tensor() const { return tensor_; }
-  bool IsWhole() const { return sha256_.size_bytes() == tensor_.SizeBytes(); }
-
-  absl::Status Append(int64_t offset, absl::string_view bytes) {
-    if (offset != sha256_.size_bytes()) {
-      return absl::InternalError(absl::StrCat("tensor ", tensor_.name, ": bytes at ", offset,
-                                              " after ", sha256_.size_bytes()));
-    }
-    sha256_.Update(bytes);
-    if (tensor_.SizeBytes() <= kHeldTensorBytes) {
-      absl::StrAppend(&held_, bytes);
-      return absl::OkStatus();
-    }
-    if (!file_.is_open()) {
-      absl::StatusOr<Directory> directory = Directory::OpenRoot(directory_);
-      if (!directory.ok()) return directory.status();
-      absl::StatusOr<File> file = directory->OpenForWriting(kFileName);
-      if (!file.ok()) return file.status();
-      file_ = *std::move(file);
-    }
-    return file_.WriteAt(offset, bytes);
-  }
-
-  absl::StatusOr<Digest> Store(const CancelToken& stop, ResultBlobs::Hold& results) {
-    if (!file_.is_open()) return results.Put(held_);
-    const Digest digest = sha256_.Snapshot();
-    absl::Status status = results.Write(digest, [&](Upload& upload) -> absl::Status {
-      std::string buffer(kReadBytes, '\0');
-      for (int64_t offset = 0; offset < digest.size_bytes;) {
-        if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
-        buffer.resize(static_cast<size_t>(std::min(kReadBytes, digest.size_bytes - offset)));
-        absl::Status moved = file_.ReadAt(offset, absl::MakeSpan(&buffer[0], buffer.size()));
-        if (moved.ok()) moved = upload.Append(offset, buffer);
-        if (!moved.ok()) return moved;
-        offset += static_cast<int64_t>(buffer.size());
-      }
-      return absl::OkStatus();
-    });
-    // The next one begins with an empty file.
-    if (status.ok()) status = file_.Truncate(0);
-    if (!status.ok()) return status;
-    return digest;
-  }
-
- private:
-  static constexpr char kFileName[] = "tensor";
-  const std::string directory_;
-  const TensorShape tensor_;
-  Sha256 sha256_;
-  std::string held_;
-  File file_;
+// One result, as far as it is there.
+struct Part {
+  std::string directory;  // empty: the job has this one alone
+  std::map<std::string, Digest> tensors = {};
 };
 
 class BlobOutput final : public JobOutput {
  public:
-  explicit BlobOutput(RunningJob& job) : job_(job) {}
+  explicit BlobOutput(RunningJob& job) : job_(job) {
+    for (const PreparedOutput& output : job.prepared.outputs) parts_.push_back({output.directory});
+  }
 
   // Some at a time: together they are synced faster, and a stop is not kept waiting for long.
-  absl::Status AddTensors(absl::Span<const NamedTensor> tensors) override {
+  absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) override {
     while (!tensors.empty()) {
       if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
       std::vector<absl::string_view> contents;
@@ -104,11 +53,17 @@ class BlobOutput final : public JobOutput {
       if (!digests.ok()) return StoreError(digests.status());
       for (size_t i = 0; i < digests->size(); ++i) {
         const NamedTensor& tensor = tensors[i];
-        absl::Status status = Announce({tensor.name, tensor.dtype, tensor.shape}, (*digests)[i]);
+        absl::Status status =
+            Announce(parts_[output], {tensor.name, tensor.dtype, tensor.shape}, (*digests)[i]);
         if (!status.ok()) return status;
       }
       tensors.remove_prefix(contents.size());
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) override {
+    plans_ = std::move(plans);
     return absl::OkStatus();
   }
 
@@ -123,51 +78,64 @@ class BlobOutput final : public JobOutput {
     if (!pending_->IsWhole()) return absl::OkStatus();
     const absl::StatusOr<Digest> digest = pending_->Store(job_.stop, job_.results);
     pending_.reset();
-    return Announce(tensor, digest);
+    if (!digest.ok()) return StoreError(digest.status());
+    for (Part& part : parts_) {
+      if (absl::Status status = Announce(part, tensor, *digest); !status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
 
   absl::StatusOr<int64_t> Finish() override {
-    const QuantizedCheckpointPlan& plan = job_.prepared.plan;
-    for (const QuantizedFile& file : plan.files) {
-      if (absl::Status status = FinishSafetensors(file); !status.ok()) return status;
-    }
-    if (!plan.index_json.empty()) {
-      absl::Status status = FinishWhole(kShardIndexName, plan.index_json);
-      if (!status.ok()) return status;
-    }
-    if (absl::Status status = FinishWhole(kConfigName, plan.config_json); !status.ok()) {
-      return status;
-    }
-    if (!plan.quantize_config_json.empty()) {
-      absl::Status status = FinishWhole(kQuantizeConfigName, plan.quantize_config_json);
-      if (!status.ok()) return status;
-    }
     const absl::StatusOr<std::vector<CarriedFile>> carried = CarriedFiles(job_.prepared.model);
     if (!carried.ok()) return carried.status();
-    for (const CarriedFile& file : *carried) {
-      if (absl::Status status = Carry(file); !status.ok()) return status;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (absl::Status status = FinishPart(parts_[i], plans_[i], *carried); !status.ok()) {
+        return status;
+      }
     }
     return bytes_;
   }
 
  private:
-  absl::Status Announce(const TensorShape& tensor, const absl::StatusOr<Digest>& digest) {
-    if (!digest.ok()) return StoreError(digest.status());
+  absl::Status FinishPart(const Part& part, const QuantizedCheckpointPlan& plan,
+                          const std::vector<CarriedFile>& carried) {
+    for (const QuantizedFile& file : plan.files) {
+      if (absl::Status status = FinishSafetensors(part, file); !status.ok()) return status;
+    }
+    absl::Status status;
+    if (!plan.index_json.empty()) {
+      status = FinishWhole(InDirectory(part.directory, kShardIndexName), plan.index_json);
+    }
+    if (status.ok()) {
+      status = FinishWhole(InDirectory(part.directory, kConfigName), plan.config_json);
+    }
+    if (status.ok() && !plan.quantize_config_json.empty()) {
+      status =
+          FinishWhole(InDirectory(part.directory, kQuantizeConfigName), plan.quantize_config_json);
+    }
+    for (const CarriedFile& file : carried) {
+      if (status.ok()) status = Carry(InDirectory(part.directory, file.name), file);
+    }
+    return status;
+  }
+
+  absl::Status Announce(Part& part, const TensorShape& tensor, const Digest& digest) {
     if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
-    tensors_[tensor.name] = *digest;
-    job_.observer.Happened(TensorReady{tensor.name, tensor.dtype, tensor.shape, *digest,
-                                       /*provisional=*/job_.prepared.model.path.empty()});
+    part.tensors[tensor.name] = digest;
+    job_.observer.Happened(TensorReady{tensor.name, tensor.dtype, tensor.shape, digest,
+                                       /*provisional=*/job_.prepared.model.path.empty(),
+                                       part.directory});
     return absl::OkStatus();
   }
 
   // The digest of the whole by reading its parts, which need not fit into memory together.
-  absl::Status FinishSafetensors(const QuantizedFile& file) {
+  absl::Status FinishSafetensors(const Part& part, const QuantizedFile& file) {
     absl::StatusOr<Digest> head = job_.results.Put(file.layout.head);
     if (!head.ok()) return StoreError(head.status());
-    ResultFile result{file.name, {}, {*head}};
+    ResultFile result{InDirectory(part.directory, file.name), {}, {*head}};
     for (const SafetensorsLayout::Place& place : file.layout.places) {
-      const auto found = tensors_.find(place.tensor.name);
-      if (found == tensors_.end() || found->second.size_bytes != place.end - place.begin) {
+      const auto found = part.tensors.find(place.tensor.name);
+      if (found == part.tensors.end() || found->second.size_bytes != place.end - place.begin) {
         return CallError(absl::StatusCode::kInternal, Reason::kInternal,
                          absl::StrCat("tensor ", place.tensor.name, " of ", file.name,
                                       " was not made with the size that was planned"));
@@ -175,8 +143,8 @@ class BlobOutput final : public JobOutput {
       result.parts.push_back(found->second);
     }
     Sha256 sha256;
-    for (const Digest& part : result.parts) {
-      absl::StatusOr<BlobReader> reader = job_.store.Read(part);
+    for (const Digest& piece : result.parts) {
+      absl::StatusOr<BlobReader> reader = job_.store.Read(piece);
       if (!reader.ok()) return WithReason(reader.status(), Reason::kBlobDamaged);
       while (reader->next_offset() < reader->end_offset()) {
         if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
@@ -195,14 +163,14 @@ class BlobOutput final : public JobOutput {
     return Tell({name, *digest, {*digest}});
   }
 
-  absl::Status Carry(const CarriedFile& file) {
+  absl::Status Carry(const std::string& name, const CarriedFile& file) {
     if (!file.path.empty()) {
       const absl::StatusOr<std::string> content = ReadTextFile(file.path, kMaxCarriedBytes);
       if (!content.ok()) return WithModelReason(content.status());
-      return FinishWhole(file.name, *content);
+      return FinishWhole(name, *content);
     }
     job_.results.Keep(file.blob);
-    return Tell({file.name, file.blob, {file.blob}});
+    return Tell({name, file.blob, {file.blob}});
   }
 
   absl::Status Tell(ResultFile file) {
@@ -213,7 +181,8 @@ class BlobOutput final : public JobOutput {
   }
 
   RunningJob& job_;
-  std::map<std::string, Digest> tensors_;
+  std::vector<Part> parts_;
+  std::vector<QuantizedCheckpointPlan> plans_;
   std::unique_ptr<PendingTensor> pending_;
   int64_t bytes_ = 0;
 };

@@ -1,14 +1,17 @@
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/appearing_directory.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/quantization_config.h"
 #include "server/jobs/job_output.h"
+#include "server/jobs/output_directories.h"
+#include "server/jobs/tensor_spool.h"
 #include "server/store/file.h"
 #include "server/workers/call_error.h"
 
@@ -31,24 +34,63 @@ absl::Status PathError(const absl::Status& status) {
   return status;
 }
 
+// One result: a model directory.
+struct Part {
+  std::string directory;  // inside the output; empty: the output itself
+  CheckpointWriter writer;
+  // While it is not known where tensors will stand.
+  std::optional<TensorSpool> spool;
+  std::vector<std::string> names = {};  // of its files
+};
+
 class DirectoryOutput final : public JobOutput {
  public:
-  DirectoryOutput(RunningJob& job, CheckpointWriter writer)
-      : job_(job), writer_(std::move(writer)) {}
+  // `parent`: what the parts lie in, if there are several.
+  DirectoryOutput(RunningJob& job, std::optional<AppearingDirectory> parent)
+      : job_(job), parent_(std::move(parent)) {}
 
-  absl::Status AddFiles() {
-    for (const QuantizedFile& file : job_.prepared.plan.files) {
-      absl::Status status = writer_.AddSafetensors(file.name, file.layout);
+  absl::Status AddPart(const PreparedOutput& output, bool plan_is_final) {
+    const std::string path = parent_.has_value() ? InDirectory(parent_->path(), output.directory)
+                                                 : job_.prepared.output_path;
+    absl::StatusOr<CheckpointWriter> writer = CheckpointWriter::Create(path);
+    if (!writer.ok()) return writer.status();
+    Part part{output.directory, *std::move(writer), std::nullopt};
+    if (plan_is_final) {
+      if (absl::Status status = AddFiles(output.plan, part); !status.ok()) return status;
+    } else {
+      auto spool = TensorSpool::Create(job_.work_directory, absl::StrCat("spool-", parts_.size()));
+      if (!spool.ok()) return spool.status();
+      part.spool = *std::move(spool);
+    }
+    parts_.push_back(std::move(part));
+    return absl::OkStatus();
+  }
+
+  absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) override {
+    Part& part = parts_[output];
+    for (const NamedTensor& tensor : tensors) {
+      if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
+      absl::Status status = part.spool.has_value()
+                                ? part.spool->Add(tensor)
+                                : part.writer.WriteTensor(tensor.name, 0, tensor.data);
       if (!status.ok()) return PathError(status);
-      names_.push_back(file.name);
     }
     return absl::OkStatus();
   }
 
-  absl::Status AddTensors(absl::Span<const NamedTensor> tensors) override {
-    for (const NamedTensor& tensor : tensors) {
-      if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
-      absl::Status status = writer_.WriteTensor(tensor.name, 0, tensor.data);
+  absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) override {
+    plans_ = std::move(plans);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      Part& part = parts_[i];
+      if (!part.spool.has_value()) continue;
+      absl::Status status = AddFiles(plans_[i], part);
+      if (status.ok()) {
+        status = part.spool->Replay([&](const std::string& tensor, int64_t offset,
+                                        absl::Span<const std::byte> bytes) -> absl::Status {
+          if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
+          return part.writer.WriteTensor(tensor, offset, bytes);
+        });
+      }
       if (!status.ok()) return PathError(status);
     }
     return absl::OkStatus();
@@ -56,23 +98,35 @@ class DirectoryOutput final : public JobOutput {
 
   absl::Status AddBytes(const TensorShape& tensor, int64_t offset,
                         absl::Span<const std::byte> bytes) override {
-    return PathError(writer_.WriteTensor(tensor.name, offset, bytes));
+    for (Part& part : parts_) {
+      absl::Status status = part.writer.WriteTensor(tensor.name, offset, bytes);
+      if (!status.ok()) return PathError(status);
+    }
+    return absl::OkStatus();
   }
 
   absl::StatusOr<int64_t> Finish() override {
-    if (absl::Status status = WriteOthers(); !status.ok()) return PathError(status);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (absl::Status status = WriteOthers(plans_[i], parts_[i]); !status.ok()) {
+        return PathError(status);
+      }
+    }
     if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
-    if (absl::Status status = writer_.Commit(); !status.ok()) return PathError(status);
-    // From here on the directory has its name. If the job does not succeed it goes again.
-    absl::Cleanup remove = [this] {
+    for (Part& part : parts_) {
+      if (absl::Status status = part.writer.Commit(); !status.ok()) return PathError(status);
+    }
+    if (parent_.has_value()) {
+      if (absl::Status status = parent_->Commit(); !status.ok()) return PathError(status);
+    }
+    std::vector<ResultFile> files;
+    if (absl::Status status = HashAll(files); !status.ok()) {
+      // The directory has its name by now; the job does not succeed, so it goes again.
       std::error_code ignored;
       std::filesystem::remove_all(job_.prepared.output_path, ignored);
-    };
-    absl::StatusOr<std::vector<ResultFile>> files = HashFiles();
-    if (!files.ok()) return files.status();
-    std::move(remove).Cancel();
+      return status;
+    }
     int64_t bytes = 0;
-    for (ResultFile& file : *files) {
+    for (ResultFile& file : files) {
       bytes += file.digest.size_bytes;
       job_.observer.Happened(std::move(file));
     }
@@ -80,31 +134,39 @@ class DirectoryOutput final : public JobOutput {
   }
 
  private:
-  absl::Status WriteOthers() {
-    const QuantizedCheckpointPlan& plan = job_.prepared.plan;
+  static absl::Status AddFiles(const QuantizedCheckpointPlan& plan, Part& part) {
+    for (const QuantizedFile& file : plan.files) {
+      absl::Status status = part.writer.AddSafetensors(file.name, file.layout);
+      if (!status.ok()) return status;
+      part.names.push_back(file.name);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteOthers(const QuantizedCheckpointPlan& plan, Part& part) {
     absl::Status status;
     if (!plan.index_json.empty()) {
-      status = writer_.WriteFile(kShardIndexName, plan.index_json);
-      names_.push_back(kShardIndexName);
+      status = part.writer.WriteFile(kShardIndexName, plan.index_json);
+      part.names.push_back(kShardIndexName);
     }
-    if (status.ok()) status = writer_.WriteFile(kConfigName, plan.config_json);
-    names_.push_back(kConfigName);
+    if (status.ok()) status = part.writer.WriteFile(kConfigName, plan.config_json);
+    part.names.push_back(kConfigName);
     if (status.ok() && !plan.quantize_config_json.empty()) {
-      status = writer_.WriteFile(kQuantizeConfigName, plan.quantize_config_json);
-      names_.push_back(kQuantizeConfigName);
+      status = part.writer.WriteFile(kQuantizeConfigName, plan.quantize_config_json);
+      part.names.push_back(kQuantizeConfigName);
     }
     if (!status.ok()) return status;
     const absl::StatusOr<std::vector<CarriedFile>> carried = CarriedFiles(job_.prepared.model);
     if (!carried.ok()) return carried.status();
     for (const CarriedFile& file : *carried) {
-      status.Update(Carry(file));
-      names_.push_back(file.name);
+      status.Update(Carry(file, part.writer));
+      part.names.push_back(file.name);
     }
     return status;
   }
 
-  absl::Status Carry(const CarriedFile& file) {
-    if (!file.path.empty()) return writer_.CopyFile(file.name, file.path);
+  absl::Status Carry(const CarriedFile& file, CheckpointWriter& writer) {
+    if (!file.path.empty()) return writer.CopyFile(file.name, file.path);
     if (file.blob.size_bytes > kMaxCarriedBytes) {
       return InvalidCall(
           Reason::kBadModel,
@@ -115,15 +177,24 @@ class DirectoryOutput final : public JobOutput {
     if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
     const absl::StatusOr<std::string> content = reader->Next(kMaxCarriedBytes);
     if (!content.ok()) return content.status();
-    return writer_.WriteFile(file.name, *content);
+    return writer.WriteFile(file.name, *content);
   }
 
-  absl::StatusOr<std::vector<ResultFile>> HashFiles() const {
-    absl::StatusOr<Directory> directory = Directory::OpenRoot(job_.prepared.output_path);
+  absl::Status HashAll(std::vector<ResultFile>& files) const {
+    for (const Part& part : parts_) {
+      if (absl::Status status = HashFiles(part, files); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status HashFiles(const Part& part, std::vector<ResultFile>& files) const {
+    const std::string path = part.directory.empty()
+                                 ? job_.prepared.output_path
+                                 : InDirectory(job_.prepared.output_path, part.directory);
+    absl::StatusOr<Directory> directory = Directory::OpenRoot(path);
     if (!directory.ok()) return directory.status();
-    std::vector<ResultFile> files;
     std::string buffer;
-    for (const std::string& name : names_) {
+    for (const std::string& name : part.names) {
       const absl::StatusOr<File> file = directory->OpenForReading(name);
       if (!file.ok()) return file.status();
       const absl::StatusOr<int64_t> size = file->SizeBytes();
@@ -137,23 +208,32 @@ class DirectoryOutput final : public JobOutput {
         if (!read.ok()) return read;
         sha256.Update(buffer);
       }
-      files.push_back({name, sha256.Snapshot(), {}});
+      files.push_back({InDirectory(part.directory, name), sha256.Snapshot(), {}});
     }
-    return files;
+    return absl::OkStatus();
   }
 
   RunningJob& job_;
-  CheckpointWriter writer_;
-  std::vector<std::string> names_;
+  std::optional<AppearingDirectory> parent_;
+  std::vector<Part> parts_;  // after their parent, so that they go first
+  std::vector<QuantizedCheckpointPlan> plans_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(RunningJob& job) {
-  absl::StatusOr<CheckpointWriter> writer = CheckpointWriter::Create(job.prepared.output_path);
-  if (!writer.ok()) return WithField(PathError(writer.status()), "quantize.output_path");
-  auto output = std::make_unique<DirectoryOutput>(job, *std::move(writer));
-  if (absl::Status status = output->AddFiles(); !status.ok()) return status;
+  std::optional<AppearingDirectory> parent;
+  if (job.prepared.outputs.size() > 1) {
+    auto created = AppearingDirectory::Create(job.prepared.output_path);
+    if (!created.ok()) return WithField(PathError(created.status()), "quantize.output_path");
+    parent = *std::move(created);
+  }
+  auto output = std::make_unique<DirectoryOutput>(job, std::move(parent));
+  const bool plan_is_final = std::get<QuantizeTask>(job.spec.task).max_relative_error == 0;
+  for (const PreparedOutput& prepared : job.prepared.outputs) {
+    absl::Status status = output->AddPart(prepared, plan_is_final);
+    if (!status.ok()) return WithField(PathError(status), "quantize.output_path");
+  }
   return output;
 }
 

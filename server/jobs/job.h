@@ -16,6 +16,7 @@
 #include "core/evaluate_model.h"
 #include "core/method/method.h"
 #include "core/model/projection.h"
+#include "core/module_override.h"
 #include "core/quantize_group.h"
 #include "core/tensor/dtype.h"
 #include "server/store/digest.h"
@@ -44,13 +45,15 @@ struct TokenSource {
 struct QuantizeTask {
   TokenSource calibration;
   Method method;
-  StoredFormat stored;
+  std::vector<StoredFormat> formats = {StoredFormat()};  // of the results, 1 to 8
   ComputeDType compute = ComputeDType::kBF16;
   bool strict = false;
   uint64_t seed = 0;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;
   std::string output_path;  // below --output-root; empty: the result becomes blobs
   EngineRequest engines;
+  std::vector<ModuleOverride> overrides;
+  double max_relative_error = 0;  // as in QuantizeModelParams
 };
 
 struct EvaluateTask {
@@ -115,12 +118,13 @@ struct TensorReady {
   std::vector<int64_t> shape;
   Digest digest;
   bool provisional = false;
+  std::string directory;  // of the result that it belongs to; empty: the job has one
 };
 
 // A finished file. With parts, a header and tensors: their concatenation. Files in an output
 // directory have none.
 struct ResultFile {
-  std::string name;
+  std::string name;  // "DIRECTORY/NAME" of a job with several results
   Digest digest;
   std::vector<Digest> parts;
 };
@@ -130,6 +134,7 @@ struct TimedGroupReport {
   GroupReport report;
   absl::Duration elapsed;
   std::string numerics_id;
+  std::string directory;  // as TensorReady's
 };
 
 struct JobWarning {

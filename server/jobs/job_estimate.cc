@@ -10,6 +10,7 @@
 #include "core/speed_probe.h"
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/process_memory.h"
+#include "server/jobs/quantize_params.h"
 
 namespace salient {
 namespace {
@@ -53,12 +54,7 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
   if (const auto* evaluate = std::get_if<EvaluateTask>(&spec.task); evaluate != nullptr) {
     return CostOfEvaluating(config, job.row_tokens, ModelCount(*evaluate, config), workers);
   }
-  const auto& task = std::get<QuantizeTask>(spec.task);
-  QuantizeModelParams params;
-  params.method = task.method;
-  params.stored = task.stored;
-  params.compute = task.compute;
-  params.strict = task.strict;
+  const QuantizeModelParams params = ModelParams(std::get<QuantizeTask>(spec.task));
   return CostOfQuantizing(config, job.row_tokens, params, workers);
 }
 
@@ -78,8 +74,8 @@ absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& 
   const Work work = cost->Total();
   estimate.flop = work.bf16_flop + work.f32_flop + work.vector_flop;
   estimate.seconds = SecondsOf(*cost, speed, workers);
-  if (std::holds_alternative<QuantizeTask>(spec.task)) {
-    estimate.output_bytes = job.plan.output_bytes;
+  for (const PreparedOutput& output : job.outputs) {
+    estimate.output_bytes += output.plan.output_bytes;
   }
   return estimate;
 }

@@ -13,19 +13,26 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/safetensors_layout.h"
+#include "core/quantized_checkpoint.h"
 #include "core/tensor/named_tensor.h"
 #include "server/jobs/running_job.h"
 
 namespace salient {
 
-// Takes the tensors of a QuantizedCheckpointPlan. Dropped before Finish returned OK, nothing of it
-// stays (blobs: when the job's ResultBlobs::Hold goes).
+// Takes the tensors of the QuantizedCheckpointPlans of all of a job's results; `output` is an index
+// into PreparedJob::outputs. Dropped before Finish returned OK, nothing of it stays (blobs: when
+// the job's ResultBlobs::Hold goes).
 class JobOutput {
  public:
   virtual ~JobOutput() = default;
 
-  virtual absl::Status AddTensors(absl::Span<const NamedTensor> tensors) = 0;
-  // Bytes of one tensor after the other, each from its beginning to its end.
+  // Of decoder blocks.
+  virtual absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) = 0;
+  // When all of these were added: the plans, by output, as they are in the end. They are those of
+  // PreparedJob unless the task limits the error. Once.
+  virtual absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) = 0;
+  // Then those that all results have: bytes of one after the other, each from its beginning to its
+  // end.
   virtual absl::Status AddBytes(const TensorShape& tensor, int64_t offset,
                                 absl::Span<const std::byte> bytes) = 0;
   // When all tensors are there: config, index and carried files, and the digests of all files,

@@ -16,6 +16,8 @@
 #include "core/tensor/non_finite.h"
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/inspect_job.h"
+#include "server/jobs/output_directories.h"
+#include "server/jobs/quantize_params.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"
@@ -116,23 +118,53 @@ absl::Status PrepareTokens(const TokenSource& source, int64_t vocab_size, BlobSt
   return absl::OkStatus();
 }
 
+// What each result will consist of.
+absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(const QuantizeTask& task,
+                                                           const PreparedModel& model) {
+  const auto directories = OutputDirectories(task.formats);
+  if (!directories.ok()) return WithField(directories.status(), "quantize.formats");
+  const absl::StatusOr<const Family*> family = FindFamily(model.config());
+  if (!family.ok()) return WithModelReason(family.status());
+  std::vector<PreparedOutput> outputs;
+  for (size_t i = 0; i < task.formats.size(); ++i) {
+    const auto good = ApplyOverrides(**family, model.config(), task.formats[i], task.overrides);
+    if (!good.ok()) {
+      return WithField(WithReason(good.status(), Reason::kBadJob), "quantize.overrides");
+    }
+    absl::StatusOr<QuantizedCheckpointPlan> plan = PlanQuantizedCheckpoint(
+        model.config(), model.manifest.config_json, CheckpointParams(task, i));
+    if (!plan.ok()) {
+      if (task.formats.size() == 1) return WithModelReason(plan.status());
+      return WithField(WithModelReason(plan.status()), absl::StrCat("quantize.formats[", i, "]"));
+    }
+    outputs.push_back({(*directories)[i], *std::move(plan)});
+  }
+  return outputs;
+}
+
 absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& settings,
                              BlobStore& store, PreparedJob& job) {
   if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/false, store);
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
-  absl::StatusOr<QuantizedCheckpointPlan> plan =
-      PlanQuantizedCheckpoint(job.model.config(), job.model.manifest.config_json,
-                              {task.stored, task.strict, task.max_shard_bytes});
-  if (!plan.ok()) return WithModelReason(plan.status());
-  job.plan = *std::move(plan);
-  absl::StatusOr<std::vector<std::string>> warnings = CheckEngines(
-      job.model.config(), job.model.manifest.config_json, task.stored, job.plan, task.engines);
-  if (!warnings.ok()) {
-    return WithField(WithReason(warnings.status(), Reason::kBadFormat), "quantize.engines");
+  absl::StatusOr<std::vector<PreparedOutput>> outputs = PrepareOutputs(task, job.model);
+  if (!outputs.ok()) return outputs.status();
+  job.outputs = *std::move(outputs);
+  for (size_t i = 0; i < job.outputs.size(); ++i) {
+    const PreparedOutput& output = job.outputs[i];
+    absl::StatusOr<std::vector<std::string>> warnings =
+        CheckEngines(job.model.config(), job.model.manifest.config_json, task.formats[i],
+                     output.plan, task.engines);
+    if (!warnings.ok()) {
+      return WithField(WithReason(warnings.status(), Reason::kBadFormat), "quantize.engines");
+    }
+    for (std::string& warning : *warnings) {
+      job.warnings.push_back(output.directory.empty()
+                                 ? std::move(warning)
+                                 : absl::StrCat(output.directory, ": ", warning));
+    }
   }
-  job.warnings = *std::move(warnings);
   if (!task.output_path.empty()) {
     absl::StatusOr<std::string> path =
         ResolveOutputPath(kOutputRootFlag, settings.output_root, task.output_path);

@@ -37,10 +37,16 @@ struct OpenModel {
   int64_t tensor_bytes = 0;                // of all tensors, once headers are known
 };
 
+// One of the results of a QuantizeTask.
+struct PreparedOutput {
+  std::string directory;  // as OutputDirectories says
+  QuantizedCheckpointPlan plan;
+};
+
 struct PreparedJob {
   PreparedModel model;
   std::optional<PreparedModel> reference;
-  QuantizedCheckpointPlan plan;          // of a QuantizeTask
+  std::vector<PreparedOutput> outputs;   // of a QuantizeTask, by format
   std::string output_path;               // of a QuantizeTask; empty: blobs
   std::vector<int64_t> row_tokens;       // guessed while the tokens are not here
   std::vector<Digest> needed;            // all blobs that it reads, each once

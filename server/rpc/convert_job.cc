@@ -81,6 +81,7 @@ v1::TensorReady ToProto(const TensorReady& tensor) {
   message.mutable_header()->mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
   *message.mutable_digest() = ToProto(tensor.digest);
   message.set_provisional(tensor.provisional);
+  message.set_directory(tensor.directory);
   return message;
 }
 
@@ -188,6 +189,7 @@ v1::JobEvent ToProto(const JobEvent& event) {
           [&](const TimedGroupReport& group) {
             *message.mutable_group_report() =
                 ToProto(group.report, group.elapsed, group.numerics_id);
+            message.mutable_group_report()->set_directory(group.directory);
           },
           [&](const TensorReady& tensor) { *message.mutable_tensor_ready() = ToProto(tensor); },
           [&](const ResultFile& file) { *message.mutable_file_ready() = ToProto(file); },

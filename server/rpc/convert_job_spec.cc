@@ -7,44 +7,27 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_method.h"
+#include "server/rpc/convert_quantize_task.h"
 #include "server/rpc/field_error.h"
+#include "server/rpc/job_fields.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
 
-constexpr size_t kShownBytes = 80;  // of a text that is refused
 // 100 years: what clocks can add.
 constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 86400;
-
-bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
-
-std::string Quoted(absl::string_view text) {
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(text.substr(0, kShownBytes)),
-                      text.size() > kShownBytes ? "...\"" : "\"");
-}
-
-absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected) {
-  return BadField(Reason::kBadJob, field, value, expected);
-}
-
-absl::Status CheckPath(absl::string_view field, absl::string_view path) {
-  const bool plain = std::none_of(path.begin(), path.end(), IsControl);
-  if (static_cast<int64_t>(path.size()) <= kMaxPathBytes && plain) return absl::OkStatus();
-  return BadField(Reason::kBadPath, field, Quoted(path),
-                  absl::StrCat("at most ", kMaxPathBytes, " bytes without control characters"));
-}
 
 absl::Status CheckFileName(absl::string_view field, absl::string_view name) {
   const bool plain = !name.empty() && name != "." && name != ".." &&
                      static_cast<int64_t>(name.size()) <= kMaxFileNameBytes &&
-                     std::none_of(name.begin(), name.end(),
-                                  [](char c) { return IsControl(c) || c == '/' || c == '\\'; });
+                     std::none_of(name.begin(), name.end(), [](char c) {
+                       return IsControlCharacter(c) || c == '/' || c == '\\';
+                     });
   if (plain) return absl::OkStatus();
   return BadJob(field, Quoted(name),
                 absl::StrCat("the name of a file inside the model directory: 1 to ",
@@ -113,91 +96,6 @@ absl::StatusOr<ModelSource> ToModel(absl::string_view path, const v1::ModelSourc
   return BadJob(path, "not set", "a manifest or a path");
 }
 
-absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCalibration& message) {
-  const auto digest = ToDigest(absl::StrCat(path, ".tokens"), message.tokens());
-  if (!digest.ok()) return digest.status();
-  if (message.max_rows() < 0) {
-    return BadJob(absl::StrCat(path, ".max_rows"), absl::StrCat(message.max_rows()),
-                  "at least 0 (0: all)");
-  }
-  return TokenSource{*digest, message.max_rows()};
-}
-
-absl::StatusOr<ComputeDType> ToCompute(absl::string_view field, int value) {
-  switch (value) {
-    case v1::COMPUTE_DTYPE_UNSPECIFIED:
-    case v1::COMPUTE_DTYPE_BF16:
-      return ComputeDType::kBF16;
-    case v1::COMPUTE_DTYPE_F32:
-      return ComputeDType::kF32;
-    default:
-      return BadJob(field, absl::StrCat(value), "a value of ComputeDtype");
-  }
-}
-
-absl::Status CheckPolicy(absl::string_view field, int value) {
-  switch (value) {
-    case v1::NON_FINITE_POLICY_UNSPECIFIED:
-    case v1::NON_FINITE_POLICY_REJECT:
-      return absl::OkStatus();
-    case v1::NON_FINITE_POLICY_KEEP_FP16:
-      return UnsupportedField(field, "NON_FINITE_POLICY_KEEP_FP16", "NON_FINITE_POLICY_REJECT");
-    default:
-      return BadJob(field, absl::StrCat(value), "a value of NonFinitePolicy");
-  }
-}
-
-absl::StatusOr<TokenSource> ToCalibration(absl::string_view path,
-                                          const v1::CalibrationSource& message) {
-  switch (message.source_case()) {
-    case v1::CalibrationSource::kTokens:
-      return ToTokens(absl::StrCat(path, ".tokens"), message.tokens());
-    case v1::CalibrationSource::kStatistics:
-      return UnsupportedField(absl::StrCat(path, ".statistics"), "calibration by statistics files",
-                              "tokens");
-    case v1::CalibrationSource::SOURCE_NOT_SET:
-      break;
-  }
-  return BadJob(path, "not set", "tokens");
-}
-
-absl::StatusOr<QuantizeTask> ToQuantize(const v1::QuantizeTask& message) {
-  QuantizeTask task;
-  const auto calibration = ToCalibration("spec.quantize.calibration", message.calibration());
-  if (!calibration.ok()) return calibration.status();
-  task.calibration = *calibration;
-  const auto method = ToMethod("spec.quantize.method", message.method());
-  if (!method.ok()) return method.status();
-  task.method = *method;
-  if (message.formats().empty()) return BadJob("spec.quantize.formats", "empty", "one format");
-  const auto stored = ToStoredFormat("spec.quantize.formats[0]", message.formats(0));
-  if (!stored.ok()) return stored.status();
-  if (message.formats_size() > 1) {
-    return UnsupportedField("spec.quantize.formats",
-                            absl::StrCat(message.formats_size(), " formats in one job"),
-                            "a job for each format");
-  }
-  task.stored = *stored;
-  const auto compute = ToCompute("spec.quantize.compute_dtype", message.compute_dtype());
-  if (!compute.ok()) return compute.status();
-  task.compute = *compute;
-  absl::Status status = CheckPolicy("spec.quantize.non_finite_policy", message.non_finite_policy());
-  if (status.ok()) status = CheckPath("spec.quantize.output_path", message.output_path());
-  if (!status.ok()) return status;
-  if (message.max_shard_bytes() < 0) {
-    return BadJob("spec.quantize.max_shard_bytes", absl::StrCat(message.max_shard_bytes()),
-                  "at least 1, or 0 for the default");
-  }
-  if (message.max_shard_bytes() > 0) task.max_shard_bytes = message.max_shard_bytes();
-  task.strict = message.strict();
-  task.seed = message.seed();
-  task.output_path = message.output_path();
-  auto engines = ToEngineRequest("spec.quantize", message.engines(), message.tensor_parallel());
-  if (!engines.ok()) return engines.status();
-  task.engines = *std::move(engines);
-  return task;
-}
-
 absl::StatusOr<EvaluateTask> ToEvaluate(const v1::EvaluateTask& message, int64_t& inline_bytes) {
   EvaluateTask task;
   if (!message.has_tokens()) {
@@ -252,7 +150,7 @@ absl::StatusOr<absl::Duration> ToDuration(absl::string_view field,
 absl::Status TakeTask(const v1::JobSpec& message, JobSpec& spec, int64_t& inline_bytes) {
   switch (message.task_case()) {
     case v1::JobSpec::kQuantize: {
-      auto task = ToQuantize(message.quantize());
+      auto task = ToQuantizeTask("spec.quantize", message.quantize());
       if (!task.ok()) return task.status();
       spec.task = *std::move(task);
       return absl::OkStatus();

@@ -19,6 +19,7 @@ v1::LinearReport ToLinearProto(const LinearReport& report) {
   message.set_kept_rtn(report.kept_rtn);
   message.set_bytes_in(report.bytes_in);
   message.set_bytes_out(report.bytes_out);
+  message.set_bits(report.bits);
   return message;
 }
 

@@ -119,6 +119,21 @@ TEST_F(JobRunTest, UploadsWatchesAndDownloads) {
   EXPECT_FALSE(server_.Cancelled());
 }
 
+TEST_F(JobRunTest, ResultsInDirectoriesOfTheirOwnAreDownloadedThere) {
+  FakeJobServer::Script script;
+  script.ended = Ended(v1::JOB_STATE_SUCCEEDED);
+  *script.ended.add_files() = File("awq-gemm/config.json", "{", "}");
+  *script.ended.add_files() = File("gptq/config.json", "[", "]");
+  *script.ended.add_files() = File("awq-gemm/model.safetensors", "head", "tensor");
+  server_.Play(script);
+  const auto outcome = Run(Plan());
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_EQ(ReadFile(output_ + "/awq-gemm/config.json"), "{}");
+  EXPECT_EQ(ReadFile(output_ + "/awq-gemm/model.safetensors"), "headtensor");
+  EXPECT_EQ(ReadFile(output_ + "/gptq/config.json"), "[]");
+  EXPECT_THAT(directory_.List(), ElementsAre("out"));
+}
+
 TEST_F(JobRunTest, FileIsDownloadedWhileTheJobRuns) {
   const v1::ResultFile file = File("model.safetensors", "head", "tensor");
   FakeJobServer::Script script;
@@ -226,7 +241,8 @@ TEST_F(JobRunTest, PartsThatAreNotTheFileAreNotBelieved) {
 }
 
 TEST_F(JobRunTest, FileNameThatLeadsElsewhereIsNotBelieved) {
-  for (const char* name : {"../evil", "/etc/evil", "..", "", ".hidden", "a/b", "bell\a"}) {
+  for (const char* name : {"../evil", "/etc/evil", "..", "", ".hidden", "a/b/c", "a/../b", "../a/b",
+                           "a/..", "a/", ".a/b", "a/.b", "bell\a"}) {
     FakeJobServer::Script script;
     script.ended = Ended(v1::JOB_STATE_SUCCEEDED);
     *script.ended.add_files() = File(name, "x", "y");

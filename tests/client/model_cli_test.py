@@ -146,6 +146,17 @@ class RefusedTest(ModelCliTest):
         self.assert_fails(self.quantize("--method", "gptq"), 42, "--rounding gptq", "block")
         self.assert_fails(self.quantize("--format", "gptq"), 42, "--format gptq")
 
+    def test_overrides_and_limits_that_cannot_be_are_refused(self):
+        for code, says, flags in (
+                (42, "--override", ("--override", "nothing")),
+                (42, "--format", ("--format", "awq-gemm:bits=x")),
+                (2, "--max-relative-error", ("--max-relative-error", "-1")),
+                (42, "no Linear", ("--override", "lm_head:skip")),
+                (42, "k_proj", ("--override", "model.layers.0.self_attn.q_proj:skip")),
+                (42, "one format", ("--override", "model.layers.0.mlp.down_proj:bits=8")),
+                (42, "awq-gemm-4bit-g32", ("--format", "awq-gemm", "--format", "awq-gemm"))):
+            self.assert_fails(self.quantize(*flags), code, says)
+
     def test_no_server_is_69(self):
         address = self.nowhere[1]
         for result in (self.quantize(*self.nowhere), self.verify(self.source, *self.nowhere),
@@ -186,6 +197,51 @@ class QuantizeTest(ModelCliTest):
         losses = [(group["name"], group["ratio"], group["loss"]) for group in report["groups"]]
         self.assertEqual([(group["name"], group["ratio"], group["loss"])
                           for group in remote["groups"]], losses)
+
+    def test_several_formats_are_directories_of_their_own(self):
+        formats = ("--format", "awq-gemm", "--format", "dequantized-fp16:bits=3")
+        skipped = "model.layers.0.mlp.down_proj"
+        flags = ("--method", "rtn", "--override", skipped + ":skip")
+        embedded = json.loads(self.assert_done(
+            self.quantize("--json", *flags, *formats, "--workers", "1")))
+        names = ["awq-gemm", "dequantized-fp16"]
+        self.assertEqual(sorted(os.listdir(self.output)), names)
+        expected = {name: digests(os.path.join(self.output, name)) for name in names}
+        shutil.rmtree(self.output)
+        with cli_test.LiveServer("--workers", "2") as server:
+            there = ("--server", server.address)
+            remote = json.loads(self.assert_done(
+                self.quantize("--json", *flags, *formats, *there, "--job-id", "both")))
+            self.assert_done(cli_test.run("jobs", "download", "both", self.path("again"), *there))
+            for name, settings in zip(names, ("awq-gemm", "dequantized-fp16:bits=3")):
+                one = self.path("one-" + name)
+                self.assert_done(self.quantize(*flags, "--format", settings, *there, output=one))
+                self.assertEqual(digests(one), expected[name])
+        for output in (self.output, self.path("again")):
+            self.assertEqual({name: digests(os.path.join(output, name))
+                              for name in os.listdir(output)}, expected)
+        for report in (embedded, remote):
+            directories = [group["directory"] for group in report["groups"]]
+            blocks = len(directories) // 2
+            self.assertEqual(sorted(directories), [names[0]] * blocks + [names[1]] * blocks)
+            self.assertNotIn(skipped, [group["name"] for group in report["groups"]])
+            self.assertEqual({linear["bits"] for group in report["groups"]
+                              for linear in group["linear_reports"]}, {3, 4})
+        with open(self.path(os.path.join("again", "awq-gemm", "config.json"))) as file:
+            listed = json.load(file)["quantization_config"]["modules_to_not_convert"]
+        self.assertEqual(listed, [skipped])
+        self.assert_nothing_written("out")
+
+    def test_a_limit_of_error_is_held_and_told(self):
+        limit = 0.01
+        report = json.loads(self.assert_done(self.quantize(
+            "--json", "--method", "rtn", "--bits", "3", "--format", "dequantized-fp16",
+            "--max-relative-error", str(limit))))
+        linears = [linear for group in report["groups"] for linear in group["linear_reports"]]
+        for linear in linears:
+            self.assertLessEqual(linear["relative_output_error"], limit, linear["name"])
+        self.assertIn(8, {linear["bits"] for linear in linears})
+        self.assertTrue(any("has 8 bits" in warning for warning in report["warnings"]))
 
     def test_json_is_all_of_standard_output(self):
         result = self.quantize("--json")

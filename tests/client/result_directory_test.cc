@@ -77,9 +77,30 @@ TEST_F(ResultDirectoryTest, FileCannotComeTwiceNorElsewhere) {
   ASSERT_TRUE(result.ok()) << result.status();
   ASSERT_TRUE(result->BeginFile("a").ok());
   EXPECT_THAT(result->BeginFile("a").message(), HasSubstr("came twice"));
-  for (const char* name : {"../a", "/a", "..", ".", "", ".a", "b/a", "b\\a", "b\x1b"}) {
+  for (const char* name : {"../a", "/a", "..", ".", "", ".a", "b\\a", "b/c/a", "b/..", "../b/a",
+                           "b/", "/b/a", ".b/a", "b/.a", "b\x1b"}) {
     EXPECT_EQ(result->BeginFile(name).code(), absl::StatusCode::kInvalidArgument) << name;
   }
+}
+
+TEST_F(ResultDirectoryTest, SubdirectoriesAreMadeOnceAndAppearWithIt) {
+  auto result = ResultDirectory::Create(path_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->BeginFile("one/a").ok());
+  ASSERT_TRUE(result->Append("1a").ok());
+  ASSERT_TRUE(result->BeginFile("two/a").ok());
+  ASSERT_TRUE(result->Append("2a").ok());
+  ASSERT_TRUE(result->BeginFile("one/b").ok());
+  ASSERT_TRUE(result->Append("1b").ok());
+  EXPECT_THAT(result->BeginFile("one/a").message(), HasSubstr("came twice"));
+  ASSERT_TRUE(result->BeginFile("plain").ok());
+  EXPECT_THAT(result->BeginFile("plain/a").message(), HasSubstr("is a directory, too"));
+  EXPECT_EQ(result->BeginFile("one").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(directory_.List(), ElementsAre(HasSubstr("out.salient-")));
+  ASSERT_TRUE(result->Commit().ok());
+  EXPECT_EQ(ReadFile(path_ + "/one/a"), "1a");
+  EXPECT_EQ(ReadFile(path_ + "/one/b"), "1b");
+  EXPECT_EQ(ReadFile(path_ + "/two/a"), "2a");
 }
 
 }  // namespace

@@ -91,7 +91,8 @@ class Collector final : public QuantizedModelSink {
  public:
   explicit Collector(Results& results) : results_(results) {}
 
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> tensors) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> tensors) override {
     for (const NamedTensor& tensor : tensors) {
       if (absl::EndsWith(tensor.name, ".qweight")) {
         for (const std::byte two : tensor.data) {
@@ -108,7 +109,7 @@ class Collector final : public QuantizedModelSink {
     }
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& report) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& report) override {
     // Identity is no power of either kind.
     results_["chosen ratio"].push_back(report.candidate.identity
                                            ? -1
@@ -118,7 +119,7 @@ class Collector final : public QuantizedModelSink {
     results_["loss"].push_back(report.loss);
     return absl::OkStatus();
   }
-  absl::Status Kept(const std::string& module, const std::string& why) override {
+  absl::Status Kept(size_t /*output*/, const std::string& module, const std::string& why) override {
     return absl::InternalError(module + " was kept: " + why);
   }
   absl::Status TokensDone(int64_t /*block*/, int64_t /*tokens*/) override {

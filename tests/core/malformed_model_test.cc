@@ -92,12 +92,16 @@ class Model {
 
 class Counter final : public QuantizedModelSink {
  public:
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> /*tensors*/) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> /*tensors*/) override {
     ++blocks;
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& /*report*/) override { return absl::OkStatus(); }
-  absl::Status Kept(const std::string& /*module*/, const std::string& /*why*/) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& /*report*/) override {
+    return absl::OkStatus();
+  }
+  absl::Status Kept(size_t /*output*/, const std::string& /*module*/,
+                    const std::string& /*why*/) override {
     return absl::OkStatus();
   }
   absl::Status TokensDone(int64_t /*block*/, int64_t count) override {
@@ -121,7 +125,7 @@ absl::Status RunJob(const Model& model, const fs::path& work, QuantizedModelSink
   if (!checkpoint.ok()) return checkpoint.status();
   QuantizeModelParams params;
   params.method = {ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
-  params.stored.format = model.params.stored.format;
+  params.outputs[0].format = model.params.stored.format;
   params.compute = ComputeDType::kF32;
   params.work_directory = work.string();
   SerialExecutor executor;

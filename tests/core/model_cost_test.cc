@@ -207,12 +207,16 @@ TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
 
 class ByteCounter final : public QuantizedModelSink {
  public:
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> tensors) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> tensors) override {
     for (const NamedTensor& tensor : tensors) bytes += static_cast<int64_t>(tensor.data.size());
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& /*report*/) override { return absl::OkStatus(); }
-  absl::Status Kept(const std::string& /*module*/, const std::string& /*why*/) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& /*report*/) override {
+    return absl::OkStatus();
+  }
+  absl::Status Kept(size_t /*output*/, const std::string& /*module*/,
+                    const std::string& /*why*/) override {
     return absl::OkStatus();
   }
   absl::Status TokensDone(int64_t /*block*/, int64_t /*tokens*/) override {
@@ -225,7 +229,7 @@ class ByteCounter final : public QuantizedModelSink {
 int64_t PlannedBytes(const std::string& directory, const ModelConfig& config,
                      const QuantizeModelParams& params) {
   QuantizedCheckpointParams checkpoint;
-  checkpoint.stored = params.stored;
+  checkpoint.stored = params.outputs[0];
   const std::string json = Must(ReadTextFile(directory + "/config.json", 1 << 20));
   int64_t bytes = 0;
   for (const QuantizedFile& file : Must(PlanQuantizedCheckpoint(config, json, checkpoint)).files) {
@@ -266,7 +270,7 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
     std::filesystem::create_directories(work);
     QuantizeModelParams params;
     params.method = kRtn;
-    params.stored = {c.format, c.output, c.activations};
+    params.outputs = {{c.format, c.output, c.activations}};
     params.work_directory = work;
     ByteCounter counter;
     const std::vector<std::vector<int64_t>> rows = {{1, 2, 3}};
@@ -290,7 +294,7 @@ TEST(ModelCostTest, WhatCannotRunHasNoCost) {
             absl::StatusCode::kUnimplemented);
   EXPECT_EQ(CostOfEvaluating(config, rows, 1, 1).status().code(), absl::StatusCode::kUnimplemented);
   QuantizeModelParams params;
-  params.stored.format.group_size = 4096;
+  params.outputs[0].format.group_size = 4096;
   const absl::Status status = CostOfQuantizing(Config(), rows, params, 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("group_size is 4096"));

@@ -77,7 +77,8 @@ class WatchedSink final : public QuantizedModelSink {
   WatchedSink(Events& events, bool slow, int64_t fail_at = -1)
       : events_(events), slow_(slow), fail_at_(fail_at) {}
 
-  absl::Status BlockDone(int64_t block, std::vector<NamedTensor> block_tensors) override {
+  absl::Status TensorsDone(int64_t block, size_t /*output*/,
+                           std::vector<NamedTensor> block_tensors) override {
     if (block == fail_at_) return absl::UnavailableError("the other end went away");
     events_.Add(absl::StrCat("done ", block));
     blocks.push_back(block);
@@ -88,8 +89,11 @@ class WatchedSink final : public QuantizedModelSink {
     return absl::OkStatus();
   }
   bool IsOut(int64_t /*block*/) const override { return !slow_; }
-  absl::Status GroupDone(const GroupReport& /*report*/) override { return absl::OkStatus(); }
-  absl::Status Kept(const std::string& /*module*/, const std::string& /*why*/) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& /*report*/) override {
+    return absl::OkStatus();
+  }
+  absl::Status Kept(size_t /*output*/, const std::string& /*module*/,
+                    const std::string& /*why*/) override {
     return absl::OkStatus();
   }
   absl::Status TokensDone(int64_t block, int64_t /*tokens*/) override {

@@ -39,7 +39,8 @@ class Collector final : public QuantizedModelSink {
  public:
   explicit Collector(int64_t fail_at = -1) : fail_at_(fail_at) {}
 
-  absl::Status BlockDone(int64_t block, std::vector<NamedTensor> block_tensors) override {
+  absl::Status TensorsDone(int64_t block, size_t /*output*/,
+                           std::vector<NamedTensor> block_tensors) override {
     if (block == fail_at_) return absl::UnavailableError("the other end went away");
     blocks.push_back(block);
     for (NamedTensor& tensor : block_tensors) {
@@ -48,11 +49,12 @@ class Collector final : public QuantizedModelSink {
     }
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& report) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& report) override {
     reports.push_back(report);
     return absl::OkStatus();
   }
-  absl::Status Kept(const std::string& module, const std::string& /*why*/) override {
+  absl::Status Kept(size_t /*output*/, const std::string& module,
+                    const std::string& /*why*/) override {
     kept.push_back(module);
     return absl::OkStatus();
   }
@@ -247,7 +249,7 @@ TEST_F(QuantizeModelTest, AnInterruptedRunGoesOnAndEndsWithTheSameBytes) {
 }
 
 TEST_F(QuantizeModelTest, WhatTheGroupSizeDoesNotDivideStaysAndSaysSo) {
-  params_.stored.format.group_size = 768;  // down_proj alone
+  params_.outputs[0].format.group_size = 768;  // down_proj alone
   Collector result;
   ASSERT_TRUE(Quantize(params_, 2, result, threads_).ok());
   EXPECT_EQ(result.kept.size(), 4u * 6);
@@ -262,7 +264,7 @@ TEST_F(QuantizeModelTest, WhatTheGroupSizeDoesNotDivideStaysAndSaysSo) {
 }
 
 TEST_F(QuantizeModelTest, NothingToQuantizeIsAnErrorBeforeAnyWork) {
-  params_.stored.format.group_size = 512;
+  params_.outputs[0].format.group_size = 512;
   Collector result;
   const absl::Status status = Quantize(params_, 1, result, threads_);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

@@ -23,15 +23,17 @@ constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "model_typ
 
 class Collector final : public QuantizedModelSink {
  public:
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> block) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> block) override {
     for (NamedTensor& tensor : block) tensors.push_back(std::move(tensor));
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& report) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& report) override {
     reports.push_back(report);
     return absl::OkStatus();
   }
-  absl::Status Kept(const std::string& module, const std::string& /*why*/) override {
+  absl::Status Kept(size_t /*output*/, const std::string& module,
+                    const std::string& /*why*/) override {
     return absl::InternalError(module);
   }
   absl::Status TokensDone(int64_t /*block*/, int64_t /*tokens*/) override {
@@ -61,7 +63,7 @@ class QuantizeWideModelTest : public ::testing::Test {
     const testing::SmallModel model(directory_ + "/model");
     QuantizeModelParams params;
     params.method = method_;
-    params.stored.format.group_size = 64;
+    params.outputs[0].format.group_size = 64;
     params.work_directory = directory_ + "/work";
     std::filesystem::remove_all(params.work_directory);
     std::filesystem::create_directories(params.work_directory);

@@ -75,7 +75,8 @@ class WritingSink final : public QuantizedModelSink {
  public:
   explicit WritingSink(CheckpointWriter& writer) : writer_(writer) {}
 
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> block) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> block) override {
     for (NamedTensor& tensor : block) {
       absl::Status status = writer_.WriteTensor(tensor.name, 0, tensor.data);
       if (!status.ok()) return status;
@@ -83,11 +84,11 @@ class WritingSink final : public QuantizedModelSink {
     }
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& report) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& report) override {
     scaled += report.candidate.identity ? 0 : 1;
     return absl::OkStatus();
   }
-  absl::Status Kept(const std::string& module, const std::string& why) override {
+  absl::Status Kept(size_t /*output*/, const std::string& module, const std::string& why) override {
     kept[module] = why;
     return absl::OkStatus();
   }
@@ -134,7 +135,7 @@ Result Quantize(const fs::path& source, const fs::path& out,
   QuantizeModelParams run;
   run.method = {ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
   run.method.autoawq = always_scale;  // knows no identity
-  run.stored = params.stored;
+  run.outputs = {params.stored};
   run.work_directory = MakeDirectory("work").string();
   std::vector<std::vector<int64_t>> calibration(2);
   for (int64_t i = 0; i < 80; ++i) calibration[i % 2].push_back(i * 37 % model.config.vocab_size);

@@ -207,12 +207,16 @@ TEST_F(QuantizedSourceTest, TensorsThatDoNotFitAreNamed) {
 class Collector final : public QuantizedModelSink {
  public:
   explicit Collector(AlteredSource& result) : result_(result) {}
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> tensors) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> tensors) override {
     for (NamedTensor& tensor : tensors) result_.Put(std::move(tensor));
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport& /*report*/) override { return absl::OkStatus(); }
-  absl::Status Kept(const std::string& module, const std::string& /*why*/) override {
+  absl::Status GroupDone(size_t /*output*/, const GroupReport& /*report*/) override {
+    return absl::OkStatus();
+  }
+  absl::Status Kept(size_t /*output*/, const std::string& module,
+                    const std::string& /*why*/) override {
     kept.push_back(module);
     return absl::OkStatus();
   }
@@ -230,7 +234,7 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
   for (const int64_t group_size : {128, 32, 768}) {  // 768 holds down_proj alone
     QuantizeModelParams params;
     params.method = {ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
-    params.stored.format.group_size = group_size;
+    params.outputs[0].format.group_size = group_size;
     params.work_directory = ::testing::TempDir() + "round_to_nearest_source";
     std::filesystem::create_directories(params.work_directory);
     AlteredSource result(model_.checkpoint);
@@ -250,7 +254,7 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
     config_.quantization->group_size = group_size;
     const auto written = Must(OpenQuantizedSource(result, config_));
     const auto nearest =
-        Must(RoundToNearestSource(model_.checkpoint, model_.config, params.stored.format));
+        Must(RoundToNearestSource(model_.checkpoint, model_.config, params.outputs[0].format));
     for (int64_t layer = 0; layer < 4; ++layer) {
       const BlockWeights expected =
           Must(ReadBlock(*written, model_.family, model_.config, layer, executor));

@@ -47,8 +47,9 @@ class SpecTest(JobCase):
         self.refuse(self.spec_with(ttl=-1), INVALID, "BAD_JOB", "ttl_after_finished")
 
     def test_formats(self):
-        two = [dict(bits=4), dict(bits=4, group_size=64)]
-        self.refuse(self.spec_with(formats=two), Code.UNIMPLEMENTED, "UNSUPPORTED", "formats")
+        alike = [dict(bits=4), dict(bits=4, symmetric=True)]
+        self.refuse(self.spec_with(formats=alike), INVALID, "BAD_JOB", "formats",
+                    "awq-gemm-4bit-g128")
         for bits in (1, 9, -4):
             with self.subTest(bits=bits):
                 self.refuse(self.spec_with(formats=[dict(bits=bits)]), INVALID, "BAD_FORMAT",

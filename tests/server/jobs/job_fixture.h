@@ -204,7 +204,7 @@ class JobBench {
     spec.model = std::move(model);
     QuantizeTask task;
     task.calibration.tokens = DigestOf(tokens);
-    task.stored.format.group_size = 16;
+    task.formats[0].format.group_size = 16;
     spec.task = task;
     spec.serialized = absl::StrCat("spec", spec.model.path, tokens.size());
     return spec;

@@ -407,7 +407,7 @@ TEST_F(JobTableTest, BadModelsAreRefusedWhenTheyAreSubmitted) {
   ExpectReason(Refusal(bench, config("LlamaForCausalLM", "UnheardOf")),
                absl::StatusCode::kUnimplemented, Reason::kUnsupported, "UnheardOf");
   JobSpec odd = Spec();
-  std::get<QuantizeTask>(odd.task).stored.format.group_size = 31;
+  std::get<QuantizeTask>(odd.task).formats[0].format.group_size = 31;
   ExpectReason(Refusal(bench, odd), kInvalid, Reason::kBadModel, "31");
 }
 

@@ -40,17 +40,22 @@ class Direct final : public QuantizedModelSink {
         "tokens",
         absl::MakeConstSpan(reinterpret_cast<const std::byte*>(tokens.data()), tokens.size()), 0));
     QuantizeModelParams params;
-    params.stored.format.group_size = 16;
+    params.outputs[0].format.group_size = 16;
     params.work_directory = work;
     SerialExecutor executor;
     EXPECT_TRUE(QuantizeModel(checkpoint, config, rows, params, *this, executor).ok());
   }
-  absl::Status BlockDone(int64_t /*block*/, std::vector<NamedTensor> block) override {
+  absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
+                           std::vector<NamedTensor> block) override {
     for (const NamedTensor& tensor : block) tensors[tensor.name] = testing::Bytes(tensor.data);
     return absl::OkStatus();
   }
-  absl::Status GroupDone(const GroupReport&) override { return absl::OkStatus(); }
-  absl::Status Kept(const std::string&, const std::string&) override { return absl::OkStatus(); }
+  absl::Status GroupDone(size_t /*output*/, const GroupReport&) override {
+    return absl::OkStatus();
+  }
+  absl::Status Kept(size_t /*output*/, const std::string&, const std::string&) override {
+    return absl::OkStatus();
+  }
   absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
 
   std::map<std::string, std::string> tensors;

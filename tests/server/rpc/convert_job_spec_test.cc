@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <variant>
@@ -62,9 +63,9 @@ TEST(ConvertJobSpecTest, UnsetFieldsAreTheContractsDefaults) {
   const auto& task = std::get<QuantizeTask>(spec->task);
   EXPECT_EQ(task.calibration.tokens.size_bytes, 9);
   EXPECT_EQ(task.calibration.max_rows, 0);
-  EXPECT_EQ(task.stored.format.bits, 4);
-  EXPECT_EQ(task.stored.format.group_size, 128);
-  EXPECT_EQ(task.stored.output, OutputFormat::kAwqGemm);
+  EXPECT_EQ(task.formats[0].format.bits, 4);
+  EXPECT_EQ(task.formats[0].format.group_size, 128);
+  EXPECT_EQ(task.formats[0].output, OutputFormat::kAwqGemm);
   EXPECT_EQ(task.compute, ComputeDType::kBF16);
   EXPECT_EQ(task.max_shard_bytes, kDefaultMaxShardBytes);
   EXPECT_FALSE(task.strict);
@@ -87,6 +88,13 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   sent.set_output_path("out/here");
   sent.set_max_shard_bytes(1000);
   sent.set_seed(~uint64_t{0});
+  sent.add_formats()->set_group_size(32);
+  sent.add_overrides()->set_module("a");
+  sent.mutable_overrides(0)->set_bits(8);
+  sent.mutable_overrides(0)->set_group_size(-1);
+  sent.add_overrides()->set_module("b");
+  sent.mutable_overrides(1)->set_skip(true);
+  sent.set_max_relative_error(0.25);
   const auto spec = ToJobSpec(message);
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->timeout, absl::Minutes(1));
@@ -95,15 +103,28 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   const auto& task = std::get<QuantizeTask>(spec->task);
   EXPECT_EQ(task.calibration.max_rows, 5);
   EXPECT_EQ(task.method.scale, ScaleChoice::kNone);
-  EXPECT_EQ(task.stored.format.bits, 3);
-  EXPECT_EQ(task.stored.format.group_size, 64);
-  EXPECT_TRUE(task.stored.format.symmetric);
-  EXPECT_EQ(task.stored.output, OutputFormat::kDequantizedFp16);
+  EXPECT_EQ(task.formats[0].format.bits, 3);
+  EXPECT_EQ(task.formats[0].format.group_size, 64);
+  EXPECT_TRUE(task.formats[0].format.symmetric);
+  EXPECT_EQ(task.formats[0].output, OutputFormat::kDequantizedFp16);
   EXPECT_EQ(task.compute, ComputeDType::kF32);
   EXPECT_TRUE(task.strict);
   EXPECT_EQ(task.output_path, "out/here");
   EXPECT_EQ(task.max_shard_bytes, 1000);
   EXPECT_EQ(task.seed, ~uint64_t{0});
+  ASSERT_EQ(task.formats.size(), 2u);
+  EXPECT_EQ(task.formats[1].format.bits, 4);
+  EXPECT_EQ(task.formats[1].format.group_size, 32);
+  EXPECT_EQ(task.formats[1].output, OutputFormat::kAwqGemm);
+  ASSERT_EQ(task.overrides.size(), 2u);
+  EXPECT_EQ(task.overrides[0].module, "a");
+  EXPECT_EQ(task.overrides[0].bits, 8);
+  EXPECT_EQ(task.overrides[0].group_size, -1);
+  EXPECT_FALSE(task.overrides[0].skip);
+  EXPECT_EQ(task.overrides[1].module, "b");
+  EXPECT_EQ(task.overrides[1].bits, 0);
+  EXPECT_TRUE(task.overrides[1].skip);
+  EXPECT_EQ(task.max_relative_error, 0.25);
 }
 
 TEST(ConvertJobSpecTest, AnEvaluateTaskMayRoundItsReference) {
@@ -139,6 +160,12 @@ TEST(ConvertJobSpecTest, TheSpecIsKeptAsItCame) {
   v1::JobSpec other = message;
   other.mutable_quantize()->set_seed(1);
   EXPECT_NE(ToJobSpec(other)->serialized, spec->serialized);
+}
+
+v1::ModuleOverride* AddOverride(v1::JobSpec& spec, const std::string& module) {
+  v1::ModuleOverride* override = spec.mutable_quantize()->add_overrides();
+  override->set_module(module);
+  return override;
 }
 
 struct Refused {
@@ -198,8 +225,43 @@ const Refused kRefused[] = {
      Reason::kBadMethod, "spec.quantize.method.scale", "50"},
     {"NoFormat", [](v1::JobSpec& s) { s.mutable_quantize()->clear_formats(); }, Reason::kBadJob,
      "spec.quantize.formats", "one"},
-    {"TwoFormats", [](v1::JobSpec& s) { s.mutable_quantize()->add_formats(); },
-     Reason::kUnsupported, "spec.quantize.formats", "2 formats", kUnimplemented},
+    {"NineFormats",
+     [](v1::JobSpec& s) {
+       for (int i = 0; i < 8; ++i) s.mutable_quantize()->add_formats();
+     },
+     Reason::kBadJob, "spec.quantize.formats", "at most 8"},
+    {"SecondFormat", [](v1::JobSpec& s) { s.mutable_quantize()->add_formats()->set_bits(1); },
+     Reason::kBadFormat, "spec.quantize.formats[1].bits", "2 to 8"},
+    {"OverrideWithoutModule",
+     [](v1::JobSpec& s) { s.mutable_quantize()->add_overrides()->set_bits(8); }, Reason::kBadJob,
+     "spec.quantize.overrides[0].module", "full path"},
+    {"OverrideBits", [](v1::JobSpec& s) { AddOverride(s, "m")->set_bits(16); }, Reason::kBadJob,
+     "spec.quantize.overrides[0].bits", "2 to 8"},
+    {"OverrideGroupSize", [](v1::JobSpec& s) { AddOverride(s, "m")->set_group_size(-2); },
+     Reason::kBadJob, "spec.quantize.overrides[0].group_size", "-1 for all"},
+    {"OverrideOfNothing", [](v1::JobSpec& s) { AddOverride(s, "m"); }, Reason::kBadJob,
+     "spec.quantize.overrides[0]", "skip alone"},
+    {"OverrideSkipsAndChanges",
+     [](v1::JobSpec& s) {
+       AddOverride(s, "m")->set_skip(true);
+       s.mutable_quantize()->mutable_overrides(0)->set_bits(8);
+     },
+     Reason::kBadJob, "spec.quantize.overrides[0]", "skip alone"},
+    {"OverrideTwice",
+     [](v1::JobSpec& s) {
+       AddOverride(s, "m")->set_skip(true);
+       AddOverride(s, "m")->set_bits(8);
+     },
+     Reason::kBadJob, "spec.quantize.overrides[1].module", "each module once"},
+    {"NegativeErrorLimit",
+     [](v1::JobSpec& s) { s.mutable_quantize()->set_max_relative_error(-0.1); }, Reason::kBadJob,
+     "spec.quantize.max_relative_error", "0 for no limit"},
+    {"ErrorLimitThatIsNoNumber",
+     [](v1::JobSpec& s) { s.mutable_quantize()->set_max_relative_error(std::nan("")); },
+     Reason::kBadJob, "spec.quantize.max_relative_error", "0 for no limit"},
+    {"InfiniteErrorLimit",
+     [](v1::JobSpec& s) { s.mutable_quantize()->set_max_relative_error(HUGE_VAL); },
+     Reason::kBadJob, "spec.quantize.max_relative_error", "0 for no limit"},
     {"Bits", [](v1::JobSpec& s) { s.mutable_quantize()->mutable_formats(0)->set_bits(9); },
      Reason::kBadFormat, "spec.quantize.formats[0].bits", "2 to 8"},
     {"ThreeBitsOfAwq",

@@ -1,0 +1,22 @@
+// A QuantizeTask as the core's functions want it.
+#ifndef SALIENT_SERVER_JOBS_QUANTIZE_PARAMS_H_
+#define SALIENT_SERVER_JOBS_QUANTIZE_PARAMS_H_
+
+#include <cstddef>
+
+#include "core/quantize_model.h"
+#include "core/quantized_checkpoint.h"
+#include "server/jobs/job.h"
+
+namespace salient {
+
+// All but the work_directory.
+QuantizeModelParams ModelParams(const QuantizeTask& task);
+
+// Of its format `output`, an index; `raised` as in QuantizedCheckpointParams.
+QuantizedCheckpointParams CheckpointParams(const QuantizeTask& task, size_t output,
+                                           std::vector<RaisedGroup> raised = {});
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_QUANTIZE_PARAMS_H_

@@ -1,0 +1,105 @@
+#include "server/jobs/quantize_sink.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/model/block_weights.h"
+#include "core/numerics.h"
+#include "server/jobs/output_directories.h"
+#include "server/jobs/process_memory.h"
+
+namespace salient {
+
+QuantizeSink::QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
+                           const ArrivingCheckpoint* arriving, JobOutput& output)
+    : job_(job),
+      config_(job.prepared.model.config()),
+      family_(family),
+      numerics_id_(NumericsId(compute)),
+      arriving_(arriving),
+      output_(output) {}
+
+absl::Status QuantizeSink::TensorsDone(int64_t /*block*/, size_t output,
+                                       std::vector<NamedTensor> tensors) {
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+  writing_ = job_.executor.Start([this, output, tensors = std::move(tensors)]() mutable {
+    return Write(output, std::move(tensors));
+  });
+  // What the allocator kept between what is in use would add up block by block.
+  TrimFreeMemory();
+  return absl::OkStatus();
+}
+
+absl::Status QuantizeSink::BlockDone(int64_t block) {
+  if (block + 1 == config_.num_hidden_layers || IsHere(block + 1)) return absl::OkStatus();
+  // Waiting for bytes may take long: a write that failed is told before.
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+  return WaitForBlock(block + 1);
+}
+
+absl::Status QuantizeSink::GroupDone(size_t output, const GroupReport& report) {
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+  const absl::Duration elapsed = job_.progress.GroupDone(report.parameters);
+  job_.observer.Happened(
+      TimedGroupReport{report, elapsed, numerics_id_, job_.prepared.outputs[output].directory});
+  return job_.stop.Check();
+}
+
+absl::Status QuantizeSink::Kept(size_t output, const std::string& module, const std::string& why) {
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+  Warn(output, absl::StrCat(module, " stays F16: ", why));
+  return job_.stop.Check();
+}
+
+absl::Status QuantizeSink::Raised(const RaisedGroup& group) {
+  raised_.push_back(group);
+  for (const GroupRow& row : family_.groups) {
+    if (row.role != group.role) continue;
+    Warn(group.output,
+         absl::StrCat(BlockPrefix(family_, group.layer), row.name,
+                      group.bits == kRaisedToF16 ? " stays F16: "
+                                                 : absl::StrCat(" has ", group.bits, " bits: "),
+                      group.why));
+  }
+  return job_.stop.Check();
+}
+
+absl::Status QuantizeSink::TokensDone(int64_t block, int64_t tokens) {
+  job_.progress.TokensDone(JobProgress::Stage::kCalibrate, block, tokens);
+  return job_.stop.Check();
+}
+
+absl::Status QuantizeSink::WaitForWriting() {
+  if (writing_ == nullptr) return absl::OkStatus();
+  return std::exchange(writing_, nullptr)->Wait();
+}
+
+absl::Status QuantizeSink::WaitForBlock(int64_t block) const {
+  if (arriving_ == nullptr) return absl::OkStatus();
+  return arriving_->WaitForTensors(BlockTensors(family_, config_, block));
+}
+
+bool QuantizeSink::IsHere(int64_t block) const {
+  if (arriving_ == nullptr) return true;
+  const std::vector<TensorSpec> tensors = BlockTensors(family_, config_, block);
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [this](const TensorSpec& tensor) { return arriving_->IsHere(tensor.name); });
+}
+
+// On the thread for that.
+absl::Status QuantizeSink::Write(size_t output, std::vector<NamedTensor> tensors) {
+  const StageScope stage(job_.executor, Stage::kWrite);
+  if (absl::Status status = output_.AddTensors(output, tensors); !status.ok()) return status;
+  tensors.clear();
+  TrimFreeMemory();
+  return absl::OkStatus();
+}
+
+void QuantizeSink::Warn(size_t output, const std::string& text) {
+  const std::string& directory = job_.prepared.outputs[output].directory;
+  job_.observer.Happened(
+      JobWarning{directory.empty() ? text : absl::StrCat(directory, ": ", text)});
+}
+
+}  // namespace salient

@@ -1,0 +1,61 @@
+// What a quantize job does with what the core has to say.
+#ifndef SALIENT_SERVER_JOBS_QUANTIZE_SINK_H_
+#define SALIENT_SERVER_JOBS_QUANTIZE_SINK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/linalg/executor.h"
+#include "core/model/family.h"
+#include "core/quantize_model.h"
+#include "server/jobs/arriving_checkpoint.h"
+#include "server/jobs/job_output.h"
+#include "server/jobs/running_job.h"
+
+namespace salient {
+
+// Writes tensors on the thread for that while workers compute, waits for the bytes of the next
+// block, tells observers. Borrows all it is given.
+class QuantizeSink final : public QuantizedModelSink {
+ public:
+  // `arriving` may be null.
+  QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
+               const ArrivingCheckpoint* arriving, JobOutput& output);
+
+  absl::Status TensorsDone(int64_t block, size_t output, std::vector<NamedTensor> tensors) override;
+  absl::Status BlockDone(int64_t block) override;
+  bool IsOut(int64_t /*block*/) const override { return writing_ == nullptr; }
+  // Reports of a block come after the tensors of the block before.
+  absl::Status GroupDone(size_t output, const GroupReport& report) override;
+  absl::Status Kept(size_t output, const std::string& module, const std::string& why) override;
+  absl::Status Raised(const RaisedGroup& group) override;
+  absl::Status TokensDone(int64_t block, int64_t tokens) override;
+
+  // What was handed over last is out.
+  absl::Status WaitForWriting();
+  // On this thread, so that no worker waits when the block is read.
+  absl::Status WaitForBlock(int64_t block) const;
+
+  const std::vector<RaisedGroup>& raised() const { return raised_; }
+
+ private:
+  bool IsHere(int64_t block) const;
+  absl::Status Write(size_t output, std::vector<NamedTensor> tensors);
+  void Warn(size_t output, const std::string& text);
+
+  RunningJob& job_;
+  const ModelConfig& config_;
+  const Family& family_;
+  const std::string numerics_id_;
+  const ArrivingCheckpoint* const arriving_;
+  JobOutput& output_;
+  std::vector<RaisedGroup> raised_;
+  std::unique_ptr<Background> writing_;  // last, because it uses what is above
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_QUANTIZE_SINK_H_

@@ -1,0 +1,146 @@
+#include "server/rpc/convert_quantize_task.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "server/jobs/output_directories.h"
+#include "server/rpc/convert_engine.h"
+#include "server/rpc/convert_method.h"
+#include "server/rpc/field_error.h"
+#include "server/rpc/job_fields.h"
+
+namespace salient {
+namespace {
+
+absl::Status CheckPolicy(absl::string_view field, int value) {
+  switch (value) {
+    case v1::NON_FINITE_POLICY_UNSPECIFIED:
+    case v1::NON_FINITE_POLICY_REJECT:
+      return absl::OkStatus();
+    case v1::NON_FINITE_POLICY_KEEP_FP16:
+      return UnsupportedField(field, "NON_FINITE_POLICY_KEEP_FP16", "NON_FINITE_POLICY_REJECT");
+    default:
+      return BadJob(field, absl::StrCat(value), "a value of NonFinitePolicy");
+  }
+}
+
+absl::StatusOr<TokenSource> ToCalibration(absl::string_view path,
+                                          const v1::CalibrationSource& message) {
+  switch (message.source_case()) {
+    case v1::CalibrationSource::kTokens:
+      return ToTokens(absl::StrCat(path, ".tokens"), message.tokens());
+    case v1::CalibrationSource::kStatistics:
+      return UnsupportedField(absl::StrCat(path, ".statistics"), "calibration by statistics files",
+                              "tokens");
+    case v1::CalibrationSource::SOURCE_NOT_SET:
+      break;
+  }
+  return BadJob(path, "not set", "tokens");
+}
+
+absl::StatusOr<std::vector<StoredFormat>> ToFormats(const std::string& field,
+                                                    const v1::QuantizeTask& message) {
+  if (message.formats().empty()) return BadJob(field, "empty", "1 to 8 formats");
+  if (message.formats_size() > static_cast<int>(kMaxOutputs)) {
+    return BadJob(field, absl::StrCat("a list of ", message.formats_size()),
+                  absl::StrCat("at most ", kMaxOutputs));
+  }
+  std::vector<StoredFormat> formats;
+  for (int i = 0; i < message.formats_size(); ++i) {
+    const auto stored = ToStoredFormat(absl::StrCat(field, "[", i, "]"), message.formats(i));
+    if (!stored.ok()) return stored.status();
+    formats.push_back(*stored);
+  }
+  return formats;
+}
+
+// Each for itself; whether the model has such a module is for JobTable to say.
+absl::StatusOr<ModuleOverride> ToOverride(const std::string& field,
+                                          const v1::ModuleOverride& message) {
+  if (message.module().empty()) {
+    return BadJob(absl::StrCat(field, ".module"), "empty", "the full path of a Linear");
+  }
+  if (message.bits() != 0 && (message.bits() < 2 || message.bits() > 8)) {
+    return BadJob(absl::StrCat(field, ".bits"), absl::StrCat(message.bits()),
+                  "2 to 8, or 0 as the format says");
+  }
+  if (message.group_size() < -1) {
+    return BadJob(absl::StrCat(field, ".group_size"), absl::StrCat(message.group_size()),
+                  "a divisor of in_features, -1 for all, or 0 as the format says");
+  }
+  const bool changes = message.bits() != 0 || message.group_size() != 0;
+  if (message.skip() == changes) {
+    return BadJob(field, changes ? "a skip with bits or a group_size" : "without any change",
+                  "bits, group_size or both, or skip alone");
+  }
+  return ModuleOverride{message.module(), message.bits(), message.group_size(), message.skip()};
+}
+
+absl::StatusOr<std::vector<ModuleOverride>> ToOverrides(const std::string& field,
+                                                        const v1::QuantizeTask& message) {
+  if (message.overrides_size() > kMaxOverrides) {
+    return BadJob(field, absl::StrCat("a list of ", message.overrides_size()),
+                  absl::StrCat("at most ", kMaxOverrides));
+  }
+  std::vector<ModuleOverride> overrides;
+  absl::flat_hash_set<std::string> modules;
+  for (int i = 0; i < message.overrides_size(); ++i) {
+    const std::string at = absl::StrCat(field, "[", i, "]");
+    auto override = ToOverride(at, message.overrides(i));
+    if (!override.ok()) return override.status();
+    if (!modules.insert(override->module).second) {
+      return BadJob(absl::StrCat(at, ".module"), Quoted(override->module), "each module once");
+    }
+    overrides.push_back(*std::move(override));
+  }
+  return overrides;
+}
+
+}  // namespace
+
+absl::StatusOr<QuantizeTask> ToQuantizeTask(absl::string_view path,
+                                            const v1::QuantizeTask& message) {
+  const auto field = [&](absl::string_view name) { return absl::StrCat(path, ".", name); };
+  QuantizeTask task;
+  const auto calibration = ToCalibration(field("calibration"), message.calibration());
+  if (!calibration.ok()) return calibration.status();
+  task.calibration = *calibration;
+  const auto method = ToMethod(field("method"), message.method());
+  if (!method.ok()) return method.status();
+  task.method = *method;
+  auto formats = ToFormats(field("formats"), message);
+  if (!formats.ok()) return formats.status();
+  task.formats = *std::move(formats);
+  const auto compute = ToCompute(field("compute_dtype"), message.compute_dtype());
+  if (!compute.ok()) return compute.status();
+  task.compute = *compute;
+  absl::Status status = CheckPolicy(field("non_finite_policy"), message.non_finite_policy());
+  if (status.ok()) status = CheckPath(field("output_path"), message.output_path());
+  if (!status.ok()) return status;
+  if (message.max_shard_bytes() < 0) {
+    return BadJob(field("max_shard_bytes"), absl::StrCat(message.max_shard_bytes()),
+                  "at least 1, or 0 for the default");
+  }
+  if (message.max_shard_bytes() > 0) task.max_shard_bytes = message.max_shard_bytes();
+  auto overrides = ToOverrides(field("overrides"), message);
+  if (!overrides.ok()) return overrides.status();
+  task.overrides = *std::move(overrides);
+  task.max_relative_error = message.max_relative_error();
+  if (!std::isfinite(task.max_relative_error) || task.max_relative_error < 0) {
+    return BadJob(field("max_relative_error"), absl::StrCat(task.max_relative_error),
+                  "a number above 0, or 0 for no limit");
+  }
+  task.strict = message.strict();
+  task.seed = message.seed();
+  task.output_path = message.output_path();
+  auto engines = ToEngineRequest(path, message.engines(), message.tensor_parallel());
+  if (!engines.ok()) return engines.status();
+  task.engines = *std::move(engines);
+  return task;
+}
+
+}  // namespace salient

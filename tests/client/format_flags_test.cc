@@ -1,0 +1,93 @@
+#include "client/format_flags.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "client/quantize_options.h"
+
+namespace salient::client {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(FormatFlagsTest, AFormatTakesWhatItDoesNotSayFromTheOtherFlags) {
+  MethodOptions options;
+  options.bits = 3;
+  options.group_size = 64;
+  struct Case {
+    const char* flag;
+    v1::OutputFormat output;
+    int32_t bits;
+    int64_t group_size;
+  };
+  for (const Case& c :
+       {Case{"awq-gemm", v1::OUTPUT_FORMAT_AWQ_GEMM, 3, 64},
+        Case{"compressed-tensors:bits=8", v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, 8, 64},
+        Case{"gptq:group_size=-1", v1::OUTPUT_FORMAT_GPTQ, 3, -1},
+        Case{"dequantized-fp16:bits=2,group_size=16", v1::OUTPUT_FORMAT_DEQUANTIZED_FP16, 2, 16}}) {
+    const auto format = ParseFormat(options, c.flag);
+    ASSERT_TRUE(format.ok()) << format.status();
+    EXPECT_EQ(format->output_format(), c.output) << c.flag;
+    EXPECT_EQ(format->bits(), c.bits) << c.flag;
+    EXPECT_EQ(format->group_size(), c.group_size) << c.flag;
+  }
+  for (const char* flag :
+       {"best", "", "awq-gemm:", "awq-gemm:bits", "awq-gemm:bits=", "awq-gemm:bits=9",
+        "awq-gemm:bits=4,", "awq-gemm:bits=4,bits=4", "awq-gemm:skip", "awq-gemm:group_size=0",
+        "awq-gemm:group_size=-2", "awq-gemm:width=4", "awq-gemm:bits=4:group_size=2"}) {
+    const absl::Status status = ParseFormat(options, flag).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--format")) << flag;
+  }
+}
+
+TEST(FormatFlagsTest, AnOverrideIsAModuleAndWhatIsDifferent) {
+  const std::string module = "model.layers.0.mlp.down_proj";
+  const auto both = ParseOverride(module + ":bits=8,group_size=64");
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_EQ(both->module(), module);
+  EXPECT_EQ(both->bits(), 8);
+  EXPECT_EQ(both->group_size(), 64);
+  EXPECT_FALSE(both->skip());
+  const auto skip = ParseOverride(module + ":skip");
+  ASSERT_TRUE(skip.ok()) << skip.status();
+  EXPECT_EQ(skip->bits(), 0);
+  EXPECT_TRUE(skip->skip());
+  for (const char* flag : {"", "m", ":bits=8", "m:", "m:bits=1", "m:bits=8,skip", "m:skip,skip",
+                           "m:group_size=x", "m:bits=8 ", "m:bits=99999999999"}) {
+    const absl::Status status = ParseOverride(flag).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--override")) << flag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("MODULE:skip")) << flag;
+  }
+}
+
+TEST(FormatFlagsTest, ATaskHasAllOfThem) {
+  QuantizeOptions options;
+  options.formats = {"awq-gemm", "dequantized-fp16:bits=3"};
+  options.overrides = {"a:skip", "b:bits=8"};
+  options.max_relative_error = 0.25;
+  const auto task = ToTask(options, v1::Digest());
+  ASSERT_TRUE(task.ok()) << task.status();
+  ASSERT_EQ(task->formats_size(), 2);
+  EXPECT_EQ(task->formats(1).bits(), 3);
+  ASSERT_EQ(task->overrides_size(), 2);
+  EXPECT_EQ(task->overrides(1).module(), "b");
+  EXPECT_EQ(task->max_relative_error(), 0.25);
+  // Every format is looked for in what the server has.
+  v1::GetServerInfoResponse info;
+  info.add_scales(v1::SCALE_AWQ);
+  info.add_ranges(v1::RANGE_CLIP);
+  info.add_roundings(v1::ROUNDING_BLOCK);
+  info.add_output_formats(v1::OUTPUT_FORMAT_AWQ_GEMM);
+  const absl::Status has = CheckServerHas(info, *task);
+  EXPECT_EQ(has.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(has.message()), HasSubstr("dequantized-fp16"));
+  info.add_output_formats(v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
+  EXPECT_TRUE(CheckServerHas(info, *task).ok());
+}
+
+}  // namespace
+}  // namespace salient::client
