@@ -22,6 +22,8 @@ struct Command {
 Command AddQuantizeCommand(CLI::App& app);
 // salient verify: perplexity of a result, beside its source.
 Command AddVerifyCommand(CLI::App& app);
+// salient study: what a few salient channels in F16 are worth.
+Command AddStudyCommand(CLI::App& app);
 // salient estimate: what quantizing would cost.
 Command AddEstimateCommand(CLI::App& app);
 // salient inspect: what a model directory is, and which engines load it.

@@ -19,6 +19,7 @@
 #include "client/json_text.h"
 #include "client/result_directory.h"
 #include "client/result_download.h"
+#include "client/study_report.h"
 
 namespace salient::client {
 namespace {
@@ -89,6 +90,8 @@ absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
     std::fputs(EvaluationTable("result", "source", outcome.job.evaluation()).c_str(), stdout);
   } else if (outcome.job.has_inspection()) {
     std::fputs(InspectionTable(outcome.job.name(), outcome.job.inspection()).c_str(), stdout);
+  } else if (outcome.job.has_study()) {
+    std::fputs(StudyTable(outcome.job.spec().study(), outcome.job.study()).c_str(), stdout);
   } else {
     std::fputs(
         QuantizeTable(outcome.job.name(), "-", outcome.job.usage().seconds(), outcome).c_str(),

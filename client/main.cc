@@ -31,7 +31,8 @@ int Main(int argc, char** argv) {
   app.footer(kFooter);
   app.require_subcommand(1);
   std::vector<Command> commands = {AddQuantizeCommand(app), AddVerifyCommand(app),
-                                   AddEstimateCommand(app), AddInspectCommand(app)};
+                                   AddStudyCommand(app), AddEstimateCommand(app),
+                                   AddInspectCommand(app)};
   for (Command& command : AddJobsCommands(app)) commands.push_back(command);
   commands.push_back(AddTensorsCommand(app));
   commands.push_back(AddHealthCommand(app));

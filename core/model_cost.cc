@@ -234,6 +234,13 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
 absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens, int models,
                                            int concurrency) {
+  const int decoded = (config.quantization.has_value() ? 1 : 0) + std::max(0, models - 2);
+  return CostOfEvaluating(config, row_tokens, models - decoded, decoded, concurrency);
+}
+
+absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
+                                           absl::Span<const int64_t> row_tokens, int plain,
+                                           int decoded, int concurrency) {
   const absl::StatusOr<const Family*> found = FindFamily(config);
   if (!found.ok()) return found.status();
   const Family& family = **found;
@@ -241,8 +248,7 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   const double hidden = static_cast<double>(config.hidden_size);
   const double vocabulary = static_cast<double>(config.vocab_size);
   const double tokens = static_cast<double>(Sum(row_tokens));
-  const int64_t decoded = (config.quantization.has_value() ? 1 : 0) + std::max(0, models - 2);
-  const int64_t plain = models - decoded;
+  const int models = plain + decoded;
   WorkCount work(family, config);
   const double parameters = static_cast<double>(work.block_parameters());
   for (int model = 0; model < models; ++model) {
@@ -265,7 +271,8 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   cost.write_bytes = models * (layers + 1) * states;
 
   const int64_t longest = Largest(row_tokens);
-  const int64_t blocks = (StoredBytes(config) * plain + 4 * decoded) * work.block_parameters();
+  const int64_t blocks =
+      (StoredBytes(config) * plain + int64_t{4} * decoded) * work.block_parameters();
   const int64_t row =
       EvaluatedRowBytes(config, longest, concurrency,
                         EvaluatesSideBySide(family, config, longest, models, concurrency));

@@ -42,6 +42,12 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens, int models,
                                            int concurrency);
 
+// The same of `plain` models whose weights are as the config says and `decoded` ones, `plain` at
+// least 1.
+absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
+                                           absl::Span<const int64_t> row_tokens, int plain,
+                                           int decoded, int concurrency);
+
 // What this machine does in a second with one thread.
 struct MachineSpeed {
   double bf16_flop = 0;

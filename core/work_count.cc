@@ -251,6 +251,21 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   At(Stage::kPack).bytes += codes + weights * format.bits / 8;
 }
 
+void WorkCount::Study(double linears, double weights, const StatisticsParams& params,
+                      double choices) {
+  const double in = static_cast<double>(params.in_features);
+  const double block = static_cast<double>(std::min(params.block_width, params.in_features));
+  const double sums = params.ExactGram() ? in * in : in * 2 * block;
+  At(Stage::kStatistics).vector_flop += 2 * kAddRounded * sums;
+  At(Stage::kStatistics).bytes += (8 + 2 * 4) * sums;
+  // The norms of columns; then weights are read, rounded, decoded and subtracted.
+  Work& work = At(Stage::kLoss);
+  work.vector_flop += (kWiden + kDot) * weights + (linears + 1) * kHandOver;
+  work.vector_flop += choices * (kWiden + kRound + kDecode + kAdd) * weights;
+  work.bytes += (2 + choices) * stored_bytes_ * weights;
+  Evaluate(Stage::kLoss, (1 + choices) * weights, params);
+}
+
 void WorkCount::MeasureOnSample(Stage stage, double times, double weights,
                                 const StatisticsParams& params) {
   const double tokens = static_cast<double>(params.sample_tokens);

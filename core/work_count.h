@@ -51,6 +51,8 @@ class WorkCount {
   // QuantizeGroup of `linears` Linears with `weights` elements in all.
   void Group(double linears, double weights, const StatisticsParams& params, const Method& method,
              const StoredFormat& stored);
+  // StudyBlock's part of the same: `choices` roundings and their losses, and that of no weight.
+  void Study(double linears, double weights, const StatisticsParams& params, double choices);
   // Logits of a row in f32 and its likelihood; if `compared`, also its divergence from another's.
   void Head(int64_t tokens, bool compared);
   // The residual stream of a row beside another's.

@@ -18,6 +18,7 @@
 #include "core/model/projection.h"
 #include "core/module_override.h"
 #include "core/quantize_group.h"
+#include "core/study_model.h"
 #include "core/tensor/dtype.h"
 #include "server/store/digest.h"
 
@@ -70,9 +71,16 @@ struct InspectTask {
   int64_t tensor_parallel = 1;
 };
 
+struct StudyTask {
+  TokenSource calibration;
+  TokenSource evaluation;
+  StudyBlockParams params;
+  ComputeDType compute = ComputeDType::kBF16;
+};
+
 struct JobSpec {
   ModelSource model;
-  std::variant<QuantizeTask, EvaluateTask, InspectTask> task;
+  std::variant<QuantizeTask, EvaluateTask, InspectTask, StudyTask> task;
   absl::Duration timeout = absl::InfiniteDuration();  // of running
   std::optional<absl::Duration> ttl_after_finished;
   int priority = 0;  // 0 to 9, higher first
@@ -170,6 +178,7 @@ struct JobSnapshot {
   std::string numerics_id;
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
+  std::optional<ModelStudy> study;
   JobUsage usage;
 };
 

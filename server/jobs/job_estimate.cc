@@ -8,9 +8,11 @@
 #include "core/linalg/gemm.h"
 #include "core/model_cost.h"
 #include "core/speed_probe.h"
+#include "core/study_cost.h"
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/process_memory.h"
 #include "server/jobs/quantize_params.h"
+#include "server/jobs/study_job.h"
 
 namespace salient {
 namespace {
@@ -53,6 +55,12 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
   const ModelConfig& config = job.model.config();
   if (const auto* evaluate = std::get_if<EvaluateTask>(&spec.task); evaluate != nullptr) {
     return CostOfEvaluating(config, job.row_tokens, ModelCount(*evaluate, config), workers);
+  }
+  if (const auto* study = std::get_if<StudyTask>(&spec.task); study != nullptr) {
+    const auto cost = CostOfStudying(config, job.row_tokens, job.evaluation_row_tokens,
+                                     ToStudyModelParams(*study), workers);
+    if (!cost.ok()) return cost.status();
+    return cost->total;
   }
   const QuantizeModelParams params = ModelParams(std::get<QuantizeTask>(spec.task));
   return CostOfQuantizing(config, job.row_tokens, params, workers);

@@ -94,10 +94,10 @@ void JobTableImpl::Forget(const RecordPtr& job) {
 }
 
 // A job over blobs takes its turn when it has something to do: tokens are here, and bytes of the
-// weights begin to come. An evaluation needs everything.
+// weights begin to come. An evaluation needs everything, and so does a study.
 bool JobTableImpl::IsReady(const JobRecord& job) const {
   if (std::holds_alternative<InspectTask>(job.spec.task)) return true;
-  if (std::holds_alternative<EvaluateTask>(job.spec.task)) {
+  if (!std::holds_alternative<QuantizeTask>(job.spec.task)) {
     return store_.FindMissing(job.prepared.needed).empty();
   }
   if (!store_.Status(*job.prepared.tokens).complete) return false;
@@ -201,6 +201,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
       usage.bytes_out = outcome->bytes_out;
       job->evaluation = std::move(outcome->evaluation);
       job->inspection = std::move(outcome->inspection);
+      job->study = std::move(outcome->study);
     } else {
       job->files.clear();
     }

@@ -22,14 +22,18 @@ absl::Duration JobProgressReporter::ActiveSince(absl::Duration& mark) {
 }
 
 void JobProgressReporter::Begin(JobProgress::Stage stage, int64_t blocks, int64_t tokens_a_block,
-                                int64_t parameters_a_block) {
+                                int64_t parameters_a_block, double share_after) {
   std::optional<JobProgress> due;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     now_.stage = stage;
+    now_.block = 0;
     now_.block_count = blocks;
+    seconds_after_ = share_after * estimated_seconds_;
+    tokens_before_ = now_.token_count;
     tokens_total_ = blocks * tokens_a_block;
     parameters_total_ = blocks * parameters_a_block;
+    running_tokens_ = absl::ZeroDuration();
     (void)ActiveSince(mark_);
     lately_.assign(1, {mark_, 0});
     due = Due(/*only_changed_stage=*/false);
@@ -83,14 +87,15 @@ void JobProgressReporter::ChangeStage(JobProgress::Stage stage) {
 }
 
 double JobProgressReporter::SecondsLeft() const {
-  const double tokens_left = static_cast<double>(tokens_total_ - now_.token_count);
+  const int64_t tokens = now_.token_count - tokens_before_;
+  const double tokens_left = static_cast<double>(tokens_total_ - tokens);
   const double parameters_left = static_cast<double>(parameters_total_ - parameters_);
-  if (now_.token_count == 0 || (parameters_ == 0 && parameters_total_ > 0)) {
+  if (tokens == 0 || (parameters_ == 0 && parameters_total_ > 0)) {
     // Nothing measured yet of one of the two.
     return std::max(0.0, estimated_seconds_ - absl::ToDoubleSeconds(mark_));
   }
-  double seconds =
-      tokens_left * absl::ToDoubleSeconds(running_tokens_) / static_cast<double>(now_.token_count);
+  double seconds = seconds_after_ + tokens_left * absl::ToDoubleSeconds(running_tokens_) /
+                                        static_cast<double>(tokens);
   if (parameters_ > 0) {
     seconds +=
         parameters_left * absl::ToDoubleSeconds(quantizing_) / static_cast<double>(parameters_);

@@ -35,9 +35,10 @@ class JobProgressReporter {
                       double estimated_seconds)
       : observer_(observer), waited_(std::move(waited)), estimated_seconds_(estimated_seconds) {}
 
-  // The work: in each of `blocks`, so many tokens are run and so many weights quantized.
+  // The work: in each of `blocks`, so many tokens are run and so many weights quantized. What comes
+  // after them, with a Begin of its own, takes `share_after` of the estimated time.
   void Begin(JobProgress::Stage stage, int64_t blocks, int64_t tokens_a_block,
-             int64_t parameters_a_block);
+             int64_t parameters_a_block, double share_after = 0);
   void TokensDone(JobProgress::Stage stage, int64_t block, int64_t tokens);
   // Returns the time since the last tokens or group.
   absl::Duration GroupDone(int64_t parameters);
@@ -63,6 +64,8 @@ class JobProgressReporter {
   JobProgress now_;
   JobProgress::Stage told_stage_ = JobProgress::Stage::kIngest;
   absl::Time told_at_ = absl::InfinitePast();
+  double seconds_after_ = 0;
+  int64_t tokens_before_ = 0;  // run since an earlier Begin
   int64_t tokens_total_ = 0;
   int64_t parameters_total_ = 0;
   int64_t parameters_ = 0;

@@ -64,6 +64,7 @@ struct JobRecord {
   std::optional<JobStop> stopped_by;  // the first
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
+  std::optional<ModelStudy> study;
   JobUsage usage;
   std::unique_ptr<JobProgressReporter> progress;  // once it runs; itself thread-safe
   std::thread thread;

@@ -11,6 +11,7 @@
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/quantize_job.h"
+#include "server/jobs/study_job.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
@@ -28,6 +29,7 @@ absl::Status DirectoryError(const std::string& path, const std::error_code& erro
 absl::StatusOr<JobOutcome> RunTask(RunningJob& job, absl::FunctionRef<void()> verified) {
   if (std::holds_alternative<QuantizeTask>(job.spec.task)) return RunQuantizeJob(job, verified);
   if (std::holds_alternative<InspectTask>(job.spec.task)) return RunInspectJob(job, verified);
+  if (std::holds_alternative<StudyTask>(job.spec.task)) return RunStudyJob(job, verified);
   return RunEvaluateJob(job, verified);
 }
 

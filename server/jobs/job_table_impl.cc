@@ -39,8 +39,11 @@ std::string FileOf(const JobSpec& spec, const Digest& digest) {
 }
 
 std::string NumericsIdOf(const JobSpec& spec) {
-  const auto* quantize = std::get_if<QuantizeTask>(&spec.task);
-  return quantize != nullptr ? NumericsId(quantize->compute) : NumericsId();
+  if (const auto* quantize = std::get_if<QuantizeTask>(&spec.task); quantize != nullptr) {
+    return NumericsId(quantize->compute);
+  }
+  const auto* study = std::get_if<StudyTask>(&spec.task);
+  return study != nullptr ? NumericsId(study->compute) : NumericsId();
 }
 
 }  // namespace
@@ -179,6 +182,7 @@ JobSnapshot JobTableImpl::SnapshotLocked(const JobRecord& job) const {
   snapshot.numerics_id = NumericsIdOf(job.spec);
   snapshot.evaluation = job.evaluation;
   snapshot.inspection = job.inspection;
+  snapshot.study = job.study;
   snapshot.usage = job.usage;
   return snapshot;
 }

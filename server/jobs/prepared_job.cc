@@ -103,18 +103,22 @@ absl::Status CheckTensors(const PreparedModel& model, bool may_be_quantized, Blo
   return CheckModelTensors(**plain, **family, model.config());
 }
 
-// Tokens that are here are judged now.
-absl::Status PrepareTokens(const TokenSource& source, int64_t vocab_size, BlobStore& store,
-                           PreparedJob& job) {
+// Tokens that are here are judged now. By row: how many there are.
+absl::StatusOr<std::vector<int64_t>> FindRowTokens(const TokenSource& source, int64_t vocab_size,
+                                                   BlobStore& store) {
   if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
-  job.tokens = source.tokens;
-  if (!store.Status(source.tokens).complete) {
-    job.row_tokens = GuessRowTokens(source);
-    return absl::OkStatus();
-  }
+  if (!store.Status(source.tokens).complete) return GuessRowTokens(source);
   const auto rows = ReadTokens(source, vocab_size, store);
   if (!rows.ok()) return rows.status();
-  job.row_tokens = RowTokens(*rows);
+  return RowTokens(*rows);
+}
+
+absl::Status PrepareTokens(const TokenSource& source, int64_t vocab_size, BlobStore& store,
+                           PreparedJob& job) {
+  absl::StatusOr<std::vector<int64_t>> row_tokens = FindRowTokens(source, vocab_size, store);
+  if (!row_tokens.ok()) return row_tokens.status();
+  job.row_tokens = *std::move(row_tokens);
+  job.tokens = source.tokens;
   return absl::OkStatus();
 }
 
@@ -214,6 +218,37 @@ void AddNeeded(absl::Span<const Digest> digests, std::vector<Digest>& needed) {
   }
 }
 
+absl::Status PrepareStudy(const StudyTask& task, BlobStore& store, PreparedJob& job) {
+  const ModelConfig& config = job.model.config();
+  if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/false, store);
+      !status.ok()) {
+    return WithField(WithModelReason(status), "model");
+  }
+  if (absl::Status status = CheckStudy(config, task.params); !status.ok()) {
+    return WithField(WithModelReason(status), "study");
+  }
+  absl::Status status = WithField(PrepareTokens(task.calibration, config.vocab_size, store, job),
+                                  "study.calibration.tokens");
+  if (!status.ok()) return status;
+  absl::StatusOr<std::vector<int64_t>> row_tokens =
+      FindRowTokens(task.evaluation, config.vocab_size, store);
+  if (!row_tokens.ok()) return WithField(row_tokens.status(), "study.evaluation.tokens");
+  job.evaluation_row_tokens = *std::move(row_tokens);
+  AddNeeded({task.evaluation.tokens}, job.needed);
+  return absl::OkStatus();
+}
+
+absl::Status PrepareTask(const JobSpec& spec, const JobTableSettings& settings, BlobStore& store,
+                         PreparedJob& job) {
+  if (const auto* quantize = std::get_if<QuantizeTask>(&spec.task); quantize != nullptr) {
+    return PrepareQuantize(*quantize, settings, store, job);
+  }
+  if (const auto* study = std::get_if<StudyTask>(&spec.task); study != nullptr) {
+    return PrepareStudy(*study, store, job);
+  }
+  return PrepareEvaluate(std::get<EvaluateTask>(spec.task), settings, store, job);
+}
+
 }  // namespace
 
 absl::Status WithModelReason(absl::Status status) {
@@ -274,11 +309,7 @@ absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettin
     job.inspection = *std::move(inspection);
     return job;
   }
-  const auto* quantize = std::get_if<QuantizeTask>(&spec.task);
-  absl::Status status = quantize != nullptr ? PrepareQuantize(*quantize, settings, store, job)
-                                            : PrepareEvaluate(std::get<EvaluateTask>(spec.task),
-                                                              settings, store, job);
-  if (!status.ok()) return status;
+  if (absl::Status status = PrepareTask(spec, settings, store, job); !status.ok()) return status;
   AddNeeded(job.model.manifest.needed, job.needed);
   if (job.reference.has_value()) AddNeeded(job.reference->manifest.needed, job.needed);
   AddNeeded({*job.tokens}, job.needed);

@@ -46,13 +46,14 @@ struct PreparedOutput {
 struct PreparedJob {
   PreparedModel model;
   std::optional<PreparedModel> reference;
-  std::vector<PreparedOutput> outputs;   // of a QuantizeTask, by format
-  std::string output_path;               // of a QuantizeTask; empty: blobs
-  std::vector<int64_t> row_tokens;       // guessed while the tokens are not here
-  std::vector<Digest> needed;            // all blobs that it reads, each once
-  std::optional<Digest> tokens;          // one of them
-  std::vector<std::string> warnings;     // what a user should know beforehand, in sentences
-  std::optional<Inspection> inspection;  // of an InspectTask
+  std::vector<PreparedOutput> outputs;         // of a QuantizeTask, by format
+  std::string output_path;                     // of a QuantizeTask; empty: blobs
+  std::vector<int64_t> row_tokens;             // guessed while the tokens are not here
+  std::vector<int64_t> evaluation_row_tokens;  // the same, of a StudyTask
+  std::vector<Digest> needed;                  // all blobs that it reads, each once
+  std::optional<Digest> tokens;                // one of them
+  std::vector<std::string> warnings;           // what a user should know beforehand, in sentences
+  std::optional<Inspection> inspection;        // of an InspectTask
 };
 
 // Opens a directory, or what is there of blobs: headers that arrived are parsed. `arrival` waits

@@ -36,6 +36,7 @@ struct JobOutcome {
   int64_t bytes_out = 0;
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
+  std::optional<ModelStudy> study;
 };
 
 }  // namespace salient

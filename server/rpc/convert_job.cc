@@ -6,6 +6,8 @@
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_report.h"
+#include "server/rpc/convert_scores.h"
+#include "server/rpc/convert_study.h"
 #include "server/rpc/status.h"
 
 namespace salient {
@@ -93,32 +95,6 @@ v1::ResultFile ToProto(const ResultFile& file) {
   return message;
 }
 
-v1::ModelScore ToProto(const ModelEvaluation& evaluation) {
-  v1::ModelScore message;
-  message.set_negative_log_likelihood(evaluation.likelihood.negative_log_likelihood);
-  message.set_token_count(evaluation.likelihood.tokens);
-  if (evaluation.likelihood.tokens > 0) message.set_perplexity(evaluation.likelihood.Perplexity());
-  if (evaluation.divergence.tokens > 0) {
-    message.set_kl(evaluation.divergence.MeanKl());
-    message.set_top1_agreement(evaluation.divergence.Top1Agreement());
-  }
-  message.mutable_layer_errors()->Add(evaluation.layer_errors.begin(),
-                                      evaluation.layer_errors.end());
-  return message;
-}
-
-v1::Evaluation ToProto(const JobEvaluation& evaluation) {
-  v1::Evaluation message;
-  *message.mutable_model() = ToProto(evaluation.model);
-  if (evaluation.reference.has_value()) {
-    *message.mutable_reference() = ToProto(*evaluation.reference);
-  }
-  if (evaluation.round_to_nearest.has_value()) {
-    *message.mutable_round_to_nearest() = ToProto(*evaluation.round_to_nearest);
-  }
-  return message;
-}
-
 // All but what grows with the model.
 v1::Job Common(const JobSnapshot& job) {
   v1::Job message;
@@ -141,6 +117,7 @@ v1::Job Common(const JobSnapshot& job) {
   message.set_numerics_id(job.numerics_id);
   if (job.evaluation.has_value()) *message.mutable_evaluation() = ToProto(*job.evaluation);
   if (job.inspection.has_value()) *message.mutable_inspection() = ToProto(*job.inspection);
+  if (job.study.has_value()) *message.mutable_study() = ToProto(*job.study);
   v1::Usage& usage = *message.mutable_usage();
   usage.set_seconds(job.usage.seconds);
   usage.set_peak_memory_bytes(job.usage.peak_memory_bytes);

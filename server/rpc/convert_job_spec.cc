@@ -12,6 +12,7 @@
 #include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_method.h"
 #include "server/rpc/convert_quantize_task.h"
+#include "server/rpc/convert_study.h"
 #include "server/rpc/field_error.h"
 #include "server/rpc/job_fields.h"
 #include "server/workers/call_error.h"
@@ -164,9 +165,12 @@ absl::Status TakeTask(const v1::JobSpec& message, JobSpec& spec, int64_t& inline
     case v1::JobSpec::kCalibrate:
       return UnsupportedField("spec.calibrate", "calibrate jobs",
                               "quantize, which calibrates with the tokens it is given");
-    case v1::JobSpec::kStudy:
-      return UnsupportedField("spec.study", "study jobs",
-                              "evaluate, which scores a model beside its reference");
+    case v1::JobSpec::kStudy: {
+      auto task = ToStudy("spec.study", message.study());
+      if (!task.ok()) return task.status();
+      spec.task = *std::move(task);
+      return absl::OkStatus();
+    }
     case v1::JobSpec::kInspect: {
       const auto devices = ToTensorParallel("spec.inspect", message.inspect().tensor_parallel());
       if (!devices.ok()) return devices.status();
@@ -176,7 +180,7 @@ absl::Status TakeTask(const v1::JobSpec& message, JobSpec& spec, int64_t& inline
     case v1::JobSpec::TASK_NOT_SET:
       break;
   }
-  return BadJob("spec.task", "not set", "quantize, evaluate or inspect");
+  return BadJob("spec.task", "not set", "quantize, evaluate, study or inspect");
 }
 
 std::string Serialized(const v1::JobSpec& message) {

@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 
 import quantize_np as twin  # noqa: E402
+import salient_fp16_np as fp16  # noqa: E402
 import w8a8_np as w8a8  # noqa: E402
 from safetensors_np import write as write_safetensors  # noqa: E402
 
@@ -140,7 +141,23 @@ def main():
     packed("whole_tensor_clip", [clip_whole_tensor(w, gram) for w in scaled])
     smoothquant(x, weights)
     round_gptq(scaled, gram, statistics.tokens)
+    salient_fp16(weights, statistics)
     print("chosen", candidate)
+
+
+def salient_fp16(weights, statistics):
+    """3 bit, a share of 0.02, seed 7: channels kept, weights decoded, squared error over |y|^2."""
+    tensors = {}
+    for index, weight in enumerate(weights):
+        energy = twin.quadratic_loss(weight, statistics.gram)
+        for choice in fp16.CHOICES:
+            kept = fp16.salient_channels(choice, weight, statistics.mean_abs, 0.02, 7, index)
+            rounded = fp16.round_keeping(weight, kept, 3, 64)
+            error = twin.quadratic_loss(rounded - weight, statistics.gram) / energy
+            tensors[f"{index}.{choice}.channels"] = kept.astype(np.int64)
+            tensors[f"{index}.{choice}.weight"] = rounded
+            tensors[f"{index}.{choice}.error"] = np.array([error])
+    write_safetensors(HERE / "salient_fp16.safetensors", tensors)
 
 
 if __name__ == "__main__":

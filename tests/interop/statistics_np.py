@@ -31,6 +31,11 @@ def _key(stream, seed, row, position):
     return _mix(row_key ^ (position * _GOLDEN & _MASK))
 
 
+def sample_hash(seed, row, position):
+    """What the sample of tokens is drawn by: those with the smallest."""
+    return _key(_SAMPLE, seed, row, position)
+
+
 def signs(seed, row, position, count):
     """A token's column of the sketch matrix R: +1 or -1, 64 of one draw."""
     key = _key(_SKETCH, seed, row, position)

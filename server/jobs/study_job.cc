@@ -1,0 +1,124 @@
+#include "server/jobs/study_job.h"
+
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/study_cost.h"
+#include "server/jobs/process_memory.h"
+#include "server/jobs/token_blob.h"
+#include "server/workers/call_error.h"
+
+namespace salient {
+namespace {
+
+using TokenRows = std::vector<std::vector<int64_t>>;
+
+int64_t Count(const TokenRows& rows) {
+  const std::vector<int64_t> tokens = RowTokens(rows);
+  return std::accumulate(tokens.begin(), tokens.end(), int64_t{0});
+}
+
+class Observer final : public StudyObserver {
+ public:
+  Observer(RunningJob& job, int64_t evaluation_tokens)
+      : job_(job), evaluation_tokens_(evaluation_tokens) {}
+
+  absl::Status Kept(const std::string& group, const std::string& why) override {
+    job_.observer.Happened(JobWarning{absl::StrCat(group, " stays F16: ", why)});
+    return job_.stop.Check();
+  }
+
+  absl::Status Calibrated(int64_t block, int64_t tokens) override {
+    job_.progress.TokensDone(JobProgress::Stage::kCalibrate, block, tokens);
+    return job_.stop.Check();
+  }
+
+  absl::Status Evaluates() override {
+    TrimFreeMemory();
+    // The head counts as one more block.
+    job_.progress.Begin(JobProgress::Stage::kEvaluate,
+                        job_.prepared.model.config().num_hidden_layers + 1, evaluation_tokens_,
+                        /*parameters_a_block=*/0);
+    return job_.stop.Check();
+  }
+
+  absl::Status TokensDone(int64_t block, int64_t tokens) override {
+    job_.progress.TokensDone(JobProgress::Stage::kEvaluate, block, tokens);
+    return job_.stop.Check();
+  }
+
+ private:
+  RunningJob& job_;
+  const int64_t evaluation_tokens_;
+};
+
+absl::StatusOr<TokenRows> Read(const char* what, const TokenSource& tokens, RunningJob& job) {
+  absl::StatusOr<TokenRows> rows =
+      ReadTokens(tokens, job.prepared.model.config().vocab_size, job.store);
+  if (rows.ok()) return rows;
+  return WithField(rows.status(), absl::StrCat("study.", what, ".tokens"));
+}
+
+// What is left of the work when the channels are chosen.
+absl::StatusOr<double> EvaluationShare(const RunningJob& job, const TokenRows& calibration,
+                                       const TokenRows& evaluation,
+                                       const StudyModelParams& params) {
+  const absl::StatusOr<StudyCost> cost =
+      CostOfStudying(job.prepared.model.config(), RowTokens(calibration), RowTokens(evaluation),
+                     params, job.executor.Concurrency());
+  if (!cost.ok()) return WithModelReason(cost.status());
+  return cost->evaluation_share;
+}
+
+}  // namespace
+
+StudyModelParams ToStudyModelParams(const StudyTask& task) {
+  StudyModelParams params;
+  params.block = task.params;
+  params.compute = task.compute;
+  return params;
+}
+
+absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()> verified) {
+  const auto& task = std::get<StudyTask>(job.spec.task);
+  const ModelConfig& config = job.prepared.model.config();
+  for (const Digest& digest : job.prepared.needed) {
+    absl::Status status = job.arrival.WaitUntilComplete("study", digest);
+    if (!status.ok()) return status;
+  }
+  const absl::StatusOr<TokenRows> calibration = Read("calibration", task.calibration, job);
+  if (!calibration.ok()) return calibration.status();
+  const absl::StatusOr<TokenRows> evaluation = Read("evaluation", task.evaluation, job);
+  if (!evaluation.ok()) return evaluation.status();
+
+  absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
+  if (!model.ok()) return model.status();
+  if (model->arriving != nullptr) {
+    absl::Status status = model->arriving->WaitForHeaders();
+    if (status.ok()) status = model->arriving->CheckInlineContent();
+    if (!status.ok()) return status;
+    model->tensor_bytes = model->arriving->TensorBytes();
+  }
+  verified();
+
+  StudyModelParams params = ToStudyModelParams(task);
+  params.work_directory = job.work_directory;
+  const absl::StatusOr<double> evaluation_share =
+      EvaluationShare(job, *calibration, *evaluation, params);
+  if (!evaluation_share.ok()) return evaluation_share.status();
+  job.progress.Begin(JobProgress::Stage::kCalibrate, config.num_hidden_layers, Count(*calibration),
+                     /*parameters_a_block=*/0, *evaluation_share);
+  Observer observer(job, Count(*evaluation));
+  absl::StatusOr<ModelStudy> study =
+      StudyModel(*model->source, config, *calibration, *evaluation, params, observer, job.executor);
+  if (!study.ok()) return WithModelReason(study.status());
+  JobOutcome outcome;
+  outcome.bytes_in = model->tensor_bytes;
+  outcome.study = *std::move(study);
+  return outcome;
+}
+
+}  // namespace salient

@@ -1,0 +1,196 @@
+#include "server/jobs/study_job.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/token_rows.h"
+#include "core/linalg/executor.h"
+#include "server/workers/call_error.h"
+#include "tests/server/jobs/job_fixture.h"
+
+namespace salient {
+namespace {
+
+using testing::Files;
+using testing::JobBench;
+using testing::MakeModel;
+using testing::MakeTokens;
+using testing::Must;
+
+class Quiet final : public StudyObserver {
+ public:
+  absl::Status Kept(const std::string&, const std::string&) override { return absl::OkStatus(); }
+  absl::Status Calibrated(int64_t, int64_t) override { return absl::OkStatus(); }
+  absl::Status Evaluates() override { return absl::OkStatus(); }
+  absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
+};
+
+// What tells studies apart.
+std::vector<double> Numbers(const ModelStudy& study) {
+  std::vector<double> numbers = {study.source.likelihood.negative_log_likelihood};
+  for (const StudyRow& row : study.rows) {
+    numbers.push_back(static_cast<double>(row.choice));
+    numbers.push_back(row.evaluation.likelihood.negative_log_likelihood);
+    numbers.push_back(row.evaluation.divergence.kl);
+    numbers.push_back(row.relative_output_error);
+  }
+  return numbers;
+}
+
+class StudyJobTest : public ::testing::Test {
+ protected:
+  StudyJobTest() : bench_(2) {
+    bench_.WriteModel("m", model_);
+    EXPECT_TRUE(bench_.Send(calibration_).ok());
+    EXPECT_TRUE(bench_.Send(evaluation_).ok());
+  }
+
+  JobSpec Spec(ModelSource model) const {
+    JobSpec spec;
+    spec.model = std::move(model);
+    StudyTask task;
+    task.calibration.tokens = DigestOf(calibration_);
+    task.evaluation.tokens = DigestOf(evaluation_);
+    task.params.salient_share = 0.1;
+    task.params.format.group_size = 16;
+    spec.task = task;
+    return spec;
+  }
+
+  static std::vector<std::vector<int64_t>> Rows(const std::string& file) {
+    return Must(ReadTokenRows(
+        "tokens", absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file.data()), file.size()),
+        0));
+  }
+
+  const Files model_ = MakeModel({});
+  const std::string calibration_ = MakeTokens(3, 20, 40, 11);
+  const std::string evaluation_ = MakeTokens(2, 30, 40, 12);
+  JobBench bench_;
+};
+
+TEST_F(StudyJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
+  const std::string directory = (bench_.directory() / "models" / "m").string();
+  const Checkpoint checkpoint = Must(Checkpoint::Open(directory));
+  const ModelConfig config =
+      Must(ParseModelConfig("config", Must(ReadTextFile(directory + "/config.json", 1 << 20))));
+  StudyModelParams params = ToStudyModelParams(std::get<StudyTask>(Spec({}).task));
+  params.work_directory = bench_.directory().string();
+  Quiet quiet;
+  SerialExecutor executor;
+  const ModelStudy expected = Must(StudyModel(checkpoint, config, Rows(calibration_),
+                                              Rows(evaluation_), params, quiet, executor));
+  ASSERT_GT(expected.rows[0].evaluation.divergence.kl, 0);
+
+  bench_.SendAll(model_);
+  for (const ModelSource& source : {ModelSource{{}, "m"}, JobBench::Manifest(model_),
+                                    JobBench::Manifest(model_, /*with_headers=*/true)}) {
+    const JobSnapshot job = bench_.Finish(bench_.Submit(Spec(source)).name);
+    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    ASSERT_TRUE(job.study.has_value());
+    EXPECT_EQ(Numbers(*job.study), Numbers(expected));
+    EXPECT_FALSE(job.evaluation.has_value());
+    EXPECT_TRUE(job.files.empty());
+    EXPECT_GT(job.usage.bytes_in, 0);
+    EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
+  }
+}
+
+TEST_F(StudyJobTest, IsEstimatedBeforeAndToldWhileItRuns) {
+  const JobSnapshot submitted = bench_.Submit(Spec(ModelSource{{}, "m"}));
+  EXPECT_GT(submitted.estimate.seconds, 0);
+  EXPECT_GT(submitted.estimate.flop, 0);
+  EXPECT_GT(submitted.estimate.peak_memory_bytes, 0);
+  EXPECT_EQ(submitted.estimate.output_bytes, 0);
+  EXPECT_EQ(submitted.numerics_id.find("bf16") == std::string::npos, false)
+      << submitted.numerics_id;
+  const std::vector<JobEvent> events = bench_.WatchToEnd(submitted.name);
+  const auto calibrates = [](const JobEvent& event) {
+    const auto* progress = std::get_if<JobProgress>(&event.what);
+    return progress != nullptr && progress->stage == JobProgress::Stage::kCalibrate &&
+           progress->block_count == 3;
+  };
+  EXPECT_TRUE(std::any_of(events.begin(), events.end(), calibrates));
+}
+
+TEST_F(StudyJobTest, WaitsInTheQueueUntilEverythingIsThere) {
+  const std::string late = MakeTokens(2, 25, 40, 13);
+  JobSpec spec = Spec(ModelSource{{}, "m"});
+  std::get<StudyTask>(spec.task).evaluation.tokens = DigestOf(late);
+  const std::string name = bench_.Submit(spec).name;
+  const JobSnapshot queued = Must(bench_.table().Get(name));
+  EXPECT_EQ(queued.state, JobState::kQueued);
+  EXPECT_EQ(queued.missing, std::vector<Digest>{DigestOf(late)});
+  ASSERT_TRUE(bench_.Send(late).ok());
+  EXPECT_EQ(bench_.Finish(name).state, JobState::kSucceeded);
+}
+
+TEST_F(StudyJobTest, AGroupThatIsNotRoundedIsAWarning) {
+  JobSpec spec = Spec(ModelSource{{}, "m"});
+  std::get<StudyTask>(spec.task).params.format.group_size = 32;  // down_proj has 48 inputs
+  const std::vector<JobEvent> events = bench_.WatchToEnd(bench_.Submit(spec).name);
+  std::vector<std::string> warnings;
+  for (const JobEvent& event : events) {
+    if (const auto* warning = std::get_if<JobWarning>(&event.what)) {
+      warnings.push_back(warning->text);
+    }
+  }
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_EQ(warnings[0].find("mlp.down_proj stays F16: "), 0u) << warnings[0];
+}
+
+struct Refused {
+  const char* name;
+  void (*spoil)(StudyTask&);
+  Reason reason;
+  const char* says;
+};
+
+class RefusedStudyTest : public StudyJobTest, public ::testing::WithParamInterface<Refused> {};
+
+constexpr Refused kRefused[] = {
+    {"Share", [](StudyTask& t) { t.params.salient_share = 1.5; }, Reason::kBadModel,
+     "salient_share is 1.5; expected 0 to 1"},
+    {"NoNumber",
+     [](StudyTask& t) { t.params.salient_share = std::numeric_limits<double>::quiet_NaN(); },
+     Reason::kBadModel, "salient_share is nan"},
+    {"Bits", [](StudyTask& t) { t.params.format.bits = 9; }, Reason::kBadModel, "bits is 9"},
+    {"GroupSize", [](StudyTask& t) { t.params.format.group_size = 7; }, Reason::kBadModel,
+     "nothing to quantize"},
+    {"Rows", [](StudyTask& t) { t.evaluation.max_rows = -1; }, Reason::kBadTokens,
+     "max_rows is -1"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Tasks, RefusedStudyTest, ::testing::ValuesIn(kRefused),
+                         [](const auto& refused) { return std::string(refused.param.name); });
+
+TEST_P(RefusedStudyTest, BeforeItIsAJob) {
+  JobSpec spec = Spec(ModelSource{{}, "m"});
+  GetParam().spoil(std::get<StudyTask>(spec.task));
+  const absl::Status status = bench_.table().Submit(spec, "", "", false).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_EQ(Name(DetailsOf(status).reason), Name(GetParam().reason)) << status;
+  EXPECT_NE(std::string(status.message()).find(GetParam().says), std::string::npos) << status;
+}
+
+TEST_F(StudyJobTest, TokensOfAnotherVocabularyAreNamed) {
+  const std::string wrong = MakeTokens(2, 25, 60, 13);
+  ASSERT_TRUE(bench_.Send(wrong).ok());
+  for (const bool calibrates : {true, false}) {
+    JobSpec spec = Spec(ModelSource{{}, "m"});
+    auto& task = std::get<StudyTask>(spec.task);
+    (calibrates ? task.calibration : task.evaluation).tokens = DigestOf(wrong);
+    const absl::Status status = bench_.table().Submit(spec, "", "", false).status();
+    EXPECT_EQ(DetailsOf(status).reason, Reason::kBadTokens) << status;
+    EXPECT_EQ(DetailsOf(status).field,
+              calibrates ? "study.calibration.tokens" : "study.evaluation.tokens");
+  }
+}
+
+}  // namespace
+}  // namespace salient
