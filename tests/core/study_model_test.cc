@@ -11,8 +11,9 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/nearest_source.h"
 #include "core/quantize_model.h"
-#include "core/quantized_source.h"
+#include "core/round_linears.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/thread_executor.h"
