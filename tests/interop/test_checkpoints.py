@@ -2,6 +2,7 @@
 with it: `salient verify` must say of them what that reader computes."""
 
 import os
+import pathlib
 import subprocess
 import tempfile
 import unittest
@@ -205,6 +206,43 @@ class Formats(Directory):
         self.assertGreater(np.abs(scaled.tensors[name] - source.tensors[name]).max(), 1e-3)
         found = self.agree(("bits", 4), ("group-size", 128))
         self.assertLess(found["kl"], 1e-4)
+
+    def test_several_formats_of_one_job(self):
+        """Each in a directory of its own, the same as a job for it alone would have made it."""
+        self.make("salient")
+        formats = ("awq-gemm", "gptq-v2", "compressed-tensors", "dequantized-fp16")
+        self.quantize(*(word for name in formats for word in ("--format", name)))
+        together = self.output
+        self.assertEqual(sorted(os.listdir(together)), sorted(formats))
+        plain = checkpoint_np.read(os.path.join(together, "dequantized-fp16"))
+        for name in formats:
+            with self.subTest(name):
+                self.output = os.path.join(together, name)
+                model = checkpoint_np.read(self.output)
+                for tensor, array in model.tensors.items():
+                    np.testing.assert_allclose(plain.tensors[tensor], array, rtol=2**-11,
+                                               atol=2**-25, err_msg=tensor)
+                self.agree(("bits", 4), ("group-size", 128))
+                alone = self.output = f"{together}-{name}-alone"
+                self.quantize("--format", name)
+                self.assertEqual(contents(alone), contents(os.path.join(together, name)))
+
+    def test_linears_of_other_widths(self):
+        """Overrides by module path, in the formats that can mix widths."""
+        self.make("salient")
+        wide = "model.layers.0.mlp.down_proj"
+        for name in ("gptq-v2", "compressed-tensors"):
+            with self.subTest(name):
+                self.output += "-" + name
+                self.quantize("--format", name, "--override", f"{wide}:bits=8")
+                self.agree(("bits", 4), ("group-size", 128))
+                schemes = checkpoint_np.read(self.output).schemes
+                self.assertEqual({m for m, scheme in schemes.items() if scheme.bits == 8}, {wide})
+
+
+def contents(directory):
+    """{file: its bytes}."""
+    return {path.name: path.read_bytes() for path in pathlib.Path(directory).iterdir()}
 
 
 class Dequantized(Directory):
