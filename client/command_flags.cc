@@ -67,10 +67,10 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
           "--format", options.formats,
           absl::StrCat("Layout of the quantized tensors: ", absl::StrJoin(FormatNames(), ", "),
                        "; NAME:bits=N,group_size=N where it differs. With several, each "
-                       "result is in a directory of its own"))
+                       "result is in a directory of its own. Default: awq-gemm; int-quantized with "
+                       "--method smoothquant"))
       ->check(KnownFormat)
-      ->take_all()
-      ->capture_default_str();
+      ->take_all();
   command
       .add_option("--activations", options.method.activations,
                   "How engines quantize what Linears read, with int-quantized alone: by token "

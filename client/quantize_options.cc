@@ -1,6 +1,8 @@
 #include "client/quantize_options.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/format_flags.h"
@@ -12,7 +14,11 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
   auto method = ToMethod(options.method);
   if (!method.ok()) return method.status();
   v1::QuantizeTask task;
-  for (const std::string& flag : options.formats) {
+  std::vector<std::string> formats = options.formats;
+  if (formats.empty()) {
+    formats.push_back(options.method.method == "smoothquant" ? "int-quantized" : "awq-gemm");
+  }
+  for (const std::string& flag : formats) {
     auto format = ParseFormat(options.method, flag);
     if (!format.ok()) return format.status();
     *task.add_formats() = *std::move(format);

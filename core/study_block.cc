@@ -139,8 +139,7 @@ class BlockStudy {
 }  // namespace
 
 absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,
-                                        const GroupStatistics& statistics,
-                                        const std::array<GroupFit, kGroupRoles>& fits,
+                                        const GroupStatistics& statistics, const BlockFits& fits,
                                         const StudyBlockParams& params, Executor& executor) {
   const StageScope stage(executor, Stage::kLoss);
   BlockStudy study(block, params, executor);

@@ -43,8 +43,7 @@ struct StudiedBlock {
 //
 // Errors: of SalientChannels and RoundSalientFp16, naming the tensor; CANCELLED from the executor.
 absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,
-                                        const GroupStatistics& statistics,
-                                        const std::array<GroupFit, kGroupRoles>& fits,
+                                        const GroupStatistics& statistics, const BlockFits& fits,
                                         const StudyBlockParams& params, Executor& executor);
 
 }  // namespace salient

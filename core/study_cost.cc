@@ -19,8 +19,7 @@ double Operations(const ModelCost& cost) {
 QuantizeModelParams PlainRounding(const StudyModelParams& params) {
   QuantizeModelParams plain;
   plain.method = kPlainRounding;
-  plain.stored.format = params.block.format;
-  plain.stored.output = OutputFormat::kDequantizedFp16;
+  plain.outputs = {{params.block.format, OutputFormat::kDequantizedFp16}};
   plain.compute = params.compute;
   return plain;
 }

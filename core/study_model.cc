@@ -17,16 +17,17 @@
 namespace salient {
 namespace {
 
-using GroupFits = std::array<GroupFit, kGroupRoles>;
 using Rows = absl::Span<const std::vector<int64_t>>;
 
-// Nothing is packed: what the format alone can hold.
-absl::StatusOr<GroupFits> FitsOf(const Family& family, const ModelConfig& config,
+// Nothing is packed: what the format alone can hold, which is the same in every block.
+absl::StatusOr<BlockFits> FitsOf(const Family& family, const ModelConfig& config,
                                  const WeightFormat& format) {
   StoredFormat stored;
   stored.format = format;
   stored.output = OutputFormat::kDequantizedFp16;
-  return QuantizableGroups(family, config, stored, /*strict=*/false);
+  const auto fits = QuantizableGroups(family, config, stored, /*strict=*/false);
+  if (!fits.ok()) return fits.status();
+  return fits->front();
 }
 
 absl::Status CheckRows(absl::string_view what, Rows rows, size_t least, const ModelConfig& config) {
@@ -59,7 +60,7 @@ struct Choices {
 class ChannelChooser {
  public:
   ChannelChooser(const TensorSource& source, const Family& family, const ModelConfig& config,
-                 Rows calibration, const StudyModelParams& params, const GroupFits& fits,
+                 Rows calibration, const StudyModelParams& params, const BlockFits& fits,
                  StudyObserver& observer, Executor& executor)
       : source_(source),
         family_(family),
@@ -120,7 +121,7 @@ class ChannelChooser {
     absl::StatusOr<HiddenStatesFile> leaving = CreateStates(layer + 1);
     if (!leaving.ok()) return leaving;
     const absl::StatusOr<GroupStatistics> statistics = CalibrateBlock(
-        family_, forward_, *block, entering, *leaving, params_.block.seed,
+        family_, forward_, *block, entering, *leaving, params_.block.seed, /*whole_gram=*/false,
         [&](int64_t tokens) { return observer_.Calibrated(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     absl::StatusOr<StudiedBlock> studied =
@@ -144,7 +145,7 @@ class ChannelChooser {
   const ModelConfig& config_;
   Rows calibration_;
   const StudyModelParams& params_;
-  const GroupFits& fits_;
+  const BlockFits& fits_;
   StudyObserver& observer_;
   Executor& executor_;
   BlockForward forward_;
@@ -207,7 +208,7 @@ absl::StatusOr<ModelStudy> StudyModel(const TensorSource& source, const ModelCon
   const absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return family.status();
   if (status = CheckModelTensors(source, **family, config); !status.ok()) return status;
-  const absl::StatusOr<GroupFits> fits = FitsOf(**family, config, params.block.format);
+  const absl::StatusOr<BlockFits> fits = FitsOf(**family, config, params.block.format);
   if (!fits.ok()) return fits.status();
   for (const GroupRow& row : (*family)->groups) {
     const GroupFit& fit = (*fits)[static_cast<size_t>(row.role)];

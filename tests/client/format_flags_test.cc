@@ -89,5 +89,30 @@ TEST(FormatFlagsTest, ATaskHasAllOfThem) {
   EXPECT_TRUE(CheckServerHas(info, *task).ok());
 }
 
+// W8A8 is what SmoothQuant is for, so it is what the preset alone means; whoever says more gets it.
+TEST(FormatFlagsTest, SmoothQuantAloneIsWeightsAndActivationsInEightBits) {
+  const auto format_of = [](const QuantizeOptions& options) {
+    const auto task = ToTask(options, {});
+    EXPECT_TRUE(task.ok()) << task.status();
+    return task.ok() ? task->formats(0) : v1::WeightFormat();
+  };
+  const v1::WeightFormat alone = format_of({.method = {.method = "smoothquant"}});
+  EXPECT_EQ(alone.output_format(), v1::OUTPUT_FORMAT_INT_QUANTIZED);
+  EXPECT_EQ(alone.bits(), 8);
+  EXPECT_EQ(alone.group_size(), -1);
+  EXPECT_TRUE(alone.symmetric());
+  const v1::WeightFormat whole = format_of({.method = {.method = "smoothquant", .group_size = -2}});
+  EXPECT_EQ(whole.output_format(), v1::OUTPUT_FORMAT_INT_QUANTIZED);
+  EXPECT_EQ(whole.bits(), 8);
+  EXPECT_EQ(whole.group_size(), -2);
+  const v1::WeightFormat other =
+      format_of({.method = {.method = "smoothquant"}, .formats = {"dequantized-fp16"}});
+  EXPECT_EQ(other.output_format(), v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
+  EXPECT_EQ(other.bits(), 4);
+  EXPECT_EQ(other.group_size(), 128);
+  EXPECT_FALSE(other.symmetric());
+  EXPECT_EQ(format_of({}).output_format(), v1::OUTPUT_FORMAT_AWQ_GEMM);
+}
+
 }  // namespace
 }  // namespace salient::client
