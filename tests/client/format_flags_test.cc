@@ -96,22 +96,26 @@ TEST(FormatFlagsTest, SmoothQuantAloneIsWeightsAndActivationsInEightBits) {
     EXPECT_TRUE(task.ok()) << task.status();
     return task.ok() ? task->formats(0) : v1::WeightFormat();
   };
-  const v1::WeightFormat alone = format_of({.method = {.method = "smoothquant"}});
+  QuantizeOptions options;
+  EXPECT_EQ(format_of(options).output_format(), v1::OUTPUT_FORMAT_AWQ_GEMM);
+  options.method.method = "smoothquant";
+  const v1::WeightFormat alone = format_of(options);
   EXPECT_EQ(alone.output_format(), v1::OUTPUT_FORMAT_INT_QUANTIZED);
   EXPECT_EQ(alone.bits(), 8);
   EXPECT_EQ(alone.group_size(), -1);
   EXPECT_TRUE(alone.symmetric());
-  const v1::WeightFormat whole = format_of({.method = {.method = "smoothquant", .group_size = -2}});
+  options.method.group_size = -2;
+  const v1::WeightFormat whole = format_of(options);
   EXPECT_EQ(whole.output_format(), v1::OUTPUT_FORMAT_INT_QUANTIZED);
   EXPECT_EQ(whole.bits(), 8);
   EXPECT_EQ(whole.group_size(), -2);
-  const v1::WeightFormat other =
-      format_of({.method = {.method = "smoothquant"}, .formats = {"dequantized-fp16"}});
+  options.method.group_size = 0;
+  options.formats = {"dequantized-fp16"};
+  const v1::WeightFormat other = format_of(options);
   EXPECT_EQ(other.output_format(), v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
   EXPECT_EQ(other.bits(), 4);
   EXPECT_EQ(other.group_size(), 128);
   EXPECT_FALSE(other.symmetric());
-  EXPECT_EQ(format_of({}).output_format(), v1::OUTPUT_FORMAT_AWQ_GEMM);
 }
 
 }  // namespace

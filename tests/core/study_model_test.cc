@@ -61,13 +61,17 @@ class Listener final : public StudyObserver {
 
 class Losses final : public QuantizedModelSink {
  public:
-  absl::Status BlockDone(int64_t, std::vector<NamedTensor>) override { return absl::OkStatus(); }
-  absl::Status GroupDone(const GroupReport& report) override {
+  absl::Status TensorsDone(int64_t, size_t, std::vector<NamedTensor>) override {
+    return absl::OkStatus();
+  }
+  absl::Status GroupDone(size_t, const GroupReport& report) override {
     sum += report.relative_output_error_rtn;
     ++groups;
     return absl::OkStatus();
   }
-  absl::Status Kept(const std::string&, const std::string&) override { return absl::OkStatus(); }
+  absl::Status Kept(size_t, const std::string&, const std::string&) override {
+    return absl::OkStatus();
+  }
   absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
 
   double sum = 0;
@@ -149,8 +153,7 @@ TEST_F(StudyModelTest, WithoutChannelsItIsRoundToNearest) {
   // The block loop's own loss of round-to-nearest, whose energy is to 1e-3.
   QuantizeModelParams quantize;
   quantize.method = kPlainRounding;
-  quantize.stored.format = params_.block.format;
-  quantize.stored.output = OutputFormat::kDequantizedFp16;
+  quantize.outputs = {{params_.block.format, OutputFormat::kDequantizedFp16}};
   quantize.compute = params_.compute;
   quantize.work_directory = work_ + "/quantize";
   std::filesystem::create_directories(quantize.work_directory);
