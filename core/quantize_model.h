@@ -29,7 +29,7 @@ struct QuantizeModelParams {
   Method method;
   // What results are made, at least one. The model is calibrated once for all; results that differ
   // in their layout alone (see ShareResults) are searched and rounded once.
-  std::vector<StoredFormat> outputs = {StoredFormat()};
+  std::vector<StoredFormat> outputs = std::vector<StoredFormat>(1);
   ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
   uint64_t seed = 0;                           // of the sketch and the token sample
   // A group that the format cannot hold is an error instead of kept in F16.

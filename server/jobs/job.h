@@ -46,7 +46,7 @@ struct TokenSource {
 struct QuantizeTask {
   TokenSource calibration;
   Method method;
-  std::vector<StoredFormat> formats = {StoredFormat()};  // of the results, 1 to 8
+  std::vector<StoredFormat> formats = std::vector<StoredFormat>(1);  // of the results, 1 to 8
   ComputeDType compute = ComputeDType::kBF16;
   bool strict = false;
   uint64_t seed = 0;

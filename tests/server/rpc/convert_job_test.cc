@@ -161,8 +161,9 @@ TEST(ConvertJobTest, EveryKindOfEvent) {
   EXPECT_EQ(message.group_report().seconds(), 0.25);
   EXPECT_EQ(message.group_report().numerics_id(), "bf16/any");
 
-  message = Converted(TensorReady{"t", DType::kI32, {4, 2}, DigestOf("t"), true});
+  message = Converted(TensorReady{"t", DType::kI32, {4, 2}, DigestOf("t"), true, "gptq"});
   EXPECT_EQ(message.tensor_ready().header().name(), "t");
+  EXPECT_EQ(message.tensor_ready().directory(), "gptq");
   EXPECT_EQ(message.tensor_ready().header().dtype(), v1::DATA_TYPE_I32);
   EXPECT_EQ(message.tensor_ready().header().shape(0), 4);
   EXPECT_EQ(message.tensor_ready().digest().sha256(), HexSha256(DigestOf("t")));
