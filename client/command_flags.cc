@@ -55,7 +55,8 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
                   "one of the whole weight; default 128, int-quantized: -1")
       ->transform(CLI::Transformer(std::map<std::string, int64_t>{{"channel", -1}, {"tensor", -2}}))
       ->check(CLI::IsMember({-2, -1}) | CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command.add_flag("--symmetric", options.symmetric, "Zero points fixed at mid-code");
+  command.add_flag("--symmetric", options.symmetric,
+                   "Zero points fixed at mid-code; gptq and int-quantized always are");
   command.add_option("--seed", options.seed, "Of the random sketch and the token sample")
       ->capture_default_str();
 }

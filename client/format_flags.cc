@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -21,8 +22,9 @@ struct Settings {
   bool skip = false;
 };
 
-// nullopt for what is no such list, or says a thing twice.
+// nullopt for what is no such list, or says a thing twice. SimpleAtoi alone would allow spaces.
 std::optional<Settings> ParseSettings(absl::string_view text) {
+  if (absl::StrContains(text, ' ')) return std::nullopt;
   Settings settings;
   for (absl::string_view item : absl::StrSplit(text, ',')) {
     if (item == "skip" && !settings.skip) {

@@ -176,7 +176,8 @@ absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
   v1::WeightFormat message;
   message.set_bits(options.bits != 0 ? options.bits : w8a8 ? 8 : 4);
   message.set_group_size(options.group_size != 0 ? options.group_size : w8a8 ? -1 : 128);
-  message.set_symmetric(options.symmetric || w8a8);
+  // What GPTQ's first layout says of zero points is not read alike: it is symmetric.
+  message.set_symmetric(options.symmetric || w8a8 || *output_format == v1::OUTPUT_FORMAT_GPTQ);
   message.set_output_format(*output_format);
   if (!options.activations.empty() || w8a8) {
     const auto activations =

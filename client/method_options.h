@@ -30,7 +30,7 @@ struct MethodOptions {
   std::optional<double> smoothquant_alpha = std::nullopt;
   int32_t bits = 0;              // 0: 4; int-quantized: 8
   int64_t group_size = 0;        // 0: 128; int-quantized: -1
-  bool symmetric = false;        // int-quantized always is
+  bool symmetric = false;        // gptq and int-quantized always are
   std::string activations = "";  // dynamic, static; int-quantized alone: dynamic
   uint64_t seed = 0;
 };

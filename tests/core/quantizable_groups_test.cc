@@ -59,7 +59,8 @@ TEST(QuantizableGroupsTest, OneLinearThatDoesNotFitKeepsItsGroup) {
   EXPECT_THAT(Which(*fits), ElementsAre(true, true, false, false));
   EXPECT_EQ((*fits)[0].why, "");
   EXPECT_EQ((*fits)[2].why,
-            "mlp.gate_proj: out_features is 172; expected a multiple of 8 for awq-gemm");
+            "mlp.gate_proj: out_features is 172; expected a multiple of 8 for awq-gemm of 4 bits; "
+            "compressed-tensors holds any");
   EXPECT_EQ((*fits)[3].why,
             "mlp.down_proj: group_size is 32; expected a divisor of in_features, which is 172");
 }

@@ -67,10 +67,9 @@ class SpecTest(JobCase):
     def test_what_this_server_does_not_do(self):
         tokens = job_pb2.TokenCalibration(tokens=self.digest)
         model = manifest(self.files)
-        for task in (dict(calibrate=job_pb2.CalibrateTask(calibration=tokens)),
-                     dict(study=job_pb2.StudyTask(calibration=tokens))):
-            self.refuse(job_pb2.JobSpec(model=model, **task), Code.UNIMPLEMENTED, "UNSUPPORTED",
-                        *task)
+        calibrate = job_pb2.CalibrateTask(calibration=tokens)
+        self.refuse(job_pb2.JobSpec(model=model, calibrate=calibrate), Code.UNIMPLEMENTED,
+                    "UNSUPPORTED", "calibrate")
         keep = self.spec_with(non_finite_policy=job_pb2.NON_FINITE_POLICY_KEEP_FP16)
         self.refuse(keep, Code.UNIMPLEMENTED, "UNSUPPORTED", "non_finite_policy")
         statistics = self.spec_with()

@@ -96,9 +96,9 @@ class OutputsTest(JobCase):
     def test_what_cannot_be_is_refused_with_what_can(self):
         down, query = DOWN, "model.layers.0.self_attn.q_proj"
         for names, task in (
-                (("spec.quantize.formats", "awq-gemm-4bit-g32"), dict(formats=[AWQ, AWQ])),
+                (("quantize.formats", "awq-gemm-4bit-g32"), dict(formats=[AWQ, AWQ])),
                 (("spec.quantize.formats", "at most 8"), dict(formats=[AWQ] * 9)),
-                (("spec.quantize.formats[1]", "group_size"),
+                (("quantize.formats[1]", "group_size"),
                  dict(formats=[AWQ, PLAIN | dict(group_size=96)], strict=True)),
                 (("overrides", "no Linear", "lm_head"), dict(overrides=[dict(module="lm_head",
                                                                              skip=True)])),

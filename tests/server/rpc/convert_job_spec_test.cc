@@ -224,7 +224,7 @@ const Refused kRefused[] = {
      },
      Reason::kBadMethod, "spec.quantize.method.scale", "50"},
     {"NoFormat", [](v1::JobSpec& s) { s.mutable_quantize()->clear_formats(); }, Reason::kBadJob,
-     "spec.quantize.formats", "one"},
+     "spec.quantize.formats", "1 to 8"},
     {"NineFormats",
      [](v1::JobSpec& s) {
        for (int i = 0; i < 8; ++i) s.mutable_quantize()->add_formats();
