@@ -145,9 +145,9 @@ class RefusedTest(ModelCliTest):
     def test_combinations_that_no_layout_has_are_42_and_say_what_works(self):
         self.assert_fails(self.quantize("--bits", "3"), 42, "awq-gemm", "bits is 3", "gptq")
         self.assert_fails(self.quantize("--format", "gptq", "--bits", "5"), 42, "bits is 5")
-        self.assert_fails(self.quantize("--format", "int-quantized", "--group-size", "128"), 42,
-                          "group_size is 128")
-        self.assert_fails(self.quantize("--group-size", "-1", "--engine", "tgi"), 42, "tgi", "-1")
+        self.assert_fails(self.quantize("--format", "int-quantized"), 42, "group_size is 32")
+        self.assert_fails(self.quantize("--format", "awq-gemm:group_size=-1", "--engine", "tgi"),
+                          42, "tgi", "-1")
         self.assert_fails(self.quantize("--activations", "dynamic"), 42, "activations")
 
     def test_overrides_and_limits_that_cannot_be_are_refused(self):
