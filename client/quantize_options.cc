@@ -14,6 +14,7 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
   auto method = ToMethod(options.method);
   if (!method.ok()) return method.status();
   v1::QuantizeTask task;
+  bool rounds_activations = false;
   std::vector<std::string> formats = options.formats;
   if (formats.empty()) {
     formats.push_back(options.method.method == "smoothquant" ? "int-quantized" : "awq-gemm");
@@ -21,7 +22,11 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
   for (const std::string& flag : formats) {
     auto format = ParseFormat(options.method, flag);
     if (!format.ok()) return format.status();
+    rounds_activations |= format->output_format() == v1::OUTPUT_FORMAT_INT_QUANTIZED;
     *task.add_formats() = *std::move(format);
+  }
+  if (!options.method.activations.empty() && !rounds_activations) {
+    return absl::InvalidArgumentError("--activations goes with --format int-quantized only");
   }
   for (const std::string& flag : options.overrides) {
     auto override = ParseOverride(flag);

@@ -197,6 +197,7 @@ absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
                        "an object of at least one group");
     return all.fields.status();
   }
+  int64_t steps = config.ignored.steps();
   for (const auto& [name, group] : *groups->AsObject()) {
     const std::string field = absl::StrCat("config_groups[", QuoteForMessage(name), "]");
     if (group.AsObject() == nullptr) {
@@ -204,6 +205,12 @@ absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
       return all.fields.status();
     }
     config.rules.push_back(ReadGroup(source, absl::StrCat(kPath, field), group, common, all));
+    steps += config.rules.back().targets.steps();
+    if (steps > ModuleTargets::kMaxSteps) {
+      all.fields.Invalid(field, "too large with those before it",
+                         "patterns that are simpler, or fewer");
+      return all.fields.status();
+    }
   }
   if (!all.fields.status().ok()) return all.fields.status();
   config.readable.Update(all.unread.status());

@@ -1,17 +1,34 @@
 #include "core/checkpoint/module_targets.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace salient {
 namespace {
 
 constexpr char kPatternPrefix[] = "re:";
 constexpr char kLinearClass[] = "Linear";
-constexpr int64_t kMaxSteps = 4096;
+
+// The path that a pattern matches alone: "^model\\.layers\\.3\\.mlp$".
+std::optional<std::string> SpelledOut(absl::string_view pattern) {
+  absl::ConsumePrefix(&pattern, "^");
+  if (!absl::ConsumeSuffix(&pattern, "$")) return std::nullopt;
+  std::string path;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const bool escaped = pattern[i] == '\\' && i + 1 < pattern.size();
+    const char c = escaped ? pattern[++i] : pattern[i];
+    const bool plain = absl::ascii_isalnum(c) || c == '_';
+    if (escaped ? !absl::ascii_ispunct(c) : !plain && c != '-') return std::nullopt;
+    path.push_back(c);
+  }
+  return path;
+}
 
 }  // namespace
 
@@ -28,6 +45,10 @@ absl::Status ModuleTargets::Add(absl::string_view target) {
 }
 
 absl::Status ModuleTargets::AddPattern(absl::string_view pattern) {
+  if (std::optional<std::string> path = SpelledOut(pattern); path.has_value()) {
+    spelled_out_.insert(*std::move(path));
+    return absl::OkStatus();
+  }
   absl::StatusOr<NamePattern> compiled = NamePattern::Parse(pattern);
   if (!compiled.ok()) return compiled.status();
   steps_ += compiled->steps();
@@ -41,6 +62,7 @@ absl::Status ModuleTargets::AddPattern(absl::string_view pattern) {
 
 ModuleTargets::Match ModuleTargets::MatchOf(absl::string_view module) const {
   if (names_.contains(module)) return Match::kName;
+  if (spelled_out_.contains(module)) return Match::kPattern;
   const auto matches = [module](const NamePattern& pattern) {
     return pattern.MatchesStart(module);
   };

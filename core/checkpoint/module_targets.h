@@ -27,8 +27,15 @@ class ModuleTargets {
 
   Match MatchOf(absl::string_view module) const;
 
+  // Of its patterns, which is what matching costs. Those that are one path, spelled out, are looked
+  // up instead and cost nothing.
+  int64_t steps() const { return steps_; }
+  // Of all patterns of a config together: configs are untrusted.
+  static constexpr int64_t kMaxSteps = 4096;
+
  private:
   std::set<std::string, std::less<>> names_;
+  std::set<std::string, std::less<>> spelled_out_;  // paths that patterns are
   std::vector<NamePattern> patterns_;
   int64_t steps_ = 0;  // of all patterns
   bool all_linears_ = false;

@@ -64,6 +64,7 @@ void ReadDynamic(absl::string_view source, const StoredFormat& base, ConfigField
     fields.Invalid("dynamic", dynamic->Describe(), "an object");
     return;
   }
+  int64_t steps = 0;
   for (const auto& [key, value] : *dynamic->AsObject()) {
     const std::string field = absl::StrCat("dynamic[", QuoteForMessage(key), "]");
     absl::string_view pattern = key;
@@ -74,6 +75,12 @@ void ReadDynamic(absl::string_view source, const StoredFormat& base, ConfigField
       (absl::IsUnimplemented(status) ? unread : fields)
           .Fault(status.code(), "dynamic", QuoteForMessage(key),
                  absl::StrCat("a regular expression without ", status.message()));
+      return;
+    }
+    steps += rule.targets.steps();
+    if (steps > ModuleTargets::kMaxSteps) {
+      fields.Invalid("dynamic", absl::StrCat("too large at ", QuoteForMessage(key)),
+                     "patterns that are simpler, or fewer");
       return;
     }
     if (!kept) {

@@ -90,16 +90,21 @@ class LinearReader {
     linear.said_plain = config_.SaysPlain(linear.module);
     const StoredFormat said = config_.FormatOf(linear.module);
     linear.format = said.format;
-    if (const TensorEntry* words = find(".qweight"); words != nullptr) {
+    // Shapes were checked of what the config's method has; others that lie around were not.
+    const std::string& method = config_.quant_method();
+    const bool has_words = method == "awq" || method == "gptq";
+    if (const TensorEntry* words = has_words ? find(".qweight") : nullptr; words != nullptr) {
       const TensorEntry* scales = find(".scales");
       find(".qzeros");
       find(".g_idx");
-      const bool gptq = config_.quant_method() == "gptq";
+      const bool gptq = method == "gptq";
       if (gptq) linear.format.bits = Width(words->shape[0], linear.in_features);
       if (!gptq) linear.format.bits = Width(words->shape[1], linear.out_features);
       if (scales != nullptr) Take(*scales, scales->shape[0], linear);
       Quantized(gptq ? said.output : OutputFormat::kAwqGemm, said, linear, model);
-    } else if (const TensorEntry* packed = find(".weight_packed"); packed != nullptr) {
+    } else if (const TensorEntry* packed =
+                   method == "compressed-tensors" ? find(".weight_packed") : nullptr;
+               packed != nullptr) {
       const TensorEntry* scales = find(".weight_scale");
       find(".weight_shape");
       linear.format.symmetric = find(".weight_zero_point") == nullptr;

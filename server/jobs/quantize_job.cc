@@ -27,7 +27,10 @@ absl::StatusOr<std::vector<QuantizedCheckpointPlan>> FinalPlans(
     absl::StatusOr<QuantizedCheckpointPlan> plan =
         PlanQuantizedCheckpoint(model.config(), model.manifest.config_json,
                                 CheckpointParams(std::get<QuantizeTask>(job.spec.task), i, raised));
-    if (!plan.ok()) return WithModelReason(plan.status());
+    if (!plan.ok()) {
+      if (raised.empty()) return WithModelReason(plan.status());
+      return WithField(WithReason(plan.status(), Reason::kBadJob), "quantize.max_relative_error");
+    }
     plans.push_back(*std::move(plan));
   }
   return plans;

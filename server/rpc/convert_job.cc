@@ -144,6 +144,9 @@ v1::Job ToSummary(const JobSnapshot& job) {
   v1::Job message = Common(job);
   v1::JobSpec& spec = *message.mutable_spec();
   if (spec.has_model()) DropFiles(*spec.mutable_model());
+  if (spec.has_quantize()) spec.mutable_quantize()->clear_overrides();
+  message.clear_inspection();
+  message.clear_study();
   if (spec.has_evaluate() && spec.evaluate().has_reference()) {
     DropFiles(*spec.mutable_evaluate()->mutable_reference());
   }

@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <regex.h>
 
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -55,8 +55,14 @@ TEST(QuantizationConfigJsonTest, Gptq) {
 
 // Engines match with "match": from the beginning, not to the end.
 bool Matches(const std::string& key, const std::string& module) {
-  return std::regex_search(module, std::regex(key.substr(2)),
-                           std::regex_constants::match_continuous);
+  regex_t compiled;
+  if (regcomp(&compiled, ("^(" + key.substr(2) + ")").c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
+    ADD_FAILURE() << key << " is no pattern";
+    return false;
+  }
+  const bool found = regexec(&compiled, module.c_str(), 0, nullptr, 0) == 0;
+  regfree(&compiled);
+  return found;
 }
 
 TEST(QuantizationConfigJsonTest, GptqNamesKeptLinearsAndThoseOfOtherFormats) {

@@ -23,6 +23,8 @@ ROWS = 8  # of evaluation
 
 
 class Directory(unittest.TestCase):
+    rounds_activations = False
+
     def setUp(self):
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
@@ -47,8 +49,8 @@ class Directory(unittest.TestCase):
     def kept(self):
         """The Linears of the result that stayed plain."""
         tensors = checkpoint_np.read_tensors(self.output)
-        return sorted(name.removesuffix(".weight") for name in tensors
-                      if name.endswith("_proj.weight"))
+        return sorted(name.removesuffix(".weight") for name, tensor in tensors.items()
+                      if name.endswith("_proj.weight") and tensor.dtype != np.int8)
 
     def agree(self, *rtn):
         """verify and NumPy, which reads as strictly as engines do, agree on perplexities, KL and
@@ -62,13 +64,17 @@ class Directory(unittest.TestCase):
         print(f"\nsalient {found}\nNumPy   {expected}")
         for model in ("source", "result", "rtn"):
             said, known = found[model]["perplexity"], expected[model]["perplexity"]
-            # Those of random models are in the millions.
-            self.assertAlmostEqual(said, known, delta=max(1e-3, 1e-4 * known), msg=model)
+            # Those of random models are in the millions. Where activations are rounded, too, a
+            # difference in a last bit before becomes a whole step.
+            of_it = 2e-3 if self.rounds_activations and model != "source" else 1e-4
+            self.assertAlmostEqual(said, known, delta=max(1e-3, of_it * known), msg=model)
         for prefix in ("", "rtn_"):
             kl, agreement = f"{prefix}kl", f"{prefix}top1_agreement"
-            self.assertAlmostEqual(found[kl], expected[kl], delta=max(2e-3 * expected[kl], 2e-6),
+            of_it = 3e-2 if self.rounds_activations else 2e-3
+            self.assertAlmostEqual(found[kl], expected[kl], delta=max(of_it * expected[kl], 2e-6),
                                    msg=kl)
-            self.assertAlmostEqual(found[agreement], expected[agreement], delta=2e-3,
+            self.assertAlmostEqual(found[agreement], expected[agreement],
+                                   delta=5e-3 if self.rounds_activations else 2e-3,
                                    msg=agreement)
         return found
 
@@ -179,11 +185,13 @@ class Formats(Directory):
                 self.assertEqual(scheme, Scheme(bits, size, symmetric))
 
     def test_weights_and_activations(self):
+        self.rounds_activations = True
         found, scheme = self.check("--method", "smoothquant", *salient_cli.INT_QUANTIZED)
         self.assertEqual(scheme, Scheme(8, -1, True, "token"))
         self.assertLess(found["kl"], 0.2 * found["rtn_kl"])
 
     def test_static_activations(self):
+        self.rounds_activations = True
         _, scheme = self.check("--method", "smoothquant", *salient_cli.INT_QUANTIZED,
                                *salient_cli.STATIC)
         self.assertEqual(scheme, Scheme(8, -1, True, "tensor"))

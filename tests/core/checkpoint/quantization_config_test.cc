@@ -308,6 +308,32 @@ TEST(QuantizationConfigTest, FaultsOfCompressedTensorsAreNamed) {
   EXPECT_THAT(Fault(R"({"quant_method":""})"), HasSubstr("quant_method is \"\""));
 }
 
+// A writer that mixes widths spells out every Linear.
+TEST(QuantizationConfigTest, AsManyPathsAsAModelHasAreRead) {
+  std::string targets;
+  for (int layer = 0; layer < 80; ++layer) {
+    for (const char* linear : {"self_attn\\\\.q_proj", "mlp\\\\.gate_proj", "mlp\\\\.down_proj"}) {
+      absl::StrAppend(&targets, targets.empty() ? "" : ",", "\"re:^model\\\\.layers\\\\.", layer,
+                      "\\\\.", linear, "$\"");
+    }
+  }
+  const QuantizationConfig config = Good(Compressed(R"(["Linear"])", "[" + targets + "]"));
+  EXPECT_TRUE(config.FormatOf("model.layers.79.mlp.down_proj").has_value());
+  EXPECT_FALSE(config.FormatOf("model.layers.79.mlp.up_proj").has_value());
+  EXPECT_FALSE(config.FormatOf("model.layers.80.mlp.down_proj").has_value());
+  EXPECT_FALSE(config.FormatOf("model.layers.79.mlp.down_proj.x").has_value());
+}
+
+TEST(QuantizationConfigTest, RulesThatAreTooLargeTogetherAreRefused) {
+  std::string rules;
+  for (int i = 0; i < 10; ++i) {
+    absl::StrAppend(&rules, i == 0 ? "" : ",", "\"x{1000}", i, "\":{}");
+  }
+  EXPECT_THAT(Fault(R"({"quant_method":"gptq","bits":4,"group_size":128,"sym":true,"dynamic":{)" +
+                    rules + "}}"),
+              HasSubstr("dynamic is too large at \"x{1000}"));
+}
+
 TEST(QuantizationConfigTest, OtherMethodsGoByTheirName) {
   EXPECT_THAT(Unreadable(R"({"quant_method":"exl2","bits":4.25,"group_size":null})"),
               HasSubstr("quant_method is \"exl2\"; expected \"awq\", \"gptq\" or \"compressed-"));

@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/engines/describe_model.h"
 #include "tests/core/engines/described_models.h"
+#include "tests/support/altered_source.h"
 #include "tests/support/shared_files.h"
 
 namespace salient {
@@ -103,6 +106,25 @@ absl::StatusOr<Inspection> InspectDirectory(const std::string& directory) {
   const auto config = ParseModelConfig(path, *json);
   if (!config.ok()) return config.status();
   return Inspect(*checkpoint, *config, *json, /*tensor_parallel=*/1);
+}
+
+// Nobody has checked the shapes of what the config's method does not have.
+TEST(InspectTest, TensorsOfAnotherLayoutThatLieAroundAreNotLookedAt) {
+  const std::string directory = std::string(SALIENT_SOURCE_DIR) + "/tests/data/pocket-llama";
+  const auto checkpoint = Checkpoint::Open(directory);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto json = ReadTextFile(directory + "/config.json", 1 << 20);
+  ASSERT_TRUE(json.ok()) << json.status();
+  const auto config = ParseModelConfig("config.json", *json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  for (const char* suffix : {".qweight", ".weight_packed"}) {
+    testing::AlteredSource source(*checkpoint);
+    const std::string name = std::string("model.layers.0.self_attn.q_proj") + suffix;
+    source.Put({name, DType::kI32, {}, std::vector<std::byte>(4)});
+    const auto inspection = Inspect(source, *config, *json, /*tensor_parallel=*/1);
+    ASSERT_TRUE(inspection.ok()) << inspection.status();
+    EXPECT_EQ(inspection->quantized_linears, 0);
+  }
 }
 
 TEST(InspectionTest, DirectoriesOfRealToolsAreWhatTheyAre) {
