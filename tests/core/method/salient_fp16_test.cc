@@ -40,7 +40,7 @@ class Golden {
   std::vector<T> Read(const std::string& name) const {
     const std::vector<std::byte> bytes = *file_.ReadTensor(name);
     std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   }
 
