@@ -34,12 +34,6 @@ std::vector<double> SquaresByRow(const Matrix& rows) {
   return squares;
 }
 
-// Replaces values by the nearest multiples of `step`, -128 to 127 of them. `scratch` holds n.
-void RoundToSteps(float step, int64_t n, float* values, float* scratch) {
-  NearestErrors(values, n, {step, 128, 255}, scratch);
-  AddTo(scratch, n, values);
-}
-
 }  // namespace
 
 ActivationLoss::ActivationLoss(absl::Span<const Linear> linears, const Statistics& statistics,
@@ -101,7 +95,6 @@ absl::StatusOr<Matrix> ActivationLoss::RoundedInputs(absl::Span<const float> sca
   Matrix rounded = Matrix::Unset(tokens_, columns);
   const RowTiles tiles(tokens_, kTokens);
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
-    std::vector<float> scratch(static_cast<size_t>(columns));
     for (int64_t i = 0; i < tiles.Count(tile); ++i) {
       const int64_t t = tiles.First(tile) + i;
       float* row = rounded.Row(t);
@@ -111,7 +104,7 @@ absl::StatusOr<Matrix> ActivationLoss::RoundedInputs(absl::Span<const float> sca
         const auto [lo, hi] = MinMax(row, columns);
         step = std::max(-lo, hi) / kLargestCode;
       }
-      if (step > 0) RoundToSteps(step, columns, row, scratch.data());
+      if (step > 0) RoundToSteps(step, columns, row);
     }
     return absl::OkStatus();
   });
