@@ -47,6 +47,7 @@ class RoundedSource final : public TensorSource {
                                                 entry.SizeBytes(), " bytes; ", size,
                                                 " were asked for from byte ", offset));
     }
+    if (size == 0) return absl::OkStatus();
     const int64_t row_bytes = entry.shape[1] * SizeOf(DType::kF32);
     const int64_t end = offset + size;
     const int64_t last = (end + row_bytes - 1) / row_bytes;

@@ -72,7 +72,8 @@ class BlobStore {
   // too many uploads are open; INVALID_ARGUMENT if the blob is larger than the store.
   absl::StatusOr<Upload> BeginUpload(const Digest& digest);
 
-  // Stores a whole made here. Replaces an upload of the same blob. Ok if it was there before.
+  // Stores a whole made here. Replaces an upload of the same blob, whoever goes on with it
+  // meanwhile. Ok if it was there before.
   absl::StatusOr<Digest> Put(absl::string_view content);
 
   // A whole and its digest, which is the caller's word.
@@ -128,6 +129,7 @@ class BlobStore {
   absl::Status BeginPut(Putting& put);
   absl::Status SyncPut(Putting& put);
   absl::Status CommitPut(Putting& put);
+  absl::Status PutLocked(Putting& put);
   void TakeBack(Putting& put);
 
   // With the entry's lock held.

@@ -2,7 +2,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
 
@@ -35,31 +34,33 @@ absl::Status BlobStore::BeginPut(Putting& put) {
 
 absl::Status BlobStore::SyncPut(Putting& put) {
   if (put.entry == nullptr) return absl::OkStatus();
-  {
-    const std::lock_guard lock(put.entry->mu);
-    if (put.entry->state == BlobEntry::State::kComplete) {
-      put.entry = nullptr;
-      return absl::OkStatus();
-    }
-    if (put.IsOurs()) return put.entry->partial.Sync();
-  }
-  // Once more; who takes over again and again is refused.
-  put.entry = nullptr;
-  absl::Status status = BeginPut(put);
-  if (!status.ok() || put.entry == nullptr) return status;
   const std::lock_guard lock(put.entry->mu);
   return put.IsOurs() ? put.entry->partial.Sync() : absl::OkStatus();
 }
 
 absl::Status BlobStore::CommitPut(Putting& put) {
   if (put.entry == nullptr) return absl::OkStatus();
-  const std::lock_guard lock(put.entry->mu);
-  if (put.IsOurs()) return Commit(*put.entry);
-  const bool is_there = put.entry->state == BlobEntry::State::kComplete;
+  {
+    const std::lock_guard lock(put.entry->mu);
+    if (put.IsOurs()) return Commit(*put.entry);
+  }
+  return PutLocked(put);
+}
+
+// Once more and under one lock, so that nobody can take over: what was computed here is not lost
+// to a client that sends the same bytes.
+absl::Status BlobStore::PutLocked(Putting& put) {
   put.entry = nullptr;
-  if (is_there) return absl::OkStatus();
-  return absl::AbortedError(
-      absl::StrCat("blob ", ToString(put.whole.digest), ": is uploaded by a client meanwhile"));
+  auto acquired = Acquire(put.whole.digest);
+  if (!acquired.ok()) return acquired.status();
+  const auto& [entry, lock] = *acquired;
+  if (entry->state == BlobEntry::State::kComplete) return absl::OkStatus();
+  if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
+  put.entry = entry;
+  put.writer = entry->writer;
+  absl::Status status = entry->partial.WriteWhole(put.whole.content);
+  if (status.ok()) status = entry->partial.Sync();
+  return status.ok() ? Commit(*entry) : status;
 }
 
 void BlobStore::TakeBack(Putting& put) {

@@ -269,7 +269,7 @@ TEST_F(BlobStoreTest, PutReplacesWhatAClientSentOfTheSameBlob) {
   EXPECT_EQ(*digest, DigestOf(content));
   EXPECT_EQ(ReadAll(*store, *digest), content);
   EXPECT_EQ(upload->Append(1100, "x").code(), absl::StatusCode::kAborted);
-  EXPECT_TRUE(store->Put(content).ok()) << "again";
+  EXPECT_EQ(store->Put(content).status(), absl::OkStatus()) << "again";
   EXPECT_EQ(store->Usage().used_bytes, 2500);
 }
 
@@ -470,7 +470,7 @@ TEST_F(BlobStoreTest, RivalsForOneBlobLeaveItWhole) {
       EXPECT_TRUE(store->ExpireUploads(absl::Now()).ok());
     }
   });
-  threads.emplace_back([&] { EXPECT_TRUE(store->Put(content).ok()); });
+  threads.emplace_back([&] { EXPECT_EQ(store->Put(content).status(), absl::OkStatus()); });
   for (std::thread& thread : threads) thread.join();
   write();
   EXPECT_EQ(ReadAll(*store, digest), content);
