@@ -6,8 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/linalg/elimination_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/panel_kernels.h"
 
 namespace salient {
 namespace {

@@ -229,48 +229,6 @@ void AddChangedRowsImpl(const float* h, int64_t ld, int64_t n, int64_t begin, in
 }
 
 template <class D>
-HWY_INLINE void OffsetErrorsStep(D d, const float* w, const float* codes, float scale,
-                                 float* errors) {
-  // Not a fused multiply-add: w' is what a reader of the file computes, rounded.
-  const auto decoded = hn::Mul(hn::LoadU(d, codes), hn::Set(d, scale));
-  hn::StoreU(hn::Sub(decoded, hn::LoadU(d, w)), d, errors);
-}
-
-void OffsetErrorsImpl(const float* w, const float* codes, float scale, int64_t n, float* errors) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) OffsetErrorsStep(d, w + i, codes + i, scale, errors + i);
-  const hn::CappedTag<float, 1> one;
-  for (; i < n; ++i) OffsetErrorsStep(one, w + i, codes + i, scale, errors + i);
-}
-
-template <class D>
-HWY_INLINE void DecodedErrorsStep(D d, const uint8_t* codes, float scale, float zero_point,
-                                  const float* inverse, float* errors) {
-  const hn::RebindToSigned<D> d32;
-  const auto wide = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, D>(), codes));
-  const auto offset = hn::Sub(hn::ConvertTo(d, wide), hn::Set(d, zero_point));
-  const auto decoded = hn::Mul(offset, hn::Set(d, scale));
-  const auto unscaled = hn::Mul(decoded, hn::LoadU(d, inverse));
-  hn::StoreU(hn::Sub(unscaled, hn::LoadU(d, errors)), d, errors);
-}
-
-void DecodedErrorsImpl(const uint8_t* codes, int64_t n, float scale, float zero_point,
-                       const float* inverse, float* errors) {
-  const Full d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    DecodedErrorsStep(d, codes + i, scale, zero_point, inverse + i, errors + i);
-  }
-  const hn::CappedTag<float, 1> one;
-  for (; i < n; ++i) {
-    DecodedErrorsStep(one, codes + i, scale, zero_point, inverse + i, errors + i);
-  }
-}
-
-template <class D>
 HWY_INLINE void AddScaledStep(D d, const float* x, float factor, float* y) {
   hn::StoreU(hn::MulAdd(hn::LoadU(d, x), hn::Set(d, factor), hn::LoadU(d, y)), d, y);
 }
@@ -284,48 +242,6 @@ void AddScaledImpl(const float* x, float factor, int64_t n, float* y) {
   for (; i < n; ++i) AddScaledStep(one, x + i, factor, y + i);
 }
 
-void EliminateRowsImpl(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
-                       int64_t begin, int64_t end) {
-  const hn::CappedTag<double, 8> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  double* row = rows + first * ld;
-  int64_t j = begin;
-  for (; count == kEliminatedRows && j + 2 * lanes <= end; j += 2 * lanes) {
-    auto a0 = hn::LoadU(d, row + j), b0 = hn::LoadU(d, row + j + lanes);
-    auto a1 = hn::LoadU(d, row + ld + j), b1 = hn::LoadU(d, row + ld + j + lanes);
-    auto a2 = hn::LoadU(d, row + 2 * ld + j), b2 = hn::LoadU(d, row + 2 * ld + j + lanes);
-    auto a3 = hn::LoadU(d, row + 3 * ld + j), b3 = hn::LoadU(d, row + 3 * ld + j + lanes);
-    for (int64_t k = skip; k < first; ++k) {
-      const double* above = rows + k * ld;
-      const auto a = hn::LoadU(d, above + j), b = hn::LoadU(d, above + j + lanes);
-      const auto f0 = hn::Set(d, above[first]), f1 = hn::Set(d, above[first + 1]);
-      const auto f2 = hn::Set(d, above[first + 2]), f3 = hn::Set(d, above[first + 3]);
-      a0 = hn::NegMulAdd(f0, a, a0);
-      b0 = hn::NegMulAdd(f0, b, b0);
-      a1 = hn::NegMulAdd(f1, a, a1);
-      b1 = hn::NegMulAdd(f1, b, b1);
-      a2 = hn::NegMulAdd(f2, a, a2);
-      b2 = hn::NegMulAdd(f2, b, b2);
-      a3 = hn::NegMulAdd(f3, a, a3);
-      b3 = hn::NegMulAdd(f3, b, b3);
-    }
-    hn::StoreU(a0, d, row + j);
-    hn::StoreU(b0, d, row + j + lanes);
-    hn::StoreU(a1, d, row + ld + j);
-    hn::StoreU(b1, d, row + ld + j + lanes);
-    hn::StoreU(a2, d, row + 2 * ld + j);
-    hn::StoreU(b2, d, row + 2 * ld + j + lanes);
-    hn::StoreU(a3, d, row + 3 * ld + j);
-    hn::StoreU(b3, d, row + 3 * ld + j + lanes);
-  }
-  for (int64_t i = first; i < first + count; ++i) {
-    for (int64_t k = skip; k < first; ++k) {
-      const double factor = rows[k * ld + i];
-      for (int64_t c = j; c < end; ++c) rows[i * ld + c] -= factor * rows[k * ld + c];
-    }
-  }
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace salient
 HWY_AFTER_NAMESPACE();
@@ -336,10 +252,7 @@ namespace salient {
 HWY_EXPORT(PanelGptqImpl);
 HWY_EXPORT(DescendRowImpl);
 HWY_EXPORT(AddChangedRowsImpl);
-HWY_EXPORT(OffsetErrorsImpl);
-HWY_EXPORT(DecodedErrorsImpl);
 HWY_EXPORT(AddScaledImpl);
-HWY_EXPORT(EliminateRowsImpl);
 
 void PanelGptq(const float* upper, int64_t n, const int32_t* order, const PanelAffine& affine,
                float* work, float* codes) {
@@ -357,23 +270,8 @@ void AddChangedRows(const float* h, int64_t ld, int64_t n, int64_t begin, int64_
   HWY_DYNAMIC_DISPATCH(AddChangedRowsImpl)(h, ld, n, begin, end, codes, before, out);
 }
 
-void OffsetErrors(const float* w, const float* codes, float scale, int64_t n, float* errors) {
-  HWY_DYNAMIC_DISPATCH(OffsetErrorsImpl)(w, codes, scale, n, errors);
-}
-
-void DecodedErrors(const uint8_t* codes, int64_t n, float scale, uint8_t zero_point,
-                   const float* inverse, float* errors) {
-  HWY_DYNAMIC_DISPATCH(DecodedErrorsImpl)
-  (codes, n, scale, static_cast<float>(zero_point), inverse, errors);
-}
-
 void AddScaled(const float* x, float factor, int64_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(AddScaledImpl)(x, factor, n, y);
-}
-
-void EliminateRows(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
-                   int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(EliminateRowsImpl)(rows, ld, first, count, skip, begin, end);
 }
 
 }  // namespace salient

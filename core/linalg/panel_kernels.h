@@ -49,23 +49,8 @@ int64_t DescendRow(const float* h, int64_t ld, int64_t n, const float* diagonal,
 void AddChangedRows(const float* h, int64_t ld, int64_t n, int64_t begin, int64_t end,
                     const float* codes, float* before, float* out);
 
-// errors[i] = scale * codes[i] - w[i], rounded twice: what a reader of the file computes.
-void OffsetErrors(const float* w, const float* codes, float scale, int64_t n, float* errors);
-
-// errors[i] = scale * (codes[i] - zero_point) * inverse[i] - errors[i], rounded after each step:
-// what a reader of the file computes on an input divided by s, inverse = 1 / s, less the weight.
-void DecodedErrors(const uint8_t* codes, int64_t n, float scale, uint8_t zero_point,
-                   const float* inverse, float* errors);
-
 // y[i] += factor * x[i].
 void AddScaled(const float* x, float factor, int64_t n, float* y);
-
-// Elimination, the step that costs: rows i = first .. first + count - 1, count at most
-// kEliminatedRows, of a matrix of row stride ld lose rows k in [skip, first):
-// row_i[j] -= row_k[i] * row_k[j] for columns j in [begin, end).
-inline constexpr int64_t kEliminatedRows = 4;
-void EliminateRows(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
-                   int64_t begin, int64_t end);
 
 }  // namespace salient
 

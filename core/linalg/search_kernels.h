@@ -1,6 +1,7 @@
-// Inner loops of the searches over scales and ranges: the rounding errors of many candidates and
-// what they cost. They decide between candidates and are never written anywhere, so a code near
-// a tie may fall on the other side than in round_kernels, and a tie of bfloat16 on either.
+// Inner loops of the searches over scales and ranges: the rounding errors of many candidates. What
+// they cost: search_sum_kernels.h. They decide between candidates and are never written anywhere,
+// so a code near a tie may fall on the other side than in round_kernels, and a tie of bfloat16 on
+// either.
 //
 // Vectorized, dispatched at run time; sums and fused multiply-adds may differ in the last bits
 // between instruction sets, never between calls. All are thread-safe and allocate nothing.
@@ -45,17 +46,6 @@ struct RoundingPanel {
 // The errors d = (w' - w s) / s of round-to-nearest. squares[t] += sum_j diagonal[j] d[t][j]^2 and
 // shifts[t] += sum_j mean[j] d[t][j]. Writes d as bfloat16 [rows, columns] unless `errors` is null.
 void RoundPanel(const RoundingPanel& panel, uint16_t* errors, double* squares, double* shifts);
-
-// sums[t] += sum_j a[t][j] b[t][j] for f32 a of stride lda and bfloat16 b of stride ldb.
-void AddRowDots(const float* a, int64_t lda, const uint16_t* b, int64_t ldb, int64_t rows,
-                int64_t columns, double* sums);
-
-// sums[k] += sum_t a[t][k]^2 for a [rows, columns] and, unless `total` is null, total += a.
-void AddColumnSquares(const float* a, int64_t rows, int64_t columns, float* total, double* sums);
-
-// sums[j] += |w[j]| / (the largest |w| of its group + epsilon); a group of zeros adds nothing.
-void AddRelativeMagnitudes(const float* w, int64_t groups, int64_t group_size, double epsilon,
-                           double* sums);
 
 // bits[i] = values[i] * factor as bfloat16, to nearest, ties to even; for finite values.
 void NarrowToBf16(const float* values, int64_t n, float factor, uint16_t* bits);

@@ -1,4 +1,5 @@
-// Inner loops over tiles of tokens: laying them out for products, and their plain sums.
+// Inner loops over tiles of tokens: their plain sums, and the signs that sketch them. Laying them
+// out: transpose_kernels.h.
 //
 // Vectorized, dispatched at run time. Element-wise kernels give the same result on every
 // instruction set; sums may differ in the last bits between sets, never between calls. All are
@@ -9,10 +10,6 @@
 #include <cstdint>
 
 namespace salient {
-
-// out[c * ld + t] = x[t * stride + c] for tokens t and columns c of 16 bits.
-void Transpose16(const uint16_t* x, int64_t tokens, int64_t columns, int64_t stride, uint16_t* out,
-                 int64_t ld);
 
 // What one channel adds up to.
 struct ChannelSums {

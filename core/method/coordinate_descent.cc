@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/linalg/error_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/sum_kernels.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/linalg/search_kernels.h"
+#include "core/linalg/search_sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/linalg/search_kernels.h"
+#include "core/linalg/search_sum_kernels.h"
 
 namespace salient {
 absl::StatusOr<SearchLoss> SearchLoss::Create(const LossModel& model, Executor& executor) {

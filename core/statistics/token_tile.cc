@@ -6,6 +6,7 @@
 #include "core/linalg/gemm.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/token_kernels.h"
+#include "core/linalg/transpose_kernels.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -124,5 +124,35 @@ TEST(UpperCholeskyErrorsTest, IsCancelledBetweenPanels) {
             absl::StatusCode::kCancelled);
 }
 
+TEST(CholeskyTest, FactorTimesItselfInvertsTheMatrix) {
+  constexpr int64_t kN = 23;
+  const Matrix x = testing::Activations(11, 80, kN);
+  std::vector<double> a(kN * kN, 0);
+  for (int64_t i = 0; i < kN; ++i) {
+    for (int64_t j = 0; j < kN; ++j) {
+      for (int64_t t = 0; t < 80; ++t) a[i * kN + j] += double{x.Row(t)[i]} * x.Row(t)[j];
+    }
+  }
+  const absl::StatusOr<std::vector<double>> u = InverseUpperCholesky(a, kN);
+  ASSERT_TRUE(u.ok()) << u.status();
+  for (int64_t i = 0; i < kN; ++i) {
+    for (int64_t j = 0; j < i; ++j) EXPECT_EQ((*u)[i * kN + j], 0);
+    for (int64_t j = 0; j < kN; ++j) {  // (U^T U A)_ij
+      double sum = 0;
+      for (int64_t k = 0; k < kN; ++k) {
+        double uu = 0;
+        for (int64_t m = 0; m < kN; ++m) uu += (*u)[m * kN + i] * (*u)[m * kN + k];
+        sum += uu * a[k * kN + j];
+      }
+      EXPECT_NEAR(sum, i == j ? 1 : 0, 1e-7);
+    }
+  }
+}
+
+TEST(CholeskyTest, IndefiniteMatrixIsRefusedByPivot) {
+  const absl::StatusOr<std::vector<double>> u = InverseUpperCholesky({1, 2, 2, 1}, 2);
+  EXPECT_EQ(u.status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
 }  // namespace
 }  // namespace salient

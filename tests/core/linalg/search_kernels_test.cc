@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/linalg/quadratic_form.h"
+#include "core/linalg/search_sum_kernels.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "gtest/gtest.h"

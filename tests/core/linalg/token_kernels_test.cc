@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "core/linalg/transpose_kernels.h"
 #include "core/tensor/half.h"
 
 namespace salient {
