@@ -28,7 +28,7 @@ class NamePattern {
   int64_t steps() const { return static_cast<int64_t>(program_.size()); }
 
  private:
-  friend class NamePatternParser;
+  friend class NamePatternParser;  // name_pattern_parser.cc
 
   // A step of the program; `to` and `other` are counted from it.
   struct Step {
