@@ -51,6 +51,7 @@ set(knows_proto/wire proto/wire)
 # Single files that know more than their room, or a library that only they may see.
 set(knows_core/statistics/statistics_file.cc core/checkpoint)
 set(knows_core/statistics/statistics_file.h core/checkpoint)
+set(knows_core/statistics/tensor_reader.h core/checkpoint)
 set(knows_client/embedded.cc server)
 
 # Libraries and generated code, by the beginning of the included path.

@@ -2,18 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/statistics/sketch_signs.h"
+#include "core/statistics/tensor_reader.h"
 
 namespace salient {
 namespace {
@@ -24,76 +22,12 @@ constexpr absl::string_view kVersion = "1";
 // No calibration is longer; keeps sums of counts in range.
 constexpr int64_t kMaxTokens = int64_t{1} << 48;
 
-using Shape = std::vector<int64_t>;
+using Shape = TensorReader::Shape;
 
 template <typename T>
 absl::Span<const std::byte> BytesOf(const std::vector<T>& values) {
   return {reinterpret_cast<const std::byte*>(values.data()), values.size() * sizeof(T)};
 }
-
-absl::Status Invalid(absl::string_view name, absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat(name, ": statistics ", what));
-}
-
-// The tensors of a file, taken one by one and checked; what is not taken is an error.
-class TensorReader {
- public:
-  TensorReader(absl::string_view name, const SafetensorsView& file) : name_(name), file_(file) {}
-
-  // The tensor's values if it has this dtype and shape; a dimension of -1 may be anything.
-  template <typename T>
-  absl::StatusOr<std::vector<T>> Take(absl::string_view tensor, DType dtype, const Shape& shape) {
-    const TensorEntry* entry = file_.header().Find(tensor);
-    const auto describe = [](DType type, const Shape& sizes) {
-      return absl::StrCat(Name(type), " [", absl::StrJoin(sizes, ", "), "]");
-    };
-    if (entry == nullptr) {
-      return Invalid(
-          name_, absl::StrCat("tensor ", tensor, " is missing; expected ", describe(dtype, shape)));
-    }
-    const bool fits = entry->dtype == dtype &&
-                      absl::c_equal(entry->shape, shape, [](int64_t size, int64_t expected) {
-                        return expected == -1 || size == expected;
-                      });
-    if (!fits) {
-      return Invalid(name_,
-                     absl::StrCat("tensor ", tensor, " is ", describe(entry->dtype, entry->shape),
-                                  "; expected ", describe(dtype, shape)));
-    }
-    ++taken_;
-    const absl::Span<const std::byte> bytes = *file_.Tensor(tensor);
-    std::vector<T> values(bytes.size() / sizeof(T));
-    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-
-  // As Take, for sums: every value finite and, if `at_least_zero`, not negative.
-  template <typename T>
-  absl::StatusOr<std::vector<T>> TakeSums(absl::string_view tensor, DType dtype, const Shape& shape,
-                                          bool at_least_zero) {
-    auto values = Take<T>(tensor, dtype, shape);
-    if (!values.ok()) return values;
-    for (size_t i = 0; i < values->size(); ++i) {
-      const T value = (*values)[i];
-      if (std::isfinite(value) && (!at_least_zero || value >= 0)) continue;
-      return Invalid(
-          name_, absl::StrCat("tensor ", tensor, ", element ", i, " is ", value,
-                              "; expected a finite value", at_least_zero ? " of at least 0" : ""));
-    }
-    return values;
-  }
-
-  absl::Status CheckAllTaken() const {
-    if (taken_ == file_.header().tensors().size()) return absl::OkStatus();
-    return Invalid(name_, absl::StrCat("have ", file_.header().tensors().size(),
-                                       " tensors; expected ", taken_, " for these params"));
-  }
-
- private:
-  absl::string_view name_;
-  const SafetensorsView& file_;
-  size_t taken_ = 0;
-};
 
 // [n, n] at `matrix`: symmetric, no negative diagonal, and 0 beyond the first `used` columns.
 absl::Status CheckGram(absl::string_view name, absl::string_view tensor, const double* matrix,
@@ -107,8 +41,8 @@ absl::Status CheckGram(absl::string_view name, absl::string_view tensor, const d
       if (row == column && upper < 0) expected = "a sum of squares";
       if (column >= used && upper != 0) expected = "0 where no column is";
       if (expected.empty()) continue;
-      return Invalid(name, absl::StrCat("tensor ", tensor, ", element [", row, ", ", column,
-                                        "] is ", upper, "; expected ", expected));
+      return InvalidStatistics(name, absl::StrCat("tensor ", tensor, ", element [", row, ", ",
+                                                  column, "] is ", upper, "; expected ", expected));
     }
   }
   return absl::OkStatus();
@@ -119,7 +53,7 @@ absl::StatusOr<int64_t> ReadNumber(absl::string_view name, const SafetensorsHead
   const auto found = header.metadata().find(key);
   int64_t value = 0;
   if (found != header.metadata().end() && absl::SimpleAtoi(found->second, &value)) return value;
-  return Invalid(
+  return InvalidStatistics(
       name, absl::StrCat(
                 "metadata ", key, " is ",
                 found == header.metadata().end() ? "missing" : QuoteForMessage(found->second, 64),
@@ -130,11 +64,11 @@ absl::StatusOr<StatisticsParams> ReadParams(absl::string_view name,
                                             const SafetensorsHeader& header) {
   const auto version = header.metadata().find(std::string(kVersionKey));
   if (version == header.metadata().end() || version->second != kVersion) {
-    return Invalid(name, absl::StrCat("metadata ", kVersionKey, " is ",
-                                      version == header.metadata().end()
-                                          ? "missing"
-                                          : QuoteForMessage(version->second, 64),
-                                      "; expected \"", kVersion, "\""));
+    return InvalidStatistics(name, absl::StrCat("metadata ", kVersionKey, " is ",
+                                                version == header.metadata().end()
+                                                    ? "missing"
+                                                    : QuoteForMessage(version->second, 64),
+                                                "; expected \"", kVersion, "\""));
   }
   StatisticsParams params;
   const std::pair<const char*, int64_t*> fields[] = {
@@ -149,7 +83,7 @@ absl::StatusOr<StatisticsParams> ReadParams(absl::string_view name,
   }
   const auto seed = header.metadata().find("seed");
   if (seed == header.metadata().end() || !absl::SimpleAtoi(seed->second, &params.seed)) {
-    return Invalid(name, "metadata seed is missing or no integer from 0 to 2^64 - 1");
+    return InvalidStatistics(name, "metadata seed is missing or no integer from 0 to 2^64 - 1");
   }
   if (absl::Status status = CheckStatisticsParams(name, params); !status.ok()) return status;
   return params;
@@ -160,7 +94,7 @@ absl::StatusOr<RowSet> ReadRows(absl::string_view name, const std::vector<int64_
   for (size_t i = 0; i < bounds.size(); i += 2) {
     const bool after_previous = i == 0 ? bounds[i] >= 0 : bounds[i] > bounds[i - 1];
     if (!after_previous || bounds[i + 1] <= bounds[i]) {
-      return Invalid(
+      return InvalidStatistics(
           name, absl::StrCat("tensor rows, interval ", i / 2, " is [", bounds[i], ", ",
                              bounds[i + 1], "); expected 0 <= begin < end, sorted, with gaps"));
     }
@@ -187,7 +121,7 @@ absl::StatusOr<TokenSample> ReadSample(absl::string_view name, TensorReader& rea
     const TokenSample::Key key = {SampleHash(params.seed, row, position), row, position};
     if (position < 0 || position >= statistics.token_count || !statistics.rows.Contains(row) ||
         (!sample.keys.empty() && !(sample.keys.back() < key))) {
-      return Invalid(
+      return InvalidStatistics(
           name, absl::StrCat("tensor sample_tokens, token ", i / 2, " is row ", row, ", position ",
                              position, "; expected counted rows, in the order of their hashes"));
     }
@@ -229,8 +163,9 @@ absl::Status ReadProducts(absl::string_view name, TensorReader& reader, Statisti
     if (sum == std::rint(sum) && std::fabs(sum) <= static_cast<double>(statistics.token_count)) {
       continue;
     }
-    return Invalid(name, absl::StrCat("tensor sketch_row_sums, element ", k, " is ", sum,
-                                      "; expected a sum of ", statistics.token_count, " signs"));
+    return InvalidStatistics(
+        name, absl::StrCat("tensor sketch_row_sums, element ", k, " is ", sum,
+                           "; expected a sum of ", statistics.token_count, " signs"));
   }
   return absl::OkStatus();
 }
@@ -301,8 +236,9 @@ absl::StatusOr<Statistics> ParseStatistics(absl::string_view name,
   if (!token_count.ok()) return token_count.status();
   const int64_t fewest = std::max<int64_t>(1, statistics.rows.size());
   if (*token_count < fewest || *token_count > kMaxTokens) {
-    return Invalid(name, absl::StrCat("metadata token_count is ", *token_count, "; expected ",
-                                      fewest, ", one for each row, to 2^48"));
+    return InvalidStatistics(
+        name, absl::StrCat("metadata token_count is ", *token_count, "; expected ", fewest,
+                           ", one for each row, to 2^48"));
   }
   statistics.token_count = *token_count;
 
