@@ -1,4 +1,5 @@
-// What a store knows of one blob. Of interest to blob_store.cc and upload.cc only.
+// What a store knows of one blob. Of interest to BlobStore (blob_store.cc, read_blobs.cc,
+// put_blobs.cc) and upload.cc only.
 #ifndef SALIENT_SERVER_STORE_BLOB_ENTRY_H_
 #define SALIENT_SERVER_STORE_BLOB_ENTRY_H_
 
@@ -6,6 +7,8 @@
 #include <cstdint>
 #include <mutex>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "server/store/digest.h"
 #include "server/store/partial_blob.h"
 
@@ -25,6 +28,16 @@ struct BlobEntry {
   int64_t writer = 0;  // the newest
   PartialBlob partial;
 };
+
+// The blob of no bytes, which is always there.
+inline const Digest& EmptyDigest() {
+  static const Digest digest = DigestOf("");
+  return digest;
+}
+
+inline absl::Status BlobNotFound(const Digest& digest) {
+  return absl::NotFoundError(absl::StrCat("blob ", ToString(digest), ": is not here"));
+}
 
 }  // namespace salient
 
