@@ -1,0 +1,198 @@
+// One writer after the other of a blob: offsets, what is refused, and what a full disk leaves.
+#include "server/store/upload.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/store/blob_store.h"
+#include "tests/server/store/blob_store_fixture.h"
+
+namespace salient {
+namespace {
+
+using ::salient::testing::FileContent;
+using ::salient::testing::RandomBytes;
+using ::testing::HasSubstr;
+
+using UploadTest = testing::BlobStoreFixture;
+
+// Before, at and behind a synced boundary, at the start, in the middle and at the end.
+TEST_F(UploadTest, AnUploadIsResumedAtAnyOffset) {
+  const auto store = Open();
+  const std::string content = RandomBytes(3, 3 * kInterval);
+  const size_t offsets[] = {0, 1, 999, 1000, 1001, 1500, 1999, 2000, 2001, 2999, 3000};
+  for (const size_t offset : offsets) {
+    // A different content each time, so that each is a new upload.
+    const std::string mine = absl::StrCat(offset, "-").append(content).substr(0, content.size());
+    const Digest digest = DigestOf(mine);
+    {
+      auto upload = store->BeginUpload(digest);
+      ASSERT_TRUE(upload.ok()) << upload.status();
+      ASSERT_EQ(Send(*upload, mine.substr(0, offset)), absl::OkStatus());
+    }
+    EXPECT_EQ(store->Status(digest).committed_bytes, static_cast<int64_t>(offset));
+    auto upload = store->BeginUpload(digest);
+    ASSERT_TRUE(upload.ok()) << upload.status();
+    ASSERT_EQ(upload->committed_bytes(), static_cast<int64_t>(offset));
+    ASSERT_EQ(Send(*upload, mine, offset), absl::OkStatus());
+    ASSERT_EQ(upload->Finish(), absl::OkStatus()) << "resumed at " << offset;
+    EXPECT_EQ(ReadAll(*store, digest), mine) << "resumed at " << offset;
+  }
+}
+
+TEST_F(UploadTest, OnlyTheCommittedOffsetIsTaken) {
+  const auto store = Open();
+  const std::string content = RandomBytes(4, 2000);
+  auto upload = store->BeginUpload(DigestOf(content));
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->Append(0, content.substr(0, 1200)), absl::OkStatus());
+  for (const int64_t offset : {int64_t{0}, int64_t{1199}, int64_t{1201}, int64_t{-1},
+                               std::numeric_limits<int64_t>::max()}) {
+    const absl::Status status = upload->Append(offset, "x");
+    EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange) << offset;
+    EXPECT_THAT(status.message(), HasSubstr("expected 1200"));
+  }
+  const absl::Status beyond = upload->Append(1200, std::string(801, 'x'));
+  EXPECT_EQ(beyond.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(beyond.message(), HasSubstr("expected at most 800 more"));
+  EXPECT_EQ(upload->Append(1200, ""), absl::OkStatus());
+  ASSERT_EQ(Send(*upload, content, 1200), absl::OkStatus()) << "after refusals";
+  EXPECT_EQ(upload->Finish(), absl::OkStatus());
+}
+
+TEST_F(UploadTest, FinishingEarlyKeepsWhatIsThere) {
+  const auto store = Open();
+  const std::string content = RandomBytes(5, 1500);
+  auto upload = store->BeginUpload(DigestOf(content));
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->Append(0, content.substr(0, 1499)), absl::OkStatus());
+  const absl::Status early = upload->Finish();
+  EXPECT_EQ(early.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(early.message(), HasSubstr("after 1499 bytes; expected 1500"));
+  ASSERT_EQ(upload->Append(1499, content.substr(1499)), absl::OkStatus());
+  EXPECT_EQ(upload->Finish(), absl::OkStatus());
+}
+
+TEST_F(UploadTest, AWholeWithAnotherDigestIsDiscarded) {
+  const auto store = Open();
+  std::string content = RandomBytes(6, 2500);
+  const Digest digest = DigestOf(content);
+  std::string wrong = content;
+  wrong[1234] ^= 1;
+  auto upload = store->BeginUpload(digest);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(Send(*upload, wrong), absl::OkStatus());
+  const absl::Status status = upload->Finish();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr(HexSha256(DigestOf(wrong))));
+  EXPECT_EQ(store->Status(digest).committed_bytes, 0);
+  EXPECT_FALSE(std::filesystem::exists(PartPath(digest)));
+  EXPECT_EQ(store->Usage().used_bytes, 0);
+  EXPECT_EQ(upload->Append(0, "x").code(), absl::StatusCode::kAborted);
+  auto again = store->BeginUpload(digest);
+  ASSERT_TRUE(again.ok()) << again.status();
+  ASSERT_EQ(Send(*again, content), absl::OkStatus());
+  EXPECT_EQ(again->Finish(), absl::OkStatus());
+}
+
+TEST_F(UploadTest, TheNewestWriterTakesOver) {
+  const auto store = Open();
+  const std::string content = RandomBytes(7, 2500);
+  const Digest digest = DigestOf(content);
+  auto older = store->BeginUpload(digest);
+  ASSERT_TRUE(older.ok()) << older.status();
+  ASSERT_EQ(older->Append(0, content.substr(0, 1100)), absl::OkStatus());
+  auto newer = store->BeginUpload(digest);
+  ASSERT_TRUE(newer.ok()) << newer.status();
+  EXPECT_EQ(newer->committed_bytes(), 1100);
+  EXPECT_EQ(older->Append(1100, content.substr(1100, 10)).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(older->Finish().code(), absl::StatusCode::kAborted);
+  older = absl::CancelledError();  // dropping it must not close the newer one's file
+  ASSERT_EQ(Send(*newer, content, 1100), absl::OkStatus());
+  EXPECT_EQ(newer->Finish(), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, digest), content);
+}
+
+TEST_F(UploadTest, AnUploadMayBeMoved) {
+  const auto store = Open();
+  auto first = store->BeginUpload(DigestOf("first"));
+  auto second = store->BeginUpload(DigestOf("second"));
+  ASSERT_TRUE(first.ok() && second.ok());
+  Upload upload = *std::move(first);
+  ASSERT_EQ(upload.Append(0, "fir"), absl::OkStatus());
+  upload = *std::move(second);
+  EXPECT_EQ(store->Status(DigestOf("first")).committed_bytes, 3);
+  ASSERT_EQ(upload.Append(0, "second"), absl::OkStatus());
+  EXPECT_EQ(upload.Finish(), absl::OkStatus());
+}
+
+// The file system itself says no: by a limit on the size of files, which acts as a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    previous_handler_ = signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &previous_);
+    const rlimit limit = {bytes, previous_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &previous_);
+    signal(SIGXFSZ, previous_handler_);
+  }
+
+ private:
+  rlimit previous_;
+  sighandler_t previous_handler_;
+};
+
+TEST_F(UploadTest, AFullDiskLosesNothing) {
+  const auto store = Open();
+  const std::string content = RandomBytes(16, 5 * kInterval);
+  const Digest digest = DigestOf(content);
+  auto upload = store->BeginUpload(digest);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->Append(0, content.substr(0, 1500)), absl::OkStatus());
+  {
+    // In the middle of the next append, behind the next boundary.
+    const FileSizeLimit limit(2300);
+    const absl::Status full = upload->Append(1500, content.substr(1500, 2000));
+    EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted) << full;
+    EXPECT_EQ(upload->committed_bytes(), 1500);
+    EXPECT_EQ(FileContent(PartPath(digest)), content.substr(0, 1500));
+    EXPECT_EQ(store->Put(RandomBytes(17, 2500)).status().code(),
+              absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(store->Usage().uploads, 1) << "what could not be put leaves nothing";
+  }
+  ASSERT_EQ(Send(*upload, content, 1500), absl::OkStatus());
+  EXPECT_EQ(upload->Finish(), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, digest), content);
+}
+
+TEST_F(UploadTest, UploadsExpireByTheirLastByteOrWriter) {
+  const auto store = Open({.upload_ttl = absl::Hours(2)});
+  const Digest idle = DigestOf("idle");
+  const Digest whole = *store->Put("whole");
+  auto upload = store->BeginUpload(idle);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->Append(0, "id"), absl::OkStatus());
+  EXPECT_EQ(*store->ExpireUploads(absl::Now() + absl::Hours(1)), 0);
+  EXPECT_EQ(store->Status(idle).committed_bytes, 2);
+  EXPECT_EQ(*store->ExpireUploads(absl::Now() + absl::Hours(3)), 1);
+  EXPECT_EQ(store->Status(idle).committed_bytes, 0);
+  EXPECT_FALSE(std::filesystem::exists(PartPath(idle)));
+  EXPECT_EQ(upload->Append(2, "le").code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(store->Status(whole).complete);
+  EXPECT_EQ(store->Usage().used_bytes, 5);
+}
+
+}  // namespace
+}  // namespace salient
