@@ -1,0 +1,33 @@
+// Accumulators as tests make them.
+#ifndef SALIENT_TESTS_CORE_STATISTICS_SMALL_ACCUMULATOR_H_
+#define SALIENT_TESTS_CORE_STATISTICS_SMALL_ACCUMULATOR_H_
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "core/linalg/gemm.h"
+#include "core/statistics/accumulator.h"
+
+namespace salient::testing {
+
+inline StatisticsAccumulator MakeAccumulator(const StatisticsParams& params) {
+  LimitThreadToItself();
+  auto accumulator = StatisticsAccumulator::Create("layers.0.mlp", params);
+  EXPECT_TRUE(accumulator.ok()) << accumulator.status();
+  return *std::move(accumulator);
+}
+
+inline StatisticsParams ParamsOf(int64_t in_features) {
+  StatisticsParams params;
+  params.in_features = in_features;
+  params.sketch_rows = 96;  // no multiple of 64
+  params.sample_tokens = 32;
+  params.seed = 11;
+  return params;
+}
+
+}  // namespace salient::testing
+
+#endif  // SALIENT_TESTS_CORE_STATISTICS_SMALL_ACCUMULATOR_H_
