@@ -14,6 +14,7 @@
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/coordinate_descent.h"
+#include "core/method/error_feedback.h"
 #include "core/method/round_nearest.h"
 #include "core/tensor/matrix.h"
 
@@ -55,7 +56,7 @@ class Panel {
     blocks_ = blocks;
     panel_.Begin(BlocksOf(blocks), ranges, weight_row, blocks.front().first / (columns_ / groups_),
                  count);
-    FeedBackErrors(rows, stride);
+    FeedBackErrors(blocks, rows, stride, panel_);
     if (params.descent_sweeps == 0 && params.refits == 0) return absl::OkStatus();
     absl::Status status = panel_.Measure(rows, stride);
     for (int r = 0; r < params.refits && status.ok(); ++r) {
@@ -72,49 +73,6 @@ class Panel {
   }
 
  private:
-  // Error feedback works on columns, so its panels stand on their side.
-  void FeedBackErrors(const float* rows, int64_t stride) {
-    Matrix scales(groups_, kPanelRows);
-    Matrix zero_points(groups_, kPanelRows);
-    for (int64_t g = 0; g < groups_; ++g) {
-      for (int64_t t = 0; t < kPanelRows; ++t) {
-        scales.Row(g)[t] = panel_.scales().Row(t)[g];
-        zero_points.Row(g)[t] = panel_.zero_points().Row(t)[g];
-      }
-    }
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const BlockCurvature& block = blocks_[b];
-      const int64_t n = block.columns();
-      const int64_t begin = panel_.block(static_cast<int64_t>(b)).begin;
-      std::vector<int32_t> group_of(static_cast<size_t>(n));
-      std::vector<int64_t> place(static_cast<size_t>(n));  // the inverse of block.order
-      for (int64_t j = 0; j < n; ++j) {
-        group_of[j] = static_cast<int32_t>((begin + j) / (columns_ / groups_));
-        place[block.order[j]] = j;
-      }
-      Matrix work(n, kPanelRows);
-      Matrix codes(n, kPanelRows);
-      constexpr int64_t kTile = 16;  // columns at a time, so that lines are read and written whole
-      for (int64_t first = 0; first < n; first += kTile) {
-        const int64_t last = std::min(n, first + kTile);
-        for (int64_t t = 0; t < panel_.count(); ++t) {
-          const float* row = rows + t * stride + begin;
-          for (int64_t j = first; j < last; ++j) work.Row(place[j])[t] = row[j];
-        }
-      }
-      PanelGptq(block.upper.data(), n, block.order.data(),
-                {group_of.data(), scales.data(), zero_points.data(), panel_.max_code()},
-                work.data(), codes.data());
-      for (int64_t first = 0; first < n; first += kTile) {
-        const int64_t last = std::min(n, first + kTile);
-        for (int64_t t = 0; t < kPanelRows; ++t) {
-          float* row = panel_.codes().Row(t) + begin;
-          for (int64_t j = first; j < last; ++j) row[j] = codes.Row(j)[t];
-        }
-      }
-    }
-  }
-
   // Least squares in the scales x of each row: minimises (C x - w) H (C x - w)^T, where column g
   // of C holds the offsets code - zero_point of group g. products_ are C_g H of each segment.
   absl::Status Refit(bool first) {
