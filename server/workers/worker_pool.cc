@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
+#include "server/workers/shared_loop.h"
 
 namespace salient {
 namespace {
@@ -34,61 +34,6 @@ bool LookForAWhile(absl::FunctionRef<bool()> is_over) {
 }
 
 }  // namespace
-
-struct WorkerPool::Loop {
-  Loop(const CancelToken& stop_token, int64_t items,
-       absl::FunctionRef<absl::Status(int64_t)> function, bool waits, StageTimes* times)
-      : stop(stop_token), count(items), task(function), caller_waits(waits), busy(times) {}
-
-  const CancelToken& stop;
-  const int64_t count;
-  const absl::FunctionRef<absl::Status(int64_t)> task;
-  const bool caller_waits;  // it is no worker
-  StageTimes* const busy;
-  const Stage stage = StageClock::OfThisThread().stage();  // the caller's
-  std::atomic<int64_t> next{0};
-  std::atomic<bool> failed{false};
-  // Of the pool's mutex: workers inside an item, and that the last of them left.
-  int helpers = 0;
-  std::condition_variable left;
-  std::atomic<bool> is_done{false};  // the last left and there was nothing more
-
-  std::mutex mu;
-  int64_t error_index = std::numeric_limits<int64_t>::max();
-  absl::Status error;
-
-  bool HasItems() const {
-    return !failed.load(std::memory_order_acquire) && !stop.stopped() &&
-           next.load(std::memory_order_relaxed) < count;
-  }
-
-  // Runs the next item, if there is one. Items are claimed in order and a claimed item always
-  // runs, so when item f is the first that fails no item before it was skipped: the error with
-  // the lowest index does not depend on the timing.
-  bool RunOne() {
-    if (!HasItems()) return false;
-    const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
-    if (index >= count) return false;
-    absl::Status status = Run(index);
-    if (!status.ok()) {
-      std::lock_guard<std::mutex> lock(mu);
-      failed.store(true, std::memory_order_release);
-      if (index < error_index) {
-        error_index = index;
-        error = std::move(status);
-      }
-    }
-    return true;
-  }
-
- private:
-  // Time at work is added after every item rather than after every task, so that a scrape in the
-  // middle of a long task sees it.
-  absl::Status Run(int64_t index) {
-    const StageClock::Scope scope(busy, stage);
-    return task(index);
-  }
-};
 
 WorkerPool::WorkerPool(int workers) {
   const int count = std::max(1, workers);
