@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "core/checkpoint/safetensors.h"
+#include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 
 namespace salient::testing {
 
@@ -25,7 +27,15 @@ class Golden {
   std::vector<T> Read(const std::string& name) const {
     const std::vector<std::byte> bytes = Bytes(name);
     std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
+
+  // F16 [*, columns], widened.
+  Matrix Halves(const std::string& name, int64_t columns) const {
+    const std::vector<uint16_t> halves = Read<uint16_t>(name);
+    Matrix values(static_cast<int64_t>(halves.size()) / columns, columns);
+    for (size_t i = 0; i < halves.size(); ++i) values.data()[i] = F16ToF32(halves[i]);
     return values;
   }
 

@@ -2,23 +2,23 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
 #include "core/linalg/executor.h"
 #include "core/method/round_nearest.h"
 #include "core/statistics/accumulator.h"
-#include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/golden_file.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
 namespace {
+
+using testing::Golden;
 
 WeightView View(const Matrix& matrix) {
   return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
@@ -159,31 +159,6 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RoundGptqTest,
                          ::testing::Values(Case{256, 128, 4, false}, Case{256, 32, 3, true},
                                            Case{172, 43, 4, false}, Case{384, 384, 4, true},
                                            Case{640, 16, 2, false}));
-
-class Golden {
- public:
-  explicit Golden(const std::string& name)
-      : file_(*SafetensorsFile::Open(std::string(SALIENT_SOURCE_DIR) + "/tests/golden/" + name +
-                                     ".safetensors")) {}
-
-  template <class T>
-  std::vector<T> Read(const std::string& name) const {
-    const std::vector<std::byte> bytes = *file_.ReadTensor(name);
-    std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-
-  Matrix Halves(const std::string& name, int64_t columns) const {
-    const std::vector<uint16_t> halves = Read<uint16_t>(name);
-    Matrix values(static_cast<int64_t>(halves.size()) / columns, columns);
-    for (size_t i = 0; i < halves.size(); ++i) values.data()[i] = F16ToF32(halves[i]);
-    return values;
-  }
-
- private:
-  SafetensorsFile file_;
-};
 
 struct GoldenCase {
   std::string prefix;

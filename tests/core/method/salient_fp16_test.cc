@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
 #include "core/linalg/executor.h"
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
@@ -19,40 +18,18 @@
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/golden_file.h"
 
 namespace salient {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::Golden;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Channels = std::vector<int64_t>;
 
 constexpr int64_t kColumns = 256;
-
-class Golden {
- public:
-  explicit Golden(const std::string& name)
-      : file_(*SafetensorsFile::Open(std::string(SALIENT_SOURCE_DIR) + "/tests/golden/" + name +
-                                     ".safetensors")) {}
-
-  template <class T>
-  std::vector<T> Read(const std::string& name) const {
-    const std::vector<std::byte> bytes = *file_.ReadTensor(name);
-    std::vector<T> values(bytes.size() / sizeof(T));
-    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-
- private:
-  SafetensorsFile file_;
-};
-
-Matrix Widened(const std::vector<uint16_t>& halves) {
-  Matrix values(static_cast<int64_t>(halves.size()) / kColumns, kColumns);
-  for (size_t i = 0; i < halves.size(); ++i) values.data()[i] = F16ToF32(halves[i]);
-  return values;
-}
 
 WeightView ViewOf(const Matrix& weight) {
   return {DType::kF32, reinterpret_cast<const std::byte*>(weight.data()), weight.rows(),
@@ -76,7 +53,7 @@ Statistics StatisticsOf(const std::vector<double>& sum_abs) {
 TEST(SalientFp16Test, IsWhatNumPyFinds) {
   const Golden inputs("inputs");
   const Golden golden("salient_fp16");
-  const Matrix x = Widened(inputs.Read<uint16_t>("x"));
+  const Matrix x = inputs.Halves("x", kColumns);
   const Statistics statistics = testing::DirectStatistics(x);
   const LossModel model(statistics);
   constexpr std::pair<SalientChoice, const char*> kChoices[] = {
@@ -87,7 +64,7 @@ TEST(SalientFp16Test, IsWhatNumPyFinds) {
   for (int64_t linear = 0; linear < 2; ++linear) {
     const std::string index = std::to_string(linear);
     const std::vector<uint16_t> halves = inputs.Read<uint16_t>(index + ".weight");
-    const Matrix exact = Widened(halves);
+    const Matrix exact = inputs.Halves(index + ".weight", kColumns);
     const WeightView weight = {DType::kF16, reinterpret_cast<const std::byte*>(halves.data()),
                                exact.rows(), kColumns};
     const double energy = model.Evaluate(exact.data(), exact.rows())->Value();

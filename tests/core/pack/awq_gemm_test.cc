@@ -6,36 +6,17 @@
 
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
+#include "tests/core/pack/packing_example.h"
 
 namespace salient {
 namespace {
 
-// in 16, out 8, group 8: q[k][n] = (k + 3n) mod 16, z[0] = 1..8, z[1] = 8..15,
-// s[g][n] = 2^-(2 + g + n mod 4).
-AffineGroups Example() {
-  AffineGroups groups;
-  groups.out_features = 8;
-  groups.in_features = 16;
-  groups.format.group_size = 8;
-  for (int n = 0; n < 8; ++n) {
-    for (int k = 0; k < 16; ++k) groups.codes.push_back(static_cast<uint8_t>((k + 3 * n) % 16));
-    for (int g = 0; g < 2; ++g) {
-      groups.scales.push_back(std::ldexp(1.0f, -(2 + g + n % 4)));
-      groups.zero_points.push_back(static_cast<uint8_t>((g == 0 ? 1 : 8) + n));
-    }
-  }
-  return groups;
-}
-
-std::vector<uint32_t> Words(const NamedTensor& tensor) {
-  std::vector<uint32_t> words(tensor.data.size() / 4);
-  std::memcpy(words.data(), tensor.data.data(), tensor.data.size());
-  return words;
-}
+using testing::PackingExample;
+using testing::Words;
 
 // The words AutoAWQ's own packer wrote for this example.
 TEST(AwqGemmTest, GoldenWords) {
-  const absl::StatusOr<std::vector<NamedTensor>> tensors = PackAwqGemm("m", Example());
+  const absl::StatusOr<std::vector<NamedTensor>> tensors = PackAwqGemm("m", PackingExample());
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   ASSERT_EQ(tensors->size(), 3u);
   const NamedTensor& qweight = (*tensors)[0];
@@ -65,7 +46,7 @@ TEST(AwqGemmTest, GoldenWords) {
 }
 
 TEST(AwqGemmTest, UnpackingGivesBackWhatWasPacked) {
-  const AffineGroups groups = Example();
+  const AffineGroups groups = PackingExample();
   std::vector<NamedTensor> tensors = *PackAwqGemm("m", groups);
   AwqGemmTensors packed{tensors[0], tensors[1], tensors[2]};
   EXPECT_TRUE(CheckAwqGemm("file", packed, 8, 16, 8).ok());
@@ -85,21 +66,21 @@ TEST(AwqGemmTest, UnpackingGivesBackWhatWasPacked) {
 }
 
 TEST(AwqGemmTest, SymmetricZerosAreEights) {
-  AffineGroups groups = Example();
+  AffineGroups groups = PackingExample();
   groups.zero_points.assign(groups.zero_points.size(), 8);
   EXPECT_EQ(Words((*PackAwqGemm("m", groups))[1]), (std::vector<uint32_t>{0x88888888, 0x88888888}));
 }
 
 TEST(AwqGemmTest, WhatTheLayoutCannotHoldIsInvalidArgument) {
-  AffineGroups bits = Example();
+  AffineGroups bits = PackingExample();
   bits.format.bits = 3;
   EXPECT_EQ(PackAwqGemm("m", bits).status().code(), absl::StatusCode::kInvalidArgument);
-  AffineGroups outputs = Example();
+  AffineGroups outputs = PackingExample();
   outputs.out_features = 7;
   const absl::Status status = PackAwqGemm("m", outputs).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("out_features"), absl::string_view::npos);
-  AffineGroups dtype = Example();
+  AffineGroups dtype = PackingExample();
   dtype.format.scale_dtype = DType::kBF16;
   EXPECT_EQ(PackAwqGemm("m", dtype).status().code(), absl::StatusCode::kInvalidArgument);
 }
