@@ -19,7 +19,7 @@ constexpr int64_t kRows = 64;
 constexpr int64_t kTokens = 256;
 constexpr int64_t kOutputs = 128;
 
-// Operations of one element of Vector: kSilu of work_count.cc, and kNearest times the rounding
+// Operations of one element of Vector: kSilu of work_operations.h, and kNearest times the rounding
 // kernel, which takes not quite 1.
 constexpr int kNearest = 8;
 constexpr double kElement = 3.5 + 0.85 * kNearest;
