@@ -11,7 +11,6 @@
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_smoothquant.h"
-#include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"
@@ -33,9 +32,7 @@ constexpr WeightFormat kTensor{8, kWholeTensor, true, DType::kF16};
 TEST(ActivationLossGoldenTest, EveryCandidateHasTheOutputErrorThatNumPyComputes) {
   constexpr int64_t kColumns = 256;
   const Golden inputs("inputs");
-  const std::vector<uint16_t> halves = inputs.Read<uint16_t>("x");
-  Matrix x(static_cast<int64_t>(halves.size()) / kColumns, kColumns);
-  for (size_t i = 0; i < halves.size(); ++i) x.data()[i] = F16ToF32(halves[i]);
+  const Matrix x = inputs.Halves("x", kColumns);
   Statistics statistics = testing::DirectStatistics(x);
   testing::KeepSample(x, 64, statistics);
   const std::vector<std::byte> first = inputs.Bytes("0.weight"), second = inputs.Bytes("1.weight");

@@ -11,7 +11,6 @@
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/method/scale_smoothquant.h"
-#include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"
@@ -28,7 +27,7 @@ class GoldenTest : public ::testing::Test {
 
   GoldenTest()
       : inputs_("inputs"),
-        x_(Activations(inputs_)),
+        x_(inputs_.Halves("x", kColumns)),
         statistics_(testing::DirectStatistics(x_)),
         model_(statistics_),
         scales_(Golden("scale_awq").Read<float>("s")) {
@@ -38,13 +37,6 @@ class GoldenTest : public ::testing::Test {
       weights_.push_back({DType::kF16, bytes_.back().data(),
                           static_cast<int64_t>(bytes_.back().size()) / 2 / kColumns, kColumns});
     }
-  }
-
-  static Matrix Activations(const Golden& inputs) {
-    const std::vector<uint16_t> halves = inputs.Read<uint16_t>("x");
-    Matrix x(static_cast<int64_t>(halves.size()) / kColumns, kColumns);
-    for (size_t i = 0; i < halves.size(); ++i) x.data()[i] = F16ToF32(halves[i]);
-    return x;
   }
 
   void ExpectEqual(const AffineGroups& groups, const std::string& golden, size_t index) {
