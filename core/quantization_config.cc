@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/fused_linears.h"
 
 namespace salient {
 namespace {
@@ -61,27 +62,27 @@ std::string Regex(absl::string_view module) {
 
 // Full paths as engines ask for them. They fuse some Linears into one and ask for that by a name
 // that is not in the checkpoint: it is added where all parts of it are among `modules`.
-std::vector<std::string> AsAskedFor(const std::vector<std::string>& modules) {
-  static const std::pair<absl::string_view, std::vector<absl::string_view>> kFused[] = {
-      {"qkv_proj", {"q_proj", "k_proj", "v_proj"}}, {"gate_up_proj", {"gate_proj", "up_proj"}}};
+std::vector<std::string> AsAskedFor(absl::Span<const std::string> modules) {
   const std::set<std::string> all(modules.begin(), modules.end());
   std::vector<std::string> asked;
   for (const std::string& module : modules) {
     asked.push_back(module);
-    for (const auto& [fused, parts] : kFused) {
-      if (!absl::EndsWith(module, absl::StrCat(".", parts.back()))) continue;
-      const std::string before = module.substr(0, module.size() - parts.back().size());
-      const bool whole = std::all_of(parts.begin(), parts.end(), [&](absl::string_view part) {
-        return all.count(absl::StrCat(before, part)) != 0;
-      });
-      if (whole) asked.push_back(absl::StrCat(before, fused));
+    for (const FusedLinears& fused : kFusedLinears) {
+      const absl::string_view last = fused.parts.back();
+      if (!absl::EndsWith(module, absl::StrCat(".", last))) continue;
+      const std::string before = module.substr(0, module.size() - last.size());
+      const bool whole = std::all_of(
+          fused.parts.begin(), fused.parts.end(),
+          [&](absl::string_view part) { return all.count(absl::StrCat(before, part)) != 0; });
+      if (whole) asked.push_back(absl::StrCat(before, fused.name));
     }
   }
   return asked;
 }
 
 // zero_point is true for symmetric weights as well: all loaders expect qzeros. Kept Linears go by
-// their full paths, the one spelling that means the same to each.
+// their full paths, the one spelling that means the same to each, and fused ones by that of the
+// whole, too, which is what some look for.
 absl::StatusOr<JsonValue> AwqConfig(const WeightFormat& format,
                                     absl::Span<const LinearFormat> linears,
                                     absl::Span<const std::string> kept) {
@@ -90,7 +91,7 @@ absl::StatusOr<JsonValue> AwqConfig(const WeightFormat& format,
                    {"group_size", Number(format.group_size)},
                    {"zero_point", JsonValue(true)},
                    {"version", Text("gemm")}};
-  if (!kept.empty()) config.emplace_back("modules_to_not_convert", Texts(kept));
+  if (!kept.empty()) config.emplace_back("modules_to_not_convert", Texts(AsAskedFor(kept)));
   for (const LinearFormat& linear : linears) {
     if (SameFormat(linear.format, format)) continue;
     return absl::InvalidArgumentError(absl::StrCat(
@@ -143,7 +144,7 @@ JsonValue GptqConfig(const StoredFormat& stored, absl::Span<const LinearFormat> 
       {"checkpoint_format", Text(stored.output == OutputFormat::kGptqV2 ? "gptq_v2" : "gptq")},
       {"lm_head", JsonValue(false)}};
   Object dynamic;
-  for (const std::string& module : AsAskedFor({kept.begin(), kept.end()})) {
+  for (const std::string& module : AsAskedFor(kept)) {
     dynamic.emplace_back(absl::StrCat("-:", Regex(module)), JsonValue(Object()));
   }
   const std::vector<WeightFormat> formats = FormatsOf(format, linears);

@@ -29,7 +29,8 @@ struct LinearFormat {
 //   compressed-tensors   each format is a group of config_groups that lists its Linears,
 //   others               INVALID_ARGUMENT naming the first, what it has and what can have it.
 // Kept ones stand under modules_to_not_convert (awq), `dynamic` (gptq), or `ignore`, beside
-// lm_head.
+// lm_head; in the first two also under the name of what engines fuse them into, where all of it is
+// kept.
 absl::StatusOr<JsonValue> QuantizationConfigJson(const StoredFormat& stored,
                                                  absl::Span<const LinearFormat> linears,
                                                  absl::Span<const std::string> kept);

@@ -6,24 +6,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/fused_linears.h"
 
 namespace salient {
 namespace {
 
-constexpr size_t kQuery = static_cast<size_t>(LinearRole::kQuery);
-constexpr size_t kGate = static_cast<size_t>(LinearRole::kGate);
-
-// How the Linears of a block lie on a device: `count` of them, from the role `first` on, side by
-// side. Of some the inputs are split, of the others the outputs.
-struct Fusion {
-  size_t first;
-  size_t count;
-  bool splits_inputs;
-};
-constexpr Fusion kFused[] = {{kQuery, 3, false},
-                             {static_cast<size_t>(LinearRole::kOutput), 1, true},
-                             {kGate, 2, false},
-                             {static_cast<size_t>(LinearRole::kDown), 1, true}};
+// Of these the inputs are split over devices, of the others the outputs.
+bool SplitsInputs(LinearRole role) {
+  return role == LinearRole::kOutput || role == LinearRole::kDown;
+}
 
 bool IsKeyOrValue(LinearRole role) {
   return role == LinearRole::kKey || role == LinearRole::kValue;
@@ -141,24 +132,26 @@ std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tenso
   if (splits) splitter.CheckHeads();
   std::vector<DevicePart> parts;
   for (size_t block = 0; block + kLinearRoles <= model.linears.size(); block += kLinearRoles) {
-    for (const Fusion& fusion : kFused) {
-      const DescribedLinear* linears = model.linears.data() + block + fusion.first;
+    size_t count = 1;  // of Linears that lie side by side
+    for (size_t first = 0; first < kLinearRoles; first += count) {
+      const FusedLinears* together = FindFused(static_cast<LinearRole>(first));
+      count = together == nullptr ? 1 : together->parts.size();
+      const DescribedLinear* linears = model.linears.data() + block + first;
       const size_t before = parts.size();
       bool whole = true;
-      for (size_t i = 0; i < fusion.count; ++i) {
-        std::optional<DevicePart> part = splitter.Split(linears[i], fusion.splits_inputs);
+      for (size_t i = 0; i < count; ++i) {
+        std::optional<DevicePart> part = splitter.Split(linears[i], SplitsInputs(linears[i].role));
         whole = whole && part.has_value();
         if (part.has_value()) parts.push_back(*std::move(part));
       }
-      if (!fuses || fusion.count == 1) continue;
+      if (!fuses || count == 1) continue;
       if (!whole) {
         parts.resize(before);
         continue;
       }
       DevicePart& fused = parts[before];
-      fused.name = NameOf(linears, fusion.count);
-      for (size_t i = 1; i < fusion.count; ++i)
-        fused.out_features += parts[before + i].out_features;
+      fused.name = NameOf(linears, count);
+      for (size_t i = 1; i < count; ++i) fused.out_features += parts[before + i].out_features;
       parts.resize(before + 1);
     }
   }

@@ -14,8 +14,6 @@ bool Has(absl::Span<const Value> values, Value value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-constexpr int64_t kMarlinGroups[] = {kWholeRow, 32, 64, 128};
-
 // "4", "4 or 8", "-1, 32 or 64".
 template <typename Value>
 std::string OneOf(absl::Span<const Value> values) {

@@ -1,7 +1,5 @@
 #include "core/engines/layout_table.h"
 
-#include "core/tensor/affine_groups.h"
-
 namespace salient {
 namespace {
 
@@ -11,7 +9,6 @@ constexpr int k48[] = {4, 8};
 constexpr int k248[] = {2, 4, 8};
 constexpr int k2348[] = {2, 3, 4, 8};
 
-constexpr int64_t kMarlinGroups[] = {kWholeRow, 32, 64, 128};
 constexpr int64_t kTgiAwqGroups[] = {32, 64, 128};
 constexpr int64_t kGptqModelGroups[] = {kWholeRow, 16, 32, 64, 128};
 constexpr int64_t kOnly128[] = {128};

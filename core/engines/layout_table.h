@@ -8,8 +8,12 @@
 #include "absl/types/span.h"
 #include "core/engines/engine.h"
 #include "core/pack/stored_format.h"
+#include "core/tensor/affine_groups.h"
 
 namespace salient {
+
+// What Marlin's kernels take.
+inline constexpr int64_t kMarlinGroups[] = {kWholeRow, 32, 64, 128};
 
 // How a Linear's shape, as one device has it, meets the engine's kernels.
 enum class KernelShapes {

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/engines/device_parts.h"
+#include "core/fused_linears.h"
 
 namespace salient {
 namespace {
@@ -15,15 +16,8 @@ constexpr char kNotQuantized[] = ": is not quantized; ";
 
 // The first of the Linears that this one is fused with, by role.
 LinearRole FirstSibling(LinearRole role) {
-  switch (role) {
-    case LinearRole::kKey:
-    case LinearRole::kValue:
-      return LinearRole::kQuery;
-    case LinearRole::kUp:
-      return LinearRole::kGate;
-    default:
-      return role;
-  }
+  const FusedLinears* fused = FindFused(role);
+  return fused == nullptr ? role : fused->first;
 }
 
 bool IsGptq(OutputFormat layout) {
@@ -52,15 +46,9 @@ std::string Difference(const DescribedLinear& a, const DescribedLinear& b) {
 
 // "model.layers.0.self_attn.qkv_proj" for its q_proj: the name that engines give to what they fuse.
 std::string FusedName(const DescribedLinear& linear) {
-  const std::string parent = linear.module.substr(0, linear.module.rfind('.') + 1);
-  switch (FirstSibling(linear.role)) {
-    case LinearRole::kQuery:
-      return absl::StrCat(parent, "qkv_proj");
-    case LinearRole::kGate:
-      return absl::StrCat(parent, "gate_up_proj");
-    default:
-      return linear.module;
-  }
+  const FusedLinears* fused = FindFused(linear.role);
+  if (fused == nullptr) return linear.module;
+  return absl::StrCat(linear.module.substr(0, linear.module.rfind('.') + 1), fused->name);
 }
 
 bool AnyIsIn(const std::vector<std::string>& entries, absl::string_view path) {

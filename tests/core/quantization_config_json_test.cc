@@ -175,6 +175,20 @@ TEST(QuantizationConfigJsonTest, PlainWeightsSayNothing) {
   }
 }
 
+// Some engines ask by the name of what they fuse, others by those of its parts.
+TEST(QuantizationConfigJsonTest, AwqNamesKeptLinearsAlsoAsEnginesFuseThem) {
+  const JsonValue config =
+      Config({k4Bit, OutputFormat::kAwqGemm}, Linears({"model.layers.0.mlp.down_proj"}),
+             {"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj",
+              "model.layers.0.self_attn.v_proj", "model.layers.0.mlp.gate_proj",
+              "model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"});
+  EXPECT_THAT(Strings(*config.Find("modules_to_not_convert")),
+              ElementsAre("model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj",
+                          "model.layers.0.self_attn.v_proj", "model.layers.0.self_attn.qkv_proj",
+                          "model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj",
+                          "model.layers.0.mlp.gate_up_proj", "model.layers.1.mlp.up_proj"));
+}
+
 TEST(QuantizationConfigJsonTest, AwqHasOneFormatForAll) {
   const JsonValue config =
       Config({k4Bit, OutputFormat::kAwqGemm}, Linears({"model.layers.0.a"}), {"model.layers.0.b"});

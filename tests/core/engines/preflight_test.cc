@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/core/engines/described_models.h"
@@ -32,7 +33,10 @@ class PreflightTest : public ::testing::Test {
   absl::StatusOr<std::vector<std::string>> Check(const StoredFormat& stored,
                                                  const EngineRequest& request) {
     const ModelConfig config = ParseModelConfig("config.json", json_).value();
-    const QuantizedCheckpointPlan plan = PlanQuantizedCheckpoint(config, json_, {stored}).value();
+    QuantizedCheckpointParams params;
+    params.stored = stored;
+    params.overrides = overrides_;
+    const QuantizedCheckpointPlan plan = PlanQuantizedCheckpoint(config, json_, params).value();
     return CheckEngines(config, json_, stored, plan, request);
   }
 
@@ -42,7 +46,13 @@ class PreflightTest : public ::testing::Test {
     return std::string(checked.status().message());
   }
 
+  // All that is fused with one of these stays F16.
+  void Skip(const std::vector<std::string>& modules) {
+    for (const std::string& module : modules) overrides_.push_back({module, 0, 0, true});
+  }
+
   std::string json_;
+  std::vector<ModuleOverride> overrides_;
 };
 
 constexpr OutputFormat kAwq = OutputFormat::kAwqGemm;
@@ -110,6 +120,19 @@ TEST_F(PreflightTest, KeptLinearsAreSeenBeforeAnyWork) {
                               "Linear quantized"),
                     HasSubstr("the nearest that tgi loads: group_size 64")));
   EXPECT_TRUE(Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kSglang}, 1}).ok());
+}
+
+// SGLang asks for them as qkv_proj and gate_up_proj.
+TEST_F(PreflightTest, KeptLinearsThatEnginesFuseAreFoundUnderEitherName) {
+  SetWidths(8192, 29568);
+  Skip({"model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.k_proj",
+        "model.layers.1.self_attn.v_proj", "model.layers.0.mlp.gate_proj",
+        "model.layers.0.mlp.up_proj"});
+  const auto checked = Check(
+      Stored(kAwq, 4, 128, false),
+      {{Engine::kVllm, Engine::kVllmCpu, Engine::kSglang, Engine::kLmdeploy, Engine::kTransformers},
+       1});
+  EXPECT_TRUE(checked.ok()) << checked.status();
 }
 
 }  // namespace
