@@ -205,6 +205,26 @@ TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
   EXPECT_GE(static_cast<double>(evaluate(wide, 1).memory_bytes), 4 * block);
 }
 
+// A worker that decodes a Linear holds it as it is stored, two or four bytes a weight, and its
+// codes.
+TEST(ModelCostTest, DecodingHoldsWeightsAsTheyAreStored) {
+  ModelConfig narrow = Config();
+  narrow.intermediate_size = 14080;  // wide Linears, and little else
+  narrow.vocab_size = 64;
+  narrow.dtype = DType::kF16;
+  ModelConfig wide = narrow;
+  wide.dtype = DType::kF32;
+  const std::vector<int64_t> rows = {64};
+  const auto memory = [&](const ModelConfig& config) {
+    return static_cast<double>(
+        Must(CostOfEvaluating(config, rows, /*plain=*/1, /*decoded=*/1, 7)).memory_bytes);
+  };
+  constexpr double kWidest = 512 * 14080;
+  constexpr double kBlock = kAttentionParameters + 3 * kWidest;
+  // More than the plain model itself grows by, what an allocator keeps included.
+  EXPECT_GT(memory(wide) - memory(narrow), 1.15 * (2 * kBlock + 7 * kWidest));
+}
+
 class ByteCounter final : public QuantizedModelSink {
  public:
   absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
