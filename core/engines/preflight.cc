@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "core/engines/describe_model.h"
 #include "core/engines/engine_verdict.h"
+#include "core/engines/possible_results.h"
 
 namespace salient {
 namespace {
@@ -43,17 +44,6 @@ std::vector<int64_t> GroupSizes(int64_t present) {
   return sizes;
 }
 
-// A plan of one block stands for all: their shapes are the same.
-absl::StatusOr<QuantizedCheckpointPlan> PlanOneBlock(const ModelConfig& config,
-                                                     absl::string_view config_json,
-                                                     const StoredFormat& stored) {
-  ModelConfig short_config = config;
-  short_config.num_hidden_layers = 1;
-  QuantizedCheckpointParams params;
-  params.stored = stored;
-  return PlanQuantizedCheckpoint(short_config, config_json, params);
-}
-
 bool AllLoad(const QuantizedCheckpointPlan& plan, int64_t blocks, const EngineRequest& request) {
   const absl::StatusOr<DescribedModel> model = DescribePlan(plan, blocks);
   if (!model.ok()) return false;
@@ -87,13 +77,23 @@ std::string Changes(const StoredFormat& from, const StoredFormat& to) {
 }  // namespace
 
 std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::string_view config_json,
-                                          const StoredFormat& stored,
-                                          const EngineRequest& request) {
-  const auto present = PlanOneBlock(config, config_json, stored);
-  const size_t kept = present.ok() ? present->kept.size() : kLinearRoles;
+                                          const AskedResult& asked, const EngineRequest& request) {
+  const StoredFormat& stored = asked.params.stored;
+  const ModelSample sample = SampleBlocks(config, asked.params);
+  const int64_t blocks = sample.config.num_hidden_layers;
+  const auto present = PlanQuantizedCheckpoint(sample.config, config_json, sample.params);
+  const size_t kept =
+      present.ok() ? present->kept.size() : kLinearRoles * static_cast<size_t>(blocks);
   const auto works = [&](const StoredFormat& tried) {
-    const auto plan = PlanOneBlock(config, config_json, tried);
-    return plan.ok() && plan->kept.size() <= kept && AllLoad(*plan, /*blocks=*/1, request);
+    QuantizedCheckpointParams params = sample.params;
+    params.stored = tried;
+    const auto plan = PlanQuantizedCheckpoint(sample.config, config_json, params);
+    if (!plan.ok() || plan->kept.size() > kept || !AllLoad(*plan, blocks, request)) return false;
+    if (!asked.limits_error) return true;
+    const std::vector<RaisedPlan> raised = PlansRaised(sample.config, config_json, params);
+    return std::all_of(raised.begin(), raised.end(), [&](const RaisedPlan& possible) {
+      return AllLoad(possible.plan, blocks, request);
+    });
   };
   constexpr unsigned kGroup = 1, kSymmetric = 2, kBits = 4, kOutput = 8;
   const WeightFormat& format = stored.format;
@@ -121,36 +121,59 @@ std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::strin
 
 absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
                                                       absl::string_view config_json,
-                                                      const StoredFormat& stored,
+                                                      const AskedResult& asked,
                                                       const QuantizedCheckpointPlan& plan,
                                                       const EngineRequest& request) {
   const absl::StatusOr<DescribedModel> model = DescribePlan(plan, /*blocks=*/0);
   if (!model.ok()) return model.status();
+  const auto is_asked = [&](Engine engine) {
+    return std::find(request.engines.begin(), request.engines.end(), engine) !=
+           request.engines.end();
+  };
   std::vector<std::string> warnings;
   std::vector<std::string> faults;
+  std::vector<Engine> load;
   for (const EngineVerdict& verdict : JudgeEngines(*model, request.tensor_parallel)) {
     const absl::string_view name = EngineName(verdict.engine);
-    const bool asked = std::find(request.engines.begin(), request.engines.end(), verdict.engine) !=
-                       request.engines.end();
-    if (!verdict.loads()) {
-      const std::string why = absl::StrCat("the result will not load in ", name, ": ",
-                                           absl::StrJoin(verdict.faults, "; "));
-      (asked ? faults : warnings).push_back(why);
+    const bool asked_for = is_asked(verdict.engine);
+    if (verdict.loads()) {
+      load.push_back(verdict.engine);
+    } else {
+      (asked_for ? faults : warnings)
+          .push_back(absl::StrCat("the result will not load in ", name, ": ",
+                                  absl::StrJoin(verdict.faults, "; ")));
     }
-    if (!asked) continue;
+    if (!asked_for) continue;
     for (const std::string& remark : verdict.remarks) {
       warnings.push_back(absl::StrCat(name, ": ", remark));
     }
   }
+  const bool loads_unraised = faults.empty();
+  if (asked.limits_error) {
+    for (const RaisedPlan& raised : PlansRaised(config, config_json, asked.params)) {
+      const absl::StatusOr<DescribedModel> possible = DescribePlan(raised.plan, /*blocks=*/0);
+      if (!possible.ok()) return possible.status();
+      for (const Engine engine : load) {
+        const EngineVerdict verdict = JudgeEngine(engine, *possible, request.tensor_parallel);
+        if (verdict.loads()) continue;
+        (is_asked(engine) ? faults : warnings)
+            .push_back(absl::StrCat("where max_relative_error leads to ", raised.to,
+                                    ", the result will not load in ", EngineName(engine), ": ",
+                                    absl::StrJoin(verdict.faults, "; ")));
+      }
+    }
+  }
   if (faults.empty()) return warnings;
-  const auto nearest = NearestFormat(config, config_json, stored, request);
-  const std::string instead =
+  const StoredFormat& stored = asked.params.stored;
+  const auto nearest = NearestFormat(config, config_json, asked, request);
+  std::string instead =
       nearest.has_value()
           ? absl::StrCat(
                 "the nearest that ", Names(request.engines),
                 request.engines.size() == 1 ? " loads: " : " load: ", Changes(stored, *nearest))
           : absl::StrCat("no other group_size, symmetry, width or output format loads in ",
                          Names(request.engines), " either");
+  if (loads_unraised) absl::StrAppend(&instead, "; without max_relative_error this one loads");
   return absl::InvalidArgumentError(absl::StrCat(absl::StrJoin(faults, "; "), "; ", instead));
 }
 

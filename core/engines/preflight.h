@@ -21,22 +21,30 @@ struct EngineRequest {
   int64_t tensor_parallel = 1;  // devices that share the model, 1 to kMaxTensorParallel
 };
 
-// What a user should know of a plan, in sentences: why engines that were not asked for will not
-// load it, and what to mind with those that were.
+// A result as it is asked for.
+struct AskedResult {
+  QuantizedCheckpointParams params;
+  bool limits_error = false;  // groups may get 8 bits or stay F16 in the end
+};
+
+// What a user should know of `plan`, that of `asked`, in sentences: why engines that were not asked
+// for will not load it, or may not when a limit of error was applied, and what to mind with those
+// that were.
 //
-// Errors: INVALID_ARGUMENT if one that was asked for will not load it, naming the first Linear at
-// fault, the value, what the engine wants, and the nearest format that all of them load.
+// Errors: INVALID_ARGUMENT if one that was asked for will not load it, or would not load what a
+// limit of error may make of it, naming the first Linear at fault, the value, what the engine
+// wants, and the nearest format that all of them load.
 absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
                                                       absl::string_view config_json,
-                                                      const StoredFormat& stored,
+                                                      const AskedResult& asked,
                                                       const QuantizedCheckpointPlan& plan,
                                                       const EngineRequest& request);
 
-// The smallest change of `stored` that all engines of the request load and that quantizes no fewer
-// Linears of a block: group_size is changed first, then symmetric, bits, the output format, then
-// two of them, and so on. nullopt if there is none.
+// The smallest change of the format that all engines of the request load, overrides and what a
+// limit of error may do included, and that quantizes no fewer Linears: group_size is changed first,
+// then symmetric, bits, the output format, then two of them, and so on. nullopt if there is none.
 std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::string_view config_json,
-                                          const StoredFormat& stored, const EngineRequest& request);
+                                          const AskedResult& asked, const EngineRequest& request);
 
 }  // namespace salient
 

@@ -157,9 +157,9 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
   job.outputs = *std::move(outputs);
   for (size_t i = 0; i < job.outputs.size(); ++i) {
     const PreparedOutput& output = job.outputs[i];
-    absl::StatusOr<std::vector<std::string>> warnings =
-        CheckEngines(job.model.config(), job.model.manifest.config_json, task.formats[i],
-                     output.plan, task.engines);
+    absl::StatusOr<std::vector<std::string>> warnings = CheckEngines(
+        job.model.config(), job.model.manifest.config_json,
+        {CheckpointParams(task, i), task.max_relative_error != 0}, output.plan, task.engines);
     if (!warnings.ok()) {
       return WithField(WithReason(warnings.status(), Reason::kBadFormat), "quantize.engines");
     }

