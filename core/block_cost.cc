@@ -68,6 +68,7 @@ BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
     if (spec.shape.size() == 1) cost.output_bytes += 2 * ElementsOf(spec);
   }
   cost.output_bytes *= static_cast<int64_t>(result.outputs.size());
+  cost.most_output_bytes = cost.output_bytes;
   int64_t held = 0;
   for (const GroupRow& row : family.groups) {
     held += StatisticsBytes(StatisticsOf(family, config, row, params.method));
@@ -83,21 +84,35 @@ BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
       for (const size_t output : result.outputs) {
         packed += PackedBytes(family, config, row, params.outputs[output], fit);
       }
+      cost.output_bytes += packed;
+      const StoredFormat& stored = params.outputs[result.outputs[0]];
+      const bool limited =
+          params.max_relative_error != 0 && fit.fits && stored.output != OutputFormat::kScaledFp16;
+      // What is raised stays F16 in the worst case.
+      if (limited) {
+        packed = std::max(packed, 2 * weights * static_cast<int64_t>(result.outputs.size()));
+      }
       if (fit.fits) {
-        work.Group(static_cast<double>(row.linears.size()), static_cast<double>(weights),
-                   statistics, params.method,
-                   StoredAs(params.outputs[result.outputs[0]], fit.format));
+        const auto linears = static_cast<double>(row.linears.size());
+        work.Group(linears, static_cast<double>(weights), statistics, params.method,
+                   StoredAs(stored, fit.format));
+        int64_t first_rounding = 0;
+        if (limited && fit.wider.has_value()) {
+          work.Group(linears, static_cast<double>(weights), statistics, params.method,
+                     StoredAs(stored, *fit.wider));
+          // Codes and maps, held while the second is made.
+          first_rounding = weights + weights / 4;
+        }
         // The group's own count is of results of 5 bits a weight.
         const int64_t wider = std::max<int64_t>(0, packed - 5 * weights / 8);
         cost.most_bytes = std::max(
             cost.most_bytes,
-            held + wider +
-                QuantizeGroupMemoryBytes(
-                    OutFeatures(family, config, row), statistics.in_features, params.method,
-                    params.outputs[result.outputs[0]].activations, concurrency));
+            held + wider + first_rounding +
+                QuantizeGroupMemoryBytes(OutFeatures(family, config, row), statistics.in_features,
+                                         params.method, stored.activations, concurrency));
       }
       held += packed;
-      cost.output_bytes += packed;
+      cost.most_output_bytes += packed;
       if (fit.fits && last) held -= StatisticsBytes(statistics);
       // What takes the fold becomes F32.
       if (fit.fits && into_linear) {

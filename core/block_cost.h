@@ -25,11 +25,13 @@ StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, c
 
 // Of quantizing one block for one SharedResult.
 struct BlockCost {
-  int64_t output_bytes = 0;  // of all its outputs
-  int64_t most_bytes = 0;    // held at once beside the block as it was read
+  int64_t output_bytes = 0;       // of all its outputs, if no group is raised
+  int64_t most_output_bytes = 0;  // the same, if all are
+  int64_t most_bytes = 0;         // held at once beside the block as it was read
 };
 
-// Adds the work to `work`. `last`: statistics are dropped as they are used.
+// Adds the work to `work`. `last`: statistics are dropped as they are used. Under a limit of error
+// every group counts as if it was above it: quantized twice where 8 bits are a choice, then F16.
 BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
                       const QuantizeModelParams& params, const SharedResult& result,
                       const BlockFits& fits, bool last, int concurrency, WorkCount& work);

@@ -93,7 +93,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
       output_bytes += of_block.output_bytes;
       // The weights are copied for all results but the last, and the result before is written.
       most = std::max(most, of_block.most_bytes + (last ? 0 : block_bytes) + written);
-      largest = std::max(largest, of_block.output_bytes);
+      largest = std::max(largest, of_block.most_output_bytes);
     }
     written = std::max(written, largest);
     const int64_t times = config.num_hidden_layers / static_cast<int64_t>(blocks);

@@ -20,7 +20,9 @@ struct ModelCost {
   // Resident at most because of the run, beside what is resident already: what it holds at once,
   // and the share of freed memory that an allocator keeps.
   int64_t memory_bytes = 0;
-  int64_t output_bytes = 0;  // of the result's tensors; headers and config.json not among them
+  // Of the result's tensors, if a limit of error raises none; headers and config.json not among
+  // them.
+  int64_t output_bytes = 0;
   // How much of its time every worker but the first computes, 0 to 1. The loops of a narrow model
   // have few tiles, and some have one.
   double parallel_share = 1;
@@ -28,8 +30,8 @@ struct ModelCost {
   Work Total() const;  // of all stages
 };
 
-// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row. What a limit
-// of error may add is not in it.
+// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row. Work and
+// memory are those of the worst case under a limit of error, in which all groups are above it.
 // Errors as FindFamily.
 absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens,

@@ -42,6 +42,8 @@ class TensorList {
   std::vector<KeptLinear>& kept() { return kept_; }
   const std::vector<LinearFormat>& linears() const { return linears_; }
   int64_t parameters() const { return parameters_; }
+  // That the result grows by if its Linears become F16.
+  int64_t raised_bytes() const { return raised_bytes_; }
 
  private:
   void AddHalf(const TensorSpec& spec) {
@@ -63,11 +65,15 @@ class TensorList {
     const std::string module = LinearName(family_, layer, role);
     const LinearShape shape = ShapeOf(family_, config_, role);
     if (fit.fits) {
-      parameters_ += shape.out_features * shape.in_features;
+      const int64_t weights = shape.out_features * shape.in_features;
+      parameters_ += weights;
+      int64_t packed_bytes = 0;
       for (TensorShape& tensor : PackedTensors(module, shape.out_features, shape.in_features,
                                                StoredAs(params_.stored, fit.format))) {
+        packed_bytes += tensor.SizeBytes();
         tensors_.push_back(std::move(tensor));
       }
+      raised_bytes_ += std::max<int64_t>(0, 2 * weights - packed_bytes);
       linears_.push_back({module, fit.format});
     } else {
       AddHalf({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
@@ -84,6 +90,7 @@ class TensorList {
   std::vector<KeptLinear> kept_;
   std::vector<LinearFormat> linears_;
   int64_t parameters_ = 0;
+  int64_t raised_bytes_ = 0;
 };
 
 // Replaces the member of this name where it stands, or adds one at the end.
@@ -169,6 +176,7 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     plan.output_bytes += layout->file_bytes;
     plan.files.push_back({shard.file, *std::move(layout)});
   }
+  plan.most_output_bytes = plan.output_bytes + list.raised_bytes();
   return plan;
 }
 

@@ -43,6 +43,8 @@ struct QuantizedCheckpointPlan {
   std::vector<KeptLinear> kept;
   int64_t parameters = 0;    // of the whole model
   int64_t output_bytes = 0;  // of all of the above
+  // The same but for config.json, if a limit of error leaves every Linear F16.
+  int64_t most_output_bytes = 0;
 };
 
 struct QuantizedCheckpointParams {

@@ -58,7 +58,8 @@ class DirectoryOutput final : public JobOutput {
     if (plan_is_final) {
       if (absl::Status status = AddFiles(output.plan, part); !status.ok()) return status;
     } else {
-      auto spool = TensorSpool::Create(job_.work_directory, absl::StrCat("spool-", parts_.size()));
+      auto spool = TensorSpool::Create(job_.work_directory, absl::StrCat("spool-", parts_.size()),
+                                       output.plan.most_output_bytes);
       if (!spool.ok()) return spool.status();
       part.spool = *std::move(spool);
     }
@@ -83,7 +84,8 @@ class DirectoryOutput final : public JobOutput {
     for (size_t i = 0; i < parts_.size(); ++i) {
       Part& part = parts_[i];
       if (!part.spool.has_value()) continue;
-      absl::Status status = AddFiles(plans_[i], part);
+      absl::Status status = part.spool->Close();
+      if (status.ok()) status = AddFiles(plans_[i], part);
       if (status.ok()) {
         status = part.spool->Replay([&](const std::string& tensor, int64_t offset,
                                         absl::Span<const std::byte> bytes) -> absl::Status {

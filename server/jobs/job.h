@@ -99,7 +99,8 @@ struct JobEstimate {
   int64_t peak_memory_bytes = 0;  // of the process
   double flop = 0;
   double seconds = 0;
-  int64_t output_bytes = 0;
+  int64_t output_bytes = 0;       // if a limit of error raises nothing
+  int64_t most_output_bytes = 0;  // whatever it raises
 };
 
 struct JobUsage {

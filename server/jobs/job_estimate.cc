@@ -63,7 +63,13 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
     return cost->total;
   }
   const QuantizeModelParams params = ModelParams(std::get<QuantizeTask>(spec.task));
-  return CostOfQuantizing(config, job.row_tokens, params, workers);
+  absl::StatusOr<ModelCost> cost = CostOfQuantizing(config, job.row_tokens, params, workers);
+  if (cost.ok() && params.max_relative_error != 0 && !job.output_path.empty()) {
+    // Tensors of blocks wait on disk until it is known where in a file they stand.
+    cost->write_bytes += static_cast<double>(cost->output_bytes);
+    cost->read_bytes += static_cast<double>(cost->output_bytes);
+  }
+  return cost;
 }
 
 }  // namespace
@@ -82,8 +88,12 @@ absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& 
   const Work work = cost->Total();
   estimate.flop = work.bf16_flop + work.f32_flop + work.vector_flop;
   estimate.seconds = SecondsOf(*cost, speed, workers);
+  const auto* quantize = std::get_if<QuantizeTask>(&spec.task);
+  const bool limits_error = quantize != nullptr && quantize->max_relative_error != 0;
   for (const PreparedOutput& output : job.outputs) {
     estimate.output_bytes += output.plan.output_bytes;
+    estimate.most_output_bytes +=
+        limits_error ? output.plan.most_output_bytes : output.plan.output_bytes;
   }
   return estimate;
 }

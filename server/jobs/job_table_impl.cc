@@ -112,7 +112,7 @@ absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& 
                                " bytes of memory; this server may use ", settings_.memory_bytes)),
         "memory_bytes");
   }
-  int64_t blob_bytes = job.output_path.empty() ? estimate.output_bytes : 0;
+  int64_t blob_bytes = job.output_path.empty() ? estimate.most_output_bytes : 0;
   for (const Digest& digest : store_.FindMissing(job.needed)) {
     // An upload that was begun has its place.
     if (store_.Status(digest).committed_bytes == 0) blob_bytes += digest.size_bytes;

@@ -8,12 +8,14 @@ namespace salient {
 constexpr int64_t kReplayBytes = int64_t{1} << 20;
 
 absl::StatusOr<TensorSpool> TensorSpool::Create(const std::string& directory,
-                                                const std::string& name) {
+                                                const std::string& name, int64_t bytes) {
   const absl::StatusOr<Directory> opened = Directory::OpenRoot(directory);
   if (!opened.ok()) return opened.status();
   absl::StatusOr<File> file = opened->OpenForWriting(name);
   if (!file.ok()) return file.status();
-  if (absl::Status status = file->Truncate(0); !status.ok()) return status;
+  absl::Status status = file->Truncate(0);
+  if (status.ok() && bytes > 0) status = file->Reserve(0, bytes);
+  if (!status.ok()) return status;
   return TensorSpool(*std::move(file));
 }
 
@@ -25,6 +27,10 @@ absl::Status TensorSpool::Add(const NamedTensor& tensor) {
   if (!status.ok()) return status;
   entries_.push_back({tensor.name, begin, begin + size});
   return absl::OkStatus();
+}
+
+absl::Status TensorSpool::Close() {
+  return file_.Truncate(entries_.empty() ? 0 : entries_.back().end);
 }
 
 absl::Status TensorSpool::Replay(Out out) {

@@ -19,10 +19,15 @@ namespace salient {
 // One file, one tensor after the other. Not thread-safe; calls wait for a disk. Errors as File's.
 class TensorSpool {
  public:
-  // `name` inside `directory`, which exists and is cleaned up by its owner.
-  static absl::StatusOr<TensorSpool> Create(const std::string& directory, const std::string& name);
+  // `name` inside `directory`, which exists and is cleaned up by its owner. Sets aside room for
+  // `bytes` of tensors: RESOURCE_EXHAUSTED at once if the disk has less.
+  static absl::StatusOr<TensorSpool> Create(const std::string& directory, const std::string& name,
+                                            int64_t bytes);
 
   absl::Status Add(const NamedTensor& tensor);
+
+  // When all were added: gives back the room that they did not take.
+  absl::Status Close();
 
   // Hands over all tensors in the order they came, at most 1 MiB at a time, and empties the file.
   using Out = absl::FunctionRef<absl::Status(const std::string& tensor, int64_t offset,

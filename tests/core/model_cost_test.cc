@@ -140,6 +140,37 @@ TEST(ModelCostTest, GptqKeepsAndFactorsTheWholeGram) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("in_features is 40960"));
 }
 
+TEST(ModelCostTest, ALimitOfErrorIsCountedAsIfEveryGroupWasAboveIt) {
+  const std::vector<int64_t> rows(4, 256);
+  const auto cost = [&](const StoredFormat& stored, double limit) {
+    QuantizeModelParams params;
+    params.method = kRtn;
+    params.outputs = {stored};
+    params.max_relative_error = limit;
+    return Must(CostOfQuantizing(Config(), rows, params, 1));
+  };
+  const auto rounding = [](const ModelCost& of) {
+    return of.stages[static_cast<size_t>(Stage::kRounding)].vector_flop;
+  };
+  constexpr double kBlock = kAttentionParameters + kMlpParameters;
+  // Twice where 8 bits are a choice, and in F16 in the end, which takes two bytes instead of half
+  // of one.
+  for (const auto& [stored, times] :
+       {std::pair{StoredFormat{{4, 128, true}, OutputFormat::kCompressedTensors}, 2},
+        std::pair{StoredFormat{{8, 128, true}, OutputFormat::kCompressedTensors}, 1},
+        std::pair{StoredFormat{{4, 128, false}, OutputFormat::kAwqGemm}, 1}}) {
+    const ModelCost free = cost(stored, 0);
+    const ModelCost limited = cost(stored, 0.1);
+    EXPECT_DOUBLE_EQ(rounding(limited), times * rounding(free));
+    EXPECT_GT(static_cast<double>(limited.memory_bytes - free.memory_bytes), 0.5 * kBlock);
+    EXPECT_EQ(limited.output_bytes, free.output_bytes);
+  }
+  // Is not rounded, so nothing is above it.
+  const StoredFormat scaled{{4, 128}, OutputFormat::kScaledFp16};
+  EXPECT_EQ(cost(scaled, 0.1).memory_bytes, cost(scaled, 0).memory_bytes);
+  EXPECT_EQ(rounding(cost(scaled, 0.1)), rounding(cost(scaled, 0)));
+}
+
 TEST(ModelCostTest, MoreOfAnythingCostsMore) {
   const QuantizeModelParams params;
   const std::vector<int64_t> rows(16, 256);

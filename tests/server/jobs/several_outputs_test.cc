@@ -298,6 +298,28 @@ TEST_F(SeveralOutputsTest, ALimitThatLeavesNothingFailsTheJobAndSaysSo) {
   }
 }
 
+TEST_F(SeveralOutputsTest, AResultThatALimitOfErrorMayMakeTooLargeIsRefusedAtSubmission) {
+  const auto submit = [&](JobBench& bench, double limit) {
+    JobSpec spec = Spec({Stored(kAwq)});
+    std::get<QuantizeTask>(spec.task).max_relative_error = limit;
+    return bench.table().Submit(spec, "", "", true);
+  };
+  const JobEstimate estimate = Must(submit(bench_, 0.1)).estimate;
+  EXPECT_EQ(Must(submit(bench_, 0)).estimate.most_output_bytes, estimate.output_bytes);
+  // 3 blocks of 4 [32, 32] and 3 [48, 32]: F16, where 16 weights take 8 bytes and 2.5 of a map.
+  EXPECT_EQ(estimate.most_output_bytes - estimate.output_bytes,
+            3 * (4 * 32 * 32 + 3 * 48 * 32) * (32 - 10.5) / 16);
+
+  int64_t blobs = static_cast<int64_t>(tokens_.size());
+  for (const ModelFile& file : JobBench::Manifest(model_).files) blobs += file.digest.size_bytes;
+  BlobStoreLimits limits;
+  limits.capacity_bytes = blobs + (estimate.output_bytes + estimate.most_output_bytes) / 2;
+  JobBench small(1, {}, limits);
+  const auto accepted = submit(small, 0);
+  EXPECT_TRUE(accepted.ok()) << accepted.status();
+  EXPECT_EQ(DetailsOf(submit(small, 0.1).status()).reason, Reason::kSpoolFull);
+}
+
 // vLLM takes gptq of 4 bits alone on CPUs; a limit of error makes 8 of some.
 TEST_F(SeveralOutputsTest, ALimitWhoseResultsAnEngineCannotLoadIsRefusedAtSubmission) {
   testing::TinyModel widths;
