@@ -1,4 +1,4 @@
-// A model in which the weights of some Linears are replaced by decoded ones.
+// A model in which the weights of some Linears are replaced by decoded or rounded ones.
 #ifndef SALIENT_CORE_DECODED_SOURCE_H_
 #define SALIENT_CORE_DECODED_SOURCE_H_
 
@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -15,6 +17,7 @@
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/model/family.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 
@@ -25,8 +28,6 @@ using RowSink = absl::FunctionRef<void(const float* row)>;
 // everything else as it is. Borrows the source. Thread-safe if the subclass is.
 class DecodedSource : public TensorSource {
  public:
-  DecodedSource(const TensorSource& source, const Family& family, const ModelConfig& config);
-
   const std::string& name() const override { return source_.name(); }
   absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override;
   absl::Status ReadRange(absl::string_view tensor, int64_t offset,
@@ -34,13 +35,18 @@ class DecodedSource : public TensorSource {
 
  protected:
   struct Weight {
-    std::string module;
-    LinearRole role;
-    TensorEntry entry;  // as it is shown
+    Weight(std::string path, const LinearShape& linear);
 
-    int64_t out_features() const { return entry.shape[0]; }
-    int64_t in_features() const { return entry.shape[1]; }
+    std::string module;
+    LinearShape shape;
+    TensorEntry entry;  // as it is shown
   };
+
+  // `weights`: those that may be replaced.
+  DecodedSource(const TensorSource& source, std::vector<Weight> weights);
+
+  // Of all decoder blocks.
+  static std::vector<Weight> AllLinears(const Family& family, const ModelConfig& config);
 
   const TensorSource& source() const { return source_; }
 
@@ -55,6 +61,38 @@ class DecodedSource : public TensorSource {
 
   const TensorSource& source_;
   std::map<std::string, Weight, std::less<>> weights_;  // by the name of the tensor
+};
+
+// One of a plain model, whose weights are rounded. A tensor that is no matrix of that shape in F32,
+// F16 or BF16 is shown as it is, for FindTensor to say.
+class RoundedSource : public DecodedSource {
+ public:
+  bool IsHere(absl::string_view tensor) const override { return source().IsHere(tensor); }
+
+ protected:
+  // Rows of a weight as they are stored.
+  struct StoredRows {
+    DType dtype = DType::kF32;
+    int64_t count = 0;
+    int64_t in_features = 0;
+    std::vector<std::byte> bytes;
+
+    WeightView View() const { return {dtype, bytes.data(), count, in_features}; }
+  };
+
+  RoundedSource(const TensorSource& source, std::vector<Weight> weights)
+      : DecodedSource(source, std::move(weights)) {}
+
+  // Rows [first, first + count) of one that is replaced. Errors: those of the source;
+  // INVALID_ARGUMENT for a NaN or infinity (names tensor, row, column): rounding would make a
+  // number of what is none.
+  absl::StatusOr<StoredRows> ReadRows(const Weight& weight, int64_t first, int64_t count) const;
+
+  // An error of rounding rows from `first` on, with the tensor's name before it.
+  static absl::Status InRows(const Weight& weight, int64_t first, const absl::Status& status);
+
+ private:
+  absl::StatusOr<absl::string_view> Replaces(const Weight& weight) const final;
 };
 
 }  // namespace salient

@@ -1,8 +1,9 @@
 #include "core/nearest_source.h"
 
-#include <array>
+#include <functional>
+#include <map>
+#include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/decoded_source.h"
@@ -10,51 +11,45 @@
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/quantizable_groups.h"
+#include "core/quantize_group.h"
 
 namespace salient {
 namespace {
 
-using RoundedRoles = std::array<bool, kLinearRoles>;
-
-// What the format alone can hold: the layout of a file says more only of odd shapes.
-absl::StatusOr<RoundedRoles> RolesToRound(const Family& family, const ModelConfig& config,
-                                          const WeightFormat& format) {
-  const auto fits = QuantizableGroups(family, config, {format, OutputFormat::kDequantizedFp16},
-                                      /*strict=*/false);
-  if (!fits.ok()) return fits.status();
-  // Without overrides all blocks are alike.
-  RoundedRoles rounded = {};
-  for (const GroupRow& row : family.groups) {
-    for (LinearRole role : row.linears) {
-      rounded[static_cast<size_t>(role)] = fits->front()[static_cast<size_t>(row.role)].fits;
-    }
-  }
-  return rounded;
-}
-
-class NearestSource final : public DecodedSource {
+class NearestSource final : public RoundedSource {
  public:
-  NearestSource(const TensorSource& source, const Family& family, const ModelConfig& config,
-                const WeightFormat& format, const RoundedRoles& rounded)
-      : DecodedSource(source, family, config), format_(format), rounded_(rounded) {}
+  // `formats` are valid and of as many layers as the model has.
+  static std::unique_ptr<TensorSource> Open(const TensorSource& source, const Family& family,
+                                            const ModelConfig& config,
+                                            const NearestFormats& formats) {
+    std::vector<Weight> weights;
+    std::map<std::string, WeightFormat, std::less<>> by_module;
+    for (size_t layer = 0; layer < formats.size(); ++layer) {
+      for (size_t i = 0; i < kLinearRoles; ++i) {
+        if (!formats[layer][i].has_value()) continue;
+        const auto role = static_cast<LinearRole>(i);
+        std::string module = LinearName(family, static_cast<int64_t>(layer), role);
+        weights.emplace_back(module, ShapeOf(family, config, role));
+        by_module.emplace(std::move(module), *formats[layer][i]);
+      }
+    }
+    return std::unique_ptr<TensorSource>(
+        new NearestSource(source, std::move(weights), std::move(by_module)));
+  }
 
  private:
-  // A tensor that is not what the config makes expected is shown as it is, for FindTensor to say.
-  absl::StatusOr<absl::string_view> Replaces(const Weight& weight) const override {
-    if (!rounded_[static_cast<size_t>(weight.role)]) return "";
-    const auto found = source().Find(weight.entry.name);
-    if (!found.ok()) return found.status();
-    const bool expected = found->entry->shape == weight.entry.shape && IsFloat(found->entry->dtype);
-    return expected ? found->file : "";
-  }
+  NearestSource(const TensorSource& source, std::vector<Weight> weights,
+                std::map<std::string, WeightFormat, std::less<>> formats)
+      : RoundedSource(source, std::move(weights)), formats_(std::move(formats)) {}
 
   absl::Status Decode(const Weight& weight, int64_t first, int64_t count,
                       RowSink out) const override {
+    const WeightFormat& format = formats_.find(weight.module)->second;
     // One scale for the whole tensor: all of it has a say.
-    const bool whole = format_.group_size == kWholeTensor;
+    const bool whole = format.group_size == kWholeTensor;
     const int64_t from = whole ? 0 : first;
     const absl::StatusOr<AffineGroups> groups =
-        Round(weight, from, whole ? weight.out_features() : count);
+        Round(weight, from, whole ? weight.shape.out_features : count, format);
     if (!groups.ok()) return groups.status();
     std::vector<float> row(static_cast<size_t>(groups->in_features));
     for (int64_t i = first; i < first + count; ++i) {
@@ -65,63 +60,90 @@ class NearestSource final : public DecodedSource {
   }
 
   // Rows [first, first + count).
-  absl::StatusOr<AffineGroups> Round(const Weight& weight, int64_t first, int64_t count) const {
-    const auto found = source().Find(weight.entry.name);
-    if (!found.ok()) return found.status();
-    const int64_t columns = weight.in_features();
-    const DType dtype = found->entry->dtype;
-    std::vector<std::byte> stored(static_cast<size_t>(count * columns * SizeOf(dtype)));
-    absl::Status status = source().ReadRange(weight.entry.name, first * columns * SizeOf(dtype),
-                                             absl::MakeSpan(stored));
-    if (!status.ok()) return status;
-    const WeightView view = {dtype, stored.data(), count, columns};
-    std::vector<float> row(static_cast<size_t>(columns));
-    for (int64_t i = 0; i < count; ++i) {
-      view.ReadRows(i, 1, row.data());
-      status = CheckFinite(weight.entry.name, row.data(), 1, columns, first + i);
-      if (!status.ok()) return status;
-    }
-    const std::vector<float> ones(static_cast<size_t>(columns), 1.0f);
+  absl::StatusOr<AffineGroups> Round(const Weight& weight, int64_t first, int64_t count,
+                                     const WeightFormat& format) const {
+    const absl::StatusOr<StoredRows> rows = ReadRows(weight, first, count);
+    if (!rows.ok()) return rows.status();
+    const std::vector<float> ones(static_cast<size_t>(rows->in_features), 1.0f);
     SerialExecutor executor;
     const absl::StatusOr<Ranges> ranges =
-        RangeMinMax(view, ones, format_, /*autoawq=*/false, executor);
-    if (!ranges.ok()) {
-      return absl::Status(ranges.status().code(),
-                          absl::StrCat(weight.entry.name, ", from row ", first,
-                                       " on: ", ranges.status().message()));
-    }
-    return RoundNearest(view, ones, *ranges, format_, executor);
+        RangeMinMax(rows->View(), ones, format, /*autoawq=*/false, executor);
+    if (!ranges.ok()) return InRows(weight, first, ranges.status());
+    return RoundNearest(rows->View(), ones, *ranges, format, executor);
   }
 
-  WeightFormat format_;
-  RoundedRoles rounded_;
+  const std::map<std::string, WeightFormat, std::less<>> formats_;  // by module
 };
 
+absl::Status CheckFormats(const Family& family, const ModelConfig& config,
+                          const NearestFormats& formats) {
+  if (static_cast<int64_t>(formats.size()) != config.num_hidden_layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.source, ": num_hidden_layers is ", config.num_hidden_layers,
+                     "; expected ", formats.size(), ", as the model that it is compared with has"));
+  }
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (size_t i = 0; i < kLinearRoles; ++i) {
+      const std::optional<WeightFormat>& format = formats[static_cast<size_t>(layer)][i];
+      if (!format.has_value()) continue;
+      const auto role = static_cast<LinearRole>(i);
+      const LinearShape shape = ShapeOf(family, config, role);
+      // The layout of a file says more only of odd shapes.
+      absl::Status status =
+          ValidateLinear(LinearName(family, layer, role), shape.out_features, shape.in_features,
+                         {*format, OutputFormat::kDequantizedFp16});
+      if (!status.ok()) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::StatusOr<NearestFormats> NearestFormatsOf(const ModelConfig& config,
+                                                const WeightFormat& format) {
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  const auto fits = QuantizableGroups(**family, config, {format, OutputFormat::kDequantizedFp16},
+                                      /*strict=*/false);
+  if (!fits.ok()) return fits.status();
+  NearestFormats formats(fits->size());
+  for (size_t layer = 0; layer < fits->size(); ++layer) {
+    for (const GroupRow& row : (*family)->groups) {
+      if (!(*fits)[layer][static_cast<size_t>(row.role)].fits) continue;
+      for (const LinearRole role : row.linears) formats[layer][static_cast<size_t>(role)] = format;
+    }
+  }
+  return formats;
+}
+
+absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestByLinear(
+    const TensorSource& source, const ModelConfig& config, const NearestFormats& formats) {
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  if (absl::Status status = CheckFormats(**family, config, formats); !status.ok()) return status;
+  return NearestSource::Open(source, **family, config, formats);
+}
 
 absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorSource& source,
                                                                    const ModelConfig& config,
                                                                    const WeightFormat& format) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  const absl::StatusOr<RoundedRoles> rounded = RolesToRound(**family, config, format);
-  if (!rounded.ok()) return rounded.status();
-  return std::make_unique<NearestSource>(source, **family, config, format, *rounded);
+  const absl::StatusOr<NearestFormats> formats = NearestFormatsOf(config, format);
+  if (!formats.ok()) return formats.status();
+  return RoundToNearestByLinear(source, config, *formats);
 }
 
-absl::StatusOr<InputRoundings> RoundToNearestInputs(const ModelConfig& config,
-                                                    const WeightFormat& format,
-                                                    ActivationFormat activations) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  const absl::StatusOr<RoundedRoles> rounded = RolesToRound(**family, config, format);
-  if (!rounded.ok()) return rounded.status();
-  if (activations == ActivationFormat::kNone) return InputRoundings();
-  std::array<InputRounding, kLinearRoles> of_block;
-  for (size_t role = 0; role < kLinearRoles; ++role) {
-    if ((*rounded)[role]) of_block[role] = {ActivationFormat::kDynamicToken, 0};
+InputRoundings RoundToNearestInputs(const NearestFormats& formats, ActivationFormat activations) {
+  if (activations == ActivationFormat::kNone) return {};
+  InputRoundings roundings(formats.size());
+  for (size_t layer = 0; layer < formats.size(); ++layer) {
+    for (size_t i = 0; i < kLinearRoles; ++i) {
+      if (formats[layer][i].has_value()) {
+        roundings[layer][i] = {ActivationFormat::kDynamicToken, 0};
+      }
+    }
   }
-  return InputRoundings(static_cast<size_t>(config.num_hidden_layers), of_block);
+  return roundings;
 }
 
 }  // namespace salient

@@ -12,14 +12,13 @@ namespace {
 class PackedSource final : public DecodedSource {
  public:
   PackedSource(const TensorSource& source, const Family& family, const ModelConfig& config)
-      : DecodedSource(source, family, config), family_(family), config_(config) {}
+      : DecodedSource(source, AllLinears(family, config)), config_(config) {}
 
  private:
   using Found = absl::StatusOr<std::optional<PackedLinear>>;
 
   Found FindPacked(const Weight& weight) const {
-    return PackedLinear::Find(source(), config_, weight.module,
-                              ShapeOf(family_, config_, weight.role));
+    return PackedLinear::Find(source(), config_, weight.module, weight.shape);
   }
 
   absl::StatusOr<absl::string_view> Replaces(const Weight& weight) const override {
@@ -35,7 +34,6 @@ class PackedSource final : public DecodedSource {
     return (*linear)->Decode(source(), first, count, out);
   }
 
-  const Family& family_;
   const ModelConfig& config_;
 };
 

@@ -1,94 +1,62 @@
 #include "core/salient_source.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/decoded_source.h"
 #include "core/linalg/tiles.h"
 #include "core/method/salient_fp16.h"
-#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {
 
-struct RoundedWeight {
-  DType stored = DType::kF32;
-  TensorEntry entry;  // as it is shown
-  std::vector<int64_t> kept;
-};
-
-using RoundedWeights = std::map<std::string, RoundedWeight, std::less<>>;
-
-class RoundedSource final : public TensorSource {
+class SalientSource final : public RoundedSource {
  public:
-  RoundedSource(const TensorSource& source, const WeightFormat& format, RoundedWeights weights)
-      : source_(source), format_(format), weights_(std::move(weights)) {}
-
-  const std::string& name() const override { return source_.name(); }
-
-  absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override {
-    absl::StatusOr<TensorLocation> found = source_.Find(tensor);
-    const auto weight = weights_.find(tensor);
-    if (found.ok() && weight != weights_.end()) found->entry = &weight->second.entry;
-    return found;
+  // `kept` are of matrices of `source`.
+  static absl::StatusOr<std::unique_ptr<TensorSource>> Open(const TensorSource& source,
+                                                            const WeightFormat& format,
+                                                            KeptChannels kept) {
+    std::vector<Weight> weights;
+    for (const auto& [name, channels] : kept) {
+      const absl::StatusOr<TensorLocation> found = source.Find(name);
+      if (!found.ok()) return found.status();
+      const TensorEntry& entry = *found->entry;
+      absl::string_view module = name;
+      if (entry.shape.size() != 2 || !IsFloat(entry.dtype) ||
+          !absl::ConsumeSuffix(&module, ".weight")) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            found->file, ": tensor \"", name, "\" is ", Name(entry.dtype), " of ",
+            entry.shape.size(), " dimensions; expected a weight, a matrix of F32, F16 or BF16"));
+      }
+      weights.emplace_back(std::string(module), LinearShape{entry.shape[0], entry.shape[1], false});
+    }
+    return std::unique_ptr<TensorSource>(
+        new SalientSource(source, std::move(weights), format, std::move(kept)));
   }
 
-  bool IsHere(absl::string_view tensor) const override { return source_.IsHere(tensor); }
+ private:
+  SalientSource(const TensorSource& source, std::vector<Weight> weights, const WeightFormat& format,
+                KeptChannels kept)
+      : RoundedSource(source, std::move(weights)), format_(format), kept_(std::move(kept)) {}
 
-  absl::Status ReadRange(absl::string_view tensor, int64_t offset,
-                         absl::Span<std::byte> bytes) const override {
-    const auto found = weights_.find(tensor);
-    if (found == weights_.end()) return source_.ReadRange(tensor, offset, bytes);
-    const TensorEntry& entry = found->second.entry;
-    const auto size = static_cast<int64_t>(bytes.size());
-    if (offset < 0 || offset > entry.SizeBytes() - size) {
-      return absl::OutOfRangeError(absl::StrCat(source_.name(), ": tensor ", tensor, " has ",
-                                                entry.SizeBytes(), " bytes; ", size,
-                                                " were asked for from byte ", offset));
-    }
-    if (size == 0) return absl::OkStatus();
-    const int64_t row_bytes = entry.shape[1] * SizeOf(DType::kF32);
-    const int64_t end = offset + size;
-    const int64_t last = (end + row_bytes - 1) / row_bytes;
-    for (int64_t row = offset / row_bytes; row < last; row += kRowTile) {
-      const absl::StatusOr<Matrix> rows = Round(found->second, row, std::min(kRowTile, last - row));
+  absl::Status Decode(const Weight& weight, int64_t first, int64_t count,
+                      RowSink out) const override {
+    const std::vector<int64_t>& kept = kept_.find(weight.entry.name)->second;
+    const int64_t end = first + count;
+    for (int64_t row = first; row < end; row += kRowTile) {
+      const absl::StatusOr<StoredRows> rows = ReadRows(weight, row, std::min(kRowTile, end - row));
       if (!rows.ok()) return rows.status();
-      const int64_t first = row * row_bytes;  // of these rows
-      const int64_t begin = std::max(offset, first);
-      const int64_t stop = std::min(end, first + rows->rows() * row_bytes);
-      std::memcpy(bytes.data() + (begin - offset),
-                  reinterpret_cast<const std::byte*>(rows->data()) + (begin - first),
-                  static_cast<size_t>(stop - begin));
+      const absl::StatusOr<Matrix> rounded = RoundSalientFp16(rows->View(), kept, format_);
+      if (!rounded.ok()) return InRows(weight, row, rounded.status());
+      for (int64_t i = 0; i < rounded->rows(); ++i) out(rounded->Row(i));
     }
     return absl::OkStatus();
   }
 
- private:
-  absl::StatusOr<Matrix> Round(const RoundedWeight& weight, int64_t first, int64_t count) const {
-    const std::string& name = weight.entry.name;
-    const int64_t columns = weight.entry.shape[1];
-    const int64_t row_bytes = columns * SizeOf(weight.stored);
-    std::vector<std::byte> stored(static_cast<size_t>(count * row_bytes));
-    absl::Status status = source_.ReadRange(name, first * row_bytes, absl::MakeSpan(stored));
-    if (!status.ok()) return status;
-    const WeightView view = {weight.stored, stored.data(), count, columns};
-    // Rounding would make a number of what is none.
-    std::vector<float> row(static_cast<size_t>(columns));
-    for (int64_t i = 0; i < count; ++i) {
-      view.ReadRows(i, 1, row.data());
-      status = CheckFinite(name, row.data(), 1, columns, first + i);
-      if (!status.ok()) return status;
-    }
-    absl::StatusOr<Matrix> rounded = RoundSalientFp16(view, weight.kept, format_);
-    if (rounded.ok()) return rounded;
-    return absl::Status(rounded.status().code(), absl::StrCat(name, ", from row ", first,
-                                                              " on: ", rounded.status().message()));
-  }
-
-  const TensorSource& source_;
   const WeightFormat format_;
-  const RoundedWeights weights_;
+  const KeptChannels kept_;
 };
 
 }  // namespace
@@ -96,22 +64,7 @@ class RoundedSource final : public TensorSource {
 absl::StatusOr<std::unique_ptr<TensorSource>> SalientFp16Source(const TensorSource& source,
                                                                 const WeightFormat& format,
                                                                 KeptChannels kept) {
-  RoundedWeights weights;
-  for (auto& [name, channels] : kept) {
-    const absl::StatusOr<TensorLocation> found = source.Find(name);
-    if (!found.ok()) return found.status();
-    const TensorEntry& entry = *found->entry;
-    if (entry.shape.size() != 2 || !IsFloat(entry.dtype)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(found->file, ": tensor \"", name, "\" is ", Name(entry.dtype), " of ",
-                       entry.shape.size(), " dimensions; expected a matrix of F32, F16 or BF16"));
-    }
-    RoundedWeight weight{entry.dtype, entry, std::move(channels)};
-    weight.entry.dtype = DType::kF32;
-    weight.entry.end = weight.entry.begin + entry.shape[0] * entry.shape[1] * SizeOf(DType::kF32);
-    weights.emplace(name, std::move(weight));
-  }
-  return std::make_unique<RoundedSource>(source, format, std::move(weights));
+  return SalientSource::Open(source, format, std::move(kept));
 }
 
 }  // namespace salient

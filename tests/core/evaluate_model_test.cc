@@ -293,7 +293,8 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
       {&source.checkpoint, &source.config},
       {nearest.get(), &source.config},
       {nearest_int8.get(), &source.config,
-       Must(RoundToNearestInputs(source.config, int8, ActivationFormat::kDynamicToken))}};
+       RoundToNearestInputs(Must(NearestFormatsOf(source.config, int8)),
+                            ActivationFormat::kDynamicToken)}};
   for (const SmallModel& model : models) {
     sources.push_back(Must(OpenQuantizedSource(model.checkpoint, model.config)));
     evaluated.push_back({sources.back().get(), &model.config,

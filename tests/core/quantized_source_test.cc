@@ -269,6 +269,29 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
   }
 }
 
+TEST_F(QuantizedSourceTest, RoundToNearestTakesAFormatForEachLinear) {
+  const WeightFormat wide{8, 64, true};
+  NearestFormats formats(4);
+  formats[1][static_cast<size_t>(LinearRole::kKey)] = wide;
+  const auto source = Must(RoundToNearestByLinear(model_.checkpoint, model_.config, formats));
+  const auto all = Must(RoundToNearestSource(model_.checkpoint, model_.config, wide));
+  const std::string name = std::string(kModule) + ".weight";
+  EXPECT_EQ(Read(*source, name), Read(*all, name));
+  for (const char* other :
+       {"model.layers.0.self_attn.k_proj.weight", "model.layers.1.self_attn.q_proj.weight"}) {
+    EXPECT_EQ(Read(*source, other), Read(model_.checkpoint, other)) << other;
+    EXPECT_NE(Read(*all, other), Read(model_.checkpoint, other)) << other;
+  }
+  formats[1][static_cast<size_t>(LinearRole::kKey)]->group_size = 96;
+  EXPECT_THAT(
+      std::string(
+          RoundToNearestByLinear(model_.checkpoint, model_.config, formats).status().message()),
+      HasSubstr("model.layers.1.self_attn.k_proj: group_size is 96"));
+  formats.resize(3);
+  EXPECT_EQ(RoundToNearestByLinear(model_.checkpoint, model_.config, formats).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST_F(QuantizedSourceTest, RoundingNothingIsRefused) {
   const absl::Status status =
       RoundToNearestSource(model_.checkpoint, model_.config, {4, 512}).status();
