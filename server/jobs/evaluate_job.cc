@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/engines/describe_model.h"
 #include "core/evaluate_model.h"
 #include "core/nearest_source.h"
 #include "core/quantized_source.h"
@@ -60,27 +61,50 @@ absl::Status WaitForAll(RunningJob& job) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-std::optional<StoredFormat> RoundToNearestFormat(const EvaluateTask& task,
-                                                 const ModelConfig& model) {
-  if (!task.reference.has_value() || task.without_round_to_nearest) return std::nullopt;
-  if (task.round_to_nearest.has_value()) return task.round_to_nearest;
-  if (!model.quantization.has_value()) return std::nullopt;
-  const QuantizationConfig& quantization = *model.quantization;
-  StoredFormat stored;
-  if (quantization.bits != 0) stored.format.bits = static_cast<int>(quantization.bits);
-  if (quantization.group_size != 0) stored.format.group_size = quantization.group_size;
-  stored.format.symmetric = !quantization.zero_point;
-  stored.activations = quantization.activations;
-  // As int-quantized stores its scales.
-  if (stored.activations != ActivationFormat::kNone) stored.format.scale_dtype = DType::kF32;
-  return stored;
+// Whether the reference rounded to nearest is evaluated beside it.
+bool ComparesWithNearest(const EvaluateTask& task, const ModelConfig& model) {
+  return task.reference.has_value() && !task.without_round_to_nearest &&
+         (task.round_to_nearest.has_value() || model.quantization.has_value());
 }
 
+struct Nearest {
+  NearestFormats formats;
+  ActivationFormat activations = ActivationFormat::kNone;
+};
+
+// As the task says; else each Linear as that of the model is stored, so that the two differ in how
+// they were rounded alone.
+absl::StatusOr<Nearest> NearestOf(const RunningJob& job, const TensorSource& model) {
+  const auto& task = std::get<EvaluateTask>(job.spec.task);
+  Nearest nearest;
+  if (task.round_to_nearest.has_value()) {
+    auto formats =
+        NearestFormatsOf(job.prepared.reference->config(), task.round_to_nearest->format);
+    if (!formats.ok()) return formats.status();
+    nearest.formats = *std::move(formats);
+    nearest.activations = task.round_to_nearest->activations;
+    return nearest;
+  }
+  const ModelManifest& manifest = job.prepared.model.manifest;
+  const auto described = DescribeModel(model, manifest.config, manifest.config_json);
+  if (!described.ok()) return described.status();
+  nearest.activations = manifest.config.quantization->activations;
+  nearest.formats.resize(described->linears.size() / kLinearRoles);
+  for (size_t i = 0; i < described->linears.size(); ++i) {
+    const DescribedLinear& linear = described->linears[i];
+    if (!linear.quantized) continue;
+    WeightFormat format = linear.format;
+    // As int-quantized stores its scales, and what else we write.
+    format.scale_dtype = nearest.activations == ActivationFormat::kNone ? DType::kF16 : DType::kF32;
+    nearest.formats[i / kLinearRoles][i % kLinearRoles] = format;
+  }
+  return nearest;
+}
+
+}  // namespace
+
 int ModelCount(const EvaluateTask& task, const ModelConfig& model) {
-  return 1 + (task.reference.has_value() ? 1 : 0) +
-         (RoundToNearestFormat(task, model).has_value() ? 1 : 0);
+  return 1 + (task.reference.has_value() ? 1 : 0) + (ComparesWithNearest(task, model) ? 1 : 0);
 }
 
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified) {
@@ -107,16 +131,16 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
         {reference->plain.get(), &job.prepared.reference->config(), reference->inputs});
   }
   models.push_back({model->plain.get(), &config, model->inputs});
-  if (const auto format = RoundToNearestFormat(task, config); format.has_value()) {
+  if (ComparesWithNearest(task, config)) {
+    const absl::StatusOr<Nearest> nearest = NearestOf(job, *model->open.source);
+    if (!nearest.ok()) return WithModelReason(nearest.status());
     const ModelConfig& reference_config = job.prepared.reference->config();
     absl::StatusOr<std::unique_ptr<TensorSource>> opened =
-        RoundToNearestSource(*reference->plain, reference_config, format->format);
+        RoundToNearestByLinear(*reference->plain, reference_config, nearest->formats);
     if (!opened.ok()) return WithModelReason(opened.status());
     rounded = *std::move(opened);
-    absl::StatusOr<InputRoundings> inputs =
-        RoundToNearestInputs(reference_config, format->format, format->activations);
-    if (!inputs.ok()) return WithModelReason(inputs.status());
-    models.push_back({rounded.get(), &reference_config, *std::move(inputs)});
+    models.push_back({rounded.get(), &reference_config,
+                      RoundToNearestInputs(nearest->formats, nearest->activations)});
   }
   verified();
 

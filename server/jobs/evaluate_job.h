@@ -2,11 +2,8 @@
 #ifndef SALIENT_SERVER_JOBS_EVALUATE_JOB_H_
 #define SALIENT_SERVER_JOBS_EVALUATE_JOB_H_
 
-#include <optional>
-
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
-#include "core/tensor/stored_format.h"
 #include "server/jobs/running_job.h"
 
 namespace salient {
@@ -14,10 +11,6 @@ namespace salient {
 // On a thread that is no worker. Waits until every blob is complete and calls `verified`: nothing
 // of an evaluation is of use before. Errors have a reason.
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified);
-
-// The format in which the reference is rounded to nearest beside it; nullopt if it is not.
-std::optional<StoredFormat> RoundToNearestFormat(const EvaluateTask& task,
-                                                 const ModelConfig& model);
 
 // How many models an evaluation runs: the model, the reference, and that rounded to nearest.
 int ModelCount(const EvaluateTask& task, const ModelConfig& model);

@@ -61,7 +61,7 @@ struct EvaluateTask {
   TokenSource tokens;
   std::optional<ModelSource> reference;
   // Of the reference, beside it; its layout counts for nothing, its activations are rounded by the
-  // token or not at all. nullopt: as the model's quantization_config says.
+  // token or not at all. nullopt: each Linear in what that of the model is stored in.
   std::optional<StoredFormat> round_to_nearest;
   bool without_round_to_nearest = false;
 };

@@ -14,7 +14,6 @@
 #include "core/nearest_source.h"
 #include "core/quantized_source.h"
 #include "core/tensor/non_finite.h"
-#include "server/jobs/evaluate_job.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/quantize_params.h"
@@ -203,9 +202,10 @@ absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& s
       return WithField(WithModelReason(status), "evaluate.reference");
     }
   }
-  if (const auto format = RoundToNearestFormat(task, job.model.config()); format.has_value()) {
+  if (job.reference.has_value() && task.round_to_nearest.has_value() &&
+      !task.without_round_to_nearest) {
     const absl::Status status =
-        RoundToNearestInputs(job.reference->config(), format->format, format->activations).status();
+        NearestFormatsOf(job.reference->config(), task.round_to_nearest->format).status();
     if (!status.ok()) return WithField(WithModelReason(status), "evaluate.round_to_nearest");
   }
   return WithField(PrepareTokens(task.tokens, job.model.config().vocab_size, store, job),

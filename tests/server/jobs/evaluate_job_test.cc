@@ -129,6 +129,33 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   EXPECT_EQ(Numbers(two.evaluation->model), Numbers(expected[1]));
 }
 
+// A directory that was itself rounded to nearest is its own comparison, whatever each Linear has.
+TEST_F(EvaluateJobTest, RoundsToNearestEachLinearAsTheModelStoresIt) {
+  for (const auto& [output, scale_groups] :
+       {std::pair{OutputFormat::kCompressedTensors, int64_t{8}},
+        std::pair{OutputFormat::kGptq, int64_t{16}}}) {
+    JobSpec quantize = JobBench::Quantize(ModelSource{{}, "m"}, tokens_);
+    auto& task = std::get<QuantizeTask>(quantize.task);
+    task.method.scale = ScaleChoice::kNone;
+    task.method.range = RangeChoice::kMinMax;
+    task.method.rounding = RoundingChoice::kNearest;
+    task.formats = {{{4, 16, true, DType::kF16}, output}};
+    task.overrides = {{"model.layers.0.mlp.down_proj", 8, scale_groups, false},
+                      {"model.layers.1.self_attn.o_proj", 0, 0, true}};
+    task.output_path = std::string(Name(output));
+    quantize.serialized = task.output_path;
+    const JobSnapshot made = bench_.Finish(bench_.Submit(quantize).name);
+    ASSERT_EQ(made.state, JobState::kSucceeded) << made.error;
+    std::filesystem::rename(bench_.directory() / "outputs" / task.output_path,
+                            bench_.directory() / "models" / task.output_path);
+    const JobSnapshot job = bench_.Finish(
+        bench_.Submit(Spec(ModelSource{{}, task.output_path}, ModelSource{{}, "m"})).name);
+    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    ASSERT_GT(job.evaluation->model.divergence.kl, 0);
+    EXPECT_EQ(Numbers(*job.evaluation->round_to_nearest), Numbers(job.evaluation->model));
+  }
+}
+
 TEST_F(EvaluateJobTest, WaitsInTheQueueUntilEverythingIsThere) {
   const std::string name = bench_.Submit(Spec(JobBench::Manifest(model_), {})).name;
   const std::string& weights = model_.at("model.safetensors");
