@@ -61,8 +61,7 @@ void ReadTargets(absl::string_view field, Part& part, ModuleTargets& targets) {
     const absl::Status status = targets.Add(*target);
     if (status.ok()) continue;
     (absl::IsUnimplemented(status) ? part.unread : part.fields)
-        .Fault(status.code(), entry, QuoteForMessage(*target),
-               absl::StrCat("a regular expression without ", status.message()));
+        .Fault(status.code(), entry, QuoteForMessage(*target), ExpectedPattern(status));
     return;
   }
 }

@@ -70,4 +70,10 @@ ModuleTargets::Match ModuleTargets::MatchOf(absl::string_view module) const {
   return all_linears_ ? Match::kClass : Match::kNone;
 }
 
+std::string ExpectedPattern(const absl::Status& status) {
+  // The one names a part of the language, the other what is wrong.
+  return absl::StrCat("a regular expression",
+                      absl::IsUnimplemented(status) ? " without " : ", found ", status.message());
+}
+
 }  // namespace salient

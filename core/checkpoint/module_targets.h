@@ -41,6 +41,9 @@ class ModuleTargets {
   bool all_linears_ = false;
 };
 
+// What was expected where Add or AddPattern gave this error, for its message.
+std::string ExpectedPattern(const absl::Status& status);
+
 }  // namespace salient
 
 #endif  // SALIENT_CORE_CHECKPOINT_MODULE_TARGETS_H_

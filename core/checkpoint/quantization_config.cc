@@ -73,8 +73,7 @@ void ReadDynamic(absl::string_view source, const StoredFormat& base, ConfigField
     ModuleRule rule;
     if (const absl::Status status = rule.targets.AddPattern(pattern); !status.ok()) {
       (absl::IsUnimplemented(status) ? unread : fields)
-          .Fault(status.code(), "dynamic", QuoteForMessage(key),
-                 absl::StrCat("a regular expression without ", status.message()));
+          .Fault(status.code(), "dynamic", QuoteForMessage(key), ExpectedPattern(status));
       return;
     }
     steps += rule.targets.steps();

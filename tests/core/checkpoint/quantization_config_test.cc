@@ -124,7 +124,10 @@ TEST(QuantizationConfigTest, WhatGptqCannotBeReadInIsNamed) {
   EXPECT_THAT(Fault(with(R"("dynamic":[])")), HasSubstr("dynamic is an array of 0"));
   EXPECT_THAT(Fault(with(R"("dynamic":{"x":3})")), HasSubstr("dynamic[\"x\"] is 3"));
   EXPECT_THAT(Fault(with(R"("dynamic":{"x":{"bits":"4"}})")), HasSubstr("dynamic[\"x\"].bits is"));
-  EXPECT_THAT(Fault(with(R"("dynamic":{"-:(x":{}})")), HasSubstr("without \")\" at byte 2"));
+  EXPECT_THAT(
+      Fault(with(R"("dynamic":{"-:(x":{}})")),
+      HasSubstr(
+          "is \"-:(x\"; expected a regular expression, found the end, without \")\" at byte 2"));
 }
 
 // As llm-compressor writes it, with one part replaced.
@@ -299,8 +302,10 @@ TEST(QuantizationConfigTest, FaultsOfCompressedTensorsAreNamed) {
               HasSubstr("targets is \"Linear\"; expected a list"));
   EXPECT_THAT(Fault(Compressed(R"(["lm_head"])", R"([null])")),
               HasSubstr("ignore[0] is null; expected a string"));
-  EXPECT_THAT(Fault(Compressed(R"(["lm_head"])", R"x(["re:a)"])x")),
-              HasSubstr("ignore[0] is \"re:a)\"; expected a regular expression without"));
+  EXPECT_THAT(
+      Fault(Compressed(R"(["lm_head"])", R"x(["re:a)"])x")),
+      HasSubstr("ignore[0] is \"re:a)\"; expected a regular expression, found \")\" without "
+                "\"(\" at byte 1"));
   std::string many = "[\"re:x{1000}\"";
   for (int i = 0; i < 10; ++i) many += ",\"re:x{1000}\"";
   EXPECT_THAT(Fault(Compressed(R"(["lm_head"])", many + "]")), HasSubstr("more than 4096 steps"));
