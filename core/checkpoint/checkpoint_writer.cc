@@ -93,7 +93,8 @@ absl::Status CheckpointWriter::WriteFile(absl::string_view name, absl::string_vi
   return state_->Keep(CloseAfter(*fd, path, WriteAt(*fd, path, 0, content.data(), content.size())));
 }
 
-absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::string& source) {
+absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::string& source,
+                                        absl::FunctionRef<absl::Status()> check) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
   const int from = open(source.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (from < 0) return FileError(errno, source, "open");
@@ -109,6 +110,7 @@ absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::strin
   std::vector<char> range(kCopyBytes);
   absl::Status status;
   for (int64_t offset = 0; status.ok();) {
+    if (status = check(); !status.ok()) break;
     const ssize_t got = read(from, range.data(), range.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) status = FileError(errno, source, "read");

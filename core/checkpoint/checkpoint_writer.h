@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -31,8 +32,13 @@ class CheckpointWriter {
   //
   // A file with its content.
   absl::Status WriteFile(absl::string_view name, absl::string_view content);
-  // A copy of the file at `source`, whatever its size.
-  absl::Status CopyFile(absl::string_view name, const std::string& source);
+  // A copy of the file at `source`, whatever its size. `check` is called before each MiB; its error
+  // is returned, and nothing can be committed.
+  absl::Status CopyFile(absl::string_view name, const std::string& source,
+                        absl::FunctionRef<absl::Status()> check);
+  absl::Status CopyFile(absl::string_view name, const std::string& source) {
+    return CopyFile(name, source, [] { return absl::OkStatus(); });
+  }
   // A safetensors file whose bytes come later. RESOURCE_EXHAUSTED if the disk has no room for it;
   // INVALID_ARGUMENT for a tensor that another file has.
   absl::Status AddSafetensors(absl::string_view name, const SafetensorsLayout& layout);

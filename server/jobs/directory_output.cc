@@ -161,14 +161,15 @@ class DirectoryOutput final : public JobOutput {
     const absl::StatusOr<std::vector<CarriedFile>> carried = CarriedFiles(job_.prepared.model);
     if (!carried.ok()) return carried.status();
     for (const CarriedFile& file : *carried) {
-      status.Update(Carry(file, part.writer));
+      if (status = Carry(file, part.writer); !status.ok()) return status;
       part.names.push_back(file.name);
     }
-    return status;
+    return absl::OkStatus();
   }
 
   absl::Status Carry(const CarriedFile& file, CheckpointWriter& writer) {
-    if (!file.path.empty()) return writer.CopyFile(file.name, file.path);
+    const auto check = [this] { return job_.stop.Check(); };
+    if (!file.path.empty()) return writer.CopyFile(file.name, file.path, check);
     if (file.blob.size_bytes > kMaxCarriedBytes) {
       return InvalidCall(
           Reason::kBadModel,
@@ -177,9 +178,15 @@ class DirectoryOutput final : public JobOutput {
     }
     absl::StatusOr<BlobReader> reader = job_.store.Read(file.blob);
     if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
-    const absl::StatusOr<std::string> content = reader->Next(kMaxCarriedBytes);
-    if (!content.ok()) return content.status();
-    return writer.WriteFile(file.name, *content);
+    std::string content;
+    while (static_cast<int64_t>(content.size()) < file.blob.size_bytes) {
+      if (absl::Status stopped = check(); !stopped.ok()) return stopped;
+      const absl::StatusOr<std::string> piece = reader->Next(kReadBytes);
+      if (!piece.ok()) return piece.status();
+      if (piece->empty()) break;
+      content += *piece;
+    }
+    return writer.WriteFile(file.name, content);
   }
 
   absl::Status HashAll(std::vector<ResultFile>& files) const {

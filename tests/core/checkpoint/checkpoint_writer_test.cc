@@ -262,6 +262,21 @@ TEST_F(CheckpointWriterTest, AnEmptyDestinationIsReplacedAlsoBehindALink) {
   EXPECT_THAT(NamesIn(parent_), ElementsAre("link", "out"));
 }
 
+TEST_F(CheckpointWriterTest, ACopyStopsWhenItIsTold) {
+  auto writer = Begin();
+  ASSERT_TRUE(writer.has_value());
+  std::ofstream(parent_ / "source") << std::string(5 << 20, 'x');
+  int calls = 0;
+  const absl::Status status =
+      writer->CopyFile("tokenizer.model", (parent_ / "source").string(), [&]() -> absl::Status {
+        if (++calls < 3) return absl::OkStatus();
+        return absl::CancelledError("told to");
+      });
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_EQ(calls, 3);
+  EXPECT_TRUE(absl::IsCancelled(writer->Commit()));
+}
+
 TEST_F(CheckpointWriterTest, AFailedWriteCannotBeCommitted) {
   auto writer = Begin();
   ASSERT_TRUE(writer.has_value());
