@@ -3,6 +3,7 @@
 #ifndef SALIENT_CORE_METHOD_COORDINATE_DESCENT_H_
 #define SALIENT_CORE_METHOD_COORDINATE_DESCENT_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -15,6 +16,11 @@
 #include "core/tensor/matrix.h"
 
 namespace salient {
+
+// Sweeps over the codes that are left to do after the last refit of the scales.
+inline int LastSweeps(int descent_sweeps, int refits) {
+  return refits > 0 ? std::min(1, descent_sweeps) : descent_sweeps;
+}
 
 // One diagonal block of H, which is 0 outside of them. Borrows.
 struct DescentBlock {

@@ -17,7 +17,7 @@ struct RoundBlockParams {
   int64_t width = 256;     // columns rounded together: 256 or 128, divides the Gram's block
   float shrinkage = 0.5f;  // factor on off-diagonal entries; 1 over-fits the calibration text
   float damping = 0.01f;   // share of the mean diagonal added before factoring
-  int descent_sweeps = 4;  // coordinate descent sweeps before each refit; 0: none
+  int descent_sweeps = 4;  // coordinate descent sweeps before each refit, if there is one; 0: none
   int refits = 2;          // least-squares refits of the group scales; 0: none
 };
 
@@ -25,7 +25,7 @@ struct RoundBlockParams {
 struct RoundGptqParams {
   float damping = 0.2f;    // share of the mean diagonal added before factoring
   bool act_order = true;   // columns by falling diagonal; groups stay where they are
-  int descent_sweeps = 4;  // coordinate descent sweeps before each refit; 0: none
+  int descent_sweeps = 4;  // coordinate descent sweeps before each refit, if there is one; 0: none
   int refits = 2;          // least-squares refits of the group scales; 0: none
 };
 

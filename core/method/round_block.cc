@@ -64,7 +64,7 @@ class Panel {
       status = Refit(r == 0);
     }
     if (!status.ok()) return status;
-    if (params.descent_sweeps > 0) panel_.DescendCodes(1);
+    panel_.DescendCodes(LastSweeps(params.descent_sweeps, params.refits));
     return absl::OkStatus();
   }
 

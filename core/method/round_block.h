@@ -31,7 +31,7 @@ absl::Status ValidateRoundBlockParams(const RoundBlockParams& params, int64_t bl
 // 2. `refits` times: `descent_sweeps` sweeps over the codes, each set to the one with the least
 //    d H_B d^T given all others; then each row's group scales by least squares on H_B, zero
 //    points and codes fixed, kept where the row's loss falls;
-// 3. one more sweep.
+// 3. one more sweep if there are any, or all `descent_sweeps` where there are no refits.
 //
 // Steps 2 and 3 never raise sum_B d H_B d^T of a row. Scales of the result are representable in
 // format.scale_dtype. Every row is rounded on its own, so results do not depend on the executor.

@@ -173,7 +173,7 @@ absl::Status Descend(const DescentBlock& block, const RoundInput& input,
     if (shared_scale) continue;
     if (absl::Status status = panel.DescendScales(); !status.ok()) return status;
   }
-  if (params.descent_sweeps > 0) panel.DescendCodes(1);
+  panel.DescendCodes(LastSweeps(params.descent_sweeps, params.refits));
   panel.Store(row, 0, result);
   return absl::OkStatus();
 }

@@ -37,7 +37,8 @@ struct GptqRounding {
 // 2. `refits` times: `descent_sweeps` sweeps over the codes, each set to the one with the least
 //    d A d^T given all others; then each group scale likewise, zero points and codes fixed, where
 //    that lowers the loss (not under kWholeTensor, whose scale all rows share);
-// 3. one more sweep over the codes.
+// 3. one more sweep over the codes if there are any, or all `descent_sweeps` where there are no
+//    refits.
 //
 // Steps 2 and 3 never raise d A d^T of a row. Scales of the result are representable in
 // format.scale_dtype. Every row is rounded on its own, so results do not depend on the executor.

@@ -99,6 +99,8 @@ TEST_P(RoundBlockTest, EveryStepLowersTheBlockLoss) {
   params.descent_sweeps = 1;
   const double swept = loss(Round(params, serial_));
   EXPECT_LT(swept, fed_back);
+  params.descent_sweeps = 4;  // all of them, though no refit follows
+  EXPECT_LT(loss(Round(params, serial_)), swept);
   params.refits = 1;
   params.descent_sweeps = 0;
   const double refitted = loss(Round(params, serial_));

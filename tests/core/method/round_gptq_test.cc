@@ -123,6 +123,8 @@ TEST_P(RoundGptqTest, EveryStepLowersTheDampedLoss) {
     params.descent_sweeps = 1;
     const double swept = Loss(Round(params, serial_));
     EXPECT_LT(swept, fed_back);
+    params.descent_sweeps = 4;  // all of them, though no refit follows
+    EXPECT_LT(Loss(Round(params, serial_)), swept);
     params.refits = 1;
     params.descent_sweeps = 0;
     const double refitted = Loss(Round(params, serial_));
