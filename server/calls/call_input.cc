@@ -102,9 +102,11 @@ absl::StatusOr<CallInput::Taken> CallInput::Take(CallMessage message, Executor& 
     if (!tokens.ok()) return tokens.status();
     taken.tokens = *tokens;
   } else if (auto* part = std::get_if<StatisticsData>(&message)) {
+    const int64_t held = group_->whole_gram_bytes();
     absl::StatusOr<bool> whole = group_->AddStatistics(*part);
     if (!whole.ok()) return whole.status();
     taken.merged_statistics = *whole;
+    taken.kept_bytes = group_->whole_gram_bytes() - held;
   } else {
     absl::StatusOr<ClosedGroup> closed = (*std::move(group_)).Close(executor);
     group_.reset();

@@ -27,7 +27,8 @@ class CallInput {
   struct Taken {
     int64_t tokens = 0;                 // folded
     bool opened_group = false;          // the reservation belongs to the group
-    bool merged_statistics = false;     // the reservation of the file may go
+    bool merged_statistics = false;     // the reservation of the file may go, but for
+    int64_t kept_bytes = 0;             // what the group holds because of it
     std::optional<ClosedGroup> closed;  // the group is whole
   };
 

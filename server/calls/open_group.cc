@@ -57,24 +57,6 @@ absl::Status TakeChunk(absl::string_view owner, absl::string_view field, const C
                   chunk.crc32c);
 }
 
-// The reason of an error of StatisticsAccumulator::Fold, by its code.
-Reason FoldReason(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
-      return Reason::kNonFinite;
-    case absl::StatusCode::kOutOfRange:
-      return Reason::kPosition;
-    case absl::StatusCode::kFailedPrecondition:
-      return Reason::kDuplicateRow;
-    case absl::StatusCode::kCancelled:
-      return Reason::kCancelled;
-    case absl::StatusCode::kDeadlineExceeded:
-      return Reason::kDeadlineExceeded;
-    default:
-      return Reason::kInternal;
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<GroupResult> ClosedGroup::Quantize(const CallOptions& options,
@@ -98,17 +80,14 @@ absl::StatusOr<GroupResult> ClosedGroup::Quantize(const CallOptions& options,
 }
 
 absl::StatusOr<OpenGroup> OpenGroup::Create(GroupSpec spec, const CallOptions& options) {
-  const StatisticsParams params = StatisticsParamsOf(spec, options);
-  absl::StatusOr<StatisticsAccumulator> accumulator =
-      StatisticsAccumulator::Create(spec.name, params);
-  if (!accumulator.ok()) {
-    return WithReason(accumulator.status(), Reason::kInternal);
-  }
-  return OpenGroup(std::move(spec), params, *std::move(accumulator));
+  absl::StatusOr<GroupCalibration> calibration =
+      GroupCalibration::Create(spec.name, StatisticsParamsOf(spec, options));
+  if (!calibration.ok()) return calibration.status();
+  return OpenGroup(std::move(spec), *std::move(calibration));
 }
 
-OpenGroup::OpenGroup(GroupSpec spec, StatisticsParams params, StatisticsAccumulator accumulator)
-    : spec_(std::move(spec)), params_(params), accumulator_(std::move(accumulator)) {
+OpenGroup::OpenGroup(GroupSpec spec, GroupCalibration calibration)
+    : spec_(std::move(spec)), calibration_(std::move(calibration)) {
   for (const LinearSpec& linear : spec_.linears) {
     const int64_t bytes = linear.out_features * spec_.in_features * SizeOf(linear.dtype);
     // Not zeroed: a page costs memory only when its bytes arrive.
@@ -205,17 +184,14 @@ absl::StatusOr<int64_t> OpenGroup::AddActivations(const ActivationData& batch, E
 
   const int64_t tokens = bytes / row_bytes;
   status =
-      accumulator_.Fold(batch.calibration_row, batch.first_position, *spec_.activation_dtype,
+      calibration_.Fold(batch.calibration_row, batch.first_position, *spec_.activation_dtype,
                         reinterpret_cast<const std::byte*>(batch.data.data()), tokens, executor);
   if (!status.ok()) {
-    const Reason reason = FoldReason(status);
-    status = WithReason(std::move(status), reason);
-    if (reason == Reason::kPosition) {
+    if (DetailsOf(status).reason == Reason::kPosition) {
       status = WithField(std::move(status), "activations.first_position");
     }
     return WithMetadata(std::move(status), "group", spec_.name);
   }
-  has_tokens_ = true;
   return tokens;
 }
 
@@ -233,8 +209,7 @@ absl::StatusOr<int64_t> OpenGroup::StatisticsMemoryBytes(const StatisticsData& p
         "statistics.total_bytes");
   }
   int64_t bytes = 0;
-  if (__builtin_add_overflow(part.total_bytes, StatisticsAccumulator::MemoryBytes(params_),
-                             &bytes) ||
+  if (__builtin_add_overflow(part.total_bytes, calibration_.MergeBytes(part.total_bytes), &bytes) ||
       bytes > limits.call_memory_bytes) {
     return WithField(TooMuchMemory(StatisticsName(), part.total_bytes, limits.call_memory_bytes),
                      "statistics.total_bytes");
@@ -268,30 +243,7 @@ absl::Status OpenGroup::MergeStatisticsFile() {
   absl::StatusOr<Statistics> statistics = ParseStatistics(StatisticsName(), file_->bytes);
   if (!statistics.ok()) return WithReason(statistics.status(), Reason::kStatistics);
   file_->bytes = {};
-  const bool same_input = statistics->params.in_features == params_.in_features;
-  const bool asked_for_gram =
-      params_.ExactGram() && params_.in_features > StatisticsParams().exact_gram_limit;
-  if (same_input && asked_for_gram && !statistics->params.ExactGram()) {
-    return InvalidCall(
-        Reason::kStatistics,
-        absl::StrCat(StatisticsName(),
-                     " keeps the diagonal blocks of X^T X and a sketch, for its "
-                     "exact_gram_limit is ",
-                     statistics->params.exact_gram_limit,
-                     "; expected the whole X^T X, which ROUNDING_GPTQ needs: calibrate with that "
-                     "rounding, or with an exact_gram_limit of at least ",
-                     params_.in_features, ", or choose ROUNDING_BLOCK"));
-  }
-  // Where both keep all of X^T X, it does not matter up to which width they would have.
-  if (same_input && params_.ExactGram() && statistics->params.ExactGram()) {
-    statistics->params.exact_gram_limit = params_.exact_gram_limit;
-  }
-  absl::Status status = accumulator_.Merge(*statistics);
-  const Reason reason =
-      absl::IsFailedPrecondition(status) ? Reason::kDuplicateRow : Reason::kStatistics;
-  if (!status.ok()) return WithReason(std::move(status), reason);
-  has_tokens_ = has_tokens_ || statistics->token_count > 0;
-  return absl::OkStatus();
+  return calibration_.Merge(StatisticsName(), *std::move(statistics));
 }
 
 absl::StatusOr<ClosedGroup> OpenGroup::Close(Executor& executor) && {
@@ -313,18 +265,15 @@ absl::StatusOr<ClosedGroup> OpenGroup::Close(Executor& executor) && {
                          " bytes came before end_group; expected ", file_->cursor.total_bytes())),
         "group", spec_.name);
   }
-  if (!has_tokens_) {
+  if (!calibration_.has_tokens()) {
     return WithMetadata(
         InvalidCall(Reason::kNoTokens, absl::StrCat("group ", spec_.name,
                                                     ": no calibration token came before end_group; "
                                                     "expected activations or statistics")),
         "group", spec_.name);
   }
-  absl::StatusOr<Statistics> statistics = std::move(accumulator_).Finish(executor);
-  if (!statistics.ok()) {
-    const Reason reason = FoldReason(statistics.status());
-    return WithMetadata(WithReason(statistics.status(), reason), "group", spec_.name);
-  }
+  absl::StatusOr<Statistics> statistics = std::move(calibration_).Finish(executor);
+  if (!statistics.ok()) return WithMetadata(statistics.status(), "group", spec_.name);
   ClosedGroup closed;
   closed.spec = std::move(spec_);
   for (Weight& weight : weights_) closed.weights.push_back(std::move(weight.data));

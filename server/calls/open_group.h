@@ -14,11 +14,11 @@
 #include "absl/time/time.h"
 #include "core/linalg/executor.h"
 #include "core/quantize_group.h"
-#include "core/statistics/accumulator.h"
 #include "core/statistics/statistics.h"
 #include "proto/wire/chunk.h"
 #include "server/calls/call_limits.h"
 #include "server/calls/call_messages.h"
+#include "server/calls/group_calibration.h"
 
 namespace salient {
 
@@ -49,13 +49,19 @@ class OpenGroup {
   absl::StatusOr<int64_t> AddActivations(const ActivationData& batch, Executor& executor);
 
   // Bytes to reserve before the next AddStatistics: what a further file takes until it is
-  // merged, 0 inside a file. BAD_SHAPE for a size below 1, MEMORY for one above `limits`.
+  // merged, and of one that keeps the whole X^T X what stays of it; 0 inside a file. BAD_SHAPE for
+  // a size below 1, MEMORY for one above `limits`.
   absl::StatusOr<int64_t> StatisticsMemoryBytes(const StatisticsData& part,
                                                 const CallLimits& limits) const;
 
-  // Returns whether the file is whole; it was then merged and its bytes are gone. BAD_SHAPE,
+  // Returns whether the file is whole; it was then merged and its bytes are gone. The first that
+  // comes may keep the whole X^T X though the call has no need of it: then all do. BAD_SHAPE,
   // CHUNK_TOO_LARGE, OFFSET, CHUNK_CRC, STATISTICS, DUPLICATE_ROW.
   absl::StatusOr<bool> AddStatistics(const StatisticsData& part);
+
+  // What the group holds, until it is quantized, beyond what was reserved for its header: because a
+  // file kept the whole X^T X.
+  int64_t whole_gram_bytes() const { return calibration_.whole_gram_bytes(); }
 
   // MISSING_BYTES, NO_TOKENS.
   absl::StatusOr<ClosedGroup> Close(Executor& executor) &&;
@@ -72,17 +78,15 @@ class OpenGroup {
     std::vector<std::byte> bytes;
   };
 
-  OpenGroup(GroupSpec spec, StatisticsParams params, StatisticsAccumulator accumulator);
+  OpenGroup(GroupSpec spec, GroupCalibration calibration);
   absl::Status CheckFiniteSoFar(const LinearSpec& linear, Weight& weight) const;
   absl::Status MergeStatisticsFile();
   std::string StatisticsName() const;
 
   GroupSpec spec_;
-  StatisticsParams params_;
   std::vector<Weight> weights_;
-  StatisticsAccumulator accumulator_;
+  GroupCalibration calibration_;
   std::optional<StatisticsFile> file_;
-  bool has_tokens_ = false;
 };
 
 }  // namespace salient

@@ -176,7 +176,10 @@ absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
   absl::StatusOr<CallInput::Taken> taken = side_.input->Take(std::move(message), executor);
   if (!taken.ok()) return taken.status();
   if (taken->opened_group) side_.group = std::move(hold);
-  if (taken->merged_statistics) side_.statistics = MemoryHold();
+  if (taken->merged_statistics) {
+    side_.statistics.ShrinkTo(taken->kept_bytes);
+    side_.group.Absorb(std::exchange(side_.statistics, MemoryHold()));
+  }
   shared_.counters.tokens_folded.fetch_add(taken->tokens, std::memory_order_relaxed);
   std::lock_guard<std::mutex> lock(mu_);
   summary_.tokens += taken->tokens;

@@ -22,6 +22,11 @@ void Reservation::ShrinkTo(int64_t bytes) {
   bytes_ = bytes;
 }
 
+void Reservation::Absorb(Reservation other) {
+  if (budget_ == nullptr) budget_ = other.budget_;
+  bytes_ += std::exchange(other.bytes_, 0);
+}
+
 MemoryBudget::Place::Place(MemoryBudget& budget) : budget_(budget) {
   std::lock_guard<std::mutex> lock(budget_.mu_);
   budget_.queue_.push_back(this);

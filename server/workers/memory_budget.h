@@ -6,6 +6,7 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 namespace salient {
 
@@ -23,6 +24,8 @@ class Reservation {
 
   // Gives back all but `bytes`; never grows.
   void ShrinkTo(int64_t bytes);
+  // Holds what `other`, of the same budget, held, too.
+  void Absorb(Reservation other);
 
  private:
   friend class MemoryBudget;
@@ -41,6 +44,10 @@ struct MemoryHold {
   void ShrinkTo(int64_t bytes) {
     call.ShrinkTo(bytes);
     process.ShrinkTo(bytes);
+  }
+  void Absorb(MemoryHold other) {
+    call.Absorb(std::move(other.call));
+    process.Absorb(std::move(other.process));
   }
 };
 

@@ -25,8 +25,8 @@ CallOptions Gptq() {
   return options;
 }
 
-// A statistics file of 4 tokens of row 0, with whole Grams up to `limit` columns.
-StatisticsData File(int64_t columns, int64_t limit) {
+// A statistics file of 4 tokens of a row, with whole Grams up to `limit` columns.
+StatisticsData File(int64_t columns, int64_t limit, int64_t row = 0) {
   StatisticsParams params;
   params.in_features = columns;
   params.exact_gram_limit = limit;
@@ -35,7 +35,7 @@ StatisticsData File(int64_t columns, int64_t limit) {
   const std::string tokens = RandomFloats(4 * columns, 5);
   EXPECT_TRUE(
       accumulator
-          .Fold(0, 0, DType::kF32, reinterpret_cast<const std::byte*>(tokens.data()), 4, serial)
+          .Fold(row, 0, DType::kF32, reinterpret_cast<const std::byte*>(tokens.data()), 4, serial)
           .ok());
   const std::vector<std::byte> bytes = *SerializeStatistics(*std::move(accumulator).Finish(serial));
   return {{0, std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), {}},
@@ -79,6 +79,54 @@ TEST(WholeGramTest, AFileWithItServesWhateverItsLimitWas) {
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_TRUE(result->report.exact_loss);
   }
+}
+
+// Blocks can be cut out of it, and its loss is no estimate.
+TEST(WholeGramTest, AFileWithItServesCallsThatHaveNoNeedOfIt) {
+  SerialExecutor serial;
+  OpenGroup group = *OpenGroup::Create(SmallSpec("g", 16, kColumns), SmallOptions());
+  EXPECT_EQ(group.whole_gram_bytes(), 0);
+  for (const int64_t row : {0, 1}) {
+    const absl::StatusOr<bool> whole = Add(group, File(kColumns, kColumns + 8 * row, row));
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    EXPECT_TRUE(*whole);
+  }
+  ASSERT_TRUE(group.AddActivations(SmallRow(group.spec(), 2), serial).ok());
+  ASSERT_TRUE(group.AddWeight(SmallWeight(group.spec())).ok());
+  // X^T X in f64, and in f32 in the loss, less blocks and a sketch.
+  EXPECT_GT(group.whole_gram_bytes(), kColumns * (kColumns - 512) * (8 + 4));
+  const absl::StatusOr<ClosedGroup> closed = std::move(group).Close(serial);
+  ASSERT_TRUE(closed.ok()) << closed.status();
+  EXPECT_EQ(closed->statistics.token_count, 4 + 4 + 8);
+  const absl::StatusOr<GroupResult> result = closed->Quantize(SmallOptions(), serial);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->report.exact_loss);
+}
+
+TEST(WholeGramTest, RoomForItIsReservedWithTheFile) {
+  const OpenGroup group = *OpenGroup::Create(SmallSpec("g", 16, kColumns), SmallOptions());
+  const auto beside = [&](const StatisticsData& file) {
+    const absl::StatusOr<int64_t> bytes = group.StatisticsMemoryBytes(file, CallLimits());
+    EXPECT_TRUE(bytes.ok()) << bytes.status();
+    return bytes.value_or(0) - file.total_bytes;
+  };
+  EXPECT_GT(beside(File(kColumns, kColumns)) - beside(File(kColumns, 1024)),
+            kColumns * (kColumns - 512) * (8 + 4));
+}
+
+TEST(WholeGramTest, WholeGramsAndBlocksDoNotAdd) {
+  OpenGroup blocks_first = *OpenGroup::Create(SmallSpec("g", 16, kColumns), SmallOptions());
+  ASSERT_TRUE(Add(blocks_first, File(kColumns, 1024)).ok());
+  const absl::Status late = Add(blocks_first, File(kColumns, kColumns, 1)).status();
+  EXPECT_EQ(DetailsOf(late).reason, Reason::kStatistics);
+  EXPECT_THAT(std::string(late.message()),
+              HasSubstr("keeps the whole X^T X; expected its diagonal"));
+
+  OpenGroup gram_first = *OpenGroup::Create(SmallSpec("g", 16, kColumns), SmallOptions());
+  ASSERT_TRUE(Add(gram_first, File(kColumns, kColumns)).ok());
+  const absl::Status other = Add(gram_first, File(kColumns, 1024, 1)).status();
+  EXPECT_EQ(DetailsOf(other).reason, Reason::kStatistics);
+  EXPECT_THAT(std::string(other.message()), HasSubstr("as in the file that came first"));
 }
 
 TEST(WholeGramTest, ReservesRoomForIt) {

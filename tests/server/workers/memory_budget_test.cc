@@ -39,6 +39,25 @@ TEST(MemoryBudgetTest, AMovedReservationIsGivenBackOnce) {
   EXPECT_EQ(budget.reserved_bytes(), 0);
 }
 
+TEST(MemoryBudgetTest, AnAbsorbedReservationIsGivenBackWithTheOther) {
+  MemoryBudget budget(100);
+  Reservation one = *budget.TryReserve(30);
+  {
+    Reservation other = *budget.TryReserve(50);
+    other.ShrinkTo(20);
+    one.Absorb(std::move(other));
+  }
+  EXPECT_EQ(one.bytes(), 50);
+  EXPECT_EQ(budget.reserved_bytes(), 50);
+  Reservation none;
+  none.Absorb(std::move(one));
+  EXPECT_EQ(budget.reserved_bytes(), 50);
+  none.ShrinkTo(10);
+  EXPECT_EQ(budget.reserved_bytes(), 10);
+  none = Reservation();
+  EXPECT_EQ(budget.reserved_bytes(), 0);
+}
+
 TEST(MemoryBudgetTest, ALargeRequestIsNotOvertakenBySmallOnes) {
   MemoryBudget budget(100);
   auto held = budget.TryReserve(50);
