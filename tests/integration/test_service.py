@@ -1,5 +1,5 @@
 """A service, not a demo: many clients at once, good and bad; each gets what is its own, and the
-server stays bounded, awake and accountable."""
+server stays bounded, awake and accountable. Also admission, idleness and limits."""
 
 import pathlib
 import subprocess
@@ -12,8 +12,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import messages as m
-from contract import tensor_pb2
-from live_server import ACTIVE_CALLS, LiveServer, run_tests, wait_until
+from contract import failure_of, service_grpc, service_pb2, tensor_pb2
+from live_server import ACTIVE_CALLS, HeldCall, LiveServer, run_tests, wait_until
 from streams import (CALL_MEMORY_BYTES, ERRORS, F16, MANY_RESULTS_OPTIONS, MEMORY_RESERVED, MIB,
                      STALL_SECONDS, Canceller, LateReader, NeverReader, ShortDeadline, SlowReader,
                      Staller, Stream, heavy_groups, is_empty, many_results)
@@ -250,6 +250,43 @@ class AccountTest(unittest.TestCase):
         self.assertAlmostEqual(rise(RELATIVE_ERROR + "_sum"), want, delta=1e-5 * want)
         want = sum(r.report.loss / r.report.loss_rtn for r in results)
         self.assertAlmostEqual(rise(LOSS_RATIO + "_sum"), want, delta=1e-5 * want)
+
+
+class AdmissionTest(unittest.TestCase):
+    """Says no early and clearly."""
+
+    def test_more_calls_than_admitted(self):
+        another = list(m.call_messages([m.random_group("b", 2, 64, 128)]))
+        with LiveServer("--max-active-calls", "1") as server, HeldCall(server) as held:
+            _, failure = server.quantize(another)
+            self.assertIsNotNone(failure, "a second call was admitted")
+            self.assertEqual((failure.code, failure.reason), (Code.RESOURCE_EXHAUSTED, "BUSY"), failure)
+            self.assertGreater(failure.retry_after_seconds, 0)
+            self.assertEqual(len(held.finish()), 1)
+            _, failure = server.quantize(another)
+            self.assertIsNone(failure)
+
+    def test_a_silent_client(self):
+        with LiveServer("--idle-seconds", "2") as server, HeldCall(server) as held:
+            with self.assertRaises(grpc.RpcError) as raised:
+                list(held.call)
+            failure = failure_of(raised.exception)
+            self.assertEqual((failure.code, failure.reason), (Code.ABORTED, "CLIENT_IDLE"), failure)
+
+    def test_limits_are_published(self):
+        with LiveServer("--max-active-calls", "3", "--idle-seconds", "77", "--call-memory-bytes",
+                        str(48 * MIB), "--workers", "1") as server, server.channel() as channel:
+            info = service_grpc.QuantizationServiceStub(channel).GetServerInfo(
+                service_pb2.GetServerInfoRequest(), timeout=10)
+        limits = info.limits
+        self.assertEqual((limits.max_active_calls, limits.idle_timeout_seconds,
+                          limits.call_memory_bytes, info.worker_count), (3, 77, 48 * MIB, 1))
+        self.assertEqual(limits.max_message_bytes, 4 * MIB)
+        self.assertEqual(limits.max_chunk_bytes, 2 * MIB)
+        self.assertRegex(info.version, r"^\d+\.\d+\.\d+")
+        self.assertTrue(info.scales and info.ranges and info.roundings and info.output_formats)
+        self.assertTrue(info.instruction_path and info.numerics_id)
+        self.assertLessEqual({"onednn", "grpc"}, set(info.library_versions))
 
 
 if __name__ == "__main__":
