@@ -104,6 +104,7 @@ if [ $interop -eq 1 ]; then
   export SALIENT_VLLM_PYTHON SALIENT_TRANSFORMERS_PYTHON
   say "vLLM, transformers and the libraries of the formats read what Salient wrote"
   echo "NOT RUN: SGLang, TGI and LMDeploy, which need a GPU; in vLLM, whose kernels for them need one:"
-  echo "         GPTQ of 3 and 8 bits and v2, compressed-tensors of 8 bits without activations"
+  echo "         GPTQ of 3 and 8 bits and v2, compressed-tensors of 8 bits without activations; in"
+  echo "         transformers, which refuses them of any tool: asymmetric compressed-tensors"
   run_ctest release --no-tests=$no_tests -L engines --verbose
 fi

@@ -43,14 +43,10 @@ constexpr LayoutRemark kVllmCpuPackedRemark[] = {
 constexpr LayoutRemark kSglangPackedRemark[] = {
     {When::kAlways, "older builds want vLLM installed beside it for this layout"},
     {When::kAsymmetric, "older versions read symmetric weights alone"}};
-constexpr LayoutRemark kTransformersPackedRemark[] = {
-    {When::kAsymmetric, "wants compressed-tensors 0.13.0 or newer for asymmetric weights"}};
 constexpr LayoutRemark kTgiPackedRemark[] = {
     {When::kAlways, "this layout is read by its fused and row-parallel loaders alone"}};
 constexpr LayoutRemark kTgiIntRemark[] = {
     {When::kStatic, "quantizes activations dynamically, whatever the file says"}};
-constexpr LayoutRemark kVllmCpuIntRemark[] = {
-    {When::kStatic, "static activations are not known to work on CPUs"}};
 constexpr LayoutRemark kLlamaCppIntRemark[] = {
     {When::kAlways, "takes the weights alone: activations are not quantized"},
     {When::kAsymmetric, "asymmetric weights are not known to be read"}};
@@ -90,11 +86,11 @@ constexpr LayoutRow kRows[] = {
     {L::kCompressedTensors, E::kSglang, "", k48, "", {}, kMarlinGroups, true, true, S::kMarlin, kSglangPackedRemark},
     {L::kCompressedTensors, E::kTgi, "", k48, "looks for the zero points of asymmetric weights under other names", {}, kMarlinGroups, true, true, S::kMarlinTiles, kTgiPackedRemark},
     {L::kCompressedTensors, E::kLmdeploy, "", k4, "", k32And128, {}, true, false, S::kEight, {}},
-    {L::kCompressedTensors, E::kTransformers, "", k48, "", {}, {}, true, true, S::kAny, kTransformersPackedRemark},
+    {L::kCompressedTensors, E::kTransformers, "", k48, "makes room for zero points that are not packed and refuses those of files", {}, {}, true, true, S::kAny, {}},
     {L::kCompressedTensors, E::kLlamaCpp, "", k48, "", {}, {}, true, false, S::kAny, {}},
 
     {L::kIntQuantized, E::kVllm, "", k8, "takes symmetric weights alone", kRowOrTensor, {}, true, false, S::kAny, {}},
-    {L::kIntQuantized, E::kVllmCpu, "", k8, "takes symmetric weights alone", kRowOrTensor, {}, true, false, S::kAny, kVllmCpuIntRemark},
+    {L::kIntQuantized, E::kVllmCpu, "", k8, "takes symmetric weights alone", kRowOrTensor, {}, true, false, S::kAny, {}},
     {L::kIntQuantized, E::kSglang, "", k8, "takes symmetric weights alone", kRowOrTensor, {}, true, false, S::kAny, {}},
     {L::kIntQuantized, E::kTgi, "", k8, "takes symmetric weights alone", kRowOrTensor, {}, true, false, S::kAny, kTgiIntRemark},
     {L::kIntQuantized, E::kLmdeploy, "does not read int-quantized; its own W8A8 is another layout"},

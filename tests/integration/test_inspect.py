@@ -27,7 +27,7 @@ PEERS = {
     "autoround-awq": ("awq", "awq-gemm", 4, 128, None, "none", ["llama-cpp"]),
     "gptqmodel-gptq": ("gptq", "gptq", 4, 128, True, "none", []),
     "llmcompressor-awq": ("compressed-tensors", "compressed-tensors", 4, 128, False, "none",
-                          ["tgi"]),
+                          ["tgi", "transformers"]),
     "llmcompressor-gptq": ("compressed-tensors", "compressed-tensors", 4, 128, True, "none", []),
     "llmcompressor-w8a8": ("compressed-tensors", "int-quantized", 8, -1, True, "dynamic-token",
                            ["lmdeploy"]),

@@ -71,11 +71,11 @@ const Cell kCells[] = {
     {OutputFormat::kGptqV2, 4, 128, kSym, "vllm vllm-cpu sglang transformers llama-cpp"},
     {OutputFormat::kGptqV2, 4, 128, kAsym, "transformers llama-cpp"},
     {OutputFormat::kGptqV2, 3, 128, kAsym, "transformers"},
-    // compressed-tensors: TGI symmetric alone, LMDeploy 4 bit with 32 or 128, llama.cpp groups.
+    // compressed-tensors: TGI and transformers symmetric alone, LMDeploy 4 bit with 32 or 128,
+    // llama.cpp groups.
     {OutputFormat::kCompressedTensors, 4, 128, kSym,
      "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
-    {OutputFormat::kCompressedTensors, 4, 128, kAsym,
-     "vllm vllm-cpu sglang lmdeploy transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 4, 128, kAsym, "vllm vllm-cpu sglang lmdeploy llama-cpp"},
     {OutputFormat::kCompressedTensors, 4, 32, kSym,
      "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {OutputFormat::kCompressedTensors, 4, 64, kSym,

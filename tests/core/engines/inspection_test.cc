@@ -90,7 +90,7 @@ const Peer kPeers[] = {
     {"gptqmodel-gptq", "gptq", OutputFormat::kGptq, 4, 128, ActivationFormat::kNone,
      "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {"llmcompressor-awq", "compressed-tensors", OutputFormat::kCompressedTensors, 4, 128,
-     ActivationFormat::kNone, "vllm vllm-cpu sglang lmdeploy transformers llama-cpp"},
+     ActivationFormat::kNone, "vllm vllm-cpu sglang lmdeploy llama-cpp"},
     {"llmcompressor-gptq", "compressed-tensors", OutputFormat::kCompressedTensors, 4, 128,
      ActivationFormat::kNone, "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {"llmcompressor-w8a8", "compressed-tensors", OutputFormat::kIntQuantized, 8, kWholeRow,
