@@ -53,6 +53,7 @@ absl::Status QuantizeSink::Kept(size_t output, const std::string& module, const 
 }
 
 absl::Status QuantizeSink::Raised(const RaisedGroup& group) {
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
   raised_.push_back(group);
   for (const GroupRow& row : family_.groups) {
     if (row.role != group.role) continue;

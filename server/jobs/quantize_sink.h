@@ -28,7 +28,7 @@ class QuantizeSink final : public QuantizedModelSink {
   absl::Status TensorsDone(int64_t block, size_t output, std::vector<NamedTensor> tensors) override;
   absl::Status BlockDone(int64_t block) override;
   bool IsOut(int64_t /*block*/) const override { return writing_ == nullptr; }
-  // Reports of a block come after the tensors of the block before.
+  // What is told of a block comes after the tensors of the block before.
   absl::Status GroupDone(size_t output, const GroupReport& report) override;
   absl::Status Kept(size_t output, const std::string& module, const std::string& why) override;
   absl::Status Raised(const RaisedGroup& group) override;
