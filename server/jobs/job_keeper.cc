@@ -82,6 +82,7 @@ void JobTableImpl::End(JobRecord& job, JobState state, absl::Status error) {
   if (state == JobState::kFailed) ++failed_total_;
   if (state == JobState::kCancelled) ++cancelled_total_;
   job.log->Append(job.end_time, state);
+  released_.push_back(std::exchange(job.work, nullptr));
   look_again_ = true;
   changed_.notify_all();
 }
@@ -96,13 +97,14 @@ void JobTableImpl::Forget(const RecordPtr& job) {
 // A job over blobs takes its turn when it has something to do: tokens are here, and bytes of the
 // weights begin to come. An evaluation needs everything, and so does a study.
 bool JobTableImpl::IsReady(const JobRecord& job) const {
-  if (std::holds_alternative<InspectTask>(job.spec.task)) return true;
-  if (!std::holds_alternative<QuantizeTask>(job.spec.task)) {
-    return store_.FindMissing(job.prepared.needed).empty();
+  const auto& [spec, prepared] = *job.work;
+  if (std::holds_alternative<InspectTask>(spec.task)) return true;
+  if (!std::holds_alternative<QuantizeTask>(spec.task)) {
+    return store_.FindMissing(prepared.needed).empty();
   }
-  if (!store_.Status(*job.prepared.tokens).complete) return false;
-  if (!job.reads_blobs()) return true;
-  const std::vector<ModelFile>& weights = job.prepared.model.manifest.weights;
+  if (!store_.Status(*prepared.tokens).complete) return false;
+  if (!job.work->reads_blobs()) return true;
+  const std::vector<ModelFile>& weights = prepared.model.manifest.weights;
   return std::any_of(weights.begin(), weights.end(), [this](const ModelFile& file) {
     const BlobStatus blob = store_.Status(file.digest);
     return blob.complete || blob.committed_bytes > 0;
@@ -112,7 +114,7 @@ bool JobTableImpl::IsReady(const JobRecord& job) const {
 // Jobs at once share the memory that each was admitted to. The process counts in every estimate, so
 // this errs on the safe side.
 bool JobTableImpl::HasRoomNow(const JobRecord& job) const {
-  if (std::holds_alternative<InspectTask>(job.spec.task)) return true;  // its work is done
+  if (std::holds_alternative<InspectTask>(job.work->spec.task)) return true;  // it is done
   if (running_.empty()) return settings_.max_running_jobs > 0;
   int64_t memory_bytes = job.estimate.peak_memory_bytes;
   for (const RecordPtr& other : running_) memory_bytes += other->estimate.peak_memory_bytes;
@@ -127,7 +129,8 @@ void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
     if (job->state == JobState::kQueued) queue.push_back(job);
   }
   std::sort(queue.begin(), queue.end(), [](const RecordPtr& a, const RecordPtr& b) {
-    if (a->spec.priority != b->spec.priority) return a->spec.priority > b->spec.priority;
+    const int difference = a->work->spec.priority - b->work->spec.priority;
+    if (difference != 0) return difference > 0;
     return a->sequence < b->sequence;
   });
   for (const RecordPtr& job : queue) {
@@ -138,14 +141,14 @@ void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
       continue;
     }
     int64_t arrived = 0;
-    for (const Digest& digest : job->prepared.needed) {
+    for (const Digest& digest : job->work->prepared.needed) {
       arrived += store_.Status(digest).committed_bytes;
     }
     if (arrived != job->arrived_bytes) {
       job->arrived_bytes = arrived;
       job->arrived_at = now;
     } else if (now - job->arrived_at >= settings_.stall_timeout) {
-      const std::vector<Digest> missing = store_.FindMissing(job->prepared.needed);
+      const std::vector<Digest> missing = store_.FindMissing(job->work->prepared.needed);
       Stop(
           *job, JobState::kFailed,
           CallError(absl::StatusCode::kFailedPrecondition, Reason::kMissingBlob,
@@ -227,16 +230,16 @@ absl::Time JobTableImpl::Keep(absl::Time now, std::vector<RecordPtr>& changed) {
   for (const auto& [sequence, job] : jobs_) {
     if (HasEnded(job->state)) {
       const absl::Time forget =
-          job->end_time + job->spec.ttl_after_finished.value_or(settings_.ttl_after_finished);
+          job->end_time + job->ttl_after_finished.value_or(settings_.ttl_after_finished);
       if (forget <= now) over.push_back(job);
       next = std::min(next, forget);
     } else if (job->state == JobState::kRunning) {
-      const absl::Time limit = job->start_time + job->spec.timeout;
+      const absl::Time limit = job->start_time + job->work->spec.timeout;
       if (limit <= now) {
         Stop(*job, JobState::kFailed,
              CallError(absl::StatusCode::kDeadlineExceeded, Reason::kDeadlineExceeded,
                        absl::StrCat("the job ran longer than its timeout of ",
-                                    absl::FormatDuration(job->spec.timeout))));
+                                    absl::FormatDuration(job->work->spec.timeout))));
       } else {
         next = std::min(next, limit);
       }
@@ -255,12 +258,14 @@ void JobTableImpl::KeepTable() {
     const absl::Time now = absl::Now();
     const absl::Time next = Keep(now, changed);
     std::vector<RecordPtr> forgotten = std::exchange(forgotten_, {});
+    std::vector<std::shared_ptr<const JobWork>> released = std::exchange(released_, {});
     std::vector<std::thread> finished = std::exchange(finished_, {});
-    if (!changed.empty() || !forgotten.empty() || !finished.empty()) {
+    if (!changed.empty() || !forgotten.empty() || !released.empty() || !finished.empty()) {
       lock.unlock();
       for (const RecordPtr& job : changed) job->log->Wake();
       for (std::thread& thread : finished) thread.join();
       changed.clear();
+      released.clear();
       forgotten.clear();  // may wait for a disk
       lock.lock();
       continue;

@@ -29,16 +29,27 @@ struct JobStop {
   absl::Status error;
 };
 
+// What a job is to do and what running it takes. With its texts inline and the plans of its results
+// this may be many megabytes, which nobody needs when the job has ended.
+struct JobWork {
+  JobSpec spec;  // without `serialized`
+  PreparedJob prepared;
+
+  bool reads_blobs() const { return prepared.model.path.empty(); }
+};
+
 struct JobRecord {
-  JobRecord(JobSpec job_spec, PreparedJob prepared_job, ResultBlobs& blobs)
-      : spec(std::move(job_spec)),
-        prepared(std::move(prepared_job)),
+  JobRecord(JobSpec spec, PreparedJob prepared, ResultBlobs& blobs)
+      : serialized_spec(std::exchange(spec.serialized, {})),
+        ttl_after_finished(spec.ttl_after_finished),
         sources(blobs),
-        results(blobs) {}
+        results(blobs),
+        work(std::make_shared<const JobWork>(JobWork{std::move(spec), std::move(prepared)})) {}
 
   // Set before anybody else sees it.
-  const JobSpec spec;
-  const PreparedJob prepared;
+  const std::string serialized_spec;
+  const std::optional<absl::Duration> ttl_after_finished;
+  std::string numerics_id;
   JobEstimate estimate;
   int64_t sequence = 0;
   std::string id;
@@ -55,6 +66,7 @@ struct JobRecord {
   ResultBlobs::Hold results;
 
   // Guarded by the table's lock.
+  std::shared_ptr<const JobWork> work;  // null when it has ended
   JobState state = JobState::kQueued;
   absl::Status error;
   std::vector<ResultFile> files;
@@ -71,8 +83,6 @@ struct JobRecord {
   // While queued: what had come of its blobs, and when it last grew.
   int64_t arrived_bytes = -1;
   absl::Time arrived_at;
-
-  bool reads_blobs() const { return prepared.model.path.empty(); }
 };
 
 }  // namespace salient

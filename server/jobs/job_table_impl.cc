@@ -6,8 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/checkpoint/json.h"
-#include "core/numerics.h"
-#include "server/jobs/job_estimate.h"
 #include "server/jobs/process_memory.h"
 #include "server/workers/call_error.h"
 
@@ -16,12 +14,6 @@ namespace {
 
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 1000;
-
-absl::Status DrainingError() {
-  return WithRetryAfter(CallError(absl::StatusCode::kUnavailable, Reason::kDraining,
-                                  "the server is stopping; try another one, or later"),
-                        absl::Seconds(10));
-}
 
 // What errors call the blob: the file of a model, or the tokens.
 std::string FileOf(const JobSpec& spec, const Digest& digest) {
@@ -38,124 +30,7 @@ std::string FileOf(const JobSpec& spec, const Digest& digest) {
   return "tokens";
 }
 
-std::string NumericsIdOf(const JobSpec& spec) {
-  if (const auto* quantize = std::get_if<QuantizeTask>(&spec.task); quantize != nullptr) {
-    return NumericsId(quantize->compute);
-  }
-  const auto* study = std::get_if<StudyTask>(&spec.task);
-  return study != nullptr ? NumericsId(study->compute) : NumericsId();
-}
-
 }  // namespace
-
-absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view job_id,
-                                                 absl::string_view request_id, bool validate_only) {
-  if (absl::Status status = CheckJobId(job_id); !status.ok()) return status;
-  if (absl::Status status = CheckRequestId(request_id); !status.ok()) return status;
-  RecordPtr same;
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    absl::StatusOr<RecordPtr> found = FindSame(spec, job_id, request_id);
-    if (!found.ok()) return found.status();
-    same = *std::move(found);
-    if (same == nullptr) {
-      if (absl::Status status = CheckAdmission(); !status.ok()) return status;
-    }
-  }
-  if (same != nullptr) return Snapshot(*same);
-
-  absl::StatusOr<PreparedJob> prepared = PrepareJob(spec, settings_, store_);
-  if (!prepared.ok()) return prepared.status();
-  const absl::StatusOr<JobEstimate> estimate = EstimateJob(spec, *prepared, pool_.workers());
-  if (!estimate.ok()) return WithModelReason(estimate.status());
-  if (absl::Status room = CheckRoom(*prepared, *estimate); !room.ok()) return room;
-  auto job = std::make_shared<JobRecord>(std::move(spec), *std::move(prepared), blobs_);
-  job->estimate = *estimate;
-  job->id = job_id.empty() ? NewJobId() : std::string(job_id);
-  job->request_id = std::string(request_id);
-  job->create_time = absl::Now();
-  job->provisional = job->reads_blobs();
-  if (validate_only) return Snapshot(*job);
-  // What it reads must not go away with the job that made it.
-  for (const Digest& digest : job->prepared.needed) job->sources.Keep(digest);
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    // Others came while this one was judged.
-    absl::StatusOr<RecordPtr> found = FindSame(job->spec, job_id, request_id);
-    if (!found.ok()) return found.status();
-    same = *std::move(found);
-    if (same == nullptr) {
-      if (absl::Status status = CheckAdmission(); !status.ok()) return status;
-      job->sequence = next_sequence_++;
-      job->arrived_at = job->create_time;
-      jobs_.emplace(job->sequence, job);
-      by_id_.emplace(job->id, job);
-      ++queued_;
-      job->log->Append(job->create_time, JobState::kQueued);
-      for (const std::string& warning : job->prepared.warnings) {
-        job->log->Append(job->create_time, JobWarning{warning});
-      }
-      look_again_ = true;
-    }
-  }
-  if (same != nullptr) return Snapshot(*same);
-  changed_.notify_all();
-  return Snapshot(*job);
-}
-
-// Of memory and of the store, as far as that can be told beforehand.
-absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& estimate) const {
-  if (estimate.peak_memory_bytes > settings_.memory_bytes) {
-    return WithQuota(
-        CallError(absl::StatusCode::kResourceExhausted, Reason::kMemory,
-                  absl::StrCat("the job is estimated to need ", estimate.peak_memory_bytes,
-                               " bytes of memory; this server may use ", settings_.memory_bytes)),
-        "memory_bytes");
-  }
-  int64_t blob_bytes = job.output_path.empty() ? estimate.most_output_bytes : 0;
-  for (const Digest& digest : store_.FindMissing(job.needed)) {
-    // An upload that was begun has its place.
-    if (store_.Status(digest).committed_bytes == 0) blob_bytes += digest.size_bytes;
-  }
-  const int64_t free_bytes = store_.limits().capacity_bytes - store_.Usage().used_bytes;
-  if (blob_bytes <= std::max<int64_t>(0, free_bytes)) return absl::OkStatus();
-  return WithQuota(
-      WithRetryAfter(CallError(absl::StatusCode::kResourceExhausted, Reason::kSpoolFull,
-                               absl::StrCat("blobs and results of the job take ", blob_bytes,
-                                            " bytes; the store has ", free_bytes, " free of ",
-                                            store_.limits().capacity_bytes)),
-                     absl::Minutes(1)),
-      "store_bytes");
-}
-
-absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::FindSame(const JobSpec& spec,
-                                                               absl::string_view job_id,
-                                                               absl::string_view request_id) const {
-  for (const auto& [sequence, job] : jobs_) {
-    const bool same_id = !job_id.empty() && job->id == job_id;
-    const bool same_request = !request_id.empty() && job->request_id == request_id;
-    if (!same_id && !same_request) continue;
-    const bool same_both = job_id.empty() || same_id;  // a request that names two jobs is neither
-    if (same_both && job->spec.serialized == spec.serialized) return job;
-    return CallError(
-        absl::StatusCode::kAlreadyExists, Reason::kJobExists,
-        absl::StrCat(same_id ? absl::StrCat("job_id ", QuoteForMessage(job_id))
-                             : absl::StrCat("request_id ", QuoteForMessage(request_id)),
-                     ": ", NameOfJob(job->id), " has it and another spec; expected the same"));
-  }
-  return nullptr;
-}
-
-absl::Status JobTableImpl::CheckAdmission() const {
-  if (draining_) return DrainingError();
-  if (queued_ < settings_.max_queued_jobs) return absl::OkStatus();
-  return WithQuota(
-      WithRetryAfter(CallError(absl::StatusCode::kResourceExhausted, Reason::kQueueFull,
-                               absl::StrCat(queued_, " jobs wait; expected fewer than ",
-                                            settings_.max_queued_jobs)),
-                     absl::Seconds(30)),
-      "queued_jobs");
-}
 
 absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::Find(absl::string_view name) const {
   absl::string_view id = name;
@@ -169,7 +44,7 @@ absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::Find(absl::string_view nam
 JobSnapshot JobTableImpl::SnapshotLocked(const JobRecord& job) const {
   JobSnapshot snapshot;
   snapshot.name = NameOfJob(job.id);
-  snapshot.serialized_spec = job.spec.serialized;
+  snapshot.serialized_spec = job.serialized_spec;
   snapshot.state = job.state;
   snapshot.error = job.error;
   snapshot.estimate = job.estimate;
@@ -179,7 +54,7 @@ JobSnapshot JobTableImpl::SnapshotLocked(const JobRecord& job) const {
   snapshot.create_time = job.create_time;
   snapshot.start_time = job.start_time;
   snapshot.end_time = job.end_time;
-  snapshot.numerics_id = NumericsIdOf(job.spec);
+  snapshot.numerics_id = job.numerics_id;
   snapshot.evaluation = job.evaluation;
   snapshot.inspection = job.inspection;
   snapshot.study = job.study;
@@ -190,13 +65,15 @@ JobSnapshot JobTableImpl::SnapshotLocked(const JobRecord& job) const {
 JobSnapshot JobTableImpl::Snapshot(const JobRecord& job) const {
   JobSnapshot snapshot;
   JobProgressReporter* progress = nullptr;
+  std::shared_ptr<const JobWork> work;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     snapshot = SnapshotLocked(job);
     progress = job.progress.get();
+    work = job.work;
   }
   if (HasEnded(snapshot.state)) return snapshot;
-  snapshot.missing = store_.FindMissing(job.prepared.needed);
+  snapshot.missing = store_.FindMissing(work->prepared.needed);
   if (progress != nullptr) {
     snapshot.usage.seconds = absl::ToDoubleSeconds(progress->Active());
     snapshot.usage.peak_memory_bytes = PeakResidentMemoryBytes();
@@ -303,12 +180,12 @@ void JobTableImpl::BlobRejected(const Digest& digest) {
   {
     const std::lock_guard<std::mutex> lock(mu_);
     for (const auto& [sequence, job] : jobs_) {
-      const std::vector<Digest>& needed = job->prepared.needed;
       if (HasEnded(job->state)) continue;
+      const std::vector<Digest>& needed = job->work->prepared.needed;
       if (std::find(needed.begin(), needed.end(), digest) == needed.end()) continue;
       Stop(*job, JobState::kFailed,
            InvalidCall(Reason::kDigestMismatch,
-                       absl::StrCat(FileOf(job->spec, digest), ": blob ", ToString(digest),
+                       absl::StrCat(FileOf(job->work->spec, digest), ": blob ", ToString(digest),
                                     ": what was uploaded does not have this digest")));
       failed.push_back(job);
     }
@@ -319,32 +196,6 @@ void JobTableImpl::BlobRejected(const Digest& digest) {
 void JobTableImpl::ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) {
   const std::lock_guard<std::mutex> lock(mu_);
   observe_group_ = std::move(observe);
-}
-
-void JobTableImpl::Drain() {
-  const std::lock_guard<std::mutex> lock(mu_);
-  draining_ = true;
-}
-
-bool JobTableImpl::WaitUntilIdle(absl::Duration timeout) {
-  // Later than any server lives, and within what the clock can hold.
-  constexpr absl::Duration kLongest = absl::Hours(24 * 365);
-  std::unique_lock<std::mutex> lock(mu_);
-  return idle_.wait_for(lock, absl::ToChronoMilliseconds(std::min(timeout, kLongest)),
-                        [this] { return running_.empty(); });
-}
-
-void JobTableImpl::EndAll() {
-  std::vector<RecordPtr> ended;
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    for (const auto& [sequence, job] : jobs_) {
-      if (HasEnded(job->state)) continue;
-      Stop(*job, JobState::kFailed, DrainingError());
-      ended.push_back(job);
-    }
-  }
-  for (const RecordPtr& job : ended) job->log->Wake();
 }
 
 JobTable::Stats JobTableImpl::GetStats() const {

@@ -51,7 +51,7 @@ class JobTableImpl final : public JobTable {
 
   // With mu_ held.
   absl::StatusOr<RecordPtr> Find(absl::string_view name) const;
-  absl::StatusOr<RecordPtr> FindSame(const JobSpec& spec, absl::string_view job_id,
+  absl::StatusOr<RecordPtr> FindSame(absl::string_view serialized_spec, absl::string_view job_id,
                                      absl::string_view request_id) const;  // null: none
   absl::Status CheckAdmission() const;
   void Stop(JobRecord& job, JobState state, absl::Status error);
@@ -87,6 +87,7 @@ class JobTableImpl final : public JobTable {
   int64_t queued_ = 0;
   std::vector<RecordPtr> running_;  // in the order in which they began
   std::vector<RecordPtr> forgotten_;
+  std::vector<std::shared_ptr<const JobWork>> released_;  // of jobs that ended
   absl::AnyInvocable<void(const TimedGroupReport&)> observe_group_;
   std::vector<std::thread> finished_;  // threads to be joined
   int64_t succeeded_total_ = 0;
