@@ -6,14 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/json.h"
-#include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/nearest_source.h"
-#include "core/quantized_source.h"
-#include "core/tensor/non_finite.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/quantize_params.h"
@@ -24,7 +19,6 @@
 namespace salient {
 namespace {
 
-constexpr char kModelRootFlag[] = "--model-root";
 constexpr char kOutputRootFlag[] = "--output-root";
 
 absl::Status BadJob(absl::string_view field, absl::string_view message) {
@@ -45,61 +39,6 @@ absl::Status CheckSpec(const JobSpec& spec) {
                                "; expected at least 0"));
   }
   return absl::OkStatus();
-}
-
-// Files may be links, as caches of downloaded models have them, but not out of the root.
-absl::Status CheckLinks(const std::string& root, const PreparedModel& model) {
-  const absl::StatusOr<std::vector<DirectoryFile>> files = ListModelDirectory(model.path);
-  if (!files.ok()) return files.status();
-  for (const DirectoryFile& file : *files) {
-    if (file.role == FileRole::kLeftBehind) continue;
-    if (!IsBelowRoot(root, absl::StrCat(model.path, "/", file.name))) {
-      return InvalidCall(Reason::kBadPath, absl::StrCat(file.name, ": is a link that leads out of ",
-                                                        kModelRootFlag, "; expected it below"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelSource& source,
-                                           const JobTableSettings& settings, BlobStore& store) {
-  PreparedModel model;
-  if (source.path.empty()) {
-    absl::StatusOr<ModelManifest> manifest = ReadManifest(field, source.files, store);
-    if (!manifest.ok()) return WithModelReason(manifest.status());
-    model.manifest = *std::move(manifest);
-    return model;
-  }
-  absl::StatusOr<std::string> path =
-      ResolveModelPath(kModelRootFlag, settings.model_root, source.path);
-  if (!path.ok()) return WithField(path.status(), absl::StrCat(field, ".path"));
-  model.path = *std::move(path);
-  if (absl::Status status = CheckLinks(settings.model_root, model); !status.ok()) {
-    return WithField(WithModelReason(status), absl::StrCat(field, ".path"));
-  }
-  const std::string config_path = absl::StrCat(model.path, "/", kConfigName);
-  absl::StatusOr<std::string> text = ReadTextFile(config_path, kMaxConfigBytes);
-  if (!text.ok()) return WithField(WithModelReason(text.status()), absl::StrCat(field, ".path"));
-  absl::StatusOr<ModelConfig> config = ParseModelConfig(config_path, *text);
-  if (!config.ok())
-    return WithField(WithModelReason(config.status()), absl::StrCat(field, ".path"));
-  model.manifest.config_json = *std::move(text);
-  model.manifest.config = *std::move(config);
-  return model;
-}
-
-// Holds the tensors against the config, if all headers are here.
-absl::Status CheckTensors(const PreparedModel& model, bool may_be_quantized, BlobStore& store) {
-  const absl::StatusOr<const Family*> family = FindFamily(model.config());
-  if (!family.ok()) return family.status();
-  const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
-  if (!open.ok()) return open.status();
-  if (!open->headers_known) return absl::OkStatus();
-  if (!may_be_quantized) return CheckModelTensors(*open->source, **family, model.config());
-  const absl::StatusOr<std::unique_ptr<TensorSource>> plain =
-      OpenQuantizedSource(*open->source, model.config());
-  if (!plain.ok()) return plain.status();
-  return CheckModelTensors(**plain, **family, model.config());
 }
 
 // Tokens that are here are judged now. By row: how many there are.
@@ -147,7 +86,7 @@ absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(const QuantizeTask& t
 
 absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& settings,
                              BlobStore& store, PreparedJob& job) {
-  if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/false, store);
+  if (absl::Status status = CheckPreparedModel(job.model, /*may_be_quantized=*/false, store);
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
@@ -188,16 +127,16 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
 
 absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& settings,
                              BlobStore& store, PreparedJob& job) {
-  if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/true, store);
+  if (absl::Status status = CheckPreparedModel(job.model, /*may_be_quantized=*/true, store);
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
   if (task.reference.has_value()) {
     absl::StatusOr<PreparedModel> reference =
-        PrepareModel("evaluate.reference", *task.reference, settings, store);
+        PrepareModel("evaluate.reference", *task.reference, settings.model_root, store);
     if (!reference.ok()) return reference.status();
     job.reference = *std::move(reference);
-    if (absl::Status status = CheckTensors(*job.reference, /*may_be_quantized=*/true, store);
+    if (absl::Status status = CheckPreparedModel(*job.reference, /*may_be_quantized=*/true, store);
         !status.ok()) {
       return WithField(WithModelReason(status), "evaluate.reference");
     }
@@ -220,7 +159,7 @@ void AddNeeded(absl::Span<const Digest> digests, std::vector<Digest>& needed) {
 
 absl::Status PrepareStudy(const StudyTask& task, BlobStore& store, PreparedJob& job) {
   const ModelConfig& config = job.model.config();
-  if (absl::Status status = CheckTensors(job.model, /*may_be_quantized=*/false, store);
+  if (absl::Status status = CheckPreparedModel(job.model, /*may_be_quantized=*/false, store);
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
@@ -251,56 +190,12 @@ absl::Status PrepareTask(const JobSpec& spec, const JobTableSettings& settings, 
 
 }  // namespace
 
-absl::Status WithModelReason(absl::Status status) {
-  switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kOutOfRange: {
-      if (DetailsOf(status).reason != Reason::kInternal) return status;
-      if (IsNonFinite(status)) return InvalidCall(Reason::kNonFinite, status.message());
-      return InvalidCall(Reason::kBadModel, status.message());
-    }
-    case absl::StatusCode::kUnimplemented:
-      return WithReason(status, Reason::kUnsupported);
-    case absl::StatusCode::kDataLoss:
-      return WithReason(status, Reason::kBlobDamaged);
-    case absl::StatusCode::kResourceExhausted:
-      return WithReason(status, Reason::kSpoolFull);
-    default:
-      return status;
-  }
-}
-
-absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
-                                         BlobArrival* arrival) {
-  OpenModel open;
-  if (!model.path.empty()) {
-    absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(model.path);
-    if (!checkpoint.ok()) return WithModelReason(checkpoint.status());
-    for (const SafetensorsFile& file : checkpoint->files()) {
-      for (const TensorEntry& entry : file.header().tensors())
-        open.tensor_bytes += entry.SizeBytes();
-    }
-    open.headers_known = true;
-    open.source = std::make_unique<Checkpoint>(*std::move(checkpoint));
-    return open;
-  }
-  auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
-  const absl::StatusOr<bool> all = arriving->ReadHeaders();
-  if (!all.ok()) return all.status();
-  open.headers_known = *all;
-  if (*all) open.tensor_bytes = arriving->TensorBytes();
-  open.arriving = arriving.get();
-  open.source = std::move(arriving);
-  return open;
-}
-
 absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettings& settings,
                                        BlobStore& store) {
   if (absl::Status status = CheckSpec(spec); !status.ok()) return status;
   PreparedJob job;
-  absl::StatusOr<PreparedModel> model = PrepareModel("model", spec.model, settings, store);
+  absl::StatusOr<PreparedModel> model =
+      PrepareModel("model", spec.model, settings.model_root, store);
   if (!model.ok()) return model.status();
   job.model = *std::move(model);
   if (const auto* inspect = std::get_if<InspectTask>(&spec.task); inspect != nullptr) {

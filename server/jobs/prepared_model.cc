@@ -1,0 +1,139 @@
+#include "server/jobs/prepared_model.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/checkpoint_files.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/quantized_source.h"
+#include "core/tensor/non_finite.h"
+#include "server/jobs/root_path.h"
+#include "server/workers/call_error.h"
+
+namespace salient {
+namespace {
+
+constexpr char kModelRootFlag[] = "--model-root";
+
+// Files may be links, as caches of downloaded models have them, but not out of the root.
+absl::Status CheckLinks(const std::string& root, const PreparedModel& model) {
+  const absl::StatusOr<std::vector<DirectoryFile>> files = ListModelDirectory(model.path);
+  if (!files.ok()) return files.status();
+  for (const DirectoryFile& file : *files) {
+    if (file.role == FileRole::kLeftBehind) continue;
+    if (!IsBelowRoot(root, absl::StrCat(model.path, "/", file.name))) {
+      return InvalidCall(Reason::kBadPath, absl::StrCat(file.name, ": is a link that leads out of ",
+                                                        kModelRootFlag, "; expected it below"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+int64_t Elements(const std::vector<TensorSpec>& tensors) {
+  int64_t sum = 0;
+  for (const TensorSpec& tensor : tensors) {
+    int64_t elements = 1;
+    for (const int64_t dimension : tensor.shape) elements *= dimension;
+    sum += elements;
+  }
+  return sum;
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelSource& source,
+                                           const std::string& model_root, BlobStore& store) {
+  PreparedModel model;
+  if (source.path.empty()) {
+    absl::StatusOr<ModelManifest> manifest = ReadManifest(field, source.files, store);
+    if (!manifest.ok()) return WithModelReason(manifest.status());
+    model.manifest = *std::move(manifest);
+    return model;
+  }
+  absl::StatusOr<std::string> path = ResolveModelPath(kModelRootFlag, model_root, source.path);
+  if (!path.ok()) return WithField(path.status(), absl::StrCat(field, ".path"));
+  model.path = *std::move(path);
+  if (absl::Status status = CheckLinks(model_root, model); !status.ok()) {
+    return WithField(WithModelReason(status), absl::StrCat(field, ".path"));
+  }
+  const std::string config_path = absl::StrCat(model.path, "/", kConfigName);
+  absl::StatusOr<std::string> text = ReadTextFile(config_path, kMaxConfigBytes);
+  if (!text.ok()) return WithField(WithModelReason(text.status()), absl::StrCat(field, ".path"));
+  absl::StatusOr<ModelConfig> config = ParseModelConfig(config_path, *text);
+  if (!config.ok())
+    return WithField(WithModelReason(config.status()), absl::StrCat(field, ".path"));
+  model.manifest.config_json = *std::move(text);
+  model.manifest.config = *std::move(config);
+  return model;
+}
+
+absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,
+                                BlobStore& store) {
+  const absl::StatusOr<const Family*> family = FindFamily(model.config());
+  if (!family.ok()) return family.status();
+  const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
+  if (!open.ok()) return open.status();
+  if (!open->headers_known) return absl::OkStatus();
+  if (!may_be_quantized) return CheckModelTensors(*open->source, **family, model.config());
+  const absl::StatusOr<std::unique_ptr<TensorSource>> plain =
+      OpenQuantizedSource(*open->source, model.config());
+  if (!plain.ok()) return plain.status();
+  return CheckModelTensors(**plain, **family, model.config());
+}
+
+absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
+                                         BlobArrival* arrival) {
+  OpenModel open;
+  if (!model.path.empty()) {
+    absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(model.path);
+    if (!checkpoint.ok()) return WithModelReason(checkpoint.status());
+    for (const SafetensorsFile& file : checkpoint->files()) {
+      for (const TensorEntry& entry : file.header().tensors())
+        open.tensor_bytes += entry.SizeBytes();
+    }
+    open.headers_known = true;
+    open.source = std::make_unique<Checkpoint>(*std::move(checkpoint));
+    return open;
+  }
+  auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
+  const absl::StatusOr<bool> all = arriving->ReadHeaders();
+  if (!all.ok()) return all.status();
+  open.headers_known = *all;
+  if (*all) open.tensor_bytes = arriving->TensorBytes();
+  open.arriving = arriving.get();
+  open.source = std::move(arriving);
+  return open;
+}
+
+int64_t CountParameters(const ModelConfig& config) {
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return 0;
+  return Elements(OuterTensors(**family, config)) +
+         config.num_hidden_layers * Elements(BlockTensors(**family, config, 0));
+}
+
+absl::Status WithModelReason(absl::Status status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kOutOfRange: {
+      if (DetailsOf(status).reason != Reason::kInternal) return status;
+      if (IsNonFinite(status)) return InvalidCall(Reason::kNonFinite, status.message());
+      return InvalidCall(Reason::kBadModel, status.message());
+    }
+    case absl::StatusCode::kUnimplemented:
+      return WithReason(status, Reason::kUnsupported);
+    case absl::StatusCode::kDataLoss:
+      return WithReason(status, Reason::kBlobDamaged);
+    case absl::StatusCode::kResourceExhausted:
+      return WithReason(status, Reason::kSpoolFull);
+    default:
+      return status;
+  }
+}
+
+}  // namespace salient

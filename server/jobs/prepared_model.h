@@ -1,0 +1,64 @@
+// The model that a job names: found, judged as far as that is possible without work, opened.
+#ifndef SALIENT_SERVER_JOBS_PREPARED_MODEL_H_
+#define SALIENT_SERVER_JOBS_PREPARED_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "server/jobs/arriving_checkpoint.h"
+#include "server/jobs/blob_arrival.h"
+#include "server/jobs/job.h"
+#include "server/jobs/model_manifest.h"
+#include "server/store/blob_store.h"
+
+namespace salient {
+
+// Blobs, or a directory.
+struct PreparedModel {
+  std::string path;        // without links, below the root; empty: blobs
+  ModelManifest manifest;  // of a directory: config_json and config alone
+
+  const ModelConfig& config() const { return manifest.config; }
+};
+
+// A model whose tensors can be asked for. Borrows the PreparedModel.
+struct OpenModel {
+  std::unique_ptr<TensorSource> source;
+  ArrivingCheckpoint* arriving = nullptr;  // the source, if it is made of blobs
+  bool headers_known = false;              // all of them
+  int64_t tensor_bytes = 0;                // of all tensors, once headers are known
+};
+
+// Reads config and index, which must be inline, in `store`, or below `model_root`; may wait for a
+// disk. `field` is where the source stands in the request. Errors as ReadManifest; BAD_PATH for a
+// directory outside the root, or one with links that lead out of it.
+absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelSource& source,
+                                           const std::string& model_root, BlobStore& store);
+
+// Opens a directory, or what is there of blobs: headers that arrived are parsed. `arrival` waits
+// for the rest, null: nothing is read. Errors, INVALID_ARGUMENT, BAD_MODEL, as Checkpoint::Open and
+// ArrivingCheckpoint::ReadHeaders.
+absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
+                                         BlobArrival* arrival);
+
+// Holds the tensors against the config, if all headers are here. Errors as FindFamily,
+// OpenModelFiles, CheckModelTensors, and OpenQuantizedSource where the model may be quantized.
+absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,
+                                BlobStore& store);
+
+// Weights of the whole model, as Usage has them; 0 of a family that is not known.
+int64_t CountParameters(const ModelConfig& config);
+
+// Gives an error of the core, about a model, the reason that its code means; one that has a reason
+// keeps it.
+absl::Status WithModelReason(absl::Status status);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_PREPARED_MODEL_H_
