@@ -112,12 +112,13 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
   const auto& task = std::get<EvaluateTask>(job.spec.task);
   const ModelConfig& config = job.prepared.model.config();
   if (absl::Status status = WaitForAll(job); !status.ok()) return status;
-  const auto rows = ReadTokens(task.tokens, config.vocab_size, job.store);
+  const auto rows = ReadTokens(task.tokens, ToScore(config), job.store);
   if (!rows.ok()) return rows.status();
 
   absl::StatusOr<PlainModel> model = OpenPlain(job, job.prepared.model);
   if (!model.ok()) return model.status();
   JobOutcome outcome;
+  outcome.parameters = CountParameters(config);
   outcome.bytes_in = model->open.tensor_bytes;
   std::vector<EvaluatedModel> models;
   std::optional<PlainModel> reference;

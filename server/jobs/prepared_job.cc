@@ -42,18 +42,18 @@ absl::Status CheckSpec(const JobSpec& spec) {
 }
 
 // Tokens that are here are judged now. By row: how many there are.
-absl::StatusOr<std::vector<int64_t>> FindRowTokens(const TokenSource& source, int64_t vocab_size,
-                                                   BlobStore& store) {
+absl::StatusOr<std::vector<int64_t>> FindRowTokens(const TokenSource& source,
+                                                   const TokenNeeds& needs, BlobStore& store) {
   if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
   if (!store.Status(source.tokens).complete) return GuessRowTokens(source);
-  const auto rows = ReadTokens(source, vocab_size, store);
+  const auto rows = ReadTokens(source, needs, store);
   if (!rows.ok()) return rows.status();
   return RowTokens(*rows);
 }
 
-absl::Status PrepareTokens(const TokenSource& source, int64_t vocab_size, BlobStore& store,
+absl::Status PrepareTokens(const TokenSource& source, const TokenNeeds& needs, BlobStore& store,
                            PreparedJob& job) {
-  absl::StatusOr<std::vector<int64_t>> row_tokens = FindRowTokens(source, vocab_size, store);
+  absl::StatusOr<std::vector<int64_t>> row_tokens = FindRowTokens(source, needs, store);
   if (!row_tokens.ok()) return row_tokens.status();
   job.row_tokens = *std::move(row_tokens);
   job.tokens = source.tokens;
@@ -121,7 +121,7 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
           "quantize.output_path");
     }
   }
-  return WithField(PrepareTokens(task.calibration, job.model.config().vocab_size, store, job),
+  return WithField(PrepareTokens(task.calibration, ToRun(job.model.config()), store, job),
                    "quantize.calibration.tokens");
 }
 
@@ -145,9 +145,11 @@ absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& s
       !task.without_round_to_nearest) {
     const absl::Status status =
         NearestFormatsOf(job.reference->config(), task.round_to_nearest->format).status();
-    if (!status.ok()) return WithField(WithModelReason(status), "evaluate.round_to_nearest");
+    if (!status.ok()) {
+      return WithField(WithReason(status, Reason::kBadFormat), "evaluate.round_to_nearest");
+    }
   }
-  return WithField(PrepareTokens(task.tokens, job.model.config().vocab_size, store, job),
+  return WithField(PrepareTokens(task.tokens, ToScore(job.model.config()), store, job),
                    "evaluate.tokens");
 }
 
@@ -157,20 +159,27 @@ void AddNeeded(absl::Span<const Digest> digests, std::vector<Digest>& needed) {
   }
 }
 
+// The model was judged before, so what CheckStudy says is about the task.
+absl::Status CheckStudyParams(const ModelConfig& config, const StudyBlockParams& params) {
+  const absl::Status status = CheckStudy(config, params);
+  const bool is_share = params.salient_share >= 0 && params.salient_share <= 1;
+  if (!is_share) return WithField(WithReason(status, Reason::kBadJob), "study.salient_share");
+  return WithField(WithReason(status, Reason::kBadFormat), "study.format");
+}
+
 absl::Status PrepareStudy(const StudyTask& task, BlobStore& store, PreparedJob& job) {
   const ModelConfig& config = job.model.config();
   if (absl::Status status = CheckPreparedModel(job.model, /*may_be_quantized=*/false, store);
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
-  if (absl::Status status = CheckStudy(config, task.params); !status.ok()) {
-    return WithField(WithModelReason(status), "study");
-  }
-  absl::Status status = WithField(PrepareTokens(task.calibration, config.vocab_size, store, job),
-                                  "study.calibration.tokens");
+  absl::Status status = CheckStudyParams(config, task.params);
+  if (!status.ok()) return status;
+  status = WithField(PrepareTokens(task.calibration, ToRun(config), store, job),
+                     "study.calibration.tokens");
   if (!status.ok()) return status;
   absl::StatusOr<std::vector<int64_t>> row_tokens =
-      FindRowTokens(task.evaluation, config.vocab_size, store);
+      FindRowTokens(task.evaluation, ToScore(config), store);
   if (!row_tokens.ok()) return WithField(row_tokens.status(), "study.evaluation.tokens");
   job.evaluation_row_tokens = *std::move(row_tokens);
   AddNeeded({task.evaluation.tokens}, job.needed);

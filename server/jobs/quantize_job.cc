@@ -58,7 +58,7 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   const TokenSource& calibration = task.calibration;
   absl::Status status = job.arrival.WaitUntilComplete("tokens", calibration.tokens);
   if (!status.ok()) return status;
-  const auto rows = ReadTokens(calibration, config.vocab_size, job.store);
+  const auto rows = ReadTokens(calibration, ToRun(config), job.store);
   if (!rows.ok()) return rows.status();
   const std::vector<int64_t> row_tokens = RowTokens(*rows);
 

@@ -55,9 +55,9 @@ class Observer final : public StudyObserver {
   const int64_t evaluation_tokens_;
 };
 
-absl::StatusOr<TokenRows> Read(const char* what, const TokenSource& tokens, RunningJob& job) {
-  absl::StatusOr<TokenRows> rows =
-      ReadTokens(tokens, job.prepared.model.config().vocab_size, job.store);
+absl::StatusOr<TokenRows> Read(const char* what, const TokenSource& tokens, const TokenNeeds& needs,
+                               RunningJob& job) {
+  absl::StatusOr<TokenRows> rows = ReadTokens(tokens, needs, job.store);
   if (rows.ok()) return rows;
   return WithField(rows.status(), absl::StrCat("study.", what, ".tokens"));
 }
@@ -89,9 +89,11 @@ absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()
     absl::Status status = job.arrival.WaitUntilComplete("study", digest);
     if (!status.ok()) return status;
   }
-  const absl::StatusOr<TokenRows> calibration = Read("calibration", task.calibration, job);
+  const absl::StatusOr<TokenRows> calibration =
+      Read("calibration", task.calibration, ToRun(config), job);
   if (!calibration.ok()) return calibration.status();
-  const absl::StatusOr<TokenRows> evaluation = Read("evaluation", task.evaluation, job);
+  const absl::StatusOr<TokenRows> evaluation =
+      Read("evaluation", task.evaluation, ToScore(config), job);
   if (!evaluation.ok()) return evaluation.status();
 
   absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
@@ -116,6 +118,7 @@ absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()
       StudyModel(*model->source, config, *calibration, *evaluation, params, observer, job.executor);
   if (!study.ok()) return WithModelReason(study.status());
   JobOutcome outcome;
+  outcome.parameters = CountParameters(config);
   outcome.bytes_in = model->tensor_bytes;
   outcome.study = *std::move(study);
   return outcome;

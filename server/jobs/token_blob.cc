@@ -12,14 +12,19 @@ namespace {
 
 constexpr char kName[] = "tokens";
 
-absl::Status CheckIds(absl::Span<const std::vector<int64_t>> rows, int64_t vocab_size) {
+absl::Status CheckRows(absl::Span<const std::vector<int64_t>> rows, const TokenNeeds& needs) {
   for (size_t row = 0; row < rows.size(); ++row) {
+    if (static_cast<int64_t>(rows[row].size()) < needs.row_tokens) {
+      return InvalidCall(Reason::kBadTokens,
+                         absl::StrCat(kName, ": row ", row, " has ", rows[row].size(),
+                                      " tokens; expected at least ", needs.row_tokens));
+    }
     for (size_t position = 0; position < rows[row].size(); ++position) {
-      if (rows[row][position] < vocab_size) continue;
+      if (rows[row][position] < needs.vocab_size) continue;
       return InvalidCall(
           Reason::kBadTokens,
           absl::StrCat(kName, ": row ", row, ", position ", position, ": token id is ",
-                       rows[row][position], "; expected less than ", vocab_size,
+                       rows[row][position], "; expected less than ", needs.vocab_size,
                        ", the vocabulary's size"));
     }
   }
@@ -41,7 +46,8 @@ absl::Status CheckTokenSource(const TokenSource& source) {
 }
 
 absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
-                                                             int64_t vocab_size, BlobStore& store) {
+                                                             const TokenNeeds& needs,
+                                                             BlobStore& store) {
   if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
   absl::StatusOr<BlobReader> reader = store.Read(source.tokens);
   if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
@@ -51,7 +57,7 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& 
       kName, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file->data()), file->size()),
       source.max_rows);
   if (!rows.ok()) return WithReason(rows.status(), Reason::kBadTokens);
-  if (absl::Status status = CheckIds(*rows, vocab_size); !status.ok()) return status;
+  if (absl::Status status = CheckRows(*rows, needs); !status.ok()) return status;
   return rows;
 }
 

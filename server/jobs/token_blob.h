@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
 
@@ -19,11 +20,21 @@ inline constexpr int64_t kMaxTokenBlobBytes = int64_t{1} << 30;
 // limit or a negative max_rows.
 absl::Status CheckTokenSource(const TokenSource& source);
 
+// What rows must be like.
+struct TokenNeeds {
+  int64_t vocab_size = 0;  // ids are less
+  int64_t row_tokens = 1;  // at least
+};
+
+// To be run through the model; to be scored: a token is predicted from those before it.
+inline TokenNeeds ToRun(const ModelConfig& config) { return {config.vocab_size, 1}; }
+inline TokenNeeds ToScore(const ModelConfig& config) { return {config.vocab_size, 2}; }
+
 // Reads a complete blob. Errors, INVALID_ARGUMENT, BAD_TOKENS: as CheckTokenSource and
-// ReadTokenRows, and for an id that a vocabulary of `vocab_size` lacks (names row, position and
-// id).
+// ReadTokenRows, and for a row or an id that is not as needed (names row, position and id).
 absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
-                                                             int64_t vocab_size, BlobStore& store);
+                                                             const TokenNeeds& needs,
+                                                             BlobStore& store);
 
 // Tokens of each row. From the blob if it is here, else a guess from its size: rows of 2048 ids of
 // 4 bytes.

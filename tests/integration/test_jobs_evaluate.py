@@ -104,7 +104,8 @@ class EvaluateTest(unittest.TestCase):
         """A row of one token predicts nothing."""
         tokens = self.client.upload(models.token_file(self.rows[:, :1]))
         failure, _ = self.client.failure(evaluate(model_path(self.source_path), tokens))
-        self.assertEqual(failure.code, grpc.StatusCode.INVALID_ARGUMENT, failure)
+        self.assertEqual((failure.code, failure.reason),
+                         (grpc.StatusCode.INVALID_ARGUMENT, "BAD_TOKENS"), failure)
         self.assertIn("row 0 has 1 tokens", failure.message)
 
 

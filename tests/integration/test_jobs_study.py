@@ -93,9 +93,11 @@ class StudyTest(unittest.TestCase):
         self.assertFalse(outcome.job.HasField("evaluation"))
         self.assertIn("bf16", outcome.job.numerics_id)
         self.assertGreater(outcome.job.estimate.seconds, 0)
-        self.assertGreater(outcome.job.usage.bytes_in, 7_000_000)
+        usage = outcome.job.usage
+        self.assertEqual(usage.parameters, models.pocket_llama_checkpoint().parameters)
+        self.assertEqual(usage.bytes_in, 2 * usage.parameters)
         (listed,) = [job for job in self.client.list().jobs if job.name == outcome.job.name]
-        self.assertEqual(listed.study, outcome.job.study)
+        self.assertFalse(listed.HasField("study"))
 
     def test_what_cannot_be_studied_is_refused_at_once(self):
         def spoiled(change):
@@ -111,7 +113,7 @@ class StudyTest(unittest.TestCase):
             "evaluation": (lambda s: s.ClearField("evaluation"), "BAD_JOB", "evaluation"),
             "bits": (lambda s: setattr(s.format, "bits", 1), "BAD_FORMAT", "bits"),
             "group": (lambda s: setattr(s.format, "group_size", -2), "BAD_FORMAT", "group_size"),
-            "divisor": (lambda s: setattr(s.format, "group_size", 1000), "BAD_MODEL",
+            "divisor": (lambda s: setattr(s.format, "group_size", 1000), "BAD_FORMAT",
                         "nothing to quantize"),
         }
         for name, (change, reason, says) in cases.items():
@@ -126,9 +128,11 @@ class StudyTest(unittest.TestCase):
         spec = self.spec()
         spec.study.evaluation.tokens.CopyFrom(
             self.client.upload(models.token_file(self.rows[:, :1])))
-        failure, _ = self.client.failure(spec)
-        self.assertEqual(failure.code, grpc.StatusCode.INVALID_ARGUMENT, failure)
-        self.assertIn("evaluation row 0 has 1 tokens", failure.message)
+        failure, where = self.client.failure(spec)
+        self.assertEqual((failure.code, failure.reason, where),
+                         (grpc.StatusCode.INVALID_ARGUMENT, "BAD_TOKENS", "CreateJob"), failure)
+        self.assertIn("row 0 has 1 tokens", failure.message)
+        self.assertIn("study.evaluation.tokens", failure.fields)
 
     def test_a_weight_that_is_missing(self):
         """As of a model that is quantized already."""

@@ -108,6 +108,7 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
     const JobSnapshot job = bench_.Finish(name);
     ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
     ASSERT_TRUE(job.evaluation.has_value());
+    EXPECT_EQ(job.usage.parameters, testing::ParametersOf({}));
     EXPECT_EQ(Numbers(*job.evaluation->reference), Numbers(expected[0]));
     EXPECT_EQ(Numbers(job.evaluation->model), Numbers(expected[1]));
     EXPECT_EQ(Numbers(*job.evaluation->round_to_nearest), Numbers(expected[2]));
@@ -180,6 +181,23 @@ TEST_F(EvaluateJobTest, ModelsThatCannotBeComparedFailWithAReason) {
   EXPECT_EQ(job.state, JobState::kFailed);
   EXPECT_TRUE(absl::IsInvalidArgument(job.error)) << job.error;
   EXPECT_EQ(DetailsOf(job.error).reason, Reason::kBadModel);
+}
+
+TEST_F(EvaluateJobTest, RowsOfOneTokenAndFormatsOfNoLinearSayWhatIsAtFault) {
+  const std::string single = MakeTokens(2, 1, 40, 12);
+  ASSERT_TRUE(bench_.Send(single).ok());
+  JobSpec spec = Spec(ModelSource{{}, "m"}, ModelSource{{}, "m"});
+  auto& task = std::get<EvaluateTask>(spec.task);
+  task.tokens.tokens = DigestOf(single);
+  absl::Status status = bench_.table().Submit(spec, "", "", false).status();
+  EXPECT_EQ(DetailsOf(status).reason, Reason::kBadTokens) << status;
+  EXPECT_EQ(DetailsOf(status).field, "evaluate.tokens");
+  task.tokens.tokens = DigestOf(tokens_);
+  task.round_to_nearest = StoredFormat();
+  task.round_to_nearest->format.group_size = 7;
+  status = bench_.table().Submit(spec, "", "", false).status();
+  EXPECT_EQ(DetailsOf(status).reason, Reason::kBadFormat) << status;
+  EXPECT_EQ(DetailsOf(status).field, "evaluate.round_to_nearest");
 }
 
 // A result must not go away under the job that reads it.

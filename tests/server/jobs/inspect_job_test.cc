@@ -57,10 +57,7 @@ TEST_F(InspectJobTest, HeadersAreEnough) {
   EXPECT_EQ(done.inspection->quantized_linears, 0);
   EXPECT_FALSE(done.provisional);
   // F16, embeddings tied.
-  int64_t parameters = 0;
-  for (const auto& [name, shape] : testing::TensorsOf({})) {
-    parameters += shape.size() == 2 ? shape[0] * shape[1] : shape[0];
-  }
+  const int64_t parameters = testing::ParametersOf({});
   EXPECT_EQ(done.inspection->parameters, parameters);
   EXPECT_EQ(done.inspection->bytes, 2 * parameters);
   for (const EngineVerdict& verdict : done.inspection->engines) EXPECT_TRUE(verdict.loads());

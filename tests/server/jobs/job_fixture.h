@@ -71,6 +71,14 @@ inline std::string Bytes(const std::vector<std::byte>& bytes) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
+inline int64_t ParametersOf(const TinyModel& model) {
+  int64_t parameters = 0;
+  for (const auto& [name, shape] : TensorsOf(model)) {
+    parameters += shape.size() == 2 ? shape[0] * shape[1] : shape[0];
+  }
+  return parameters;
+}
+
 // A model directory: F16 weights from a fixed seed, in one file or several.
 inline Files MakeModel(const TinyModel& model) {
   std::mt19937_64 random(model.seed);

@@ -97,6 +97,7 @@ TEST_F(StudyJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
     EXPECT_FALSE(job.evaluation.has_value());
     EXPECT_TRUE(job.files.empty());
     EXPECT_GT(job.usage.bytes_in, 0);
+    EXPECT_EQ(job.usage.parameters, testing::ParametersOf({}));
     EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
   }
 }
@@ -148,22 +149,24 @@ struct Refused {
   const char* name;
   void (*spoil)(StudyTask&);
   Reason reason;
+  const char* field;
   const char* says;
 };
 
 class RefusedStudyTest : public StudyJobTest, public ::testing::WithParamInterface<Refused> {};
 
 constexpr Refused kRefused[] = {
-    {"Share", [](StudyTask& t) { t.params.salient_share = 1.5; }, Reason::kBadModel,
-     "salient_share is 1.5; expected 0 to 1"},
+    {"Share", [](StudyTask& t) { t.params.salient_share = 1.5; }, Reason::kBadJob,
+     "study.salient_share", "salient_share is 1.5; expected 0 to 1"},
     {"NoNumber",
      [](StudyTask& t) { t.params.salient_share = std::numeric_limits<double>::quiet_NaN(); },
-     Reason::kBadModel, "salient_share is nan"},
-    {"Bits", [](StudyTask& t) { t.params.format.bits = 9; }, Reason::kBadModel, "bits is 9"},
-    {"GroupSize", [](StudyTask& t) { t.params.format.group_size = 7; }, Reason::kBadModel,
-     "nothing to quantize"},
+     Reason::kBadJob, "study.salient_share", "salient_share is nan"},
+    {"Bits", [](StudyTask& t) { t.params.format.bits = 9; }, Reason::kBadFormat, "study.format",
+     "bits is 9"},
+    {"GroupSize", [](StudyTask& t) { t.params.format.group_size = 7; }, Reason::kBadFormat,
+     "study.format", "nothing to quantize"},
     {"Rows", [](StudyTask& t) { t.evaluation.max_rows = -1; }, Reason::kBadTokens,
-     "max_rows is -1"},
+     "study.evaluation.tokens", "max_rows is -1"},
 };
 
 INSTANTIATE_TEST_SUITE_P(Tasks, RefusedStudyTest, ::testing::ValuesIn(kRefused),
@@ -175,6 +178,7 @@ TEST_P(RefusedStudyTest, BeforeItIsAJob) {
   const absl::Status status = bench_.table().Submit(spec, "", "", false).status();
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_EQ(Name(DetailsOf(status).reason), Name(GetParam().reason)) << status;
+  EXPECT_EQ(DetailsOf(status).field, GetParam().field);
   EXPECT_NE(std::string(status.message()).find(GetParam().says), std::string::npos) << status;
 }
 
@@ -189,6 +193,28 @@ TEST_F(StudyJobTest, TokensOfAnotherVocabularyAreNamed) {
     EXPECT_EQ(DetailsOf(status).reason, Reason::kBadTokens) << status;
     EXPECT_EQ(DetailsOf(status).field,
               calibrates ? "study.calibration.tokens" : "study.evaluation.tokens");
+  }
+}
+
+// A row of one token predicts nothing, but says which channels are salient.
+TEST_F(StudyJobTest, RowsOfOneTokenAreNotScored) {
+  const std::string single = MakeTokens(2, 1, 40, 13);
+  JobSpec spec = Spec(ModelSource{{}, "m"});
+  auto& task = std::get<StudyTask>(spec.task);
+  task.calibration.tokens = DigestOf(single);
+  task.evaluation.tokens = DigestOf(single);
+  const std::string late = bench_.Submit(spec).name;  // the tokens are judged when they come
+  ASSERT_TRUE(bench_.Send(single).ok());
+  const JobSnapshot failed = bench_.Finish(late);
+  EXPECT_EQ(failed.state, JobState::kFailed);
+  for (const absl::Status& status :
+       {failed.error, bench_.table().Submit(spec, "", "", false).status()}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_EQ(DetailsOf(status).reason, Reason::kBadTokens) << status;
+    EXPECT_EQ(DetailsOf(status).field, "study.evaluation.tokens");
+    EXPECT_NE(status.message().find("row 0 has 1 tokens; expected at least 2"),
+              absl::string_view::npos)
+        << status;
   }
 }
 
