@@ -35,7 +35,7 @@ std::optional<Settings> ParseSettings(absl::string_view text) {
       }
     } else if (absl::ConsumePrefix(&item, "group_size=") && settings.group_size == 0) {
       if (!absl::SimpleAtoi(item, &settings.group_size) || settings.group_size == 0 ||
-          settings.group_size < -1) {
+          settings.group_size < -2) {
         return std::nullopt;
       }
     } else {

@@ -37,7 +37,8 @@ absl::StatusOr<OverrideMap> ByModule(absl::Span<const ModuleOverride> overrides)
     }
     if (override.group_size < kWholeTensor) {
       return Fault(module, absl::StrCat(": group_size is ", override.group_size,
-                                        "; expected a divisor of in_features, or -1 for all"));
+                                        "; expected a divisor of in_features, -1 for all of them, "
+                                        "or -2 for the whole tensor"));
     }
   }
   return map;

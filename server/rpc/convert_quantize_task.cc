@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "server/jobs/output_directories.h"
 #include "server/rpc/convert_engine.h"
@@ -58,28 +57,7 @@ absl::StatusOr<std::vector<StoredFormat>> ToFormats(const std::string& field,
   return formats;
 }
 
-// Each for itself; whether the model has such a module is for JobTable to say.
-absl::StatusOr<ModuleOverride> ToOverride(const std::string& field,
-                                          const v1::ModuleOverride& message) {
-  if (message.module().empty()) {
-    return BadJob(absl::StrCat(field, ".module"), "empty", "the full path of a Linear");
-  }
-  if (message.bits() != 0 && (message.bits() < 2 || message.bits() > 8)) {
-    return BadJob(absl::StrCat(field, ".bits"), absl::StrCat(message.bits()),
-                  "2 to 8, or 0 as the format says");
-  }
-  if (message.group_size() < -1) {
-    return BadJob(absl::StrCat(field, ".group_size"), absl::StrCat(message.group_size()),
-                  "a divisor of in_features, -1 for all, or 0 as the format says");
-  }
-  const bool changes = message.bits() != 0 || message.group_size() != 0;
-  if (message.skip() == changes) {
-    return BadJob(field, changes ? "a skip with bits or a group_size" : "without any change",
-                  "bits, group_size or both, or skip alone");
-  }
-  return ModuleOverride{message.module(), message.bits(), message.group_size(), message.skip()};
-}
-
+// What they may ask for, and of which modules, the core says when it knows the model.
 absl::StatusOr<std::vector<ModuleOverride>> ToOverrides(const std::string& field,
                                                         const v1::QuantizeTask& message) {
   if (message.overrides_size() > kMaxOverrides) {
@@ -87,15 +65,9 @@ absl::StatusOr<std::vector<ModuleOverride>> ToOverrides(const std::string& field
                   absl::StrCat("at most ", kMaxOverrides));
   }
   std::vector<ModuleOverride> overrides;
-  absl::flat_hash_set<std::string> modules;
-  for (int i = 0; i < message.overrides_size(); ++i) {
-    const std::string at = absl::StrCat(field, "[", i, "]");
-    auto override = ToOverride(at, message.overrides(i));
-    if (!override.ok()) return override.status();
-    if (!modules.insert(override->module).second) {
-      return BadJob(absl::StrCat(at, ".module"), Quoted(override->module), "each module once");
-    }
-    overrides.push_back(*std::move(override));
+  for (const v1::ModuleOverride& override : message.overrides()) {
+    overrides.push_back(
+        {override.module(), override.bits(), override.group_size(), override.skip()});
   }
   return overrides;
 }

@@ -26,6 +26,7 @@ TEST(FormatFlagsTest, AFormatTakesWhatItDoesNotSayFromTheOtherFlags) {
        {Case{"awq-gemm", v1::OUTPUT_FORMAT_AWQ_GEMM, 3, 64},
         Case{"compressed-tensors:bits=8", v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, 8, 64},
         Case{"gptq:group_size=-1", v1::OUTPUT_FORMAT_GPTQ, 3, -1},
+        Case{"int-quantized:bits=8,group_size=-2", v1::OUTPUT_FORMAT_INT_QUANTIZED, 8, -2},
         Case{"dequantized-fp16:bits=2,group_size=16", v1::OUTPUT_FORMAT_DEQUANTIZED_FP16, 2, 16}}) {
     const auto format = ParseFormat(options, c.flag);
     ASSERT_TRUE(format.ok()) << format.status();
@@ -36,7 +37,7 @@ TEST(FormatFlagsTest, AFormatTakesWhatItDoesNotSayFromTheOtherFlags) {
   for (const char* flag :
        {"best", "", "awq-gemm:", "awq-gemm:bits", "awq-gemm:bits=", "awq-gemm:bits=9",
         "awq-gemm:bits=4,", "awq-gemm:bits=4,bits=4", "awq-gemm:skip", "awq-gemm:group_size=0",
-        "awq-gemm:group_size=-2", "awq-gemm:width=4", "awq-gemm:bits=4:group_size=2"}) {
+        "awq-gemm:group_size=-3", "awq-gemm:width=4", "awq-gemm:bits=4:group_size=2"}) {
     const absl::Status status = ParseFormat(options, flag).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
     EXPECT_THAT(std::string(status.message()), HasSubstr("--format")) << flag;
@@ -51,6 +52,9 @@ TEST(FormatFlagsTest, AnOverrideIsAModuleAndWhatIsDifferent) {
   EXPECT_EQ(both->bits(), 8);
   EXPECT_EQ(both->group_size(), 64);
   EXPECT_FALSE(both->skip());
+  const auto whole = ParseOverride(module + ":group_size=-2");
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(whole->group_size(), -2);
   const auto skip = ParseOverride(module + ":skip");
   ASSERT_TRUE(skip.ok()) << skip.status();
   EXPECT_EQ(skip->bits(), 0);

@@ -36,6 +36,7 @@ StoredFormat Stored(OutputFormat output, int bits = 4, int64_t group_size = 16) 
 
 constexpr OutputFormat kAwq = OutputFormat::kAwqGemm;
 constexpr OutputFormat kPlain = OutputFormat::kDequantizedFp16;
+constexpr char kDown[] = "model.layers.0.mlp.down_proj";
 
 class SeveralOutputsTest : public ::testing::Test {
  protected:
@@ -355,6 +356,27 @@ TEST_F(SeveralOutputsTest, OverridesReachTheResult) {
   EXPECT_EQ(Reports(job).size(), 11u);
 }
 
+TEST_F(SeveralOutputsTest, AnOverrideMayAskForOneScaleOfTheWholeTensor) {
+  JobSpec spec = Spec({Stored(kPlain)}, "plain");
+  const JobSnapshot plain = Run(spec);
+  std::get<QuantizeTask>(spec.task).output_path = "out";
+  std::get<QuantizeTask>(spec.task).overrides = {{kDown, 0, kWholeTensor, false}};
+  const JobSnapshot job = Run(spec);
+  std::map<std::string, double> errors;
+  for (const TimedGroupReport& group : Reports(plain)) {
+    errors[group.report.name] = group.report.relative_output_error_rtn;
+  }
+  // One scale for all is worse than one for every 16, and only where it was asked for.
+  for (const TimedGroupReport& group : Reports(job)) {
+    const double error = group.report.relative_output_error_rtn;
+    if (group.report.linears[0].name == kDown) {
+      EXPECT_GT(error, errors.at(group.report.name));
+    } else if (group.report.name.find("layers.0.") == std::string::npos) {
+      EXPECT_EQ(error, errors.at(group.report.name)) << group.report.name;
+    }
+  }
+}
+
 TEST_F(SeveralOutputsTest, WhatCannotBeIsRefusedAtSubmission) {
   struct Case {
     std::vector<StoredFormat> formats;
@@ -378,6 +400,20 @@ TEST_F(SeveralOutputsTest, WhatCannotBeIsRefusedAtSubmission) {
        {{"model.layers.0.mlp.down_proj", 8, 0, false}},
        "quantize.overrides",
        "awq-gemm has one format"},
+      {{Stored(kPlain)}, {{"", 8, 0, false}}, "quantize.overrides", "no Linear of a decoder block"},
+      {{Stored(kPlain)}, {{kDown, 16, 0, false}}, "quantize.overrides", "bits is 16"},
+      {{Stored(kPlain)}, {{kDown, 0, -3, false}}, "quantize.overrides", "-2 for the whole tensor"},
+      {{Stored(kPlain)}, {{kDown, 0, 0, false}}, "quantize.overrides", "says nothing"},
+      {{Stored(kPlain)}, {{kDown, 8, 0, true}}, "quantize.overrides", "one of the two"},
+      {{Stored(kPlain)},
+       {{kDown, 8, 0, false}, {kDown, 8, 0, false}},
+       "quantize.overrides",
+       "is there twice"},
+      // One scale a tensor is a format, but not of this layout.
+      {{Stored(OutputFormat::kCompressedTensors)},
+       {{kDown, 0, kWholeTensor, false}},
+       "",
+       "no compressed-tensors with one scale for a whole tensor"},
   };
   for (const Case& c : cases) {
     JobSpec spec = Spec(c.formats);

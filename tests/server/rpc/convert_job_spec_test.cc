@@ -127,6 +127,27 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   EXPECT_EQ(task.max_relative_error, 0.25);
 }
 
+// Which of them can be is for those who know the model.
+TEST(ConvertJobSpecTest, OverridesArriveAsTheyCame) {
+  v1::JobSpec message = QuantizeSpec();
+  v1::QuantizeTask& sent = *message.mutable_quantize();
+  sent.add_overrides();
+  v1::ModuleOverride& second = *sent.add_overrides();
+  second.set_module("m");
+  second.set_bits(16);
+  second.set_group_size(-2);
+  second.set_skip(true);
+  const auto spec = ToJobSpec(message);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto& overrides = std::get<QuantizeTask>(spec->task).overrides;
+  ASSERT_EQ(overrides.size(), 2u);
+  EXPECT_EQ(overrides[0].module, "");
+  EXPECT_EQ(overrides[1].module, "m");
+  EXPECT_EQ(overrides[1].bits, 16);
+  EXPECT_EQ(overrides[1].group_size, -2);
+  EXPECT_TRUE(overrides[1].skip);
+}
+
 TEST(ConvertJobSpecTest, AnEvaluateTaskMayRoundItsReference) {
   v1::JobSpec message = EvaluateSpec();
   auto spec = ToJobSpec(message);
@@ -160,12 +181,6 @@ TEST(ConvertJobSpecTest, TheSpecIsKeptAsItCame) {
   v1::JobSpec other = message;
   other.mutable_quantize()->set_seed(1);
   EXPECT_NE(ToJobSpec(other)->serialized, spec->serialized);
-}
-
-v1::ModuleOverride* AddOverride(v1::JobSpec& spec, const std::string& module) {
-  v1::ModuleOverride* override = spec.mutable_quantize()->add_overrides();
-  override->set_module(module);
-  return override;
 }
 
 struct Refused {
@@ -232,27 +247,6 @@ const Refused kRefused[] = {
      Reason::kBadJob, "spec.quantize.formats", "at most 8"},
     {"SecondFormat", [](v1::JobSpec& s) { s.mutable_quantize()->add_formats()->set_bits(1); },
      Reason::kBadFormat, "spec.quantize.formats[1].bits", "2 to 8"},
-    {"OverrideWithoutModule",
-     [](v1::JobSpec& s) { s.mutable_quantize()->add_overrides()->set_bits(8); }, Reason::kBadJob,
-     "spec.quantize.overrides[0].module", "full path"},
-    {"OverrideBits", [](v1::JobSpec& s) { AddOverride(s, "m")->set_bits(16); }, Reason::kBadJob,
-     "spec.quantize.overrides[0].bits", "2 to 8"},
-    {"OverrideGroupSize", [](v1::JobSpec& s) { AddOverride(s, "m")->set_group_size(-2); },
-     Reason::kBadJob, "spec.quantize.overrides[0].group_size", "-1 for all"},
-    {"OverrideOfNothing", [](v1::JobSpec& s) { AddOverride(s, "m"); }, Reason::kBadJob,
-     "spec.quantize.overrides[0]", "skip alone"},
-    {"OverrideSkipsAndChanges",
-     [](v1::JobSpec& s) {
-       AddOverride(s, "m")->set_skip(true);
-       s.mutable_quantize()->mutable_overrides(0)->set_bits(8);
-     },
-     Reason::kBadJob, "spec.quantize.overrides[0]", "skip alone"},
-    {"OverrideTwice",
-     [](v1::JobSpec& s) {
-       AddOverride(s, "m")->set_skip(true);
-       AddOverride(s, "m")->set_bits(8);
-     },
-     Reason::kBadJob, "spec.quantize.overrides[1].module", "each module once"},
     {"NegativeErrorLimit",
      [](v1::JobSpec& s) { s.mutable_quantize()->set_max_relative_error(-0.1); }, Reason::kBadJob,
      "spec.quantize.max_relative_error", "0 for no limit"},
