@@ -32,10 +32,8 @@ absl::Status RunInspect(const InspectFlags& flags, Interrupt& interrupt) {
     JobDisplay display(stderr, StyleFor(stderr));
     JobPlan plan;
     v1::JobSpec& spec = *plan.request.mutable_spec();
-    auto added = session->AddModel(flags.model, kInlineBytes, display, interrupt,
-                                   *spec.mutable_model(), plan);
+    auto added = session->AddHeaders(flags.model, interrupt, *spec.mutable_model(), plan);
     if (!added.ok()) return added;
-    plan.rest.clear();  // headers are inline; weights stay where they are
     spec.mutable_inspect()->set_tensor_parallel(flags.tensor_parallel);
     plan.after_interrupt = "Run the same command again";
     return RunJob(session->server(), std::move(plan), display, interrupt);

@@ -56,4 +56,20 @@ absl::Status JobSession::AddModel(const std::string& directory, int64_t inline_b
   return absl::OkStatus();
 }
 
+absl::Status JobSession::AddHeaders(const std::string& directory, Interrupt& interrupt,
+                                    v1::ModelSource& source, JobPlan& plan) const {
+  const std::string path = AbsolutePath(directory);
+  if (!remote()) {
+    source.set_path(path);
+    return absl::OkStatus();
+  }
+  auto described =
+      DescribeHeaders(path, kInlineBytes, [&](int64_t) { return !interrupt.Raised(); });
+  if (interrupt.Raised()) return absl::CancelledError("interrupted; nothing was sent");
+  if (!described.ok()) return described.status();
+  *source.mutable_manifest() = std::move(described->manifest);
+  for (LocalBlob& blob : described->first) plan.first.push_back(std::move(blob));
+  return absl::OkStatus();
+}
+
 }  // namespace salient::client

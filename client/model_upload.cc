@@ -24,6 +24,7 @@ constexpr int64_t kLengthBytes = 8;  // before a safetensors header
 struct Part {
   std::string name;
   bool judged_by = false;  // config or index: needed before any work
+  bool carried = false;    // taken along, never read
   std::string content;     // for inline_content
 };
 
@@ -69,12 +70,12 @@ absl::StatusOr<std::vector<Part>> PartsOf(const std::string& directory, int64_t 
       auto text = ReadTextFile(
           path, file.role == FileRole::kConfig ? kMaxConfigBytes : kMaxShardIndexBytes);
       if (!text.ok()) return text.status();
-      judged.push_back({file.name, true, *std::move(text)});
+      judged.push_back({file.name, true, false, *std::move(text)});
     } else if (weights.count(file.name) > 0) {
       // Names of shards are numbered in the order of blocks.
-      read.push_back({file.name, false, ""});
+      read.push_back({file.name, false, false, ""});
     } else if (file.role == FileRole::kCarried) {
-      carried.push_back({file.name, false, ""});
+      carried.push_back({file.name, false, true, ""});
     }
   }
 
@@ -93,6 +94,22 @@ absl::StatusOr<std::vector<Part>> PartsOf(const std::string& directory, int64_t 
     for (Part& part : *more) parts.push_back(std::move(part));
   }
   return parts;
+}
+
+// NOT_FOUND naming the file.
+absl::StatusOr<int64_t> SizeOf(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
+  return static_cast<int64_t>(size);
+}
+
+// Takes what `part` has.
+void AddFile(Part& part, const v1::Digest& digest, ModelUpload& upload) {
+  v1::ModelFile& file = *upload.manifest.add_files();
+  file.set_name(std::move(part.name));
+  *file.mutable_digest() = digest;
+  file.set_inline_content(std::move(part.content));
 }
 
 }  // namespace
@@ -114,10 +131,8 @@ absl::StatusOr<int64_t> BytesToHash(const std::string& directory) {
   if (!parts.ok()) return parts.status();
   int64_t bytes = 0;
   for (const Part& part : *parts) {
-    std::error_code error;
-    const auto size = std::filesystem::file_size(absl::StrCat(directory, "/", part.name), error);
     // A file that went away is named when it is hashed.
-    if (!error) bytes += static_cast<int64_t>(size);
+    bytes += SizeOf(absl::StrCat(directory, "/", part.name)).value_or(0);
   }
   return bytes;
 }
@@ -136,11 +151,34 @@ absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t 
     blob.digest = *std::move(digest);
 
     const bool needed_first = part.judged_by && part.content.empty();
-    v1::ModelFile& file = *upload.manifest.add_files();
-    file.set_name(std::move(part.name));
-    *file.mutable_digest() = blob.digest;
-    file.set_inline_content(std::move(part.content));
+    AddFile(part, blob.digest, upload);
     (needed_first ? upload.first : upload.rest).push_back(std::move(blob));
+  }
+  return upload;
+}
+
+absl::StatusOr<ModelUpload> DescribeHeaders(const std::string& directory, int64_t inline_bytes,
+                                            absl::FunctionRef<bool(int64_t bytes)> read) {
+  if (auto good = CheckModelDirectory(directory); !good.ok()) return good;
+  auto parts = PartsOf(directory, inline_bytes);
+  if (!parts.ok()) return parts.status();
+  ModelUpload upload;
+  for (Part& part : *parts) {
+    if (part.carried) continue;
+    LocalBlob blob;
+    blob.source = absl::StrCat(directory, "/", part.name);
+    if (part.judged_by || part.content.empty()) {
+      auto digest = DigestOfFile(blob.source, read);
+      if (!digest.ok()) return digest.status();
+      blob.digest = *std::move(digest);
+    } else {
+      const auto size = SizeOf(blob.source);
+      if (!size.ok()) return size.status();
+      blob.digest.set_size_bytes(*size);
+    }
+    const bool needed_first = part.judged_by && part.content.empty();
+    AddFile(part, blob.digest, upload);
+    if (needed_first) upload.first.push_back(std::move(blob));
   }
   return upload;
 }

@@ -42,6 +42,12 @@ absl::StatusOr<int64_t> BytesToHash(const std::string& directory);
 absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,
                                           absl::FunctionRef<bool(int64_t bytes)> read);
 
+// The same for a server that looks at headers alone: what goes along is left out, weights whose
+// header is inline have their size for a name and are not read, and none is to be uploaded. Those
+// whose header finds no room are hashed, in case that the server has them.
+absl::StatusOr<ModelUpload> DescribeHeaders(const std::string& directory, int64_t inline_bytes,
+                                            absl::FunctionRef<bool(int64_t bytes)> read);
+
 }  // namespace salient::client
 
 #endif  // SALIENT_CLIENT_MODEL_UPLOAD_H_

@@ -21,9 +21,7 @@ absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedM
   return inspection;
 }
 
-absl::StatusOr<JobOutcome> RunInspectJob(const RunningJob& job,
-                                         absl::FunctionRef<void()> verified) {
-  verified();
+absl::StatusOr<JobOutcome> RunInspectJob(const RunningJob& job) {
   JobOutcome outcome;
   outcome.inspection = job.prepared.inspection;
   outcome.parameters = outcome.inspection->parameters;

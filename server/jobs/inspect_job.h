@@ -2,7 +2,6 @@
 #ifndef SALIENT_SERVER_JOBS_INSPECT_JOB_H_
 #define SALIENT_SERVER_JOBS_INSPECT_JOB_H_
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "core/engines/inspection.h"
 #include "server/jobs/job.h"
@@ -18,8 +17,9 @@ namespace salient {
 absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedModel& model,
                                         BlobStore& store);
 
-// Hands over what was found when the job was prepared, and calls `verified`: no weight was read.
-absl::StatusOr<JobOutcome> RunInspectJob(const RunningJob& job, absl::FunctionRef<void()> verified);
+// Hands over what was found when the job was prepared: nothing is read, so nothing is to be
+// verified.
+absl::StatusOr<JobOutcome> RunInspectJob(const RunningJob& job);
 
 }  // namespace salient
 

@@ -35,7 +35,10 @@ struct JobWork {
   JobSpec spec;  // without `serialized`
   PreparedJob prepared;
 
-  bool reads_blobs() const { return prepared.model.path.empty(); }
+  // An inspection was done from headers when it was prepared.
+  bool reads_blobs() const {
+    return prepared.model.path.empty() && !prepared.inspection.has_value();
+  }
 };
 
 struct JobRecord {

@@ -28,7 +28,7 @@ absl::Status DirectoryError(const std::string& path, const std::error_code& erro
 
 absl::StatusOr<JobOutcome> RunTask(RunningJob& job, absl::FunctionRef<void()> verified) {
   if (std::holds_alternative<QuantizeTask>(job.spec.task)) return RunQuantizeJob(job, verified);
-  if (std::holds_alternative<InspectTask>(job.spec.task)) return RunInspectJob(job, verified);
+  if (std::holds_alternative<InspectTask>(job.spec.task)) return RunInspectJob(job);
   if (std::holds_alternative<StudyTask>(job.spec.task)) return RunStudyJob(job, verified);
   return RunEvaluateJob(job, verified);
 }

@@ -96,6 +96,44 @@ TEST_F(ModelUploadTest, WhatIsTooLargeToBeInlineIsUploadedFirst) {
   EXPECT_EQ(upload->rest.size(), 4u);
 }
 
+TEST_F(ModelUploadTest, HeadersAloneHashNoWeights) {
+  int64_t hashed = 0;
+  const auto upload = DescribeHeaders(directory_.File(""), kInlineBytes, [&](int64_t bytes) {
+    hashed += bytes;
+    return true;
+  });
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  EXPECT_EQ(hashed, static_cast<int64_t>(Read("config.json").size() + Read(kIndex).size()));
+  EXPECT_THAT(Names(*upload), ElementsAre("config.json", kIndex, "model-00001-of-00002.safetensors",
+                                          "model-00002-of-00002.safetensors"));
+  EXPECT_THAT(upload->first, IsEmpty());
+  EXPECT_THAT(upload->rest, IsEmpty());
+  for (int i = 0; i < 2; ++i) {
+    const v1::ModelFile& file = upload->manifest.files(i);
+    EXPECT_EQ(DigestText(file.digest()), DigestText(DigestOfBytes(Read(file.name()))));
+    EXPECT_EQ(file.inline_content(), Read(file.name()));
+  }
+  for (int i = 2; i < 4; ++i) {
+    const v1::ModelFile& file = upload->manifest.files(i);
+    const std::string shard = Read(file.name());
+    EXPECT_EQ(file.digest().sha256(), "");
+    EXPECT_EQ(file.digest().size_bytes(), static_cast<int64_t>(shard.size()));
+    EXPECT_NE(file.inline_content(), "");
+    EXPECT_EQ(file.inline_content(), shard.substr(0, file.inline_content().size()));
+  }
+}
+
+TEST_F(ModelUploadTest, HeadersWithoutRoomAreFoundByTheDigestOfTheirFile) {
+  const auto upload = DescribeHeaders(directory_.File(""), 30, [](int64_t) { return true; });
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->first.size(), 1u);
+  EXPECT_THAT(upload->first[0].source, HasSubstr(kIndex));
+  EXPECT_THAT(upload->rest, IsEmpty());
+  for (const v1::ModelFile& file : upload->manifest.files()) {
+    EXPECT_EQ(DigestText(file.digest()), DigestText(DigestOfBytes(Read(file.name()))));
+  }
+}
+
 TEST_F(ModelUploadTest, StopsWhenTold) {
   const auto upload =
       DescribeModel(directory_.File(""), kInlineBytes, [](int64_t) { return false; });

@@ -48,6 +48,7 @@ TEST_F(InspectJobTest, HeadersAreEnough) {
   const JobSnapshot job = bench_.Submit(InspectSpec(JobBench::Manifest(model_, true)));
   EXPECT_THAT(job.missing, IsEmpty());
   EXPECT_EQ(job.estimate.flop, 0);
+  EXPECT_FALSE(job.provisional);
   const JobSnapshot done = bench_.Finish(job.name);
   ASSERT_EQ(done.state, JobState::kSucceeded) << done.error;
   ASSERT_TRUE(done.inspection.has_value());
@@ -62,6 +63,17 @@ TEST_F(InspectJobTest, HeadersAreEnough) {
   EXPECT_EQ(done.inspection->bytes, 2 * parameters);
   for (const EngineVerdict& verdict : done.inspection->engines) EXPECT_TRUE(verdict.loads());
   EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
+}
+
+TEST_F(InspectJobTest, WeightsNeedNoName) {
+  ModelSource unnamed = JobBench::Manifest(model_, true);
+  for (ModelFile& file : unnamed.files) {
+    if (file.name == "model.safetensors") file.digest.sha256 = {};
+  }
+  const JobSnapshot job = bench_.Finish(bench_.Submit(InspectSpec(unnamed)).name);
+  ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+  EXPECT_EQ(job.inspection->parameters, testing::ParametersOf({}));
+  EXPECT_EQ(bench_.store().Usage().blobs, 0);
 }
 
 TEST_F(InspectJobTest, HeadersThatAreNowhereAreAskedFor) {

@@ -360,6 +360,39 @@ TEST(ConvertJobSpecTest, InlineContentIsCountedOverBothModels) {
             "spec.evaluate.reference.manifest.files[0].inline_content");
 }
 
+// Whoever has a model inspected hashes none of its weights.
+TEST(ConvertJobSpecTest, AnInspectionTakesWeightsBySizeWhereTheirHeaderIsInline) {
+  v1::JobSpec message;
+  AddFile(message, "config.json").set_inline_content("{}");
+  v1::ModelFile& weights = AddFile(message, "model.safetensors");
+  weights.mutable_digest()->clear_sha256();
+  weights.set_inline_content("header");
+  message.mutable_inspect();
+  const auto spec = ToJobSpec(message);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->model.files[1].digest, (Digest{{}, 7}));
+
+  const auto refused_field = [](const v1::JobSpec& spoilt) {
+    const absl::Status status = ToJobSpec(spoilt).status();
+    EXPECT_EQ(Name(DetailsOf(status).reason), Name(Reason::kBadDigest)) << status;
+    return DetailsOf(status).field;
+  };
+  const std::string field = "spec.model.manifest.files[1].digest";
+  v1::JobSpec spoilt = message;  // a task that reads the weights
+  *spoilt.mutable_quantize() = QuantizeSpec().quantize();
+  EXPECT_EQ(refused_field(spoilt), field);
+  spoilt = message;
+  spoilt.mutable_model()->mutable_manifest()->mutable_files(1)->clear_inline_content();
+  EXPECT_EQ(refused_field(spoilt), field);
+  spoilt = message;
+  spoilt.mutable_model()->mutable_manifest()->mutable_files(1)->mutable_digest()->set_size_bytes(
+      -1);
+  EXPECT_EQ(refused_field(spoilt), field);
+  spoilt = message;  // no weights: all of it is read
+  spoilt.mutable_model()->mutable_manifest()->mutable_files(0)->mutable_digest()->clear_sha256();
+  EXPECT_EQ(refused_field(spoilt), "spec.model.manifest.files[0].digest");
+}
+
 TEST(ConvertJobSpecTest, AListHasAPageAndStates) {
   v1::ListJobsRequest message;
   EXPECT_EQ(ToListRequest(message)->page_size, 50);
