@@ -46,7 +46,7 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
   if (auto has = CheckServerHas(session->info(), *task); !has.ok()) {
     return has;
   }
-  const auto job = [&]() -> absl::StatusOr<v1::Job> {
+  const auto job = [&]() -> absl::StatusOr<EstimatedJob> {
     JobDisplay display(stderr, StyleFor(stderr));
     JobPlan plan;
     v1::JobSpec& spec = *plan.request.mutable_spec();
@@ -60,8 +60,8 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
     return EstimateJob(session->server(), std::move(plan), display, interrupt);
   }();
   if (!job.ok()) return job.status();
-  std::fputs((flags.json ? absl::StrCat(EstimateJson(job->estimate()), "\n")
-                         : EstimateTable(flags.source, job->estimate()))
+  std::fputs((flags.json ? absl::StrCat(EstimateJson(*job), "\n")
+                         : EstimateTable(flags.source, job->job.estimate()))
                  .c_str(),
              stdout);
   return absl::OkStatus();

@@ -35,11 +35,9 @@ absl::StatusOr<Response> Ask(const JobServer& server, CallGroup& calls,
 
 }  // namespace
 
-absl::StatusOr<v1::Job> CreateJob(const JobServer& server, CallGroup& calls,
-                                  const v1::CreateJobRequest& request) {
-  auto response = Ask(server, calls, &Stub::CreateJob, request, kCreateTimeout);
-  if (!response.ok()) return response.status();
-  return std::move(*response->mutable_job());
+absl::StatusOr<v1::CreateJobResponse> CreateJob(const JobServer& server, CallGroup& calls,
+                                                const v1::CreateJobRequest& request) {
+  return Ask(server, calls, &Stub::CreateJob, request, kCreateTimeout);
 }
 
 absl::StatusOr<v1::Job> GetJob(const JobServer& server, CallGroup& calls, const std::string& name) {

@@ -20,8 +20,8 @@ namespace salient::client {
 // Errors of all: of FromGrpcStatus; CANCELLED when the group was cancelled.
 
 // Waits longer than the others for its answer: the server may open a whole checkpoint.
-absl::StatusOr<v1::Job> CreateJob(const JobServer& server, CallGroup& calls,
-                                  const v1::CreateJobRequest& request);
+absl::StatusOr<v1::CreateJobResponse> CreateJob(const JobServer& server, CallGroup& calls,
+                                                const v1::CreateJobRequest& request);
 absl::StatusOr<v1::Job> GetJob(const JobServer& server, CallGroup& calls, const std::string& name);
 // Newest first, all pages.
 absl::StatusOr<std::vector<v1::Job>> ListJobs(const JobServer& server, CallGroup& calls);

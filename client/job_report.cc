@@ -63,6 +63,21 @@ int64_t MissingBytes(const v1::Job& job) {
   return bytes;
 }
 
+std::string TextArray(const std::vector<std::string>& texts) {
+  std::vector<std::string> items;
+  for (const std::string& text : texts) items.push_back(JsonQuote(text));
+  return JsonArray(items);
+}
+
+JsonObject EstimateObject(const v1::Estimate& estimate) {
+  JsonObject object;
+  object.AddNumber("seconds", estimate.seconds())
+      .AddInteger("peak_memory_bytes", estimate.peak_memory_bytes())
+      .AddNumber("flop", estimate.flop())
+      .AddInteger("output_bytes", estimate.output_bytes());
+  return object;
+}
+
 }  // namespace
 
 double MeanLossRatio(absl::Span<const v1::GroupReport> groups) {
@@ -109,8 +124,6 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
   const v1::Usage& usage = outcome.job.usage();
   std::vector<std::string> groups;
   for (const v1::GroupReport& group : outcome.groups) groups.push_back(GroupJson(group));
-  std::vector<std::string> warnings;
-  for (const std::string& warning : outcome.warnings) warnings.push_back(JsonQuote(warning));
   return JsonObject()
       .AddString("job", outcome.job.name())
       .AddString("output", output)
@@ -121,7 +134,7 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
       .AddInteger("peak_rss_bytes", usage.peak_memory_bytes())
       .AddNumber("mean_loss_ratio", MeanLossRatio(outcome.groups))
       .AddJson("estimate", EstimateJson(outcome.job.estimate()))
-      .AddJson("warnings", JsonArray(warnings))
+      .AddJson("warnings", TextArray(outcome.warnings))
       .AddJson("groups", JsonArray(groups))
       .Text();
 }
@@ -136,12 +149,11 @@ std::string EstimateTable(const std::string& model, const v1::Estimate& estimate
   return table.Render();
 }
 
-std::string EstimateJson(const v1::Estimate& estimate) {
-  return JsonObject()
-      .AddNumber("seconds", estimate.seconds())
-      .AddInteger("peak_memory_bytes", estimate.peak_memory_bytes())
-      .AddNumber("flop", estimate.flop())
-      .AddInteger("output_bytes", estimate.output_bytes())
+std::string EstimateJson(const v1::Estimate& estimate) { return EstimateObject(estimate).Text(); }
+
+std::string EstimateJson(const EstimatedJob& estimated) {
+  return EstimateObject(estimated.job.estimate())
+      .AddJson("warnings", TextArray(estimated.warnings))
       .Text();
 }
 

@@ -24,8 +24,9 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
 
 std::string EstimateTable(const std::string& model, const v1::Estimate& estimate);
 
-// {seconds, peak_memory_bytes, flop, output_bytes}.
+// {seconds, peak_memory_bytes, flop, output_bytes}; the second also {warnings}.
 std::string EstimateJson(const v1::Estimate& estimate);
+std::string EstimateJson(const EstimatedJob& estimated);
 
 // "queued", "running", "succeeded", "failed", "cancelled".
 std::string StateText(v1::JobState state);

@@ -162,14 +162,23 @@ class JobRun {
     return outcome;
   }
 
-  absl::StatusOr<v1::Job> Estimate() {
-    absl::StatusOr<v1::Job> job = [&]() -> absl::StatusOr<v1::Job> {
+  absl::StatusOr<EstimatedJob> Estimate() {
+    auto created = [&]() -> absl::StatusOr<v1::CreateJobResponse> {
       Interrupt::Watch watch(interrupt_, [this] { CancelCalls(); });
       plan_.request.set_validate_only(true);
       return Create();
     }();
     if (interrupt_.Raised()) return absl::CancelledError("interrupted");
-    return job;
+    if (!created.ok()) return created.status();
+    EstimatedJob estimated{std::move(*created->mutable_job()), {}};
+    for (const std::string& warning : created->warnings()) {
+      // As those of a job that runs are shown.
+      v1::JobEvent event;
+      event.set_warning(warning);
+      display_.Take(event);
+      estimated.warnings.push_back(Printable(warning, kMaxWarningBytes));
+    }
+    return estimated;
   }
 
  private:
@@ -178,21 +187,21 @@ class JobRun {
     uploads_.Cancel();
   }
 
-  absl::StatusOr<v1::Job> Create() {
+  absl::StatusOr<v1::CreateJobResponse> Create() {
     if (auto sent = UploadAll(server_, calls_, plan_.first, display_); !sent.ok()) return sent;
     created_or_unknown_ = !plan_.request.validate_only();
-    auto job = CreateJob(server_, calls_, plan_.request);
-    if (job.ok() && job->state() == v1::JOB_STATE_CANCELLED) {
-      if (auto gone = DeleteJob(server_, calls_, job->name()); !gone.ok()) return gone;
-      job = CreateJob(server_, calls_, plan_.request);
+    auto created = CreateJob(server_, calls_, plan_.request);
+    if (created.ok() && created->job().state() == v1::JOB_STATE_CANCELLED) {
+      if (auto gone = DeleteJob(server_, calls_, created->job().name()); !gone.ok()) return gone;
+      created = CreateJob(server_, calls_, plan_.request);
     }
     // A job that was refused is not there to be cancelled; one whose answer was lost may be.
-    if (!job.ok() && job.status().code() != absl::StatusCode::kUnavailable &&
-        job.status().code() != absl::StatusCode::kDeadlineExceeded &&
-        job.status().code() != absl::StatusCode::kCancelled) {
+    const absl::StatusCode code = created.status().code();
+    if (!created.ok() && code != absl::StatusCode::kUnavailable &&
+        code != absl::StatusCode::kDeadlineExceeded && code != absl::StatusCode::kCancelled) {
       created_or_unknown_ = false;
     }
-    return job;
+    return created;
   }
 
   absl::StatusOr<FinishedJob> Follow(const std::string& name, ResultDirectory* directory) {
@@ -278,8 +287,8 @@ absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDis
   return JobRun(server, std::move(plan), display, interrupt).Run();
 }
 
-absl::StatusOr<v1::Job> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,
-                                    Interrupt& interrupt) {
+absl::StatusOr<EstimatedJob> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,
+                                         Interrupt& interrupt) {
   return JobRun(server, std::move(plan), display, interrupt).Estimate();
 }
 

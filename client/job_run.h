@@ -46,9 +46,15 @@ struct FinishedJob {
 absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
                                    Interrupt& interrupt);
 
-// The answer to a validate_only request; uploads `first` alone.
-absl::StatusOr<v1::Job> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,
-                                    Interrupt& interrupt);
+// The answer to a validate_only request.
+struct EstimatedJob {
+  v1::Job job;
+  std::vector<std::string> warnings;
+};
+
+// Asks for it, and shows the warnings; uploads `first` alone.
+absl::StatusOr<EstimatedJob> EstimateJob(const JobServer& server, JobPlan plan, JobDisplay& display,
+                                         Interrupt& interrupt);
 
 }  // namespace salient::client
 

@@ -181,6 +181,7 @@ struct JobSnapshot {
   std::optional<Inspection> inspection;
   std::optional<ModelStudy> study;
   JobUsage usage;
+  std::vector<std::string> warnings;  // of a job that is validated only; others are told by events
 };
 
 }  // namespace salient

@@ -57,7 +57,11 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   job->request_id = std::string(request_id);
   job->create_time = absl::Now();
   job->provisional = job->work->reads_blobs();
-  if (validate_only) return Snapshot(*job);
+  if (validate_only) {
+    JobSnapshot validated = Snapshot(*job);
+    validated.warnings = job->work->prepared.warnings;
+    return validated;
+  }
   // What it reads must not go away with the job that made it.
   for (const Digest& digest : job->work->prepared.needed) job->sources.Keep(digest);
   {

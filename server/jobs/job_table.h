@@ -57,8 +57,9 @@ class JobTable {
   virtual ~JobTable() = default;  // cancels what runs and waits for it
 
   // Validates all that can be validated before any work, estimates, and accepts unless
-  // `validate_only`. Needs config.json and the index inline or in the store, and for a path source
-  // opens the whole checkpoint. A job may be accepted before its blobs are there.
+  // `validate_only`: then the snapshot has the warnings. Needs config.json and the index inline or
+  // in the store, and for a path source opens the whole checkpoint. A job may be accepted before
+  // its blobs are there.
   //
   // Errors: INVALID_ARGUMENT naming file, tensor, field, value and what was expected;
   // ALREADY_EXISTS for a `job_id`, or `request_id`, of a job with another spec (the same spec: that

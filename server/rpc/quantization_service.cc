@@ -28,6 +28,7 @@ absl::Status Create(JobTable& jobs, JobLines& lines, const v1::CreateJobRequest&
   if (!job.ok()) return job.status();
   if (!request.validate_only()) lines.Accepted(*job);
   *response.mutable_job() = ToProto(*job);
+  for (const std::string& warning : job->warnings) response.add_warnings(warning);
   return absl::OkStatus();
 }
 

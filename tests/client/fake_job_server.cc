@@ -148,6 +148,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
     response->mutable_job()->set_name("jobs/" + asked->job_id());
     response->mutable_job()->set_state(v1::JOB_STATE_QUEUED);
     response->mutable_job()->mutable_estimate()->set_seconds(7);
+    if (asked->validate_only()) response->add_warnings("mind the gap");
     return grpc::Status::OK;
   }
 

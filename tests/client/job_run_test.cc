@@ -80,6 +80,14 @@ class JobRunTest : public testing::Test {
     return RunJob(server_.Connect(), std::move(plan), display, interrupt_);
   }
 
+  // What the display printed.
+  std::string Log() const {
+    std::rewind(log_.get());
+    std::string text(4096, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), log_.get()));
+    return text;
+  }
+
   void ExpectNothingLeft() const { EXPECT_THAT(directory_.List(), IsEmpty()); }
 
   Interrupt interrupt_;  // First: it must be made before any thread.
@@ -279,7 +287,9 @@ TEST_F(JobRunTest, EstimateUploadsTokensOnly) {
   JobDisplay display(log_.get(), ProgressStyle::kLines);
   const auto job = EstimateJob(server_.Connect(), Plan(), display, interrupt_);
   ASSERT_TRUE(job.ok()) << job.status();
-  EXPECT_EQ(job->estimate().seconds(), 7);
+  EXPECT_EQ(job->job.estimate().seconds(), 7);
+  EXPECT_THAT(job->warnings, ElementsAre("mind the gap"));
+  EXPECT_THAT(Log(), HasSubstr("warning: mind the gap"));
   EXPECT_TRUE(server_.Request().validate_only());
   EXPECT_THAT(server_.Uploaded(), ElementsAre(DigestOfBytes("tokens").sha256()));
   EXPECT_EQ(server_.Watches(), 0);

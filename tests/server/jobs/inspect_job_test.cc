@@ -16,6 +16,7 @@ using ::testing::IsEmpty;
 using testing::JobBench;
 using testing::MakeModel;
 using testing::MakeTokens;
+using testing::Must;
 
 class InspectJobTest : public ::testing::Test {
  protected:
@@ -135,17 +136,21 @@ TEST_F(InspectJobTest, AnEngineThatCannotLoadTheResultRefusesTheJob) {
 
 TEST_F(InspectJobTest, WhatOtherEnginesCannotLoadIsAWarning) {
   const JobSnapshot job = bench_.Submit(QuantizeFor({Engine::kTransformers}));
+  ASSERT_TRUE(bench_.table().Cancel(job.name).ok());
   std::vector<std::string> warnings;
-  bench_.WatchUntil(job.name, [&](const JobEvent& event) {
+  for (const JobEvent& event : bench_.WatchToEnd(job.name)) {
     if (const auto* warning = std::get_if<JobWarning>(&event.what); warning != nullptr) {
       warnings.push_back(warning->text);
     }
-    return warnings.size() >= 6;
-  });
+  }
   EXPECT_THAT(warnings, Contains(HasSubstr("will not load in tgi: ")));
   EXPECT_THAT(warnings, Contains(HasSubstr("will not load in llama-cpp: ")));
   EXPECT_THAT(warnings, ::testing::Not(Contains(HasSubstr("transformers"))));
-  ASSERT_TRUE(bench_.table().Cancel(job.name).ok());
+  EXPECT_THAT(job.warnings, IsEmpty());
+  // Whoever only asks hears the same.
+  const JobSnapshot asked =
+      Must(bench_.table().Submit(QuantizeFor({Engine::kTransformers}), "", "", true));
+  EXPECT_EQ(asked.warnings, warnings);
 }
 
 }  // namespace
