@@ -41,7 +41,7 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
   if (!task.ok()) return task.status();
   if (auto good = CheckModelDirectory(flags.source); !good.ok()) return good;
 
-  const auto session = JobSession::Start(flags.session, "", interrupt);
+  const auto session = JobSession::Start(flags.session, v1::TASK_KIND_QUANTIZE, "", interrupt);
   if (!session.ok()) return session.status();
   if (auto has = CheckServerHas(session->info(), *task); !has.ok()) {
     return has;

@@ -48,14 +48,19 @@ struct Capabilities {
         ranges(Names<v1::Range>(info.ranges(), "RANGE_")),
         roundings(Names<v1::Rounding>(info.roundings(), "ROUNDING_")),
         output_formats(Names<v1::OutputFormat>(info.output_formats(), "OUTPUT_FORMAT_")),
+        activation_formats(
+            Names<v1::ActivationFormat>(info.activation_formats(), "ACTIVATION_FORMAT_")),
         engines(Names<v1::Engine>(info.engines(), "ENGINE_")),
+        tasks(Names<v1::TaskKind>(info.task_kinds(), "TASK_KIND_")),
         libraries(info.library_versions().begin(), info.library_versions().end()) {}
 
   std::vector<std::string> scales;
   std::vector<std::string> ranges;
   std::vector<std::string> roundings;
   std::vector<std::string> output_formats;
+  std::vector<std::string> activation_formats;
   std::vector<std::string> engines;
+  std::vector<std::string> tasks;
   std::map<std::string, std::string> libraries;  // In a fixed order.
 };
 
@@ -75,7 +80,9 @@ std::string InfoTable(const v1::GetServerInfoResponse& info) {
   add("ranges", absl::StrJoin(has.ranges, ", "));
   add("roundings", absl::StrJoin(has.roundings, ", "));
   add("output formats", absl::StrJoin(has.output_formats, ", "));
+  add("activation formats", absl::StrJoin(has.activation_formats, ", "));
   add("engines", absl::StrJoin(has.engines, ", "));
+  add("tasks of jobs", absl::StrJoin(has.tasks, ", "));
   add("instruction path", info.instruction_path());
   add("numerics id", info.numerics_id());
   add("workers", absl::StrCat(info.worker_count()));
@@ -119,7 +126,9 @@ std::string InfoJson(const v1::GetServerInfoResponse& info) {
       .AddJson("ranges", StringArray(has.ranges))
       .AddJson("roundings", StringArray(has.roundings))
       .AddJson("output_formats", StringArray(has.output_formats))
+      .AddJson("activation_formats", StringArray(has.activation_formats))
       .AddJson("engines", StringArray(has.engines))
+      .AddJson("tasks", StringArray(has.tasks))
       .AddString("instruction_path", info.instruction_path())
       .AddString("numerics_id", info.numerics_id())
       .AddInteger("worker_count", info.worker_count())

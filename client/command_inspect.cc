@@ -25,7 +25,7 @@ struct InspectFlags {
 
 absl::Status RunInspect(const InspectFlags& flags, Interrupt& interrupt) {
   if (auto good = CheckModelDirectory(flags.model); !good.ok()) return good;
-  const auto session = JobSession::Start(flags.session, "", interrupt);
+  const auto session = JobSession::Start(flags.session, v1::TASK_KIND_INSPECT, "", interrupt);
   if (!session.ok()) return session.status();
 
   const auto outcome = [&]() -> absl::StatusOr<FinishedJob> {

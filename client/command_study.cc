@@ -59,7 +59,7 @@ absl::Status RunStudy(const StudyFlags& flags, Interrupt& interrupt) {
   auto evaluation = TokenFile(flags.evaluation);
   if (!evaluation.ok()) return evaluation.status();
   if (auto good = CheckModelDirectory(flags.model); !good.ok()) return good;
-  const auto session = JobSession::Start(flags.session, "", interrupt);
+  const auto session = JobSession::Start(flags.session, v1::TASK_KIND_STUDY, "", interrupt);
   if (!session.ok()) return session.status();
 
   auto outcome = [&]() -> absl::StatusOr<FinishedJob> {

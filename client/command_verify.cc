@@ -41,7 +41,7 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   if (compared) {
     if (auto good = CheckModelDirectory(flags.against); !good.ok()) return good;
   }
-  const auto session = JobSession::Start(flags.session, "", interrupt);
+  const auto session = JobSession::Start(flags.session, v1::TASK_KIND_EVALUATE, "", interrupt);
   if (!session.ok()) return session.status();
 
   auto outcome = [&]() -> absl::StatusOr<FinishedJob> {

@@ -51,4 +51,15 @@ absl::Status AddEngines(const EngineOptions& options, v1::QuantizeTask& task) {
   return absl::OkStatus();
 }
 
+absl::Status CheckServerKnows(const v1::GetServerInfoResponse& info, v1::Engine engine) {
+  std::vector<std::string> known;
+  for (const int other : info.engines()) {
+    if (other == engine) return absl::OkStatus();
+    known.push_back(EngineText(static_cast<v1::Engine>(other)));
+  }
+  return absl::UnimplementedError(absl::StrCat("--engine ", EngineText(engine),
+                                               ": this server does not know it; it knows ",
+                                               absl::StrJoin(known, ", ")));
+}
+
 }  // namespace salient::client

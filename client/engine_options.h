@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "salient/v1/job.pb.h"
+#include "salient/v1/server_info.pb.h"
 
 namespace salient::client {
 
@@ -24,6 +25,10 @@ std::string EngineText(v1::Engine engine);
 
 // Says in `task` what the options do. INVALID_ARGUMENT names an unknown engine and the known ones.
 absl::Status AddEngines(const EngineOptions& options, v1::QuantizeTask& task);
+
+// UNIMPLEMENTED, naming the flag, its value and the engines that the server knows, for one that the
+// server does not say it knows.
+absl::Status CheckServerKnows(const v1::GetServerInfoResponse& info, v1::Engine engine);
 
 }  // namespace salient::client
 

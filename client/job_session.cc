@@ -4,11 +4,12 @@
 
 #include "client/channel.h"
 #include "client/model_upload.h"
+#include "client/task_kind.h"
 
 namespace salient::client {
 
-absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, const std::string& output,
-                                             Interrupt& interrupt) {
+absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, v1::TaskKind task,
+                                             const std::string& output, Interrupt& interrupt) {
   JobSession session;
   session.server_.address = flags.server;
   if (flags.server.empty()) {
@@ -29,6 +30,7 @@ absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, const st
   auto info =
       FetchServerInfo(session.server_.channel, session.server_.address, kAnswerTimeout, interrupt);
   if (!info.ok()) return info.status();
+  if (auto does = CheckServerDoes(*info, task); !does.ok()) return does;
   session.info_ = *std::move(info);
   return session;
 }

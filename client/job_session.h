@@ -31,9 +31,10 @@ class JobSession {
   // Working files of an embedded server stand beside `output` until the end, where the room for
   // the result has to be anyway; empty: in a temporary directory.
   //
-  // Errors: of EmbeddedServer::Start, SiblingDirectory::Create and FetchServerInfo.
-  static absl::StatusOr<JobSession> Start(const SessionFlags& flags, const std::string& output,
-                                          Interrupt& interrupt);
+  // Errors: of EmbeddedServer::Start, SiblingDirectory::Create, FetchServerInfo and
+  // CheckServerDoes.
+  static absl::StatusOr<JobSession> Start(const SessionFlags& flags, v1::TaskKind task,
+                                          const std::string& output, Interrupt& interrupt);
 
   bool remote() const { return !embedded_.has_value(); }
   const JobServer& server() const { return server_; }

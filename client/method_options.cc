@@ -199,7 +199,8 @@ absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Met
         CheckHas("format", format.output_format(), Formats(), info.output_formats())}) {
     if (!has.ok()) return has;
   }
-  return absl::OkStatus();
+  if (format.activations() == v1::ACTIVATION_FORMAT_UNSPECIFIED) return absl::OkStatus();
+  return CheckHas("activations", format.activations(), Activations(), info.activation_formats());
 }
 
 }  // namespace salient::client

@@ -56,6 +56,10 @@ absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Qua
   for (const v1::WeightFormat& format : task.formats()) {
     if (auto has = CheckServerHas(info, task.method(), format); !has.ok()) return has;
   }
+  for (const int engine : task.engines()) {
+    const absl::Status knows = CheckServerKnows(info, static_cast<v1::Engine>(engine));
+    if (!knows.ok()) return knows;
+  }
   return absl::OkStatus();
 }
 

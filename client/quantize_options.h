@@ -30,7 +30,7 @@ struct QuantizeOptions {
 // ParseOverride and AddEngines.
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens);
 
-// CheckServerHas of each of its formats.
+// CheckServerHas of each of its formats, CheckServerKnows of each of its engines.
 absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::QuantizeTask& task);
 
 }  // namespace salient::client

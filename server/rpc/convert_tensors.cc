@@ -172,6 +172,14 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
     info.add_output_formats(format);
   }
   for (const Engine engine : AllEngines()) info.add_engines(ToProto(engine));
+  for (const v1::ActivationFormat format :
+       {v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN, v1::ACTIVATION_FORMAT_STATIC_TENSOR}) {
+    info.add_activation_formats(format);
+  }
+  for (const v1::TaskKind kind : {v1::TASK_KIND_QUANTIZE, v1::TASK_KIND_EVALUATE,
+                                  v1::TASK_KIND_STUDY, v1::TASK_KIND_INSPECT}) {
+    info.add_task_kinds(kind);
+  }
   info.set_instruction_path(InstructionPath());
   info.set_numerics_id(NumericsId());
   info.set_worker_count(settings.workers);

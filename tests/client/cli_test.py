@@ -337,6 +337,9 @@ class WorkingTest(CliTest):
             self.assertEqual(described["worker_count"], 2)
             self.assertIn("awq", described["scales"])
             self.assertIn("awq_gemm", described["output_formats"])
+            self.assertEqual(described["activation_formats"], ["dynamic_token", "static_tensor"])
+            self.assertEqual(described["tasks"], ["quantize", "evaluate", "study", "inspect"])
+            self.assertRegex(table.stdout, r"tasks of jobs +quantize, evaluate, study, inspect\n")
             self.assertGreater(described["limits"]["max_chunk_bytes"], 0)
 
     def test_version_and_help(self):

@@ -93,6 +93,31 @@ TEST(FormatFlagsTest, ATaskHasAllOfThem) {
   EXPECT_TRUE(CheckServerHas(info, *task).ok());
 }
 
+TEST(FormatFlagsTest, EnginesAndActivationsAreLookedForInWhatTheServerHas) {
+  QuantizeOptions options;
+  options.formats = {"int-quantized"};
+  options.method.activations = "static";
+  options.engines.engines = {"vllm", "tgi"};
+  const auto task = ToTask(options, v1::Digest());
+  ASSERT_TRUE(task.ok()) << task.status();
+  v1::GetServerInfoResponse info;
+  info.add_scales(v1::SCALE_AWQ);
+  info.add_ranges(v1::RANGE_CLIP);
+  info.add_roundings(v1::ROUNDING_BLOCK);
+  info.add_output_formats(v1::OUTPUT_FORMAT_INT_QUANTIZED);
+  info.add_activation_formats(v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN);
+  info.add_engines(v1::ENGINE_VLLM);
+  absl::Status has = CheckServerHas(info, *task);
+  EXPECT_EQ(has.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(has.message(), "--activations static: this server does not have it; it has dynamic");
+  info.add_activation_formats(v1::ACTIVATION_FORMAT_STATIC_TENSOR);
+  has = CheckServerHas(info, *task);
+  EXPECT_EQ(has.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(has.message(), "--engine tgi: this server does not know it; it knows vllm");
+  info.add_engines(v1::ENGINE_TGI);
+  EXPECT_TRUE(CheckServerHas(info, *task).ok());
+}
+
 // W8A8 is what SmoothQuant is for, so it is what the preset alone means; whoever says more gets it.
 TEST(FormatFlagsTest, SmoothQuantAloneIsWeightsAndActivationsInEightBits) {
   const auto format_of = [](const QuantizeOptions& options) {

@@ -3,13 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <string>
 #include <variant>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
 #include "core/numerics.h"
 #include "proto/wire/crc32c.h"
+#include "server/rpc/convert_job_spec.h"
 #include "server/rpc/convert_method.h"
 #include "server/workers/call_error.h"
 
@@ -389,6 +393,30 @@ TEST(ConvertTest, ServerInfoTellsTheTruthAboutMethods) {
                 m.mutable_format()->set_symmetric(true);  // every layout holds such
               }),
               said(info.output_formats(), i));
+  }
+  for (int i = 1; i < v1::ActivationFormat_ARRAYSIZE; ++i) {
+    EXPECT_EQ(takes([i](auto& m) {
+                m.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_INT_QUANTIZED);
+                m.mutable_format()->set_activations(static_cast<v1::ActivationFormat>(i));
+              }),
+              said(info.activation_formats(), i));
+  }
+}
+
+// The same of jobs: a task that it does not name is unsupported, whatever it says.
+TEST(ConvertTest, ServerInfoTellsTheTruthAboutTasks) {
+  const v1::GetServerInfoResponse info = ToServerInfo(CallRegistry::Settings(), "1.2.3", "1.51");
+  for (int i = 1; i < v1::TaskKind_ARRAYSIZE; ++i) {
+    v1::JobSpec spec;
+    spec.mutable_model()->set_path("model");
+    const std::string name =
+        absl::AsciiStrToLower(absl::StripPrefix(v1::TaskKind_Name(i), "TASK_KIND_"));
+    const auto* task = v1::JobSpec::descriptor()->FindFieldByName(name);
+    ASSERT_NE(task, nullptr) << name;
+    spec.GetReflection()->MutableMessage(&spec, task);
+    const bool does = !absl::IsUnimplemented(ToJobSpec(spec).status());
+    EXPECT_EQ(std::count(info.task_kinds().begin(), info.task_kinds().end(), i), does ? 1 : 0)
+        << name;
   }
 }
 
