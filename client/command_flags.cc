@@ -4,12 +4,18 @@
 #include <map>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/engine_options.h"
 
 namespace salient::client {
 namespace {
+
+std::string Sentence(std::string text) {
+  text[0] = absl::ascii_toupper(static_cast<unsigned char>(text[0]));
+  return text;
+}
 
 // Of the name before the settings; those are looked at with all else.
 std::string KnownFormat(const std::string& flag) {
@@ -116,6 +122,43 @@ void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string
                   "avx512_core_amx, so that unlike machines compute alike")
       ->capture_default_str()
       ->excludes(server);
+}
+
+std::array<CLI::Option*, 2> AddCodeOptions(CLI::App& command, const std::string& prefix,
+                                           const std::string& of, CodeFlags& flags) {
+  CLI::Option* bits =
+      command.add_option("--" + prefix + "bits", flags.bits, Sentence(of + "width of a code"))
+          ->check(CLI::Range(2, 8));
+  CLI::Option* group_size =
+      command
+          .add_option("--" + prefix + "group-size", flags.group_size,
+                      of + "in_features per scale and zero point; -1: all of them")
+          ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command.add_flag("--" + prefix + "symmetric", flags.symmetric,
+                   Sentence(of + "zero points fixed at mid-code"));
+  return {bits, group_size};
+}
+
+v1::WeightFormat ToWeightFormat(const CodeFlags& flags) {
+  v1::WeightFormat format;
+  format.set_bits(flags.bits);
+  format.set_group_size(flags.group_size);
+  format.set_symmetric(flags.symmetric);
+  return format;
+}
+
+void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens) {
+  command
+      .add_option("--evaluation", tokens.file,
+                  "What is scored: safetensors with input_ids [rows, tokens]; lengths [rows] for "
+                  "shorter rows")
+      ->required();
+  command.add_option("--rows", tokens.rows, "Score the first rows only; 0: all")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void AddJsonOption(CLI::App& command, bool& json) {
+  command.add_flag("--json", json, "End with one JSON object on standard output");
 }
 
 void AddSessionOptions(CLI::App& command, SessionFlags& flags) {

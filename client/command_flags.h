@@ -2,6 +2,7 @@
 #ifndef SALIENT_CLIENT_COMMAND_FLAGS_H_
 #define SALIENT_CLIENT_COMMAND_FLAGS_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -23,6 +24,29 @@ void AddTensorParallelOption(CLI::App& command, int32_t& devices);
 
 // --instruction-set of the embedded server, which `server` excludes.
 void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string& instruction_set);
+
+// Codes that nothing is stored in: what is rounded and decoded again.
+struct CodeFlags {
+  int32_t bits = 0;        // 0: not given
+  int64_t group_size = 0;  // 0: not given
+  bool symmetric = false;
+};
+
+// --bits, --group-size and --symmetric, each with `prefix` behind the dashes; `of` begins what is
+// said of them. Returns the first two.
+std::array<CLI::Option*, 2> AddCodeOptions(CLI::App& command, const std::string& prefix,
+                                           const std::string& of, CodeFlags& flags);
+v1::WeightFormat ToWeightFormat(const CodeFlags& flags);
+
+// Tokens that are scored: --evaluation, which is required, and --rows.
+struct ScoredTokens {
+  std::string file;
+  int64_t rows = 0;  // 0: all
+};
+void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens);
+
+// --json: what a command says ends with one object.
+void AddJsonOption(CLI::App& command, bool& json);
 
 // --server or --workers and --instruction-set: where a job runs.
 void AddSessionOptions(CLI::App& command, SessionFlags& flags);

@@ -8,8 +8,6 @@
 #include "client/command.h"
 #include "client/command_flags.h"
 #include "client/inspection_report.h"
-#include "client/job_display.h"
-#include "client/job_run.h"
 #include "client/job_session.h"
 #include "client/model_upload.h"
 
@@ -28,20 +26,18 @@ absl::Status RunInspect(const InspectFlags& flags, Interrupt& interrupt) {
   const auto session = JobSession::Start(flags.session, v1::TASK_KIND_INSPECT, "", interrupt);
   if (!session.ok()) return session.status();
 
-  const auto outcome = [&]() -> absl::StatusOr<FinishedJob> {
-    JobDisplay display(stderr, StyleFor(stderr));
-    JobPlan plan;
+  const auto fill = [&](JobDisplay&, JobPlan& plan) -> absl::Status {
     v1::JobSpec& spec = *plan.request.mutable_spec();
     auto added = session->AddHeaders(flags.model, interrupt, *spec.mutable_model(), plan);
     if (!added.ok()) return added;
     spec.mutable_inspect()->set_tensor_parallel(flags.tensor_parallel);
-    plan.after_interrupt = "Run the same command again";
-    return RunJob(session->server(), std::move(plan), display, interrupt);
-  }();
+    plan.after_interrupt = "Run the same command again";  // nothing of the model is there
+    return absl::OkStatus();
+  };
+  const auto outcome = session->Run(fill, interrupt);
   if (!outcome.ok()) return outcome.status();
   if (!outcome->job.has_inspection()) {
-    return absl::InternalError(absl::StrCat("the server at ", session->server().address, " ended ",
-                                            outcome->job.name(), " without an inspection"));
+    return session->MissingResult(outcome->job, "an inspection");
   }
   const v1::Inspection& inspection = outcome->job.inspection();
   std::fputs((flags.json ? absl::StrCat(InspectionJson(flags.model, inspection), "\n")
@@ -60,7 +56,7 @@ Command AddInspectCommand(CLI::App& app) {
   command->add_option("model", flags->model, "Directory of the model")->required();
   AddTensorParallelOption(*command, flags->tensor_parallel);
   AddSessionOptions(*command, flags->session);
-  command->add_flag("--json", flags->json, "One JSON object on standard output");
+  AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunInspect(*flags, interrupt); }};
 }
 

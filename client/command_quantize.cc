@@ -48,9 +48,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
     return has;
   }
 
-  auto outcome = [&]() -> absl::StatusOr<FinishedJob> {
-    JobDisplay display(stderr, StyleFor(stderr));
-    JobPlan plan;
+  const auto fill = [&](JobDisplay& display, JobPlan& plan) -> absl::Status {
     plan.request.set_job_id(flags.job_id);
     v1::JobSpec& spec = *plan.request.mutable_spec();
     if (auto added = session->AddModel(flags.source, kInlineBytes, display, interrupt,
@@ -68,8 +66,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
       plan.after_interrupt = "Nothing was written; to start over, run the same command again";
     }
     *spec.mutable_quantize() = *std::move(task);
-    return RunJob(session->server(), std::move(plan), display, interrupt);
-  }();
+    return absl::OkStatus();
+  };
+  const auto outcome = session->Run(fill, interrupt);
   if (!outcome.ok()) return outcome.status();
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   const std::string text = flags.json
@@ -95,7 +94,7 @@ Command AddQuantizeCommand(CLI::App& app) {
   AddQuantizeOptions(*command, flags->options);
   AddSessionOptions(*command, flags->session);
   command->add_option("--job-id", flags->job_id, "Name of the job; default: a random one");
-  command->add_flag("--json", flags->json, "End with one JSON object on standard output");
+  AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunQuantize(*flags, interrupt); }};
 }
 

@@ -10,8 +10,6 @@
 #include "client/command.h"
 #include "client/command_flags.h"
 #include "client/evaluation_report.h"
-#include "client/job_display.h"
-#include "client/job_run.h"
 #include "client/job_session.h"
 #include "client/model_upload.h"
 #include "client/token_file.h"
@@ -22,11 +20,8 @@ namespace {
 struct VerifyFlags {
   std::string result;
   std::string against;  // empty: perplexity alone
-  std::string evaluation;
-  int64_t rows = 0;
-  int32_t rtn_bits = 0;  // 0: as the result says
-  int64_t rtn_group_size = 0;
-  bool rtn_symmetric = false;
+  ScoredTokens evaluation;
+  CodeFlags rtn;  // what is not given is as the result says
   bool no_rtn = false;
   SessionFlags session;
   bool json = false;
@@ -34,7 +29,7 @@ struct VerifyFlags {
 
 absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   const absl::Time start = absl::Now();
-  auto tokens = TokenFile(flags.evaluation);
+  auto tokens = TokenFile(flags.evaluation.file);
   if (!tokens.ok()) return tokens.status();
   if (auto good = CheckModelDirectory(flags.result); !good.ok()) return good;
   const bool compared = !flags.against.empty();
@@ -44,9 +39,7 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   const auto session = JobSession::Start(flags.session, v1::TASK_KIND_EVALUATE, "", interrupt);
   if (!session.ok()) return session.status();
 
-  auto outcome = [&]() -> absl::StatusOr<FinishedJob> {
-    JobDisplay display(stderr, StyleFor(stderr));
-    JobPlan plan;
+  const auto fill = [&](JobDisplay& display, JobPlan& plan) -> absl::Status {
     v1::JobSpec& spec = *plan.request.mutable_spec();
     v1::EvaluateTask& task = *spec.mutable_evaluate();
     const int64_t inline_bytes = kInlineBytes / (compared ? 2 : 1);
@@ -58,24 +51,19 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
     }
     if (!added.ok()) return added;
     *task.mutable_tokens()->mutable_tokens() = tokens->digest;
-    task.mutable_tokens()->set_max_rows(flags.rows);
+    task.mutable_tokens()->set_max_rows(flags.evaluation.rows);
     plan.first.push_back(*std::move(tokens));
     if (flags.no_rtn) {
       task.mutable_round_to_nearest()->set_bits(-1);
-    } else if (flags.rtn_bits != 0 || flags.rtn_group_size != 0) {
-      task.mutable_round_to_nearest()->set_bits(flags.rtn_bits);
-      task.mutable_round_to_nearest()->set_group_size(flags.rtn_group_size);
-      task.mutable_round_to_nearest()->set_symmetric(flags.rtn_symmetric);
+    } else if (flags.rtn.bits != 0 || flags.rtn.group_size != 0) {
+      *task.mutable_round_to_nearest() = ToWeightFormat(flags.rtn);
     }
-    plan.after_interrupt = session->remote()
-                               ? "Run the same command again: the server keeps the bytes it has"
-                               : "Run the same command again";
-    return RunJob(session->server(), std::move(plan), display, interrupt);
-  }();
+    return absl::OkStatus();
+  };
+  const auto outcome = session->Run(fill, interrupt);
   if (!outcome.ok()) return outcome.status();
   if (!outcome->job.has_evaluation()) {
-    return absl::InternalError(absl::StrCat("the server at ", session->server().address, " ended ",
-                                            outcome->job.name(), " without an evaluation"));
+    return session->MissingResult(outcome->job, "an evaluation");
   }
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   const v1::Evaluation& evaluation = outcome->job.evaluation();
@@ -94,29 +82,15 @@ Command AddVerifyCommand(CLI::App& app) {
   command->add_option("result", flags->result, "Directory of the model")->required();
   CLI::Option* against =
       command->add_option("--against", flags->against, "Directory of the model it was made from");
-  command
-      ->add_option("--evaluation", flags->evaluation,
-                   "safetensors with input_ids [rows, tokens]; lengths [rows] for shorter rows")
-      ->required();
-  command->add_option("--rows", flags->rows, "Score the first rows only; 0: all")
-      ->check(CLI::NonNegativeNumber);
+  AddScoredTokensOptions(*command, flags->evaluation);
   CLI::Option* no_rtn =
       command->add_flag("--no-rtn", flags->no_rtn, "Do not score the source rounded to nearest");
-  command
-      ->add_option("--rtn-bits", flags->rtn_bits,
-                   "Width of a code of round-to-nearest; default: as the result says")
-      ->check(CLI::Range(2, 8))
-      ->needs(against)
-      ->excludes(no_rtn);
-  command
-      ->add_option("--rtn-group-size", flags->rtn_group_size,
-                   "Its group size; -1: all in_features; default: as the result says")
-      ->check(CLI::IsMember({-1}) | CLI::Range(int64_t{1}, int64_t{1} << 30))
-      ->needs(against)
-      ->excludes(no_rtn);
-  command->add_flag("--rtn-symmetric", flags->rtn_symmetric, "Its zero points fixed at mid-code");
+  const std::string of = "Of round-to-nearest, default as the result says: ";
+  for (CLI::Option* option : AddCodeOptions(*command, "rtn-", of, flags->rtn)) {
+    option->needs(against)->excludes(no_rtn);
+  }
   AddSessionOptions(*command, flags->session);
-  command->add_flag("--json", flags->json, "End with one JSON object on standard output");
+  AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunVerify(*flags, interrupt); }};
 }
 

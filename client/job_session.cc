@@ -1,7 +1,9 @@
 #include "client/job_session.h"
 
+#include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "client/channel.h"
 #include "client/model_upload.h"
 #include "client/task_kind.h"
@@ -72,6 +74,20 @@ absl::Status JobSession::AddHeaders(const std::string& directory, Interrupt& int
   *source.mutable_manifest() = std::move(described->manifest);
   for (LocalBlob& blob : described->first) plan.first.push_back(std::move(blob));
   return absl::OkStatus();
+}
+
+absl::StatusOr<FinishedJob> JobSession::Run(Fill fill, Interrupt& interrupt) const {
+  JobDisplay display(stderr, StyleFor(stderr));
+  JobPlan plan;
+  plan.after_interrupt = remote() ? "Run the same command again: the server keeps the bytes it has"
+                                  : "Run the same command again";
+  if (auto filled = fill(display, plan); !filled.ok()) return filled;
+  return RunJob(server_, std::move(plan), display, interrupt);
+}
+
+absl::Status JobSession::MissingResult(const v1::Job& job, absl::string_view what) const {
+  return absl::InternalError(
+      absl::StrCat("the server at ", server_.address, " ended ", job.name(), " without ", what));
 }
 
 }  // namespace salient::client

@@ -6,8 +6,10 @@
 #include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "client/embedded.h"
 #include "client/interrupt.h"
 #include "client/job_display.h"
@@ -48,6 +50,14 @@ class JobSession {
   // The same for a job that looks at headers alone: no weights are read or uploaded.
   absl::Status AddHeaders(const std::string& directory, Interrupt& interrupt,
                           v1::ModelSource& source, JobPlan& plan) const;
+
+  // Runs the job that `fill` describes and shows how far it is. What an interrupted user should
+  // know is said unless `fill` says it. Errors: of `fill` and RunJob.
+  using Fill = absl::FunctionRef<absl::Status(JobDisplay& display, JobPlan& plan)>;
+  absl::StatusOr<FinishedJob> Run(Fill fill, Interrupt& interrupt) const;
+
+  // INTERNAL: a job that succeeded has no `what` ("a study").
+  absl::Status MissingResult(const v1::Job& job, absl::string_view what) const;
 
  private:
   JobSession() = default;
