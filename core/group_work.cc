@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/linalg/cholesky.h"
+#include "core/method/coordinate_descent.h"
 #include "core/work_count.h"
 #include "core/work_operations.h"
 
@@ -207,13 +208,15 @@ void WorkCount::RoundGptq(double weights, double in, double group, const RoundGp
   // The gradient, sweeps over the codes, and what the codes of each group do to it.
   work.f32_flop += 2 * (1 + params.refits) * in * weights;
   work.vector_flop += params.refits * kAdd * weights * in / group;
-  const double sweeps = params.refits * params.descent_sweeps + 1;
+  const double sweeps =
+      params.refits * params.descent_sweeps + LastSweeps(params.descent_sweeps, params.refits);
   work.vector_flop += (kDescent * sweeps + kChanged * in) * weights;
 }
 
 void WorkCount::RoundBlock(double weights, double in, const RoundBlockParams& params) {
   const double width = std::min(static_cast<double>(params.width), in);
-  const double sweeps = params.refits * params.descent_sweeps + 1;
+  const double sweeps =
+      params.refits * params.descent_sweeps + LastSweeps(params.descent_sweeps, params.refits);
   // Error feedback goes over half of the block; then the gradient, and what the codes of each group
   // do to it. What changes later is carried along.
   const double passes = 0.5 + 1 + (params.refits > 0 ? 1 : 0);
