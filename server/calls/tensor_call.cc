@@ -1,25 +1,12 @@
 #include "server/calls/tensor_call.h"
 
-#include <algorithm>
 #include <utility>
-#include <variant>
-
-#include "absl/strings/str_cat.h"
-#include "server/calls/group_check.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
 
 // Messages of a call that are here at a time: one being taken, one read ahead.
 constexpr size_t kMessagesHere = 2;
-
-Stage StageOf(const CallMessage& message) {
-  if (std::holds_alternative<WeightData>(message)) return Stage::kRead;
-  if (std::holds_alternative<ActivationData>(message)) return Stage::kStatistics;
-  if (std::holds_alternative<StatisticsData>(message)) return Stage::kStatistics;
-  return Stage::kOther;
-}
 
 }  // namespace
 
@@ -84,110 +71,6 @@ void TensorCall::Schedule() {
     shared_.pool.Submit(WorkerPool::Lane::kLong,
                         [self = shared_from_this()] { self->QuantizeNext(); });
   }
-}
-
-void TensorCall::TakeNext() {
-  MessageSource source;
-  bool ended = false;
-  {
-    std::lock_guard<std::mutex> lock(mu_);
-    ended = ended_;
-    if (!ended && !side_.waiting.has_value() && !inbox_.empty()) {
-      source = std::move(inbox_.front());
-      inbox_.pop_front();
-    }
-  }
-  absl::Status status;
-  bool input_done = false;
-  if (!ended) {
-    if (side_.waiting.has_value()) {
-      status = Admit(*std::exchange(side_.waiting, std::nullopt));
-    } else if (source != nullptr) {
-      absl::StatusOr<CallMessage> message = source();
-      source = nullptr;
-      status = message.ok() ? Admit(*std::move(message)) : message.status();
-    } else {
-      status = side_.input->End();
-      input_done = status.ok();
-    }
-  }
-  if (!status.ok()) End(status);
-
-  Taking garbage;
-  {
-    std::lock_guard<std::mutex> lock(mu_);
-    taking_ = false;
-    input_done_ = input_done_ || input_done;
-    if (ended_) garbage = std::exchange(side_, Taking());
-  }
-  if (input_done) NotifyResult();
-  Schedule();
-}
-
-// Takes a message once there is memory for it.
-absl::Status TensorCall::Admit(CallMessage message) {
-  absl::StatusOr<int64_t> bytes = side_.input->MemoryBytes(message);
-  if (!bytes.ok()) return bytes.status();
-  if (*bytes == 0) return Take(std::move(message), MemoryHold());
-  // What the open group holds is not given back before its end: beside it there is never more.
-  const int64_t held = side_.group.call.bytes() + side_.statistics.call.bytes();
-  if (*bytes > limits_.call_memory_bytes - held) {
-    return TooMuchMemory("a statistics file beside its group", *bytes + held,
-                         limits_.call_memory_bytes);
-  }
-  std::optional<MemoryHold> hold = TryHold(*bytes);
-  if (!hold.has_value()) {
-    side_.waiting = std::move(message);
-    return absl::OkStatus();
-  }
-  return Take(std::move(message), *std::move(hold));
-}
-
-std::optional<MemoryHold> TensorCall::TryHold(int64_t bytes) {
-  std::optional<Reservation> call = call_memory_.TryReserve(bytes);
-  std::optional<Reservation> process;
-  if (call.has_value()) {
-    process = shared_.memory.TryReserve(bytes, side_.place.get());
-    if (!process.has_value() && side_.place == nullptr) {
-      side_.place = std::make_unique<MemoryBudget::Place>(shared_.memory);
-    }
-  }
-  std::lock_guard<std::mutex> lock(mu_);
-  if (process.has_value()) {
-    side_.place = nullptr;
-    blocked_ = std::nullopt;
-    return MemoryHold{*std::move(call), *std::move(process)};
-  }
-  const bool by_call = !call.has_value();
-  // Who waits for the client must not stand in the way of others.
-  if (by_call) side_.place = nullptr;
-  if (!blocked_.has_value() || blocked_->by_call != by_call) {
-    blocked_ = Blocked{bytes, absl::Now(), by_call};
-  }
-  return std::nullopt;
-}
-
-absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
-  PoolExecutor executor(shared_.pool, stop_);
-  const StageScope stage(executor, StageOf(message));
-  if (std::holds_alternative<StatisticsData>(message) && hold.call.bytes() > 0) {
-    side_.statistics = std::move(hold);
-  }
-  absl::StatusOr<CallInput::Taken> taken = side_.input->Take(std::move(message), executor);
-  if (!taken.ok()) return taken.status();
-  if (taken->opened_group) side_.group = std::move(hold);
-  if (taken->merged_statistics) {
-    side_.statistics.ShrinkTo(taken->kept_bytes);
-    side_.group.Absorb(std::exchange(side_.statistics, MemoryHold()));
-  }
-  shared_.counters.tokens_folded.fetch_add(taken->tokens, std::memory_order_relaxed);
-  std::lock_guard<std::mutex> lock(mu_);
-  summary_.tokens += taken->tokens;
-  if (taken->closed.has_value() && !ended_) {
-    closed_.push_back(
-        {std::move(side_.group), *side_.input->options(), *std::move(taken->closed), absl::Now()});
-  }
-  return absl::OkStatus();
 }
 
 void TensorCall::QuantizeNext() {
@@ -267,15 +150,6 @@ void TensorCall::NotifyResult() {
   if (transport != nullptr) transport->ResultReady();
 }
 
-void TensorCall::RetryBlocked() {
-  {
-    std::lock_guard<std::mutex> lock(mu_);
-    if (ended_ || taking_ || !blocked_.has_value()) return;
-    taking_ = true;
-  }
-  shared_.pool.Submit(WorkerPool::Lane::kShort, [self = shared_from_this()] { self->TakeNext(); });
-}
-
 void TensorCall::Cancel() {
   stop_.Cancel();
   End(absl::CancelledError("the client cancelled the call or went away"));
@@ -284,58 +158,6 @@ void TensorCall::Cancel() {
 void TensorCall::Expire() {
   stop_.Expire();
   End(absl::DeadlineExceededError("the call's deadline passed"));
-}
-
-void TensorCall::Tick(absl::Time now) {
-  absl::Status overdue;
-  {
-    std::lock_guard<std::mutex> lock(mu_);
-    if (ended_) return;
-    overdue = Overdue(now);
-  }
-  if (!overdue.ok()) {
-    End(overdue);
-  } else {
-    RetryBlocked();
-  }
-}
-
-absl::Status TensorCall::Overdue(absl::Time now) const {
-  const auto not_reading = [](absl::Duration waited) {
-    return CallError(
-        absl::StatusCode::kAborted, Reason::kClientNotReading,
-        absl::StrCat("results have waited for ", absl::FormatDuration(waited),
-                     " and nobody reads them; expected the client to read while it writes"));
-  };
-  if (blocked_.has_value() && blocked_->by_call) {
-    const absl::Time since = std::max(blocked_->since, last_progress_);
-    if (!results_.empty() && now - since > limits_.not_reading_timeout) {
-      return not_reading(limits_.not_reading_timeout);
-    }
-    return absl::OkStatus();
-  }
-  if (blocked_.has_value()) {
-    if (now - blocked_->since <= limits_.memory_wait) return absl::OkStatus();
-    absl::Status status =
-        CallError(absl::StatusCode::kResourceExhausted, Reason::kBusy,
-                  absl::StrCat("no room for ", blocked_->bytes, " bytes within ",
-                               absl::FormatDuration(limits_.memory_wait), ": of ",
-                               shared_.memory.limit_bytes(), " bytes for all calls ",
-                               shared_.memory.reserved_bytes(), " are in use; try again later"));
-    return WithQuota(WithRetryAfter(std::move(status), limits_.memory_wait), "memory_bytes");
-  }
-  if (!results_.empty()) {
-    if (now - last_progress_ > limits_.idle_timeout) return not_reading(limits_.idle_timeout);
-    return absl::OkStatus();
-  }
-  const bool ours = !reading_ || taking_ || quantizing_ || !inbox_.empty() || !closed_.empty();
-  if (!ours && now - std::max(last_message_, last_progress_) > limits_.idle_timeout) {
-    return CallError(
-        absl::StatusCode::kAborted, Reason::kClientIdle,
-        absl::StrCat("no message came for ", absl::FormatDuration(limits_.idle_timeout),
-                     "; expected the next one or the end of the stream"));
-  }
-  return absl::OkStatus();
 }
 
 void TensorCall::End(const absl::Status& status) {
