@@ -6,13 +6,12 @@ reader that shares no code with Salient.
 
 Prints what `salient verify --json` prints: {source: {perplexity}, result: {perplexity},
 rtn: {perplexity}, kl, top1_agreement, rtn_kl, rtn_top1_agreement}; without --against only the
-result's perplexity. `rtn` is the source rounded to nearest in the format of most of the result's
-Linears, which --bits and --group-size say of a directory without quantization_config. Activations
-that a result quantizes are quantized here, one token at a time or by the scale that the file has.
+result's perplexity. `rtn` is the source rounded to nearest, each Linear in the format that the
+result stores it in; --bits and --group-size say one for all. Activations that a result quantizes are
+quantized here, one token at a time or by the scale that the file has.
 """
 
 import argparse
-import collections
 import json
 import os
 import sys
@@ -37,19 +36,21 @@ def read_tokens(path, rows=0):
     return tokens[:rows] if rows else tokens
 
 
-def round_to_nearest(model, scheme):
-    """The Llama with its Linears rounded to nearest, but for groups of Linears whose input the
-    group size does not divide. (What a file format cannot hold is rounded all the same.)"""
+def round_to_nearest(model, schemes):
+    """The Llama with its Linears rounded to nearest: {module: Scheme} says which and how, or one
+    Scheme for all whose input the group size divides."""
     rounded, inputs = {}, {}
     for layer in range(model.layers):
         for linears in llama_np.GROUPS.values():
-            weights = {linear: model.weight(layer, linear) for linear in linears}
-            (columns,) = {weight.shape[1] for weight in weights.values()}
-            size = columns if scheme.group_size == WHOLE_ROW else scheme.group_size
-            if scheme.group_size != WHOLE_TENSOR and columns % size:
-                continue
-            for linear, weight in weights.items():
-                module = f"model.layers.{layer}.{linear}"
+            for linear in linears:
+                module, weight = f"model.layers.{layer}.{linear}", model.weight(layer, linear)
+                scheme = schemes.get(module) if isinstance(schemes, dict) else schemes
+                if scheme is None:
+                    continue
+                columns = weight.shape[1]
+                size = columns if scheme.group_size == WHOLE_ROW else scheme.group_size
+                if scheme.group_size != WHOLE_TENSOR and columns % size:
+                    continue
                 flat = weight.reshape(1, -1) if scheme.group_size == WHOLE_TENSOR else weight
                 quantized = quantize_np.round_nearest(
                     flat, scheme.bits, size if flat is weight else flat.size,
@@ -62,23 +63,15 @@ def round_to_nearest(model, scheme):
     return llama_np.Llama(model.config, {**model.tensors, **rounded}, inputs)
 
 
-def scheme_of(result, bits=None, group_size=None):
-    """How most Linears of a result are stored, unless the caller says how; None of a plain one."""
-    if bits and group_size:
-        return Scheme(bits, group_size, False)
-    schemes = collections.Counter(result.schemes.values()).most_common(1)
-    return schemes[0][0] if schemes else None
-
-
 def evaluate(directory, tokens, source=None, bits=None, group_size=None, foreign=True):
     """The object that is printed. Other tools' directories are judged, too, if they may be."""
     result = checkpoint_np.read(directory, foreign)
     if source is None:
         return {"result": {"perplexity": llama_np.perplexity(result, tokens)}}
     models = {"source": llama_np.Llama.load(source), "result": result}
-    scheme = scheme_of(result, bits, group_size)
-    if scheme:
-        models["rtn"] = round_to_nearest(models["source"], scheme)
+    schemes = Scheme(bits, group_size, False) if bits and group_size else result.schemes
+    if schemes:
+        models["rtn"] = round_to_nearest(models["source"], schemes)
     scores = dict(zip(models, llama_np.compare(list(models.values()), tokens)))
     found = {name: {"perplexity": score["perplexity"]} for name, score in scores.items()}
     for prefix, name in (("", "result"), ("rtn_", "rtn")):
@@ -94,7 +87,7 @@ def main():
     parser.add_argument("tokens", help="safetensors with input_ids")
     parser.add_argument("--against", metavar="DIR", help="the directory it was made from")
     parser.add_argument("--rows", type=int, default=0, help="the first rows only; 0: all")
-    parser.add_argument("--bits", type=int, help="of round-to-nearest")
+    parser.add_argument("--bits", type=int, help="of round-to-nearest, for all Linears")
     parser.add_argument("--group-size", type=int, help="of round-to-nearest; -1: a whole row")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
