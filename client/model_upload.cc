@@ -112,6 +112,39 @@ void AddFile(Part& part, const v1::Digest& digest, ModelUpload& upload) {
   file.set_inline_content(std::move(part.content));
 }
 
+// With `headers_alone` what no header is in is left out, and of files whose header goes inline the
+// size alone is told.
+absl::StatusOr<ModelUpload> Describe(const std::string& directory, int64_t inline_bytes,
+                                     bool headers_alone,
+                                     absl::FunctionRef<bool(int64_t bytes)> read) {
+  if (auto good = CheckModelDirectory(directory); !good.ok()) return good;
+  auto parts = PartsOf(directory, inline_bytes);
+  if (!parts.ok()) return parts.status();
+  ModelUpload upload;
+  for (Part& part : *parts) {
+    if (headers_alone && part.carried) continue;
+    LocalBlob blob;
+    blob.source = absl::StrCat(directory, "/", part.name);
+    if (headers_alone && !part.judged_by && !part.content.empty()) {
+      const auto size = SizeOf(blob.source);
+      if (!size.ok()) return size.status();
+      blob.digest.set_size_bytes(*size);
+    } else {
+      auto digest = DigestOfFile(blob.source, read);
+      if (!digest.ok()) return digest.status();
+      blob.digest = *std::move(digest);
+    }
+    const bool needed_first = part.judged_by && part.content.empty();
+    AddFile(part, blob.digest, upload);
+    if (needed_first) {
+      upload.first.push_back(std::move(blob));
+    } else if (!headers_alone) {
+      upload.rest.push_back(std::move(blob));
+    }
+  }
+  return upload;
+}
+
 }  // namespace
 
 int64_t ModelUpload::Bytes() const {
@@ -139,48 +172,12 @@ absl::StatusOr<int64_t> BytesToHash(const std::string& directory) {
 
 absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,
                                           absl::FunctionRef<bool(int64_t bytes)> read) {
-  if (auto good = CheckModelDirectory(directory); !good.ok()) return good;
-  auto parts = PartsOf(directory, inline_bytes);
-  if (!parts.ok()) return parts.status();
-  ModelUpload upload;
-  for (Part& part : *parts) {
-    LocalBlob blob;
-    blob.source = absl::StrCat(directory, "/", part.name);
-    auto digest = DigestOfFile(blob.source, read);
-    if (!digest.ok()) return digest.status();
-    blob.digest = *std::move(digest);
-
-    const bool needed_first = part.judged_by && part.content.empty();
-    AddFile(part, blob.digest, upload);
-    (needed_first ? upload.first : upload.rest).push_back(std::move(blob));
-  }
-  return upload;
+  return Describe(directory, inline_bytes, /*headers_alone=*/false, read);
 }
 
 absl::StatusOr<ModelUpload> DescribeHeaders(const std::string& directory, int64_t inline_bytes,
                                             absl::FunctionRef<bool(int64_t bytes)> read) {
-  if (auto good = CheckModelDirectory(directory); !good.ok()) return good;
-  auto parts = PartsOf(directory, inline_bytes);
-  if (!parts.ok()) return parts.status();
-  ModelUpload upload;
-  for (Part& part : *parts) {
-    if (part.carried) continue;
-    LocalBlob blob;
-    blob.source = absl::StrCat(directory, "/", part.name);
-    if (part.judged_by || part.content.empty()) {
-      auto digest = DigestOfFile(blob.source, read);
-      if (!digest.ok()) return digest.status();
-      blob.digest = *std::move(digest);
-    } else {
-      const auto size = SizeOf(blob.source);
-      if (!size.ok()) return size.status();
-      blob.digest.set_size_bytes(*size);
-    }
-    const bool needed_first = part.judged_by && part.content.empty();
-    AddFile(part, blob.digest, upload);
-    if (needed_first) upload.first.push_back(std::move(blob));
-  }
-  return upload;
+  return Describe(directory, inline_bytes, /*headers_alone=*/true, read);
 }
 
 }  // namespace salient::client

@@ -130,6 +130,7 @@ class BlobStore {
   absl::Status SyncPut(Putting& put);
   absl::Status CommitPut(Putting& put);
   absl::Status PutLocked(Putting& put);
+  absl::Status WritePut(Putting& put, const EntryPtr& entry);
   void TakeBack(Putting& put);
 
   // With the entry's lock held.

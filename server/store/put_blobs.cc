@@ -23,12 +23,15 @@ struct BlobStore::Putting {
 absl::Status BlobStore::BeginPut(Putting& put) {
   auto acquired = Acquire(put.whole.digest);
   if (!acquired.ok()) return acquired.status();
-  const auto& [entry, lock] = *acquired;
+  return WritePut(put, acquired->first);
+}
+
+// With the entry's lock held. What a client sent of it was not verified.
+absl::Status BlobStore::WritePut(Putting& put, const EntryPtr& entry) {
   if (entry->state == BlobEntry::State::kComplete) return absl::OkStatus();
   if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
   put.entry = entry;
   put.writer = entry->writer;
-  // What a client sent of it was not verified.
   return entry->partial.WriteWhole(put.whole.content);
 }
 
@@ -53,14 +56,10 @@ absl::Status BlobStore::PutLocked(Putting& put) {
   put.entry = nullptr;
   auto acquired = Acquire(put.whole.digest);
   if (!acquired.ok()) return acquired.status();
-  const auto& [entry, lock] = *acquired;
-  if (entry->state == BlobEntry::State::kComplete) return absl::OkStatus();
-  if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
-  put.entry = entry;
-  put.writer = entry->writer;
-  absl::Status status = entry->partial.WriteWhole(put.whole.content);
-  if (status.ok()) status = entry->partial.Sync();
-  return status.ok() ? Commit(*entry) : status;
+  absl::Status status = WritePut(put, acquired->first);
+  if (!status.ok() || put.entry == nullptr) return status;
+  status = put.entry->partial.Sync();
+  return status.ok() ? Commit(*put.entry) : status;
 }
 
 void BlobStore::TakeBack(Putting& put) {
