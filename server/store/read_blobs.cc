@@ -80,8 +80,11 @@ absl::StatusOr<BlobReader> BlobStore::ReadCommitted(const Digest& digest, int64_
   if (!status.complete) {
     auto file = layout_.OpenPartialForReading(digest);
     if (file.ok()) return BlobReader(*std::move(file), offset_bytes, offset_bytes + limit_bytes);
-    // It may have become whole meanwhile.
     if (!absl::IsNotFound(file.status())) return file.status();
+    // It becomes whole: who moves the file holds the lock until the state says so.
+    if (const EntryPtr entry = Find(digest); entry != nullptr) {
+      const std::lock_guard lock(entry->mu);
+    }
   }
   return Read(digest, offset_bytes, limit_bytes);
 }

@@ -1,5 +1,6 @@
 // Calls on a store that come at the same time.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -74,6 +75,36 @@ TEST_F(BlobRivalsTest, RivalsForOneBlobLeaveItWhole) {
   EXPECT_EQ(store->Usage().used_bytes, digest.size_bytes);
   EXPECT_EQ(store->Usage().blobs, 1);
   EXPECT_EQ(store->Usage().uploads, 0);
+}
+
+// A job reads weights while their upload ends. In memory if that can be, where nobody waits for a
+// disk and the two meet more often.
+TEST(BlobRivalsInMemoryTest, WhatWasCommittedIsReadableWhileItBecomesABlob) {
+  const std::string memory = "/dev/shm";
+  const testing::TemporaryDirectory directory(
+      access(memory.c_str(), W_OK) == 0 ? memory : ::testing::TempDir());
+  const auto store = *BlobStore::Open(directory.string(), {});
+  constexpr size_t kBlobs = 500;
+  std::vector<std::string> contents;
+  for (size_t i = 0; i < kBlobs; ++i) contents.push_back(RandomBytes(300 + i, 100));
+  std::atomic<size_t> committed = 0;
+  std::thread reader([&] {
+    for (size_t i = 0; (i = committed) <= kBlobs;) {
+      if (i == 0) continue;
+      const auto read = store->ReadCommitted(DigestOf(contents[i - 1]), 0, 100);
+      EXPECT_EQ(read.status(), absl::OkStatus()) << "blob " << i;
+    }
+  });
+  for (size_t i = 0; i < kBlobs; ++i) {
+    auto upload = store->BeginUpload(DigestOf(contents[i]));
+    EXPECT_TRUE(upload.ok()) << upload.status();
+    if (!upload.ok()) break;
+    EXPECT_EQ(upload->Append(0, contents[i]), absl::OkStatus());
+    committed = i + 1;
+    EXPECT_EQ(upload->Finish(), absl::OkStatus());
+  }
+  committed = kBlobs + 1;
+  reader.join();
 }
 
 TEST_F(BlobRivalsTest, AnUploadBegunWhileItIsDeletedIsANewOne) {

@@ -18,8 +18,8 @@ namespace salient::testing {
 
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string name = ::testing::TempDir() + "/salient_store_XXXXXX";
+  explicit TemporaryDirectory(const std::string& parent = ::testing::TempDir()) {
+    std::string name = parent + "/salient_store_XXXXXX";
     if (mkdtemp(name.data()) == nullptr) std::abort();
     path_ = name;
   }
