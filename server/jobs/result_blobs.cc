@@ -4,6 +4,30 @@
 #include <utility>
 
 namespace salient {
+namespace {
+
+// A client that uploads the same bytes may take an upload over, or finish it before us.
+constexpr int kWriteAttempts = 10;
+
+bool IsTakenOver(const absl::Status& status) {
+  return absl::IsAborted(status) || absl::IsOutOfRange(status) || absl::IsAlreadyExists(status);
+}
+
+absl::Status WriteOnce(BlobStore& store, const Digest& digest, ResultBlobs::Hold::Writer write) {
+  // What a client may have begun of it was not verified.
+  if (store.Status(digest).committed_bytes > 0) store.Delete(digest).IgnoreError();
+  absl::StatusOr<Upload> upload = store.BeginUpload(digest);
+  if (!upload.ok()) return upload.status();
+  absl::Status status = write(*upload);
+  if (status.ok()) status = upload->Finish();
+  // Nothing half-written stays, unless a client writes it by now, or has.
+  if (!status.ok() && !IsTakenOver(status) && !store.Status(digest).complete) {
+    store.Delete(digest).IgnoreError();
+  }
+  return status;
+}
+
+}  // namespace
 
 ResultBlobs::Hold::Hold(Hold&& other) noexcept
     : blobs_(other.blobs_), held_(std::exchange(other.held_, {})) {}
@@ -38,24 +62,16 @@ absl::StatusOr<std::vector<Digest>> ResultBlobs::Hold::PutAll(
 
 absl::Status ResultBlobs::Hold::Write(const Digest& digest, Writer write) {
   const std::lock_guard<std::mutex> lock(blobs_->mu_);
-  const bool ours = blobs_->holders_.contains(digest);
-  if (blobs_->store_.Status(digest).complete) {
-    if (!ours) return absl::OkStatus();
-  } else {
-    // What a client may have begun of it was not verified.
-    if (blobs_->store_.Status(digest).committed_bytes > 0) {
-      blobs_->store_.Delete(digest).IgnoreError();
-    }
-    absl::StatusOr<Upload> upload = blobs_->store_.BeginUpload(digest);
-    if (!upload.ok()) return upload.status();
-    absl::Status status = write(*upload);
-    if (status.ok()) status = upload->Finish();
-    if (!status.ok()) {
-      // Nothing half-written stays, unless a client writes it by now.
-      if (!absl::IsAborted(status)) blobs_->store_.Delete(digest).IgnoreError();
-      return status;
-    }
+  BlobStore& store = blobs_->store_;
+  bool is_ours = blobs_->holders_.contains(digest);
+  absl::Status status;
+  for (int attempt = 0; attempt < kWriteAttempts && !store.Status(digest).complete; ++attempt) {
+    status = WriteOnce(store, digest, write);
+    if (status.ok()) is_ours = true;
+    if (!IsTakenOver(status)) break;
   }
+  if (!status.ok() && !store.Status(digest).complete) return status;
+  if (!is_ours) return absl::OkStatus();
   ++blobs_->holders_[digest];
   held_.push_back(digest);
   return absl::OkStatus();
