@@ -101,7 +101,9 @@ absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& 
   int64_t blob_bytes = job.output_path.empty() ? estimate.most_output_bytes : 0;
   for (const Digest& digest : store_.FindMissing(job.needed)) {
     // An upload that was begun has its place.
-    if (store_.Status(digest).committed_bytes == 0) blob_bytes += digest.size_bytes;
+    if (store_.Status(digest).committed_bytes > 0) continue;
+    // Sizes are the client's word, and any number.
+    blob_bytes += std::min(digest.size_bytes, INT64_MAX - blob_bytes);
   }
   const int64_t free_bytes = store_.limits().capacity_bytes - store_.Usage().used_bytes;
   if (blob_bytes <= std::max<int64_t>(0, free_bytes)) return absl::OkStatus();

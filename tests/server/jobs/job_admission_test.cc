@@ -1,8 +1,10 @@
 // What the job table says before any work: of specs, of room, and of jobs submitted twice.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -65,6 +67,19 @@ TEST_F(JobAdmissionTest, AFullQueueAndTooMuchMemoryAreRefusedWithWhatToDo) {
   const absl::Status spool = Refusal(small, Spec());
   ExpectReason(spool, absl::StatusCode::kResourceExhausted, Reason::kSpoolFull);
   EXPECT_EQ(DetailsOf(spool).quota, "store_bytes");
+}
+
+// Sizes are the client's word: their sum may be beyond what a number holds.
+TEST_F(JobAdmissionTest, BlobsThatNoStoreHoldsAreRefused) {
+  JobBench bench;
+  ModelSource source = JobBench::Manifest(model_);
+  for (const char* name : {"merges.txt", "vocab.json"}) {
+    Digest digest = DigestOf(name);
+    digest.size_bytes = INT64_MAX;
+    source.files.push_back({name, digest, std::nullopt});
+  }
+  const absl::Status spool = Refusal(bench, JobBench::Quantize(source, tokens_));
+  ExpectReason(spool, absl::StatusCode::kResourceExhausted, Reason::kSpoolFull);
 }
 
 // What can be known before any work is said before any work.
