@@ -98,14 +98,15 @@ class NamePatternParser {
   static Step Jump(int64_t to) { return {Step::Kind::kJump, static_cast<int32_t>(to), 1, {}}; }
 
   Program Atom(int depth) {
-    const char c = text_[at_];
-    if (c == '*' || c == '+' || c == '?') {
+    if (CountIsNext()) {
       Invalid("nothing to repeat");
       return {};
     }
+    const char c = text_[at_];
     if (c == '(') return Group(depth);
     if (c == '^' || c == '$') {
       ++at_;
+      if (CountIsNext()) Invalid("nothing to repeat");
       return {{c == '^' ? Step::Kind::kBegin : Step::Kind::kEnd, 1, 1, {}}};
     }
     Step step{Step::Kind::kCharacter, 1, 1, {}};
@@ -216,8 +217,9 @@ class NamePatternParser {
     if (Take('*')) return Count{0, std::nullopt};
     if (Take('+')) return Count{1, std::nullopt};
     if (Take('?')) return Count{0, 1};
+    if (!Peek('{')) return std::nullopt;
     const size_t close = text_.find('}', at_);
-    if (!Peek('{') || close == absl::string_view::npos) return std::nullopt;
+    if (close == absl::string_view::npos) return std::nullopt;
     const absl::string_view inside = text_.substr(at_ + 1, close - at_ - 1);
     const size_t comma = std::min(inside.find(','), inside.size());
     const auto number = [this](absl::string_view digits, int64_t absent) -> std::optional<int64_t> {
@@ -230,7 +232,7 @@ class NamePatternParser {
       if (value > kMaxCount) Invalid(absl::StrCat("a count above ", kMaxCount));
       return value;
     };
-    if (inside.empty() || inside == ",") return std::nullopt;
+    if (inside.empty()) return std::nullopt;
     const std::optional<int64_t> least = number(inside.substr(0, comma), 0);
     const bool exact = comma == inside.size();
     const std::optional<int64_t> most =
@@ -241,11 +243,19 @@ class NamePatternParser {
     return Count{*least, *most < 0 ? std::nullopt : most};
   }
 
+  // Looked at, not taken.
+  bool CountIsNext() {
+    const size_t here = at_;
+    const bool found = TakeCount().has_value();
+    at_ = here;
+    return found;
+  }
+
   Program Repeated(Program atom) {
     const std::optional<Count> count = TakeCount();
     if (!count.has_value() || !status_.ok()) return atom;
     Take('?');  // lazy: the same names match
-    if (Peek('*') || Peek('+')) {
+    if (CountIsNext()) {
       Unsupported("a repetition that is repeated");
       return {};
     }

@@ -41,7 +41,9 @@ TEST(NamePatternTest, MatchesWhatPythonMatches) {
       {"a{2,}$", {"aa", "aaaaaaa"}, {"a"}},
       {"a{,2}$", {"", "aa"}, {"aaa"}},
       {"a{0}b", {"b"}, {"ab"}},
+      {"a{,}$", {"", "aaaa"}, {"b"}},
       {"a{x}", {"a{x}"}, {"a"}},
+      {"a{}|{b|{1", {"a{}", "{b", "{1"}, {"", "aa"}},
       {"(ab)+$", {"ab", "abab"}, {"aba", ""}},
       {"(ab){2,3}$", {"abab", "ababab"}, {"ab", "abababab"}},
       {"a*?b", {"b", "aaab"}, {"aa"}},
@@ -83,6 +85,12 @@ TEST(NamePatternTest, WhatIsNotReadIsUnimplementedAndWhatIsWrongIsInvalid) {
   expect(R"(a\b)", kUnimplemented, "escape at byte 1");
   expect("a\\", kUnimplemented, "escape at byte 1");
   expect("a*+", kUnimplemented, "repeated");
+  expect("a*{2}", kUnimplemented, "repeated");
+  expect("a{2}{3}", kUnimplemented, "repeated");
+  expect("a???", kUnimplemented, "repeated");
+  expect("{2}a", kInvalid, "nothing to repeat at byte 0");
+  expect("a|^*", kInvalid, "nothing to repeat at byte 3");
+  expect("a$?", kInvalid, "nothing to repeat at byte 2");
   expect("*a", kInvalid, "nothing to repeat at byte 0");
   expect("a|+", kInvalid, "nothing to repeat at byte 2");
   expect("(a", kInvalid, "without \")\" at byte 2");
