@@ -61,6 +61,10 @@ absl::StatusOr<AppearingDirectory> AppearingDirectory::Create(const std::string&
   }
   struct stat info;
   const bool exists = stat(target.c_str(), &info) == 0;
+  if (!exists && lstat(target.c_str(), &info) == 0) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        target, ": is a link that leads nowhere; expected nothing, or an empty directory"));
+  }
   if (exists) {
     std::error_code error;
     if (!S_ISDIR(info.st_mode) || !std::filesystem::is_empty(target, error)) {

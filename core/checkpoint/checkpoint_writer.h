@@ -16,12 +16,10 @@
 
 namespace salient {
 
-// Writes to "<directory>.incomplete-<random>", beside it, which goes away with the object unless
-// it was committed. Thread-safe except for Commit.
+// An AppearingDirectory and what is in it. Thread-safe except for Commit.
 class CheckpointWriter {
  public:
-  // An existing empty directory is replaced. ALREADY_EXISTS if `directory` is there and not empty;
-  // NOT_FOUND if its parent is not; other errors of the file system, naming the path.
+  // As AppearingDirectory::Create.
   static absl::StatusOr<CheckpointWriter> Create(const std::string& directory);
   CheckpointWriter(CheckpointWriter&&) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) noexcept;

@@ -148,6 +148,14 @@ void CheckLayout(const WeightFormat& format, absl::string_view name, Part& weigh
   }
 }
 
+// nullptr if it is not there, and after a fault.
+const JsonValue* ObjectIn(Part& part, absl::string_view field) {
+  const JsonValue* value = part.fields.Value(field);
+  if (value == nullptr || value->AsObject() != nullptr) return value;
+  part.fields.Invalid(field, value->Describe(), "an object");
+  return nullptr;
+}
+
 ModuleRule ReadGroup(absl::string_view source, const std::string& path, const JsonValue& object,
                      const std::optional<std::string>& common, Part& outer) {
   ModuleRule rule;
@@ -156,7 +164,7 @@ ModuleRule ReadGroup(absl::string_view source, const std::string& path, const Js
   group.ExpectNothing("output_activations");
   const std::optional<std::string> own = group.fields.String("format");
   const std::string name = own.has_value() ? *own : common.value_or("");
-  const JsonValue* weights = group.fields.Value("weights");
+  const JsonValue* weights = ObjectIn(group, "weights");
   if (name != "pack-quantized" && name != "int-quantized" && name != "naive-quantized") {
     group.unread.Unsupported("format", name.empty() ? "missing" : QuoteForMessage(name),
                              "\"pack-quantized\", \"int-quantized\" or \"naive-quantized\"");
@@ -168,7 +176,7 @@ ModuleRule ReadGroup(absl::string_view source, const std::string& path, const Js
     stored.format = ReadWeights(part);
     CheckLayout(stored.format, name, part, stored);
     group.TakeAll(part);
-    if (const JsonValue* input = group.fields.Value("input_activations")) {
+    if (const JsonValue* input = ObjectIn(group, "input_activations")) {
       Part activations(source, absl::StrCat(path, ".input_activations."), *input);
       stored.activations = ReadActivations(activations);
       group.TakeAll(activations);

@@ -226,6 +226,11 @@ TEST_F(CheckpointWriterTest, ADestinationThatHoldsSomethingIsLeftAlone) {
   EXPECT_EQ(CheckpointWriter::Create(out_ + "/no/parent").status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(CheckpointWriter::Create("").status().code(), absl::StatusCode::kInvalidArgument);
+  // It could never be committed.
+  fs::create_symlink("nowhere", parent_ / "link");
+  EXPECT_EQ(CheckpointWriter::Create((parent_ / "link").string()).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  fs::remove(parent_ / "link");
   EXPECT_THAT(NamesIn(parent_), ElementsAre("out"));
   EXPECT_EQ(ReadFile(fs::path(out_) / "precious"), "data");
 

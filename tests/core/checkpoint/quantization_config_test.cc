@@ -290,6 +290,11 @@ TEST(QuantizationConfigTest, FaultsOfCompressedTensorsAreNamed) {
   EXPECT_THAT(Fault(method + R"("config_groups":{}})"), HasSubstr("config_groups is an object"));
   EXPECT_THAT(Fault(method + R"("config_groups":{"W8A8":["Linear"]}})"),
               HasSubstr("config_groups[\"W8A8\"] is an array of 1; expected an object"));
+  const std::string group = R"("config_groups":{"a":{"targets":["Linear"],)";
+  EXPECT_THAT(Fault(method + group + R"("weights":"int4"}}})"),
+              HasSubstr("config_groups[\"a\"].weights is \"int4\"; expected an object"));
+  EXPECT_THAT(Fault(method + group + R"("weights":{"num_bits":4},"input_activations":[8]}}})"),
+              HasSubstr("config_groups[\"a\"].input_activations is an array of 1; expected an"));
   EXPECT_THAT(Fault(Compressed(R"("num_bits": 4)", R"("num_bits": "4")")),
               HasSubstr("weights.num_bits is \"4\"; expected an integer"));
   EXPECT_THAT(Fault(Compressed(R"("group_size": 128)", R"("group_size": null)")),
