@@ -1,7 +1,9 @@
 #include "core/engines/preflight.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <numeric>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -97,7 +99,11 @@ std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::strin
   };
   constexpr unsigned kGroup = 1, kSymmetric = 2, kBits = 4, kOutput = 8;
   const WeightFormat& format = stored.format;
-  for (unsigned change = 1; change < 2 * kOutput; ++change) {
+  std::vector<unsigned> changes(2 * kOutput - 1);
+  std::iota(changes.begin(), changes.end(), 1);
+  std::stable_sort(changes.begin(), changes.end(),
+                   [](unsigned a, unsigned b) { return std::popcount(a) < std::popcount(b); });
+  for (const unsigned change : changes) {
     for (const OutputFormat output : Tried(change & kOutput, stored.output, Outputs())) {
       for (const int bits : Tried<int>(change & kBits, format.bits, {4, 8})) {
         for (const bool symmetric :

@@ -89,6 +89,14 @@ TEST_F(PreflightTest, TheNearestGroupSizeFitsTheDevices) {
   EXPECT_TRUE(fits.ok()) << fits.status();
 }
 
+// vLLM on CPUs reads gptq-v2 in symmetric 4 bits alone, compressed-tensors in others, too.
+TEST_F(PreflightTest, OneChangeIsNearerThanTwo) {
+  SetWidths(8192, 29568);
+  EXPECT_THAT(Refusal(Stored(OutputFormat::kGptqV2, 8, 32, false), {{Engine::kVllmCpu}, 1}),
+              ::testing::EndsWith("the nearest that vllm-cpu loads: output_format "
+                                  "compressed-tensors"));
+}
+
 TEST_F(PreflightTest, WithoutAWayOutTheRefusalSaysSo) {
   SetWidths(8192, 29568);
   // 64 heads on 3 devices: no format helps.
