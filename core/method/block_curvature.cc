@@ -2,12 +2,30 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/cholesky.h"
+#include "core/method/damping.h"
 
 namespace salient {
 namespace {
+
+// Less is lost in the rounding of f32.
+constexpr double kLeastDamping = 1e-6;
+
+// Of the block's h, permuted and damped by that share of its mean diagonal.
+absl::StatusOr<std::vector<double>> FactorOf(const BlockCurvature& block, double mean,
+                                             float damping) {
+  const int64_t n = block.columns();
+  std::vector<double> damped(static_cast<size_t>(n * n));
+  for (int64_t p = 0; p < n; ++p) {
+    const float* row = block.h.Row(block.order[p]);
+    for (int64_t q = 0; q < n; ++q) damped[p * n + q] = row[block.order[q]];
+    damped[p * n + p] += std::max<double>(damping, kLeastDamping) * mean;
+  }
+  return InverseUpperCholesky(damped, n);
+}
 
 absl::Status Shrink(const LossModel& model, absl::Span<const float> scales,
                     const RoundBlockParams& params, BlockCurvature& block) {
@@ -34,14 +52,11 @@ absl::Status Shrink(const LossModel& model, absl::Span<const float> scales,
 
   // A block whose channels never fired has nothing to feed back: any positive diagonal does.
   const double mean = trace > 0 ? trace / static_cast<double>(n) : 1.0;
-  const double damping = std::max<double>(params.damping, 1e-6) * mean;
-  std::vector<double> damped(static_cast<size_t>(n * n));
-  for (int64_t p = 0; p < n; ++p) {
-    const float* row = block.h.Row(block.order[p]);
-    for (int64_t q = 0; q < n; ++q) damped[p * n + q] = row[block.order[q]];
-    damped[p * n + p] += damping;
+  absl::StatusOr<std::vector<double>> upper = FactorOf(block, mean, params.damping);
+  for (std::optional<float> damping = RaisedDamping(params.damping); !upper.ok() && damping;
+       damping = RaisedDamping(*damping)) {
+    upper = FactorOf(block, mean, *damping);
   }
-  absl::StatusOr<std::vector<double>> upper = InverseUpperCholesky(damped, n);
   if (!upper.ok()) {
     return absl::InternalError(absl::StrCat("columns ", block.first, " to ", block.first + n, ": ",
                                             upper.status().message()));

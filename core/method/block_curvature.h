@@ -25,8 +25,9 @@ struct BlockCurvature {
   int64_t columns() const { return h.rows(); }
 };
 
-// The blocks of `params.width` columns that make up all columns. INTERNAL if a damped block
-// cannot be factored.
+// The blocks of `params.width` columns that make up all columns. A block that cannot be factored
+// with `params.damping` is damped more (RaisedDamping): a few tokens alike do that. INTERNAL if one
+// could not be factored with any damping.
 absl::StatusOr<std::vector<BlockCurvature>> ShrinkBlocks(const LossModel& model,
                                                          absl::Span<const float> scales,
                                                          const RoundBlockParams& params,

@@ -14,6 +14,7 @@
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/coordinate_descent.h"
+#include "core/method/damping.h"
 #include "core/method/error_feedback.h"
 #include "core/method/round_nearest.h"
 #include "core/tensor/matrix.h"
@@ -190,7 +191,7 @@ absl::Status ValidateRoundBlockParams(const RoundBlockParams& params, int64_t bl
   if (!(params.shrinkage >= 0 && params.shrinkage <= 1)) {
     return fail("shrinkage", params.shrinkage, "0 to 1");
   }
-  if (!(params.damping >= 0 && params.damping <= 10)) {
+  if (!(params.damping >= 0 && params.damping <= kMostDamping)) {
     return fail("damping", params.damping, "0 to 10");
   }
   if (params.descent_sweeps < 0 || params.descent_sweeps > 64) {

@@ -27,7 +27,8 @@ absl::Status ValidateRoundBlockParams(const RoundBlockParams& params, int64_t bl
 // a block:
 //
 // 1. codes column by column, by falling diagonal of H_B, each error spread over the columns still
-//    to come (damping * mean diagonal added to H_B for this step);
+//    to come (damping * mean diagonal added to H_B for this step, more where H_B cannot be factored
+//    with that);
 // 2. `refits` times: `descent_sweeps` sweeps over the codes, each set to the one with the least
 //    d H_B d^T given all others; then each row's group scales by least squares on H_B, zero
 //    points and codes fixed, kept where the row's loss falls;

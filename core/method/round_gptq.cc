@@ -1,6 +1,7 @@
 #include "core/method/round_gptq.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,15 +10,13 @@
 #include "core/linalg/panel_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/method/coordinate_descent.h"
+#include "core/method/damping.h"
 #include "core/method/full_curvature.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {
 
-// Where damping begins when none, or too little, was not enough, and where it ends.
-constexpr float kLeastRaised = 0.01f;
-constexpr float kMostDamping = 10.0f;
 // Share of the mean diagonal that f32 can tell from nothing.
 constexpr double kLeastPivot = 1e-6;
 
@@ -42,12 +41,13 @@ absl::StatusOr<DampedFactor> Factor(const FullCurvature& curvature, absl::Span<c
     absl::StatusOr<UpperFactor> factor = UpperCholesky(*std::move(damped), least, executor);
     if (factor.ok()) return DampedFactor{*std::move(factor), damping};
     if (!absl::IsFailedPrecondition(factor.status())) return factor.status();
-    if (damping >= kMostDamping) {
+    const std::optional<float> raised = RaisedDamping(damping);
+    if (!raised.has_value()) {
       return absl::InternalError(
           absl::StrCat("X^T X of ", order.size(), " columns, damped by ", damping,
                        " of its mean diagonal: ", factor.status().message()));
     }
-    damping = std::min(kMostDamping, std::max(kLeastRaised, 2 * damping));
+    damping = *raised;
   }
 }
 

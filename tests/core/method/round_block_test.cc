@@ -150,6 +150,28 @@ TEST(RoundBlockTest, DeadChannelsAndConstantInputsAreRounded) {
   for (float scale : groups->scales) EXPECT_TRUE(std::isfinite(scale) && scale > 0);
 }
 
+// Two tokens, much alike: the rounding of f32 makes such an H less than positive.
+TEST(RoundBlockTest, ABlockThatCannotBeFactoredIsDampedMore) {
+  constexpr int64_t kColumns = 256;
+  Matrix x = testing::GaussianMatrix(1, 2, kColumns, 0.02f);
+  for (int64_t i = 0; i < 2 * kColumns; ++i) x.data()[i] += 1.02f;
+  const LossModel model(testing::DirectStatistics(x));
+  const Matrix w = testing::GaussianMatrix(2, kRows, kColumns, 0.05f);
+  const std::vector<float> ones(kColumns, 1.0f);
+  const WeightFormat format;
+  RoundBlockParams params;
+  params.shrinkage = 1;
+  params.damping = 0;
+  SerialExecutor executor;
+  const auto ranges = RangeMinMax(View(w), ones, format, false, executor);
+  ASSERT_TRUE(ranges.ok());
+  const auto groups = RoundBlock(View(w), ones, *ranges, model, format, params, executor);
+  ASSERT_TRUE(groups.ok()) << groups.status();
+  const auto nearest = RoundNearest(View(w), ones, *ranges, format, executor);
+  EXPECT_LT(BlockLoss(w, ones, *groups, model, params),
+            BlockLoss(w, ones, *nearest, model, params));
+}
+
 TEST(RoundBlockTest, ParamsOutOfRangeNameTheField) {
   for (const auto& [params, field] : std::vector<std::pair<RoundBlockParams, std::string>>{
            {{.width = 96}, "width"},
