@@ -1,12 +1,9 @@
 #include "core/activation_loss.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/forward_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/round_kernels.h"
 #include "core/linalg/sum_kernels.h"
@@ -17,7 +14,6 @@ namespace salient {
 namespace {
 
 constexpr int64_t kTokens = 16;  // whose inputs one task rounds
-constexpr float kLargestCode = 127;
 
 std::vector<int64_t> RowsOf(absl::Span<const Linear> linears) {
   std::vector<int64_t> rows;
@@ -83,7 +79,8 @@ float ActivationLoss::InputScale(absl::Span<const float> scales) const {
   for (size_t j = 0; j < scales.size(); ++j) {
     largest = std::max(largest, statistics_->max_abs[j] / scales[j]);
   }
-  return largest > 0 ? largest / kLargestCode : 1;
+  const float step = largest / kMostSteps;
+  return step > 0 ? step : 1;
 }
 
 absl::StatusOr<Matrix> ActivationLoss::RoundedInputs(absl::Span<const float> scales,
@@ -99,12 +96,8 @@ absl::StatusOr<Matrix> ActivationLoss::RoundedInputs(absl::Span<const float> sca
       const int64_t t = tiles.First(tile) + i;
       float* row = rounded.Row(t);
       Multiply(statistics_->sample.values.data() + t * columns, inverse.data(), columns, row);
-      float step = input_scale;
-      if (activations_ == ActivationFormat::kDynamicToken) {
-        const auto [lo, hi] = MinMax(row, columns);
-        step = std::max(-lo, hi) / kLargestCode;
-      }
-      if (step > 0) RoundToSteps(step, columns, row);
+      const bool dynamic = activations_ == ActivationFormat::kDynamicToken;
+      RoundToSteps(dynamic ? StepOf(row, columns) : input_scale, columns, row);
     }
     return absl::OkStatus();
   });

@@ -25,10 +25,10 @@ namespace salient {
 //
 //   e = |Q(x / s) W'^T - x W^T|^2,   W' the decoded rounding of W s,
 //
-// where Q rounds to 8 bits, symmetric, as `activations` says: with one step a token, the largest
-// |x_j / s_j| / 127, or with InputScale for all. Outputs are f32. A Loss holds the m errors e as
-// estimates of the mean over all tokens: its Value is their mean and its standard errors come from
-// their spread, so that two losses of the same tokens are compared token by token.
+// where Q rounds to 8 bits, symmetric, as `activations` says: with one step a token (StepOf), the
+// largest |x_j / s_j| / 127, or with InputScale for all. Outputs are f32. A Loss holds the m errors
+// e as estimates of the mean over all tokens: its Value is their mean and its standard errors come
+// from their spread, so that two losses of the same tokens are compared token by token.
 //
 // Immutable after Create, safe to share between threads. Borrows weights and statistics.
 class ActivationLoss {
@@ -41,7 +41,7 @@ class ActivationLoss {
                                                ActivationFormat activations, Executor& executor);
 
   // What one step of static activations is worth on inputs divided by `scales`: the largest of
-  // |x_j / s_j| over all calibration tokens and channels, over 127; 1 if nothing ever fired.
+  // |x_j / s_j| over all calibration tokens and channels, over 127; 1 if that is 0.
   // 0 for dynamic ones.
   float InputScale(absl::Span<const float> scales) const;
 

@@ -83,7 +83,7 @@ HWY_INLINE void RoundToStepsStep(D d, float step, float* values) {
   const auto v = hn::LoadU(d, values);
   const auto steps = hn::Set(d, step);
   const auto code = hn::Round(hn::Div(v, steps));
-  const auto held = hn::Min(hn::Max(code, hn::Set(d, -128.0f)), hn::Set(d, 127.0f));
+  const auto held = hn::Min(hn::Max(code, hn::Set(d, -128.0f)), hn::Set(d, kMostSteps));
   hn::StoreU(hn::IfThenElse(hn::IsFinite(v), hn::Mul(held, steps), v), d, values);
 }
 
@@ -121,6 +121,11 @@ void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* code
 
 void RoundToSteps(float step, int64_t n, float* values) {
   HWY_DYNAMIC_DISPATCH(RoundToStepsImpl)(step, n, values);
+}
+
+float StepOf(const float* values, int64_t n) {
+  const auto [lo, hi] = MinMax(values, n);
+  return std::max(std::max(-lo, hi) / kMostSteps, 0x1p-23f);
 }
 
 }  // namespace salient

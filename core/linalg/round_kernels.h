@@ -28,9 +28,14 @@ void NearestErrors(const float* w, int64_t n, const Affine& affine, float* error
 // The codes of the same rounding.
 void NearestCodes(const float* w, int64_t n, const Affine& affine, uint8_t* codes);
 
-// values[i] becomes step * clamp(round(values[i] / step), -128, 127), ties to even: what signed
-// codes of 8 bits make of it. step > 0. NaN and infinities stay as they are.
+// values[i] becomes step * clamp(round(values[i] / step), -128, kMostSteps), ties to even: what
+// signed codes of 8 bits make of it. step > 0. NaN and infinities stay as they are.
+inline constexpr float kMostSteps = 127;
 void RoundToSteps(float step, int64_t n, float* values);
+
+// The step of values that have one of their own: the largest magnitude over kMostSteps, at least
+// 2^-23, so that there is one for zeros, too.
+float StepOf(const float* values, int64_t n);
 
 }  // namespace salient
 

@@ -1,7 +1,6 @@
 #include "core/model/rounded_inputs.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "core/linalg/round_kernels.h"
@@ -9,11 +8,6 @@
 
 namespace salient {
 namespace {
-
-constexpr float kLargestCode = 127;
-
-// Of a row whose codes are all 0 whatever it is.
-constexpr float kLeastStep = std::numeric_limits<float>::epsilon();
 
 Activations Copy(const Activations& exact) {
   Activations copy(ComputeDType::kF32, exact.tokens(), exact.features());
@@ -30,11 +24,8 @@ absl::Status RoundInput(const InputRounding& rounding, Activations& input, Execu
   return executor.ForEach(tiles.size(), [&](int64_t tile) {
     const int64_t first = tiles.First(tile);
     for (int64_t t = first; t < first + tiles.Count(tile); ++t) {
-      float step = rounding.step;
-      if (rounding.format == ActivationFormat::kDynamicToken) {
-        const auto [lo, hi] = MinMax(input.F32(t), features);
-        step = std::max(std::max(-lo, hi) / kLargestCode, kLeastStep);
-      }
+      const bool dynamic = rounding.format == ActivationFormat::kDynamicToken;
+      const float step = dynamic ? StepOf(input.F32(t), features) : rounding.step;
       RoundToSteps(step, features, input.MutableF32(t));
     }
     return absl::OkStatus();

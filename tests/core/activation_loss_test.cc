@@ -180,6 +180,23 @@ TEST_P(ActivationLossTest, TokensOfZerosLoseNothing) {
   }
 }
 
+TEST_P(ActivationLossTest, TokensNextToNothingAreRoundedToIt) {
+  Matrix whisper(20, kColumns);
+  for (int64_t t = 0; t < 20; ++t) whisper.Row(t)[t] = t % 2 == 0 ? 2e-8f : -1e-44f;
+  if (GetParam() == ActivationFormat::kStaticTensor) {
+    for (int64_t t = 0; t < 20; ++t) whisper.Row(t)[t] = 1e-44f;  // over 127 no f32 is left
+  }
+  Statistics statistics = testing::DirectStatistics(whisper);
+  testing::KeepSample(whisper, 20, statistics);
+  const auto loss = ActivationLoss::Create("g", linears_, statistics, GetParam(), executor_);
+  ASSERT_TRUE(loss.ok());
+  if (GetParam() == ActivationFormat::kStaticTensor) {
+    EXPECT_EQ(loss->InputScale(scales_), 1);
+  }
+  const std::vector<Loss> energies = loss->Energies();
+  EXPECT_EQ((*loss->Nearest(scales_, kChannel, executor_))[0].Value(), energies[0].Value());
+}
+
 TEST_P(ActivationLossTest, WithoutASampleItSaysSo) {
   statistics_.sample = {};
   const absl::Status status =

@@ -67,6 +67,12 @@ TEST(KernelsTest, MinMaxFindsTheEndsWhereverTheyStand) {
   }
 }
 
+TEST(KernelsTest, StepOfReachesTheLargestInMostSteps) {
+  EXPECT_EQ(StepOf(std::vector<float>{1, -254, 3}.data(), 3), 2.0f);
+  EXPECT_EQ(StepOf(std::vector<float>{12.7f, 5}.data(), 2), 12.7f / 127);
+  for (const float little : {0.0f, 1e-44f, -1e-6f}) EXPECT_EQ(StepOf(&little, 1), 0x1p-23f);
+}
+
 TEST(KernelsTest, RoundToStepsKeepsWhatSignedCodesOfEightBitsHold) {
   for (int64_t n : kLengths) {
     for (const float step : {0.5f, 0.3f, 1e-3f, 7.0f}) {
