@@ -216,9 +216,13 @@ absl::StatusOr<std::optional<PackedLinear>> PackedLinear::Find(const TensorSourc
   }
   for (const Part& part : parts) {
     const std::string name = absl::StrCat(module, part.suffix);
-    const absl::StatusOr<bool> found = FindHeader(source, name, *part.tensor, linear.file_);
+    absl::string_view file;
+    const absl::StatusOr<bool> found = FindHeader(source, name, *part.tensor, file);
     if (!found.ok()) return found.status();
     if (!*found && part.required) return Missing(source, name, *sign);
+    if (!*found) continue;
+    const bool beside_others = linear.file_.empty() || linear.file_ == file;
+    linear.file_ = beside_others ? file : absl::string_view(source.name());
   }
   const std::string plain = absl::StrCat(module, ".weight");
   if (format->output != OutputFormat::kIntQuantized && source.Find(plain).ok()) {

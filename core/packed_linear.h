@@ -36,7 +36,8 @@ class PackedLinear {
                                                           const std::string& module,
                                                           const LinearShape& shape);
 
-  // Valid while the source lives.
+  // The one that holds its tensors, or the name of the source if they lie in several. Valid while
+  // the source lives.
   absl::string_view file() const { return file_; }
   const StoredFormat& format() const { return format_; }
 

@@ -24,6 +24,7 @@ using testing::AlteredSource;
 using ::testing::HasSubstr;
 using testing::Must;
 using testing::SmallModel;
+using ::testing::StartsWith;
 using testing::TestsDirectory;
 
 constexpr char kModule[] = "model.layers.1.self_attn.k_proj";  // [128, 256]
@@ -335,6 +336,21 @@ TEST_F(PackedLinearTest, TensorsThatDoNotFitAreNamed) {
   packed_.Put(Make(Tensor("weight"), DType::kF16, {kOut, kIn}, std::vector<uint16_t>(kIn * kOut)));
   EXPECT_THAT(FindError(IntQuantized("channel", "null")),
               HasSubstr("weight\": dtype is F16; expected I8"));
+}
+
+// A fault never goes by the name of a file that does not have it.
+TEST_F(PackedLinearTest, TensorsInSeveralFilesGoByTheNameOfTheWhole) {
+  PackGptq(4, 1, DType::kF16);
+  AlteredSource other(packed_, "other.safetensors");
+  other.Put(MakeScales(Tensor("scales"), DType::kF16, kGroups, kOut, Scale));
+  const AlteredSource whole(other, "model");
+  config_.quantization = Config(Gptq(4));
+  EXPECT_EQ(Must(Must(OpenQuantizedSource(whole, config_))->Find(Tensor("weight"))).file, "model");
+  config_.quantization = Config(Gptq(8));
+  EXPECT_THAT(
+      std::string(
+          Must(OpenQuantizedSource(whole, config_))->Find(Tensor("weight")).status().message()),
+      StartsWith("model: tensor \"" + Tensor("qweight") + "\": shape is [32, 128]"));
 }
 
 TEST_F(PackedLinearTest, TensorsAndConfigMustSayTheSame) {

@@ -15,7 +15,9 @@ namespace salient::testing {
 
 class AlteredSource final : public TensorSource {
  public:
-  explicit AlteredSource(const TensorSource& source) : source_(source), name_("altered") {}
+  // `name` is that of the source and of the file that its own tensors lie in.
+  explicit AlteredSource(const TensorSource& source, std::string name = "altered")
+      : source_(source), name_(std::move(name)) {}
 
   void Put(NamedTensor tensor) {
     const std::string name = tensor.name;
