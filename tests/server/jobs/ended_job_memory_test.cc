@@ -47,7 +47,6 @@ namespace {
 using testing::Files;
 using testing::JobBench;
 using testing::MakeModel;
-using testing::MakeTokens;
 using testing::Must;
 
 constexpr int64_t kConfigBytes = int64_t{512} << 10;
@@ -60,8 +59,10 @@ Files ModelWithALongConfig() {
   return model;
 }
 
-class EndedJobMemoryTest : public ::testing::Test {
+class EndedJobMemoryTest : public testing::JobTest {
  protected:
+  EndedJobMemoryTest() : JobTest(ModelWithALongConfig()) {}
+
   JobSpec Spec() const {
     JobSpec spec = JobBench::Quantize(JobBench::Manifest(model_), tokens_);
     auto& formats = std::get<QuantizeTask>(spec.task).formats;
@@ -80,10 +81,6 @@ class EndedJobMemoryTest : public ::testing::Test {
     }
     return live_bytes - before;
   }
-
-  const Files model_ = ModelWithALongConfig();
-  const std::string tokens_ = MakeTokens(2, 8, 40, 7);
-  JobBench bench_;
 };
 
 TEST_F(EndedJobMemoryTest, PlansAreGivenBackAndWhatIsAskedForStays) {
@@ -110,8 +107,7 @@ TEST_F(EndedJobMemoryTest, PlansAreGivenBackAndWhatIsAskedForStays) {
 }
 
 TEST_F(EndedJobMemoryTest, AlsoOfAJobThatRan) {
-  bench_.SendAll(model_);
-  ASSERT_TRUE(bench_.Send(tokens_).ok());
+  SendAll();
   ASSERT_EQ(bench_.Finish(bench_.Submit(Spec(), "first").name).state, JobState::kSucceeded);
   const int64_t before = live_bytes;
   const JobSnapshot job = bench_.Finish(bench_.Submit(Spec(), "second").name);

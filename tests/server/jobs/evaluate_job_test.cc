@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <optional>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
-#include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/token_rows.h"
 #include "core/evaluate_model.h"
 #include "core/linalg/executor.h"
 #include "core/nearest_source.h"
@@ -27,14 +30,10 @@ class Quiet final : public EvaluationObserver {
   absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
 };
 
-struct Opened {
+// As evaluate reads it.
+struct Opened : testing::ModelOnDisk {
   explicit Opened(const std::string& directory)
-      : checkpoint(Must(Checkpoint::Open(directory))),
-        config(Must(
-            ParseModelConfig("config", Must(ReadTextFile(directory + "/config.json", 1 << 20))))),
-        plain(Must(OpenQuantizedSource(checkpoint, config))) {}
-  Checkpoint checkpoint;
-  ModelConfig config;
+      : ModelOnDisk(directory), plain(Must(OpenQuantizedSource(checkpoint, config))) {}
   std::unique_ptr<TensorSource> plain;
 };
 
@@ -48,44 +47,33 @@ std::vector<double> Numbers(const ModelEvaluation& evaluation) {
   return numbers;
 }
 
-class EvaluateJobTest : public ::testing::Test {
+class EvaluateJobTest : public testing::JobTest {
  protected:
-  EvaluateJobTest() : bench_(2) {
+  EvaluateJobTest() {
     bench_.WriteModel("m", model_);
     EXPECT_TRUE(bench_.Send(tokens_).ok());
     JobSpec spec = JobBench::Quantize(ModelSource{{}, "m"}, tokens_);
     std::get<QuantizeTask>(spec.task).output_path = "q";
-    const JobSnapshot job = bench_.Finish(bench_.Submit(spec).name);
-    EXPECT_EQ(job.state, JobState::kSucceeded) << job.error;
-    std::filesystem::rename(bench_.directory() / "outputs" / "q",
-                            bench_.directory() / "models" / "q");
+    const JobSnapshot job = Run(spec);
+    bench_.MakeModelOfOutput("q");
     for (const ResultFile& file : job.files) {
       quantized_[file.name] = testing::FileContent(bench_.directory() / "models" / "q" / file.name);
     }
   }
 
   JobSpec Spec(ModelSource model, std::optional<ModelSource> reference) const {
-    JobSpec spec;
-    spec.model = std::move(model);
     EvaluateTask task;
     task.tokens.tokens = DigestOf(tokens_);
     task.reference = std::move(reference);
-    spec.task = task;
-    return spec;
+    return JobBench::Spec(std::move(model), task);
   }
 
-  const Files model_ = MakeModel({});
-  const std::string tokens_ = MakeTokens(3, 20, 40, 11);
-  JobBench bench_;
   Files quantized_;
 };
 
 TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   const Opened source((bench_.directory() / "models" / "m").string());
   const Opened quantized((bench_.directory() / "models" / "q").string());
-  const auto rows = Must(ReadTokenRows(
-      "tokens",
-      absl::MakeConstSpan(reinterpret_cast<const std::byte*>(tokens_.data()), tokens_.size()), 0));
   WeightFormat format;
   format.group_size = 16;  // as the quantized model's config says
   const auto rounded = Must(RoundToNearestSource(*source.plain, source.config, format));
@@ -94,8 +82,8 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
                                               {rounded.get(), &source.config}};
   Quiet quiet;
   SerialExecutor executor;
-  const auto expected =
-      Must(EvaluateModels(models, rows, bench_.directory().string(), quiet, executor));
+  const auto expected = Must(EvaluateModels(models, testing::RowsOf(tokens_),
+                                            bench_.directory().string(), quiet, executor));
   ASSERT_GT(expected[1].divergence.kl, 0);
 
   bench_.SendAll(model_);
@@ -104,9 +92,7 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
       {ModelSource{{}, "q"}, ModelSource{{}, "m"}},
       {JobBench::Manifest(quantized_, true), JobBench::Manifest(model_)}};
   for (const auto& [model, reference] : sources) {
-    const std::string name = bench_.Submit(Spec(model, reference)).name;
-    const JobSnapshot job = bench_.Finish(name);
-    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    const JobSnapshot job = Run(Spec(model, reference));
     ASSERT_TRUE(job.evaluation.has_value());
     EXPECT_EQ(job.usage.parameters, testing::ParametersOf({}));
     EXPECT_EQ(Numbers(*job.evaluation->reference), Numbers(expected[0]));
@@ -145,13 +131,10 @@ TEST_F(EvaluateJobTest, RoundsToNearestEachLinearAsTheModelStoresIt) {
                       {"model.layers.1.self_attn.o_proj", 0, 0, true}};
     task.output_path = std::string(Name(output));
     quantize.serialized = task.output_path;
-    const JobSnapshot made = bench_.Finish(bench_.Submit(quantize).name);
-    ASSERT_EQ(made.state, JobState::kSucceeded) << made.error;
-    std::filesystem::rename(bench_.directory() / "outputs" / task.output_path,
-                            bench_.directory() / "models" / task.output_path);
-    const JobSnapshot job = bench_.Finish(
-        bench_.Submit(Spec(ModelSource{{}, task.output_path}, ModelSource{{}, "m"})).name);
-    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    Run(quantize);
+    bench_.MakeModelOfOutput(task.output_path);
+    const JobSnapshot job = Run(Spec(ModelSource{{}, task.output_path}, ModelSource{{}, "m"}));
+    ASSERT_TRUE(job.evaluation.has_value());
     ASSERT_GT(job.evaluation->model.divergence.kl, 0);
     EXPECT_EQ(Numbers(*job.evaluation->round_to_nearest), Numbers(job.evaluation->model));
   }
@@ -203,9 +186,7 @@ TEST_F(EvaluateJobTest, RowsOfOneTokenAndFormatsOfNoLinearSayWhatIsAtFault) {
 // A result must not go away under the job that reads it.
 TEST_F(EvaluateJobTest, BlobsOfADeletedJobStayWhileAnotherReadsThem) {
   bench_.SendAll(model_);
-  const JobSnapshot quantize =
-      bench_.Finish(bench_.Submit(JobBench::Quantize(JobBench::Manifest(model_), tokens_)).name);
-  ASSERT_EQ(quantize.state, JobState::kSucceeded) << quantize.error;
+  const JobSnapshot quantize = Run(JobBench::Quantize(JobBench::Manifest(model_), tokens_));
   const int64_t blobs = bench_.store().Usage().blobs;
   // The config of the result is a blob of the job; the weights are uploaded, but for a byte.
   JobSpec spec = Spec(JobBench::Manifest(quantized_), {});

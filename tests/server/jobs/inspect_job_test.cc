@@ -15,16 +15,12 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::JobBench;
 using testing::MakeModel;
-using testing::MakeTokens;
 using testing::Must;
 
-class InspectJobTest : public ::testing::Test {
+class InspectJobTest : public testing::JobTest {
  protected:
   static JobSpec InspectSpec(ModelSource model, int64_t tensor_parallel = 1) {
-    JobSpec spec;
-    spec.model = std::move(model);
-    spec.task = InspectTask{tensor_parallel};
-    return spec;
+    return JobBench::Spec(std::move(model), InspectTask{tensor_parallel});
   }
 
   JobSpec QuantizeFor(std::vector<Engine> engines, int64_t tensor_parallel = 1) {
@@ -32,10 +28,6 @@ class InspectJobTest : public ::testing::Test {
     std::get<QuantizeTask>(spec.task).engines = {std::move(engines), tensor_parallel};
     return spec;
   }
-
-  const Files model_ = MakeModel({});
-  const std::string tokens_ = MakeTokens(3, 20, 40, 11);
-  JobBench bench_;
 };
 
 const EngineVerdict& Of(const Inspection& inspection, Engine engine) {
@@ -71,8 +63,8 @@ TEST_F(InspectJobTest, WeightsNeedNoName) {
   for (ModelFile& file : unnamed.files) {
     if (file.name == "model.safetensors") file.digest.sha256 = {};
   }
-  const JobSnapshot job = bench_.Finish(bench_.Submit(InspectSpec(unnamed)).name);
-  ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+  const JobSnapshot job = Run(InspectSpec(unnamed));
+  ASSERT_TRUE(job.inspection.has_value());
   EXPECT_EQ(job.inspection->parameters, testing::ParametersOf({}));
   EXPECT_EQ(bench_.store().Usage().blobs, 0);
 }
@@ -92,13 +84,10 @@ TEST_F(InspectJobTest, AResultOfOursIsWhatWasAskedFor) {
   ASSERT_TRUE(bench_.Send(tokens_).ok());
   JobSpec spec = JobBench::Quantize(ModelSource{{}, "m"}, tokens_);
   std::get<QuantizeTask>(spec.task).output_path = "q";
-  const JobSnapshot made = bench_.Finish(bench_.Submit(spec).name);
-  ASSERT_EQ(made.state, JobState::kSucceeded) << made.error;
-  std::filesystem::rename(bench_.directory() / "outputs" / "q",
-                          bench_.directory() / "models" / "q");
-  const JobSnapshot job =
-      bench_.Finish(bench_.Submit(InspectSpec(ModelSource{{}, "q"}, /*tensor_parallel=*/2)).name);
-  ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+  Run(spec);
+  bench_.MakeModelOfOutput("q");
+  const JobSnapshot job = Run(InspectSpec(ModelSource{{}, "q"}, /*tensor_parallel=*/2));
+  ASSERT_TRUE(job.inspection.has_value());
   const Inspection& inspection = *job.inspection;
   EXPECT_EQ(inspection.quant_method, "awq");
   EXPECT_EQ(inspection.stored.output, OutputFormat::kAwqGemm);
@@ -137,12 +126,7 @@ TEST_F(InspectJobTest, AnEngineThatCannotLoadTheResultRefusesTheJob) {
 TEST_F(InspectJobTest, WhatOtherEnginesCannotLoadIsAWarning) {
   const JobSnapshot job = bench_.Submit(QuantizeFor({Engine::kTransformers}));
   ASSERT_TRUE(bench_.table().Cancel(job.name).ok());
-  std::vector<std::string> warnings;
-  for (const JobEvent& event : bench_.WatchToEnd(job.name)) {
-    if (const auto* warning = std::get_if<JobWarning>(&event.what); warning != nullptr) {
-      warnings.push_back(warning->text);
-    }
-  }
+  const std::vector<std::string> warnings = Warnings(job.name);
   EXPECT_THAT(warnings, Contains(HasSubstr("will not load in tgi: ")));
   EXPECT_THAT(warnings, Contains(HasSubstr("will not load in llama-cpp: ")));
   EXPECT_THAT(warnings, ::testing::Not(Contains(HasSubstr("transformers"))));

@@ -1,4 +1,4 @@
-// A small random model, a store, workers and a job table for tests.
+// A store, workers and a job table for tests.
 #ifndef SALIENT_TESTS_SERVER_JOBS_JOB_FIXTURE_H_
 #define SALIENT_TESTS_SERVER_JOBS_JOB_FIXTURE_H_
 
@@ -6,136 +6,22 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/safetensors.h"
-#include "core/checkpoint/shard_index.h"
-#include "core/tensor/half.h"
 #include "server/jobs/job_table.h"
+#include "tests/server/jobs/tiny_model.h"
 #include "tests/server/store/temporary_directory.h"
 
 namespace salient::testing {
-
-template <class T>
-T Must(absl::StatusOr<T> value) {
-  if (!value.ok()) throw std::runtime_error(value.status().ToString());
-  return *std::move(value);
-}
-
-using Files = std::map<std::string, std::string>;  // content by name
-
-struct TinyModel {
-  int64_t layers = 3;
-  int64_t hidden = 32;
-  int64_t intermediate = 48;
-  int64_t vocab = 40;
-  uint64_t seed = 1;
-  size_t shards = 1;
-  std::function<float(const std::string& tensor, int64_t index, float value)> change;
-};
-
-inline std::vector<std::pair<std::string, std::vector<int64_t>>> TensorsOf(const TinyModel& model) {
-  const int64_t h = model.hidden;
-  const int64_t i = model.intermediate;
-  std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;
-  tensors.push_back({"model.embed_tokens.weight", {model.vocab, h}});
-  for (int64_t layer = 0; layer < model.layers; ++layer) {
-    const std::string prefix = absl::StrCat("model.layers.", layer, ".");
-    const std::pair<std::string, std::vector<int64_t>> inside[] = {
-        {"input_layernorm", {h}},     {"self_attn.q_proj", {h, h}},
-        {"self_attn.k_proj", {h, h}}, {"self_attn.v_proj", {h, h}},
-        {"self_attn.o_proj", {h, h}}, {"post_attention_layernorm", {h}},
-        {"mlp.gate_proj", {i, h}},    {"mlp.up_proj", {i, h}},
-        {"mlp.down_proj", {h, i}}};
-    for (const auto& [name, shape] : inside) {
-      tensors.push_back({absl::StrCat(prefix, name, ".weight"), shape});
-    }
-  }
-  tensors.push_back({"model.norm.weight", {h}});
-  return tensors;
-}
-
-inline std::string Bytes(const std::vector<std::byte>& bytes) {
-  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-}
-
-inline int64_t ParametersOf(const TinyModel& model) {
-  int64_t parameters = 0;
-  for (const auto& [name, shape] : TensorsOf(model)) {
-    parameters += shape.size() == 2 ? shape[0] * shape[1] : shape[0];
-  }
-  return parameters;
-}
-
-// A model directory: F16 weights from a fixed seed, in one file or several.
-inline Files MakeModel(const TinyModel& model) {
-  std::mt19937_64 random(model.seed);
-  std::normal_distribution<float> normal(0.0f, 0.08f);
-  std::vector<NamedTensor> tensors;
-  std::vector<TensorSize> sizes;
-  int64_t total = 0;
-  for (const auto& [name, shape] : TensorsOf(model)) {
-    int64_t count = 1;
-    for (const int64_t dimension : shape) count *= dimension;
-    NamedTensor tensor{name, DType::kF16, shape, std::vector<std::byte>(2 * count)};
-    for (int64_t k = 0; k < count; ++k) {
-      float value = normal(random) + (shape.size() == 1 ? 1.0f : 0.0f);
-      if (model.change) value = model.change(name, k, value);
-      const uint16_t bits = F32ToF16(value);
-      std::memcpy(tensor.data.data() + 2 * k, &bits, 2);
-    }
-    sizes.push_back({name, 2 * count});
-    total += 2 * count;
-    tensors.push_back(std::move(tensor));
-  }
-  Files files;
-  const int64_t limit = model.shards == 1 ? total : total / static_cast<int64_t>(model.shards) + 1;
-  const ShardPlan plan = Must(PlanShards(sizes, limit));
-  for (const Shard& shard : plan.shards) {
-    std::vector<NamedTensor> inside;
-    for (const size_t t : shard.tensors) inside.push_back(tensors[t]);
-    files[shard.file] = Bytes(Must(SerializeSafetensors(ToWrite(inside), {})));
-  }
-  if (!plan.index_json.empty()) files[kShardIndexName] = plan.index_json;
-  files["config.json"] = absl::StrCat(
-      R"({"architectures": ["LlamaForCausalLM"], "hidden_size": )", model.hidden,
-      R"(, "intermediate_size": )", model.intermediate, R"(, "num_hidden_layers": )", model.layers,
-      R"(, "num_attention_heads": 2, "vocab_size": )", model.vocab,
-      R"(, "rms_norm_eps": 1e-05, "hidden_act": "silu", "tie_word_embeddings": true})");
-  files["tokenizer_config.json"] = R"({"model_max_length": 64})";
-  files["pytorch_model.bin"] = "weights in another form, never sent";
-  return files;
-}
-
-inline std::string MakeTokens(int64_t rows, int64_t tokens, int64_t vocab, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  NamedTensor ids{
-      "input_ids", DType::kI32, {rows, tokens}, std::vector<std::byte>(4 * rows * tokens)};
-  for (int64_t k = 0; k < rows * tokens; ++k) {
-    const auto id = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
-    std::memcpy(ids.data.data() + 4 * k, &id, 4);
-  }
-  const std::vector<NamedTensor> tensors = {ids};
-  return Bytes(Must(SerializeSafetensors(ToWrite(tensors), {})));
-}
-
-inline std::string HeaderOf(const std::string& safetensors) {
-  uint64_t size = 0;
-  std::memcpy(&size, safetensors.data(), 8);
-  return safetensors.substr(0, 8 + size);
-}
 
 // Everything a client does with a job table, in one place.
 class JobBench {
@@ -207,13 +93,17 @@ class JobBench {
     return source;
   }
 
-  static JobSpec Quantize(ModelSource model, const std::string& tokens) {
+  static JobSpec Spec(ModelSource model, decltype(JobSpec::task) task) {
     JobSpec spec;
     spec.model = std::move(model);
+    spec.task = std::move(task);
+    return spec;
+  }
+  static JobSpec Quantize(ModelSource model, const std::string& tokens) {
     QuantizeTask task;
     task.calibration.tokens = DigestOf(tokens);
     task.formats[0].format.group_size = 16;
-    spec.task = task;
+    JobSpec spec = Spec(std::move(model), task);
     spec.serialized = absl::StrCat("spec", spec.model.path, tokens.size());
     return spec;
   }
@@ -268,6 +158,19 @@ class JobBench {
     return Must(reader.Next(std::max<int64_t>(1, digest.size_bytes)));
   }
 
+  // All of a file, from its parts.
+  std::string Read(const ResultFile& file) {
+    std::string whole;
+    for (const Digest& part : file.parts) whole += Read(part);
+    return whole;
+  }
+
+  // A result, written to `name` below the output root, becomes a model of that name.
+  void MakeModelOfOutput(const std::string& name) {
+    std::filesystem::rename(std::filesystem::path(settings_.output_root) / name,
+                            std::filesystem::path(settings_.model_root) / name);
+  }
+
   bool WorkDirectoryIsEmpty() const { return std::filesystem::is_empty(settings_.work_directory); }
 
  private:
@@ -283,6 +186,36 @@ inline std::map<std::string, Digest> DigestsOf(const JobSnapshot& job) {
   for (const ResultFile& file : job.files) digests[file.name] = file.digest;
   return digests;
 }
+
+// Three blocks, tokens and a table for them.
+class JobTest : public ::testing::Test {
+ protected:
+  explicit JobTest(Files model = MakeModel({})) : model_(std::move(model)) {}
+
+  // What a client sends before the job.
+  void SendAll() {
+    bench_.SendAll(model_);
+    ASSERT_TRUE(bench_.Send(tokens_).ok());
+  }
+  // Runs a job to its end, which must be a good one.
+  JobSnapshot Run(JobSpec spec) {
+    const JobSnapshot job = bench_.Finish(bench_.Submit(std::move(spec)).name);
+    EXPECT_EQ(job.state, JobState::kSucceeded) << job.error;
+    return job;
+  }
+  std::vector<std::string> Warnings(const std::string& name) {
+    std::vector<std::string> warnings;
+    for (const JobEvent& event : bench_.WatchToEnd(name)) {
+      const auto* warning = std::get_if<JobWarning>(&event.what);
+      if (warning != nullptr) warnings.push_back(warning->text);
+    }
+    return warnings;
+  }
+
+  const Files model_;
+  const std::string tokens_ = MakeTokens(3, 20, 40, 11);
+  JobBench bench_;
+};
 
 }  // namespace salient::testing
 

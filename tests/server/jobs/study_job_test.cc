@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/token_rows.h"
 #include "core/linalg/executor.h"
 #include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
@@ -16,9 +15,7 @@
 namespace salient {
 namespace {
 
-using testing::Files;
 using testing::JobBench;
-using testing::MakeModel;
 using testing::MakeTokens;
 using testing::Must;
 
@@ -42,56 +39,41 @@ std::vector<double> Numbers(const ModelStudy& study) {
   return numbers;
 }
 
-class StudyJobTest : public ::testing::Test {
+class StudyJobTest : public testing::JobTest {
  protected:
-  StudyJobTest() : bench_(2) {
+  StudyJobTest() {
     bench_.WriteModel("m", model_);
-    EXPECT_TRUE(bench_.Send(calibration_).ok());
+    EXPECT_TRUE(bench_.Send(tokens_).ok());
     EXPECT_TRUE(bench_.Send(evaluation_).ok());
   }
 
   JobSpec Spec(ModelSource model) const {
-    JobSpec spec;
-    spec.model = std::move(model);
     StudyTask task;
-    task.calibration.tokens = DigestOf(calibration_);
+    task.calibration.tokens = DigestOf(tokens_);
     task.evaluation.tokens = DigestOf(evaluation_);
     task.params.salient_share = 0.1;
     task.params.format.group_size = 16;
-    spec.task = task;
-    return spec;
+    return JobBench::Spec(std::move(model), task);
   }
 
-  static std::vector<std::vector<int64_t>> Rows(const std::string& file) {
-    return Must(ReadTokenRows(
-        "tokens", absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file.data()), file.size()),
-        0));
-  }
-
-  const Files model_ = MakeModel({});
-  const std::string calibration_ = MakeTokens(3, 20, 40, 11);
   const std::string evaluation_ = MakeTokens(2, 30, 40, 12);
-  JobBench bench_;
 };
 
 TEST_F(StudyJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
-  const std::string directory = (bench_.directory() / "models" / "m").string();
-  const Checkpoint checkpoint = Must(Checkpoint::Open(directory));
-  const ModelConfig config =
-      Must(ParseModelConfig("config", Must(ReadTextFile(directory + "/config.json", 1 << 20))));
+  const testing::ModelOnDisk model((bench_.directory() / "models" / "m").string());
   StudyModelParams params = ToStudyModelParams(std::get<StudyTask>(Spec({}).task));
   params.work_directory = bench_.directory().string();
   Quiet quiet;
   SerialExecutor executor;
-  const ModelStudy expected = Must(StudyModel(checkpoint, config, Rows(calibration_),
-                                              Rows(evaluation_), params, quiet, executor));
+  const ModelStudy expected =
+      Must(StudyModel(model.checkpoint, model.config, testing::RowsOf(tokens_),
+                      testing::RowsOf(evaluation_), params, quiet, executor));
   ASSERT_GT(expected.rows[0].evaluation.divergence.kl, 0);
 
   bench_.SendAll(model_);
   for (const ModelSource& source : {ModelSource{{}, "m"}, JobBench::Manifest(model_),
                                     JobBench::Manifest(model_, /*with_headers=*/true)}) {
-    const JobSnapshot job = bench_.Finish(bench_.Submit(Spec(source)).name);
-    ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+    const JobSnapshot job = Run(Spec(source));
     ASSERT_TRUE(job.study.has_value());
     EXPECT_EQ(Numbers(*job.study), Numbers(expected));
     EXPECT_FALSE(job.evaluation.has_value());
@@ -134,13 +116,7 @@ TEST_F(StudyJobTest, WaitsInTheQueueUntilEverythingIsThere) {
 TEST_F(StudyJobTest, AGroupThatIsNotRoundedIsAWarning) {
   JobSpec spec = Spec(ModelSource{{}, "m"});
   std::get<StudyTask>(spec.task).params.format.group_size = 32;  // down_proj has 48 inputs
-  const std::vector<JobEvent> events = bench_.WatchToEnd(bench_.Submit(spec).name);
-  std::vector<std::string> warnings;
-  for (const JobEvent& event : events) {
-    if (const auto* warning = std::get_if<JobWarning>(&event.what)) {
-      warnings.push_back(warning->text);
-    }
-  }
+  const std::vector<std::string> warnings = Warnings(bench_.Submit(spec).name);
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_EQ(warnings[0].find("mlp.down_proj stays F16: "), 0u) << warnings[0];
 }
