@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/channel.h"
 #include "client/model_upload.h"
+#include "client/result_directory.h"
 #include "client/task_kind.h"
 
 namespace salient::client {
@@ -18,7 +19,7 @@ absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, v1::Task
     EmbeddedSettings settings = {
         .workers = flags.workers, .instruction_set = flags.instruction_set, .reads_models = true};
     if (!output.empty()) {
-      auto store = SiblingDirectory::Create(output);
+      auto store = AppearingDirectory::Create(output);
       if (!store.ok()) return store.status();
       session.store_.emplace(*std::move(store));
       settings.store_directory = session.store_->path();

@@ -14,8 +14,8 @@
 #include "client/interrupt.h"
 #include "client/job_display.h"
 #include "client/job_run.h"
-#include "client/result_directory.h"
 #include "client/retry.h"
+#include "core/checkpoint/appearing_directory.h"
 #include "salient/v1/job.pb.h"
 #include "salient/v1/quantization_service.pb.h"
 
@@ -33,7 +33,7 @@ class JobSession {
   // Working files of an embedded server stand beside `output` until the end, where the room for
   // the result has to be anyway; empty: in a temporary directory.
   //
-  // Errors: of EmbeddedServer::Start, SiblingDirectory::Create, FetchServerInfo and
+  // Errors: of EmbeddedServer::Start, AppearingDirectory::Create, FetchServerInfo and
   // CheckServerDoes.
   static absl::StatusOr<JobSession> Start(const SessionFlags& flags, v1::TaskKind task,
                                           const std::string& output, Interrupt& interrupt);
@@ -62,7 +62,7 @@ class JobSession {
  private:
   JobSession() = default;
 
-  std::optional<SiblingDirectory> store_;  // outlives the server
+  std::optional<AppearingDirectory> store_;  // never committed; outlives the server
   std::optional<EmbeddedServer> embedded_;
   JobServer server_;
   v1::GetServerInfoResponse info_;

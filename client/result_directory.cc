@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -13,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/durable_write.h"
 #include "core/checkpoint/json.h"
 
 namespace salient::client {
@@ -30,24 +30,10 @@ absl::Status FileError(const std::string& path, absl::string_view what, int erro
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(message);
-    case EEXIST:
-    case ENOTEMPTY:
-      return absl::AlreadyExistsError(message);
     default:
       return absl::InternalError(message);
   }
 }
-
-absl::Status SyncDirectory(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return FileError(path, "cannot be opened", errno);
-  const int synced = fsync(fd);
-  const int error = errno;
-  close(fd);
-  return synced == 0 ? absl::OkStatus() : FileError(path, "cannot be synced", error);
-}
-
-std::string ParentOf(const std::string& path) { return fs::path(path).parent_path().string(); }
 
 }  // namespace
 
@@ -78,45 +64,24 @@ absl::Status CheckOutputDirectory(const std::string& path) {
     }
     return absl::OkStatus();
   }
+  if (fs::is_symlink(fs::symlink_status(path, error))) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, ": is a link that leads nowhere; expected a new or an empty directory"));
+  }
   if (!fs::is_directory(ParentOf(path), error)) {
     return absl::NotFoundError(absl::StrCat(path, ": its parent is no directory"));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<SiblingDirectory> SiblingDirectory::Create(const std::string& path) {
-  std::string sibling = absl::StrCat(path, ".salient-", getpid());
-  if (mkdir(sibling.c_str(), 0777) != 0) {
-    return FileError(sibling, "cannot be made", errno);
-  }
-  return SiblingDirectory(std::move(sibling));
-}
-
-SiblingDirectory::SiblingDirectory(SiblingDirectory&& other) noexcept
-    : path_(std::exchange(other.path_, "")) {}
-
-SiblingDirectory& SiblingDirectory::operator=(SiblingDirectory&& other) noexcept {
-  std::swap(path_, other.path_);
-  return *this;
-}
-
-SiblingDirectory::~SiblingDirectory() {
-  if (path_.empty()) return;
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
 absl::StatusOr<ResultDirectory> ResultDirectory::Create(const std::string& path) {
-  std::string absolute = AbsolutePath(path);
-  if (auto free = CheckOutputDirectory(absolute); !free.ok()) return free;
-  auto growing = SiblingDirectory::Create(absolute);
+  auto growing = AppearingDirectory::Create(AbsolutePath(path));
   if (!growing.ok()) return growing.status();
-  return ResultDirectory(std::move(absolute), *std::move(growing));
+  return ResultDirectory(*std::move(growing));
 }
 
 ResultDirectory::ResultDirectory(ResultDirectory&& other) noexcept
-    : path_(std::move(other.path_)),
-      growing_(std::move(other.growing_)),
+    : growing_(std::move(other.growing_)),
       subdirectories_(std::move(other.subdirectories_)),
       name_(std::move(other.name_)),
       fd_(std::exchange(other.fd_, -1)) {}
@@ -131,8 +96,9 @@ absl::Status ResultDirectory::BeginFile(absl::string_view name) {
   const bool nested = slash != name.npos;
   const absl::string_view file = nested ? name.substr(slash + 1) : name;
   if (!IsPlainFileName(file) || (nested && !IsPlainFileName(name.substr(0, slash)))) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a result file is called ", QuoteForMessage(name), "; expected a name inside ", path_));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a result file is called ", QuoteForMessage(name), "; expected a name inside ",
+                     growing_.directory()));
   }
   if (nested) {
     absl::Status made = MakeSubdirectory(std::string(name.substr(0, slash)));
@@ -184,15 +150,9 @@ absl::Status ResultDirectory::Commit() {
   if (auto closed = CloseFile(); !closed.ok()) return closed;
   for (const std::string& name : subdirectories_) {
     const std::string path = absl::StrCat(growing_.path(), "/", name);
-    if (auto synced = SyncDirectory(path); !synced.ok()) return synced;
+    if (auto synced = SyncPath(path); !synced.ok()) return synced;
   }
-  if (auto synced = SyncDirectory(growing_.path()); !synced.ok()) return synced;
-  // Takes the place of an empty directory, and of nothing else.
-  if (std::rename(growing_.path().c_str(), path_.c_str()) != 0) {
-    return FileError(path_, "cannot be made", errno);
-  }
-  growing_.Release();
-  return SyncDirectory(ParentOf(path_));
+  return growing_.Commit();
 }
 
 }  // namespace salient::client

@@ -4,43 +4,26 @@
 
 #include <set>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/checkpoint/appearing_directory.h"
 
 namespace salient::client {
-
-// A directory beside another one, "<path>.salient-<pid>", that is gone in the end. Move-only.
-class SiblingDirectory {
- public:
-  // NOT_FOUND if the parent of `path` is not there; errors of the file system, naming the path.
-  static absl::StatusOr<SiblingDirectory> Create(const std::string& path);
-  SiblingDirectory(SiblingDirectory&& other) noexcept;
-  SiblingDirectory& operator=(SiblingDirectory&& other) noexcept;
-  ~SiblingDirectory();
-
-  const std::string& path() const { return path_; }
-  // It is no longer ours to remove.
-  void Release() { path_.clear(); }
-
- private:
-  explicit SiblingDirectory(std::string path) : path_(std::move(path)) {}
-  std::string path_;  // empty: nothing to remove
-};
 
 // `path` as an absolute one, without what could lead elsewhere.
 std::string AbsolutePath(const std::string& path);
 
-// OK if nothing is at `path`, or an empty directory, and its parent is there. ALREADY_EXISTS,
-// NOT_FOUND, naming the path.
+// OK if nothing is at `path`, or an empty directory, and its parent is there. ALREADY_EXISTS, also
+// for a link that leads nowhere; NOT_FOUND; both name the path.
 absl::Status CheckOutputDirectory(const std::string& path);
 
 // A directory of files that appears complete or not at all. Move-only, not thread-safe.
 class ResultDirectory {
  public:
-  // Errors: of CheckOutputDirectory and SiblingDirectory::Create.
+  // Errors: of AppearingDirectory::Create.
   static absl::StatusOr<ResultDirectory> Create(const std::string& path);
   ResultDirectory(ResultDirectory&& other) noexcept;
   ResultDirectory& operator=(ResultDirectory&&) = delete;
@@ -56,13 +39,11 @@ class ResultDirectory {
   absl::Status Commit();
 
  private:
-  ResultDirectory(std::string path, SiblingDirectory growing)
-      : path_(std::move(path)), growing_(std::move(growing)) {}
+  explicit ResultDirectory(AppearingDirectory growing) : growing_(std::move(growing)) {}
   absl::Status CloseFile();
   absl::Status MakeSubdirectory(const std::string& name);
 
-  std::string path_;
-  SiblingDirectory growing_;
+  AppearingDirectory growing_;
   std::set<std::string> subdirectories_;
   std::string name_;  // of the open file
   int fd_ = -1;

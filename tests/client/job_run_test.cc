@@ -23,6 +23,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 LocalBlob InMemory(std::string content) {
   v1::Digest digest = DigestOfBytes(content);
@@ -149,8 +150,8 @@ TEST_F(JobRunTest, FileIsDownloadedWhileTheJobRuns) {
   script.ended = Ended(v1::JOB_STATE_SUCCEEDED);
   script.before_event = [&](int index) {
     if (index != 1) return;
-    const std::string growing =
-        output_ + ".salient-" + std::to_string(getpid()) + "/model.safetensors";
+    ASSERT_THAT(directory_.List(), ElementsAre(StartsWith("out.incomplete-")));
+    const std::string growing = directory_.File(directory_.List()[0]) + "/model.safetensors";
     for (int i = 0; i < 12000 && ReadFile(growing) != "headtensor"; ++i) usleep(5000);
     EXPECT_EQ(ReadFile(growing), "headtensor");
     EXPECT_EQ(access(output_.c_str(), F_OK), -1) << "appears when it is whole";

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <iterator>
@@ -16,6 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -36,7 +38,7 @@ TEST_F(ResultDirectoryTest, AppearsWhole) {
   ASSERT_TRUE(result->Append("two").ok());
   ASSERT_TRUE(result->BeginFile("empty").ok());
   EXPECT_FALSE(CheckOutputDirectory(path_ + "/missing/out").ok());
-  EXPECT_THAT(directory_.List(), ElementsAre(HasSubstr("out.salient-")));
+  EXPECT_THAT(directory_.List(), ElementsAre(StartsWith("out.incomplete-")));
   ASSERT_TRUE(result->Commit().ok());
   EXPECT_THAT(directory_.List(), ElementsAre("out"));
   EXPECT_EQ(ReadFile(path_ + "/a"), "one two");
@@ -49,7 +51,7 @@ TEST_F(ResultDirectoryTest, IsGoneWithoutCommit) {
     ASSERT_TRUE(result.ok()) << result.status();
     ASSERT_TRUE(result->BeginFile("a").ok());
     const ResultDirectory moved = *std::move(result);
-    EXPECT_THAT(directory_.List(), ElementsAre(HasSubstr("out.salient-")));
+    EXPECT_THAT(directory_.List(), ElementsAre(StartsWith("out.incomplete-")));
   }
   EXPECT_THAT(directory_.List(), IsEmpty());
 }
@@ -70,6 +72,31 @@ TEST_F(ResultDirectoryTest, NamesWhatIsInTheWay) {
   EXPECT_EQ(ResultDirectory::Create(path_).status().code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(ResultDirectory::Create(directory_.File("no/such/out")).status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST_F(ResultDirectoryTest, LinkThatLeadsNowhereIsInTheWay) {
+  ASSERT_EQ(symlink("nowhere", path_.c_str()), 0);
+  for (const absl::Status& status :
+       {CheckOutputDirectory(path_), ResultDirectory::Create(path_).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("out: is a link that leads nowhere"));
+  }
+  EXPECT_THAT(directory_.List(), ElementsAre("out"));
+}
+
+// What a killed process left is in nobody's way either, though the next has its process id.
+TEST_F(ResultDirectoryTest, TwoOfOneNameDoNotMeetAndTheFirstIsKept) {
+  auto first = ResultDirectory::Create(path_);
+  auto second = ResultDirectory::Create(path_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(second.ok()) << second.status();
+  for (ResultDirectory* result : {&*first, &*second}) {
+    ASSERT_TRUE(result->BeginFile("a").ok());
+    ASSERT_TRUE(result->Append(result == &*first ? "first" : "second").ok());
+  }
+  EXPECT_TRUE(first->Commit().ok());
+  EXPECT_EQ(second->Commit().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReadFile(path_ + "/a"), "first");
 }
 
 TEST_F(ResultDirectoryTest, FileCannotComeTwiceNorElsewhere) {
@@ -96,7 +123,7 @@ TEST_F(ResultDirectoryTest, SubdirectoriesAreMadeOnceAndAppearWithIt) {
   ASSERT_TRUE(result->BeginFile("plain").ok());
   EXPECT_THAT(result->BeginFile("plain/a").message(), HasSubstr("is a directory, too"));
   EXPECT_EQ(result->BeginFile("one").code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(directory_.List(), ElementsAre(HasSubstr("out.salient-")));
+  EXPECT_THAT(directory_.List(), ElementsAre(StartsWith("out.incomplete-")));
   ASSERT_TRUE(result->Commit().ok());
   EXPECT_EQ(ReadFile(path_ + "/one/a"), "1a");
   EXPECT_EQ(ReadFile(path_ + "/one/b"), "1b");
