@@ -29,7 +29,7 @@ void RotateHeads(const float* cosines, const float* sines, int64_t half, int64_t
                  float* values);
 
 // gate / (1 + exp(-gate)) * up. Its relative error is below 2^-21 where gate > -87; below, the
-// result is smaller than 2^-119 |up| and wrong.
+// result is smaller than 2^-126 |gate up| and wrong.
 void SiluProduct(const float* gate, const float* up, int64_t n, float* out);
 void SiluProduct(const float* gate, const float* up, int64_t n, uint16_t* out);
 

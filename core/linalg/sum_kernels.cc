@@ -1,7 +1,5 @@
 #include "core/linalg/sum_kernels.h"
 
-#include <cmath>
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/linalg/sum_kernels.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -14,22 +12,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Full = hn::ScalableTag<float>;
 using One = hn::CappedTag<float, 1>;
-
-void AddRoundedTo24Impl(const float* partial, int64_t n, double* total) {
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> d32;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto wide = hn::PromoteTo(d, hn::LoadU(d32, partial + i));
-    const auto units = hn::Round(hn::Mul(wide, hn::Set(d, 0x1p24)));
-    const auto sum = hn::Add(hn::LoadU(d, total + i), hn::Mul(units, hn::Set(d, 0x1p-24)));
-    hn::StoreU(sum, d, total + i);
-  }
-  for (; i < n; ++i) {
-    total[i] += std::nearbyint(static_cast<double>(partial[i]) * 0x1p24) * 0x1p-24;
-  }
-}
 
 template <class D>
 HWY_INLINE void WidenF16Step(D d, const uint16_t* bits, float* out) {
@@ -82,15 +64,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace salient {
 
-HWY_EXPORT(AddRoundedTo24Impl);
 HWY_EXPORT(WidenF16Impl);
 HWY_EXPORT(MultiplyImpl);
 HWY_EXPORT(DotImpl);
 HWY_EXPORT(KernelTargetImpl);
-
-void AddRoundedTo24(const float* partial, int64_t n, double* total) {
-  HWY_DYNAMIC_DISPATCH(AddRoundedTo24Impl)(partial, n, total);
-}
 
 void WidenF16(const uint16_t* bits, int64_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(WidenF16Impl)(bits, n, out);

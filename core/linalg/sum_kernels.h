@@ -13,10 +13,6 @@
 
 namespace salient {
 
-// total[i] += partial[i] rounded to a multiple of 2^-24. Such sums are exact, hence
-// independent of order, while they stay below 2^29.
-void AddRoundedTo24(const float* partial, int64_t n, double* total);
-
 // Widens F16 bits, exactly.
 void WidenF16(const uint16_t* bits, int64_t n, float* out);
 

@@ -31,7 +31,8 @@ bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent);
 bool AllFinite32(const float* x, int64_t n);
 
 // total[i * total_ld + j] += partial[i * ld + j] rounded to a multiple of 2^-24, for i in [0, rows)
-// and j in [0, columns), as AddRoundedTo24. `total` is fetched ahead: it comes from far away.
+// and j in [0, columns). Such sums are exact, hence independent of order, while they stay below
+// 2^29. `total` is fetched ahead: it comes from far away.
 void AddRowsRoundedTo24(const float* partial, int64_t rows, int64_t columns, int64_t ld,
                         double* total, int64_t total_ld);
 

@@ -11,6 +11,7 @@
 #include "core/linalg/forward_kernels.h"
 #include "core/linalg/round_kernels.h"
 #include "core/linalg/sum_kernels.h"
+#include "core/linalg/token_kernels.h"
 #include "core/tensor/half.h"
 #include "tests/bench/beside_memcpy.h"
 
@@ -92,8 +93,10 @@ void BM_Dot(benchmark::State& state) {
          [](int64_t n, Vectors& v) { benchmark::DoNotOptimize(Dot(v.x.data(), v.y.data(), n)); });
 }
 
-void BM_AddRoundedTo24(benchmark::State& state) {
-  Report(state, 20, [](int64_t n, Vectors& v) { AddRoundedTo24(v.x.data(), n, v.totals.data()); });
+void BM_AddRowsRoundedTo24(benchmark::State& state) {
+  Report(state, 20, [](int64_t n, Vectors& v) {
+    AddRowsRoundedTo24(v.x.data(), 1, n, n, v.totals.data(), n);
+  });
 }
 
 void BM_RoundToBf16(benchmark::State& state) {
@@ -130,7 +133,7 @@ BENCHMARK(BM_NearestErrors)->Apply(Sizes);
 BENCHMARK(BM_NearestCodes)->Apply(Sizes);
 BENCHMARK(BM_Multiply)->Apply(Sizes);
 BENCHMARK(BM_Dot)->Apply(Sizes);
-BENCHMARK(BM_AddRoundedTo24)->Apply(Sizes);
+BENCHMARK(BM_AddRowsRoundedTo24)->Apply(Sizes);
 BENCHMARK(BM_RoundToBf16)->Apply(Sizes);
 BENCHMARK(BM_WidenBf16)->Apply(Sizes);
 BENCHMARK(BM_WidenF16)->Apply(Sizes);

@@ -20,25 +20,6 @@ using testing::GaussianMatrix;
 // Odd lengths reach the vector body and the tail.
 constexpr int64_t kLengths[] = {1, 7, 16, 33, 259};
 
-TEST(KernelsTest, AddRoundedTo24RoundsToTheGridAndAdds) {
-  for (int64_t n : kLengths) {
-    const Matrix partial = GaussianMatrix(1, 1, n, 1e3f);
-    std::vector<double> total(static_cast<size_t>(n), 0.25);
-    AddRoundedTo24(partial.data(), n, total.data());
-    for (int64_t i = 0; i < n; ++i) {
-      const double expected = std::nearbyint(std::ldexp(double{partial.data()[i]}, 24));
-      EXPECT_EQ(total[i], 0.25 + std::ldexp(expected, -24)) << i;
-    }
-  }
-}
-
-TEST(KernelsTest, AddRoundedTo24IsExactFarAboveTheGrid) {
-  const float value = 0x1.234p31f;
-  double total = 0;
-  AddRoundedTo24(&value, 1, &total);
-  EXPECT_EQ(total, 0x1.234p31);
-}
-
 TEST(KernelsTest, WidenF16AgreesWithTheScalarConversionOnEveryPattern) {
   std::vector<uint16_t> bits(1 << 16);
   std::iota(bits.begin(), bits.end(), 0);

@@ -126,7 +126,7 @@ TEST(TokenKernelsTest, OneBadValueAnywhereIsSeen) {
   }
 }
 
-TEST(TokenKernelsTest, AddRowsRoundedTo24IsAddRoundedTo24OfEveryRow) {
+TEST(TokenKernelsTest, AddRowsRoundedTo24RoundsToTheGridAndAdds) {
   std::mt19937_64 random(6);
   std::normal_distribution<float> normal(0.0f, 1e3f);
   for (const int64_t rows : {1, 4, 9}) {
@@ -146,6 +146,13 @@ TEST(TokenKernelsTest, AddRowsRoundedTo24IsAddRoundedTo24OfEveryRow) {
       EXPECT_EQ(total, expected) << rows << " x " << columns;
     }
   }
+}
+
+TEST(TokenKernelsTest, AddRowsRoundedTo24IsExactFarAboveTheGrid) {
+  const float value = 0x1.234p31f;
+  double total = 0;
+  AddRowsRoundedTo24(&value, 1, 1, 1, &total, 1);
+  EXPECT_EQ(total, 0x1.234p31);
 }
 
 TEST(TokenKernelsTest, SignsFromBitsAreOnesOfThatSign) {
