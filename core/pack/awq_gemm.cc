@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/types/span.h"
+#include "core/pack/expected_tensor.h"
 #include "core/tensor/half.h"
 
 namespace salient {
@@ -82,10 +80,6 @@ std::vector<uint8_t> UnpackNibbles(const std::vector<std::byte>& packed, int64_t
   return values;
 }
 
-std::string ShapeText(absl::Span<const int64_t> shape) {
-  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<NamedTensor>> StartAwqGemm(const std::string& prefix,
@@ -143,46 +137,20 @@ absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
 
 absl::Status CheckAwqGemm(absl::string_view source, const AwqGemmTensors& tensors,
                           int64_t out_features, int64_t in_features, int64_t group_size) {
-  const auto fail = [&](const NamedTensor& tensor, const auto&... what) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": tensor \"", tensor.name, "\": ", what...));
-  };
   if (out_features % kAwqGemmOutputsPerWord != 0) {
-    return fail(tensors.qweight, "out_features is ", out_features,
-                "; expected a multiple of 8 for awq-gemm");
+    return TensorFault(source, tensors.qweight, "out_features is ", out_features,
+                       "; expected a multiple of 8 for awq-gemm");
   }
-  int64_t groups = 0;
-  if (group_size != 0) {
-    const int64_t size = group_size == -1 ? in_features : group_size;
-    if (size < 1 || in_features % size != 0) {
-      return fail(tensors.qweight, "group_size is ", group_size,
-                  "; expected -1 or a divisor of in_features, which is ", in_features);
-    }
-    groups = in_features / size;
-  } else {
-    const std::vector<int64_t>& shape = tensors.scales.shape;
-    if (shape.size() != 2 || shape[0] < 1 || in_features % shape[0] != 0) {
-      return fail(tensors.scales, "shape is ", ShapeText(shape), "; expected [groups, ",
-                  out_features, "], groups a divisor of in_features, which is ", in_features);
-    }
-    groups = shape[0];
-  }
+  const absl::StatusOr<int64_t> groups =
+      GroupsOfRow(source, tensors.scales, 0, in_features, group_size, /*any_group=*/false);
+  if (!groups.ok()) return groups.status();
   const int64_t words = out_features / kAwqGemmOutputsPerWord;
-  const std::pair<const NamedTensor*, std::vector<int64_t>> expected[] = {
-      {&tensors.qweight, {in_features, words}},
-      {&tensors.qzeros, {groups, words}},
-      {&tensors.scales, {groups, out_features}}};
-  for (const auto& [tensor, shape] : expected) {
-    const bool scales = tensor == &tensors.scales;
-    if (scales ? !IsFloat(tensor->dtype) : tensor->dtype != DType::kI32) {
-      return fail(*tensor, "dtype is ", Name(tensor->dtype), "; expected ",
-                  scales ? "F16, BF16 or F32" : "I32");
-    }
-    if (tensor->shape == shape) continue;
-    return fail(*tensor, "shape is ", ShapeText(tensor->shape), "; expected ", ShapeText(shape),
-                " for [", out_features, ", ", in_features, "] in groups of ", in_features / groups);
-  }
-  return absl::OkStatus();
+  return CheckTensors(
+      source,
+      {{&tensors.qweight, DType::kI32, {in_features, words}},
+       {&tensors.qzeros, DType::kI32, {*groups, words}},
+       {&tensors.scales, std::nullopt, {*groups, out_features}}},
+      absl::StrCat("[", out_features, ", ", in_features, "] in groups of ", in_features / *groups));
 }
 
 AffineGroups UnpackAwqGemm(const AwqGemmTensors& tensors) {

@@ -38,8 +38,8 @@ absl::StatusOr<int64_t> GroupsOfRow(absl::string_view source, const NamedTensor&
       return groups;
     }
     return TensorFault(source, scales, "shape is ", ShapeText(scales.shape),
-                       "; expected a divisor of in_features, which is ", in_features,
-                       ", as groups at ", axis);
+                       "; expected in dimension ", axis,
+                       " the groups of a row, a divisor of in_features, which is ", in_features);
   }
   const int64_t size = group_size == -1 ? in_features : group_size;
   if (size >= 1 && (any_group || in_features % size == 0)) {

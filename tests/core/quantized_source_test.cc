@@ -193,7 +193,8 @@ TEST_F(QuantizedSourceTest, TensorsThatDoNotFitAreNamed) {
   packed_.Put(Packed(module + ".qweight", kIn / 2, kOut, Code));
   EXPECT_THAT(FindError(), HasSubstr("qweight\": shape is [128, 16]; expected [256, 16]"));
   Pack(3, DType::kF16);
-  EXPECT_THAT(FindError(), HasSubstr("scales\": shape is [3, 128]; expected [groups, 128]"));
+  EXPECT_THAT(FindError(),
+              HasSubstr("scales\": shape is [3, 128]; expected in dimension 0 the groups"));
   Pack(2, DType::kF16);
   packed_.Put({module + ".scales", DType::kI32, {2, kOut}, std::vector<std::byte>(2 * kOut * 4)});
   EXPECT_THAT(FindError(), HasSubstr("dtype is I32; expected F16, BF16 or F32"));

@@ -191,7 +191,8 @@ TEST(CompressedTensorsTest, FilesThatDoNotFitAreNamed) {
                     t.weight_scale.shape = {8, 3};
                   },
                   4, 0),
-              HasSubstr("shape is [8, 3]; expected a divisor of in_features, which is 16"));
+              HasSubstr("shape is [8, 3]; expected in dimension 1 the groups of a row, a divisor of "
+                        "in_features, which is 16"));
 }
 
 }  // namespace
