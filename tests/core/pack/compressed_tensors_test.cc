@@ -186,13 +186,14 @@ TEST(CompressedTensorsTest, FilesThatDoNotFitAreNamed) {
               }),
               HasSubstr("\"m.weight_zero_point\": shape is [8, 2]; expected [1, 2]"));
   EXPECT_THAT(error([](T&) {}, 4, 5), HasSubstr("group_size is 5"));
-  EXPECT_THAT(error(
-                  [](T& t) {
-                    t.weight_scale.shape = {8, 3};
-                  },
-                  4, 0),
-              HasSubstr("shape is [8, 3]; expected in dimension 1 the groups of a row, a divisor of "
-                        "in_features, which is 16"));
+  EXPECT_THAT(
+      error(
+          [](T& t) {
+            t.weight_scale.shape = {8, 3};
+          },
+          4, 0),
+      HasSubstr("shape is [8, 3]; expected in dimension 1 the groups of a row, a divisor of "
+                "in_features, which is 16"));
 }
 
 }  // namespace
