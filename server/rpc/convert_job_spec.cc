@@ -3,12 +3,12 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/checkpoint_files.h"
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/convert_engine.h"
 #include "server/rpc/convert_method.h"
@@ -25,15 +25,11 @@ namespace {
 constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 86400;
 
 absl::Status CheckFileName(absl::string_view field, absl::string_view name) {
-  const bool plain = !name.empty() && name != "." && name != ".." &&
-                     static_cast<int64_t>(name.size()) <= kMaxFileNameBytes &&
-                     std::none_of(name.begin(), name.end(), [](char c) {
-                       return IsControlCharacter(c) || c == '/' || c == '\\';
-                     });
-  if (plain) return absl::OkStatus();
-  return BadJob(field, Quoted(name),
-                absl::StrCat("the name of a file inside the model directory: 1 to ",
-                             kMaxFileNameBytes, " bytes, no separators or control characters"));
+  if (IsPlainFileName(name)) return absl::OkStatus();
+  return BadJob(
+      field, Quoted(name),
+      absl::StrCat("the name of a file inside the model directory: 1 to ", kMaxFileNameBytes,
+                   " bytes, no leading dot, no separators or control characters"));
 }
 
 // An inspection reads nothing of a file of weights but its header. If that is inline, nobody has to

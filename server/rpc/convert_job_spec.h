@@ -14,7 +14,6 @@ namespace salient {
 
 inline constexpr int64_t kMaxInlineBytes = int64_t{2} << 20;  // of all files of a job
 inline constexpr int kMaxModelFiles = 8192;
-inline constexpr int64_t kMaxFileNameBytes = 255;  // of file systems
 inline constexpr int kDefaultPageSize = 50;
 inline constexpr int kMaxPageSize = 1000;
 

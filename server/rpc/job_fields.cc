@@ -13,13 +13,13 @@ namespace {
 
 constexpr size_t kShownBytes = 80;  // of a text that is refused
 
+bool IsControlCharacter(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+
 }  // namespace
 
 absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected) {
   return BadField(Reason::kBadJob, field, value, expected);
 }
-
-bool IsControlCharacter(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
 
 std::string Quoted(absl::string_view text) {
   return absl::StrCat("\"", absl::Utf8SafeCEscape(text.substr(0, kShownBytes)),

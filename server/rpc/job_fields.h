@@ -23,7 +23,6 @@ absl::Status BadJob(absl::string_view field, absl::string_view value, absl::stri
 
 // Text that a client sent, escaped, in quotes, not too much of it.
 std::string Quoted(absl::string_view text);
-bool IsControlCharacter(char c);
 
 // BAD_PATH for one that is too long or has control characters.
 absl::Status CheckPath(absl::string_view field, absl::string_view path);

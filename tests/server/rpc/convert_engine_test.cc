@@ -9,6 +9,7 @@
 #include "server/rpc/convert_job.h"
 #include "server/rpc/convert_job_spec.h"
 #include "server/workers/call_error.h"
+#include "tests/server/rpc/job_spec_messages.h"
 
 namespace salient {
 namespace {
@@ -16,17 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-v1::JobSpec QuantizeSpec() {
-  v1::JobSpec spec;
-  spec.mutable_model()->set_path("model");
-  v1::Digest& tokens =
-      *spec.mutable_quantize()->mutable_calibration()->mutable_tokens()->mutable_tokens();
-  tokens.set_sha256(std::string(64, 'a'));
-  tokens.set_size_bytes(9);
-  spec.mutable_quantize()->add_formats();
-  return spec;
-}
+using testing::QuantizeSpec;
 
 TEST(ConvertEngineTest, EnginesAndDevicesOfATaskArrive) {
   v1::JobSpec message = QuantizeSpec();

@@ -7,18 +7,13 @@
 #include <string>
 
 #include "server/workers/call_error.h"
+#include "tests/server/rpc/job_spec_messages.h"
 
 namespace salient {
 namespace {
 
 using ::testing::HasSubstr;
-
-v1::Digest SomeDigest(int64_t size_bytes) {
-  v1::Digest digest;
-  digest.set_sha256(std::string(64, 'a'));
-  digest.set_size_bytes(size_bytes);
-  return digest;
-}
+using testing::SomeDigest;
 
 v1::StudyTask SomeTask() {
   v1::StudyTask task;
@@ -102,8 +97,8 @@ constexpr Refused kRefused[] = {
      Reason::kBadJob, "spec.study.compute_dtype", "77"},
 };
 
-class RefusedStudyTaskTest : public testing::TestWithParam<Refused> {};
-INSTANTIATE_TEST_SUITE_P(Tasks, RefusedStudyTaskTest, testing::ValuesIn(kRefused),
+class RefusedStudyTaskTest : public ::testing::TestWithParam<Refused> {};
+INSTANTIATE_TEST_SUITE_P(Tasks, RefusedStudyTaskTest, ::testing::ValuesIn(kRefused),
                          [](const auto& refused) { return std::string(refused.param.name); });
 
 TEST_P(RefusedStudyTaskTest, NamesTheFieldTheValueAndWhatWasExpected) {
