@@ -114,7 +114,6 @@ bool JobTableImpl::IsReady(const JobRecord& job) const {
 // Jobs at once share the memory that each was admitted to. The process counts in every estimate, so
 // this errs on the safe side.
 bool JobTableImpl::HasRoomNow(const JobRecord& job) const {
-  if (std::holds_alternative<InspectTask>(job.work->spec.task)) return true;  // it is done
   if (running_.empty()) return settings_.max_running_jobs > 0;
   int64_t memory_bytes = job.estimate.peak_memory_bytes;
   for (const RecordPtr& other : running_) memory_bytes += other->estimate.peak_memory_bytes;
@@ -133,9 +132,14 @@ void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
     if (difference != 0) return difference > 0;
     return a->sequence < b->sequence;
   });
+  // Who finds no room is not passed by, except by inspections, which need none.
+  bool has_room = true;
   for (const RecordPtr& job : queue) {
     if (IsReady(*job)) {
-      if (!HasRoomNow(*job)) continue;
+      if (!std::holds_alternative<InspectTask>(job->work->spec.task)) {
+        has_room = has_room && HasRoomNow(*job);
+        if (!has_room) continue;
+      }
       Start(job, now);
       changed.push_back(job);
       continue;

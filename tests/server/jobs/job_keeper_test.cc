@@ -85,6 +85,45 @@ TEST_F(JobKeeperTest, HigherPriorityRunsFirst) {
   EXPECT_LT(high_done.start_time, low_done.start_time);
 }
 
+// Else small jobs that keep coming could hold up a large one for ever.
+TEST_F(JobKeeperTest, WhoWaitsForMemoryIsNotPassedBy) {
+  TinyModel wide = Small();
+  wide.hidden = 1024;
+  wide.intermediate = 2048;
+  const Files large_model = MakeModel(wide);
+  const JobSpec large = JobBench::Quantize(ModelSource{{}, "large"}, tokens_);
+  JobBench measured;
+  measured.WriteModel("large", large_model);
+  const auto memory = [&](const JobSpec& spec) {
+    return Must(measured.table().Submit(spec, "", "", true)).estimate.peak_memory_bytes;
+  };
+  const int64_t small_bytes = memory(Spec());
+  const int64_t more_bytes = memory(large) - small_bytes;
+  ASSERT_GT(more_bytes, 40 << 20) << "the process may grow by some, too";
+  JobBench bench(2, [&](JobTableSettings& settings) {
+    settings.max_running_jobs = 2;
+    settings.memory_bytes = 2 * small_bytes + more_bytes / 2;
+  });
+  bench.WriteModel("large", large_model);
+  ASSERT_TRUE(bench.Send(tokens_).ok());
+  const std::string runs = bench.Submit(Spec(), "runs").name;
+  const std::string& weights = model_.at("model.safetensors");
+  ASSERT_TRUE(bench.Send(DigestOf(weights), weights, weights.size() - 1).ok());
+  bench.WatchUntil(
+      runs, [](const JobEvent& event) { return std::holds_alternative<TensorReady>(event.what); });
+  const std::string waits = bench.Submit(large, "waits").name;
+  const std::string small = bench.Submit(Spec(), "small").name;
+  // It needs no room, and is looked at after them.
+  const JobSpec inspection = JobBench::Spec(JobBench::Manifest(model_, true), InspectTask());
+  EXPECT_EQ(bench.Finish(bench.Submit(inspection, "inspects").name).state, JobState::kSucceeded);
+  EXPECT_EQ(Must(bench.table().Get(runs)).state, JobState::kRunning);
+  EXPECT_EQ(Must(bench.table().Get(waits)).state, JobState::kQueued);
+  EXPECT_EQ(Must(bench.table().Get(small)).state, JobState::kQueued);
+  ASSERT_TRUE(bench.table().Cancel(waits).ok());
+  bench.SendAll(model_);
+  EXPECT_EQ(bench.Finish(small).state, JobState::kSucceeded);
+}
+
 // Room that a job was promised may be gone when it needs it.
 TEST_F(JobKeeperTest, AStoreThatFillsUpFailsTheJobWithItsReason) {
   BlobStoreLimits limits;
