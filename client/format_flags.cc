@@ -4,7 +4,6 @@
 #include <optional>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -22,18 +21,18 @@ struct Settings {
   bool skip = false;
 };
 
-// nullopt for what is no such list, or says a thing twice. SimpleAtoi alone would allow spaces.
+// nullopt for what is no such list, or says a thing twice. SimpleAtoi alone would allow more.
 std::optional<Settings> ParseSettings(absl::string_view text) {
-  if (absl::StrContains(text, ' ')) return std::nullopt;
+  if (text.find_first_of(" \t\n\v\f\r+") != text.npos) return std::nullopt;
   Settings settings;
   for (absl::string_view item : absl::StrSplit(text, ',')) {
     if (item == "skip" && !settings.skip) {
       settings.skip = true;
-    } else if (absl::ConsumePrefix(&item, "bits=") && settings.bits == 0) {
+    } else if (settings.bits == 0 && absl::ConsumePrefix(&item, "bits=")) {
       if (!absl::SimpleAtoi(item, &settings.bits) || settings.bits < 2 || settings.bits > 8) {
         return std::nullopt;
       }
-    } else if (absl::ConsumePrefix(&item, "group_size=") && settings.group_size == 0) {
+    } else if (settings.group_size == 0 && absl::ConsumePrefix(&item, "group_size=")) {
       if (!absl::SimpleAtoi(item, &settings.group_size) || settings.group_size == 0 ||
           settings.group_size < -2) {
         return std::nullopt;

@@ -36,7 +36,8 @@ TEST(FormatFlagsTest, AFormatTakesWhatItDoesNotSayFromTheOtherFlags) {
   }
   for (const char* flag :
        {"best", "", "awq-gemm:", "awq-gemm:bits", "awq-gemm:bits=", "awq-gemm:bits=9",
-        "awq-gemm:bits=4,", "awq-gemm:bits=4,bits=4", "awq-gemm:skip", "awq-gemm:group_size=0",
+        "awq-gemm:bits=4,", "awq-gemm:bits=4,bits=4", "awq-gemm:bits=4,bits=group_size=64",
+        "awq-gemm:bits=+4", "awq-gemm:bits=\t4", "awq-gemm:skip", "awq-gemm:group_size=0",
         "awq-gemm:group_size=-3", "awq-gemm:width=4", "awq-gemm:bits=4:group_size=2"}) {
     const absl::Status status = ParseFormat(options, flag).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
