@@ -134,7 +134,10 @@ absl::Status PackedOutput::Commit(const std::map<std::string, std::string>& meta
         {tensor.name, tensor.dtype, tensor.shape,
          absl::MakeConstSpan(data + tensor.begin, static_cast<size_t>(tensor.bytes))});
   }
-  return WriteSafetensors(path_, tensors, metadata);
+  const absl::Status written = WriteSafetensors(path_, tensors, metadata);
+  // A full disk is no fault of what was asked for.
+  const bool full = absl::IsResourceExhausted(written) || absl::IsOutOfRange(written);
+  return full ? absl::InternalError(written.message()) : written;
 }
 
 }  // namespace salient::client

@@ -39,7 +39,7 @@ class PackedOutput {
   int64_t expected_bytes() const { return tensors_.empty() ? 0 : tensors_.back().bytes; }
 
   // Writes all tensors to the path, which appears complete or not at all. FAILED_PRECONDITION if
-  // the last tensor lacks bytes; otherwise as WriteSafetensors.
+  // the last tensor lacks bytes; INTERNAL if the disk has no room; otherwise as WriteSafetensors.
   absl::Status Commit(const std::map<std::string, std::string>& metadata) const;
 
  private:

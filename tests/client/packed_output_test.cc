@@ -2,10 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <fstream>
 #include <limits>
 
+#include "client/errors.h"
 #include "core/checkpoint/safetensors.h"
 #include "tests/client/tensor_files.h"
 
@@ -80,6 +83,24 @@ TEST_F(PackedOutputTest, TensorThatLacksBytesIsNotCommitted) {
   const absl::Status status = output.Commit({});
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), HasSubstr("\"a\""));
+  EXPECT_THAT(directory_.List(), IsEmpty());
+}
+
+TEST_F(PackedOutputTest, DiskWithoutRoomIsNoBadInputAndLeavesNothing) {
+  PackedOutput output = Create();
+  ASSERT_TRUE(output.BeginTensor("a", DType::kU8, {4}).ok());
+  ASSERT_TRUE(output.Append("1234").ok());
+  // Nothing is longer than this for a while.
+  const auto before = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const rlimit small = {32, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const absl::Status status = output.Commit({});
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  std::signal(SIGXFSZ, before);
+  EXPECT_EQ(ExitCodeOf(status), kExitDefect) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(path_));
   EXPECT_THAT(directory_.List(), IsEmpty());
 }
 
