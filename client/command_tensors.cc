@@ -2,10 +2,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -24,6 +22,7 @@
 #include "client/tensors_options.h"
 #include "client/tensors_plan.h"
 #include "client/tensors_report.h"
+#include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/safetensors.h"
 #include "proto/wire/chunk.h"
 
@@ -46,24 +45,10 @@ struct TensorsFlags {
   MethodOptions options;
 };
 
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (!error && size > static_cast<uintmax_t>(kMaxGroupsJsonBytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, " has ", size, " bytes; expected a list of groups, at most ", kMaxGroupsJsonBytes));
-  }
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 absl::StatusOr<std::vector<RequestedGroup>> ReadSpecs(const TensorsFlags& flags,
                                                       const SafetensorsFile& activations) {
   if (!flags.groups_file.empty()) {
-    const auto text = ReadText(flags.groups_file);
+    const auto text = ReadTextFile(flags.groups_file, kMaxGroupsJsonBytes);
     if (!text.ok()) return text.status();
     return ParseGroupsJson(flags.groups_file, *text);
   }

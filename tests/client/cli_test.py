@@ -377,6 +377,9 @@ class FailingTest(CliTest):
         self.assert_fails(self.tensors(*nowhere, groups=("--group", "qk")), 42, "NAME=LINEAR")
         self.assert_fails(self.tensors(*nowhere, groups=("--groups", self.path("none.json"))), 42,
                           "none.json")
+        # A directory is no list, and not an empty one.
+        self.assert_fails(self.tensors(*nowhere, groups=("--groups", self.directory)), 42,
+                          self.directory, "regular file")
         good = self.weights
         self.weights = self.path("missing.safetensors")
         self.assert_fails(self.tensors(*nowhere), 42, "missing.safetensors")
