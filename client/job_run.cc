@@ -32,6 +32,10 @@ std::string RandomJobId() {
   return absl::StrFormat("salient-%08x%08x", random(), random());
 }
 
+std::string StillThere(const std::string& job) {
+  return absl::StrCat("the result is still there: salient jobs download ", job, " DIR");
+}
+
 absl::Status UploadAll(const JobServer& server, CallGroup& calls,
                        const std::vector<LocalBlob>& blobs, JobDisplay& display) {
   Retry retry(server.retry, calls);
@@ -148,13 +152,8 @@ class JobRun {
 
     const absl::Status failure =
         outcome.ok() ? OutcomeOf(outcome->job, server_.address) : outcome.status();
-    if (interrupt_.Raised()) {
-      const absl::Status ended = created_or_unknown_ ? EndJob(name) : absl::OkStatus();
-      return absl::CancelledError(absl::StrCat(
-          "interrupted; ", ended.ok() ? absl::StrCat(name, " was cancelled") : ended.message(),
-          ". ", plan_.after_interrupt));
-    }
-    if (!outcome.ok() && created_or_unknown_) EndJob(name).IgnoreError();
+    if (interrupt_.Raised()) return EndInterrupted(name);
+    if (!outcome.ok() && created_or_unknown_) EndJob(name).status().IgnoreError();
     if (!failure.ok()) return failure;
     if (directory.has_value()) {
       if (auto committed = directory->Commit(); !committed.ok()) return committed;
@@ -243,8 +242,7 @@ class JobRun {
     }
     if (succeeded && !downloaded.ok()) {
       return absl::Status(downloaded.code(),
-                          absl::StrCat(downloaded.message(), "; the result is still there: ",
-                                       "salient jobs download ", name, " DIR"));
+                          absl::StrCat(downloaded.message(), "; ", StillThere(name)));
     }
     if (ended.status().code() == absl::StatusCode::kNotFound) {
       return absl::AbortedError(absl::StrCat("the server at ", server_.address, " lost ", name,
@@ -255,8 +253,25 @@ class JobRun {
     return outcome;
   }
 
-  // Cancels the job and waits until it has ended.
-  absl::Status EndJob(const std::string& name) {
+  // Cancels the job and says what became of it.
+  absl::Status EndInterrupted(const std::string& name) {
+    const absl::StatusOr<v1::JobState> ended =
+        created_or_unknown_ ? EndJob(name) : v1::JOB_STATE_CANCELLED;
+    if (!ended.ok() || *ended != v1::JOB_STATE_SUCCEEDED) {
+      return absl::CancelledError(
+          absl::StrCat("interrupted; ",
+                       ended.ok() ? absl::StrCat(name, " was cancelled") : ended.status().message(),
+                       ". ", plan_.after_interrupt));
+    }
+    const std::string& path = plan_.request.spec().quantize().output_path();
+    return absl::CancelledError(
+        absl::StrCat("interrupted; ", name, " had succeeded before",
+                     path.empty() ? "" : absl::StrCat("; its result is in ", path),
+                     plan_.download_to.empty() ? "" : absl::StrCat("; ", StillThere(name))));
+  }
+
+  // Cancels the job and waits until it has ended. How it did; one that is not there was cancelled.
+  absl::StatusOr<v1::JobState> EndJob(const std::string& name) {
     CallGroup calls;
     const absl::Time deadline = absl::Now() + kCancelPatience;
     auto job = CancelJob(server_, calls, name);
@@ -264,11 +279,10 @@ class JobRun {
       calls.Sleep(absl::Milliseconds(50));
       job = GetJob(server_, calls, name);
     }
-    if (job.status().code() == absl::StatusCode::kNotFound) return absl::OkStatus();
+    if (job.status().code() == absl::StatusCode::kNotFound) return v1::JOB_STATE_CANCELLED;
     if (!job.ok()) return job.status();
-    return HasEnded(job->state())
-               ? absl::OkStatus()
-               : absl::DeadlineExceededError(absl::StrCat(name, " has not ended yet"));
+    if (HasEnded(job->state())) return job->state();
+    return absl::DeadlineExceededError(absl::StrCat(name, " has not ended yet"));
   }
 
   JobServer server_;

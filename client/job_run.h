@@ -40,7 +40,8 @@ struct FinishedJob {
 // ours is chosen if the request has none, so that the job can be cancelled whenever Ctrl-C comes.
 // A job of that id that was cancelled before is forgotten and begun again.
 //
-// After Ctrl-C, and whenever this side fails, the job is cancelled on the server too.
+// After Ctrl-C, and whenever this side fails, the job is cancelled on the server too; if that comes
+// too late, the error says where the result is.
 //
 // Errors: CANCELLED after Ctrl-C; the job's own; of UploadBlob, DownloadResultFile, WatchJob.
 absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,

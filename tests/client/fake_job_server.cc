@@ -169,6 +169,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
                          v1::CancelJobResponse* response) override {
     const std::lock_guard<std::mutex> lock(mutex);
     if (forgotten) return {grpc::StatusCode::NOT_FOUND, "no such job"};
+    ended |= script.ends_before_that;
     cancelled = !ended;
     response->mutable_job()->set_name(asked->name());
     // The answer may come before the job has ended.

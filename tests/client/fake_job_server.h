@@ -53,7 +53,8 @@ class FakeJobServer {
     std::vector<v1::JobEvent> events;
     v1::Job ended;
     std::function<void(int index)> before_event = [](int) {};
-    bool never_ends = false;  // unless it is cancelled
+    bool never_ends = false;        // unless it is cancelled
+    bool ends_before_that = false;  // the cancelling comes too late: it is as `ended` says
   };
   void Play(Script script);
   // WatchJob breaks behind these events, once each.

@@ -276,6 +276,38 @@ TEST_F(JobRunTest, CtrlCCancelsTheJobAndSaysHowToResume) {
   ExpectNothingLeft();
 }
 
+TEST_F(JobRunTest, CtrlCThatComesTooLateSaysWhereTheResultIs) {
+  FakeJobServer::Script script;
+  script.never_ends = true;
+  script.ends_before_that = true;
+  script.ended = Ended(v1::JOB_STATE_SUCCEEDED);
+  script.before_event = [](int) { kill(getpid(), SIGINT); };
+  server_.Play(script);
+  const auto outcome = Run(Plan());
+  EXPECT_EQ(ExitCodeOf(outcome.status()), kExitInterrupted);
+  const std::string name = "jobs/" + server_.Request().job_id();
+  EXPECT_EQ(outcome.status().message(), "interrupted; " + name +
+                                            " had succeeded before; the result is still there: " +
+                                            "salient jobs download " + name + " DIR");
+  ExpectNothingLeft();
+}
+
+TEST_F(JobRunTest, CtrlCThatComesTooLateSaysWhatTheServerWrote) {
+  FakeJobServer::Script script;
+  script.never_ends = true;
+  script.ends_before_that = true;
+  script.ended = Ended(v1::JOB_STATE_SUCCEEDED);
+  script.before_event = [](int) { kill(getpid(), SIGINT); };
+  server_.Play(script);
+  JobPlan plan = Plan();
+  plan.download_to.clear();
+  plan.request.mutable_spec()->mutable_quantize()->set_output_path("/models/out");
+  const auto outcome = Run(std::move(plan));
+  EXPECT_EQ(ExitCodeOf(outcome.status()), kExitInterrupted);
+  EXPECT_EQ(outcome.status().message(), "interrupted; jobs/" + server_.Request().job_id() +
+                                            " had succeeded before; its result is in /models/out");
+}
+
 TEST_F(JobRunTest, OutputThatIsNotEmptyIsRefusedBeforeAnythingIsSent) {
   ASSERT_EQ(mkdir(output_.c_str(), 0777), 0);
   std::ofstream(output_ + "/there") << "x";
