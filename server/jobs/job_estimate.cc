@@ -3,8 +3,10 @@
 #include <time.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
 #include "core/linalg/gemm.h"
 #include "core/model_cost.h"
 #include "core/speed_probe.h"
@@ -51,6 +53,12 @@ const MachineSpeed& SpeedOfThisMachine() {
   return speed;
 }
 
+// Ids as a job holds them while it runs.
+int64_t TokenBytes(absl::Span<const int64_t> row_tokens) {
+  return std::accumulate(row_tokens.begin(), row_tokens.end(), int64_t{0}) *
+         static_cast<int64_t>(sizeof(int64_t));
+}
+
 absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, int workers) {
   const ModelConfig& config = job.model.config();
   if (const auto* evaluate = std::get_if<EvaluateTask>(&spec.task); evaluate != nullptr) {
@@ -84,7 +92,8 @@ absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& 
   const absl::StatusOr<ModelCost> cost = CostOf(spec, job, workers);
   if (!cost.ok()) return cost.status();
   JobEstimate estimate;
-  estimate.peak_memory_bytes = ResidentMemoryBytes() + cost->memory_bytes;
+  estimate.peak_memory_bytes = ResidentMemoryBytes() + cost->memory_bytes +
+                               TokenBytes(job.row_tokens) + TokenBytes(job.evaluation_row_tokens);
   const Work work = cost->Total();
   estimate.flop = work.bf16_flop + work.f32_flop + work.vector_flop;
   estimate.seconds = SecondsOf(*cost, speed, workers);
