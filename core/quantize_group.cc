@@ -17,7 +17,7 @@
 namespace salient {
 namespace {
 
-// True unless round-to-nearest is better by more than the estimate can be wrong.
+// Whether it is sure, as far as the estimates can be, that round-to-nearest's is not less.
 bool NoWorse(const Loss& loss, const Loss& nearest) {
   return loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
 }
@@ -64,7 +64,10 @@ absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baselin
   if (!rounded.ok()) return rounded.status();
   attempt.linears = *std::move(rounded);
   attempt.kept_rtn.assign(attempt.linears.size(), false);
-  if (method.autoawq) return true;
+  // What is round-to-nearest itself has the same loss, but for the last bits.
+  const bool is_nearest = attempt.candidate.identity && method.range == RangeChoice::kMinMax &&
+                          method.rounding == RoundingChoice::kNearest;
+  if (method.autoawq || is_nearest) return true;
   for (size_t i = 0; i < attempt.linears.size(); ++i) {
     if (NoWorse(attempt.linears[i].loss, baselines[i].nearest)) continue;
     if (!attempt.candidate.identity) return false;

@@ -219,6 +219,28 @@ TEST(QuantizeGroupNotesTest, DampingThatHadToBeRaisedIsNoted) {
             "m.down_proj: X^T X could not be factored with a damping of 0; 0.01 was used");
 }
 
+// Where s is not quite 1, because the norm is rounded, the loss of the same codes comes out of two
+// roundings of f32.
+TEST(QuantizeGroupNotesTest, RoundToNearestIsNotKeptInsteadOfItself) {
+  const Statistics statistics = testing::DirectStatistics(testing::Activations(1, 200, 256));
+  const Matrix norm = testing::GaussianMatrix(4, 1, 256, 0.3f);
+  std::vector<Matrix> weights;
+  GroupInput group;
+  group.name = "g";
+  group.statistics = &statistics;
+  group.norm_fold = NormFold{{norm.data(), 256}, DType::kF16};
+  for (uint64_t i = 0; i < 8; ++i) weights.push_back(testing::GaussianMatrix(5 + i, 16, 256));
+  for (const Matrix& w : weights) group.linears.push_back({"m.a", View(w)});
+  SerialExecutor executor;
+  const auto result = QuantizeGroup(group, kRtn, StoredFormat{}, executor);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->report.notes.empty()) << result->report.notes[0];
+  for (const LinearReport& linear : result->report.linears) {
+    EXPECT_FALSE(linear.kept_rtn);
+    EXPECT_NEAR(linear.loss, linear.loss_rtn, 1e-5 * linear.loss_rtn);
+  }
+}
+
 TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {
   const auto message = [](int64_t out, int64_t in, WeightFormat format) {
     const absl::Status status = ValidateLinear("m", out, in, {format, OutputFormat::kAwqGemm});
