@@ -20,9 +20,6 @@ namespace salient {
 void DivideInput(const GroupRow& row, const ModelConfig& config, absl::Span<const float> scales,
                  BlockWeights& block);
 
-// Multiplies the columns of the group's Linears by `scales`; their weights become F32.
-void MultiplyColumns(const GroupRow& row, absl::Span<const float> scales, BlockWeights& block);
-
 }  // namespace salient
 
 #endif  // SALIENT_CORE_MODEL_FOLD_H_

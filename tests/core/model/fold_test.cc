@@ -112,6 +112,19 @@ class FoldTest : public ::testing::TestWithParam<Case> {
   SerialExecutor executor_;
 };
 
+// The other half of a fold, which rounding does on the way.
+void MultiplyColumns(const GroupRow& row, const std::vector<float>& scales, BlockWeights& block) {
+  for (const LinearRole role : row.linears) {
+    StoredLinear& linear = block.linear(role);
+    std::vector<float> values(static_cast<size_t>(linear.out_features * linear.in_features));
+    linear.View().ReadRows(0, linear.out_features, values.data());
+    for (size_t i = 0; i < values.size(); ++i) values[i] *= scales[i % scales.size()];
+    const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
+    linear.weight.assign(bytes, bytes + values.size() * sizeof(float));
+    linear.dtype = DType::kF32;
+  }
+}
+
 TEST_P(FoldTest, EveryRuleAloneKeepsTheLogitsAndDividesItsInput) {
   const Outcome original = Run([](BlockWeights&) {});
   for (const GroupRow& row : model_->family.groups) {
