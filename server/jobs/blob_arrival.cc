@@ -61,6 +61,14 @@ absl::Status BlobArrival::WaitUntilComplete(absl::string_view file, const Digest
   return Wait(file, digest, [](const BlobStatus& blob) { return blob.complete; });
 }
 
+absl::Status BlobArrival::WaitUntilAllComplete(absl::string_view what,
+                                               absl::Span<const Digest> digests) {
+  for (const Digest& digest : digests) {
+    if (absl::Status status = WaitUntilComplete(what, digest); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 void BlobArrival::LookAgain() {
   {
     const std::lock_guard<std::mutex> lock(mu_);

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
 #include "server/workers/cancel_token.h"
@@ -32,6 +33,9 @@ class BlobArrival {
 
   // Returns when the blob is complete and verified. Errors as WaitForBytes.
   absl::Status WaitUntilComplete(absl::string_view file, const Digest& digest);
+
+  // The same of several; `what` stands for them in errors.
+  absl::Status WaitUntilAllComplete(absl::string_view what, absl::Span<const Digest> digests);
 
   // Something came, or the job was stopped: those who wait look again.
   void LookAgain();

@@ -38,28 +38,14 @@ struct PlainModel {
 };
 
 absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, const PreparedModel& prepared) {
-  absl::StatusOr<OpenModel> open = OpenModelFiles(prepared, job.store, &job.arrival);
+  absl::StatusOr<OpenModel> open = OpenWholeModel(prepared, job.store, job.arrival);
   if (!open.ok()) return open.status();
-  if (open->arriving != nullptr) {
-    absl::Status status = open->arriving->WaitForHeaders();
-    if (status.ok()) status = open->arriving->CheckInlineContent();
-    if (!status.ok()) return status;
-    open->tensor_bytes = open->arriving->TensorBytes();
-  }
   absl::StatusOr<std::unique_ptr<TensorSource>> plain =
       OpenQuantizedSource(*open->source, prepared.config());
   if (!plain.ok()) return WithModelReason(plain.status());
   absl::StatusOr<InputRoundings> inputs = ReadInputRoundings(*open->source, prepared.config());
   if (!inputs.ok()) return WithModelReason(inputs.status());
   return PlainModel{*std::move(open), *std::move(plain), *std::move(inputs)};
-}
-
-absl::Status WaitForAll(RunningJob& job) {
-  for (const Digest& digest : job.prepared.needed) {
-    absl::Status status = job.arrival.WaitUntilComplete("evaluation", digest);
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
 }
 
 // Whether the reference rounded to nearest is evaluated beside it.
@@ -111,7 +97,8 @@ int ModelCount(const EvaluateTask& task, const ModelConfig& model) {
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified) {
   const auto& task = std::get<EvaluateTask>(job.spec.task);
   const ModelConfig& config = job.prepared.model.config();
-  if (absl::Status status = WaitForAll(job); !status.ok()) return status;
+  absl::Status arrived = job.arrival.WaitUntilAllComplete("evaluation", job.prepared.needed);
+  if (!arrived.ok()) return arrived;
   const auto rows = ReadTokens(task.tokens, ToScore(config), job.store);
   if (!rows.ok()) return rows.status();
 

@@ -108,6 +108,18 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
   return open;
 }
 
+absl::StatusOr<OpenModel> OpenWholeModel(const PreparedModel& model, BlobStore& store,
+                                         BlobArrival& arrival) {
+  absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, &arrival);
+  if (!open.ok() || open->arriving == nullptr) return open;
+  absl::Status status = open->arriving->WaitForHeaders();
+  if (status.ok()) status = open->arriving->CheckInlineContent();
+  if (!status.ok()) return status;
+  open->headers_known = true;
+  open->tensor_bytes = open->arriving->TensorBytes();
+  return open;
+}
+
 int64_t CountParameters(const ModelConfig& config) {
   const absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return 0;

@@ -47,6 +47,11 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
 absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
                                          BlobArrival* arrival);
 
+// The same of a model whose blobs are all whole: inline content is held against them. Errors also
+// as ArrivingCheckpoint::WaitForHeaders and CheckInlineContent.
+absl::StatusOr<OpenModel> OpenWholeModel(const PreparedModel& model, BlobStore& store,
+                                         BlobArrival& arrival);
+
 // Holds the tensors against the config, if all headers are here. Errors as FindFamily,
 // OpenModelFiles, CheckModelTensors, and OpenQuantizedSource where the model may be quantized.
 absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,

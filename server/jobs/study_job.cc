@@ -85,10 +85,8 @@ StudyModelParams ToStudyModelParams(const StudyTask& task) {
 absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()> verified) {
   const auto& task = std::get<StudyTask>(job.spec.task);
   const ModelConfig& config = job.prepared.model.config();
-  for (const Digest& digest : job.prepared.needed) {
-    absl::Status status = job.arrival.WaitUntilComplete("study", digest);
-    if (!status.ok()) return status;
-  }
+  absl::Status arrived = job.arrival.WaitUntilAllComplete("study", job.prepared.needed);
+  if (!arrived.ok()) return arrived;
   const absl::StatusOr<TokenRows> calibration =
       Read("calibration", task.calibration, ToRun(config), job);
   if (!calibration.ok()) return calibration.status();
@@ -96,14 +94,9 @@ absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()
       Read("evaluation", task.evaluation, ToScore(config), job);
   if (!evaluation.ok()) return evaluation.status();
 
-  absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
+  const absl::StatusOr<OpenModel> model =
+      OpenWholeModel(job.prepared.model, job.store, job.arrival);
   if (!model.ok()) return model.status();
-  if (model->arriving != nullptr) {
-    absl::Status status = model->arriving->WaitForHeaders();
-    if (status.ok()) status = model->arriving->CheckInlineContent();
-    if (!status.ok()) return status;
-    model->tensor_bytes = model->arriving->TensorBytes();
-  }
   verified();
 
   StudyModelParams params = ToStudyModelParams(task);
