@@ -4,41 +4,23 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/durable_write.h"
 
 namespace salient {
 namespace {
 
 constexpr char kMagic[8] = {'S', 'A', 'L', 'H', 'I', 'D', '0', '1'};
 
-absl::Status FileError(const std::string& path, const char* what) {
-  const int error = errno;
-  return absl::ErrnoToStatus(error, absl::StrCat(path, ": ", what));
-}
-
-absl::Status WriteAll(int fd, const std::string& path, const void* data, int64_t size,
-                      int64_t offset) {
-  const char* from = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t written = ::pwrite(fd, from, static_cast<size_t>(size), offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return FileError(path, "cannot be written");
-    from += written;
-    offset += written;
-    size -= written;
-  }
-  return absl::OkStatus();
-}
-
 absl::Status ReadAll(int fd, const std::string& path, void* data, int64_t size, int64_t offset) {
   char* to = static_cast<char*>(data);
   while (size > 0) {
     const ssize_t count = ::pread(fd, to, static_cast<size_t>(size), offset);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return FileError(path, "cannot be read");
+    if (count < 0) return FileError(errno, path, "read");
     if (count == 0) {
       return absl::InvalidArgumentError(absl::StrCat(path, ": ends ", size, " bytes too early"));
     }
@@ -91,12 +73,11 @@ absl::StatusOr<HiddenStatesFile> HiddenStatesFile::Create(const std::string& pat
                                                           const HiddenStatesShape& shape) {
   const std::string unfinished = absl::StrCat(path, ".part");
   const int fd = ::open(unfinished.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) return FileError(unfinished, "cannot be created");
+  if (fd < 0) return FileError(errno, unfinished, "create");
   HiddenStatesFile file(fd, path, shape);
   file.unfinished_ = unfinished;
   const std::string header = Header(shape);
-  absl::Status status =
-      WriteAll(fd, unfinished, header.data(), static_cast<int64_t>(header.size()), 0);
+  absl::Status status = WriteAt(fd, unfinished, 0, header.data(), header.size());
   if (!status.ok()) return status;
   return file;
 }
@@ -104,7 +85,7 @@ absl::StatusOr<HiddenStatesFile> HiddenStatesFile::Create(const std::string& pat
 absl::StatusOr<HiddenStatesFile> HiddenStatesFile::Open(const std::string& path,
                                                         const HiddenStatesShape& shape) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FileError(path, "cannot be opened");
+  if (fd < 0) return FileError(errno, path, "open");
   HiddenStatesFile file(fd, path, shape);
   const std::string expected = Header(shape);
   std::string header(expected.size(), 0);
@@ -142,17 +123,17 @@ absl::Status HiddenStatesFile::WriteRow(int64_t row, const Matrix& hidden) {
         absl::StrCat(path_, ": row ", row, " is [", hidden.rows(), ", ", hidden.cols(),
                      "]; expected [", shape_.lengths[row], ", ", shape_.hidden_size, "]"));
   }
-  const int64_t bytes = hidden.rows() * hidden.cols() * static_cast<int64_t>(sizeof(float));
-  return WriteAll(fd_, path_, hidden.data(), bytes, RowOffset(row));
+  const auto bytes = static_cast<size_t>(hidden.rows() * hidden.cols()) * sizeof(float);
+  return WriteAt(fd_, path_, RowOffset(row), hidden.data(), bytes);
 }
 
 absl::Status HiddenStatesFile::Commit() {
-  if (::fsync(fd_) != 0) return FileError(unfinished_, "cannot be synced");
+  if (::fsync(fd_) != 0) return FileError(errno, unfinished_, "sync");
   if (::rename(unfinished_.c_str(), path_.c_str()) != 0) {
-    return FileError(unfinished_, "cannot be renamed");
+    return FileError(errno, unfinished_, "rename");
   }
   unfinished_.clear();
-  return absl::OkStatus();
+  return SyncPath(ParentOf(path_));
 }
 
 }  // namespace salient

@@ -50,7 +50,8 @@ class HiddenStatesFile {
   absl::StatusOr<Matrix> ReadRow(int64_t row) const;
   absl::Status WriteRow(int64_t row, const Matrix& hidden);
 
-  // Syncs and takes the final name. Every row must have been written; rows may be read meanwhile.
+  // Syncs and takes the final name, which then lasts. Every row must have been written; rows may be
+  // read meanwhile.
   absl::Status Commit();
 
  private:
