@@ -11,30 +11,18 @@
 #include <optional>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/durable_write.h"
 #include "core/checkpoint/json.h"
 
 namespace salient {
 namespace {
 
-std::string PathIn(const std::string& directory) { return absl::StrCat(directory, "/raised.json"); }
+// Of the record, which has some 200 bytes a group: more than any model has.
+constexpr int64_t kMostBytes = int64_t{256} << 20;
 
-absl::StatusOr<std::string> ReadWhole(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FileError(errno, path, "open");
-  const absl::Cleanup close_file = [fd] { close(fd); };
-  std::string text;
-  char piece[4096];
-  while (true) {
-    const ssize_t got = read(fd, piece, sizeof piece);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return FileError(errno, path, "read");
-    if (got == 0) return text;
-    text.append(piece, static_cast<size_t>(got));
-  }
-}
+std::string PathIn(const std::string& directory) { return absl::StrCat(directory, "/raised.json"); }
 
 // Field `name` of an entry, 0 to `end` - 1; -1 if it is not that.
 int64_t Number(const JsonValue& entry, absl::string_view name, int64_t end) {
@@ -112,7 +100,7 @@ absl::Status SaveRaised(const std::string& directory, absl::Span<const RaisedGro
 absl::StatusOr<std::vector<RaisedGroup>> LoadRaised(const std::string& directory, int64_t layer) {
   const std::string path = PathIn(directory);
   std::vector<RaisedGroup> raised;
-  const absl::StatusOr<std::string> text = ReadWhole(path);
+  const absl::StatusOr<std::string> text = ReadTextFile(path, kMostBytes);
   if (absl::IsNotFound(text.status())) return raised;
   if (!text.ok()) return text.status();
   const absl::StatusOr<JsonValue> document = ParseJson(path, *text);
