@@ -16,7 +16,7 @@ bool IsTakenOver(const absl::Status& status) {
 absl::Status WriteOnce(BlobStore& store, const Digest& digest, ResultBlobs::Hold::Writer write) {
   // What a client may have begun of it was not verified.
   if (store.Status(digest).committed_bytes > 0) store.Delete(digest).IgnoreError();
-  absl::StatusOr<Upload> upload = store.BeginUpload(digest);
+  absl::StatusOr<Upload> upload = store.BeginUpload(digest, BlobStore::Maker::kServer);
   if (!upload.ok()) return upload.status();
   absl::Status status = write(*upload);
   if (status.ok()) status = upload->Finish();

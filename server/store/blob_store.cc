@@ -54,7 +54,7 @@ BlobStore::EntryPtr BlobStore::Find(const Digest& digest) const {
   return found == entries_.end() ? nullptr : found->second;
 }
 
-absl::Status BlobStore::CheckRoom(const Digest& digest) const {
+absl::Status BlobStore::CheckRoom(const Digest& digest, Maker maker) const {
   if (digest.size_bytes > limits_.capacity_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("blob ", ToString(digest), ": size_bytes is ", digest.size_bytes,
@@ -67,7 +67,7 @@ absl::Status BlobStore::CheckRoom(const Digest& digest) const {
         absl::StrCat("blob ", ToString(digest), ": size_bytes is ", digest.size_bytes,
                      "; the store has ", free_bytes, " free of ", limits_.capacity_bytes));
   }
-  if (usage_.uploads >= limits_.max_uploads) {
+  if (maker == Maker::kClient && usage_.uploads >= limits_.max_uploads) {
     return absl::ResourceExhaustedError(
         absl::StrCat("blob ", ToString(digest), ": ", usage_.uploads,
                      " uploads are unfinished; expected fewer than ", limits_.max_uploads));
@@ -75,11 +75,11 @@ absl::Status BlobStore::CheckRoom(const Digest& digest) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<BlobStore::EntryPtr> BlobStore::FindOrAdd(const Digest& digest) {
+absl::StatusOr<BlobStore::EntryPtr> BlobStore::FindOrAdd(const Digest& digest, Maker maker) {
   const std::lock_guard lock(mu_);
   const auto found = entries_.find(digest);
   if (found != entries_.end()) return found->second;
-  if (absl::Status room = CheckRoom(digest); !room.ok()) return room;
+  if (absl::Status room = CheckRoom(digest, maker); !room.ok()) return room;
   auto entry =
       std::make_shared<BlobEntry>(digest, BlobEntry::State::kPartial, limits_.sync_interval_bytes,
                                   /*written_bytes=*/0);
@@ -90,9 +90,9 @@ absl::StatusOr<BlobStore::EntryPtr> BlobStore::FindOrAdd(const Digest& digest) {
 }
 
 absl::StatusOr<std::pair<BlobStore::EntryPtr, std::unique_lock<std::mutex>>> BlobStore::Acquire(
-    const Digest& digest) {
+    const Digest& digest, Maker maker) {
   while (true) {
-    auto entry = FindOrAdd(digest);
+    auto entry = FindOrAdd(digest, maker);
     if (!entry.ok()) return entry.status();
     std::unique_lock lock((*entry)->mu);
     // Deleted while we waited: its successor is found next time.
@@ -175,9 +175,9 @@ BlobStatus BlobStore::Status(const Digest& digest) const {
   return {};
 }
 
-absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest) {
+absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest, Maker maker) {
   if (digest != EmptyDigest()) {
-    auto acquired = Acquire(digest);
+    auto acquired = Acquire(digest, maker);
     if (!acquired.ok()) return acquired.status();
     const auto& [entry, lock] = *acquired;
     if (entry->state == BlobEntry::State::kPartial) {

@@ -24,7 +24,7 @@ namespace salient {
 
 struct BlobStoreLimits {
   int64_t capacity_bytes = int64_t{64} << 30;       // blobs, and uploads at their announced size
-  int64_t max_uploads = 1000;                       // begun and neither finished nor expired
+  int64_t max_uploads = 1000;                       // begun by clients, not finished nor expired
   absl::Duration upload_ttl = absl::Hours(24);      // since the last byte
   int64_t sync_interval_bytes = int64_t{64} << 20;  // of an upload; at most this is sent again
                                                     // after a restart
@@ -67,10 +67,13 @@ class BlobStore {
   // Of a blob nobody began: 0, not complete.
   BlobStatus Status(const Digest& digest) const;
 
+  // What is made here does not wait for clients to finish their uploads.
+  enum class Maker { kClient, kServer };
+
   // Begins or continues an upload; the writer before, if any, is ABORTED from its next call on.
   // ALREADY_EXISTS if the blob is complete; RESOURCE_EXHAUSTED if store or disk has no room or
-  // too many uploads are open; INVALID_ARGUMENT if the blob is larger than the store.
-  absl::StatusOr<Upload> BeginUpload(const Digest& digest);
+  // a client begins too many; INVALID_ARGUMENT if the blob is larger than the store.
+  absl::StatusOr<Upload> BeginUpload(const Digest& digest, Maker maker = Maker::kClient);
 
   // Stores a whole made here. Replaces an upload of the same blob, whoever goes on with it
   // meanwhile. Ok if it was there before.
@@ -118,11 +121,12 @@ class BlobStore {
 
   BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery);
   EntryPtr Find(const Digest& digest) const;
-  absl::StatusOr<EntryPtr> FindOrAdd(const Digest& digest);
+  absl::StatusOr<EntryPtr> FindOrAdd(const Digest& digest, Maker maker);
   // An entry that is not gone, and the lock on it.
-  absl::StatusOr<std::pair<EntryPtr, std::unique_lock<std::mutex>>> Acquire(const Digest& digest);
-  absl::Status CheckRoom(const Digest& digest) const;  // with mu_ held
-  absl::StatusOr<File> OpenBlob(BlobEntry& entry);     // with the size it must have
+  absl::StatusOr<std::pair<EntryPtr, std::unique_lock<std::mutex>>> Acquire(const Digest& digest,
+                                                                            Maker maker);
+  absl::Status CheckRoom(const Digest& digest, Maker maker) const;  // with mu_ held
+  absl::StatusOr<File> OpenBlob(BlobEntry& entry);                  // with the size it must have
 
   struct Putting;  // one of PutAll
 

@@ -21,7 +21,7 @@ struct BlobStore::Putting {
 };
 
 absl::Status BlobStore::BeginPut(Putting& put) {
-  auto acquired = Acquire(put.whole.digest);
+  auto acquired = Acquire(put.whole.digest, Maker::kServer);
   if (!acquired.ok()) return acquired.status();
   return WritePut(put, acquired->first);
 }
@@ -54,7 +54,7 @@ absl::Status BlobStore::CommitPut(Putting& put) {
 // to a client that sends the same bytes.
 absl::Status BlobStore::PutLocked(Putting& put) {
   put.entry = nullptr;
-  auto acquired = Acquire(put.whole.digest);
+  auto acquired = Acquire(put.whole.digest, Maker::kServer);
   if (!acquired.ok()) return acquired.status();
   absl::Status status = WritePut(put, acquired->first);
   if (!status.ok() || put.entry == nullptr) return status;

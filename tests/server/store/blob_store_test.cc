@@ -130,5 +130,20 @@ TEST_F(BlobStoreTest, CapacityCountsUploadsAtTheirAnnouncedSize) {
   EXPECT_THAT(too_many.status().message(), HasSubstr("2 uploads are unfinished"));
 }
 
+// Else clients that begin and do not finish could end every job.
+TEST_F(BlobStoreTest, UploadsThatClientsLeaveOpenDoNotStopWhatIsMadeHere) {
+  const auto store = Open({.max_uploads = 2});
+  ASSERT_TRUE(store->BeginUpload(DigestOf("a")).ok());
+  ASSERT_TRUE(store->BeginUpload(DigestOf("b")).ok());
+  ASSERT_TRUE(absl::IsResourceExhausted(store->BeginUpload(DigestOf("c")).status()));
+  EXPECT_EQ(store->PutAll({{DigestOf("d"), "d"}, {DigestOf("e"), "e"}}), absl::OkStatus());
+  auto upload = store->BeginUpload(DigestOf("f"), BlobStore::Maker::kServer);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->Append(0, "f"), absl::OkStatus());
+  EXPECT_EQ(upload->Finish(), absl::OkStatus());
+  EXPECT_EQ(store->Usage().blobs, 3);
+  EXPECT_EQ(store->Usage().uploads, 2);
+}
+
 }  // namespace
 }  // namespace salient
