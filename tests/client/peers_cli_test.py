@@ -1,7 +1,7 @@
 """`salient verify` on checkpoints that other tools wrote: an independent reader's figures, from the
 embedded server and, of the same bits, from a live `salientd`. Standard library only.
 
-    peers_cli_test.py SALIENT SALIENTD
+    peers_programs.py SALIENT SALIENTD
 """
 
 import json
@@ -9,9 +9,10 @@ import os
 import sys
 import unittest
 
-import cli_test
+import programs
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import run_tests  # noqa: E402
 from shared_models import shared  # noqa: E402
 
 # Perplexity and KL of 128 rows; the reference's README says by whom.
@@ -26,7 +27,7 @@ NEAREST = {"llmcompressor-awq": (17.1783, 0.02707, 2e-5),
 
 class PeersTest(unittest.TestCase):
     def verify(self, peer, *flags):
-        result = cli_test.run(
+        result = programs.run(
             "verify", shared("peers", peer), "--against", shared("models", "pocket-llama-salient"),
             "--evaluation", shared("data", "pocket-llama", "evaluation.safetensors"), "--json",
             *flags)
@@ -50,7 +51,7 @@ class PeersTest(unittest.TestCase):
                     self.check(report["rtn"]["perplexity"], report["rtn_kl"], NEAREST[peer])
 
     def test_a_server_gives_the_same(self):
-        with cli_test.LiveServer() as server:
+        with programs.LiveServer() as server:
             for peer in PEERS:
                 with self.subTest(peer):
                     reports = [self.verify(peer, "--rows", "4", *flags)
@@ -61,5 +62,6 @@ class PeersTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    cli_test.SALIENT, cli_test.SALIENTD = sys.argv[1:3]
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    programs.SALIENT, programs.SALIENTD = sys.argv[1:3]
+    del sys.argv[1:]
+    run_tests.run()

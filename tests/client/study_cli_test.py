@@ -6,41 +6,22 @@ Standard library only.
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 import unittest
 
-import cli_test
+import model_case
+import programs
+from model_case import ModelCase
+from programs import free_port, LiveServer, run
 
-MODEL = ""
 CHOICES = ("none", "weight", "random", "activation")
 
 
-class StudyCliTest(unittest.TestCase):
-    def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(self.temporary.cleanup)
-        self.calibration = os.path.join(MODEL, "calibration_open.safetensors")
-        self.evaluation = os.path.join(MODEL, "evaluation_open.safetensors")
-        # Token files lie beside the model, and are none of it.
-        self.source = os.path.join(self.temporary.name, "model")
-        shutil.copytree(MODEL, self.source, ignore=shutil.ignore_patterns("*_open.safetensors"))
-
+class StudyCliTest(ModelCase):
     def study(self, *flags):
-        return cli_test.run("study", self.source, "--calibration", self.calibration,
-                            "--evaluation", self.evaluation, "--rows", "2",
-                            "--calibration-rows", "3", *flags)
-
-    def assert_done(self, result):
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result.stdout
-
-    def assert_fails(self, result, code, *says):
-        self.assertEqual(result.returncode, code, result.stderr)
-        self.assertEqual(result.stdout, "")
-        for text in says:
-            self.assertIn(text, result.stderr)
+        return run("study", self.source, "--calibration", self.calibration,
+                   "--evaluation", self.evaluation, "--rows", "2",
+                   "--calibration-rows", "3", *flags)
 
     def test_embedded_and_remote_find_the_same(self):
         embedded = json.loads(self.assert_done(self.study("--json", "--workers", "1")))
@@ -54,17 +35,17 @@ class StudyCliTest(unittest.TestCase):
         self.assertEqual(embedded["tokens"], 2 * 255)
         self.assertEqual((embedded["bits"], embedded["group_size"]), (3, 128))
         self.assertEqual(embedded["salient_share"], 0.01)
-        with cli_test.LiveServer("--workers", "2") as server:
+        with LiveServer("--workers", "2") as server:
             there = ("--server", server.address)
             remote = json.loads(self.assert_done(self.study("--json", *there)))
             for part in ("source", *CHOICES):
                 self.assertEqual(remote[part], embedded[part])
             # What it found stays with the job, for whoever looks later.
             job = remote["job"].removeprefix("jobs/")
-            table = self.assert_done(cli_test.run("jobs", "watch", job, *there))
+            table = self.assert_done(run("jobs", "watch", job, *there))
             self.assertIn("1 % by activation", table)
             self.assertIn(f"{remote['activation']['perplexity']:.5f}", table)
-            self.assertIn("study", self.assert_done(cli_test.run("jobs", "list", *there)))
+            self.assertIn("study", self.assert_done(run("jobs", "list", *there)))
 
     def test_flags_arrive(self):
         table = self.assert_done(self.study("--bits", "4", "--group-size", "-1", "--share", "0.05",
@@ -85,14 +66,14 @@ class StudyCliTest(unittest.TestCase):
                 [self.source, *tokens, "--share", "0"], [self.source, *tokens, "--rows", "-1"],
                 [self.source, *tokens, "--group-size", "-2"],
                 [self.source, *tokens, "--compute-dtype", "f16"]):
-            self.assert_fails(cli_test.run("study", *arguments), 2)
+            self.assert_fails(run("study", *arguments), 2)
 
     def test_bad_input_is_42_and_needs_no_server(self):
-        nowhere = ("--server", f"127.0.0.1:{cli_test.free_port()}")
+        nowhere = ("--server", f"127.0.0.1:{free_port()}")
         self.assert_fails(self.study(*nowhere), 69, "cannot reach")
-        self.evaluation = os.path.join(self.temporary.name, "none.safetensors")
+        self.evaluation = os.path.join(self.directory, "none.safetensors")
         self.assert_fails(self.study(*nowhere), 42, "none.safetensors")
-        self.evaluation, self.source = self.calibration, self.temporary.name
+        self.evaluation, self.source = self.calibration, self.directory
         self.assert_fails(self.study(*nowhere), 42, "config.json")
 
     def test_what_no_group_can_be_cut_into_is_42(self):
@@ -100,5 +81,5 @@ class StudyCliTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    cli_test.SALIENT, cli_test.SALIENTD, MODEL = sys.argv[1:4]
+    programs.SALIENT, programs.SALIENTD, model_case.MODEL = sys.argv[1:4]
     unittest.main(argv=[sys.argv[0], *sys.argv[4:]], verbosity=2)
