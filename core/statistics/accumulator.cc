@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
 #include "core/statistics/open_row.h"
 #include "core/statistics/panel_scratch.h"
 #include "core/statistics/token_sampler.h"
@@ -16,10 +17,11 @@
 namespace salient {
 namespace {
 
-// Copies the upper triangle of a square matrix of row stride `n` to the lower.
-void MirrorUpper(int64_t n, double* matrix) {
-  for (int64_t row = 1; row < n; ++row) {
-    for (int64_t column = 0; column < row; ++column) {
+// Copies the upper triangle of a square matrix of row stride `n` to the lower, in rows [first,
+// end). Few of them stay in cache while their columns are gone through.
+void MirrorUpper(int64_t n, int64_t first, int64_t end, double* matrix) {
+  for (int64_t column = 0; column < end; ++column) {
+    for (int64_t row = std::max(first, column + 1); row < end; ++row) {
       matrix[row * n + column] = matrix[column * n + row];
     }
   }
@@ -95,15 +97,20 @@ class StatisticsAccumulator::Impl {
     }
     const StatisticsParams& params = totals_.params;
     if (params.ExactGram()) {
-      MirrorUpper(params.in_features, totals_.gram.data());
+      const RowTiles tiles(params.in_features, kRowTile);
+      failure_ = executor.ForEach(tiles.size(), [&](int64_t tile) {
+        const int64_t first = tiles.First(tile);
+        MirrorUpper(params.in_features, first, first + tiles.Count(tile), totals_.gram.data());
+        return absl::OkStatus();
+      });
     } else {
       const int64_t width = params.block_width;
       failure_ = executor.ForEach(params.Blocks(), [&](int64_t block) {
-        MirrorUpper(width, totals_.blocks.data() + block * width * width);
+        MirrorUpper(width, 0, width, totals_.blocks.data() + block * width * width);
         return absl::OkStatus();
       });
-      if (!failure_.ok()) return failure_;
     }
+    if (!failure_.ok()) return failure_;
     totals_.sample = sampler_.Take();
     return std::move(totals_);
   }

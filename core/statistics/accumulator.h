@@ -58,7 +58,7 @@ class StatisticsAccumulator {
   absl::Status Merge(const Statistics& part);
 
   // Closes the open row and gives the result up. FAILED_PRECONDITION if no token came, or if
-  // FoldRow never got a row before one that it got.
+  // FoldRow never got a row before one that it got; CANCELLED from the executor.
   absl::StatusOr<Statistics> Finish(Executor& executor) &&;
 
   // Bytes an accumulator with these params holds at most, when FoldRow has `rows_at_once` rows

@@ -153,6 +153,20 @@ TEST(FoldRowTest, AfterAnErrorEverybodyGetsAnError) {
   EXPECT_EQ(std::move(accumulator).Finish(serial).status(), status);
 }
 
+// Of a wide Gram matrix it takes seconds to give both triangles.
+TEST(FoldRowTest, TheResultIsCancelledToo) {
+  for (const int64_t in_features : {172, 1100}) {
+    StatisticsAccumulator accumulator = MakeAccumulator(ParamsOf(in_features));
+    const auto rows = testing::MakeRows(4, in_features, {9});
+    SerialExecutor serial;
+    ASSERT_TRUE(FoldWhole(accumulator, rows[0], serial).ok());
+    testing::ThreadExecutor executor(2);
+    executor.Cancel();
+    EXPECT_EQ(std::move(accumulator).Finish(executor).status().code(),
+              absl::StatusCode::kCancelled);
+  }
+}
+
 TEST(FoldRowTest, RowsTwiceOrMissingOrMixedWithBatchesAreRefused) {
   const StatisticsParams params = ParamsOf(172);
   const auto rows = testing::MakeRows(4, 172, {9, 9, 9});
