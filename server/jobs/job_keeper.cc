@@ -231,11 +231,15 @@ void JobTableImpl::Run(const RecordPtr& job) {
 absl::Time JobTableImpl::Keep(absl::Time now, std::vector<RecordPtr>& changed) {
   absl::Time next = now + kLongestPeriod;
   std::vector<RecordPtr> over;
+  int64_t spec_bytes = 0;  // of jobs without a result, the newest first
   for (const auto& [sequence, job] : jobs_) {
     if (HasEnded(job->state)) {
+      const bool has_result = job->state == JobState::kSucceeded && !job->inspection.has_value();
+      if (!has_result) spec_bytes += static_cast<int64_t>(job->serialized_spec.size());
+      const bool too_many = !has_result && spec_bytes > settings_.ended_spec_bytes;
       const absl::Time forget =
           job->end_time + job->ttl_after_finished.value_or(settings_.ttl_after_finished);
-      if (forget <= now) over.push_back(job);
+      if (forget <= now || too_many) over.push_back(job);
       next = std::min(next, forget);
     } else if (job->state == JobState::kRunning) {
       const absl::Time limit = job->start_time + job->work->spec.timeout;

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <string>
 #include <thread>
+#include <variant>
+#include <vector>
 
 #include "tests/server/jobs/job_table_fixture.h"
 
@@ -139,6 +142,33 @@ TEST_F(JobTableTest, AJobAndItsResultsGoWhenTheirTimeIsOver) {
   EXPECT_EQ(std::get<JobState>(events.back().what), JobState::kSucceeded);
   while (bench.table().Get(name).ok()) std::this_thread::yield();
   while (bench.store().Usage().blobs != uploaded) std::this_thread::yield();
+}
+
+// Else a client that has its jobs refused, cancelled or inspected all day takes all memory.
+TEST_F(JobTableTest, OfJobsWithoutAResultTheOldestGoEarlier) {
+  JobBench bench(1, [](JobTableSettings& settings) { settings.ended_spec_bytes = 3500; });
+  SendAll(bench);
+  const auto submit = [&](JobSpec spec, const std::string& id) {
+    spec.serialized = std::string(1000, 'x');
+    return bench.Submit(spec, id).name;
+  };
+  const std::string made = submit(Spec(), "made");
+  ASSERT_EQ(bench.Finish(made).state, JobState::kSucceeded);
+  const JobSpec inspection = JobBench::Spec(JobBench::Manifest(model_, true), InspectTask());
+  const std::string inspected = submit(inspection, "inspected");
+  ASSERT_EQ(bench.Finish(inspected).state, JobState::kSucceeded);
+  std::vector<std::string> cancelled;
+  for (const char* id : {"a", "b", "c", "d"}) {
+    JobSpec spec = Spec();
+    std::get<QuantizeTask>(spec.task).calibration.tokens = DigestOf("never sent");
+    cancelled.push_back(submit(spec, id));
+    ASSERT_TRUE(bench.table().Cancel(cancelled.back()).ok());
+  }
+  while (bench.table().Get(cancelled[0]).ok()) std::this_thread::yield();
+  EXPECT_TRUE(absl::IsNotFound(bench.table().Get(inspected).status()));
+  for (const std::string& name : {made, cancelled[1], cancelled[2], cancelled[3]}) {
+    EXPECT_TRUE(bench.table().Get(name).ok()) << name;
+  }
 }
 
 TEST_F(JobTableTest, AJobThatHasNotEndedIsNotDeleted) {
