@@ -19,7 +19,10 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import paths  # noqa: E402, F401
+import judge_np  # noqa: E402
 import llama  # noqa: E402
+import llama_call  # noqa: E402
+import llama_groups  # noqa: E402
 import llama_np  # noqa: E402
 from shared_models import shared  # noqa: E402
 
@@ -43,10 +46,11 @@ def effective_weights(model, results):
     tensors = {name: array.astype(np.float32)
                for result in results.values() for name, array in result.tensors.items()}
     for layer in range(model.layers):
-        for group, norm in llama.NORMS.items():
-            name = f"{llama.module(layer, norm)}.weight"
-            tensors[name] = model.tensors[name] / results[llama.group_name(layer, group)].scales
-    return llama.effective_weights(model, model.with_tensors(tensors), results)
+        for group, norm in llama_groups.NORMS.items():
+            name = f"{llama_groups.module(layer, norm)}.weight"
+            result = results[llama_groups.group_name(layer, group)]
+            tensors[name] = model.tensors[name] / result.scales
+    return judge_np.effective_weights(model, model.with_tensors(tensors), results)
 
 
 class CrossDomain:
@@ -59,7 +63,7 @@ class CrossDomain:
         self.source = llama_np.read_tensors(directory)
         self.calibration = tokens("calibration", "kjv")
         self.statistics = {
-            text: llama.group_statistics(self.model, rows) for text, rows in
+            text: judge_np.group_statistics(self.model, rows) for text, rows in
             zip(TEXTS, (self.calibration, tokens("evaluation", "kjv"),
                         tokens("evaluation", "computing")))}
 
@@ -67,14 +71,14 @@ class CrossDomain:
         """{text: mean relative output error} of a rounding."""
         from salient_client import connect, options
 
-        caller = llama.Caller(self.model, self.source, self.calibration, group_size, "<f4")
+        caller = llama_call.Caller(self.model, self.source, self.calibration, group_size, "<f4")
         with connect(address) as channel:
             results = caller.run(channel, options(
                 **ROUNDINGS[rounding], bits=bits, group_size=group_size,
                 output_format="DEQUANTIZED_FP16"))
         weights = effective_weights(self.model, results)
         return {
-            text: llama.mean(llama.relative_error(self.model, statistics, *key, members)
+            text: judge_np.mean(judge_np.relative_error(self.model, statistics, *key, members)
                              for key, members in weights.items())
             for text, statistics in self.statistics.items()}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import paths
 import checkpoint_np
+import judge_np
 import llama
 import model_variants
 import run_tests
@@ -45,7 +46,7 @@ class Model:
     def __init__(self, directory, calibration, evaluation, rows):
         self.directory = directory
         self.calibration = llama.read_tokens(calibration, rows)
-        self.judge = llama.Judge(
+        self.judge = judge_np.Judge(
             directory, self.calibration, llama.read_tokens(evaluation, 0)
         )
 

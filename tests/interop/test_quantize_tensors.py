@@ -14,10 +14,10 @@ import numpy as np
 import paths
 import awq_reader_np
 import llama
+import llama_groups
 import llama_np
 import quantize_np
 import run_tests
-import safetensors_np
 import salient_client
 import statistics_np
 from live_server import LiveServer
@@ -83,16 +83,16 @@ class NeverWorseThanRoundToNearest(unittest.TestCase):
         tokens = llama.read_tokens(calibration, row_count)
         hidden, groups = model.embed(tokens), []
         for layer in range(model.layers):
-            hidden, inputs = llama.run_block(model, layer, hidden)
+            hidden, inputs = llama_groups.run_block(model, layer, hidden)
             for name, linears in llama_np.GROUPS.items():
-                if not llama.quantizable(model, layer, name, group_size):
+                if not llama_groups.quantizable(model, layer, name, group_size):
                     continue
-                names = [llama.module(layer, linear) for linear in linears]
+                names = [llama_groups.module(layer, linear) for linear in linears]
                 group = Group(
-                    llama.group_name(layer, name),
+                    llama_groups.group_name(layer, name),
                     [(module, source[f"{module}.weight"]) for module in names],
                     rows(inputs[name]),
-                    tied_heads=llama.tied_heads(model) if name == "o" else None,
+                    tied_heads=llama_groups.tied_heads(model) if name == "o" else None,
                 )
                 groups.append((group, inputs[name]))
         self.assertGreater(len(groups), 0)
@@ -187,11 +187,12 @@ class Twin(unittest.TestCase):
         tokens = llama.read_tokens(paths.POCKET_LLAMA / "calibration_open.safetensors", 12)
         hidden = self.model.embed(tokens)
         for layer in range(2):
-            hidden, self.inputs = llama.run_block(self.model, layer, hidden)
+            hidden, self.inputs = llama_groups.run_block(self.model, layer, hidden)
         self.groups = []
         for name, linears in llama_np.GROUPS.items():
-            members = [(linear, source[llama.module(1, linear) + ".weight"]) for linear in linears]
-            tied = llama.tied_heads(self.model) if name == "o" else None
+            members = [(linear, source[llama_groups.module(1, linear) + ".weight"])
+                       for linear in linears]
+            tied = llama_groups.tied_heads(self.model) if name == "o" else None
             self.groups.append(Group(name, members, rows(self.inputs[name]), tied_heads=tied))
         self.statistics = {n: quantize_np.Statistics.of(x) for n, x in self.inputs.items()}
 
