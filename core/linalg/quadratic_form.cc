@@ -5,13 +5,18 @@
 
 #include "core/linalg/search_kernels.h"
 #include "core/linalg/search_sum_kernels.h"
+#include "core/linalg/tiles.h"
 
 namespace salient {
 
-absl::StatusOr<QuadraticForm> QuadraticForm::Create(MatrixView h, int64_t piece) {
+absl::StatusOr<QuadraticForm> QuadraticForm::Create(MatrixView h, int64_t piece,
+                                                    Executor& executor) {
+  const RowTiles pieces(h.rows, piece);
   QuadraticForm form;
-  for (int64_t first = 0; first < h.rows; first += piece) {
-    const int64_t count = std::min(piece, h.rows - first);
+  form.factors_.resize(static_cast<size_t>(pieces.size()));
+  absl::Status status = executor.ForEach(pieces.size(), [&](int64_t index) {
+    const int64_t first = pieces.First(index);
+    const int64_t count = pieces.Count(index);
     const int64_t rest = h.rows - first;
     std::vector<uint16_t> rounded(static_cast<size_t>(rest * count));
     for (int64_t i = 0; i < rest; ++i) {
@@ -20,9 +25,10 @@ absl::StatusOr<QuadraticForm> QuadraticForm::Create(MatrixView h, int64_t piece)
       if (i < count) row[i] = 0;
     }
     absl::StatusOr<Bf16Factor> factor = Bf16Factor::Create(rounded.data(), rest, count, count);
-    if (!factor.ok()) return factor.status();
-    form.factors_.push_back(*std::move(factor));
-  }
+    if (factor.ok()) form.factors_[index] = *std::move(factor);
+    return factor.status();
+  });
+  if (!status.ok()) return status;
   return form;
 }
 

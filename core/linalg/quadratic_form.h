@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
 #include "core/tensor/matrix.h"
 
@@ -22,8 +23,8 @@ namespace salient {
 // Owns a rounded copy of H. Immutable; thread-safe.
 class QuadraticForm {
  public:
-  // From H; `piece` columns at a time.
-  static absl::StatusOr<QuadraticForm> Create(MatrixView h, int64_t piece);
+  // From H; `piece` columns at a time, each a task. CANCELLED from the executor.
+  static absl::StatusOr<QuadraticForm> Create(MatrixView h, int64_t piece, Executor& executor);
 
   // sums[t] += 2 sum_{i < j} d_ti H_ij d_tj. `product` is scratch of rows * n floats.
   absl::Status Add(int64_t rows, const uint16_t* d, float* product, double* sums) const;

@@ -128,12 +128,13 @@ struct Part {
 absl::StatusOr<std::vector<std::vector<Part>>> CutGroups(const LossModel& model, int64_t size,
                                                          Executor& executor) {
   std::vector<std::vector<Part>> groups(static_cast<size_t>(model.in_features() / size));
+  SerialExecutor serial;
   const auto cut = [&](int64_t g) -> absl::Status {
     for (int64_t at = g * size; at < (g + 1) * size;) {
       const int64_t block_end = (at / model.block_width() + 1) * model.block_width();
       const int64_t columns = std::min(block_end, (g + 1) * size) - at;
       absl::StatusOr<QuadraticForm> form =
-          QuadraticForm::Create(model.Centred(at, columns), kPiece);
+          QuadraticForm::Create(model.Centred(at, columns), kPiece, serial);
       if (!form.ok()) return form.status();
       groups[g].push_back({at, columns, *std::move(form)});
       at += columns;

@@ -15,11 +15,11 @@ absl::StatusOr<SearchLoss> SearchLoss::Create(const LossModel& model, Executor& 
   loss.diagonal_.resize(static_cast<size_t>(model.in_features()));
   loss.forms_.resize(static_cast<size_t>(blocks));
   if (!model.exact()) loss.sketches_.resize(static_cast<size_t>(blocks));
-  absl::Status status = executor.ForEach(blocks, [&](int64_t b) -> absl::Status {
+  const auto create = [&](int64_t b, Executor& of_pieces) -> absl::Status {
     const int64_t first = loss.First(b);
     const MatrixView h = model.Centred(first, loss.Columns(b));
     for (int64_t j = 0; j < h.cols; ++j) loss.diagonal_[first + j] = h.Row(j)[j];
-    absl::StatusOr<QuadraticForm> form = QuadraticForm::Create(h, kPiece);
+    absl::StatusOr<QuadraticForm> form = QuadraticForm::Create(h, kPiece, of_pieces);
     if (!form.ok()) return form.status();
     loss.forms_[b] = *std::move(form);
     const Matrix& sketch = model.sketch();
@@ -35,7 +35,12 @@ absl::StatusOr<SearchLoss> SearchLoss::Create(const LossModel& model, Executor& 
       loss.sketches_[b].push_back(*std::move(factor));
     }
     return absl::OkStatus();
-  });
+  };
+  // Tasks are blocks, or the pieces of the only one.
+  SerialExecutor serial;
+  absl::Status status =
+      model.exact() ? create(0, executor)
+                    : executor.ForEach(blocks, [&](int64_t b) { return create(b, serial); });
   if (!status.ok()) return status;
   return loss;
 }

@@ -27,6 +27,7 @@ namespace salient {
 // Immutable after Create, safe to share between threads. Borrows `model`.
 class SearchLoss {
  public:
+  // CANCELLED from the executor.
   static absl::StatusOr<SearchLoss> Create(const LossModel& model, Executor& executor);
 
   int64_t in_features() const { return model_->in_features(); }

@@ -184,7 +184,8 @@ TEST(QuadraticFormTest, IsTheSumOffTheDiagonal) {
         for (int64_t t = 0; t < 200; ++t) h.Row(i)[j] += x.Row(t)[i] * x.Row(t)[j] / 200;
       }
     }
-    const absl::StatusOr<QuadraticForm> form = QuadraticForm::Create(h.View(), kPiece);
+    SerialExecutor serial;
+    const absl::StatusOr<QuadraticForm> form = QuadraticForm::Create(h.View(), kPiece, serial);
     ASSERT_TRUE(form.ok()) << form.status();
     Matrix d = GaussianMatrix(15, kRows, n);
     std::vector<uint16_t> pieces;

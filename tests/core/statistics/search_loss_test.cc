@@ -121,5 +121,27 @@ TEST(LossModelTest, ColumnsFilledByManyThreadsAreTheSame) {
   }
 }
 
+// Lets one task run.
+class ShortExecutor final : public Executor {
+ public:
+  absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override {
+    if (absl::Status status = task(0); !status.ok() || count == 1) return status;
+    return absl::CancelledError("enough");
+  }
+  int Concurrency() const override { return 1; }
+};
+
+// The whole Gram of many columns is laid out piece by piece: it would keep a thread for seconds.
+TEST(SearchLossTest, IsCancelledOnTheWay) {
+  for (const int64_t exact_gram_limit : {1024, 64}) {
+    StatisticsParams params;
+    params.exact_gram_limit = exact_gram_limit;
+    params.block_width = 128;
+    const LossModel model(StatisticsOf(testing::Activations(5, 20, 300), params));
+    ShortExecutor executor;
+    EXPECT_EQ(SearchLoss::Create(model, executor).status().code(), absl::StatusCode::kCancelled);
+  }
+}
+
 }  // namespace
 }  // namespace salient
