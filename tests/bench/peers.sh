@@ -8,6 +8,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 case=${1:-pocket-llama}
+case $case in
+  pocket-llama | llama3-1b) ;;
+  *)
+    echo "peers.sh: $case is not a case; expected pocket-llama or llama3-1b" >&2
+    exit 2
+    ;;
+esac
 
 deploy/install_dependencies.sh test
 [ -f build/release/build.ninja ] || cmake --preset release > /dev/null
@@ -32,10 +39,6 @@ case $case in
     model=$work/llama3-1b-2layers
     tokens=$model-tokens.safetensors
     settings=(--rows 16 --evaluation-rows 4)
-    ;;
-  *)
-    echo "peers.sh: $case is not a case; expected pocket-llama or llama3-1b" >&2
-    exit 2
     ;;
 esac
 "$python" tests/bench/peers/compare.py --model "$model" --tokens "$tokens" --work "$work" \
