@@ -32,8 +32,9 @@ std::string RandomJobId() {
   return absl::StrFormat("salient-%08x%08x", random(), random());
 }
 
-std::string StillThere(const std::string& job) {
-  return absl::StrCat("the result is still there: salient jobs download ", job, " DIR");
+std::string StillThere(const std::string& job, const std::string& address) {
+  return absl::StrCat("the result is still there: salient jobs download ", job, " DIR --server ",
+                      address);
 }
 
 absl::Status UploadAll(const JobServer& server, CallGroup& calls,
@@ -241,8 +242,8 @@ class JobRun {
       return uploaded;
     }
     if (succeeded && !downloaded.ok()) {
-      return absl::Status(downloaded.code(),
-                          absl::StrCat(downloaded.message(), "; ", StillThere(name)));
+      return absl::Status(downloaded.code(), absl::StrCat(downloaded.message(), "; ",
+                                                          StillThere(name, server_.address)));
     }
     if (ended.status().code() == absl::StatusCode::kNotFound) {
       return absl::AbortedError(absl::StrCat("the server at ", server_.address, " lost ", name,
@@ -264,10 +265,10 @@ class JobRun {
                        ". ", plan_.after_interrupt));
     }
     const std::string& path = plan_.request.spec().quantize().output_path();
-    return absl::CancelledError(
-        absl::StrCat("interrupted; ", name, " had succeeded before",
-                     path.empty() ? "" : absl::StrCat("; its result is in ", path),
-                     plan_.download_to.empty() ? "" : absl::StrCat("; ", StillThere(name))));
+    return absl::CancelledError(absl::StrCat(
+        "interrupted; ", name, " had succeeded before",
+        path.empty() ? "" : absl::StrCat("; its result is in ", path),
+        plan_.download_to.empty() ? "" : absl::StrCat("; ", StillThere(name, server_.address))));
   }
 
   // Cancels the job and waits until it has ended. How it did; one that is not there was cancelled.

@@ -286,9 +286,9 @@ TEST_F(JobRunTest, CtrlCThatComesTooLateSaysWhereTheResultIs) {
   const auto outcome = Run(Plan());
   EXPECT_EQ(ExitCodeOf(outcome.status()), kExitInterrupted);
   const std::string name = "jobs/" + server_.Request().job_id();
-  EXPECT_EQ(outcome.status().message(), "interrupted; " + name +
-                                            " had succeeded before; the result is still there: " +
-                                            "salient jobs download " + name + " DIR");
+  EXPECT_EQ(outcome.status().message(),
+            "interrupted; " + name + " had succeeded before; the result is still there: " +
+                "salient jobs download " + name + " DIR --server " + server_.Connect().address);
   ExpectNothingLeft();
 }
 
