@@ -67,6 +67,28 @@ struct CheckpointWriter::State {
     return fd;
   }
 
+  // Takes the names of its tensors at once, so that two files that come together share none.
+  absl::Status Claim(absl::string_view file, const SafetensorsLayout& layout) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const SafetensorsLayout::Place& place : layout.places) {
+      const auto other = tensors.find(place.tensor.name);
+      if (other == tensors.end()) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(directory, "/", file, ": tensor ", QuoteForMessage(other->first),
+                       " is also in ", other->second.file, "; expected it in one file only"));
+    }
+    for (const SafetensorsLayout::Place& place : layout.places) {
+      tensors[place.tensor.name] = {std::string(file), place.begin, place.end, {}};
+    }
+    return absl::OkStatus();
+  }
+
+  // Of a file that cannot be.
+  void GiveUp(const SafetensorsLayout& layout) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const SafetensorsLayout::Place& place : layout.places) tensors.erase(place.tensor.name);
+  }
+
   absl::Status Keep(absl::Status status) {
     if (status.ok()) return status;
     const std::lock_guard<std::mutex> lock(mutex);
@@ -124,28 +146,16 @@ absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::strin
 absl::Status CheckpointWriter::AddSafetensors(absl::string_view name,
                                               const SafetensorsLayout& layout) {
   if (absl::Status status = CheckShardName(state_->directory, name); !status.ok()) return status;
-  {
-    const std::lock_guard<std::mutex> lock(state_->mutex);
-    for (const SafetensorsLayout::Place& place : layout.places) {
-      const auto other = state_->tensors.find(place.tensor.name);
-      if (other == state_->tensors.end()) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat(state_->directory, "/", name, ": tensor ", QuoteForMessage(other->first),
-                       " is also in ", other->second.file, "; expected it in one file only"));
-    }
-  }
+  if (absl::Status status = state_->Claim(name, layout); !status.ok()) return status;
   const auto fd = state_->CreateFile(name);
-  if (!fd.ok()) return fd.status();
+  if (!fd.ok()) {
+    state_->GiveUp(layout);
+    return fd.status();
+  }
   const std::string path = state_->PathOf(name);
   absl::Status status = MakeRoom(*fd, path, layout.file_bytes);
   if (status.ok()) status = WriteAt(*fd, path, 0, layout.head.data(), layout.head.size());
-  status = state_->Keep(CloseAfter(*fd, path, std::move(status)));
-  if (!status.ok()) return status;
-  const std::lock_guard<std::mutex> lock(state_->mutex);
-  for (const SafetensorsLayout::Place& place : layout.places) {
-    state_->tensors[place.tensor.name] = {std::string(name), place.begin, place.end, {}};
-  }
-  return absl::OkStatus();
+  return state_->Keep(CloseAfter(*fd, path, std::move(status)));
 }
 
 absl::Status CheckpointWriter::WriteTensor(absl::string_view tensor, int64_t offset,

@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <latch>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -215,6 +217,29 @@ TEST_F(CheckpointWriterTest, NamesStandOnce) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("b.safetensors: tensor \"w\" is also in a.safetensors"));
+}
+
+TEST_F(CheckpointWriterTest, OfFilesWithOneTensorThatComeTogetherOneIsTaken) {
+  auto writer = Begin();
+  ASSERT_TRUE(writer.has_value());
+  const SafetensorsLayout layout = Layout({{"w", DType::kU8, {4}}});
+  std::atomic<int> taken = 0;
+  std::latch together(16);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 16; ++i) {
+    threads.emplace_back([&, i] {
+      together.arrive_and_wait();
+      taken += writer->AddSafetensors(std::to_string(i) + ".safetensors", layout).ok() ? 1 : 0;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(taken, 1);
+  // What could not be made holds no names.
+  ASSERT_TRUE(writer->WriteFile("there.safetensors", "x").ok());
+  const SafetensorsLayout other = Layout({{"v", DType::kU8, {4}}});
+  EXPECT_EQ(writer->AddSafetensors("there.safetensors", other).code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(writer->AddSafetensors("free.safetensors", other).ok());
 }
 
 TEST_F(CheckpointWriterTest, ADestinationThatHoldsSomethingIsLeftAlone) {
