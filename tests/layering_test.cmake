@@ -31,7 +31,7 @@ plant(core/checkpoint/json.cc "#include <nlohmann/json.hpp>")
 plant(core/statistics/statistics_file.cc "#include \"core/checkpoint/safetensors.h\"")
 plant(core/method/awq.cc "#include \"core/statistics/statistics.h\"" "#include \"absl/strings/str_cat.h\"")
 plant(core/pack/awq_gemm.cc "#include \"core/tensor/matrix.h\"")
-plant(core/quantize_group.cc "#include \"core/method/awq.h\"" "#include \"core/pack/awq_gemm.h\"")
+plant(core/group/quantize_group.cc "#include \"core/method/awq.h\"" "#include \"core/pack/awq_gemm.h\"")
 plant(server/store/call_memory.cc "#include <mutex>" "#include <chrono>")
 plant(server/workers/worker_pool.cc "#include \"core/linalg/executor.h\"")
 plant(server/observe/metrics.cc "#include <prometheus/registry.h>")
@@ -65,12 +65,12 @@ foreach(violation IN ITEMS
     "core/linalg/bad.h|#include \"core/statistics/statistics.h\""
     "core/statistics/bad.h|#include \"core/method/awq.h\""
     "core/statistics/bad.h|#include \"core/checkpoint/safetensors.h\""
-    "core/method/bad.h|#include \"core/quantize_group.h\""
+    "core/method/bad.h|#include \"core/group/quantize_group.h\""
     "core/method/bad.h|#include \"core/pack/awq_gemm.h\""
     "core/pack/bad.h|#include \"core/linalg/gemm.h\""
     "core/quality/bad.h|#include \"core/statistics/statistics.h\""
     "core/checkpoint/bad.h|#include \"core/method/awq.h\""
-    "core/quantize_group.cc|#include \"server/workers/worker_pool.h\""
+    "core/group/quantize_group.cc|#include \"server/workers/worker_pool.h\""
     "core/method/bad.cc|#include <chrono>"
     "core/method/bad.cc|#include <iostream>"
     "core/method/bad.cc|#include <thread>"
@@ -85,10 +85,10 @@ foreach(violation IN ITEMS
     "server/observe/bad.cc|#include <grpcpp/grpcpp.h>"
     "server/main.cc|#include <grpcpp/grpcpp.h>"
     "server/rpc/bad.cc|#include <prometheus/counter.h>"
-    "server/rpc/bad.cc|#include \"salient/v1/job.pb.h\"|#include \"core/quantize_group.h\""
+    "server/rpc/bad.cc|#include \"salient/v1/job.pb.h\"|#include \"core/group/quantize_group.h\""
     "server/rpc/bad.cc|#include \"client/client.h\""
     "server/jobs/bad.cc|#include <oneapi/dnnl/dnnl.hpp>"
-    "client/bad.cc|#include \"core/quantize_group.h\""
+    "client/bad.cc|#include \"core/group/quantize_group.h\""
     "client/bad.cc|#include \"server/server.h\""
     "client/bad.cc|#include <prometheus/counter.h>"
     "proto/wire/bad.cc|#include \"core/tensor/matrix.h\""

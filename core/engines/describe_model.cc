@@ -14,7 +14,7 @@
 #include "core/engines/described_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
-#include "core/quantized_source.h"
+#include "core/source/quantized_source.h"
 
 namespace salient {
 namespace {

@@ -9,7 +9,7 @@
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/engines/described_model.h"
-#include "core/quantized_checkpoint.h"
+#include "core/result/quantized_checkpoint.h"
 
 namespace salient {
 

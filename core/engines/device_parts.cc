@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/fused_linears.h"
+#include "core/result/fused_linears.h"
 
 namespace salient {
 namespace {

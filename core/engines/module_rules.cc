@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/engines/device_parts.h"
-#include "core/fused_linears.h"
+#include "core/result/fused_linears.h"
 
 namespace salient {
 namespace {

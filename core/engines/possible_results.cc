@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/model/family.h"
-#include "core/quantizable_groups.h"
+#include "core/result/quantizable_groups.h"
 
 namespace salient {
 namespace {

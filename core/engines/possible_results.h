@@ -8,7 +8,7 @@
 
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/model_config.h"
-#include "core/quantized_checkpoint.h"
+#include "core/result/quantized_checkpoint.h"
 
 namespace salient {
 

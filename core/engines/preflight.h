@@ -12,7 +12,7 @@
 #include "core/checkpoint/model_config.h"
 #include "core/engines/engine.h"
 #include "core/pack/stored_format.h"
-#include "core/quantized_checkpoint.h"
+#include "core/result/quantized_checkpoint.h"
 
 namespace salient {
 

@@ -9,9 +9,9 @@
 #include <variant>
 #include <vector>
 
+#include "core/group/quantize_group.h"
 #include "core/method/method.h"
 #include "core/method/scale_awq.h"
-#include "core/quantize_group.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/dtype.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "core/quantize_group.h"
+#include "core/group/quantize_group.h"
 #include "proto/wire/chunk.h"
 #include "server/workers/memory_budget.h"
 

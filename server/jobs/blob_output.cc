@@ -6,7 +6,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/quantization_config.h"
+#include "core/result/quantization_config.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/pending_tensor.h"

@@ -8,7 +8,7 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/quantization_config.h"
+#include "core/result/quantization_config.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/tensor_spool.h"

@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/engines/describe_model.h"
-#include "core/evaluate_model.h"
-#include "core/nearest_source.h"
-#include "core/quantized_source.h"
+#include "core/evaluate/evaluate_model.h"
+#include "core/source/nearest_source.h"
+#include "core/source/quantized_source.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"
 

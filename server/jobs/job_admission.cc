@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
-#include "core/numerics.h"
+#include "core/model/numerics.h"
 #include "server/jobs/job_estimate.h"
 #include "server/jobs/job_table_impl.h"
 #include "server/workers/call_error.h"

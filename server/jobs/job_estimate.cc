@@ -7,10 +7,10 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
+#include "core/cost/model_cost.h"
+#include "core/cost/speed_probe.h"
+#include "core/cost/study_cost.h"
 #include "core/linalg/gemm.h"
-#include "core/model_cost.h"
-#include "core/speed_probe.h"
-#include "core/study_cost.h"
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/process_memory.h"
 #include "server/jobs/quantize_params.h"

@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/safetensors_layout.h"
-#include "core/quantized_checkpoint.h"
+#include "core/result/quantized_checkpoint.h"
 #include "core/tensor/named_tensor.h"
 #include "server/jobs/running_job.h"
 

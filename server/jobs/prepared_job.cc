@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
 #include "core/model/family.h"
-#include "core/nearest_source.h"
+#include "core/source/nearest_source.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/quantize_params.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/quantized_checkpoint.h"
+#include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
 #include "server/jobs/prepared_model.h"

@@ -8,7 +8,7 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
-#include "core/quantized_source.h"
+#include "core/source/quantized_source.h"
 #include "core/tensor/non_finite.h"
 #include "server/jobs/root_path.h"
 #include "server/workers/call_error.h"

@@ -7,8 +7,8 @@
 
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
-#include "core/quantize_model.h"
-#include "core/quantized_checkpoint.h"
+#include "core/quantize/quantize_model.h"
+#include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/quantize_sink.h"

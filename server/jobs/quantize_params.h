@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
-#include "core/quantize_model.h"
-#include "core/quantized_checkpoint.h"
+#include "core/quantize/quantize_model.h"
+#include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job.h"
 
 namespace salient {

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
-#include "core/numerics.h"
+#include "core/model/numerics.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/process_memory.h"
 

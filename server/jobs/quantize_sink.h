@@ -10,7 +10,7 @@
 
 #include "core/linalg/executor.h"
 #include "core/model/family.h"
-#include "core/quantize_model.h"
+#include "core/quantize/quantize_model.h"
 #include "server/jobs/arriving_checkpoint.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/running_job.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/study_cost.h"
+#include "core/cost/study_cost.h"
 #include "server/jobs/process_memory.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"

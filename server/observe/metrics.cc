@@ -17,7 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
-#include "core/numerics.h"
+#include "core/model/numerics.h"
 #include "server/observe/stats_collector.h"
 
 namespace salient {

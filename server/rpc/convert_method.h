@@ -4,8 +4,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/group/quantize_group.h"
 #include "core/method/method.h"
-#include "core/quantize_group.h"
 #include "core/tensor/affine_groups.h"
 #include "salient/v1/method.pb.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "core/quantize_group.h"
+#include "core/group/quantize_group.h"
 #include "core/tensor/dtype.h"
 #include "salient/v1/report.pb.h"
 #include "salient/v1/tensor.pb.h"

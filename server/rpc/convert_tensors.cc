@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
-#include "core/numerics.h"
+#include "core/model/numerics.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 #include "server/calls/call_limits.h"

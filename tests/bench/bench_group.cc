@@ -14,6 +14,7 @@
 #include <random>
 #include <vector>
 
+#include "core/group/round_linears.h"
 #include "core/linalg/gemm.h"
 #include "core/method/range_clip.h"
 #include "core/method/ranges.h"
@@ -21,7 +22,6 @@
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/pack/awq_gemm.h"
-#include "core/round_linears.h"
 #include "core/statistics/accumulator.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"

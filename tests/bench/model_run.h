@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "client/interrupt.h"
+#include "core/cost/model_cost.h"
 #include "core/linalg/executor.h"
-#include "core/model_cost.h"
 #include "tests/bench/machine_peaks.h"
 #include "tests/bench/model_shape.h"
 

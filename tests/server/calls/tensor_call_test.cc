@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/quantize_group.h"
+#include "core/group/quantize_group.h"
 #include "core/statistics/accumulator.h"
 #include "server/workers/call_error.h"
 #include "tests/server/calls/house.h"

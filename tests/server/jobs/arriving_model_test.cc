@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/linalg/executor.h"
-#include "core/quantize_model.h"
+#include "core/quantize/quantize_model.h"
 #include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 

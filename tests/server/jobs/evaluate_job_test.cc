@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/evaluate_model.h"
+#include "core/evaluate/evaluate_model.h"
 #include "core/linalg/executor.h"
-#include "core/nearest_source.h"
-#include "core/quantized_source.h"
+#include "core/source/nearest_source.h"
+#include "core/source/quantized_source.h"
 #include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 

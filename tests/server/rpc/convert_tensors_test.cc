@@ -9,7 +9,7 @@
 #include <utility>
 #include <variant>
 
-#include "core/numerics.h"
+#include "core/model/numerics.h"
 #include "proto/wire/crc32c.h"
 #include "server/workers/call_error.h"
 

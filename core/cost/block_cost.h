@@ -1,0 +1,41 @@
+// What one decoder block costs to quantize, computed from shapes alone.
+#ifndef SALIENT_CORE_COST_BLOCK_COST_H_
+#define SALIENT_CORE_COST_BLOCK_COST_H_
+
+#include <cstdint>
+
+#include "core/checkpoint/model_config.h"
+#include "core/cost/work_count.h"
+#include "core/model/family.h"
+#include "core/quantize/quantize_model.h"
+#include "core/result/quantizable_groups.h"
+#include "core/result/shared_results.h"
+#include "core/statistics/statistics.h"
+
+namespace salient {
+
+// Bytes of a weight in the model. What the config does not say is 16 bits wide.
+int64_t StoredBytes(const ModelConfig& config);
+
+int64_t ElementsOf(const TensorSpec& spec);
+
+// What is kept of the inputs of a group.
+StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
+                              const Method& method);
+
+// Of quantizing one block for one SharedResult.
+struct BlockCost {
+  int64_t output_bytes = 0;       // of all its outputs, if no group is raised
+  int64_t most_output_bytes = 0;  // the same, if all are
+  int64_t most_bytes = 0;         // held at once beside the block as it was read
+};
+
+// Adds the work to `work`. `last`: statistics are dropped as they are used. Under a limit of error
+// every group counts as if it was above it: quantized twice where 8 bits are a choice, then F16.
+BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
+                      const QuantizeModelParams& params, const SharedResult& result,
+                      const BlockFits& fits, bool last, int concurrency, WorkCount& work);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_COST_BLOCK_COST_H_

@@ -1,0 +1,70 @@
+#include "core/cost/study_cost.h"
+
+#include <algorithm>
+
+#include "core/cost/work_count.h"
+#include "core/group/round_linears.h"
+#include "core/quantize/quantize_model.h"
+
+namespace salient {
+namespace {
+
+double Operations(const ModelCost& cost) {
+  const Work work = cost.Total();
+  return work.bf16_flop + work.f32_flop + work.vector_flop;
+}
+
+// Plain round-to-nearest of the model: what it reads and holds, a study reads and holds before its
+// evaluation, up to the results that it has none of.
+QuantizeModelParams PlainRounding(const StudyModelParams& params) {
+  QuantizeModelParams plain;
+  plain.method = kPlainRounding;
+  plain.outputs = {{params.block.format, OutputFormat::kDequantizedFp16}};
+  plain.compute = params.compute;
+  return plain;
+}
+
+}  // namespace
+
+absl::StatusOr<StudyCost> CostOfStudying(const ModelConfig& config,
+                                         absl::Span<const int64_t> calibration_row_tokens,
+                                         absl::Span<const int64_t> evaluation_row_tokens,
+                                         const StudyModelParams& params, int concurrency) {
+  if (absl::Status status = CheckStudy(config, params.block); !status.ok()) return status;
+  const absl::StatusOr<ModelCost> rounding =
+      CostOfQuantizing(config, calibration_row_tokens, PlainRounding(params), concurrency);
+  if (!rounding.ok()) return rounding.status();
+  const absl::StatusOr<ModelCost> evaluating = CostOfEvaluating(
+      config, evaluation_row_tokens, /*plain=*/1, static_cast<int>(kStudiedChoices), concurrency);
+  if (!evaluating.ok()) return evaluating.status();
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return family.status();
+
+  WorkCount work(**family, config);
+  work.ReadBlock(/*decoded=*/false);
+  for (const int64_t tokens : calibration_row_tokens) work.Forward(tokens, params.compute);
+  for (const GroupRow& row : (*family)->groups) {
+    StatisticsParams statistics;
+    double weights = 0;
+    for (const LinearRole role : row.linears) {
+      const LinearShape shape = ShapeOf(**family, config, role);
+      statistics.in_features = shape.in_features;
+      weights += static_cast<double>(shape.out_features) * static_cast<double>(shape.in_features);
+    }
+    for (const int64_t tokens : calibration_row_tokens) {
+      work.Fold(tokens, statistics, params.compute);
+    }
+    work.Study(static_cast<double>(row.linears.size()), weights, statistics, kStudiedChoices);
+  }
+  work.Repeat(static_cast<double>(config.num_hidden_layers));
+  StudyCost cost;
+  cost.total = *evaluating;
+  for (size_t i = 0; i < kStages; ++i) cost.total.stages[i] += work.stages()[i];
+  cost.total.read_bytes += rounding->read_bytes;
+  cost.total.write_bytes += rounding->write_bytes - static_cast<double>(rounding->output_bytes);
+  cost.total.memory_bytes = std::max(evaluating->memory_bytes, rounding->memory_bytes);
+  cost.evaluation_share = Operations(*evaluating) / std::max(1.0, Operations(cost.total));
+  return cost;
+}
+
+}  // namespace salient

@@ -1,0 +1,28 @@
+// What a study of salient channels will cost, computed from shapes alone.
+#ifndef SALIENT_CORE_COST_STUDY_COST_H_
+#define SALIENT_CORE_COST_STUDY_COST_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/cost/model_cost.h"
+#include "core/study/study_model.h"
+
+namespace salient {
+
+struct StudyCost {
+  ModelCost total;
+  double evaluation_share = 0;  // of the work, 0 to 1: what is left when the channels are chosen
+};
+
+// Of StudyModel. Errors as CheckStudy.
+absl::StatusOr<StudyCost> CostOfStudying(const ModelConfig& config,
+                                         absl::Span<const int64_t> calibration_row_tokens,
+                                         absl::Span<const int64_t> evaluation_row_tokens,
+                                         const StudyModelParams& params, int concurrency);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_COST_STUDY_COST_H_

@@ -1,0 +1,105 @@
+#include "core/cost/work_count.h"
+
+#include "core/cost/work_operations.h"
+
+namespace salient {
+
+using namespace operations;
+
+Work& Work::operator+=(const Work& other) {
+  bf16_flop += other.bf16_flop;
+  f32_flop += other.f32_flop;
+  vector_flop += other.vector_flop;
+  bytes += other.bytes;
+  return *this;
+}
+
+Work& Work::operator*=(double times) {
+  bf16_flop *= times;
+  f32_flop *= times;
+  vector_flop *= times;
+  bytes *= times;
+  return *this;
+}
+
+WorkCount::WorkCount(const Family& family, const ModelConfig& config)
+    : family_(family),
+      config_(config),
+      stored_bytes_(config.dtype.has_value() ? static_cast<double>(SizeOf(*config.dtype)) : 2),
+      stages_() {
+  for (size_t i = 0; i < kLinearRoles; ++i) {
+    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
+    block_parameters_ += shape.out_features * shape.in_features;
+  }
+}
+
+void WorkCount::Repeat(double times) {
+  for (Work& work : stages_) work *= times;
+}
+
+void WorkCount::Add(const WorkCount& other) {
+  for (size_t i = 0; i < kStages; ++i) stages_[i] += other.stages_[i];
+}
+
+void WorkCount::ReadBlock(bool decoded) {
+  Work& work = At(Stage::kRead);
+  work.vector_flop += (decoded ? kReadDecoded : kRead) * static_cast<double>(block_parameters_);
+  work.bytes += stored_bytes_ * static_cast<double>(block_parameters_);
+}
+
+void WorkCount::CompareStates(int64_t tokens) {
+  At(Stage::kForward).vector_flop += 4 * kAdd * static_cast<double>(tokens * config_.hidden_size);
+}
+
+void WorkCount::Head(int64_t tokens, bool compared) {
+  const double padded = static_cast<double>(PaddedTokens(tokens));
+  const double hidden = static_cast<double>(config_.hidden_size);
+  const double vocabulary = static_cast<double>(config_.vocab_size);
+  Product(Stage::kForward, padded, vocabulary, hidden, ComputeDType::kF32);
+  // One of the likelihood, two of the divergence.
+  At(Stage::kForward).vector_flop +=
+      (compared ? 3 : 1) * kExponential * static_cast<double>(tokens) * vocabulary +
+      kNorm * padded * hidden + kHandOver;
+}
+
+// One block's forward pass on a row.
+void WorkCount::Forward(int64_t tokens, ComputeDType compute) {
+  const double padded = static_cast<double>(PaddedTokens(tokens));
+  const double hidden = static_cast<double>(config_.hidden_size);
+  const double inner = static_cast<double>(config_.intermediate_size);
+  const double query = static_cast<double>(config_.num_attention_heads * config_.head_dim);
+  const double key = static_cast<double>(config_.num_key_value_heads * config_.head_dim);
+  for (size_t i = 0; i < kLinearRoles; ++i) {
+    const LinearShape shape = ShapeOf(family_, config_, static_cast<LinearRole>(i));
+    Product(Stage::kForward, padded, static_cast<double>(shape.out_features),
+            static_cast<double>(shape.in_features), compute);
+  }
+  // Scores and context of one head and 64 queries at a time, over the keys they see.
+  const double tile = static_cast<double>(kTokenTile);
+  double scores = 0;
+  for (double end = tile; end <= padded; end += tile) scores += tile * end;
+  Work& work = At(Stage::kForward);
+  work.f32_flop += 4 * scores * query;
+  const double heads = static_cast<double>(config_.num_attention_heads);
+  work.vector_flop += kSoftmax * 0.5 * heads * (padded * padded) + kAdd * heads * scores +
+                      2 * kNorm * padded * hidden + kRotate * padded * (query + key) +
+                      kSilu * padded * inner + 2 * kAdd * padded * hidden;
+  work.vector_flop += 8 * kHandOver;
+}
+
+void WorkCount::Product(Stage stage, double tokens, double out, double in, ComputeDType compute) {
+  Work& work = At(stage);
+  work.vector_flop += kHandOver;
+  if (compute == ComputeDType::kBF16) {
+    work.bf16_flop += 2 * tokens * out * in;
+    // The weight as it was laid out once for all rows.
+    work.bytes += 2 * out * in + tokens * (2 * in + 4 * out);
+  } else {
+    work.f32_flop += 2 * tokens * out * in;
+    work.vector_flop += kWiden * out * in;
+    work.bytes += stored_bytes_ * out * in + 4 * tokens * (in + out);
+  }
+  work.vector_flop += kAdd * tokens * out;
+}
+
+}  // namespace salient

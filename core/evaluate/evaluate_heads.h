@@ -1,0 +1,43 @@
+// The end of an evaluation (evaluate_model.h): logits of models that have run the same rows, how
+// well they predict and how far they are from the first model's.
+#ifndef SALIENT_CORE_EVALUATE_EVALUATE_HEADS_H_
+#define SALIENT_CORE_EVALUATE_EVALUATE_HEADS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/evaluate/evaluate_model.h"
+#include "core/linalg/executor.h"
+#include "core/model/family.h"
+#include "core/model/hidden_states.h"
+#include "core/quality/perplexity.h"
+
+namespace salient {
+
+// A model that has run its blocks. Borrows all.
+struct RunModel {
+  const TensorSource* source = nullptr;
+  const ModelConfig* config = nullptr;
+  const Family* family = nullptr;
+  const HiddenStatesFile* leaving = nullptr;  // the last block, a row for each of the tokens'
+};
+
+struct HeadScore {
+  Likelihood likelihood;
+  Divergence divergence;  // from the first model; of the first itself: 0
+};
+
+// Scores of `models`, at least one and of one vocabulary, in their order, on rows of at least 2
+// tokens each. Tells `observer` of block block_count. The same bits for any executor. Errors: those
+// of the sources and of the observer; CANCELLED from the executor.
+absl::StatusOr<std::vector<HeadScore>> ScoreHeads(absl::Span<const RunModel> models,
+                                                  absl::Span<const std::vector<int64_t>> tokens,
+                                                  EvaluationObserver& observer, Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_EVALUATE_EVALUATE_HEADS_H_

@@ -1,0 +1,281 @@
+#include "core/evaluate/evaluate_model.h"
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/evaluate/evaluate_heads.h"
+#include "core/model/block_weights.h"
+#include "core/model/ends.h"
+#include "core/model/family.h"
+#include "core/model/forward.h"
+#include "core/model/hidden_states.h"
+#include "core/model/numerics.h"
+#include "core/model/side_by_side.h"
+
+namespace salient {
+namespace {
+
+// One of the models on its way through the blocks.
+struct Runner {
+  const TensorSource* source = nullptr;
+  const ModelConfig* config = nullptr;
+  const Family* family = nullptr;
+  InputRoundings inputs;
+  BlockForward forward;
+  HiddenStatesFile entering;  // never committed: it goes away with the object
+};
+
+// Sums of the squares of a residual stream and of its distance from another.
+struct SquaredError {
+  double error = 0;
+  double energy = 0;
+};
+
+SquaredError Compare(const Matrix& reference, const Matrix& hidden) {
+  SquaredError sum;
+  for (int64_t i = 0; i < reference.rows() * reference.cols(); ++i) {
+    const double value = reference.data()[i];
+    const double error = hidden.data()[i] - value;
+    sum.error += error * error;
+    sum.energy += value * value;
+  }
+  return sum;
+}
+
+class Evaluator {
+ public:
+  Evaluator(absl::Span<const std::vector<int64_t>> tokens, const std::string& work_directory,
+            EvaluationObserver& observer, Executor& executor)
+      : tokens_(tokens),
+        work_directory_(work_directory),
+        observer_(observer),
+        executor_(executor) {}
+
+  absl::StatusOr<std::vector<ModelEvaluation>> Run(absl::Span<const EvaluatedModel> models) {
+    results_.resize(models.size());
+    for (const EvaluatedModel& model : models) {
+      if (absl::Status status = Enter(model); !status.ok()) return status;
+    }
+    for (int64_t layer = 0; layer < models[0].config->num_hidden_layers; ++layer) {
+      if (absl::Status status = RunBlock(layer); !status.ok()) return status;
+    }
+    if (absl::Status status = RunHeads(); !status.ok()) return status;
+    return std::move(results_);
+  }
+
+ private:
+  absl::StatusOr<HiddenStatesFile> CreateStates(size_t model, int64_t layer, int64_t hidden_size) {
+    HiddenStatesShape shape{layer, hidden_size, {}, NumericsId(ComputeDType::kF32)};
+    for (const std::vector<int64_t>& row : tokens_) {
+      shape.lengths.push_back(static_cast<int64_t>(row.size()));
+    }
+    return HiddenStatesFile::Create(
+        absl::StrCat(work_directory_, "/evaluate-", model, "-", layer, ".states"), shape);
+  }
+
+  // Embeds all rows.
+  absl::Status Enter(const EvaluatedModel& model) {
+    const absl::StatusOr<const Family*> family = FindFamily(*model.config);
+    if (!family.ok()) return family.status();
+    absl::StatusOr<HiddenStatesFile> states =
+        CreateStates(runners_.size(), 0, model.config->hidden_size);
+    if (!states.ok()) return states.status();
+    size_t longest = 0;
+    for (size_t row = 0; row < tokens_.size(); ++row) {
+      longest = std::max(longest, tokens_[row].size());
+      const absl::StatusOr<Matrix> hidden =
+          EmbedTokens(*model.source, **family, *model.config, tokens_[row]);
+      if (!hidden.ok()) {
+        return absl::Status(hidden.status().code(),
+                            absl::StrCat("evaluation row ", row, ": ", hidden.status().message()));
+      }
+      absl::Status status = states->WriteRow(static_cast<int64_t>(row), *hidden);
+      if (!status.ok()) return status;
+    }
+    runners_.push_back(
+        {model.source, model.config, *family, model.inputs,
+         BlockForward(**family, *model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
+         *std::move(states)});
+    return absl::OkStatus();
+  }
+
+  absl::Status RunBlock(int64_t layer) {
+    std::vector<std::unique_ptr<BlockWeights>> blocks;
+    std::vector<PreparedBlock> prepared;
+    std::vector<HiddenStatesFile> leaving;
+    for (const Runner& runner : runners_) {
+      absl::StatusOr<BlockWeights> block =
+          ReadBlock(*runner.source, *runner.family, *runner.config, layer, executor_);
+      if (!block.ok()) return block.status();
+      for (size_t i = 0; !runner.inputs.empty() && i < kLinearRoles; ++i) {
+        block->linears[i].input = runner.inputs[static_cast<size_t>(layer)][i];
+      }
+      blocks.push_back(std::make_unique<BlockWeights>(*std::move(block)));
+      absl::StatusOr<PreparedBlock> ready = runner.forward.Prepare(*blocks.back(), executor_);
+      if (!ready.ok()) return ready.status();
+      prepared.push_back(*std::move(ready));
+      absl::StatusOr<HiddenStatesFile> states =
+          CreateStates(leaving.size(), layer + 1, runner.config->hidden_size);
+      if (!states.ok()) return states.status();
+      leaving.push_back(*std::move(states));
+    }
+    // By row, then by model: sums are made in the order of the rows.
+    std::vector<std::vector<SquaredError>> of_rows(tokens_.size());
+    std::mutex telling;
+    const auto run = [&](int64_t row, Executor& inside) -> absl::Status {
+      absl::StatusOr<std::vector<SquaredError>> errors = RunRow(row, prepared, leaving, inside);
+      if (!errors.ok()) return errors.status();
+      of_rows[static_cast<size_t>(row)] = *std::move(errors);
+      const std::lock_guard<std::mutex> lock(telling);
+      return observer_.TokensDone(layer,
+                                  static_cast<int64_t>(tokens_[static_cast<size_t>(row)].size()));
+    };
+    absl::Status status;
+    if (SideBySide()) {
+      RowExecutor alone(executor_);
+      status = executor_.ForEach(static_cast<int64_t>(tokens_.size()),
+                                 [&](int64_t row) { return run(row, alone); });
+    } else {
+      for (size_t row = 0; status.ok() && row < tokens_.size(); ++row) {
+        status = run(static_cast<int64_t>(row), executor_);
+      }
+    }
+    if (!status.ok()) return status;
+    std::vector<SquaredError> errors(runners_.size());
+    for (const std::vector<SquaredError>& of_row : of_rows) {
+      for (size_t m = 0; m < errors.size(); ++m) {
+        errors[m].error += of_row[m].error;
+        errors[m].energy += of_row[m].energy;
+      }
+    }
+    for (size_t m = 0; m < runners_.size(); ++m) {
+      if (m > 0) {
+        const SquaredError& error = errors[m];
+        results_[m].layer_errors.push_back(error.energy > 0 ? error.error / error.energy : 0);
+      }
+      runners_[m].entering = std::move(leaving[m]);
+    }
+    return absl::OkStatus();
+  }
+
+  bool SideBySide() const {
+    int64_t longest = 0;
+    for (const std::vector<int64_t>& row : tokens_) {
+      longest = std::max(longest, static_cast<int64_t>(row.size()));
+    }
+    const int concurrency = executor_.Concurrency();
+    return EvaluatesSideBySide(*runners_[0].family, *runners_[0].config, longest,
+                               static_cast<int>(runners_.size()), concurrency);
+  }
+
+  // One row through a block of every model. By model: its distance from the first.
+  absl::StatusOr<std::vector<SquaredError>> RunRow(int64_t row,
+                                                   const std::vector<PreparedBlock>& prepared,
+                                                   std::vector<HiddenStatesFile>& leaving,
+                                                   Executor& executor) const {
+    std::vector<SquaredError> errors(runners_.size());
+    Matrix reference;
+    for (size_t m = 0; m < runners_.size(); ++m) {
+      absl::StatusOr<Matrix> hidden = runners_[m].entering.ReadRow(row);
+      if (!hidden.ok()) return hidden.status();
+      hidden = runners_[m].forward.Run(prepared[m], *std::move(hidden), IgnoreGroup, executor);
+      if (!hidden.ok()) return hidden.status();
+      if (absl::Status status = leaving[m].WriteRow(row, *hidden); !status.ok()) return status;
+      if (m == 0) {
+        reference = *std::move(hidden);
+      } else {
+        errors[m] = Compare(reference, *hidden);
+      }
+    }
+    return errors;
+  }
+
+  absl::Status RunHeads() {
+    std::vector<RunModel> models;
+    for (const Runner& runner : runners_) {
+      models.push_back({runner.source, runner.config, runner.family, &runner.entering});
+    }
+    const absl::StatusOr<std::vector<HeadScore>> scores =
+        ScoreHeads(models, tokens_, observer_, executor_);
+    if (!scores.ok()) return scores.status();
+    for (size_t m = 0; m < results_.size(); ++m) {
+      results_[m].likelihood = (*scores)[m].likelihood;
+      results_[m].divergence = (*scores)[m].divergence;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Span<const std::vector<int64_t>> tokens_;
+  const std::string& work_directory_;
+  EvaluationObserver& observer_;
+  Executor& executor_;
+  std::vector<Runner> runners_;
+  std::vector<ModelEvaluation> results_;
+};
+
+absl::Status CheckComparable(const ModelConfig& first, const ModelConfig& other) {
+  for (const auto& [field, a, b] :
+       {std::tuple{"vocab_size", first.vocab_size, other.vocab_size},
+        std::tuple{"num_hidden_layers", first.num_hidden_layers, other.num_hidden_layers},
+        std::tuple{"hidden_size", first.hidden_size, other.hidden_size}}) {
+    if (a == b) continue;
+    return absl::InvalidArgumentError(absl::StrCat(other.source, ": ", field, " is ", b,
+                                                   "; expected ", a, ", that of ", first.source));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool EvaluatesSideBySide(const Family& family, const ModelConfig& config, int64_t tokens,
+                         int models, int concurrency) {
+  // f32 is half as fast as what the limit is meant for, or slower.
+  return RunsSideBySide(2 * models * LinearFlop(family, config, tokens),
+                        EvaluatedRowBytes(config, tokens, concurrency, /*side_by_side=*/true),
+                        concurrency);
+}
+
+int64_t EvaluatedRowBytes(const ModelConfig& config, int64_t tokens, int concurrency,
+                          bool side_by_side) {
+  const int rows = side_by_side ? concurrency : 1;
+  const int64_t reference = tokens * config.hidden_size * static_cast<int64_t>(sizeof(float));
+  return rows * (reference +
+                 BlockForward::MemoryBytes(config, ComputeDType::kF32, tokens, concurrency / rows));
+}
+
+absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
+    absl::Span<const EvaluatedModel> models, absl::Span<const std::vector<int64_t>> tokens,
+    const std::string& work_directory, EvaluationObserver& observer, Executor& executor) {
+  if (models.empty()) {
+    return absl::InvalidArgumentError("0 models to evaluate; expected at least 1");
+  }
+  if (tokens.empty()) {
+    return absl::InvalidArgumentError("evaluation has 0 rows; expected at least 1");
+  }
+  for (size_t row = 0; row < tokens.size(); ++row) {
+    if (tokens[row].size() >= 2) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "evaluation row ", row, " has ", tokens[row].size(), " tokens; expected at least 2"));
+  }
+  for (const EvaluatedModel& model : models) {
+    absl::Status status = CheckComparable(*models[0].config, *model.config);
+    if (!status.ok()) return status;
+    const absl::StatusOr<const Family*> family = FindFamily(*model.config);
+    if (!family.ok()) return family.status();
+    if (!model.inputs.empty() &&
+        static_cast<int64_t>(model.inputs.size()) != model.config->num_hidden_layers) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          model.config->source, ": inputs of ", model.inputs.size(), " layers; expected of all ",
+          model.config->num_hidden_layers, " or of none"));
+    }
+    status = CheckModelTensors(*model.source, **family, *model.config);
+    if (!status.ok()) return status;
+  }
+  return Evaluator(tokens, work_directory, observer, executor).Run(models);
+}
+
+}  // namespace salient

@@ -1,0 +1,303 @@
+#include "core/group/quantize_group.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/group/activation_loss.h"
+#include "core/group/choose_scale.h"
+#include "core/group/pack_linears.h"
+#include "core/group/round_linears.h"
+#include "core/linalg/tiles.h"
+#include "core/method/ranges.h"
+#include "core/method/round_gptq.h"
+#include "core/statistics/search_loss.h"
+
+namespace salient {
+namespace {
+
+// Whether it is sure, as far as the estimates can be, that round-to-nearest's is not less.
+bool NoWorse(const Loss& loss, const Loss& nearest) {
+  return loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
+}
+
+// All Linears under one scale; `kept_rtn[i]` tells whose plain rounding won.
+struct Attempt {
+  std::vector<float> scales;
+  ScaleCandidate candidate;
+  std::vector<RoundedLinear> linears;
+  std::vector<bool> kept_rtn;
+};
+
+// Of weights that are scaled and not rounded. s was searched for rounding, so it is judged by what
+// plain round-to-nearest loses under it: returns false if s makes a Linear worse. These losses are
+// the ones reported.
+absl::StatusOr<bool> JudgeScales(const GroupInput& group, const std::vector<Baseline>& baselines,
+                                 const LossModel& model, const Method& method,
+                                 const WeightFormat& format, Executor& executor, Attempt& attempt) {
+  absl::StatusOr<std::vector<Baseline>> nearest =
+      Baselines(group.linears, attempt.scales, model, format, executor);
+  if (!nearest.ok()) return nearest.status();
+  bool no_worse = true;
+  for (size_t i = 0; i < nearest->size(); ++i) {
+    no_worse = no_worse && NoWorse((*nearest)[i].nearest, baselines[i].nearest);
+    RoundedLinear& linear = attempt.linears.emplace_back();
+    linear.loss = std::move((*nearest)[i].nearest);
+  }
+  attempt.kept_rtn.assign(attempt.linears.size(), false);
+  return no_worse || method.autoawq || attempt.candidate.identity;
+}
+
+// Rounds every Linear under attempt.scales. Returns false if some Linear lost to plain
+// round-to-nearest although it cannot take it, because its siblings share an s that is not 1.
+absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
+                              const LossModel& model, const ActivationLoss* sample,
+                              const Method& method, const StoredFormat& stored, Executor& executor,
+                              Attempt& attempt) {
+  const WeightFormat& format = stored.format;
+  if (stored.output == OutputFormat::kScaledFp16) {
+    return JudgeScales(group, baselines, model, method, format, executor, attempt);
+  }
+  absl::StatusOr<std::vector<RoundedLinear>> rounded =
+      RoundLinears(group.linears, attempt.scales, model, method, format, executor, sample);
+  if (!rounded.ok()) return rounded.status();
+  attempt.linears = *std::move(rounded);
+  attempt.kept_rtn.assign(attempt.linears.size(), false);
+  // What is round-to-nearest itself has the same loss, but for the last bits.
+  const bool is_nearest = attempt.candidate.identity && method.range == RangeChoice::kMinMax &&
+                          method.rounding == RoundingChoice::kNearest;
+  if (method.autoawq || is_nearest) return true;
+  for (size_t i = 0; i < attempt.linears.size(); ++i) {
+    if (NoWorse(attempt.linears[i].loss, baselines[i].nearest)) continue;
+    if (!attempt.candidate.identity) return false;
+    absl::StatusOr<std::vector<RoundedLinear>> plain = RoundLinears(
+        {&group.linears[i], 1}, attempt.scales, model, kPlainRounding, format, executor);
+    if (!plain.ok()) return plain.status();
+    attempt.kept_rtn[i] = true;
+    attempt.linears[i] = std::move(plain->front());
+    if (sample != nullptr) attempt.linears[i].loss = baselines[i].nearest;
+  }
+  return true;
+}
+
+// The scale that the norm can really take in place of `scales`.
+std::vector<float> AsFolded(const GroupInput& group, std::vector<float> scales) {
+  if (!group.norm_fold.has_value()) return scales;
+  for (size_t j = 0; j < scales.size(); ++j) {
+    const float weight = group.norm_fold->weight[j];
+    const float stored = RoundToDType(group.norm_fold->dtype, weight / scales[j]);
+    const float exact = weight / stored;
+    // A norm weight of 0 passes nothing on, so any s is exact.
+    scales[j] = std::isfinite(exact) && exact > 0 ? exact : 1.0f;
+  }
+  return scales;
+}
+
+double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+LinearReport ReportLinear(const Linear& linear, const RoundedLinear& rounded,
+                          const Baseline& baseline, bool kept_rtn) {
+  const AffineGroups& groups = rounded.groups;
+  LinearReport report;
+  report.name = linear.name;
+  report.out_features = linear.weight.out_features;
+  report.in_features = linear.weight.in_features;
+  report.loss_rtn = baseline.nearest.Value();
+  report.loss = rounded.loss.Value();
+  report.relative_output_error_rtn = Share(report.loss_rtn, baseline.energy.Value());
+  report.relative_output_error = Share(report.loss, baseline.energy.Value());
+  report.clipped_share = rounded.clipped_share;
+  const int64_t saturated =
+      groups.format.symmetric
+          ? 0
+          : std::count_if(groups.zero_points.begin(), groups.zero_points.end(),
+                          [&](uint8_t z) { return z == 0 || z == groups.format.MaxCode(); });
+  report.saturated_zero_point_share =
+      Share(static_cast<double>(saturated), static_cast<double>(groups.zero_points.size()));
+  report.kept_rtn = kept_rtn;
+  report.bits = groups.format.bits;
+  report.bytes_in = report.out_features * report.in_features * SizeOf(linear.weight.dtype);
+  return report;
+}
+
+RoundedGroup Finish(const GroupInput& group, const std::vector<Baseline>& baselines,
+                    const LossModel& model, const ActivationLoss* sample, Attempt attempt) {
+  RoundedGroup result;
+  if (sample != nullptr) result.input_scale = sample->InputScale(attempt.scales);
+  GroupReport& report = result.report;
+  report.name = group.name;
+  report.candidate = attempt.candidate;
+  report.exact_loss = model.exact() && sample == nullptr;
+  report.token_count = group.statistics->token_count;
+  report.row_count = group.statistics->rows.size();
+  Loss loss;
+  double energy = 0;
+  for (size_t i = 0; i < group.linears.size(); ++i) {
+    LinearReport linear =
+        ReportLinear(group.linears[i], attempt.linears[i], baselines[i], attempt.kept_rtn[i]);
+    loss.Add(attempt.linears[i].loss);
+    report.loss_rtn += linear.loss_rtn;
+    energy += baselines[i].energy.Value();
+    report.parameters += linear.out_features * linear.in_features;
+    if (linear.kept_rtn) {
+      report.notes.push_back(
+          absl::StrCat(linear.name, ": plain round-to-nearest was better and was kept"));
+    }
+    if (const std::string& note = attempt.linears[i].note; !note.empty()) {
+      report.notes.push_back(absl::StrCat(linear.name, ": ", note));
+    }
+    report.linears.push_back(std::move(linear));
+  }
+  report.loss = loss.Value();
+  report.loss_standard_error = loss.StandardError();
+  report.relative_output_error_rtn = Share(report.loss_rtn, energy);
+  report.relative_output_error = Share(report.loss, energy);
+  result.scales = std::move(attempt.scales);
+  result.linears = std::move(attempt.linears);
+  return result;
+}
+
+}  // namespace
+
+absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
+                            const StoredFormat& stored) {
+  const WeightFormat& format = stored.format;
+  const auto fail = [&](absl::string_view field, int64_t value, absl::string_view expected) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", field, " is ", value, "; expected ", expected));
+  };
+  if (format.bits < 2 || format.bits > 8) return fail("bits", format.bits, "2 to 8");
+  if (in_features < 1) return fail("in_features", in_features, "at least 1");
+  if (out_features < 1) return fail("out_features", out_features, "at least 1");
+  if (format.group_size < kWholeTensor || format.group_size == 0) {
+    return fail("group_size", format.group_size,
+                "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
+  }
+  if (in_features % format.GroupSize(in_features) != 0) {
+    return fail("group_size", format.group_size,
+                absl::StrCat("a divisor of in_features, which is ", in_features));
+  }
+  return CheckLayout(name, out_features, in_features, stored);
+}
+
+absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& method,
+                                        const StoredFormat& stored, Executor& executor) {
+  const WeightFormat& format = stored.format;
+  const Statistics& statistics = *group.statistics;
+  for (const Linear& linear : group.linears) {
+    const WeightView& weight = linear.weight;
+    if (weight.in_features != statistics.params.in_features) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          linear.name, ": in_features is ", weight.in_features, "; the statistics of group ",
+          group.name, " have ", statistics.params.in_features));
+    }
+    absl::Status status =
+        ValidateLinear(linear.name, weight.out_features, weight.in_features, stored);
+    if (!status.ok()) return status;
+  }
+
+  absl::StatusOr<LossModel> created = LossModel::Create(statistics, executor);
+  if (!created.ok()) return created.status();
+  const LossModel& model = *created;
+  const std::vector<float> ones =
+      AsFolded(group, std::vector<float>(static_cast<size_t>(model.in_features()), 1.0f));
+  std::optional<ActivationLoss> activation_loss;
+  if (stored.activations != ActivationFormat::kNone) {
+    auto loss =
+        ActivationLoss::Create(group.name, group.linears, statistics, stored.activations, executor);
+    if (!loss.ok()) return loss.status();
+    activation_loss = *std::move(loss);
+  }
+  const ActivationLoss* sample = activation_loss.has_value() ? &*activation_loss : nullptr;
+  absl::StatusOr<std::vector<Baseline>> baselines =
+      Baselines(group.linears, ones, model, format, executor, sample);
+  if (!baselines.ok()) return baselines.status();
+
+  Attempt attempt{ones, {}, {}, {}};
+  if (method.scale != ScaleChoice::kNone) {
+    absl::StatusOr<ChosenScale> chosen = ChooseScale(group.linears, statistics, group.tied_heads,
+                                                     model, sample, method, format, executor);
+    if (!chosen.ok()) return Named(group.name, chosen.status());
+    attempt.scales = AsFolded(group, std::move(chosen->scales));
+    attempt.candidate = chosen->candidate;
+  }
+  absl::StatusOr<bool> held =
+      RoundAll(group, *baselines, model, sample, method, stored, executor, attempt);
+  if (!held.ok()) return held.status();
+  bool fell_back = false;
+  if (!*held) {
+    attempt = Attempt{ones, {}, {}, {}};
+    held = RoundAll(group, *baselines, model, sample, method, stored, executor, attempt);
+    if (!held.ok()) return held.status();
+    fell_back = true;
+  }
+  RoundedGroup result = Finish(group, *baselines, model, sample, std::move(attempt));
+  if (stored.output == OutputFormat::kScaledFp16) {
+    for (LinearReport& linear : result.report.linears) linear.bits = 16;
+  }
+  if (fell_back) {
+    result.report.notes.push_back(absl::StrCat(
+        group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));
+  }
+  return result;
+}
+
+absl::StatusOr<GroupResult> PackGroup(const GroupInput& group, const RoundedGroup& rounded,
+                                      const StoredFormat& stored, Executor& executor) {
+  std::vector<FinishedLinear> finished;
+  const bool has_codes = stored.output != OutputFormat::kScaledFp16;
+  for (size_t i = 0; i < group.linears.size(); ++i) {
+    finished.push_back({group.linears[i].name, group.linears[i].weight, rounded.scales,
+                        has_codes ? &rounded.linears[i].groups : nullptr, rounded.input_scale});
+  }
+  absl::StatusOr<std::vector<std::vector<NamedTensor>>> packed =
+      PackLinears(finished, stored, executor);
+  if (!packed.ok()) return packed.status();
+  GroupResult result{rounded.scales, {}, rounded.report};
+  for (size_t i = 0; i < packed->size(); ++i) {
+    for (NamedTensor& tensor : (*packed)[i]) {
+      result.report.linears[i].bytes_out += static_cast<int64_t>(tensor.data.size());
+      result.tensors.push_back(std::move(tensor));
+    }
+  }
+  return result;
+}
+
+absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
+                                          const StoredFormat& stored, Executor& executor) {
+  const absl::StatusOr<RoundedGroup> rounded = RoundGroup(group, method, stored, executor);
+  if (!rounded.ok()) return rounded.status();
+  return PackGroup(group, *rounded, stored, executor);
+}
+
+int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
+                                 const Method& method, ActivationFormat activations,
+                                 int concurrency) {
+  StatisticsParams params;
+  params.in_features = in_features;
+  if (NeedsWholeGram(method)) params.KeepWholeGram();
+  const int64_t parameters = total_out_features * in_features;
+  // Codes, and the packed result.
+  const int64_t results = parameters + parameters / 2 + parameters / 8;
+  // Per-tile losses of every candidate of the search.
+  const int64_t tiles = total_out_features / kRowTile + 1;
+  const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
+  // Rows, errors and products of one tile, a few times over; at most a panel's six matrices.
+  const int64_t scratch = concurrency * 10 * kRowTile * in_features * 4;
+  // The curvature and its factor: all of it, or shrunk blocks and the f64 matrices of one
+  // factorization a thread.
+  const int64_t blocks = method.rounding == RoundingChoice::kGptq
+                             ? RoundGptqMemoryBytes(in_features, concurrency)
+                             : 3 * in_features * params.block_width * 4 +
+                                   concurrency * 6 * params.block_width * params.block_width * 8;
+  // The affine maps, and the scales of every candidate and their inverses.
+  const int64_t maps = parameters / 4 + 2 * 64 * in_features * 4;
+  const int64_t sample = activations == ActivationFormat::kNone
+                             ? 0
+                             : ActivationLoss::MemoryBytes(total_out_features, params, concurrency);
+  return results + losses + scratch + blocks + maps + sample + LossModel::MemoryBytes(params) +
+         SearchLoss::MemoryBytes(params);
+}
+
+}  // namespace salient

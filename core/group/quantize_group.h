@@ -1,0 +1,125 @@
+// One group of Linears that read the same input: weights and statistics in, packed tensors,
+// the scale to fold into the preceding op, and a report out.
+#ifndef SALIENT_CORE_GROUP_QUANTIZE_GROUP_H_
+#define SALIENT_CORE_GROUP_QUANTIZE_GROUP_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/group/linear.h"
+#include "core/group/round_linears.h"
+#include "core/linalg/executor.h"
+#include "core/method/method.h"
+#include "core/method/scale_candidates.h"
+#include "core/pack/stored_format.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/named_tensor.h"
+
+namespace salient {
+
+// The norm before the group, when its weight takes s^-1.
+struct NormFold {
+  absl::Span<const float> weight;  // [in_features]
+  DType dtype = DType::kF16;       // it will be stored in
+};
+
+// Borrows weights and statistics; both must outlive the call.
+struct GroupInput {
+  std::string name;
+  std::vector<Linear> linears;  // all with statistics->params.in_features columns
+  const Statistics* statistics = nullptr;
+  std::optional<TiedHeads> tied_heads;
+  // s is then redefined as weight / stored(weight / s), so that folding it is exact.
+  std::optional<NormFold> norm_fold;
+};
+
+// Losses are tr(D H D^T) / tokens, D = W' - W: squared output error, mean over tokens, summed
+// over outputs. Relative errors divide it by the same form of W: tr(W H W^T) / tokens.
+//
+// Where the activations are rounded, too, losses are those of activation_loss.h, loss_rtn and what
+// relative errors are shares of included: an estimate from the sampled tokens.
+struct LinearReport {
+  std::string name;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  double loss_rtn = 0;
+  double loss = 0;
+  double relative_output_error_rtn = 0;
+  double relative_output_error = 0;
+  double clipped_share = 0;               // of groups whose range was narrowed
+  double saturated_zero_point_share = 0;  // of groups whose zero_point is 0 or the last code
+  bool kept_rtn = false;                  // plain round-to-nearest won
+  int64_t bytes_in = 0;
+  int64_t bytes_out = 0;
+  int bits = 0;  // of its codes; 16: it stays F16
+};
+
+struct GroupReport {
+  std::string name;
+  ScaleCandidate candidate;  // what was chosen
+  double loss_rtn = 0;       // sums over the Linears
+  double loss = 0;
+  double relative_output_error_rtn = 0;
+  double relative_output_error = 0;
+  bool exact_loss = false;         // whole Gram and activations as they are, not an estimate
+  double loss_standard_error = 0;  // of `loss`; 0 when exact
+  int64_t token_count = 0;
+  int64_t row_count = 0;
+  int64_t parameters = 0;
+  std::vector<LinearReport> linears;
+  std::vector<std::string> notes;  // what a user should know, in sentences
+};
+
+struct GroupResult {
+  // [in_features] s: weights were multiplied by it column-wise, so the caller divides the
+  // preceding op's output by it. All 1 when nothing was scaled.
+  std::vector<float> scales;
+  std::vector<NamedTensor> tensors;  // by Linear in input order, each in the format's order
+  GroupReport report;
+};
+
+// A group that is finished but for its layout.
+struct RoundedGroup {
+  std::vector<float> scales;           // as GroupResult's
+  std::vector<RoundedLinear> linears;  // in input order
+  float input_scale = 0;               // as FinishedLinear's
+  GroupReport report;                  // without bytes_out
+};
+
+// Validates the combination alone: bits, group_size against in_features, shape rules of the
+// output format. INVALID_ARGUMENT (what can never work) or UNIMPLEMENTED (not yet), naming
+// the Linear, the field, the value and what was expected.
+absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
+                            const StoredFormat& stored);
+
+// All that is decided, from scale candidates to keeping round-to-nearest, is decided by the losses
+// that are reported.
+//
+// Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight or a decoded one that F16
+// cannot hold (names tensor, row, column); CANCELLED from the executor. Deterministic for any
+// executor.
+absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
+                                          const StoredFormat& stored, Executor& executor);
+
+// The two halves of QuantizeGroup, for results that differ in their layout alone: search and
+// rounding once, packing for each. Errors are its. `stored` of the second has the format, the
+// activations and the kind (quantized or not) of the first's.
+absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& method,
+                                        const StoredFormat& stored, Executor& executor);
+absl::StatusOr<GroupResult> PackGroup(const GroupInput& group, const RoundedGroup& rounded,
+                                      const StoredFormat& stored, Executor& executor);
+
+// Bytes QuantizeGroup holds at most beside weights and statistics.
+int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features,
+                                 const Method& method, ActivationFormat activations,
+                                 int concurrency);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_GROUP_QUANTIZE_GROUP_H_

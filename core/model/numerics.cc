@@ -1,0 +1,14 @@
+#include "core/model/numerics.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/linalg/gemm.h"
+#include "core/linalg/sum_kernels.h"
+
+namespace salient {
+
+std::string NumericsId(ComputeDType compute) {
+  return absl::StrCat(compute == ComputeDType::kBF16 ? "bf16/" : "f32/", InstructionPath(), "+",
+                      KernelTarget(), "/onednn-", OneDnnVersion(), "/salient-", kAlgorithmVersion);
+}
+
+}  // namespace salient

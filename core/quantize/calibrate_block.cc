@@ -1,0 +1,148 @@
+#include "core/quantize/calibrate_block.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
+#include "core/model/side_by_side.h"
+#include "core/statistics/accumulator.h"
+
+namespace salient {
+namespace {
+
+using GroupAccumulators = std::array<std::optional<StatisticsAccumulator>, kGroupRoles>;
+
+StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
+                          bool whole_gram) {
+  StatisticsParams params;
+  params.in_features = ShapeOf(family, config, row.linears[0]).in_features;
+  if (whole_gram) params.KeepWholeGram();
+  return params;
+}
+
+// How many rows are begun together when rows run side by side: a fast thread need not wait for
+// a slow one, and sums of rows that wait for an earlier one stay few.
+int RowsTogether(int concurrency) { return 4 * concurrency; }
+
+// Bytes of rows side by side and of the sums of `rows` of them, those that wait among them.
+int64_t SideBySideBytes(const Family& family, const ModelConfig& config, ComputeDType compute,
+                        int64_t tokens, bool whole_gram, int concurrency, int rows) {
+  int64_t bytes = concurrency * BlockForward::MemoryBytes(config, compute, tokens, 1);
+  for (const GroupRow& row : family.groups) {
+    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row, whole_gram), rows);
+  }
+  return bytes;
+}
+
+bool SideBySide(const Family& family, const ModelConfig& config, ComputeDType compute,
+                int64_t tokens, bool whole_gram, int concurrency) {
+  return RunsSideBySide(LinearFlop(family, config, tokens),
+                        SideBySideBytes(family, config, compute, tokens, whole_gram, concurrency,
+                                        RowsTogether(concurrency)),
+                        concurrency);
+}
+
+absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,
+                                                     const ModelConfig& config, int64_t layer,
+                                                     uint64_t seed, bool whole_gram) {
+  GroupAccumulators accumulators;
+  for (const GroupRow& row : family.groups) {
+    StatisticsParams params = ParamsOf(family, config, row, whole_gram);
+    params.seed = seed;
+    absl::StatusOr<StatisticsAccumulator> accumulator =
+        StatisticsAccumulator::Create(absl::StrCat(BlockPrefix(family, layer), row.name), params);
+    if (!accumulator.ok()) return accumulator.status();
+    accumulators[static_cast<size_t>(row.role)] = *std::move(accumulator);
+  }
+  return accumulators;
+}
+
+absl::StatusOr<PreparedBlock> Prepare(const BlockForward& forward, const BlockWeights& block,
+                                      Executor& executor) {
+  const StageScope stage(executor, Stage::kRead);
+  return forward.Prepare(block, executor);
+}
+
+absl::StatusOr<GroupStatistics> Finish(GroupAccumulators accumulators, Executor& executor) {
+  const StageScope stage(executor, Stage::kStatistics);
+  GroupStatistics statistics;
+  for (size_t group = 0; group < kGroupRoles; ++group) {
+    absl::StatusOr<Statistics> finished = std::move(*accumulators[group]).Finish(executor);
+    if (!finished.ok()) return finished.status();
+    statistics[group] = *std::move(finished);
+  }
+  return statistics;
+}
+
+}  // namespace
+
+absl::StatusOr<GroupStatistics> CalibrateBlock(
+    const Family& family, const BlockForward& forward, const BlockWeights& block,
+    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
+    absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor) {
+  const StageScope stage(executor, Stage::kForward);
+  const ModelConfig& config = forward.config();
+  absl::StatusOr<GroupAccumulators> accumulators =
+      CreateAccumulators(family, config, block.layer, seed, whole_gram);
+  if (!accumulators.ok()) return accumulators.status();
+  const absl::StatusOr<PreparedBlock> prepared = Prepare(forward, block, executor);
+  if (!prepared.ok()) return prepared.status();
+
+  std::mutex telling;
+  const auto run = [&](int64_t row, Executor& inside) {
+    const StageScope of_row(inside, Stage::kForward);
+    absl::StatusOr<Matrix> hidden = entering.ReadRow(row);
+    if (!hidden.ok()) return hidden.status();
+    const absl::StatusOr<Matrix> next = forward.Run(
+        *prepared, *std::move(hidden),
+        [&](GroupRole group, const Activations& input) {
+          const StageScope of_group(inside, Stage::kStatistics);
+          return (*accumulators)[static_cast<size_t>(group)]->FoldRow(
+              row, input.dtype(), input.data(), input.tokens(), inside);
+        },
+        inside);
+    if (!next.ok()) return next.status();
+    if (absl::Status status = leaving.WriteRow(row, *next); !status.ok()) return status;
+    const std::lock_guard<std::mutex> lock(telling);
+    return tokens_done(next->rows());
+  };
+
+  const std::vector<int64_t>& lengths = entering.shape().lengths;
+  const auto rows = static_cast<int64_t>(lengths.size());
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  const int concurrency = executor.Concurrency();
+  if (!SideBySide(family, config, forward.compute(), longest, whole_gram, concurrency)) {
+    for (int64_t row = 0; row < rows; ++row) {
+      if (absl::Status status = run(row, executor); !status.ok()) return status;
+    }
+    return Finish(*std::move(accumulators), executor);
+  }
+  RowExecutor alone(executor);
+  const RowTiles tiles(rows, RowsTogether(concurrency));
+  for (int64_t tile = 0; tile < tiles.size(); ++tile) {
+    const absl::Status status = executor.ForEach(
+        tiles.Count(tile), [&](int64_t i) { return run(tiles.First(tile) + i, alone); });
+    if (!status.ok()) return status;
+  }
+  return Finish(*std::move(accumulators), executor);
+}
+
+int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
+                                  ComputeDType compute, int64_t tokens, bool whole_gram,
+                                  int concurrency) {
+  const int64_t prepared = PreparedBlock::MemoryBytes(family, config, compute);
+  if (SideBySide(family, config, compute, tokens, whole_gram, concurrency)) {
+    // Rows of about one length end in order but for one or so.
+    return prepared + SideBySideBytes(family, config, compute, tokens, whole_gram, concurrency,
+                                      concurrency + 1);
+  }
+  int64_t accumulators = 0;
+  for (const GroupRow& row : family.groups) {
+    accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row, whole_gram));
+  }
+  return prepared + accumulators + BlockForward::MemoryBytes(config, compute, tokens, concurrency);
+}
+
+}  // namespace salient

@@ -1,0 +1,50 @@
+// One decoder block's share of calibration: every row through it, what its groups of Linears read
+// into statistics, the states that leave it into the next file.
+#ifndef SALIENT_CORE_QUANTIZE_CALIBRATE_BLOCK_H_
+#define SALIENT_CORE_QUANTIZE_CALIBRATE_BLOCK_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/linalg/executor.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/model/forward.h"
+#include "core/model/hidden_states.h"
+#include "core/statistics/statistics.h"
+
+namespace salient {
+
+// By GroupRole.
+using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
+
+// Runs every row of `entering` through `block` and writes it to `leaving`, uncommitted. Gives the
+// statistics of all groups, whose sketches and samples are drawn from `seed`; with the whole Gram
+// of each if `whole_gram`. The same bits for any executor.
+//
+// The rows of a narrow model are run side by side, each on one thread, because there the tasks of
+// a row are too small to share; those of a wide one follow each other, spread over the executor.
+//
+// `tokens_done` is told of each row when it is through, from any thread, one at a time; its error
+// ends the run and is returned.
+//
+// Errors: those of the files and of BlockForward::Run; INVALID_ARGUMENT for activations that are
+// not finite (names group, row, position, column); CANCELLED from the executor.
+absl::StatusOr<GroupStatistics> CalibrateBlock(
+    const Family& family, const BlockForward& forward, const BlockWeights& block,
+    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
+    absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor);
+
+// Bytes that it holds at most beside the block's weights, for rows of up to `tokens` tokens; what
+// it returns among them.
+int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
+                                  ComputeDType compute, int64_t tokens, bool whole_gram,
+                                  int concurrency);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_QUANTIZE_CALIBRATE_BLOCK_H_

@@ -1,0 +1,205 @@
+#include "core/quantize/quantize_block.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/model/f16_tensors.h"
+#include "core/model/fold.h"
+#include "core/quantize/limit_error.h"
+
+namespace salient {
+namespace {
+
+// One decoder block's way from statistics to the tensors of one result.
+class BlockQuantizer {
+ public:
+  // `last`: nobody needs the statistics afterwards.
+  BlockQuantizer(const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
+                 const SharedResult& result, BlockWeights block, GroupStatistics& statistics,
+                 bool last, QuantizedModelSink& sink, Executor& executor)
+      : family_(family),
+        config_(config),
+        params_(params),
+        result_(result),
+        fits_(result.fits[static_cast<size_t>(block.layer)]),
+        block_(std::move(block)),
+        statistics_(statistics),
+        last_(last),
+        sink_(sink),
+        executor_(executor),
+        tensors_(result.outputs.size()) {
+    for (size_t i = 0; i < kLinearRoles; ++i) {
+      source_bytes_[i] = static_cast<int64_t>(block_.linears[i].weight.size());
+    }
+  }
+
+  absl::Status Run() {
+    // Groups that fold into a Linear come first: that Linear is quantized with the fold in it.
+    for (const bool into_linear : {true, false}) {
+      for (const GroupRow& row : family_.groups) {
+        if (row.fold_into_linear.has_value() != into_linear) continue;
+        absl::Status status = FitOf(row).fits ? Quantize(row) : Keep(row);
+        if (!status.ok()) return status;
+      }
+    }
+    for (const StoredVector& norm : block_.norms) {
+      if (absl::Status status = Add(ToF16(norm)); !status.ok()) return status;
+    }
+    for (const StoredLinear& linear : block_.linears) {
+      if (linear.bias.values.empty()) continue;
+      if (absl::Status status = Add(ToF16(linear.bias)); !status.ok()) return status;
+    }
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      absl::Status status =
+          sink_.TensorsDone(block_.layer, result_.outputs[i], std::move(tensors_[i]));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  std::vector<RaisedGroup>& raised() { return raised_; }
+
+ private:
+  // The same tensor for every output.
+  absl::Status Add(absl::StatusOr<NamedTensor> tensor) {
+    if (!tensor.ok()) return tensor.status();
+    for (size_t i = 1; i < tensors_.size(); ++i) tensors_[i].push_back(*tensor);
+    tensors_[0].push_back(*std::move(tensor));
+    return absl::OkStatus();
+  }
+
+  const GroupFit& FitOf(const GroupRow& row) const { return fits_[static_cast<size_t>(row.role)]; }
+
+  absl::Status Keep(const GroupRow& row) {
+    for (LinearRole role : row.linears) {
+      const StoredLinear& linear = block_.linear(role);
+      if (absl::Status status = Add(ToF16(linear)); !status.ok()) return status;
+      if (FitOf(row).asked) continue;
+      for (const size_t output : result_.outputs) {
+        absl::Status status = sink_.Kept(output, linear.name, FitOf(row).why);
+        if (!status.ok()) return status;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Whether what the group folds into is itself quantized afterwards, so that it can take s.
+  bool CanFold(const GroupRow& row) const {
+    if (!row.fold_into_linear.has_value()) return true;
+    for (const GroupRow& other : family_.groups) {
+      for (LinearRole role : other.linears) {
+        if (role == *row.fold_into_linear) return FitOf(other).fits;
+      }
+    }
+    return false;
+  }
+
+  absl::Status Quantize(const GroupRow& row) {
+    GroupInput input;
+    input.name = absl::StrCat(BlockPrefix(family_, block_.layer), row.name);
+    input.statistics = &*statistics_[static_cast<size_t>(row.role)];
+    for (LinearRole role : row.linears) {
+      const StoredLinear& linear = block_.linear(role);
+      input.linears.push_back({linear.name, linear.View()});
+    }
+    if (row.tied_heads) input.tied_heads = {config_.head_dim, config_.QueryHeadsPerKvHead()};
+    if (row.fold_into_norm.has_value()) {
+      input.norm_fold = NormFold{block_.norm(*row.fold_into_norm).values, DType::kF16};
+    }
+    Method method = params_.method;
+    const bool folds = CanFold(row);
+    if (!folds) method.scale = ScaleChoice::kNone;
+    const StoredFormat& stored = params_.outputs[result_.outputs[0]];
+    absl::StatusOr<LimitedGroup> group =
+        RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error, executor_);
+    if (!group.ok()) return group.status();
+    // A weight that took a fold is F32 by now, which is not how it came.
+    GroupReport& report = group->rounded.report;
+    for (size_t i = 0; i < row.linears.size(); ++i) {
+      report.linears[i].bytes_in = source_bytes_[static_cast<size_t>(row.linears[i])];
+    }
+    if (!folds && !group->stays_f16) {
+      report.notes.push_back(
+          absl::StrCat(input.name, ": not scaled, because the Linear before it stays F16"));
+    }
+    absl::Status status = group->stays_f16 ? EmitPlain(row, report) : EmitPacked(input, *group);
+    if (status.ok() && group->raised) status = TellRaised(row, *group);
+    if (!status.ok()) return status;
+    if (folds && !group->stays_f16) DivideInput(row, config_, group->rounded.scales, block_);
+    if (last_) statistics_[static_cast<size_t>(row.role)].reset();
+    return absl::OkStatus();
+  }
+
+  absl::Status EmitPacked(const GroupInput& input, const LimitedGroup& group) {
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      const size_t output = result_.outputs[i];
+      absl::StatusOr<GroupResult> result = PackGroup(
+          input, group.rounded, StoredAs(params_.outputs[output], group.format), executor_);
+      if (!result.ok()) return result.status();
+      for (NamedTensor& tensor : result->tensors) tensors_[i].push_back(std::move(tensor));
+      absl::Status status = sink_.GroupDone(output, result->report);
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status EmitPlain(const GroupRow& row, GroupReport& report) {
+    for (size_t i = 0; i < row.linears.size(); ++i) {
+      if (absl::Status status = Add(ToF16(block_.linear(row.linears[i]))); !status.ok()) {
+        return status;
+      }
+      report.linears[i].bytes_out = static_cast<int64_t>(tensors_[0].back().data.size());
+    }
+    for (const size_t output : result_.outputs) {
+      if (absl::Status status = sink_.GroupDone(output, report); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status TellRaised(const GroupRow& row, const LimitedGroup& group) {
+    for (const size_t output : result_.outputs) {
+      raised_.push_back({output, block_.layer, row.role,
+                         group.stays_f16 ? kRaisedToF16 : group.format.bits, group.why});
+      if (absl::Status status = sink_.Raised(raised_.back()); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  const Family& family_;
+  const ModelConfig& config_;
+  const QuantizeModelParams& params_;
+  const SharedResult& result_;
+  const BlockFits& fits_;
+  BlockWeights block_;
+  GroupStatistics& statistics_;
+  const bool last_;
+  QuantizedModelSink& sink_;
+  Executor& executor_;
+  std::array<int64_t, kLinearRoles> source_bytes_ = {};  // of the weights, by LinearRole
+  std::vector<std::vector<NamedTensor>> tensors_;        // by place in result_.outputs
+  std::vector<RaisedGroup> raised_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
+    const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
+    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
+    QuantizedModelSink& sink, Executor& executor) {
+  const int64_t layer = block.layer;
+  std::vector<RaisedGroup> raised;
+  for (const SharedResult& result : results) {
+    const bool last = &result == &results.back();
+    BlockQuantizer quantizer(family, config, params, result, last ? std::move(block) : block,
+                             statistics, last, sink, executor);
+    if (absl::Status status = quantizer.Run(); !status.ok()) return status;
+    for (RaisedGroup& group : quantizer.raised()) raised.push_back(std::move(group));
+  }
+  if (absl::Status status = sink.BlockDone(layer); !status.ok()) return status;
+  return raised;
+}
+
+}  // namespace salient

@@ -1,0 +1,36 @@
+// One decoder block of the block loop: from its weights and statistics to finished tensors.
+#ifndef SALIENT_CORE_QUANTIZE_QUANTIZE_BLOCK_H_
+#define SALIENT_CORE_QUANTIZE_QUANTIZE_BLOCK_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/linalg/executor.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/quantize/calibrate_block.h"
+#include "core/quantize/quantize_model.h"
+#include "core/result/raised_group.h"
+#include "core/result/shared_results.h"
+
+namespace salient {
+
+// For each of `results` in turn: quantizes the groups that fit, folds their scales, keeps the
+// others in F16, and hands all of it to `sink`, for each output that shares it; BlockDone last.
+// `statistics` holds every group's; each is dropped when the last result has used it. Returns the
+// groups that params.max_relative_error raised.
+//
+// A Linear that took a fold and is then raised to F16 is rounded to it with the fold in it.
+//
+// Errors: INVALID_ARGUMENT for a norm, bias or kept weight that F16 cannot hold (names tensor,
+// position, value); those of QuantizeGroup and of the sink; CANCELLED from the executor.
+absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
+    const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
+    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
+    QuantizedModelSink& sink, Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_QUANTIZE_QUANTIZE_BLOCK_H_

@@ -1,0 +1,237 @@
+#include "core/quantize/quantize_model.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/model/block_weights.h"
+#include "core/model/ends.h"
+#include "core/model/family.h"
+#include "core/model/forward.h"
+#include "core/model/hidden_states.h"
+#include "core/model/numerics.h"
+#include "core/quantize/calibrate_block.h"
+#include "core/quantize/quantize_block.h"
+#include "core/result/shared_results.h"
+
+namespace salient {
+namespace {
+
+std::string StatesPath(const QuantizeModelParams& params, int64_t layer) {
+  return absl::StrCat(params.work_directory, "/hidden-", layer, ".states");
+}
+
+class ModelQuantizer {
+ public:
+  ModelQuantizer(const TensorSource& source, const Family& family, const ModelConfig& config,
+                 absl::Span<const std::vector<int64_t>> calibration,
+                 const QuantizeModelParams& params, const std::vector<SharedResult>& results,
+                 QuantizedModelSink& sink, Executor& executor)
+      : source_(source),
+        family_(family),
+        config_(config),
+        calibration_(calibration),
+        params_(params),
+        results_(results),
+        sink_(sink),
+        executor_(executor),
+        forward_(family, config, params.compute, LongestRow()) {}
+
+  absl::Status Run() {
+    absl::StatusOr<HiddenStatesFile> first = FirstStates();
+    if (!first.ok()) return first.status();
+    auto entering = std::make_shared<HiddenStatesFile>(*std::move(first));
+    if (absl::Status status = TellRaised(entering->shape().layer); !status.ok()) return status;
+    bool is_committed = true;
+    for (int64_t layer = entering->shape().layer; layer < config_.num_hidden_layers; ++layer) {
+      absl::StatusOr<HiddenStatesFile> left = RunBlock(*entering);
+      if (!left.ok()) return left.status();
+      auto leaving = std::make_shared<HiddenStatesFile>(*std::move(left));
+      if (absl::Status status = WaitForCommit(); !status.ok()) return status;
+      const bool is_out = sink_.IsOut(layer);
+      // What came before is out in any case.
+      if (is_out || !is_committed) StartCommit(is_out ? leaving : entering);
+      is_committed = is_out;
+      entering = std::move(leaving);
+    }
+    return WaitForCommit();
+  }
+
+ private:
+  int64_t LongestRow() const {
+    size_t longest = 0;
+    for (const std::vector<int64_t>& row : calibration_) longest = std::max(longest, row.size());
+    return static_cast<int64_t>(longest);
+  }
+
+  HiddenStatesShape Shape(int64_t layer) const {
+    HiddenStatesShape shape{layer, config_.hidden_size, {}, NumericsId(params_.compute)};
+    for (const std::vector<int64_t>& row : calibration_) {
+      shape.lengths.push_back(static_cast<int64_t>(row.size()));
+    }
+    return shape;
+  }
+
+  // The furthest committed states, or the embeddings of the calibration rows.
+  absl::StatusOr<HiddenStatesFile> FirstStates() const {
+    for (int64_t layer = config_.num_hidden_layers; layer > 0; --layer) {
+      absl::StatusOr<HiddenStatesFile> file =
+          HiddenStatesFile::Open(StatesPath(params_, layer), Shape(layer));
+      if (file.ok()) return file;
+    }
+    absl::StatusOr<HiddenStatesFile> file =
+        HiddenStatesFile::Create(StatesPath(params_, 0), Shape(0));
+    if (!file.ok()) return file.status();
+    for (size_t row = 0; row < calibration_.size(); ++row) {
+      absl::StatusOr<Matrix> hidden = EmbedTokens(source_, family_, config_, calibration_[row]);
+      if (!hidden.ok()) return hidden.status();
+      absl::Status status = file->WriteRow(static_cast<int64_t>(row), *hidden);
+      if (!status.ok()) return status;
+    }
+    if (absl::Status status = file->Commit(); !status.ok()) return status;
+    return file;
+  }
+
+  // What a run before this one told of blocks before `layer`. What it told of others is forgotten.
+  absl::Status TellRaised(int64_t layer) {
+    if (params_.max_relative_error == 0) return absl::OkStatus();
+    auto raised = LoadRaised(params_.work_directory, layer);
+    if (!raised.ok()) return raised.status();
+    raised_ = *std::move(raised);
+    for (const RaisedGroup& group : raised_) {
+      if (absl::Status status = sink_.Raised(group); !status.ok()) return status;
+    }
+    return SaveRaised(params_.work_directory, raised_);
+  }
+
+  // A run goes on from states that are committed: only when the tensors made before are out.
+  void StartCommit(std::shared_ptr<HiddenStatesFile> states) {
+    committing_ = executor_.Start([this, states = std::move(states), raised = raised_] {
+      const StageScope stage(executor_, Stage::kWrite);
+      if (params_.max_relative_error != 0) {
+        absl::Status status = SaveRaised(params_.work_directory, raised);
+        if (!status.ok()) return status;
+      }
+      if (absl::Status status = states->Commit(); !status.ok()) return status;
+      for (int64_t layer = states->shape().layer - 1; layer >= 0; --layer) {
+        if (::unlink(StatesPath(params_, layer).c_str()) == 0) break;
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status WaitForCommit() {
+    if (committing_ == nullptr) return absl::OkStatus();
+    return std::exchange(committing_, nullptr)->Wait();
+  }
+
+  // Begins to read the weights of `layer`, if there is one and all of it is here.
+  void ReadAhead(int64_t layer) {
+    if (layer >= config_.num_hidden_layers) return;
+    for (const TensorSpec& tensor : BlockTensors(family_, config_, layer)) {
+      if (!source_.IsHere(tensor.name)) return;
+    }
+    reading_ = executor_.Start([this, layer] {
+      const StageScope stage(executor_, Stage::kRead);
+      SerialExecutor serial;
+      ahead_ = ReadUncheckedBlock(source_, family_, config_, layer, serial);
+      return ahead_.status();
+    });
+  }
+
+  absl::StatusOr<BlockWeights> Read(int64_t layer) {
+    if (reading_ == nullptr) {
+      const StageScope stage(executor_, Stage::kRead);
+      return ReadBlock(source_, family_, config_, layer, executor_);
+    }
+    absl::Status status = reading_->Wait();
+    reading_ = nullptr;
+    if (!status.ok()) return status;
+    const StageScope stage(executor_, Stage::kRead);
+    if (status = CheckBlock(source_, *ahead_, executor_); !status.ok()) return status;
+    return std::exchange(ahead_, absl::UnknownError("not read"));
+  }
+
+  // Calibrates and quantizes one block. Returns the states that leave it.
+  absl::StatusOr<HiddenStatesFile> RunBlock(const HiddenStatesFile& entering) {
+    const int64_t layer = entering.shape().layer;
+    absl::StatusOr<BlockWeights> block = Read(layer);
+    if (!block.ok()) return block.status();
+    absl::StatusOr<HiddenStatesFile> leaving =
+        HiddenStatesFile::Create(StatesPath(params_, layer + 1), Shape(layer + 1));
+    if (!leaving.ok()) return leaving.status();
+    absl::StatusOr<GroupStatistics> statistics = CalibrateBlock(
+        family_, forward_, *block, entering, *leaving, params_.seed, NeedsWholeGram(params_.method),
+        [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
+    if (!statistics.ok()) return statistics.status();
+    ReadAhead(layer + 1);
+    auto raised = QuantizeBlock(family_, config_, params_, results_, *std::move(block),
+                                *std::move(statistics), sink_, executor_);
+    if (!raised.ok()) return raised.status();
+    for (RaisedGroup& group : *raised) raised_.push_back(std::move(group));
+    return leaving;
+  }
+
+  const TensorSource& source_;
+  const Family& family_;
+  const ModelConfig& config_;
+  absl::Span<const std::vector<int64_t>> calibration_;
+  const QuantizeModelParams& params_;
+  const std::vector<SharedResult>& results_;
+  QuantizedModelSink& sink_;
+  Executor& executor_;
+  BlockForward forward_;
+  std::vector<RaisedGroup> raised_;  // of the blocks that are done
+  absl::StatusOr<BlockWeights> ahead_ = absl::UnknownError("not read");
+  // Last, because they use what is above.
+  std::unique_ptr<Background> reading_;  // into ahead_
+  std::unique_ptr<Background> committing_;
+};
+
+absl::Status CheckCalibration(absl::Span<const std::vector<int64_t>> calibration,
+                              const ModelConfig& config) {
+  if (calibration.empty()) {
+    return absl::InvalidArgumentError("calibration has 0 rows; expected at least 1");
+  }
+  for (size_t row = 0; row < calibration.size(); ++row) {
+    const std::vector<int64_t>& ids = calibration[row];
+    if (ids.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("calibration row ", row, " has 0 tokens; expected at least 1"));
+    }
+    for (size_t position = 0; position < ids.size(); ++position) {
+      if (ids[position] >= 0 && ids[position] < config.vocab_size) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "calibration row ", row, ": token at position ", position, " is ", ids[position],
+          "; expected 0 to ", config.vocab_size - 1, ", the vocabulary of ", config.source));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
+                           absl::Span<const std::vector<int64_t>> calibration,
+                           const QuantizeModelParams& params, QuantizedModelSink& sink,
+                           Executor& executor) {
+  if (absl::Status status = CheckCalibration(calibration, config); !status.ok()) return status;
+  absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  if (absl::Status status = CheckModelTensors(source, **family, config); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckErrorLimit(params.max_relative_error); !status.ok()) {
+    return status;
+  }
+  const auto results = ShareResults(**family, config, params.outputs, params.strict,
+                                    params.overrides, params.max_relative_error != 0);
+  if (!results.ok()) return results.status();
+  return ModelQuantizer(source, **family, config, calibration, params, *results, sink, executor)
+      .Run();
+}
+
+}  // namespace salient

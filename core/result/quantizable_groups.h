@@ -1,0 +1,49 @@
+// Which Linears of a model a format can hold, and in what format each is held: known from shapes
+// and overrides alone.
+#ifndef SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_
+#define SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/group/quantize_group.h"
+#include "core/model/family.h"
+#include "core/result/module_override.h"
+
+namespace salient {
+
+struct GroupFit {
+  bool fits = true;
+  std::string why;      // it does not: of its first Linear at fault, in a sentence; else empty
+  bool asked = false;   // it does not, because an override skips it
+  WeightFormat format;  // of its Linears
+  // In 8 bits instead: where they have fewer and the layout holds such beside others.
+  std::optional<WeightFormat> wider;
+};
+
+// By GroupRole.
+using BlockFits = std::array<GroupFit, kGroupRoles>;
+
+// By layer. Engines fuse the Linears of a group, so one that does not fit keeps its siblings from
+// being quantized, too.
+//
+// Errors: those of ApplyOverrides; INVALID_ARGUMENT naming config.source, Linear, field, value and
+// what was expected if a group does not fit and `strict` or an override asks for it, or if none
+// does.
+absl::StatusOr<std::vector<BlockFits>> QuantizableGroups(
+    const Family& family, const ModelConfig& config, const StoredFormat& stored, bool strict,
+    absl::Span<const ModuleOverride> overrides = {});
+
+// The same format with the codes of this group.
+inline StoredFormat StoredAs(const StoredFormat& stored, const WeightFormat& format) {
+  return {format, stored.output, stored.activations};
+}
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_

@@ -1,0 +1,213 @@
+#include "core/result/quantized_checkpoint.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
+#include "core/group/pack_linears.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/result/quantizable_groups.h"
+#include "core/result/quantization_config.h"
+#include "core/tensor/half.h"
+#include "core/tensor/narrow_f16.h"
+
+namespace salient {
+namespace {
+
+// What CopyOuterTensors converts at a time. No row is longer: a config's hidden_size is bounded.
+constexpr int64_t kRangeElements = int64_t{1} << 20;
+
+int64_t Elements(const std::vector<int64_t>& shape) {
+  int64_t elements = 1;
+  for (const int64_t dimension : shape) elements *= dimension;
+  return elements;
+}
+
+// The tensors of the result, in the order of the model.
+class TensorList {
+ public:
+  TensorList(const Family& family, const ModelConfig& config,
+             const QuantizedCheckpointParams& params, const std::vector<BlockFits>& fits)
+      : family_(family), config_(config), params_(params), fits_(fits) {
+    const std::vector<TensorSpec> outer = OuterTensors(family, config);
+    // The embeddings come first, the others last.
+    AddHalf(outer.front());
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) AddBlock(layer);
+    for (size_t i = 1; i < outer.size(); ++i) AddHalf(outer[i]);
+  }
+
+  const std::vector<TensorShape>& tensors() const { return tensors_; }
+  std::vector<KeptLinear>& kept() { return kept_; }
+  const std::vector<LinearFormat>& linears() const { return linears_; }
+  int64_t parameters() const { return parameters_; }
+  // That the result grows by if its Linears become F16.
+  int64_t raised_bytes() const { return raised_bytes_; }
+
+ private:
+  void AddHalf(const TensorSpec& spec) {
+    parameters_ += Elements(spec.shape);
+    tensors_.push_back({spec.name, DType::kF16, spec.shape});
+  }
+
+  void AddBlock(int64_t layer) {
+    for (const GroupRow& row : family_.groups) {
+      if (row.fold_into_norm.has_value()) {
+        AddHalf({NormName(family_, layer, *row.fold_into_norm), {config_.hidden_size}});
+      }
+      const GroupFit& fit = fits_[static_cast<size_t>(layer)][static_cast<size_t>(row.role)];
+      for (const LinearRole role : row.linears) AddLinear(fit, layer, role);
+    }
+  }
+
+  void AddLinear(const GroupFit& fit, int64_t layer, LinearRole role) {
+    const std::string module = LinearName(family_, layer, role);
+    const LinearShape shape = ShapeOf(family_, config_, role);
+    if (fit.fits) {
+      const int64_t weights = shape.out_features * shape.in_features;
+      parameters_ += weights;
+      int64_t packed_bytes = 0;
+      for (TensorShape& tensor : PackedTensors(module, shape.out_features, shape.in_features,
+                                               StoredAs(params_.stored, fit.format))) {
+        packed_bytes += tensor.SizeBytes();
+        tensors_.push_back(std::move(tensor));
+      }
+      raised_bytes_ += std::max<int64_t>(0, 2 * weights - packed_bytes);
+      linears_.push_back({module, fit.format});
+    } else {
+      AddHalf({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
+      kept_.push_back({module, fit.why});
+    }
+    if (shape.has_bias) AddHalf({absl::StrCat(module, ".bias"), {shape.out_features}});
+  }
+
+  const Family& family_;
+  const ModelConfig& config_;
+  const QuantizedCheckpointParams& params_;
+  const std::vector<BlockFits>& fits_;
+  std::vector<TensorShape> tensors_;
+  std::vector<KeptLinear> kept_;
+  std::vector<LinearFormat> linears_;
+  int64_t parameters_ = 0;
+  int64_t raised_bytes_ = 0;
+};
+
+// Replaces the member of this name where it stands, or adds one at the end.
+void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
+  for (JsonValue::Member& member : object) {
+    if (member.first != name) continue;
+    member.second = std::move(value);
+    return;
+  }
+  object.emplace_back(name, std::move(value));
+}
+
+// `quantization` null: none.
+absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
+                                       const JsonValue& quantization) {
+  auto document = ParseJson(config.source, source);
+  if (!document.ok()) return document.status();
+  JsonValue::Object* object = document->AsObject();
+  if (object == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.source, ": is ", document->Describe(), "; expected an object"));
+  }
+  const JsonValue float16(std::string("float16"));
+  if (document->Find("dtype") != nullptr) Set("dtype", float16, *object);
+  Set("torch_dtype", float16, *object);
+  if (!quantization.IsNull()) Set("quantization_config", quantization, *object);
+  return JsonText(*document);
+}
+
+}  // namespace
+
+absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
+    const ModelConfig& config, absl::string_view config_json,
+    const QuantizedCheckpointParams& params) {
+  const auto family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  if (config.quantization.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.source, ": quantization_config.quant_method is ",
+                     QuoteForMessage(config.quantization->quant_method),
+                     "; expected no quantization_config: a model that is not quantized yet"));
+  }
+  if (const auto fault = FindFormatFault(params.stored); fault.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(Name(params.stored.output), ": ", fault->field,
+                                                   " is ", fault->value, "; expected ",
+                                                   fault->expected));
+  }
+  auto fits = QuantizableGroups(**family, config, params.stored, params.strict, params.overrides);
+  if (!fits.ok()) return fits.status();
+  if (absl::Status status = ApplyRaised(params.raised, params.output, *fits); !status.ok()) {
+    return status;
+  }
+
+  TensorList list(**family, config, params, *fits);
+  std::vector<TensorSize> sizes;
+  for (const TensorShape& tensor : list.tensors())
+    sizes.push_back({tensor.name, tensor.SizeBytes()});
+  auto shards = PlanShards(sizes, params.max_shard_bytes);
+  if (!shards.ok()) return shards.status();
+
+  QuantizedCheckpointPlan plan;
+  plan.kept = std::move(list.kept());
+  plan.parameters = list.parameters();
+  plan.index_json = std::move(shards->index_json);
+  std::vector<std::string> kept;
+  for (const KeptLinear& linear : plan.kept) kept.push_back(linear.module);
+  const auto quantization = QuantizationConfigJson(params.stored, list.linears(), kept);
+  if (!quantization.ok()) return quantization.status();
+  auto text = ConfigJson(config, config_json, *quantization);
+  if (!text.ok()) return text.status();
+  plan.config_json = *std::move(text);
+  const OutputFormat output = params.stored.output;
+  if (output == OutputFormat::kGptq || output == OutputFormat::kGptqV2) {
+    plan.quantize_config_json = JsonText(*quantization);
+  }
+  plan.output_bytes = static_cast<int64_t>(plan.index_json.size() + plan.config_json.size() +
+                                           plan.quantize_config_json.size());
+  for (const Shard& shard : shards->shards) {
+    std::vector<TensorShape> tensors;
+    for (const size_t i : shard.tensors) tensors.push_back(list.tensors()[i]);
+    auto layout = LayOutSafetensors(shard.file, tensors, {});
+    if (!layout.ok()) return layout.status();
+    plan.output_bytes += layout->file_bytes;
+    plan.files.push_back({shard.file, *std::move(layout)});
+  }
+  plan.most_output_bytes = plan.output_bytes + list.raised_bytes();
+  return plan;
+}
+
+absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
+                              TensorBytes out) {
+  const auto family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  for (const TensorSpec& spec : OuterTensors(**family, config)) {
+    const auto found = FindTensor(source, config, spec);
+    if (!found.ok()) return found.status();
+    const DType dtype = found->entry->dtype;
+    const TensorShape target{spec.name, DType::kF16, spec.shape};
+    const int64_t columns = spec.shape.back();
+    const int64_t rows = Elements(spec.shape) / columns;
+    const int64_t step = std::max<int64_t>(1, kRangeElements / columns);
+    for (int64_t row = 0; row < rows; row += step) {
+      const int64_t count = std::min(step, rows - row);
+      std::vector<std::byte> bytes(static_cast<size_t>(count * columns * SizeOf(dtype)));
+      absl::Status status =
+          source.ReadRange(spec.name, row * columns * SizeOf(dtype), absl::MakeSpan(bytes));
+      if (!status.ok()) return status;
+      std::vector<float> values(static_cast<size_t>(count * columns));
+      WidenToF32(dtype, bytes.data(), count * columns, values.data());
+      bytes.resize(static_cast<size_t>(count * columns * SizeOf(DType::kF16)));
+      status = NarrowToF16(spec.name, values.data(), count, columns, row, bytes.data());
+      if (!status.ok()) return InItsFile(source, spec.name, status);
+      status = out(target, row * columns * SizeOf(DType::kF16), bytes);
+      if (!status.ok()) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace salient

@@ -1,0 +1,92 @@
+// What a quantized checkpoint consists of. All of it but the tensors' bytes is known before any
+// work: files, headers, index, config.json. Only a limit of error leaves open until the end which
+// groups have other widths.
+#ifndef SALIENT_CORE_RESULT_QUANTIZED_CHECKPOINT_H_
+#define SALIENT_CORE_RESULT_QUANTIZED_CHECKPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/safetensors_layout.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/pack/stored_format.h"
+#include "core/result/module_override.h"
+#include "core/result/raised_group.h"
+
+namespace salient {
+
+// A Linear that stays F16.
+struct KeptLinear {
+  std::string module;  // full path
+  std::string why;     // a sentence
+};
+
+struct QuantizedFile {
+  std::string name;  // "model.safetensors", "model-00001-of-00002.safetensors"
+  SafetensorsLayout layout;
+};
+
+struct QuantizedCheckpointPlan {
+  std::vector<QuantizedFile> files;
+  std::string index_json;            // of kShardIndexName; empty for one file
+  std::string config_json;           // the source's, with quantization_config and the dtype float16
+  std::string quantize_config_json;  // of kQuantizeConfigName; empty unless GPTQ
+  std::vector<KeptLinear> kept;
+  int64_t parameters = 0;    // of the whole model
+  int64_t output_bytes = 0;  // of all of the above
+  // The same but for config.json, if a limit of error leaves every Linear F16.
+  int64_t most_output_bytes = 0;
+};
+
+struct QuantizedCheckpointParams {
+  StoredFormat stored;
+  // A group that the format cannot hold is an error instead of kept in F16.
+  bool strict = false;
+  int64_t max_shard_bytes = kDefaultMaxShardBytes;
+  std::vector<ModuleOverride> overrides = {};
+  // What QuantizeModel told of the result with index `output`, once it is done; none before.
+  std::vector<RaisedGroup> raised = {};
+  size_t output = 0;
+};
+
+// `config_json` is the text that `config` was parsed from. Depends on its arguments only.
+//
+// Tensors are those of QuantizeModel and CopyOuterTensors: for each decoder block the format's
+// tensors of every Linear, or <module>.weight F16 [out, in] if it is kept; norms and biases F16;
+// embeddings, final norm and, unless tied, the head, F16. Files are cut in the order of the model:
+// embeddings, blocks, norm, head.
+//
+// A Linear has the format that overrides and `raised` say, or stays F16 as they say.
+// quantization_config is that of QuantizationConfigJson; plain formats have none.
+//
+// Errors: as FindFamily, QuantizableGroups, ApplyRaised and PlanShards; INVALID_ARGUMENT for a
+// model that is quantized already, or for a format that there is not, naming its field, the value
+// and the nearest that there is.
+absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
+    const ModelConfig& config, absl::string_view config_json,
+    const QuantizedCheckpointParams& params);
+
+// Bytes of a tensor from byte `offset` of it on.
+using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, int64_t offset,
+                                                   absl::Span<const std::byte> bytes)>;
+
+// The tensors outside the blocks, converted to F16 and handed to `out` in order, a range of at
+// most 4 MiB at a time, so that none is ever held whole.
+//
+// Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that F16 cannot hold
+// (names file, tensor, row, column, value); those of the source and of `out`.
+absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
+                              TensorBytes out);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_RESULT_QUANTIZED_CHECKPOINT_H_

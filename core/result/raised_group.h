@@ -1,0 +1,46 @@
+// Groups of Linears whose error was above a limit, what they got instead, and how a run that goes
+// on where another stopped knows of them.
+#ifndef SALIENT_CORE_RESULT_RAISED_GROUP_H_
+#define SALIENT_CORE_RESULT_RAISED_GROUP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/model/family.h"
+#include "core/result/quantizable_groups.h"
+
+namespace salient {
+
+inline constexpr int kRaisedToF16 = 16;
+
+// INVALID_ARGUMENT for a limit of error that is negative or no number. 0: no limit.
+absl::Status CheckErrorLimit(double max_relative_error);
+
+struct RaisedGroup {
+  size_t output = 0;  // index into QuantizeModelParams::outputs
+  int64_t layer = 0;
+  GroupRole role = GroupRole::kQkv;
+  int bits = kRaisedToF16;  // of its codes; kRaisedToF16: its Linears stay F16
+  std::string why;          // a sentence
+};
+
+// Changes `fits`, of output `output`, to what the groups got. INVALID_ARGUMENT if nothing is left
+// that is quantized.
+absl::Status ApplyRaised(absl::Span<const RaisedGroup> raised, size_t output,
+                         std::vector<BlockFits>& fits);
+
+// A file in the directory of a run's hidden states, written whole before states are committed, so
+// that it tells of every block before them at least. Errors of the file system, naming the path.
+absl::Status SaveRaised(const std::string& directory, absl::Span<const RaisedGroup> raised);
+// What it tells of blocks before `layer`; none if there is no file. INVALID_ARGUMENT for a file
+// that SaveRaised did not write.
+absl::StatusOr<std::vector<RaisedGroup>> LoadRaised(const std::string& directory, int64_t layer);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_RESULT_RAISED_GROUP_H_

@@ -1,0 +1,50 @@
+// A plain model read as if it had been rounded to nearest.
+#ifndef SALIENT_CORE_SOURCE_NEAREST_SOURCE_H_
+#define SALIENT_CORE_SOURCE_NEAREST_SOURCE_H_
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/model/family.h"
+#include "core/model/input_roundings.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
+
+namespace salient {
+
+// By layer, in each by LinearRole: what a Linear is rounded in; nullopt: it stays as it is.
+using NearestFormats = std::vector<std::array<std::optional<WeightFormat>, kLinearRoles>>;
+
+// Every Linear of the decoder blocks in `format`, but for those that it cannot hold, with their
+// group. Errors: as FindFamily and QuantizableGroups.
+absl::StatusOr<NearestFormats> NearestFormatsOf(const ModelConfig& config,
+                                                const WeightFormat& format);
+
+// Shows each Linear rounded to nearest in its format (s = 1, minimum to maximum) and decoded again:
+// what round-to-nearest would make of the model. `source` must outlive the result; thread-safe.
+//
+// Errors: as FindFamily; INVALID_ARGUMENT for formats of another number of layers, and for one that
+// its Linear does not fit (names it, the field and the value); from ReadRange also INVALID_ARGUMENT
+// for a NaN or infinity (names tensor, row, column) and for weights whose scale its dtype cannot
+// hold.
+absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestByLinear(const TensorSource& source,
+                                                                     const ModelConfig& config,
+                                                                     const NearestFormats& formats);
+
+// All in one format, as NearestFormatsOf says. Errors of both.
+absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorSource& source,
+                                                                   const ModelConfig& config,
+                                                                   const WeightFormat& format);
+
+// What an engine does to the inputs of the Linears that are rounded, under `activations` but with
+// one scale a token in any case: nothing calibrated others.
+InputRoundings RoundToNearestInputs(const NearestFormats& formats, ActivationFormat activations);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_SOURCE_NEAREST_SOURCE_H_

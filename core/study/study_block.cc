@@ -1,0 +1,155 @@
+#include "core/study/study_block.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/linalg/tiles.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/matrix.h"
+
+namespace salient {
+namespace {
+
+std::string WeightName(const StoredLinear& linear) { return absl::StrCat(linear.name, ".weight"); }
+
+WeightView Rows(const WeightView& weight, int64_t first, int64_t count) {
+  return {weight.dtype, weight.data + first * weight.in_features * SizeOf(weight.dtype), count,
+          weight.in_features};
+}
+
+// Of some rows: the loss of each choice, and of having no weight at all.
+struct TileLosses {
+  std::array<Loss, kStudiedChoices> errors;
+  Loss energy;
+};
+
+// By choice: the channels of one Linear that stay.
+using Kept = std::array<std::vector<int64_t>, kStudiedChoices>;
+
+absl::StatusOr<TileLosses> LossesOfTile(const WeightView& rows, const Kept& kept,
+                                        const WeightFormat& format, const LossModel& model) {
+  TileLosses losses;
+  Matrix weights = Matrix::Unset(rows.out_features, rows.in_features);
+  rows.ReadRows(0, rows.out_features, weights.data());
+  absl::StatusOr<Loss> energy = model.Evaluate(weights.data(), rows.out_features);
+  if (!energy.ok()) return energy.status();
+  losses.energy = *std::move(energy);
+  for (size_t c = 0; c < kStudiedChoices; ++c) {
+    absl::StatusOr<Matrix> rounded = RoundSalientFp16(rows, kept[c], format);
+    if (!rounded.ok()) return rounded.status();
+    for (int64_t i = 0; i < weights.rows() * weights.cols(); ++i) {
+      rounded->data()[i] -= weights.data()[i];
+    }
+    absl::StatusOr<Loss> error = model.Evaluate(rounded->data(), rows.out_features);
+    if (!error.ok()) return error.status();
+    losses.errors[c] = *std::move(error);
+  }
+  return losses;
+}
+
+class BlockStudy {
+ public:
+  BlockStudy(const BlockWeights& block, const StudyBlockParams& params, Executor& executor)
+      : block_(block), params_(params), executor_(executor) {}
+
+  absl::Status AddGroup(const GroupRow& row, const Statistics& statistics) {
+    const std::vector<LinearRole> roles(row.linears.begin(), row.linears.end());
+    std::vector<Kept> kept(roles.size());
+    absl::Status status =
+        executor_.ForEach(static_cast<int64_t>(roles.size()), [&](int64_t linear) -> absl::Status {
+          absl::StatusOr<Kept> chosen = Choose(roles[linear], statistics);
+          if (chosen.ok()) kept[linear] = *std::move(chosen);
+          return chosen.status();
+        });
+    if (status.ok()) status = AddErrors(roles, kept, statistics);
+    if (!status.ok()) return status;
+    for (size_t i = 0; i < roles.size(); ++i) {
+      for (size_t c = 0; c < kStudiedChoices; ++c) {
+        studied_.kept[c].emplace(WeightName(block_.linear(roles[i])), std::move(kept[i][c]));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  StudiedBlock Finish() && { return std::move(studied_); }
+
+ private:
+  absl::StatusOr<Kept> Choose(LinearRole role, const Statistics& statistics) const {
+    const StoredLinear& linear = block_.linear(role);
+    SalientFp16Params params;
+    params.share = params_.salient_share;
+    params.seed = params_.seed;
+    params.linear = block_.layer * static_cast<int64_t>(kLinearRoles) + static_cast<int64_t>(role);
+    Kept kept;
+    for (size_t c = 0; c < kStudiedChoices; ++c) {
+      params.choice = kSalientChoices[c];
+      absl::StatusOr<std::vector<int64_t>> channels =
+          SalientChannels(linear.View(), statistics, params);
+      if (!channels.ok()) {
+        return absl::Status(channels.status().code(),
+                            absl::StrCat(WeightName(linear), ": ", channels.status().message()));
+      }
+      kept[c] = *std::move(channels);
+    }
+    return kept;
+  }
+
+  // Pieces of rows are summed in their order, whoever computed them.
+  absl::Status AddErrors(const std::vector<LinearRole>& roles, const std::vector<Kept>& kept,
+                         const Statistics& statistics) {
+    const absl::StatusOr<LossModel> model = LossModel::Create(statistics, executor_);
+    if (!model.ok()) return model.status();
+    std::vector<int64_t> rows;
+    for (const LinearRole role : roles) rows.push_back(block_.linear(role).out_features);
+    const StackedTiles tiles(rows, kRowTile);
+    std::vector<TileLosses> partial(static_cast<size_t>(tiles.size()));
+    absl::Status status = executor_.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
+      const auto [index, first, count] = tiles.At(tile);
+      const StoredLinear& linear = block_.linear(roles[index]);
+      absl::StatusOr<TileLosses> losses =
+          LossesOfTile(Rows(linear.View(), first, count), kept[index], params_.format, *model);
+      if (!losses.ok()) {
+        return absl::Status(losses.status().code(),
+                            absl::StrCat(WeightName(linear), ", from row ", first,
+                                         " on: ", losses.status().message()));
+      }
+      partial[tile] = *std::move(losses);
+      return absl::OkStatus();
+    });
+    if (!status.ok()) return status;
+    TileLosses total;
+    for (const TileLosses& losses : partial) {
+      total.energy.Add(losses.energy);
+      for (size_t c = 0; c < kStudiedChoices; ++c) total.errors[c].Add(losses.errors[c]);
+    }
+    const double energy = total.energy.Value();
+    for (size_t c = 0; c < kStudiedChoices; ++c) {
+      studied_.relative_errors[c].push_back(energy > 0 ? total.errors[c].Value() / energy : 0);
+    }
+    return absl::OkStatus();
+  }
+
+  const BlockWeights& block_;
+  const StudyBlockParams& params_;
+  Executor& executor_;
+  StudiedBlock studied_;
+};
+
+}  // namespace
+
+absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,
+                                        const GroupStatistics& statistics, const BlockFits& fits,
+                                        const StudyBlockParams& params, Executor& executor) {
+  const StageScope stage(executor, Stage::kLoss);
+  BlockStudy study(block, params, executor);
+  for (const GroupRow& row : family.groups) {
+    const auto group = static_cast<size_t>(row.role);
+    if (!fits[group].fits) continue;
+    absl::Status status = study.AddGroup(row, *statistics[group]);
+    if (!status.ok()) return status;
+  }
+  return std::move(study).Finish();
+}
+
+}  // namespace salient

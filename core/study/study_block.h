@@ -1,0 +1,51 @@
+// One decoder block's share of the study of salient channels: which channels each choice keeps, and
+// what that is worth on the calibration tokens.
+#ifndef SALIENT_CORE_STUDY_STUDY_BLOCK_H_
+#define SALIENT_CORE_STUDY_STUDY_BLOCK_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/linalg/executor.h"
+#include "core/method/salient_fp16.h"
+#include "core/model/block_weights.h"
+#include "core/model/family.h"
+#include "core/quantize/calibrate_block.h"
+#include "core/result/quantizable_groups.h"
+#include "core/source/salient_source.h"
+#include "core/tensor/affine_groups.h"
+
+namespace salient {
+
+// The rows of a study, in their order.
+inline constexpr size_t kStudiedChoices = 4;
+inline constexpr std::array<SalientChoice, kStudiedChoices> kSalientChoices = {
+    SalientChoice::kNone, SalientChoice::kWeight, SalientChoice::kRandom,
+    SalientChoice::kActivation};
+
+struct StudyBlockParams {
+  double salient_share = 0.01;  // of the input channels of a Linear, 0 to 1
+  WeightFormat format{3, 128};  // of the other weights
+  uint64_t seed = 0;            // of the random choice
+};
+
+// By the order of kSalientChoices.
+struct StudiedBlock {
+  std::array<KeptChannels, kStudiedChoices> kept;
+  // Of each group: tr(D H D^T) / tr(W H W^T), D = W' - W, both sums over its Linears.
+  std::array<std::vector<double>, kStudiedChoices> relative_errors;
+};
+
+// Of the groups that fit. The same bits for any executor.
+//
+// Errors: of SalientChannels and RoundSalientFp16, naming the tensor; CANCELLED from the executor.
+absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,
+                                        const GroupStatistics& statistics, const BlockFits& fits,
+                                        const StudyBlockParams& params, Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_STUDY_STUDY_BLOCK_H_

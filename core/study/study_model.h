@@ -1,0 +1,77 @@
+// The study of salient channels on a whole model (Lin et al., arXiv:2306.00978, section 3.1 and
+// table 1): weights rounded to nearest with 1 % of the input channels of each Linear left in F16,
+// chosen by activation, by weight, at random or not at all, each beside the source on the same
+// tokens.
+//
+// First the calibration rows run through the source block by block, as in quantize_model.h, and the
+// channels are chosen; then all models are evaluated side by side, rounded as they are read. Memory
+// holds a block of each.
+#ifndef SALIENT_CORE_STUDY_STUDY_MODEL_H_
+#define SALIENT_CORE_STUDY_STUDY_MODEL_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/evaluate/evaluate_model.h"
+#include "core/linalg/executor.h"
+#include "core/model/projection.h"
+#include "core/study/study_block.h"
+
+namespace salient {
+
+struct StudyModelParams {
+  StudyBlockParams block;
+  ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
+  // Existing directory for files of hidden states, which are removed at the end.
+  std::string work_directory;
+};
+
+// One choice of channels.
+struct StudyRow {
+  SalientChoice choice = SalientChoice::kNone;
+  ModelEvaluation evaluation;        // beside the source
+  double relative_output_error = 0;  // on the calibration rows, mean over the groups of all blocks
+};
+
+struct ModelStudy {
+  ModelEvaluation source;
+  std::array<StudyRow, kStudiedChoices> rows;  // by kSalientChoices
+};
+
+// Told how far it is; an error ends the study and is returned from it. Its TokensDone is of the
+// evaluation, after all that is told of calibration.
+class StudyObserver : public EvaluationObserver {
+ public:
+  // A group that the format cannot hold is not rounded, and why, in a sentence.
+  virtual absl::Status Kept(const std::string& group, const std::string& why) = 0;
+  // `tokens` more calibration tokens went through block `block`. From any thread, one at a time.
+  virtual absl::Status Calibrated(int64_t block, int64_t tokens) = 0;
+  // The channels are chosen; the models begin to run.
+  virtual absl::Status Evaluates() = 0;
+};
+
+// INVALID_ARGUMENT naming field and value for a share outside 0 to 1, a width outside 2 to 8, a
+// group size that is none, or one that no group of Linears can be cut into.
+absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& params);
+
+// `calibration` and `evaluation` hold token ids, one vector a row. The same bits for any executor.
+//
+// Errors: as CheckStudy; INVALID_ARGUMENT for no rows, a calibration row without tokens, an
+// evaluation row of fewer than 2, an id outside the vocabulary; those of the source, of StudyBlock
+// and of the observer; CANCELLED from the executor.
+absl::StatusOr<ModelStudy> StudyModel(const TensorSource& source, const ModelConfig& config,
+                                      absl::Span<const std::vector<int64_t>> calibration,
+                                      absl::Span<const std::vector<int64_t>> evaluation,
+                                      const StudyModelParams& params, StudyObserver& observer,
+                                      Executor& executor);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_STUDY_STUDY_MODEL_H_

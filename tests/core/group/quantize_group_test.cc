@@ -1,0 +1,273 @@
+#include "core/group/quantize_group.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/linalg/executor.h"
+#include "core/tensor/half.h"
+#include "gtest/gtest.h"
+#include "tests/support/direct_statistics.h"
+#include "tests/support/thread_executor.h"
+
+namespace salient {
+namespace {
+
+WeightView View(const Matrix& matrix) {
+  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
+          matrix.cols()};
+}
+
+// W' [O, I] as a reader of the packed tensors computes it, written against the layout's
+// description alone: output n stands in nibble {0,4,1,5,2,6,3,7}[n mod 8] of word n / 8.
+Matrix Decode(const NamedTensor& qweight, const NamedTensor& qzeros, const NamedTensor& scales) {
+  const int64_t inputs = qweight.shape[0], outputs = scales.shape[1], groups = scales.shape[0];
+  const int nibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  const auto code = [&](const NamedTensor& tensor, int64_t row, int64_t n) {
+    uint32_t word;
+    std::memcpy(&word, tensor.data.data() + 4 * (row * outputs / 8 + n / 8), 4);
+    return static_cast<float>((word >> (4 * nibble[n % 8])) & 15);
+  };
+  Matrix w(outputs, inputs);
+  for (int64_t n = 0; n < outputs; ++n) {
+    for (int64_t k = 0; k < inputs; ++k) {
+      const int64_t g = k / (inputs / groups);
+      uint16_t bits;
+      std::memcpy(&bits, scales.data.data() + 2 * (g * outputs + n), 2);
+      w.Row(n)[k] = F16ToF32(bits) * (code(qweight, k, n) - code(qzeros, g, n));
+    }
+  }
+  return w;
+}
+
+struct Case {
+  std::string name;
+  Method method;
+  int64_t group_size;
+};
+
+class QuantizeGroupTest : public ::testing::TestWithParam<Case> {
+ protected:
+  QuantizeGroupTest()
+      : x_(testing::Activations(1, 256, 256)),
+        statistics_(testing::DirectStatistics(x_)),
+        q_(testing::GaussianMatrix(2, 40, 256, 0.05f)),
+        k_(testing::GaussianMatrix(3, 16, 256, 0.05f)) {
+    for (int64_t i = 0; i < 40; ++i) q_.Row(i)[(i * 31) % 256] *= 8;  // heavy tails
+    group_.name = "block.0.qkv";
+    group_.linears = {{"q_proj", View(q_)}, {"k_proj", View(k_)}};
+    group_.statistics = &statistics_;
+  }
+
+  Matrix x_;
+  Statistics statistics_;
+  Matrix q_;
+  Matrix k_;
+  GroupInput group_;
+  SerialExecutor serial_;
+};
+
+TEST_P(QuantizeGroupTest, ReportedLossIsTheOutputErrorOfThePackedTensorsAndNeverAboveRtn) {
+  WeightFormat format;
+  format.group_size = GetParam().group_size;
+  const auto result =
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, serial_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->tensors.size(), 6u);
+  double total = 0;
+  for (size_t i = 0; i < 2; ++i) {
+    const Matrix& w = i == 0 ? q_ : k_;
+    Matrix errors =
+        Decode(result->tensors[3 * i], result->tensors[3 * i + 1], result->tensors[3 * i + 2]);
+    for (int64_t n = 0; n < w.rows(); ++n) {
+      for (int64_t k = 0; k < 256; ++k) {
+        errors.Row(n)[k] = errors.Row(n)[k] / result->scales[k] - w.Row(n)[k];
+      }
+    }
+    const double loss = testing::DirectLoss(errors.data(), w.rows(), x_);
+    const LinearReport& report = result->report.linears[i];
+    EXPECT_NEAR(report.loss, loss, 1e-5 * loss);
+    EXPECT_NEAR(report.relative_output_error, loss / testing::DirectLoss(w.data(), w.rows(), x_),
+                1e-5);
+    EXPECT_LE(report.loss, report.loss_rtn);
+    total += loss;
+  }
+  EXPECT_NEAR(result->report.loss, total, 1e-5 * total);
+  EXPECT_EQ(result->report.parameters, 56 * 256);
+  EXPECT_TRUE(result->report.exact_loss);
+}
+
+TEST_P(QuantizeGroupTest, BytesDoNotDependOnTheExecutor) {
+  WeightFormat format;
+  format.group_size = GetParam().group_size;
+  const auto one =
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, serial_);
+  ASSERT_TRUE(one.ok());
+  for (int workers : {2, 3}) {
+    testing::ThreadExecutor threads(workers);
+    const auto many =
+        QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, threads);
+    ASSERT_TRUE(many.ok());
+    EXPECT_EQ(one->scales, many->scales);
+    for (size_t i = 0; i < one->tensors.size(); ++i) {
+      EXPECT_EQ(one->tensors[i].data, many->tensors[i].data);
+    }
+    EXPECT_EQ(one->report.loss, many->report.loss);
+  }
+}
+
+// Property (quantize_group.h): the norm that is stored, times s, is the norm again.
+TEST_P(QuantizeGroupTest, FoldingIntoAStoredNormIsExact) {
+  const Matrix norm = testing::GaussianMatrix(4, 1, 256, 0.3f);
+  std::vector<float> weight(norm.data(), norm.data() + 256);
+  weight[7] = 0;
+  group_.norm_fold = NormFold{weight, DType::kF16};
+  const auto result = QuantizeGroup(group_, Method{}, StoredFormat{}, serial_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->report.candidate.identity);
+  for (size_t j = 0; j < 256; ++j) {
+    const float stored = RoundToF16(weight[j] / result->scales[j]);
+    EXPECT_NEAR(stored * result->scales[j], weight[j], 1.2e-7 * std::abs(weight[j])) << j;
+  }
+  EXPECT_EQ(result->scales[7], 1.0f);
+}
+
+// The same codes, whether packed or decoded: words of the one, read by its description, round to
+// the halves of the other.
+TEST_P(QuantizeGroupTest, DecodedWeightsAreThoseThatThePackedOnesDecodeTo) {
+  WeightFormat format;
+  format.group_size = GetParam().group_size;
+  const auto packed =
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kAwqGemm}, serial_);
+  const auto decoded =
+      QuantizeGroup(group_, GetParam().method, {format, OutputFormat::kDequantizedFp16}, serial_);
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ASSERT_EQ(decoded->tensors.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const Matrix expected =
+        Decode(packed->tensors[3 * i], packed->tensors[3 * i + 1], packed->tensors[3 * i + 2]);
+    const NamedTensor& weight = decoded->tensors[i];
+    EXPECT_EQ(weight.name, group_.linears[i].name + ".weight");
+    EXPECT_EQ(weight.shape, (std::vector<int64_t>{expected.rows(), 256}));
+    std::vector<float> values(static_cast<size_t>(expected.rows() * 256));
+    WidenToF32(DType::kF16, weight.data.data(), expected.rows() * 256, values.data());
+    for (size_t j = 0; j < values.size(); ++j) {
+      ASSERT_EQ(values[j], RoundToF16(expected.data()[j])) << weight.name << " element " << j;
+    }
+    EXPECT_EQ(decoded->report.linears[i].bytes_out, 2 * expected.rows() * 256);
+  }
+}
+
+constexpr Method kRtn{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
+constexpr Method kPaper{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::kNearest, {}, false};
+constexpr Method kBlockOnly{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kBlock, {}, false};
+
+constexpr Method kGptqOnly{
+    ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kGptq, {}, false};
+constexpr Method kGptqAll{ScaleChoice::kAwq, RangeChoice::kClip, RoundingChoice::kGptq, {}, false};
+
+INSTANTIATE_TEST_SUITE_P(Methods, QuantizeGroupTest,
+                         ::testing::Values(Case{"rtn", kRtn, 128}, Case{"paper", kPaper, 128},
+                                           Case{"block", kBlockOnly, 64},
+                                           Case{"gptq", kGptqOnly, 64},
+                                           Case{"awq_clip_gptq", kGptqAll, 128},
+                                           Case{"default", Method{}, 128},
+                                           Case{"default_channel", Method{}, -1}),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
+  const Matrix x = testing::Activations(1, 32, 64);
+  const Statistics statistics = testing::DirectStatistics(x);
+  Matrix w = testing::GaussianMatrix(2, 8, 64);
+  w.Row(5)[17] = std::numeric_limits<float>::quiet_NaN();
+  GroupInput group;
+  group.name = "g";
+  group.linears = {{"m.down_proj", View(w)}};
+  group.statistics = &statistics;
+  WeightFormat format;
+  format.group_size = 32;
+  SerialExecutor executor;
+  const absl::Status status =
+      QuantizeGroup(group, {}, {format, OutputFormat::kAwqGemm}, executor).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("m.down_proj.weight: element [5, 17] is nan"),
+            absl::string_view::npos)
+      << status;
+}
+
+// 20 tokens in 64 channels: the Gram matrix is singular, and without damping has no factor.
+TEST(QuantizeGroupNotesTest, DampingThatHadToBeRaisedIsNoted) {
+  const Statistics statistics = testing::DirectStatistics(testing::GaussianMatrix(1, 20, 64));
+  const Matrix w = testing::GaussianMatrix(2, 8, 64);
+  GroupInput group;
+  group.name = "g";
+  group.linears = {{"m.down_proj", View(w)}};
+  group.statistics = &statistics;
+  WeightFormat format;
+  format.group_size = 32;
+  Method method = kGptqOnly;
+  method.gptq.damping = 0;
+  SerialExecutor executor;
+  const auto result = QuantizeGroup(group, method, {format, OutputFormat::kAwqGemm}, executor);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->report.notes.size(), 1u);
+  EXPECT_EQ(result->report.notes[0],
+            "m.down_proj: X^T X could not be factored with a damping of 0; 0.01 was used");
+}
+
+// Where s is not quite 1, because the norm is rounded, the loss of the same codes comes out of two
+// roundings of f32.
+TEST(QuantizeGroupNotesTest, RoundToNearestIsNotKeptInsteadOfItself) {
+  const Statistics statistics = testing::DirectStatistics(testing::Activations(1, 200, 256));
+  const Matrix norm = testing::GaussianMatrix(4, 1, 256, 0.3f);
+  std::vector<Matrix> weights;
+  GroupInput group;
+  group.name = "g";
+  group.statistics = &statistics;
+  group.norm_fold = NormFold{{norm.data(), 256}, DType::kF16};
+  for (uint64_t i = 0; i < 8; ++i) weights.push_back(testing::GaussianMatrix(5 + i, 16, 256));
+  for (const Matrix& w : weights) group.linears.push_back({"m.a", View(w)});
+  SerialExecutor executor;
+  const auto result = QuantizeGroup(group, kRtn, StoredFormat{}, executor);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->report.notes.empty()) << result->report.notes[0];
+  for (const LinearReport& linear : result->report.linears) {
+    EXPECT_FALSE(linear.kept_rtn);
+    EXPECT_NEAR(linear.loss, linear.loss_rtn, 1e-5 * linear.loss_rtn);
+  }
+}
+
+TEST(QuantizeGroupErrorsTest, WhatCannotWorkNamesTheField) {
+  const auto message = [](int64_t out, int64_t in, WeightFormat format) {
+    const absl::Status status = ValidateLinear("m", out, in, {format, OutputFormat::kAwqGemm});
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  EXPECT_NE(message(12, 128, {}).find("out_features is 12"), std::string::npos);
+  EXPECT_NE(message(8, 172, {}).find("group_size is 128"), std::string::npos);
+  EXPECT_NE(message(8, 128, {3, 128, false, DType::kF16}).find("bits is 3"), std::string::npos);
+  EXPECT_NE(message(8, 128, {9, 128, false, DType::kF16}).find("bits is 9"), std::string::npos);
+  EXPECT_NE(message(8, 128, {4, 0, false, DType::kF16}).find("group_size is 0"), std::string::npos);
+  EXPECT_NE(message(0, 128, {}).find("out_features is 0"), std::string::npos);
+}
+
+TEST(QuantizeGroupErrorsTest, DecodedWeightsTakeEveryWidthAndShape) {
+  const auto validate = [](int bits, int64_t group_size) {
+    return ValidateLinear("m", 13, 172,
+                          {{bits, group_size, false, DType::kF16}, OutputFormat::kDequantizedFp16});
+  };
+  for (int bits = 2; bits <= 8; ++bits) {
+    EXPECT_TRUE(validate(bits, 43).ok());
+    EXPECT_TRUE(validate(bits, -1).ok());
+  }
+  EXPECT_FALSE(validate(1, 43).ok());
+  EXPECT_FALSE(validate(9, 43).ok());
+  EXPECT_FALSE(validate(3, 32).ok());
+}
+
+}  // namespace
+}  // namespace salient

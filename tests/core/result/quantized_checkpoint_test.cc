@@ -1,0 +1,215 @@
+#include "core/result/quantized_checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/json.h"
+#include "core/result/quantization_config.h"
+#include "tests/core/model/small_model.h"
+#include "tests/core/result/written_model.h"
+#include "tests/support/random_model.h"
+
+namespace salient {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::BiasedConfig;
+using testing::CheckWritten;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::k4Bit32;
+using testing::MakeDirectory;
+using testing::MakePath;
+using testing::Must;
+using testing::NamesWith;
+using testing::Quantize;
+using testing::ReadFile;
+using testing::SmallModel;
+using ::testing::StartsWith;
+using testing::TestsDirectory;
+using testing::WrittenModel;
+
+TEST(QuantizedCheckpointTest, TheTestModelBecomesTheFileThatItsTensorsSerializeTo) {
+  const fs::path out = MakeDirectory("out");
+  const WrittenModel result = Quantize(TestsDirectory() + "data/pocket-llama", out, {});
+  CheckWritten(out, result);
+  ASSERT_EQ(result.plan.files.size(), 1u);
+  EXPECT_EQ(result.plan.files[0].name, "model.safetensors");
+  EXPECT_EQ(result.plan.index_json, "");
+  EXPECT_THAT(result.plan.kept, IsEmpty());
+  const std::vector<std::byte> expected = Must(SerializeSafetensors(ToWrite(result.tensors), {}));
+  EXPECT_EQ(ReadFile(out / "model.safetensors"),
+            std::string(reinterpret_cast<const char*>(expected.data()), expected.size()));
+  // 2048 x 256 tied, 4 blocks, final norm.
+  EXPECT_EQ(result.plan.parameters, 2048 * 256 + 256 + 4 * (2 * 256 + 256 * (3 * 256 + 3 * 768)));
+  // Plain names, and those of a packed Linear, spelt out.
+  EXPECT_EQ(NamesWith(result.tensors, "model.layers.3."),
+            (std::set<std::string>{"input_layernorm.weight",   "post_attention_layernorm.weight",
+                                   "self_attn.q_proj.qweight", "self_attn.q_proj.qzeros",
+                                   "self_attn.q_proj.scales",  "self_attn.k_proj.qweight",
+                                   "self_attn.k_proj.qzeros",  "self_attn.k_proj.scales",
+                                   "self_attn.v_proj.qweight", "self_attn.v_proj.qzeros",
+                                   "self_attn.v_proj.scales",  "self_attn.o_proj.qweight",
+                                   "self_attn.o_proj.qzeros",  "self_attn.o_proj.scales",
+                                   "mlp.gate_proj.qweight",    "mlp.gate_proj.qzeros",
+                                   "mlp.gate_proj.scales",     "mlp.up_proj.qweight",
+                                   "mlp.up_proj.qzeros",       "mlp.up_proj.scales",
+                                   "mlp.down_proj.qweight",    "mlp.down_proj.qzeros",
+                                   "mlp.down_proj.scales"}));
+  for (const NamedTensor& tensor : result.tensors) {
+    if (tensor.name == "model.layers.0.self_attn.k_proj.qweight") {
+      EXPECT_EQ(tensor.dtype, DType::kI32);
+      EXPECT_THAT(tensor.shape, ElementsAre(256, 16));
+    }
+    if (tensor.name == "model.layers.0.self_attn.k_proj.scales") {
+      EXPECT_EQ(tensor.dtype, DType::kF16);
+      EXPECT_THAT(tensor.shape, ElementsAre(2, 128));
+    }
+    if (tensor.name == "model.embed_tokens.weight" || tensor.name == "model.norm.weight") {
+      const Checkpoint source = Must(Checkpoint::Open(TestsDirectory() + "data/pocket-llama"));
+      EXPECT_EQ(tensor.data, Must(source.Read(tensor.name))) << tensor.name;
+    }
+  }
+  EXPECT_THAT(NamesWith(result.tensors, "lm_head"), IsEmpty());
+}
+
+TEST(QuantizedCheckpointTest, OneFileOrManyGiveTheSameBytes) {
+  const fs::path one = MakeDirectory("one");
+  const fs::path many = MakeDirectory("many");
+  testing::WriteRandomModel(one, BiasedConfig(192), DType::kBF16, 13);
+  testing::WriteRandomModel(many, BiasedConfig(192), DType::kBF16, 13, 40'000);
+  ASSERT_TRUE(fs::exists(one / kSingleFileName));
+  ASSERT_TRUE(fs::exists(many / kShardIndexName));
+  Quantize(one, MakeDirectory("out_of_one"), {k4Bit32});
+  Quantize(many, MakeDirectory("out_of_many"), {k4Bit32});
+  const std::string bytes = ReadFile(MakePath("out_of_one") / kSingleFileName);
+  EXPECT_GT(bytes.size(), 50'000u);
+  EXPECT_EQ(bytes, ReadFile(MakePath("out_of_many") / kSingleFileName));
+}
+
+// |logits of after - logits of before| / |logits of before|.
+double LogitsError(const fs::path& before_path, const fs::path& after_path) {
+  SerialExecutor executor;
+  std::vector<int64_t> tokens;
+  for (int64_t i = 0; i < 50; ++i) tokens.push_back(i * 31 % 96);
+  const SmallModel before(before_path.string());
+  const SmallModel after(after_path.string());
+  const Matrix a = before.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
+  const Matrix b = after.Logits(tokens, ComputeDType::kF32, IgnoreGroup, executor);
+  double difference = 0;
+  double energy = 0;
+  for (int64_t i = 0; i < a.rows() * a.cols(); ++i) {
+    difference += std::pow(static_cast<double>(a.data()[i]) - b.data()[i], 2);
+    energy += std::pow(a.data()[i], 2);
+  }
+  return std::sqrt(difference / energy);
+}
+
+// At 8 bits nothing but a scale that is folded wrongly, or not everywhere, can move the logits by
+// more than a little: into norms, into v_proj under grouped queries, into up_proj, and biases.
+TEST(QuantizedCheckpointTest, AtEightBitsTheResultComputesWhatTheSourceDoes) {
+  const fs::path source = MakeDirectory("source");
+  const fs::path out = MakeDirectory("out");
+  testing::WriteRandomModel(source, BiasedConfig(192), DType::kF32, 12);
+  const WrittenModel result =
+      Quantize(source, out, {{{8, 32, false, DType::kF16}, OutputFormat::kDequantizedFp16}},
+               /*always_scale=*/true);
+  EXPECT_GE(result.scaled, 6) << "of 8 groups";
+  EXPECT_LT(LogitsError(source, out), 0.02);
+}
+
+// Scaled and not quantized: only the rounding to F16 is left, the same as without a scale.
+TEST(QuantizedCheckpointTest, TheScaledModelComputesWhatTheSourceDoes) {
+  const fs::path source = MakeDirectory("source");
+  const fs::path out = MakeDirectory("out");
+  testing::WriteRandomModel(source, BiasedConfig(192), DType::kF32, 12);
+  const WrittenModel result =
+      Quantize(source, out, {{{3, 32, false, DType::kF16}, OutputFormat::kScaledFp16}},
+               /*always_scale=*/true);
+  EXPECT_GE(result.scaled, 6) << "of 8 groups";
+  const double error = LogitsError(source, out);
+  EXPECT_LT(error, 1e-3);
+  EXPECT_GT(error, 0) << "the source is F32";
+}
+
+QuantizedCheckpointPlan PlanFor(const std::string& config_json,
+                                const QuantizedCheckpointParams& params) {
+  return Must(PlanQuantizedCheckpoint(Must(ParseModelConfig("dir/config.json", config_json)),
+                                      config_json, params));
+}
+
+TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
+  const std::string config =
+      "{\"zeta\": [1, 2.0, {\"b\": null, \"a\": []}], \"architectures\": [\"LlamaForCausalLM\"],"
+      "\"hidden_size\": 64, \"intermediate_size\": 64, \"num_hidden_layers\": 1,"
+      "\"torch_dtype\": \"bfloat16\", \"num_attention_heads\": 4, \"vocab_size\": 96,"
+      "\"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"big\": 18446744073709551615,"
+      "\"note\": \"\\u00e9\\n\"}";
+  EXPECT_EQ(
+      PlanFor(config, {k4Bit32}).config_json,
+      "{\n"
+      "  \"zeta\": [\n    1,\n    2.0,\n    {\n      \"b\": null,\n      \"a\": []\n    }\n  ],\n"
+      "  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n"
+      "  \"hidden_size\": 64,\n  \"intermediate_size\": 64,\n  \"num_hidden_layers\": 1,\n"
+      "  \"torch_dtype\": \"float16\",\n  \"num_attention_heads\": 4,\n"
+      "  \"vocab_size\": 96,\n  \"rms_norm_eps\": 1e-05,\n  \"rope_theta\": 10000.0,\n"
+      "  \"big\": 18446744073709551615,\n  \"note\": \"\xC3\xA9\\n\",\n"
+      "  \"quantization_config\": {\n    \"quant_method\": \"awq\",\n    \"bits\": 4,\n"
+      "    \"group_size\": 32,\n    \"zero_point\": true,\n    \"version\": \"gemm\"\n  }\n"
+      "}\n");
+}
+
+// Readers look at either name: both say float16, and one stands there if none did.
+TEST(QuantizedConfigTest, EveryNameOfTheDTypeSaysFloat16) {
+  const std::string rest =
+      "\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, \"intermediate_size\": 64, "
+      "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"vocab_size\": 96, "
+      "\"rms_norm_eps\": 1e-5}";
+  for (const std::string before : {"{", "{\"torch_dtype\": \"float32\", ", "{\"dtype\": null, ",
+                                   "{\"dtype\": \"bfloat16\", \"torch_dtype\": \"bfloat16\", "}) {
+    for (const OutputFormat output : {OutputFormat::kAwqGemm, OutputFormat::kDequantizedFp16}) {
+      const JsonValue json =
+          Must(ParseJson("out", PlanFor(before + rest, {{k4Bit32, output}}).config_json));
+      EXPECT_EQ(*json.Find("torch_dtype")->AsString(), "float16") << before;
+      const JsonValue* dtype = json.Find("dtype");
+      EXPECT_EQ(dtype != nullptr, absl::StrContains(before, "\"dtype\""));
+      EXPECT_TRUE(dtype == nullptr || *dtype->AsString() == "float16") << before;
+    }
+  }
+}
+
+TEST(QuantizedCheckpointErrorsTest, PlansOfWhatCannotBeDoneNameTheField) {
+  const auto error = [](ModelConfig config, const QuantizedCheckpointParams& params) {
+    const absl::Status status = PlanQuantizedCheckpoint(config, BiasedConfig(172), params).status();
+    return std::string(status.message());
+  };
+  const ModelConfig config = Must(ParseModelConfig("dir/config.json", BiasedConfig(172)));
+  QuantizedCheckpointParams params{k4Bit32};
+  params.strict = true;
+  EXPECT_THAT(error(config, params), HasSubstr("dir/config.json: mlp.gate_proj: out_features is"));
+  EXPECT_THAT(error(config, {{4, 128, false, DType::kF16}}),
+              HasSubstr("dir/config.json: nothing to quantize; self_attn.q_proj: group_size is"));
+  EXPECT_THAT(error(config, {{3, 32, false, DType::kF16}}), HasSubstr("bits is 3; expected 4"));
+  EXPECT_THAT(error(config, {{k4Bit32, OutputFormat::kAwqGemm}, false, 0}),
+              HasSubstr("max_shard_bytes is 0"));
+  ModelConfig quantized = config;
+  quantized.quantization = QuantizationConfig{"gptq", 4, 128, true, ""};
+  EXPECT_THAT(
+      error(quantized, {k4Bit32}),
+      StartsWith("dir/config.json: quantization_config.quant_method is \"gptq\"; expected"));
+  ModelConfig unknown = config;
+  unknown.architecture = "GPT2LMHeadModel";
+  EXPECT_THAT(error(unknown, {k4Bit32}), HasSubstr("architectures[0] is \"GPT2LMHeadModel\""));
+}
+
+}  // namespace
+}  // namespace salient
