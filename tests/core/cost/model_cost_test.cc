@@ -12,12 +12,15 @@
 #include "core/cost/speed_probe.h"
 #include "core/linalg/gemm.h"
 #include "core/result/quantized_checkpoint.h"
+#include "tests/core/cost/cost_example.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
 namespace {
 
+using testing::CostExample;
+using testing::Gemm;
 using ::testing::HasSubstr;
 using testing::Must;
 using testing::SmallModel;
@@ -27,28 +30,7 @@ constexpr Method kRtn{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 constexpr Method kAwq{ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 
-ModelConfig Config() {
-  ModelConfig config;
-  config.source = "config.json";
-  config.architecture = "LlamaForCausalLM";
-  config.hidden_size = 512;
-  config.intermediate_size = 1408;
-  config.num_hidden_layers = 3;
-  config.num_attention_heads = 8;
-  config.num_key_value_heads = 4;
-  config.head_dim = 64;
-  config.vocab_size = 5000;
-  config.tie_word_embeddings = true;
-  return config;
-}
-
-// Of matrix products, whatever their dtype.
-double Gemm(const ModelCost& cost) {
-  const Work work = cost.Total();
-  return work.bf16_flop + work.f32_flop;
-}
-
-// Of Config().
+// Of CostExample().
 constexpr double kAttentionParameters = 512 * (512 + 256 + 256 + 512);
 constexpr double kMlpParameters = 3 * 512 * 1408;
 
@@ -57,12 +39,12 @@ TEST(ModelCostTest, EvaluatingIsTwoFlopAParameterAndTokenWithAttentionAndHead) {
   const double one = 3 * (2 * 64 * (kAttentionParameters + kMlpParameters) + 4 * 64 * 64 * 512.0) +
                      2 * 64 * 5000.0 * 512;
   const std::vector<int64_t> rows = {64};
-  EXPECT_DOUBLE_EQ(Gemm(Must(CostOfEvaluating(Config(), rows, 1, 1))), one);
-  EXPECT_DOUBLE_EQ(Gemm(Must(CostOfEvaluating(Config(), rows, 3, 1))), 3 * one);
+  EXPECT_DOUBLE_EQ(Gemm(Must(CostOfEvaluating(CostExample(), rows, 1, 1))), one);
+  EXPECT_DOUBLE_EQ(Gemm(Must(CostOfEvaluating(CostExample(), rows, 3, 1))), 3 * one);
   // A row is padded to whole tiles; a tile of queries sees the keys up to its own end.
   const std::vector<int64_t> longer = {65};
   EXPECT_DOUBLE_EQ(
-      Gemm(Must(CostOfEvaluating(Config(), longer, 1, 1))),
+      Gemm(Must(CostOfEvaluating(CostExample(), longer, 1, 1))),
       3 * (2 * 128 * (kAttentionParameters + kMlpParameters) + 4 * (64 * 64 + 64 * 128) * 512.0) +
           2 * 128 * 5000.0 * 512);
 }
@@ -74,9 +56,9 @@ TEST(ModelCostTest, EveryFinalistOfTheSearchIsAProductWithTheStatistics) {
   QuantizeModelParams params;
   params.method = kRtn;
   const std::vector<int64_t> rows = {256};
-  const double plain = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1)));
+  const double plain = Gemm(Must(CostOfQuantizing(CostExample(), rows, params, 1)));
   params.method = kAwq;
-  const double search = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1))) - plain;
+  const double search = Gemm(Must(CostOfQuantizing(CostExample(), rows, params, 1))) - plain;
   const double narrow = 512 * (1024 + 512 + 2816);
   const double wide = 1408 * 512;
   const double whole = (128 + 256 + 384 + 512) * 128.0 / 512;
@@ -84,7 +66,7 @@ TEST(ModelCostTest, EveryFinalistOfTheSearchIsAProductWithTheStatistics) {
   EXPECT_NEAR(search, 3 * kFullEvaluations * 2 * (narrow * whole + wide * (block + 256)),
               1e-9 * search);
   params.method.range = RangeChoice::kClip;
-  const double clip = Gemm(Must(CostOfQuantizing(Config(), rows, params, 1))) - plain - search;
+  const double clip = Gemm(Must(CostOfQuantizing(CostExample(), rows, params, 1))) - plain - search;
   // Of a group of 128 columns, 3 of 4 squares of 64.
   EXPECT_NEAR(clip, 3 * 20 * 2 * (narrow + wide) * 96, 1e-9 * plain);
 }
@@ -93,8 +75,8 @@ TEST(ModelCostTest, ACalibrationRowIsAForwardPassAndItsGrams) {
   QuantizeModelParams params;
   const std::vector<int64_t> one = {256};
   const std::vector<int64_t> two = {256, 256};
-  const double row = Gemm(Must(CostOfQuantizing(Config(), two, params, 1))) -
-                     Gemm(Must(CostOfQuantizing(Config(), one, params, 1)));
+  const double row = Gemm(Must(CostOfQuantizing(CostExample(), two, params, 1))) -
+                     Gemm(Must(CostOfQuantizing(CostExample(), one, params, 1)));
   const double scores = 64 * (64 + 128 + 192 + 256);
   const double forward = 2 * 256 * (kAttentionParameters + kMlpParameters) + 4 * scores * 512;
   // Of 256 columns with themselves 3 of 4 squares of 128 are multiplied: in each of 3 whole Grams
@@ -111,9 +93,9 @@ TEST(ModelCostTest, GptqKeepsAndFactorsTheWholeGram) {
   QuantizeModelParams params;
   const std::vector<int64_t> rows(16, 256);
   params.method.rounding = RoundingChoice::kNearest;
-  const ModelCost nearest = Must(CostOfQuantizing(Config(), rows, params, 1));
+  const ModelCost nearest = Must(CostOfQuantizing(CostExample(), rows, params, 1));
   params.method.rounding = RoundingChoice::kGptq;
-  const ModelCost gptq = Must(CostOfQuantizing(Config(), rows, params, 1));
+  const ModelCost gptq = Must(CostOfQuantizing(CostExample(), rows, params, 1));
   const int64_t whole = int64_t{1408} * 1408;
   const int64_t blocks = 6 * 256 * 256 + 256 * 1408;
   // Scratch of block rounding is in every estimate.
@@ -122,7 +104,7 @@ TEST(ModelCostTest, GptqKeepsAndFactorsTheWholeGram) {
             (whole - blocks) * (8 + 4) + whole * 4 - scratch);
   params.method.gptq.descent_sweeps = 0;
   params.method.gptq.refits = 0;
-  const ModelCost feedback = Must(CostOfQuantizing(Config(), rows, params, 1));
+  const ModelCost feedback = Must(CostOfQuantizing(CostExample(), rows, params, 1));
   EXPECT_LT(feedback.Total().f32_flop, gptq.Total().f32_flop);
   // n^3 / 3 for each factor; for each weight n between blocks of 128 columns and 3 * 128 inside.
   const double factors = (3 * std::pow(512.0, 3) + std::pow(1408.0, 3)) / 3;
@@ -132,7 +114,7 @@ TEST(ModelCostTest, GptqKeepsAndFactorsTheWholeGram) {
   const double rounding = feedback.stages[static_cast<size_t>(Stage::kRounding)].f32_flop;
   EXPECT_NEAR(rounding, 3 * (factors + errors), 1e-9 * rounding);
 
-  ModelConfig wide = Config();
+  ModelConfig wide = CostExample();
   wide.intermediate_size = 40960;
   EXPECT_TRUE(CostOfQuantizing(wide, rows, QuantizeModelParams(), 1).ok());
   const absl::Status refused = CostOfQuantizing(wide, rows, params, 1).status();
@@ -147,7 +129,7 @@ TEST(ModelCostTest, ALimitOfErrorIsCountedAsIfEveryGroupWasAboveIt) {
     params.method = kRtn;
     params.outputs = {stored};
     params.max_relative_error = limit;
-    return Must(CostOfQuantizing(Config(), rows, params, 1));
+    return Must(CostOfQuantizing(CostExample(), rows, params, 1));
   };
   const auto rounding = [](const ModelCost& of) {
     return of.stages[static_cast<size_t>(Stage::kRounding)].vector_flop;
@@ -174,7 +156,7 @@ TEST(ModelCostTest, ALimitOfErrorIsCountedAsIfEveryGroupWasAboveIt) {
 TEST(ModelCostTest, MoreOfAnythingCostsMore) {
   const QuantizeModelParams params;
   const std::vector<int64_t> rows(16, 256);
-  const ModelCost base = Must(CostOfQuantizing(Config(), rows, params, 2));
+  const ModelCost base = Must(CostOfQuantizing(CostExample(), rows, params, 2));
   const auto costs_more = [&](const char* what, const ModelConfig& config,
                               const std::vector<int64_t>& tokens, int concurrency) {
     const ModelCost more = Must(CostOfQuantizing(config, tokens, params, concurrency));
@@ -196,25 +178,25 @@ TEST(ModelCostTest, MoreOfAnythingCostsMore) {
       {"heads", [](ModelConfig& c) { c.num_attention_heads = 16; }},
   };
   for (const auto& [what, change] : changes) {
-    ModelConfig config = Config();
+    ModelConfig config = CostExample();
     change(config);
     costs_more(what, config, rows, 2);
   }
-  costs_more("rows", Config(), std::vector<int64_t>(17, 256), 2);
-  costs_more("tokens", Config(), std::vector<int64_t>(16, 512), 2);
-  costs_more("workers", Config(), rows, 4);
+  costs_more("rows", CostExample(), std::vector<int64_t>(17, 256), 2);
+  costs_more("tokens", CostExample(), std::vector<int64_t>(16, 512), 2);
+  costs_more("workers", CostExample(), rows, 4);
 }
 
 // Layers are worked on one after the other.
 TEST(ModelCostTest, MemoryIsABlocksNotTheModels) {
   const QuantizeModelParams params;
   const std::vector<int64_t> rows(16, 256);
-  ModelConfig deep = Config();
+  ModelConfig deep = CostExample();
   deep.num_hidden_layers = 300;
   EXPECT_EQ(Must(CostOfQuantizing(deep, rows, params, 2)).memory_bytes,
-            Must(CostOfQuantizing(Config(), rows, params, 2)).memory_bytes);
+            Must(CostOfQuantizing(CostExample(), rows, params, 2)).memory_bytes);
   EXPECT_EQ(Must(CostOfEvaluating(deep, rows, 3, 2)).memory_bytes,
-            Must(CostOfEvaluating(Config(), rows, 3, 2)).memory_bytes);
+            Must(CostOfEvaluating(CostExample(), rows, 3, 2)).memory_bytes);
 }
 
 // Two bytes a weight as it is stored, four decoded.
@@ -223,15 +205,16 @@ TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
   const auto evaluate = [&](const ModelConfig& config, int models) {
     return Must(CostOfEvaluating(config, rows, models, 1));
   };
-  ModelConfig quantized = Config();
+  ModelConfig quantized = CostExample();
   quantized.quantization = QuantizationConfig{"awq", 4, 128, true, "gemm"};
-  EXPECT_GT(evaluate(quantized, 1).memory_bytes, evaluate(Config(), 1).memory_bytes);
-  EXPECT_GT(evaluate(quantized, 1).Total().vector_flop, evaluate(Config(), 1).Total().vector_flop);
-  EXPECT_GT(evaluate(quantized, 2).memory_bytes, evaluate(Config(), 2).memory_bytes);
+  EXPECT_GT(evaluate(quantized, 1).memory_bytes, evaluate(CostExample(), 1).memory_bytes);
+  EXPECT_GT(evaluate(quantized, 1).Total().vector_flop,
+            evaluate(CostExample(), 1).Total().vector_flop);
+  EXPECT_GT(evaluate(quantized, 2).memory_bytes, evaluate(CostExample(), 2).memory_bytes);
   const double block = kAttentionParameters + kMlpParameters;
   EXPECT_GE(static_cast<double>(evaluate(quantized, 3).memory_bytes), (2 + 4 + 4) * block);
-  EXPECT_GE(static_cast<double>(evaluate(Config(), 3).memory_bytes), (2 + 2 + 4) * block);
-  ModelConfig wide = Config();
+  EXPECT_GE(static_cast<double>(evaluate(CostExample(), 3).memory_bytes), (2 + 2 + 4) * block);
+  ModelConfig wide = CostExample();
   wide.dtype = DType::kF32;
   EXPECT_GE(static_cast<double>(evaluate(wide, 1).memory_bytes), 4 * block);
 }
@@ -239,7 +222,7 @@ TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
 // A worker that decodes a Linear holds it as it is stored, two or four bytes a weight, and its
 // codes.
 TEST(ModelCostTest, DecodingHoldsWeightsAsTheyAreStored) {
-  ModelConfig narrow = Config();
+  ModelConfig narrow = CostExample();
   narrow.intermediate_size = 14080;  // wide Linears, and little else
   narrow.vocab_size = 64;
   narrow.dtype = DType::kF16;
@@ -338,7 +321,7 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
 }
 
 TEST(ModelCostTest, WhatCannotRunHasNoCost) {
-  ModelConfig config = Config();
+  ModelConfig config = CostExample();
   config.architecture = "GPT2LMHeadModel";
   const std::vector<int64_t> rows = {1};
   EXPECT_EQ(CostOfQuantizing(config, rows, {}, 1).status().code(),
@@ -346,7 +329,7 @@ TEST(ModelCostTest, WhatCannotRunHasNoCost) {
   EXPECT_EQ(CostOfEvaluating(config, rows, 1, 1).status().code(), absl::StatusCode::kUnimplemented);
   QuantizeModelParams params;
   params.outputs[0].format.group_size = 4096;
-  const absl::Status status = CostOfQuantizing(Config(), rows, params, 1).status();
+  const absl::Status status = CostOfQuantizing(CostExample(), rows, params, 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("group_size is 4096"));
 }

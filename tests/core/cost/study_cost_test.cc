@@ -5,33 +5,15 @@
 #include <vector>
 
 #include "core/group/round_linears.h"
+#include "tests/core/cost/cost_example.h"
 #include "tests/core/model/small_model.h"
 
 namespace salient {
 namespace {
 
+using testing::CostExample;
+using testing::Gemm;
 using testing::Must;
-
-ModelConfig Config() {
-  ModelConfig config;
-  config.source = "config.json";
-  config.architecture = "LlamaForCausalLM";
-  config.hidden_size = 512;
-  config.intermediate_size = 1408;
-  config.num_hidden_layers = 3;
-  config.num_attention_heads = 8;
-  config.num_key_value_heads = 4;
-  config.head_dim = 64;
-  config.vocab_size = 5000;
-  config.tie_word_embeddings = true;
-  return config;
-}
-
-// Of matrix products, whatever their dtype.
-double Gemm(const ModelCost& cost) {
-  const Work work = cost.Total();
-  return work.bf16_flop + work.f32_flop;
-}
 
 // Five models are run; every weight's loss is evaluated five times, without a weight among them.
 // qkv, o and gate/up read 512 channels, whose Gram is kept: of its pieces of 256 columns one side
@@ -41,17 +23,17 @@ TEST(StudyCostTest, IsThatOfItsParts) {
   const std::vector<int64_t> two = {64, 64};
   QuantizeModelParams rounding;
   rounding.method = kPlainRounding;
-  const double row = Gemm(Must(CostOfQuantizing(Config(), two, rounding, 1))) -
-                     Gemm(Must(CostOfQuantizing(Config(), one, rounding, 1)));
-  const double evaluating = 5 * Gemm(Must(CostOfEvaluating(Config(), two, 1, 1)));
+  const double row = Gemm(Must(CostOfQuantizing(CostExample(), two, rounding, 1))) -
+                     Gemm(Must(CostOfQuantizing(CostExample(), one, rounding, 1)));
+  const double evaluating = 5 * Gemm(Must(CostOfEvaluating(CostExample(), two, 1, 1)));
   const double narrow = 512 * (1024 + 512 + 2816);
   const double wide = 1408 * 512;
   const double losses = 3 * 5 * 2 * (narrow * (256.0 + 512) / 2 + wide * (256 + 256));
-  const StudyCost cost = Must(CostOfStudying(Config(), one, two, {}, 1));
+  const StudyCost cost = Must(CostOfStudying(CostExample(), one, two, {}, 1));
   EXPECT_NEAR(Gemm(cost.total) / (row + evaluating + losses), 1, 1e-12);
   EXPECT_GT(cost.evaluation_share, 0.1);
   EXPECT_LT(cost.evaluation_share, 0.9);
-  const StudyCost more = Must(CostOfStudying(Config(), two, two, {}, 1));
+  const StudyCost more = Must(CostOfStudying(CostExample(), two, two, {}, 1));
   EXPECT_NEAR(Gemm(more.total) - Gemm(cost.total), row, 1e-9 * row);
   EXPECT_LT(more.evaluation_share, cost.evaluation_share);
 }
@@ -59,7 +41,7 @@ TEST(StudyCostTest, IsThatOfItsParts) {
 // A block of each model: one as it is stored, in 16 bits, four decoded.
 TEST(StudyCostTest, HoldsABlockOfEachModel) {
   const std::vector<int64_t> rows = {64};
-  ModelConfig config = Config();
+  ModelConfig config = CostExample();
   config.vocab_size = 64;  // heads are small beside blocks
   const StudyCost cost = Must(CostOfStudying(config, rows, rows, {}, 1));
   const int64_t block = 512 * (512 + 256 + 256 + 512) + 3 * 512 * 1408;
@@ -73,7 +55,7 @@ TEST(StudyCostTest, HoldsABlockOfEachModel) {
 TEST(StudyCostTest, WhatCannotBeStudiedHasNoCost) {
   StudyModelParams params;
   params.block.format.bits = 1;
-  EXPECT_EQ(CostOfStudying(Config(), {64}, {64}, params, 1).status().code(),
+  EXPECT_EQ(CostOfStudying(CostExample(), {64}, {64}, params, 1).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 

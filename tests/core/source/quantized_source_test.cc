@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "core/source/nearest_source.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
+#include "tests/core/source/any_range.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/thread_executor.h"
 
@@ -138,22 +138,8 @@ TEST_F(QuantizedSourceTest, AnyRangeIsThatOfTheWhole) {
   const auto packed = Must(OpenQuantizedSource(packed_, config_));
   const auto nearest = Must(RoundToNearestSource(model_.checkpoint, model_.config, {}));
   const std::string name = std::string(kModule) + ".weight";
-  std::mt19937 random(5);
   for (const TensorSource* source : {packed.get(), nearest.get()}) {
-    const std::vector<std::byte> whole = Read(*source, name);
-    const auto size = static_cast<int64_t>(whole.size());
-    for (int i = 0; i < 40; ++i) {
-      const auto begin = static_cast<int64_t>(random() % whole.size());
-      const int64_t count = std::min<int64_t>(size - begin, static_cast<int64_t>(random() % 5000));
-      std::vector<std::byte> part(static_cast<size_t>(count));
-      const absl::Status status = source->ReadRange(name, begin, absl::MakeSpan(part));
-      ASSERT_TRUE(status.ok()) << status;
-      EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + begin))
-          << count << " bytes from " << begin;
-    }
-    std::vector<std::byte> beyond(5);
-    EXPECT_EQ(source->ReadRange(name, size - 4, absl::MakeSpan(beyond)).code(),
-              absl::StatusCode::kOutOfRange);
+    testing::ExpectAnyRange(*source, name, Read(*source, name), 40, 5000);
   }
 }
 
