@@ -8,7 +8,7 @@
 namespace salient {
 namespace {
 
-Metrics::Rpc& AddRpc(Metrics& metrics, absl::string_view method, RpcType type) {
+Metrics::Rpc& AddBlobRpc(Metrics& metrics, absl::string_view method, RpcType type) {
   return metrics.AddRpc({v1::BlobService::service_full_name(), method, type});
 }
 
@@ -36,10 +36,10 @@ absl::Status GetStatus(const BlobStore& store, const v1::GetBlobStatusRequest& r
 
 BlobService::BlobService(const BlobTransfer& transfer)
     : transfer_(transfer),
-      find_missing_blobs_(AddRpc(transfer.metrics, "FindMissingBlobs", RpcType::kUnary)),
-      get_blob_status_(AddRpc(transfer.metrics, "GetBlobStatus", RpcType::kUnary)),
-      write_blob_(AddRpc(transfer.metrics, "WriteBlob", RpcType::kClientStream)),
-      read_blob_(AddRpc(transfer.metrics, "ReadBlob", RpcType::kServerStream)) {}
+      find_missing_blobs_(AddBlobRpc(transfer.metrics, "FindMissingBlobs", RpcType::kUnary)),
+      get_blob_status_(AddBlobRpc(transfer.metrics, "GetBlobStatus", RpcType::kUnary)),
+      write_blob_(AddBlobRpc(transfer.metrics, "WriteBlob", RpcType::kClientStream)),
+      read_blob_(AddBlobRpc(transfer.metrics, "ReadBlob", RpcType::kServerStream)) {}
 
 grpc::ServerUnaryReactor* BlobService::FindMissingBlobs(grpc::CallbackServerContext* context,
                                                         const v1::FindMissingBlobsRequest* request,

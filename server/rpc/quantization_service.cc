@@ -15,7 +15,7 @@ namespace {
 
 constexpr absl::Duration kHeartbeat = absl::Seconds(15);
 
-Metrics::Rpc& AddRpc(Metrics& metrics, absl::string_view method, RpcType type) {
+Metrics::Rpc& AddQuantizationRpc(Metrics& metrics, absl::string_view method, RpcType type) {
   return metrics.AddRpc({v1::QuantizationService::service_full_name(), method, type});
 }
 
@@ -56,15 +56,15 @@ QuantizationService::QuantizationService(CallRegistry& registry, JobTable& jobs,
       jobs_(jobs),
       job_lines_(job_lines),
       version_(std::move(version)),
-      get_server_info_(AddRpc(metrics, "GetServerInfo", RpcType::kUnary)),
-      create_job_(AddRpc(metrics, "CreateJob", RpcType::kUnary)),
-      get_job_(AddRpc(metrics, "GetJob", RpcType::kUnary)),
-      list_jobs_(AddRpc(metrics, "ListJobs", RpcType::kUnary)),
-      cancel_job_(AddRpc(metrics, "CancelJob", RpcType::kUnary)),
-      delete_job_(AddRpc(metrics, "DeleteJob", RpcType::kUnary)),
-      watch_job_(AddRpc(metrics, "WatchJob", RpcType::kServerStream)),
+      get_server_info_(AddQuantizationRpc(metrics, "GetServerInfo", RpcType::kUnary)),
+      create_job_(AddQuantizationRpc(metrics, "CreateJob", RpcType::kUnary)),
+      get_job_(AddQuantizationRpc(metrics, "GetJob", RpcType::kUnary)),
+      list_jobs_(AddQuantizationRpc(metrics, "ListJobs", RpcType::kUnary)),
+      cancel_job_(AddQuantizationRpc(metrics, "CancelJob", RpcType::kUnary)),
+      delete_job_(AddQuantizationRpc(metrics, "DeleteJob", RpcType::kUnary)),
+      watch_job_(AddQuantizationRpc(metrics, "WatchJob", RpcType::kServerStream)),
       quantize_tensors_{registry, metrics,
-                        AddRpc(metrics, "QuantizeTensors", RpcType::kBidiStream)} {}
+                        AddQuantizationRpc(metrics, "QuantizeTensors", RpcType::kBidiStream)} {}
 
 grpc::ServerUnaryReactor* QuantizationService::GetServerInfo(
     grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* /*request*/,

@@ -15,8 +15,6 @@
 namespace salient {
 namespace {
 
-using Base = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
-
 constexpr absl::Duration kLingerPeriod = absl::Seconds(5);
 constexpr absl::Duration kLongestLinger = absl::Seconds(60);
 
@@ -50,7 +48,12 @@ QuantizeTensorsReactor* QuantizeTensorsReactor::Start(QuantizeTensorsShared& sha
 
 QuantizeTensorsReactor::QuantizeTensorsReactor(QuantizeTensorsShared& shared,
                                                grpc::CallbackServerContext* context)
-    : shared_(shared), context_(context), record_(shared.rpc, "QuantizeTensors", context->peer()) {}
+    : shared_(shared),
+      context_(context),
+      record_(shared.rpc, "QuantizeTensors", context->peer()),
+      end_([this](const absl::Status& status) {
+        ServerBidiReactor::Finish(ToGrpcStatus(status));
+      }) {}
 
 void QuantizeTensorsReactor::Open() {
   absl::StatusOr<std::shared_ptr<TensorCall>> call = shared_.registry.Open(shared_from_this());
@@ -70,36 +73,14 @@ std::shared_ptr<TensorCall> QuantizeTensorsReactor::Call() {
   return call_;
 }
 
-// An operation is started without the lock, because gRPC may run its reaction at once; until
-// EndOperation the stream is not finished under it.
-void QuantizeTensorsReactor::EndOperation() {
-  {
-    absl::MutexLock lock(&mu_);
-    --operations_;
-  }
-  FinishIfPossible();
-}
-
-void QuantizeTensorsReactor::FinishIfPossible() {
-  absl::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (!status_.has_value() || finished_ || writing_ || operations_ > 0) return;
-    finished_ = true;
-    status = *status_;
-  }
-  Base::Finish(ToGrpcStatus(status));
-}
-
 void QuantizeTensorsReactor::ReadNext() {
+  const StreamEnd::Operation operation = end_.Begin();
   {
     absl::MutexLock lock(&mu_);
-    if (status_.has_value()) return;
+    if (end_.decided().has_value()) return;
     reading_ = true;
-    ++operations_;
   }
   StartRead(&read_buffer_);
-  EndOperation();
 }
 
 void QuantizeTensorsReactor::OnReadDone(bool ok) {
@@ -108,7 +89,7 @@ void QuantizeTensorsReactor::OnReadDone(bool ok) {
   {
     absl::MutexLock lock(&mu_);
     reading_ = false;
-    dropping = status_.has_value();
+    dropping = end_.decided().has_value();
     input_ended_ = !ok;
     progress_ = progress_ || ok;
     call = call_;
@@ -128,24 +109,26 @@ void QuantizeTensorsReactor::OnReadDone(bool ok) {
 void QuantizeTensorsReactor::ResultReady() { SendResults(); }
 
 void QuantizeTensorsReactor::OnWriteDone(bool ok) {
+  StreamEnd::Operation write;
   std::shared_ptr<TensorCall> call;
   {
     absl::MutexLock lock(&mu_);
     writing_ = false;
+    write = std::move(write_);
     call = call_;
   }
   if (!ok) call->Cancel();
   SendResults();
-  FinishIfPossible();
 }
 
 // Writes the next result unless a write is outstanding; its end comes back here.
 void QuantizeTensorsReactor::SendResults() {
+  const StreamEnd::Operation operation = end_.Begin();
   std::shared_ptr<TensorCall> call;
   {
     absl::MutexLock lock(&mu_);
     result_ready_ = true;
-    if (writing_ || sending_ || status_.has_value()) return;
+    if (writing_ || sending_ || end_.decided().has_value()) return;
     sending_ = true;
     call = call_;
   }
@@ -153,7 +136,7 @@ void QuantizeTensorsReactor::SendResults() {
     {
       absl::MutexLock lock(&mu_);
       // Whoever made a result ready while this thread looked found it sending.
-      if (!result_ready_ || status_.has_value()) {
+      if (!result_ready_ || end_.decided().has_value()) {
         sending_ = false;
         return;
       }
@@ -165,13 +148,12 @@ void QuantizeTensorsReactor::SendResults() {
     {
       absl::MutexLock lock(&mu_);
       sending_ = false;
-      if (status_.has_value()) return;
+      if (end_.decided().has_value()) return;
       writing_ = true;
-      ++operations_;
+      write_ = end_.Begin();
     }
     record_.Sent(write_buffer_.Length());
     StartWrite(&write_buffer_);
-    EndOperation();
     return;
   }
 }
@@ -187,12 +169,12 @@ void QuantizeTensorsReactor::SetWriteBuffer(const OutgoingResult& result) {
 }
 
 void QuantizeTensorsReactor::Finish(const absl::Status& status) {
+  const StreamEnd::Operation operation = end_.Begin();
   std::shared_ptr<TensorCall> call;
   bool lingers = false;
   {
     absl::MutexLock lock(&mu_);
-    if (status_.has_value()) return;
-    status_ = status;
+    if (!end_.Decide(status)) return;
     lingers = writing_;
     progress_ = false;
     linger_end_ = absl::Now() + kLongestLinger;
@@ -203,57 +185,54 @@ void QuantizeTensorsReactor::Finish(const absl::Status& status) {
     ArmLinger();
     DropNext();
   }
-  FinishIfPossible();
 }
 
 // Reads what nobody wants any more, so that the client's writes end.
 void QuantizeTensorsReactor::DropNext() {
+  const StreamEnd::Operation operation = end_.Begin();
+  if (!operation) return;
   {
     absl::MutexLock lock(&mu_);
-    if (finished_ || !writing_ || reading_ || input_ended_) return;
+    if (!writing_ || reading_ || input_ended_) return;
     reading_ = true;
-    ++operations_;
   }
   read_buffer_.Clear();
   StartRead(&read_buffer_);
-  EndOperation();
 }
 
 void QuantizeTensorsReactor::ArmLinger() {
+  const StreamEnd::Operation operation = end_.Begin();
+  if (!operation) return;
   auto alarm = std::make_unique<grpc::Alarm>();
   grpc::Alarm* const armed = alarm.get();
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_) return;
-    std::swap(alarm, alarm_);
-    armed->Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kLingerPeriod),
-               [self = shared_from_this()](bool expired) {
-                 if (expired) self->OnLingerAlarm();
-               });
-  }
+  absl::MutexLock lock(&mu_);
+  std::swap(alarm, alarm_);
+  armed->Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kLingerPeriod),
+             [weak = weak_from_this()](bool expired) {
+               if (!expired) return;
+               if (const auto self = weak.lock()) self->OnLingerAlarm();
+             });
 }
 
 void QuantizeTensorsReactor::OnLingerAlarm() {
-  absl::Status status;
+  const StreamEnd::Operation operation = end_.Begin();
+  if (!operation) return;
+  bool goes_on = false;
   {
     absl::MutexLock lock(&mu_);
-    if (finished_ || !writing_) return;
-    const bool goes_on = progress_ && absl::Now() < linger_end_;
+    if (!writing_) return;
+    goes_on = progress_ && absl::Now() < linger_end_;
     progress_ = false;
-    if (!goes_on) {
-      status = *status_;
-      ++operations_;
-    }
   }
-  if (status.ok()) {
+  if (goes_on) {
     ArmLinger();
     return;
   }
   // Past the data that nobody reads only a reset gets through; it carries no details.
+  const absl::Status status = *end_.decided();
   const std::string message = absl::StrCat(Name(DetailsOf(status).reason), ": ", status.message());
   grpc_call_cancel_with_status(context_->c_call(), static_cast<grpc_status_code>(status.code()),
                                message.c_str(), nullptr);
-  EndOperation();
 }
 
 // Both ends watch the deadline, and the client's reset may come a little before ours.
@@ -266,21 +245,24 @@ bool QuantizeTensorsReactor::DeadlinePassed() const {
 
 void QuantizeTensorsReactor::OnCancel() {
   const std::shared_ptr<TensorCall> call = Call();
-  if (call != nullptr && DeadlinePassed()) {
+  if (call == nullptr) return;
+  if (DeadlinePassed()) {
     call->Expire();
-  } else if (call != nullptr) {
+  } else {
     call->Cancel();
   }
-  FinishIfPossible();
 }
 
 void QuantizeTensorsReactor::OnDone() {
   std::unique_ptr<grpc::Alarm> alarm;
+  std::shared_ptr<TensorCall> call;  // here: an alarm may hold this object longer than it may live
   {
     absl::MutexLock lock(&mu_);
     alarm = std::move(alarm_);
+    call = std::move(call_);
   }
   alarm = nullptr;
+  call = nullptr;
   self_ = nullptr;  // may be the last
 }
 

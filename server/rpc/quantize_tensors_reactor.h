@@ -19,6 +19,7 @@
 #include "server/calls/tensor_call.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/rpc_record.h"
+#include "server/workers/stream_end.h"
 
 namespace salient {
 
@@ -64,8 +65,6 @@ class QuantizeTensorsReactor final
   std::shared_ptr<TensorCall> Call();
   void SendResults();
   void SetWriteBuffer(const OutgoingResult& result);
-  void EndOperation();
-  void FinishIfPossible();
   void DropNext();
   void ArmLinger();
   void OnLingerAlarm();
@@ -75,19 +74,18 @@ class QuantizeTensorsReactor final
   grpc::CallbackServerContext* const context_;
   const absl::Time start_ = absl::Now();
   RpcRecord record_;
+  StreamEnd end_;  // decided under mu_
   std::shared_ptr<QuantizeTensorsReactor> self_;
   grpc::ByteBuffer read_buffer_;
   grpc::ByteBuffer write_buffer_;
 
   absl::Mutex mu_;
-  std::shared_ptr<TensorCall> call_ ABSL_GUARDED_BY(mu_);  // null: refused
-  int operations_ ABSL_GUARDED_BY(mu_) = 0;                // threads that are starting one
+  std::shared_ptr<TensorCall> call_ ABSL_GUARDED_BY(mu_);  // null: refused, or done
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  StreamEnd::Operation write_ ABSL_GUARDED_BY(mu_);
   bool sending_ ABSL_GUARDED_BY(mu_) = false;  // a thread is looking for something to write
   bool result_ready_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);  // set: the call is over
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
 
   // Of lingering.
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mu_);

@@ -13,12 +13,6 @@
 #include "server/workers/call_error.h"
 
 namespace salient {
-namespace {
-
-using Base = grpc::ServerWriteReactor<grpc::ByteBuffer>;
-
-}  // namespace
-
 ReadBlobReactor* ReadBlobReactor::Start(BlobTransfer& transfer, Metrics::Rpc& rpc,
                                         grpc::CallbackServerContext* context,
                                         const grpc::ByteBuffer* request) {
@@ -30,7 +24,12 @@ ReadBlobReactor* ReadBlobReactor::Start(BlobTransfer& transfer, Metrics::Rpc& rp
 
 ReadBlobReactor::ReadBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc,
                                  grpc::CallbackServerContext* context)
-    : transfer_(transfer), context_(context), record_(rpc, "ReadBlob", context->peer()) {}
+    : transfer_(transfer),
+      context_(context),
+      record_(rpc, "ReadBlob", context->peer()),
+      end_([this](const absl::Status& status) {
+        ServerWriteReactor::Finish(ToGrpcStatus(status));
+      }) {}
 
 void ReadBlobReactor::Open(const grpc::ByteBuffer& request) {
   record_.Received(request.Length());
@@ -130,6 +129,7 @@ void ReadBlobReactor::Prepare() {
 }
 
 void ReadBlobReactor::Send(absl::StatusOr<std::optional<Message>> message) {
+  const StreamEnd::Operation operation = end_.Begin();
   const auto self = shared_from_this();
   if (!message.ok() || !message->has_value()) {
     transfer_.pool.Submit(WorkerPool::Lane::kShort,
@@ -144,10 +144,7 @@ void ReadBlobReactor::Send(absl::StatusOr<std::optional<Message>> message) {
     absl::MutexLock lock(&mu_);
     writing_since_ = absl::Now();
   }
-  end_.Begin();
   StartWrite(&write_buffer_);
-  end_.Began();
-  FinishIfPossible();
   transfer_.pool.Submit(WorkerPool::Lane::kShort, [self] { self->Prepare(); });
 }
 
@@ -173,17 +170,16 @@ void ReadBlobReactor::OnWriteDone(bool ok) {
 
 // The status of a stream cannot get past data that nobody reads; a reset can.
 void ReadBlobReactor::Look() {
+  const StreamEnd::Operation operation = end_.Begin();
+  if (!operation) return;
   {
     absl::MutexLock lock(&mu_);
     if (!writing_since_.has_value() || not_reading_) return;
     if (absl::Now() - *writing_since_ < transfer_.idle_timeout) return;
     not_reading_ = true;
-    end_.Begin();
   }
   const std::string message = absl::StrCat(Name(Reason::kClientNotReading), ": nothing was read");
   grpc_call_cancel_with_status(context_->c_call(), GRPC_STATUS_ABORTED, message.c_str(), nullptr);
-  end_.Began();
-  FinishIfPossible();
 }
 
 void ReadBlobReactor::Close(const absl::Status& status) {
@@ -192,13 +188,8 @@ void ReadBlobReactor::Close(const absl::Status& status) {
 }
 
 void ReadBlobReactor::End(const absl::Status& status) {
-  record_.End(status);
-  end_.Set(status);
-  FinishIfPossible();
-}
-
-void ReadBlobReactor::FinishIfPossible() {
-  if (const auto status = end_.Take()) Base::Finish(ToGrpcStatus(*status));
+  const StreamEnd::Operation operation = end_.Begin();
+  if (end_.Decide(status)) record_.End(status);
 }
 
 void ReadBlobReactor::OnDone() {

@@ -18,8 +18,8 @@
 #include "server/rpc/blob_transfer.h"
 #include "server/rpc/periodic_alarm.h"
 #include "server/rpc/rpc_record.h"
-#include "server/rpc/stream_end.h"
 #include "server/store/blob_reader.h"
+#include "server/workers/stream_end.h"
 
 namespace salient {
 
@@ -61,7 +61,6 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Send(absl::StatusOr<std::optional<Message>> message);
 
   void End(const absl::Status& status);
-  void FinishIfPossible();
 
   BlobTransfer& transfer_;
   grpc::CallbackServerContext* const context_;

@@ -10,8 +10,6 @@
 
 namespace salient {
 
-using Base = grpc::ServerWriteReactor<v1::WatchJobResponse>;
-
 WatchJobReactor* WatchJobReactor::Start(JobTable& jobs, Metrics::Rpc& rpc, absl::Duration heartbeat,
                                         grpc::CallbackServerContext* context,
                                         const v1::WatchJobRequest* request) {
@@ -23,7 +21,11 @@ WatchJobReactor* WatchJobReactor::Start(JobTable& jobs, Metrics::Rpc& rpc, absl:
 
 WatchJobReactor::WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat,
                                  const std::string& peer)
-    : heartbeat_(heartbeat), record_(rpc, "WatchJob", peer) {}
+    : heartbeat_(heartbeat),
+      record_(rpc, "WatchJob", peer),
+      end_([this](const absl::Status& status) {
+        ServerWriteReactor::Finish(ToGrpcStatus(status));
+      }) {}
 
 void WatchJobReactor::Open(JobTable& jobs, const v1::WatchJobRequest& request) {
   record_.Received(request.ByteSizeLong());
@@ -58,19 +60,20 @@ void WatchJobReactor::Open(JobTable& jobs, const v1::WatchJobRequest& request) {
 
 // Writes the next event unless a write is outstanding; its end comes back here.
 void WatchJobReactor::Send() {
+  const StreamEnd::Operation operation = end_.Begin();
   {
     absl::MutexLock lock(&mu_);
     ready_ = true;
-    if (writing_ || sending_ || status_.has_value()) return;
+    if (writing_ || sending_ || end_.decided().has_value()) return;
     sending_ = true;
   }
   while (true) {
     {
       absl::MutexLock lock(&mu_);
       // Whoever woke the watch while this thread looked found it sending.
-      if (!ready_ || status_.has_value()) {
+      if (!ready_ || end_.decided().has_value()) {
         sending_ = false;
-        break;
+        return;
       }
       ready_ = false;
     }
@@ -79,7 +82,6 @@ void WatchJobReactor::Send() {
       return;
     }
   }
-  FinishIfPossible();
 }
 
 // False if there is nothing to write, or nothing more: then the call has its status.
@@ -95,38 +97,36 @@ bool WatchJobReactor::FillNext() {
   return true;
 }
 
-// An operation is started without the lock, because gRPC may run its reaction at once; until
-// EndOperation the stream is not finished under it.
+// To be called inside an operation.
 void WatchJobReactor::Write() {
   {
     absl::MutexLock lock(&mu_);
     sending_ = false;
-    if (!status_.has_value()) {
-      writing_ = true;
-      sent_at_ = absl::Now();
-      ++operations_;
-    }
-    if (!writing_) return;
+    if (end_.decided().has_value()) return;
+    writing_ = true;
+    write_ = end_.Begin();
+    sent_at_ = absl::Now();
   }
   record_.Sent(response_.ByteSizeLong());
   StartWrite(&response_);
-  EndOperation();
 }
 
 void WatchJobReactor::OnWriteDone(bool ok) {
+  StreamEnd::Operation write;
   {
     absl::MutexLock lock(&mu_);
     writing_ = false;
+    write = std::move(write_);
   }
   if (!ok) End(absl::CancelledError("the client cancelled, or its connection broke"));
   Send();
-  FinishIfPossible();
 }
 
 void WatchJobReactor::Look() {
+  const StreamEnd::Operation operation = end_.Begin();
   {
     absl::MutexLock lock(&mu_);
-    if (writing_ || sending_ || status_.has_value()) return;
+    if (writing_ || sending_ || end_.decided().has_value()) return;
     if (absl::Now() - sent_at_ < heartbeat_) return;
     sending_ = true;
   }
@@ -136,41 +136,17 @@ void WatchJobReactor::Look() {
 
 void WatchJobReactor::OnCancel() {
   End(absl::CancelledError("the client cancelled, or its connection broke"));
-  FinishIfPossible();
 }
 
 void WatchJobReactor::End(const absl::Status& status) {
-  {
-    absl::MutexLock lock(&mu_);
-    if (status_.has_value()) return;
-    status_ = status;
-  }
-  record_.End(status);
-  FinishIfPossible();
-}
-
-void WatchJobReactor::EndOperation() {
-  {
-    absl::MutexLock lock(&mu_);
-    --operations_;
-  }
-  FinishIfPossible();
-}
-
-void WatchJobReactor::FinishIfPossible() {
-  absl::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (!status_.has_value() || finished_ || writing_ || operations_ > 0) return;
-    finished_ = true;
-    status = *status_;
-  }
-  Base::Finish(ToGrpcStatus(status));
+  const StreamEnd::Operation operation = end_.Begin();
+  if (end_.Decide(status)) record_.End(status);
 }
 
 void WatchJobReactor::OnDone() {
   if (alarm_ != nullptr) alarm_->Stop();
-  self_ = nullptr;  // may be the last
+  watch_ = nullptr;  // here: an alarm may hold this object longer than the table lives
+  self_ = nullptr;   // may be the last
 }
 
 }  // namespace salient

@@ -18,6 +18,7 @@
 #include "server/observe/metrics.h"
 #include "server/rpc/periodic_alarm.h"
 #include "server/rpc/rpc_record.h"
+#include "server/workers/stream_end.h"
 
 namespace salient {
 
@@ -45,11 +46,10 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobRespon
   bool FillNext();
   void Write();
   void End(const absl::Status& status);
-  void EndOperation();
-  void FinishIfPossible();
 
   const absl::Duration heartbeat_;
   RpcRecord record_;
+  StreamEnd end_;
   std::shared_ptr<WatchJobReactor> self_;
   std::shared_ptr<PeriodicAlarm> alarm_;
   std::unique_ptr<JobWatch> watch_;  // of the thread that is sending, of which there is one at most
@@ -61,9 +61,7 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobRespon
   bool ready_ ABSL_GUARDED_BY(mu_) = false;    // there may be something to take
   bool sending_ ABSL_GUARDED_BY(mu_) = false;  // a thread is looking for something to write
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  int operations_ ABSL_GUARDED_BY(mu_) = 0;                  // threads that are starting one
-  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);  // set: the call is over
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  StreamEnd::Operation write_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

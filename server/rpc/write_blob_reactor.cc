@@ -13,8 +13,6 @@
 namespace salient {
 namespace {
 
-using Base = grpc::ServerReadReactor<grpc::ByteBuffer>;
-
 absl::Status WithCommitted(absl::Status status, int64_t committed_bytes) {
   return WithMetadata(std::move(status), "committed_bytes", absl::StrCat(committed_bytes));
 }
@@ -46,7 +44,10 @@ WriteBlobReactor::WriteBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc,
     : transfer_(transfer),
       context_(context),
       response_(response),
-      record_(rpc, "WriteBlob", context->peer()) {}
+      record_(rpc, "WriteBlob", context->peer()),
+      end_([this](const absl::Status& status) {
+        ServerReadReactor::Finish(ToGrpcStatus(status));
+      }) {}
 
 void WriteBlobReactor::Open() {
   absl::StatusOr<DrainGate::Pass> pass = transfer_.gate.Enter();
@@ -64,17 +65,11 @@ void WriteBlobReactor::Open() {
     absl::MutexLock lock(&mu_);
     waiting_since_ = absl::Now();
   }
-  end_.Begin();
-  StartReading();
-}
-
-void WriteBlobReactor::StartReading() {
   StartRead(&read_buffer_);
-  end_.Began();
-  FinishIfPossible();
 }
 
 void WriteBlobReactor::OnReadDone(bool ok) {
+  const StreamEnd::Operation operation = end_.Begin();
   grpc::ByteBuffer message;
   {
     absl::MutexLock lock(&mu_);
@@ -90,7 +85,6 @@ void WriteBlobReactor::OnReadDone(bool ok) {
       return;
     }
     taking_ = true;
-    if (ok) end_.Begin();
   }
   if (!ok) {
     transfer_.pool.Submit(WorkerPool::Lane::kShort,
@@ -99,10 +93,11 @@ void WriteBlobReactor::OnReadDone(bool ok) {
   }
   transfer_.pool.Submit(WorkerPool::Lane::kShort,
                         [self = shared_from_this(), message] { self->Take(message); });
-  StartReading();
+  StartRead(&read_buffer_);
 }
 
 void WriteBlobReactor::Look() {
+  const StreamEnd::Operation operation = end_.Begin();
   {
     absl::MutexLock lock(&mu_);
     if (!listening_ || !waiting_since_.has_value()) return;
@@ -118,6 +113,7 @@ void WriteBlobReactor::Look() {
 }
 
 void WriteBlobReactor::Take(grpc::ByteBuffer message) {
+  const StreamEnd::Operation operation = end_.Begin();
   Step step = Parsed(std::move(message));
   if (!step.ok()) {
     Fail(step.status());
@@ -133,9 +129,7 @@ void WriteBlobReactor::Take(grpc::ByteBuffer message) {
     absl::MutexLock lock(&mu_);
     next.swap(next_);
     ended = !next.has_value() && input_ended_;
-    if (next.has_value()) {
-      end_.Begin();
-    } else if (!ended) {
+    if (!next.has_value() && !ended) {
       taking_ = false;
       waiting_since_ = absl::Now();
     }
@@ -144,7 +138,7 @@ void WriteBlobReactor::Take(grpc::ByteBuffer message) {
   if (!next.has_value()) return;
   transfer_.pool.Submit(WorkerPool::Lane::kShort,
                         [self = shared_from_this(), next = *std::move(next)] { self->Take(next); });
-  StartReading();
+  StartRead(&read_buffer_);
 }
 
 WriteBlobReactor::Step WriteBlobReactor::Parsed(grpc::ByteBuffer buffer) {
@@ -207,6 +201,7 @@ WriteBlobReactor::Step WriteBlobReactor::Complete() {
 }
 
 void WriteBlobReactor::EndOfInput() {
+  const StreamEnd::Operation operation = end_.Begin();
   if (context_->IsCancelled()) {
     Fail(absl::CancelledError("the client cancelled, or its connection broke"));
   } else if (!upload_.has_value()) {
@@ -237,18 +232,13 @@ void WriteBlobReactor::Answer(const v1::WriteBlobResponse& response) {
 }
 
 void WriteBlobReactor::End(const absl::Status& status) {
+  const StreamEnd::Operation operation = end_.Begin();
   {
     absl::MutexLock lock(&mu_);
     listening_ = false;
     next_ = std::nullopt;
   }
-  record_.End(status);
-  end_.Set(status);
-  FinishIfPossible();
-}
-
-void WriteBlobReactor::FinishIfPossible() {
-  if (const auto status = end_.Take()) Base::Finish(ToGrpcStatus(*status));
+  if (end_.Decide(status)) record_.End(status);
 }
 
 void WriteBlobReactor::OnDone() {

@@ -18,8 +18,8 @@
 #include "server/rpc/convert_blob.h"
 #include "server/rpc/periodic_alarm.h"
 #include "server/rpc/rpc_record.h"
-#include "server/rpc/stream_end.h"
 #include "server/store/upload.h"
+#include "server/workers/stream_end.h"
 
 namespace salient {
 
@@ -42,8 +42,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                    grpc::ByteBuffer* response);
 
   void Open();
-  void StartReading();  // after end_.Begin()
-  void Look();          // at the clock
+  void Look();  // at the clock
 
   // On a worker, one at a time.
   void Take(grpc::ByteBuffer message);
@@ -56,7 +55,6 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void Answer(const v1::WriteBlobResponse& response);
 
   void End(const absl::Status& status);
-  void FinishIfPossible();
 
   BlobTransfer& transfer_;
   grpc::CallbackServerContext* const context_;
