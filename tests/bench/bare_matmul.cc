@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "oneapi/dnnl/dnnl.hpp"
+#include "tests/bench/floor_dtype.h"
 
 namespace salient::bench {
 namespace {
@@ -58,10 +59,11 @@ struct BareMatmul::State {
   std::unordered_map<int, memory> arguments;
 };
 
-BareMatmul::BareMatmul(Factor factor, Layout layout, int64_t m, int64_t n, int64_t k)
-    : flop_(2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k)) {
+BareMatmul::BareMatmul(DType factors, Layout layout, int64_t m, int64_t n, int64_t k)
+    : flop_(2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k)),
+      dtype_(FloorDType(factors)) {
   const matmul::primitive_desc description =
-      Describe(factor == Factor::kBf16 ? Type::bf16 : Type::f32, layout, m, n, k);
+      Describe(dtype_ == DType::kBF16 ? Type::bf16 : Type::f32, layout, m, n, k);
   implementation_ = description.impl_info_str();
   state_ = std::make_unique<State>(description);
 }

@@ -6,23 +6,25 @@
 #include <memory>
 #include <string>
 
+#include "core/tensor/dtype.h"
+
 namespace salient::bench {
 
-// C = A B^T of A [m, k], B [n, k] and f32 C [m, n], with factors of some numbers.
+// C = A B^T of A [m, k], B [n, k] and f32 C [m, n].
 class BareMatmul {
  public:
-  enum class Factor { kF32, kBf16 };
   // B as it stands in memory, or in the layout that oneDNN asks for.
   enum class Layout { kPlain, kPacked };
 
-  // Dies of what oneDNN cannot do; where the CPU has no bfloat16, oneDNN computes it in f32.
-  BareMatmul(Factor factor, Layout layout, int64_t m, int64_t n, int64_t k);
+  // Makes the product that one of `factors`, F32 or BF16, is held against: FloorDType() of them.
+  BareMatmul(DType factors, Layout layout, int64_t m, int64_t n, int64_t k);
   ~BareMatmul();
   BareMatmul(const BareMatmul&) = delete;
   BareMatmul& operator=(const BareMatmul&) = delete;
 
   void Run();  // once, on the calling thread
   double Flop() const;
+  DType dtype() const { return dtype_; }  // of the factors that are really multiplied
   // As oneDNN calls it: "brg:avx512_core_bf16".
   const std::string& implementation() const { return implementation_; }
 
@@ -30,6 +32,7 @@ class BareMatmul {
   struct State;
   std::unique_ptr<State> state_;
   double flop_;
+  DType dtype_;
   std::string implementation_;
 };
 

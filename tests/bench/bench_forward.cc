@@ -3,16 +3,20 @@
 // turns. What attention multiplies is in the pass and not in the products.
 //
 // Counters: block_s and products_s, CPU seconds of one row; over_products, their ratio (1 is the
-// floor); prepare_s, laying the weights out, once a block; GFLOP, those of the products.
+// floor); prepare_s, laying the weights out, once a block; GFLOP, those of the products. The label
+// is the dtype of the products, F32 where the CPU does not multiply BF16.
 #include <benchmark/benchmark.h>
 
+#include <functional>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "core/linalg/forward_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/model/forward.h"
+#include "tests/bench/floor_dtype.h"
 #include "tests/bench/thread_cpu_seconds.h"
 
 namespace salient {
@@ -84,32 +88,44 @@ BlockWeights RandomBlock(const Family& family, const ModelConfig& config) {
   return block;
 }
 
-// The block's Linears, whole.
+// Returns a Linear's product, whole, of factors that are laid out in the floor's dtype before.
+std::function<void()> BareProduct(const StoredLinear& linear, int64_t tokens) {
+  const int64_t n = linear.out_features;
+  const int64_t k = linear.in_features;
+  const auto* weight = reinterpret_cast<const uint16_t*>(linear.weight.data());
+  auto input = std::make_shared<std::vector<uint16_t>>(RandomBf16(99, tokens * k, 1));
+  auto output = std::make_shared<Matrix>(tokens, n);
+  if (bench::FloorDType(DType::kBF16) == DType::kBF16) {
+    auto factor = std::make_shared<Bf16Factor>(*Bf16Factor::Create(weight, n, k, k));
+    return [=] {
+      benchmark::DoNotOptimize(factor->Multiply(tokens, input->data(), k, 0, output->data(), n));
+    };
+  }
+  auto wide_input = std::make_shared<Matrix>(tokens, k);
+  auto wide_weight = std::make_shared<Matrix>(n, k);
+  WidenBf16(input->data(), tokens * k, wide_input->data());
+  WidenBf16(weight, n * k, wide_weight->data());
+  return [=] {
+    benchmark::DoNotOptimize(Gemm(Op::kPlain, Op::kTransposed, tokens, n, k, wide_input->data(), k,
+                                  wide_weight->data(), k, 0, output->data(), n));
+  };
+}
+
+// The block's Linears.
 struct BareProducts {
-  BareProducts(const BlockWeights& block, int64_t tokens_of_row) : tokens(tokens_of_row) {
+  BareProducts(const BlockWeights& block, int64_t tokens) {
     for (const StoredLinear& linear : block.linears) {
-      factors.push_back(*Bf16Factor::Create(reinterpret_cast<const uint16_t*>(linear.weight.data()),
-                                            linear.out_features, linear.in_features,
-                                            linear.in_features));
-      inputs.push_back(RandomBf16(99, tokens * linear.in_features, 1));
-      outputs.push_back(Matrix(tokens, linear.out_features));
+      products.push_back(BareProduct(linear, tokens));
       flop += 2.0 * static_cast<double>(tokens * linear.out_features * linear.in_features);
     }
   }
 
   void Run() {
-    for (size_t i = 0; i < factors.size(); ++i) {
-      const absl::Status status = factors[i].Multiply(tokens, inputs[i].data(), factors[i].k(), 0,
-                                                      outputs[i].data(), factors[i].n());
-      benchmark::DoNotOptimize(status);
-    }
+    for (const std::function<void()>& product : products) product();
   }
 
-  int64_t tokens;
   double flop = 0;
-  std::vector<Bf16Factor> factors;
-  std::vector<std::vector<uint16_t>> inputs;
-  std::vector<Matrix> outputs;
+  std::vector<std::function<void()>> products;
 };
 
 void BM_Forward(benchmark::State& state) {
@@ -124,6 +140,7 @@ void BM_Forward(benchmark::State& state) {
   const double prepare = ThreadCpuSeconds(
       [&] { prepared = std::make_unique<PreparedBlock>(*forward.Prepare(block, executor)); });
   BareProducts bare(block, tokens);
+  state.SetLabel(std::string(Name(bench::FloorDType(DType::kBF16))));
   const auto run = [&] {
     Matrix hidden(tokens, config.hidden_size);
     for (int64_t i = 0; i < tokens * config.hidden_size; ++i) {

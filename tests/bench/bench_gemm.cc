@@ -2,8 +2,8 @@
 // same thread in the same run.
 //
 // Counters: GFLOPs, a second of the thread's own time; bare_GFLOPs, of the faster of oneDNN's plain
-// and packed layouts, whose implementation is the label; over_bare, how many times as long ours
-// takes (1 is the floor).
+// and packed layouts, whose dtype and implementation are the label; over_bare, how many times as
+// long ours takes (1 is the floor).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "tests/bench/bare_matmul.h"
 #include "tests/bench/beside_memcpy.h"
@@ -20,7 +22,6 @@
 namespace salient::bench {
 namespace {
 
-using Factor = BareMatmul::Factor;
 using Layout = BareMatmul::Layout;
 
 enum class Way { kSgemm, kBf16Plain, kBf16Packed };
@@ -69,11 +70,11 @@ std::function<bool()> Ours(Way way, int64_t m, int64_t n, int64_t k, int64_t lda
 }
 
 // The faster layout of oneDNN's, without strides.
-std::unique_ptr<BareMatmul> BestBare(Factor factor, int64_t m, int64_t n, int64_t k) {
+std::unique_ptr<BareMatmul> BestBare(DType factors, int64_t m, int64_t n, int64_t k) {
   std::unique_ptr<BareMatmul> best;
   double least = 0;
   for (const Layout layout : {Layout::kPlain, Layout::kPacked}) {
-    auto bare = std::make_unique<BareMatmul>(factor, layout, m, n, k);
+    auto bare = std::make_unique<BareMatmul>(factors, layout, m, n, k);
     bare->Run();
     const int calls = 1 + static_cast<int>(1e8 / bare->Flop());
     const double seconds = ThreadSecondsOf([&] {
@@ -94,8 +95,8 @@ void BM_Product(benchmark::State& state, Way way) {
   const int64_t gap = state.range(3);
   const std::function<bool()> ours = Ours(way, m, n, k, k + gap, n + gap);
   const std::unique_ptr<BareMatmul> bare =
-      BestBare(way == Way::kSgemm ? Factor::kF32 : Factor::kBf16, m, n, k);
-  state.SetLabel(bare->implementation());
+      BestBare(way == Way::kSgemm ? DType::kF32 : DType::kBF16, m, n, k);
+  state.SetLabel(absl::StrCat(Name(bare->dtype()), " ", bare->implementation()));
   if (!ours()) return state.SkipWithError("the product failed");
   const int calls = 1 + static_cast<int>(2e8 / bare->Flop());
   double seconds = 0;

@@ -3,8 +3,8 @@
 //
 // Counters: stage_s and gemm_s, seconds of the stage and of as much GEMM; over_gemm, their
 // ratio (1 is the floor); GFLOP, the operations that both did; evaluations, the scales that a
-// search evaluated on every row. The searches stand beside bfloat16 products, the others beside
-// f32.
+// search evaluated on every row. The searches stand beside bfloat16 products where the CPU has
+// them, all else beside f32; the label is the dtype.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "core/group/round_linears.h"
@@ -26,6 +27,7 @@
 #include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
+#include "tests/bench/floor_dtype.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
@@ -85,6 +87,10 @@ double Bf16FlopRate(Executor& executor) {
   return 2.0 * kRows * kOutputs * kColumns * kRepeats * kThreads / seconds;
 }
 
+double FlopRate(DType factors, Executor& executor) {
+  return factors == DType::kBF16 ? Bf16FlopRate(executor) : GemmFlopRate(executor);
+}
+
 // Everything the stages need, made once per shape.
 struct Fixture {
   Fixture(int64_t out_features, int64_t in_features)
@@ -133,14 +139,16 @@ Fixture& FixtureOf(const benchmark::State& state) {
 }
 
 void Report(benchmark::State& state, double flop, const std::function<void(Fixture&)>& stage,
-            double (*flop_rate)(Executor&) = GemmFlopRate) {
+            DType factors = DType::kF32) {
   Fixture& fixture = FixtureOf(state);
+  const DType floor = bench::FloorDType(factors);
+  state.SetLabel(std::string(Name(floor)));
   double stage_seconds = 0;
   double gemm_seconds = 0;
   for (auto _ : state) {
-    const double before = flop_rate(fixture.executor);
+    const double before = FlopRate(floor, fixture.executor);
     const double seconds = Seconds([&] { stage(fixture); });
-    const double after = flop_rate(fixture.executor);
+    const double after = FlopRate(floor, fixture.executor);
     stage_seconds += seconds;
     gemm_seconds += flop / (0.5 * (before + after));
     state.SetIterationTime(seconds);
@@ -180,7 +188,7 @@ void BM_Search(benchmark::State& state) {
   const double products = SearchLoss::Create(*fixture.model, fixture.executor)->ProductsPerWeight();
   Report(
       state, 2.0 * evaluations * Parameters(state) * products,
-      [&](Fixture& f) { benchmark::DoNotOptimize(search(f)); }, Bf16FlopRate);
+      [&](Fixture& f) { benchmark::DoNotOptimize(search(f)); }, DType::kBF16);
   state.counters["evaluations"] = evaluations;
 }
 
@@ -195,7 +203,7 @@ void BM_Clip(benchmark::State& state) {
         benchmark::DoNotOptimize(
             RangeClip(f.View(), f.ones, *f.model, f.format, false, f.executor));
       },
-      Bf16FlopRate);
+      DType::kBF16);
 }
 
 void BM_RoundBlock(benchmark::State& state) {

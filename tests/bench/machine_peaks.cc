@@ -22,7 +22,6 @@
 namespace salient::bench {
 namespace {
 
-using Factor = BareMatmul::Factor;
 using Layout = BareMatmul::Layout;
 
 constexpr double kSecondsOfAMeasurement = 0.04;
@@ -70,11 +69,11 @@ double OnAll(int workers, const std::function<double()>& measure) {
   return sum / static_cast<double>(workers);
 }
 
-GemmPeak PeakOf(Factor factor, int64_t m, int64_t n, int64_t k, int workers) {
+GemmPeak PeakOf(DType factors, int64_t m, int64_t n, int64_t k, int workers) {
   GemmPeak best;
   for (const Layout layout : {Layout::kPlain, Layout::kPacked}) {
     const double rate = OnAll(workers, [=] {
-      BareMatmul product(factor, layout, m, n, k);
+      BareMatmul product(factors, layout, m, n, k);
       // Many small products are timed together: asking the clock costs, too.
       const int calls = std::max(1, static_cast<int>(2e8 / product.Flop()));
       return Rate(calls * product.Flop(), [&] {
@@ -83,8 +82,10 @@ GemmPeak PeakOf(Factor factor, int64_t m, int64_t n, int64_t k, int workers) {
     });
     if (rate <= best.flop) continue;
     best.flop = rate;
-    best.implementation = absl::StrCat(BareMatmul(factor, layout, m, n, k).implementation(),
-                                       layout == Layout::kPacked ? ", packed" : ", plain");
+    const BareMatmul product(factors, layout, m, n, k);
+    best.dtype = product.dtype();
+    best.implementation =
+        absl::StrCat(product.implementation(), layout == Layout::kPacked ? ", packed" : ", plain");
   }
   return best;
 }
@@ -147,7 +148,7 @@ absl::StatusOr<double> WriteRate(const std::string& directory) {
 }
 
 GemmPeak Mean(const GemmPeak& a, const GemmPeak& b) {
-  return {0.5 * (a.flop + b.flop), a.implementation};
+  return {0.5 * (a.flop + b.flop), a.dtype, a.implementation};
 }
 
 }  // namespace
@@ -161,8 +162,8 @@ absl::StatusOr<MachinePeaks> MeasurePeaks(const ModelConfig& config, int64_t tok
     if (peak.m == 0) continue;
     StagePeaks& measured = known[{peak.m, peak.n, peak.k}];
     if (measured.m == 0) {
-      peak.bf16 = PeakOf(Factor::kBf16, peak.m, peak.n, peak.k, workers);
-      peak.f32 = PeakOf(Factor::kF32, peak.m, peak.n, peak.k, workers);
+      peak.bf16 = PeakOf(DType::kBF16, peak.m, peak.n, peak.k, workers);
+      peak.f32 = PeakOf(DType::kF32, peak.m, peak.n, peak.k, workers);
       measured = peak;
     }
     peaks.stages[i] = measured;

@@ -9,12 +9,14 @@
 #include "absl/status/statusor.h"
 #include "core/checkpoint/model_config.h"
 #include "core/linalg/executor.h"
+#include "core/tensor/dtype.h"
 
 namespace salient::bench {
 
-// The fastest way to one product.
+// The fastest way to one product, or to what stands in for it where the CPU cannot multiply so.
 struct GemmPeak {
   double flop = 0;             // a second and core
+  DType dtype = DType::kF32;   // of its factors
   std::string implementation;  // "brg:avx512_core_bf16, packed"
 };
 

@@ -43,8 +43,8 @@ double Busy(const RunResult& run) {
 }
 
 std::string PeakLine(const char* what, const GemmPeak& before, const GemmPeak& after) {
-  return absl::StrFormat("%s %.0f, %.0f GFLOP/s (%s)", what, before.flop / 1e9, after.flop / 1e9,
-                         before.implementation);
+  return absl::StrFormat("%s: %s product %.0f, %.0f GFLOP/s (%s)", what, Name(before.dtype),
+                         before.flop / 1e9, after.flop / 1e9, before.implementation);
 }
 
 std::string PeaksText(const RunResult& run) {
@@ -72,6 +72,7 @@ std::string PeakJson(const GemmPeak& before, const GemmPeak& after) {
   return JsonObject()
       .AddNumber("before", before.flop)
       .AddNumber("after", after.flop)
+      .AddString("dtype", before.flop > 0 ? Name(before.dtype) : "")
       .AddString("implementation", before.implementation)
       .Text();
 }
