@@ -23,6 +23,7 @@ import paths  # noqa: E402
 import checkpoint_np  # noqa: E402
 import evaluate_np  # noqa: E402
 import model_variants  # noqa: E402
+import processor  # noqa: E402
 import run_tests  # noqa: E402
 import salient_cli  # noqa: E402
 import safetensors_np  # noqa: E402
@@ -169,6 +170,15 @@ class Transformers(Engines):
 
 
 class Vllm(Engines):
+    @classmethod
+    def setUpClass(cls):
+        interpreter("vllm")
+
+    def skip_without_4_bits(self):
+        why = processor.why_no_4_bits_in_vllm(processor.flags())
+        if why:
+            self.skipTest(f"NOT RUN: {why}")
+
     def check(self, dtype, share, *directories):
         found = run_engine("vllm", results.tokens["evaluation"], ROWS, dtype, *directories)
         for directory in directories:
@@ -178,14 +188,32 @@ class Vllm(Engines):
     def test_source_and_dequantized(self):
         self.check("float32", F32, results.source, results.plain)
 
+    def test_which_processors_run_4_bits(self):
+        avx2 = {"fma", "avx2", "avx_vnni"}
+        self.assertIsNone(processor.why_no_4_bits_in_vllm(avx2 | set(processor.AVX512)))
+        self.assertIn("lacks avx512f, avx512vl, avx512bw, avx512dq",
+                      processor.why_no_4_bits_in_vllm(avx2))
+        # The first processors with AVX-512 had no more of it than this.
+        self.assertIn("lacks avx512vl, avx512bw, avx512dq",
+                      processor.why_no_4_bits_in_vllm(avx2 | {"avx512f", "avx512cd"}))
+        cpuinfo = results.path / "cpuinfo"
+        cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2\nvmx flags\t: vnmi\n\n"
+                           "processor\t: 1\nflags\t\t: fpu\n")
+        self.assertEqual(processor.flags(cpuinfo), {"fpu", "avx2"})
+        cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimd\n")
+        self.assertEqual(processor.flags(cpuinfo), frozenset())
+
     def test_awq(self):
+        self.skip_without_4_bits()
         self.check("float16", F16, results.awq, results.cut, results.kept)
 
     def test_gptq(self):
         """On a CPU it reads 4 bits, symmetric, alone."""
+        self.skip_without_4_bits()
         self.check("float16", F16, *results.of({"gptq": GPTQ["gptq"]}))
 
     def test_compressed_tensors(self):
+        self.skip_without_4_bits()
         self.check("float16", F16, *results.of(
             {name: PACKED[name] for name in ("packed", "packed asymmetric")}))
 
