@@ -2,6 +2,7 @@
 #ifndef SALIENT_CLIENT_ERRORS_H_
 #define SALIENT_CLIENT_ERRORS_H_
 
+#include <cstddef>
 #include <string>
 
 #include "absl/status/status.h"
@@ -28,6 +29,9 @@ absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view addres
 
 // The exit code of an error of any command; kExitDone for OK.
 int ExitCodeOf(const absl::Status& status);
+
+// Of a sentence that the server said (an error, a warning, a note): the most that is shown.
+inline constexpr size_t kMaxSentenceBytes = 512;
 
 // `text` with control characters replaced by blanks, at most `max_bytes` long: what a server sent
 // must not steer the user's terminal.

@@ -18,7 +18,7 @@ namespace {
 
 using Align = Table::Align;
 
-constexpr size_t kMaxCellBytes = 256;
+constexpr size_t kMaxFindingBytes = 256;
 constexpr size_t kMaxReasonBytes = 512;
 
 // "AWQ_GEMM" of OUTPUT_FORMAT_AWQ_GEMM, as flags have it: "awq-gemm".
@@ -59,10 +59,10 @@ std::string FormatText(const v1::WeightFormat& format) {
 std::string InspectionTable(const std::string& model, const v1::Inspection& inspection) {
   Table what({{"what", Align::kLeft}, {"value", Align::kLeft}});
   what.AddRow({"model", model});
-  what.AddRow({"architecture", Printable(inspection.architecture(), kMaxCellBytes)});
+  what.AddRow({"architecture", Printable(inspection.architecture(), kMaxFindingBytes)});
   what.AddRow({"quantized by", inspection.quant_method().empty()
                                    ? "nothing"
-                                   : Printable(inspection.quant_method(), kMaxCellBytes)});
+                                   : Printable(inspection.quant_method(), kMaxFindingBytes)});
   if (inspection.has_format()) what.AddRow({"format", FormatText(inspection.format())});
   what.AddRow({"parameters", FormatCount(static_cast<double>(inspection.parameters()))});
   what.AddRow({"bytes", FormatBytes(inspection.bytes())});

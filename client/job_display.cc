@@ -11,7 +11,6 @@
 namespace salient::client {
 namespace {
 
-constexpr size_t kMaxWarningBytes = 512;
 constexpr absl::Duration kLineInterval = absl::Seconds(1);
 constexpr const char* kWays[] = {"hashed", "uploaded", "downloaded"};
 
@@ -79,7 +78,7 @@ void JobDisplay::Take(const v1::JobEvent& event) {
       }
       break;
     case v1::JobEvent::kWarning:
-      line_.Print(absl::StrCat("warning: ", Printable(event.warning(), kMaxWarningBytes)));
+      line_.Print(absl::StrCat("warning: ", Printable(event.warning(), kMaxSentenceBytes)));
       break;
     case v1::JobEvent::kStateChanged:
       if (event.state_changed() == v1::JOB_STATE_SUCCEEDED) TakeSuccess();

@@ -21,8 +21,7 @@
 namespace salient::client {
 namespace {
 
-constexpr size_t kMaxCellBytes = 128;
-constexpr size_t kMaxNoteBytes = 512;
+constexpr size_t kMaxJobCellBytes = 128;
 
 using Align = Table::Align;
 
@@ -111,10 +110,10 @@ std::string QuantizeTable(const std::string& model, const std::string& output, d
     for (const std::string& note : group.notes()) {
       absl::StrAppend(&text, "note: ");
       if (!group.directory().empty()) {
-        absl::StrAppend(&text, Printable(group.directory(), kMaxCellBytes), ": ");
+        absl::StrAppend(&text, Printable(group.directory(), kMaxJobCellBytes), ": ");
       }
-      absl::StrAppend(&text, Printable(group.name(), kMaxCellBytes), ": ",
-                      Printable(note, kMaxNoteBytes), "\n");
+      absl::StrAppend(&text, Printable(group.name(), kMaxJobCellBytes), ": ",
+                      Printable(note, kMaxSentenceBytes), "\n");
     }
   }
   return text;
@@ -174,12 +173,12 @@ std::string JobsTable(absl::Span<const v1::Job> jobs) {
                {"error", Align::kLeft}});
   for (const v1::Job& job : jobs) {
     const absl::Time created = absl::FromUnixSeconds(job.create_time().seconds());
-    table.AddRow({Printable(job.name(), kMaxCellBytes), StateText(job.state()),
+    table.AddRow({Printable(job.name(), kMaxJobCellBytes), StateText(job.state()),
                   TaskText(job.spec()),
                   absl::FormatTime("%Y-%m-%d %H:%M:%S", created, absl::LocalTimeZone()),
                   FormatSeconds(job.usage().seconds()),
                   job.missing().empty() ? "-" : FormatBytes(MissingBytes(job)),
-                  Printable(job.error().message(), kMaxCellBytes)});
+                  Printable(job.error().message(), kMaxJobCellBytes)});
   }
   return table.Render();
 }

@@ -25,7 +25,6 @@ using Way = JobDisplay::Way;
 
 // How long a cancelled job may take to end before we go anyway.
 constexpr absl::Duration kCancelPatience = absl::Seconds(30);
-constexpr size_t kMaxWarningBytes = 512;
 
 std::string RandomJobId() {
   std::random_device random;
@@ -176,7 +175,7 @@ class JobRun {
       v1::JobEvent event;
       event.set_warning(warning);
       display_.Take(event);
-      estimated.warnings.push_back(Printable(warning, kMaxWarningBytes));
+      estimated.warnings.push_back(Printable(warning, kMaxSentenceBytes));
     }
     return estimated;
   }
@@ -219,7 +218,7 @@ class JobRun {
       display_.Take(event);
       if (event.has_group_report()) outcome.groups.push_back(event.group_report());
       if (event.event_case() == v1::JobEvent::kWarning) {
-        outcome.warnings.push_back(Printable(event.warning(), kMaxWarningBytes));
+        outcome.warnings.push_back(Printable(event.warning(), kMaxSentenceBytes));
       }
       if (event.has_file_ready() && downloads.has_value()) downloads->Add(event.file_ready());
     });

@@ -11,8 +11,6 @@
 namespace salient::client {
 namespace {
 
-constexpr size_t kMaxNameBytes = 512;
-
 double Share(int64_t part, int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(std::max<int64_t>(1, whole));
 }
@@ -44,7 +42,7 @@ void Progress::AddGroup(const v1::GroupReport& report) {
     return;
   }
   line_.Print(absl::StrFormat("group %d of %d done: %s, %s, loss/RTN %s", groups_done_,
-                              totals_.groups, Printable(report.name(), kMaxNameBytes),
+                              totals_.groups, Printable(report.name(), kMaxSentenceBytes),
                               RatioText(report.candidate()), LossOverRtnText(report)));
 }
 

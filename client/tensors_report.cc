@@ -13,8 +13,7 @@
 namespace salient::client {
 namespace {
 
-constexpr size_t kMaxCellBytes = 64;
-constexpr size_t kMaxNoteBytes = 512;
+constexpr size_t kMaxGroupCellBytes = 64;
 
 std::string LinearJson(const v1::LinearReport& linear) {
   return JsonObject()
@@ -82,7 +81,7 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports) {
                {"seconds"}});
   std::string notes;
   for (const v1::GroupReport& report : reports) {
-    const std::string name = Printable(report.name(), kMaxCellBytes);
+    const std::string name = Printable(report.name(), kMaxGroupCellBytes);
     table.AddRow({name, absl::StrCat(report.linears_size()), RatioText(report.candidate()),
                   absl::StrFormat("%.4g", report.loss_rtn()),
                   absl::StrFormat("%.4g", report.loss()), LossOverRtnText(report),
@@ -90,7 +89,7 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports) {
                   FormatBytes(BytesIn(report)), FormatBytes(BytesOut(report)),
                   absl::StrFormat("%.2f", report.seconds())});
     for (const std::string& note : report.notes()) {
-      absl::StrAppend(&notes, "note: ", name, ": ", Printable(note, kMaxNoteBytes), "\n");
+      absl::StrAppend(&notes, "note: ", name, ": ", Printable(note, kMaxSentenceBytes), "\n");
     }
   }
   return table.Render() + notes;

@@ -6,9 +6,6 @@
 namespace salient {
 namespace {
 
-constexpr char kPath[] = "quantization_config.";
-constexpr int64_t kMaxGroupSize = 1 << 20;
-
 // Whether what would change how a model computes is there in name only, as tools write it.
 bool SaysNothing(const JsonValue& value) {
   const JsonValue::Object* object = value.AsObject();
@@ -191,7 +188,7 @@ ModuleRule ReadGroup(absl::string_view source, const std::string& path, const Js
 
 absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
                               QuantizationConfig& config) {
-  Part all(source, kPath, object);
+  Part all(source, kQuantizationConfigPath, object);
   const std::optional<std::string> common = all.fields.String("format");
   config.format = common.value_or("");
   for (const char* field : {"kv_cache_scheme", "sparsity_config", "transform_config"}) {
@@ -211,7 +208,8 @@ absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
       all.fields.Invalid(field, group.Describe(), "an object");
       return all.fields.status();
     }
-    config.rules.push_back(ReadGroup(source, absl::StrCat(kPath, field), group, common, all));
+    config.rules.push_back(
+        ReadGroup(source, absl::StrCat(kQuantizationConfigPath, field), group, common, all));
     steps += config.rules.back().targets.steps();
     if (steps > ModuleTargets::kMaxSteps) {
       all.fields.Invalid(field, "too large with those before it",

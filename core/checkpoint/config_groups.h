@@ -2,12 +2,18 @@
 #ifndef SALIENT_CORE_CHECKPOINT_CONFIG_GROUPS_H_
 #define SALIENT_CORE_CHECKPOINT_CONFIG_GROUPS_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/quantization_config.h"
 
 namespace salient {
+
+// Where config.json has what is read here, as messages say it.
+inline constexpr char kQuantizationConfigPath[] = "quantization_config.";
+inline constexpr int64_t kMaxGroupSize = 1 << 20;
 
 // Reads config_groups, ignore, format and what changes how a model computes into `config`, and what
 // cannot be read into config.readable. Errors as ParseQuantizationConfig.

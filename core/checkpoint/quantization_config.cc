@@ -11,9 +11,6 @@
 namespace salient {
 namespace {
 
-constexpr char kPath[] = "quantization_config.";
-constexpr int64_t kMaxGroupSize = 1 << 20;
-
 // An integer that goes by two names; 0 if neither is there.
 int64_t ReadEither(ConfigFields& fields, absl::string_view name, absl::string_view other,
                    int64_t least, int64_t most) {
@@ -87,7 +84,7 @@ void ReadDynamic(absl::string_view source, const StoredFormat& base, ConfigField
         fields.Invalid(field, value.Describe(), "an object");
         return;
       }
-      ConfigFields inner(source, absl::StrCat(kPath, field, "."), value);
+      ConfigFields inner(source, absl::StrCat(kQuantizationConfigPath, field, "."), value);
       ConfigFields inner_unread = inner;
       rule.format = ReadGptqFormat(inner, inner_unread, base);
       fields.Take(inner.status());
@@ -149,7 +146,7 @@ std::optional<StoredFormat> QuantizationConfig::FormatOf(absl::string_view modul
 
 absl::StatusOr<QuantizationConfig> ParseQuantizationConfig(absl::string_view source,
                                                            const JsonValue& object) {
-  ConfigFields fields(source, kPath, object);
+  ConfigFields fields(source, kQuantizationConfigPath, object);
   ConfigFields unread = fields;
   QuantizationConfig config;
   config.quant_method = fields.String("quant_method").value_or("");

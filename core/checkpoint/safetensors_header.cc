@@ -19,7 +19,8 @@ constexpr std::array<absl::string_view, 9> kUnsupportedDTypes = {
     "F4",      "F6_E2M3",     "F6_E3M2",     "F8_E5M2", "F8_E4M3",
     "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64"};
 
-absl::Status Invalid(absl::string_view source, absl::string_view name, absl::string_view what) {
+absl::Status InvalidHeader(absl::string_view source, absl::string_view name,
+                           absl::string_view what) {
   return absl::InvalidArgumentError(
       absl::StrCat(source, ": tensor ", QuoteForMessage(name), ": ", what));
 }
@@ -48,26 +49,28 @@ absl::StatusOr<std::array<const JsonValue*, 3>> FindFields(absl::string_view sou
   std::array<const JsonValue*, 3> fields = {};
   if (const JsonValue::Array* array = value.AsArray()) {
     if (array->size() != fields.size()) {
-      return Invalid(source, name,
-                     absl::StrCat("is an array of ", array->size(),
-                                  "; expected [dtype, shape, data_offsets]"));
+      return InvalidHeader(source, name,
+                           absl::StrCat("is an array of ", array->size(),
+                                        "; expected [dtype, shape, data_offsets]"));
     }
     for (size_t i = 0; i < fields.size(); ++i) fields[i] = &(*array)[i];
     return fields;
   }
   const JsonValue::Object* object = value.AsObject();
   if (object == nullptr) {
-    return Invalid(source, name, absl::StrCat("is ", value.Describe(), "; expected an object"));
+    return InvalidHeader(source, name,
+                         absl::StrCat("is ", value.Describe(), "; expected an object"));
   }
   for (const auto& [key, field] : *object) {
     const auto known = absl::c_find(kFields, key);
     if (known == kFields.end()) continue;
     const JsonValue*& slot = fields[known - kFields.begin()];
-    if (slot != nullptr) return Invalid(source, name, absl::StrCat(key, " stands twice"));
+    if (slot != nullptr) return InvalidHeader(source, name, absl::StrCat(key, " stands twice"));
     slot = &field;
   }
   for (size_t i = 0; i < fields.size(); ++i) {
-    if (fields[i] == nullptr) return Invalid(source, name, absl::StrCat(kFields[i], " is missing"));
+    if (fields[i] == nullptr)
+      return InvalidHeader(source, name, absl::StrCat(kFields[i], " is missing"));
   }
   return fields;
 }
@@ -78,33 +81,33 @@ absl::StatusOr<DType> ReadDType(absl::string_view source, absl::string_view name
   if (text != nullptr) {
     if (const std::optional<DType> dtype = ParseDType(*text)) return *dtype;
     if (absl::c_linear_search(kUnsupportedDTypes, *text)) {
-      return Invalid(source, name, absl::StrCat("dtype ", *text, " is not supported"));
+      return InvalidHeader(source, name, absl::StrCat("dtype ", *text, " is not supported"));
     }
   }
-  return Invalid(source, name,
-                 absl::StrCat("dtype is ", value.Describe(),
-                              "; expected a dtype of safetensors such as \"F16\""));
+  return InvalidHeader(source, name,
+                       absl::StrCat("dtype is ", value.Describe(),
+                                    "; expected a dtype of safetensors such as \"F16\""));
 }
 
 absl::StatusOr<std::vector<int64_t>> ReadShape(absl::string_view source, absl::string_view name,
                                                const JsonValue& value) {
   const JsonValue::Array* array = value.AsArray();
   if (array == nullptr) {
-    return Invalid(source, name,
-                   absl::StrCat("shape is ", value.Describe(), "; expected an array of sizes"));
+    return InvalidHeader(
+        source, name, absl::StrCat("shape is ", value.Describe(), "; expected an array of sizes"));
   }
   if (static_cast<int64_t>(array->size()) > kMaxSafetensorsRank) {
-    return Invalid(source, name,
-                   absl::StrCat("shape has ", array->size(), " dimensions; expected at most ",
-                                kMaxSafetensorsRank));
+    return InvalidHeader(source, name,
+                         absl::StrCat("shape has ", array->size(), " dimensions; expected at most ",
+                                      kMaxSafetensorsRank));
   }
   std::vector<int64_t> shape;
   for (const JsonValue& dimension : *array) {
     const std::optional<int64_t> size = Size(dimension);
     if (!size.has_value()) {
-      return Invalid(source, name,
-                     absl::StrCat("shape[", shape.size(), "] is ", dimension.Describe(),
-                                  "; expected an integer from 0 to 2^63 - 1"));
+      return InvalidHeader(source, name,
+                           absl::StrCat("shape[", shape.size(), "] is ", dimension.Describe(),
+                                        "; expected an integer from 0 to 2^63 - 1"));
     }
     shape.push_back(*size);
   }
@@ -113,11 +116,12 @@ absl::StatusOr<std::vector<int64_t>> ReadShape(absl::string_view source, absl::s
 
 absl::StatusOr<TensorEntry> ReadEntry(absl::string_view source, const std::string& name,
                                       const JsonValue& value) {
-  if (name.empty()) return Invalid(source, name, "has an empty name; expected at least 1 byte");
+  if (name.empty())
+    return InvalidHeader(source, name, "has an empty name; expected at least 1 byte");
   if (static_cast<int64_t>(name.size()) > kMaxSafetensorsNameBytes) {
-    return Invalid(source, name,
-                   absl::StrCat("name has ", name.size(), " bytes; expected at most ",
-                                kMaxSafetensorsNameBytes));
+    return InvalidHeader(source, name,
+                         absl::StrCat("name has ", name.size(), " bytes; expected at most ",
+                                      kMaxSafetensorsNameBytes));
   }
   const auto fields = FindFields(source, name, value);
   if (!fields.ok()) return fields.status();
@@ -128,14 +132,14 @@ absl::StatusOr<TensorEntry> ReadEntry(absl::string_view source, const std::strin
 
   const JsonValue::Array* offsets = (*fields)[2]->AsArray();
   if (offsets == nullptr || offsets->size() != 2) {
-    return Invalid(
+    return InvalidHeader(
         source, name,
         absl::StrCat("data_offsets is ", (*fields)[2]->Describe(), "; expected an array of 2"));
   }
   const std::optional<int64_t> begin = Size((*offsets)[0]);
   const std::optional<int64_t> end = Size((*offsets)[1]);
   if (!begin.has_value() || !end.has_value() || *begin > *end) {
-    return Invalid(
+    return InvalidHeader(
         source, name,
         absl::StrCat("data_offsets is [", (*offsets)[0].Describe(), ", ", (*offsets)[1].Describe(),
                      "]; expected integers 0 <= begin <= end < 2^63"));
@@ -145,12 +149,12 @@ absl::StatusOr<TensorEntry> ReadEntry(absl::string_view source, const std::strin
   uint64_t bytes = 0;
   if (!elements.has_value() ||
       __builtin_mul_overflow(*elements, static_cast<uint64_t>(SizeOf(*dtype)), &bytes)) {
-    return Invalid(source, name, "shape has more than 2^64 bytes");
+    return InvalidHeader(source, name, "shape has more than 2^64 bytes");
   }
   if (bytes != static_cast<uint64_t>(*end - *begin)) {
-    return Invalid(source, name,
-                   absl::StrCat("data_offsets span ", *end - *begin, " bytes; expected ", bytes,
-                                " for its shape and ", Name(*dtype)));
+    return InvalidHeader(source, name,
+                         absl::StrCat("data_offsets span ", *end - *begin, " bytes; expected ",
+                                      bytes, " for its shape and ", Name(*dtype)));
   }
   return TensorEntry{name, *dtype, *std::move(shape), *begin, *end};
 }
@@ -182,9 +186,9 @@ absl::Status CheckTiling(absl::string_view source, const std::vector<TensorEntry
   int64_t position = 0;
   for (const TensorEntry& tensor : tensors) {
     if (tensor.begin != position) {
-      return Invalid(source, tensor.name,
-                     absl::StrCat("data_offsets begin at ", tensor.begin, "; expected ", position,
-                                  ", where the tensor before it ends"));
+      return InvalidHeader(source, tensor.name,
+                           absl::StrCat("data_offsets begin at ", tensor.begin, "; expected ",
+                                        position, ", where the tensor before it ends"));
     }
     position = tensor.end;
   }
@@ -263,7 +267,7 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view sourc
   const auto twice = absl::c_adjacent_find(
       header.by_name_, [&](size_t a, size_t b) { return tensors[a].name == tensors[b].name; });
   if (twice != header.by_name_.end()) {
-    return Invalid(source, tensors[*twice].name, "stands twice; expected unique names");
+    return InvalidHeader(source, tensors[*twice].name, "stands twice; expected unique names");
   }
   if (absl::Status status = CheckTiling(source, tensors, data_bytes); !status.ok()) return status;
   return header;

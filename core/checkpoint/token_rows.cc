@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 31;
 
-absl::Status Invalid(absl::string_view source, absl::string_view tensor, absl::string_view what,
-                     absl::string_view expected) {
+absl::Status InvalidRows(absl::string_view source, absl::string_view tensor, absl::string_view what,
+                         absl::string_view expected) {
   return absl::InvalidArgumentError(
       absl::StrCat(source, ": tensor \"", tensor, "\": ", what, "; expected ", expected));
 }
@@ -39,8 +39,8 @@ struct Integers {
 
 absl::StatusOr<Integers> IntegersOf(const SafetensorsView& view, const TensorEntry& entry) {
   if (entry.dtype != DType::kI32 && entry.dtype != DType::kI64) {
-    return Invalid(view.header().source(), entry.name, absl::StrCat("dtype is ", Name(entry.dtype)),
-                   "I32 or I64");
+    return InvalidRows(view.header().source(), entry.name,
+                       absl::StrCat("dtype is ", Name(entry.dtype)), "I32 or I64");
   }
   const auto bytes = view.Tensor(entry.name);
   if (!bytes.ok()) return bytes.status();
@@ -64,11 +64,11 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokenRows(absl::string_vie
   if (!view.ok()) return view.status();
   const TensorEntry* entry = view->header().Find("input_ids");
   if (entry == nullptr)
-    return Invalid(source, "input_ids", "is missing", "I32 or I64 [rows, tokens]");
+    return InvalidRows(source, "input_ids", "is missing", "I32 or I64 [rows, tokens]");
   const auto ids = IntegersOf(*view, *entry);
   if (!ids.ok()) return ids.status();
   if (entry->shape.size() != 2 || entry->shape[0] < 1 || entry->shape[1] < 1) {
-    return Invalid(source, "input_ids", ShapeText(*entry), "[rows, tokens], each at least 1");
+    return InvalidRows(source, "input_ids", ShapeText(*entry), "[rows, tokens], each at least 1");
   }
   const int64_t tokens = entry->shape[1];
 
@@ -79,8 +79,8 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokenRows(absl::string_vie
     if (!found.ok()) return found.status();
     lengths = *found;
     if (lengths_entry->shape != std::vector<int64_t>{entry->shape[0]}) {
-      return Invalid(source, "lengths", ShapeText(*lengths_entry),
-                     absl::StrCat("[", entry->shape[0], "], the rows of input_ids"));
+      return InvalidRows(source, "lengths", ShapeText(*lengths_entry),
+                         absl::StrCat("[", entry->shape[0], "], the rows of input_ids"));
     }
   }
 
@@ -90,20 +90,21 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokenRows(absl::string_vie
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t length = lengths_entry == nullptr ? tokens : lengths[row];
     if (length < 1 || length > tokens) {
-      return Invalid(source, "lengths", absl::StrCat("element [", row, "] is ", length),
-                     absl::StrCat("1 to ", tokens));
+      return InvalidRows(source, "lengths", absl::StrCat("element [", row, "] is ", length),
+                         absl::StrCat("1 to ", tokens));
     }
     total += length;
     if (total > kMaxTokens) {
-      return Invalid(source, "input_ids", absl::StrCat("has more than ", kMaxTokens, " tokens"),
-                     "at most as many");
+      return InvalidRows(source, "input_ids", absl::StrCat("has more than ", kMaxTokens, " tokens"),
+                         "at most as many");
     }
     std::vector<int64_t>& ids_of_row = result.emplace_back(static_cast<size_t>(length));
     for (int64_t i = 0; i < length; ++i) {
       const int64_t id = (*ids)[row * tokens + i];
       if (id < 0) {
-        return Invalid(source, "input_ids", absl::StrCat("element [", row, ", ", i, "] is ", id),
-                       "a token id, at least 0");
+        return InvalidRows(source, "input_ids",
+                           absl::StrCat("element [", row, ", ", i, "] is ", id),
+                           "a token id, at least 0");
       }
       ids_of_row[i] = id;
     }

@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-constexpr int kSteps = 20;         // ratios are multiples of 1/20
+constexpr int kRatioSteps = 20;    // ratios are multiples of 1/20
 constexpr double kFloor = 0x1p-7;  // of the mean |x|
 
 // Replaces each channel by the mean over the channels it is tied to.
@@ -114,13 +114,16 @@ absl::StatusOr<ChannelMagnitudes> MeasureChannels(absl::Span<const WeightView> w
 std::vector<ScaleCandidate> AllScaleCandidates(bool autoawq) {
   std::vector<ScaleCandidate> candidates;
   if (autoawq) {  // ratio 0 to 0.95, weight-aware only, no identity
-    for (int i = 0; i < kSteps; ++i) candidates.push_back({false, true, i / double{kSteps}});
+    for (int i = 0; i < kRatioSteps; ++i)
+      candidates.push_back({false, true, i / double{kRatioSteps}});
     return candidates;
   }
   candidates.push_back({});
-  for (int i = 1; i <= kSteps; ++i) candidates.push_back({false, false, i / double{kSteps}});
+  for (int i = 1; i <= kRatioSteps; ++i)
+    candidates.push_back({false, false, i / double{kRatioSteps}});
   // At ratio 1 the weights have no say: it is the last of the plain ones.
-  for (int i = 0; i < kSteps; ++i) candidates.push_back({false, true, i / double{kSteps}});
+  for (int i = 0; i < kRatioSteps; ++i)
+    candidates.push_back({false, true, i / double{kRatioSteps}});
   return candidates;
 }
 

@@ -12,7 +12,7 @@
 namespace salient {
 namespace {
 
-constexpr int kSteps = 20;  // alphas to search among are multiples of 1/20
+constexpr int kAlphaSteps = 20;  // alphas to search among are multiples of 1/20
 
 // Joins the largest |W_ij| of each column of `weight` into `largest`.
 absl::Status AddLargest(const WeightView& weight, Executor& executor,
@@ -90,7 +90,7 @@ absl::StatusOr<ScaleProposals> ProposeSmoothQuantScales(absl::Span<const WeightV
     return proposals;
   }
   propose({});
-  for (int i = 0; i <= kSteps; ++i) propose({false, true, i / double{kSteps}, true});
+  for (int i = 0; i <= kAlphaSteps; ++i) propose({false, true, i / double{kAlphaSteps}, true});
   return proposals;
 }
 

@@ -163,7 +163,7 @@ absl::StatusOr<Activations> BlockForward::Gate(const PreparedBlock& block,
 absl::Status BlockForward::AddProduct(const PreparedBlock& block, LinearRole role,
                                       Activations input, Matrix& hidden, Executor& executor) const {
   const PreparedLinear& linear = block.linear(role);
-  if (absl::Status status = RoundInput(linear.input(), input, executor); !status.ok()) {
+  if (absl::Status status = RoundActivations(linear.input(), input, executor); !status.ok()) {
     return status;
   }
   const auto piece = [&](int64_t slice, int64_t first_token, int64_t tokens) {

@@ -17,7 +17,8 @@ Activations Copy(const Activations& exact) {
 
 }  // namespace
 
-absl::Status RoundInput(const InputRounding& rounding, Activations& input, Executor& executor) {
+absl::Status RoundActivations(const InputRounding& rounding, Activations& input,
+                              Executor& executor) {
   if (rounding.format == ActivationFormat::kNone) return absl::OkStatus();
   const RowTiles tiles(input.tokens(), kTokenTile);
   const int64_t features = input.features();
@@ -46,7 +47,7 @@ absl::StatusOr<RoundedInputs> RoundedInputs::Create(const PreparedBlock& block,
   for (size_t i = 0; i + 1 < kinds.size(); ++i) rounded.inputs_.push_back(Copy(exact));
   rounded.inputs_.push_back(std::move(exact));
   for (size_t i = 0; i < kinds.size(); ++i) {
-    const absl::Status status = RoundInput(kinds[i], rounded.inputs_[i], executor);
+    const absl::Status status = RoundActivations(kinds[i], rounded.inputs_[i], executor);
     if (!status.ok()) return status;
   }
   return rounded;

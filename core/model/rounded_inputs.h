@@ -20,7 +20,8 @@ namespace salient {
 // Replaces each row of `input`, F32 [tokens, features], by what codes of 8 bits hold of it: with
 // kDynamicToken multiples of the row's largest |x| / 127, with kStaticTensor of `rounding.step`,
 // -128 to 127 of them, ties to even. Errors: of the executor.
-absl::Status RoundInput(const InputRounding& rounding, Activations& input, Executor& executor);
+absl::Status RoundActivations(const InputRounding& rounding, Activations& input,
+                              Executor& executor);
 
 // Movable. One copy a kind of rounding: without any, or where all Linears have the same, no copy.
 class RoundedInputs {

@@ -12,8 +12,8 @@ namespace {
 
 static_assert(kAwqGemmOutputsPerWord * 4 == 32, "eight 4-bit codes fill a 32-bit word");
 
-constexpr int64_t kInputs = 64;  // of a tile: a cache line of codes
-constexpr int64_t kWords = 16;   // of a tile: a cache line of words
+constexpr int64_t kInputs = 64;     // of a tile: a cache line of codes
+constexpr int64_t kLineWords = 16;  // of a tile: a cache line of words
 
 // The words of eight consecutive outputs at `n` inputs, rows[o] the codes of the o-th: bytes first,
 // because many of them fit a register.
@@ -36,9 +36,9 @@ void PackOutputs(const std::array<const uint8_t*, kAwqGemmOutputsPerWord>& rows,
 void PackNibbles(const uint8_t* values, int64_t outputs, int64_t inputs, int64_t first,
                  int64_t last, std::byte* packed) {
   const int64_t row_words = outputs / kAwqGemmOutputsPerWord;
-  std::array<std::array<uint32_t, kInputs>, kWords> tile;
-  for (int64_t c = first; c < last; c += kWords) {
-    const int64_t words = std::min(kWords, last - c);
+  std::array<std::array<uint32_t, kInputs>, kLineWords> tile;
+  for (int64_t c = first; c < last; c += kLineWords) {
+    const int64_t words = std::min(kLineWords, last - c);
     for (int64_t k = 0; k < inputs; k += kInputs) {
       const int64_t n = std::min(kInputs, inputs - k);
       for (int64_t w = 0; w < words; ++w) {
@@ -49,7 +49,7 @@ void PackNibbles(const uint8_t* values, int64_t outputs, int64_t inputs, int64_t
         PackOutputs(rows, n, tile[w].data());
       }
       for (int64_t i = 0; i < n; ++i) {
-        std::array<uint32_t, kWords> line;
+        std::array<uint32_t, kLineWords> line;
         for (int64_t w = 0; w < words; ++w) line[w] = tile[w][i];
         std::memcpy(packed + ((k + i) * row_words + c) * 4, line.data(),
                     static_cast<size_t>(words) * 4);

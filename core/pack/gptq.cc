@@ -13,17 +13,17 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kOutputs = 16;  // of a tile: a cache line of words
-constexpr int64_t kWords = 96;    // of a tile: whole periods of every width
+constexpr int64_t kOutputs = 16;    // of a tile: a cache line of words
+constexpr int64_t kTileWords = 96;  // of a tile: whole periods of every width
 
-bool IsWidth(int bits) { return bits == 3 || bits == 4 || bits == 8; }
+bool IsGptqWidth(int bits) { return bits == 3 || bits == 4 || bits == 8; }
 
 // The words of up to 16 outputs, first packed along the inputs, then turned.
 void PackTile(const AffineGroups& groups, int bits, int64_t first, int64_t outputs,
               std::byte* qweight) {
   const int64_t inputs = groups.in_features;
-  const int64_t step = kWords * 32 / bits;  // inputs
-  std::array<std::array<uint32_t, kWords>, kOutputs> tile;
+  const int64_t step = kTileWords * 32 / bits;  // inputs
+  std::array<std::array<uint32_t, kTileWords>, kOutputs> tile;
   for (int64_t k = 0; k < inputs; k += step) {
     const int64_t count = std::min(step, inputs - k);
     const int64_t words = WordsOf(count, bits);
@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<NamedTensor>> StartGptq(const std::string& prefix,
   const int bits = layout.bits;
   const int64_t outputs = groups.out_features;
   const int64_t inputs = groups.in_features;
-  if (!IsWidth(bits)) return fail("gptq holds codes of 3, 4 or 8 bits; bits is ", bits);
+  if (!IsGptqWidth(bits)) return fail("gptq holds codes of 3, 4 or 8 bits; bits is ", bits);
   if (bits != groups.format.bits) {
     return fail("gptq is to hold codes of ", bits, " bits; they have ", groups.format.bits);
   }
@@ -136,7 +136,7 @@ absl::Status CheckGptq(absl::string_view source, const GptqTensors& tensors,
                        const GptqLayout& layout, int64_t out_features, int64_t in_features,
                        int64_t group_size) {
   const int bits = layout.bits;
-  if (!IsWidth(bits)) {
+  if (!IsGptqWidth(bits)) {
     return TensorFault(source, tensors.qweight, "bits is ", bits, "; expected 3, 4 or 8 for gptq");
   }
   for (const auto& [name, value] :

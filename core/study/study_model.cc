@@ -17,7 +17,7 @@
 namespace salient {
 namespace {
 
-using Rows = absl::Span<const std::vector<int64_t>>;
+using TokenIds = absl::Span<const std::vector<int64_t>>;
 
 // Nothing is packed: what the format alone can hold, which is the same in every block.
 absl::StatusOr<BlockFits> FitsOf(const Family& family, const ModelConfig& config,
@@ -30,7 +30,8 @@ absl::StatusOr<BlockFits> FitsOf(const Family& family, const ModelConfig& config
   return fits->front();
 }
 
-absl::Status CheckRows(absl::string_view what, Rows rows, size_t least, const ModelConfig& config) {
+absl::Status CheckRows(absl::string_view what, TokenIds rows, size_t least,
+                       const ModelConfig& config) {
   if (rows.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(what, " has 0 rows; expected at least 1"));
   }
@@ -60,7 +61,7 @@ struct Choices {
 class ChannelChooser {
  public:
   ChannelChooser(const TensorSource& source, const Family& family, const ModelConfig& config,
-                 Rows calibration, const StudyModelParams& params, const BlockFits& fits,
+                 TokenIds calibration, const StudyModelParams& params, const BlockFits& fits,
                  StudyObserver& observer, Executor& executor)
       : source_(source),
         family_(family),
@@ -143,7 +144,7 @@ class ChannelChooser {
   const TensorSource& source_;
   const Family& family_;
   const ModelConfig& config_;
-  Rows calibration_;
+  TokenIds calibration_;
   const StudyModelParams& params_;
   const BlockFits& fits_;
   StudyObserver& observer_;
@@ -154,7 +155,7 @@ class ChannelChooser {
 };
 
 absl::StatusOr<ModelStudy> Evaluate(const TensorSource& source, const ModelConfig& config,
-                                    Rows evaluation, const StudyModelParams& params,
+                                    TokenIds evaluation, const StudyModelParams& params,
                                     Choices choices, StudyObserver& observer, Executor& executor) {
   std::vector<EvaluatedModel> models = {{&source, &config}};
   std::array<std::unique_ptr<TensorSource>, kStudiedChoices> rounded;

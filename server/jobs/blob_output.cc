@@ -16,8 +16,6 @@ namespace salient {
 namespace {
 
 constexpr size_t kBytesAtOnce = size_t{32} << 20;
-constexpr int64_t kReadBytes = int64_t{1} << 20;
-constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
 
 absl::string_view AsText(absl::Span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -29,7 +27,7 @@ absl::Status StoreError(const absl::Status& status) {
 }
 
 // One result, as far as it is there.
-struct Part {
+struct BlobPart {
   std::string directory;  // empty: the job has this one alone
   std::map<std::string, Digest> tensors = {};
 };
@@ -79,7 +77,7 @@ class BlobOutput final : public JobOutput {
     const absl::StatusOr<Digest> digest = pending_->Store(job_.stop, job_.results);
     pending_.reset();
     if (!digest.ok()) return StoreError(digest.status());
-    for (Part& part : parts_) {
+    for (BlobPart& part : parts_) {
       if (absl::Status status = Announce(part, tensor, *digest); !status.ok()) return status;
     }
     return absl::OkStatus();
@@ -97,7 +95,7 @@ class BlobOutput final : public JobOutput {
   }
 
  private:
-  absl::Status FinishPart(const Part& part, const QuantizedCheckpointPlan& plan,
+  absl::Status FinishPart(const BlobPart& part, const QuantizedCheckpointPlan& plan,
                           const std::vector<CarriedFile>& carried) {
     for (const QuantizedFile& file : plan.files) {
       if (absl::Status status = FinishSafetensors(part, file); !status.ok()) return status;
@@ -119,7 +117,7 @@ class BlobOutput final : public JobOutput {
     return status;
   }
 
-  absl::Status Announce(Part& part, const TensorShape& tensor, const Digest& digest) {
+  absl::Status Announce(BlobPart& part, const TensorShape& tensor, const Digest& digest) {
     if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
     part.tensors[tensor.name] = digest;
     job_.observer.Happened(TensorReady{tensor.name, tensor.dtype, tensor.shape, digest,
@@ -129,7 +127,7 @@ class BlobOutput final : public JobOutput {
   }
 
   // The digest of the whole by reading its parts, which need not fit into memory together.
-  absl::Status FinishSafetensors(const Part& part, const QuantizedFile& file) {
+  absl::Status FinishSafetensors(const BlobPart& part, const QuantizedFile& file) {
     absl::StatusOr<Digest> head = job_.results.Put(file.layout.head);
     if (!head.ok()) return StoreError(head.status());
     ResultFile result{InDirectory(part.directory, file.name), {}, {*head}};
@@ -181,7 +179,7 @@ class BlobOutput final : public JobOutput {
   }
 
   RunningJob& job_;
-  std::vector<Part> parts_;
+  std::vector<BlobPart> parts_;
   std::vector<QuantizedCheckpointPlan> plans_;
   std::unique_ptr<PendingTensor> pending_;
   int64_t bytes_ = 0;

@@ -18,9 +18,6 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kReadBytes = int64_t{1} << 20;
-constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
-
 absl::Status PathError(const absl::Status& status) {
   if (absl::IsResourceExhausted(status)) {
     return WithRetryAfter(WithReason(status, Reason::kSpoolFull), absl::Minutes(1));
@@ -35,7 +32,7 @@ absl::Status PathError(const absl::Status& status) {
 }
 
 // One result: a model directory.
-struct Part {
+struct DirectoryPart {
   std::string directory;  // inside the output; empty: the output itself
   CheckpointWriter writer;
   // While it is not known where tensors will stand.
@@ -54,7 +51,7 @@ class DirectoryOutput final : public JobOutput {
                                                  : job_.prepared.output_path;
     absl::StatusOr<CheckpointWriter> writer = CheckpointWriter::Create(path);
     if (!writer.ok()) return writer.status();
-    Part part{output.directory, *std::move(writer), std::nullopt};
+    DirectoryPart part{output.directory, *std::move(writer), std::nullopt};
     if (plan_is_final) {
       if (absl::Status status = AddFiles(output.plan, part); !status.ok()) return status;
     } else {
@@ -68,7 +65,7 @@ class DirectoryOutput final : public JobOutput {
   }
 
   absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) override {
-    Part& part = parts_[output];
+    DirectoryPart& part = parts_[output];
     for (const NamedTensor& tensor : tensors) {
       if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
       absl::Status status = part.spool.has_value()
@@ -82,7 +79,7 @@ class DirectoryOutput final : public JobOutput {
   absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) override {
     plans_ = std::move(plans);
     for (size_t i = 0; i < parts_.size(); ++i) {
-      Part& part = parts_[i];
+      DirectoryPart& part = parts_[i];
       if (!part.spool.has_value()) continue;
       absl::Status status = part.spool->Close();
       if (status.ok()) status = AddFiles(plans_[i], part);
@@ -100,7 +97,7 @@ class DirectoryOutput final : public JobOutput {
 
   absl::Status AddBytes(const TensorShape& tensor, int64_t offset,
                         absl::Span<const std::byte> bytes) override {
-    for (Part& part : parts_) {
+    for (DirectoryPart& part : parts_) {
       absl::Status status = part.writer.WriteTensor(tensor.name, offset, bytes);
       if (!status.ok()) return PathError(status);
     }
@@ -114,7 +111,7 @@ class DirectoryOutput final : public JobOutput {
       }
     }
     if (absl::Status stopped = job_.stop.Check(); !stopped.ok()) return stopped;
-    for (Part& part : parts_) {
+    for (DirectoryPart& part : parts_) {
       if (absl::Status status = part.writer.Commit(); !status.ok()) return PathError(status);
     }
     if (parent_.has_value()) {
@@ -136,7 +133,7 @@ class DirectoryOutput final : public JobOutput {
   }
 
  private:
-  static absl::Status AddFiles(const QuantizedCheckpointPlan& plan, Part& part) {
+  static absl::Status AddFiles(const QuantizedCheckpointPlan& plan, DirectoryPart& part) {
     for (const QuantizedFile& file : plan.files) {
       absl::Status status = part.writer.AddSafetensors(file.name, file.layout);
       if (!status.ok()) return status;
@@ -145,7 +142,7 @@ class DirectoryOutput final : public JobOutput {
     return absl::OkStatus();
   }
 
-  absl::Status WriteOthers(const QuantizedCheckpointPlan& plan, Part& part) {
+  absl::Status WriteOthers(const QuantizedCheckpointPlan& plan, DirectoryPart& part) {
     absl::Status status;
     if (!plan.index_json.empty()) {
       status = part.writer.WriteFile(kShardIndexName, plan.index_json);
@@ -190,13 +187,13 @@ class DirectoryOutput final : public JobOutput {
   }
 
   absl::Status HashAll(std::vector<ResultFile>& files) const {
-    for (const Part& part : parts_) {
+    for (const DirectoryPart& part : parts_) {
       if (absl::Status status = HashFiles(part, files); !status.ok()) return status;
     }
     return absl::OkStatus();
   }
 
-  absl::Status HashFiles(const Part& part, std::vector<ResultFile>& files) const {
+  absl::Status HashFiles(const DirectoryPart& part, std::vector<ResultFile>& files) const {
     const std::string path = part.directory.empty()
                                  ? job_.prepared.output_path
                                  : InDirectory(job_.prepared.output_path, part.directory);
@@ -224,7 +221,7 @@ class DirectoryOutput final : public JobOutput {
 
   RunningJob& job_;
   std::optional<AppearingDirectory> parent_;
-  std::vector<Part> parts_;  // after their parent, so that they go first
+  std::vector<DirectoryPart> parts_;  // after their parent, so that they go first
   std::vector<QuantizedCheckpointPlan> plans_;
 };
 

@@ -17,9 +17,9 @@
 namespace salient {
 namespace {
 
-class Observer final : public EvaluationObserver {
+class EvaluationProgress final : public EvaluationObserver {
  public:
-  explicit Observer(RunningJob& job) : job_(job) {}
+  explicit EvaluationProgress(RunningJob& job) : job_(job) {}
   absl::Status TokensDone(int64_t block, int64_t tokens) override {
     job_.progress.TokensDone(JobProgress::Stage::kEvaluate, block, tokens);
     return job_.stop.Check();
@@ -138,7 +138,7 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
   job.progress.Begin(JobProgress::Stage::kEvaluate, config.num_hidden_layers + 1,
                      std::accumulate(row_tokens.begin(), row_tokens.end(), int64_t{0}),
                      /*parameters_a_block=*/0);
-  Observer observer(job);
+  EvaluationProgress observer(job);
   absl::StatusOr<std::vector<ModelEvaluation>> results =
       EvaluateModels(models, *rows, job.work_directory, observer, job.executor);
   if (!results.ok()) return WithModelReason(results.status());

@@ -19,6 +19,11 @@
 
 namespace salient {
 
+// Of a file that is no weights and is carried into the result: the most that it may have.
+inline constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
+// Of a file that is copied or hashed: what is in memory at a time.
+inline constexpr int64_t kReadBytes = int64_t{1} << 20;
+
 // Takes the tensors of the QuantizedCheckpointPlans of all of a job's results; `output` is an index
 // into PreparedJob::outputs. Dropped before Finish returned OK, nothing of it stays (blobs: when
 // the job's ResultBlobs::Hold goes).

@@ -9,7 +9,7 @@ namespace {
 
 constexpr char kFileName[] = "tensor";
 constexpr int64_t kHeldTensorBytes = int64_t{32} << 20;  // larger ones go through a file
-constexpr int64_t kReadBytes = int64_t{1} << 20;
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 }  // namespace
 
@@ -37,10 +37,10 @@ absl::StatusOr<Digest> PendingTensor::Store(const CancelToken& stop, ResultBlobs
   if (!file_.is_open()) return results.Put(held_);
   const Digest digest = sha256_.Snapshot();
   absl::Status status = results.Write(digest, [&](Upload& upload) -> absl::Status {
-    std::string buffer(kReadBytes, '\0');
+    std::string buffer(kPieceBytes, '\0');
     for (int64_t offset = 0; offset < digest.size_bytes;) {
       if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
-      buffer.resize(static_cast<size_t>(std::min(kReadBytes, digest.size_bytes - offset)));
+      buffer.resize(static_cast<size_t>(std::min(kPieceBytes, digest.size_bytes - offset)));
       absl::Status moved = file_.ReadAt(offset, absl::MakeSpan(&buffer[0], buffer.size()));
       if (moved.ok()) moved = upload.Append(offset, buffer);
       if (!moved.ok()) return moved;

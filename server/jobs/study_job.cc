@@ -21,9 +21,9 @@ int64_t Count(const TokenRows& rows) {
   return std::accumulate(tokens.begin(), tokens.end(), int64_t{0});
 }
 
-class Observer final : public StudyObserver {
+class StudyProgress final : public StudyObserver {
  public:
-  Observer(RunningJob& job, int64_t evaluation_tokens)
+  StudyProgress(RunningJob& job, int64_t evaluation_tokens)
       : job_(job), evaluation_tokens_(evaluation_tokens) {}
 
   absl::Status Kept(const std::string& group, const std::string& why) override {
@@ -106,7 +106,7 @@ absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()
   if (!evaluation_share.ok()) return evaluation_share.status();
   job.progress.Begin(JobProgress::Stage::kCalibrate, config.num_hidden_layers, Count(*calibration),
                      /*parameters_a_block=*/0, *evaluation_share);
-  Observer observer(job, Count(*evaluation));
+  StudyProgress observer(job, Count(*evaluation));
   absl::StatusOr<ModelStudy> study =
       StudyModel(*model->source, config, *calibration, *evaluation, params, observer, job.executor);
   if (!study.ok()) return WithModelReason(study.status());

@@ -12,8 +12,6 @@
 namespace salient {
 namespace {
 
-constexpr size_t kMaxLoggedBytes = 512;  // of an error message
-
 absl::string_view Name(JobState state) {
   switch (state) {
     case JobState::kQueued:

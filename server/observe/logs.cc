@@ -14,8 +14,6 @@
 namespace salient {
 namespace {
 
-constexpr size_t kMaxLoggedBytes = 512;
-
 std::atomic<spdlog::logger*> process_logger{nullptr};
 
 void Write(spdlog::level::level_enum level, absl::string_view text) {

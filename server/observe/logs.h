@@ -3,6 +3,7 @@
 #ifndef SALIENT_SERVER_OBSERVE_LOGS_H_
 #define SALIENT_SERVER_OBSERVE_LOGS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -12,6 +13,9 @@
 #include "server/calls/tensor_call.h"
 
 namespace salient {
+
+// Of an error's message: the most that a line shows.
+inline constexpr size_t kMaxLoggedBytes = 512;
 
 // How a call ended.
 struct CallLine {

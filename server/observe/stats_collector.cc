@@ -39,47 +39,47 @@ MetricFamily Family(MetricType type, std::string name, std::string help,
   return family;
 }
 
-MetricFamily Counter(std::string name, std::string help, double value) {
+MetricFamily CounterFamily(std::string name, std::string help, double value) {
   return Family(MetricType::Counter, std::move(name), std::move(help), {{value, {}}});
 }
 
-MetricFamily Gauge(std::string name, std::string help, double value) {
+MetricFamily GaugeFamily(std::string name, std::string help, double value) {
   return Family(MetricType::Gauge, std::move(name), std::move(help), {{value, {}}});
 }
 
 void AddProcess(std::vector<MetricFamily>& families) {
   const ProcessStats stats = ReadProcessStats();
-  families.push_back(Counter("process_cpu_seconds_total",
-                             "User and system CPU time of the process.", stats.cpu_seconds));
-  families.push_back(Gauge("process_resident_memory_bytes", "Resident memory of the process.",
-                           stats.resident_memory_bytes));
-  families.push_back(Gauge("process_virtual_memory_bytes", "Virtual memory of the process.",
-                           stats.virtual_memory_bytes));
+  families.push_back(CounterFamily("process_cpu_seconds_total",
+                                   "User and system CPU time of the process.", stats.cpu_seconds));
+  families.push_back(GaugeFamily("process_resident_memory_bytes", "Resident memory of the process.",
+                                 stats.resident_memory_bytes));
+  families.push_back(GaugeFamily("process_virtual_memory_bytes", "Virtual memory of the process.",
+                                 stats.virtual_memory_bytes));
   families.push_back(
-      Gauge("process_open_fds", "Open file descriptors of the process.", stats.open_fds));
+      GaugeFamily("process_open_fds", "Open file descriptors of the process.", stats.open_fds));
   families.push_back(
-      Gauge("process_max_fds", "Most file descriptors the process may open.", stats.max_fds));
-  families.push_back(Gauge("process_start_time_seconds",
-                           "Start of the process, in seconds since the Unix epoch.",
-                           stats.start_time_seconds));
+      GaugeFamily("process_max_fds", "Most file descriptors the process may open.", stats.max_fds));
+  families.push_back(GaugeFamily("process_start_time_seconds",
+                                 "Start of the process, in seconds since the Unix epoch.",
+                                 stats.start_time_seconds));
 }
 
 void AddCalls(const CallRegistry::Stats& stats, std::vector<MetricFamily>& families) {
-  families.push_back(Gauge("salient_active_calls", "QuantizeTensors calls that are active.",
-                           static_cast<double>(stats.active_calls)));
-  families.push_back(Counter("salient_groups_total", "Groups of Linears quantized.",
-                             static_cast<double>(stats.groups_quantized)));
-  families.push_back(Counter("salient_parameters_total", "Weights quantized.",
-                             static_cast<double>(stats.parameters_quantized)));
-  families.push_back(Counter("salient_tokens_total",
-                             "Calibration tokens folded into statistics, one count a group.",
-                             static_cast<double>(stats.tokens_folded)));
-  families.push_back(Gauge("salient_memory_reserved_bytes",
-                           "Memory reserved by active calls: weights, statistics, results.",
-                           static_cast<double>(stats.memory_reserved_bytes)));
-  families.push_back(Gauge("salient_memory_limit_bytes",
-                           "Memory that all calls together may reserve.",
-                           static_cast<double>(stats.memory_limit_bytes)));
+  families.push_back(GaugeFamily("salient_active_calls", "QuantizeTensors calls that are active.",
+                                 static_cast<double>(stats.active_calls)));
+  families.push_back(CounterFamily("salient_groups_total", "Groups of Linears quantized.",
+                                   static_cast<double>(stats.groups_quantized)));
+  families.push_back(CounterFamily("salient_parameters_total", "Weights quantized.",
+                                   static_cast<double>(stats.parameters_quantized)));
+  families.push_back(CounterFamily("salient_tokens_total",
+                                   "Calibration tokens folded into statistics, one count a group.",
+                                   static_cast<double>(stats.tokens_folded)));
+  families.push_back(GaugeFamily("salient_memory_reserved_bytes",
+                                 "Memory reserved by active calls: weights, statistics, results.",
+                                 static_cast<double>(stats.memory_reserved_bytes)));
+  families.push_back(GaugeFamily("salient_memory_limit_bytes",
+                                 "Memory that all calls together may reserve.",
+                                 static_cast<double>(stats.memory_limit_bytes)));
 }
 
 std::vector<Sample> ByStage(const StageSeconds& seconds) {
@@ -91,8 +91,8 @@ std::vector<Sample> ByStage(const StageSeconds& seconds) {
 }
 
 void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families) {
-  families.push_back(Gauge("salient_workers", "Threads that compute.",
-                           static_cast<double>(stats.busy_seconds.size())));
+  families.push_back(GaugeFamily("salient_workers", "Threads that compute.",
+                                 static_cast<double>(stats.busy_seconds.size())));
   std::vector<Sample> busy;
   for (size_t i = 0; i < stats.busy_seconds.size(); ++i) {
     busy.push_back({stats.busy_seconds[i], {{"worker", std::to_string(i)}}});
@@ -113,15 +113,15 @@ void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families
 
 void AddStore(const BlobStore& store, std::vector<MetricFamily>& families) {
   const BlobStoreUsage usage = store.Usage();
-  families.push_back(Gauge("salient_store_used_bytes",
-                           "Bytes of blobs, and of uploads at their announced size.",
-                           static_cast<double>(usage.used_bytes)));
-  families.push_back(Gauge("salient_store_capacity_bytes", "Bytes that the store may use.",
-                           static_cast<double>(store.limits().capacity_bytes)));
+  families.push_back(GaugeFamily("salient_store_used_bytes",
+                                 "Bytes of blobs, and of uploads at their announced size.",
+                                 static_cast<double>(usage.used_bytes)));
+  families.push_back(GaugeFamily("salient_store_capacity_bytes", "Bytes that the store may use.",
+                                 static_cast<double>(store.limits().capacity_bytes)));
   families.push_back(
-      Gauge("salient_store_blobs", "Blobs that are held.", static_cast<double>(usage.blobs)));
-  families.push_back(Gauge("salient_store_uploads", "Uploads begun and not finished.",
-                           static_cast<double>(usage.uploads)));
+      GaugeFamily("salient_store_blobs", "Blobs that are held.", static_cast<double>(usage.blobs)));
+  families.push_back(GaugeFamily("salient_store_uploads", "Uploads begun and not finished.",
+                                 static_cast<double>(usage.uploads)));
 }
 
 void AddJobs(const JobTable::Stats& stats, std::vector<MetricFamily>& families) {
@@ -135,14 +135,15 @@ void AddJobs(const JobTable::Stats& stats, std::vector<MetricFamily>& families) 
                             {sample(stats.succeeded_total, "outcome", "succeeded"),
                              sample(stats.failed_total, "outcome", "failed"),
                              sample(stats.cancelled_total, "outcome", "cancelled")}));
-  families.push_back(Counter("salient_job_tokens_total",
-                             "Tokens run through a decoder block, one count a block, in all jobs.",
-                             static_cast<double>(stats.tokens_total)));
-  families.push_back(Counter("salient_job_parameters_total", "Weights quantized by jobs.",
-                             static_cast<double>(stats.parameters_total)));
-  families.push_back(Gauge("salient_job_progress_ratio",
-                           "How far the job that began first is, 0 to 1; 0: none runs.",
-                           stats.running_progress));
+  families.push_back(
+      CounterFamily("salient_job_tokens_total",
+                    "Tokens run through a decoder block, one count a block, in all jobs.",
+                    static_cast<double>(stats.tokens_total)));
+  families.push_back(CounterFamily("salient_job_parameters_total", "Weights quantized by jobs.",
+                                   static_cast<double>(stats.parameters_total)));
+  families.push_back(GaugeFamily("salient_job_progress_ratio",
+                                 "How far the job that began first is, 0 to 1; 0: none runs.",
+                                 stats.running_progress));
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 namespace salient {
 namespace {
 
-constexpr size_t kHexDigits = 64;
 constexpr size_t kShownBytes = 80;  // of a value that is not a digest
 
 // -1: none.

@@ -3,6 +3,7 @@
 #define SALIENT_SERVER_STORE_DIGEST_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,6 +13,9 @@
 #include "absl/strings/string_view.h"
 
 namespace salient {
+
+// Hexadecimal digits of a SHA-256.
+inline constexpr size_t kHexDigits = 64;
 
 // SHA-256 (FIPS 180-4) and size of the content. The size is part of the identity.
 struct Digest {

@@ -11,7 +11,6 @@
 namespace salient {
 namespace {
 
-constexpr size_t kHexDigits = 64;
 constexpr absl::string_view kPartSuffix = ".part";
 
 std::string PartialName(const Digest& digest) {

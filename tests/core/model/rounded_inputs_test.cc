@@ -81,7 +81,7 @@ TEST(RoundInputTest, KeepsWhatCodesOfEightBitsHold) {
   rows[4].assign(37, 1e-12);  // too little for any step
   for (const InputRounding& rounding : {kToken, Fixed(0.125f), Fixed(0.3f), InputRounding()}) {
     Activations input = FromRows(rows);
-    ASSERT_TRUE(RoundInput(rounding, input, executor).ok());
+    ASSERT_TRUE(RoundActivations(rounding, input, executor).ok());
     for (size_t t = 0; t < rows.size(); ++t) {
       const Row expected = Rounded(rounding, rows[t]);
       for (size_t j = 0; j < expected.size(); ++j) {
@@ -92,13 +92,13 @@ TEST(RoundInputTest, KeepsWhatCodesOfEightBitsHold) {
   }
   // By hand: ties to even, both ends, and nothing finite out of what is not.
   Activations few = FromRows({{0.25, 0.75, -0.25, -0.75, 63.4, 1000, -63.9, -1000, INFINITY}});
-  ASSERT_TRUE(RoundInput(Fixed(0.5f), few, executor).ok());
+  ASSERT_TRUE(RoundActivations(Fixed(0.5f), few, executor).ok());
   EXPECT_EQ(ToRows(few)[0], (Row{0, 1, -0.0, -1, 63.5, 63.5, -64, -64, INFINITY}));
   Activations token = FromRows({{127, 1.5, 2.5, -0.5, -63.2}});
-  ASSERT_TRUE(RoundInput(kToken, token, executor).ok());
+  ASSERT_TRUE(RoundActivations(kToken, token, executor).ok());
   EXPECT_EQ(ToRows(token)[0], (Row{127, 2, 2, -0.0, -63}));
   Activations nan = FromRows({{1, NAN, 2}});
-  ASSERT_TRUE(RoundInput(kToken, nan, executor).ok());
+  ASSERT_TRUE(RoundActivations(kToken, nan, executor).ok());
   EXPECT_TRUE(std::isnan(ToRows(nan)[0][1]));
 }
 
@@ -160,7 +160,7 @@ Rows Attention(const ModelConfig& config, const Rows& q, const Rows& k, const Ro
   return out;
 }
 
-double LargestDifference(const Rows& a, const Rows& b) {
+double LargestOutputDifference(const Rows& a, const Rows& b) {
   double largest = 0;
   EXPECT_EQ(a.size(), b.size());
   for (size_t t = 0; t < a.size(); ++t) {
@@ -214,7 +214,7 @@ class RoundedBlockTest : public ::testing::TestWithParam<const char*> {
     Rotate(model_.config, k);
     const Rows v = Product(block_.linear(LinearRole::kValue), normed);
     const Rows& context = seen.groups.at(GroupRole::kOutput);
-    EXPECT_LT(LargestDifference(Attention(model_.config, q, k, v), context), 1e-4);
+    EXPECT_LT(LargestOutputDifference(Attention(model_.config, q, k, v), context), 1e-4);
 
     const Rows& second = seen.groups.at(GroupRole::kGateUp);
     Rows inner = Product(block_.linear(LinearRole::kGate), second);
@@ -225,7 +225,7 @@ class RoundedBlockTest : public ::testing::TestWithParam<const char*> {
       }
     }
     const Rows& read = seen.groups.at(GroupRole::kDown);
-    EXPECT_LT(LargestDifference(inner, read), 1e-4);
+    EXPECT_LT(LargestOutputDifference(inner, read), 1e-4);
 
     Rows leaving = seen.entering;
     const Rows o = Product(block_.linear(LinearRole::kOutput), context);
@@ -233,7 +233,7 @@ class RoundedBlockTest : public ::testing::TestWithParam<const char*> {
     for (size_t t = 0; t < leaving.size(); ++t) {
       for (size_t i = 0; i < leaving[t].size(); ++i) leaving[t][i] += o[t][i] + down[t][i];
     }
-    EXPECT_LT(LargestDifference(leaving, seen.leaving), 1e-4);
+    EXPECT_LT(LargestOutputDifference(leaving, seen.leaving), 1e-4);
   }
 
   SmallModel model_;
@@ -248,7 +248,7 @@ TEST_P(RoundedBlockTest, MultipliesWhatPlainLoopsMultiply) {
   const Seen token = RunBlock(model_, block_, serial_);
   ExpectPlainLoops(token);
   // The tolerance tells rounded inputs from exact ones.
-  EXPECT_GT(LargestDifference(token.leaving, exact.leaving), 1e-3);
+  EXPECT_GT(LargestOutputDifference(token.leaving, exact.leaving), 1e-3);
   EXPECT_EQ(token.groups.at(GroupRole::kQkv), exact.groups.at(GroupRole::kQkv));
 }
 
