@@ -9,6 +9,7 @@
 #include "client/blob_upload.h"
 #include "client/file_digest.h"
 #include "tests/client/fake_job_server.h"
+#include "tests/client/file_contents.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {
@@ -27,11 +28,6 @@ std::string Pattern(size_t size, uint32_t seed) {
     c = static_cast<char>(seed >> 24);
   }
   return bytes;
-}
-
-LocalBlob InMemory(std::string content) {
-  v1::Digest digest = DigestOfBytes(content);
-  return {std::move(digest), "bytes of a test", std::move(content)};
 }
 
 // FIPS 180-4, the examples of its appendix.
@@ -60,7 +56,7 @@ TEST(FileDigestTest, FileIsReadToItsEnd) {
             absl::StatusCode::kNotFound);
 }
 
-class BlobTransferTest : public testing::Test {
+class BlobTransferTest : public ::testing::Test {
  protected:
   absl::Status Upload(const LocalBlob& blob) {
     committed_ = 0;

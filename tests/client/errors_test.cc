@@ -37,7 +37,7 @@ google::rpc::ErrorInfo Info(const std::string& reason,
   return info;
 }
 
-std::string Text(const grpc::Status& status) {
+std::string TextOf(const grpc::Status& status) {
   return std::string(FromGrpcStatus(status, kAddress).message());
 }
 
@@ -54,7 +54,7 @@ TEST(ErrorsTest, DetailsAddWhatTheMessageDoesNotSay) {
   const grpc::Status status =
       StatusWith(grpc::StatusCode::INVALID_ARGUMENT, "Linear \"k_proj\" does not fit awq-gemm", bad,
                  Info("OUT_FEATURES", {{"linear", "k_proj"}, {"row", "row 4"}}));
-  EXPECT_EQ(Text(status),
+  EXPECT_EQ(TextOf(status),
             "Linear \"k_proj\" does not fit awq-gemm; group.linears[1].out_features: is 12; "
             "expected a multiple of 8; row: row 4 [OUT_FEATURES]");
   EXPECT_EQ(ExitCodeOf(FromGrpcStatus(status, kAddress)), 42);
@@ -62,7 +62,7 @@ TEST(ErrorsTest, DetailsAddWhatTheMessageDoesNotSay) {
 
 TEST(ErrorsTest, DetailsThatDoNotParseLeaveTheMessage) {
   const grpc::Status status(grpc::StatusCode::INVALID_ARGUMENT, "no tokens", "\xff\xff garbage");
-  EXPECT_EQ(Text(status), "no tokens");
+  EXPECT_EQ(TextOf(status), "no tokens");
 }
 
 TEST(ErrorsTest, ResourceExhaustedIsWorthARetryOnlyWithRetryInfo) {
@@ -87,7 +87,7 @@ TEST(ErrorsTest, DrainingServerIsWorthARetry) {
   const grpc::Status draining =
       StatusWith(grpc::StatusCode::UNAVAILABLE, "the server is draining", google::rpc::RetryInfo());
   EXPECT_EQ(ExitCodeOf(FromGrpcStatus(draining, kAddress)), 75);
-  EXPECT_EQ(Text(draining), "the server is draining; try again later");
+  EXPECT_EQ(TextOf(draining), "the server is draining; try again later");
 }
 
 TEST(ErrorsTest, UnreachableServerIsNamedWithItsCause) {
@@ -95,24 +95,24 @@ TEST(ErrorsTest, UnreachableServerIsNamedWithItsCause) {
       grpc::StatusCode::UNAVAILABLE,
       "failed to connect to all addresses; last error: UNKNOWN: "
       "ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused");
-  EXPECT_EQ(Text(status), "cannot reach a server at quant.example:8443: Connection refused");
+  EXPECT_EQ(TextOf(status), "cannot reach a server at quant.example:8443: Connection refused");
   EXPECT_EQ(ExitCodeOf(FromGrpcStatus(status, kAddress)), 69);
-  EXPECT_EQ(Text({grpc::StatusCode::UNAVAILABLE, "Socket closed"}),
+  EXPECT_EQ(TextOf({grpc::StatusCode::UNAVAILABLE, "Socket closed"}),
             "the server went away at quant.example:8443: Socket closed");
 }
 
 TEST(ErrorsTest, SilentServerIsNamed) {
   const grpc::Status status(grpc::StatusCode::DEADLINE_EXCEEDED, "Deadline Exceeded");
-  EXPECT_EQ(Text(status), "the server at quant.example:8443 did not answer in time");
+  EXPECT_EQ(TextOf(status), "the server at quant.example:8443 did not answer in time");
   EXPECT_EQ(ExitCodeOf(FromGrpcStatus(status, kAddress)), 69);
 }
 
 TEST(ErrorsTest, MessageIsOnePrintableBoundedLine) {
-  const std::string text = Text({grpc::StatusCode::INVALID_ARGUMENT, "a\x1b[2J\nb"});
+  const std::string text = TextOf({grpc::StatusCode::INVALID_ARGUMENT, "a\x1b[2J\nb"});
   EXPECT_EQ(text, "a [2J b");
   EXPECT_EQ(Printable("ab\xc3\xa9", 3), "ab...");
   EXPECT_EQ(Printable("ab\xc3\xa9", 4), "ab\xc3\xa9");
-  EXPECT_LT(Text({grpc::StatusCode::INTERNAL, std::string(100'000, 'x')}).size(), 2100u);
+  EXPECT_LT(TextOf({grpc::StatusCode::INTERNAL, std::string(100'000, 'x')}).size(), 2100u);
 }
 
 TEST(ErrorsTest, EveryClassOfErrorHasItsExitCode) {

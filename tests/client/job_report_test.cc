@@ -20,7 +20,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-v1::GroupReport Report(const std::string& name, double loss_rtn, double loss, bool kept) {
+v1::GroupReport GroupReportOf(const std::string& name, double loss_rtn, double loss, bool kept) {
   v1::GroupReport report;
   report.set_name(name);
   report.mutable_candidate()->set_identity(true);
@@ -41,7 +41,8 @@ FinishedJob Outcome() {
   usage.set_bytes_out(2 << 20);
   usage.set_peak_memory_bytes(100 << 20);
   outcome.job.mutable_estimate()->set_seconds(3);
-  outcome.groups = {Report("a", 4, 1, false), Report("b", 2, 1.5, true), Report("c", 0, 0, false)};
+  outcome.groups = {GroupReportOf("a", 4, 1, false), GroupReportOf("b", 2, 1.5, true),
+                    GroupReportOf("c", 0, 0, false)};
   outcome.groups[0].add_notes("loud\x1b[2J");
   outcome.warnings = {"down_proj stays in F16"};
   return outcome;
@@ -154,7 +155,7 @@ TEST(EvaluationReportTest, AloneThereIsNothingToCompareWith) {
   EXPECT_FALSE(json.Has("kl"));
 }
 
-class JobDisplayTest : public testing::Test {
+class JobDisplayTest : public ::testing::Test {
  protected:
   std::string Text() const {
     std::string text(static_cast<size_t>(std::ftell(file_.get())), '\0');
@@ -173,7 +174,7 @@ class JobDisplayTest : public testing::Test {
   }
   static v1::JobEvent Group(double loss_rtn, double loss) {
     v1::JobEvent event;
-    *event.mutable_group_report() = Report("g", loss_rtn, loss, false);
+    *event.mutable_group_report() = GroupReportOf("g", loss_rtn, loss, false);
     return event;
   }
 

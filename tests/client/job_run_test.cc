@@ -15,6 +15,7 @@
 #include "client/file_digest.h"
 #include "client/job_calls.h"
 #include "tests/client/fake_job_server.h"
+#include "tests/client/file_contents.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {
@@ -24,11 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
-
-LocalBlob InMemory(std::string content) {
-  v1::Digest digest = DigestOfBytes(content);
-  return {std::move(digest), "bytes of a test", std::move(content)};
-}
 
 v1::JobEvent GroupEvent(const std::string& name) {
   v1::JobEvent event;
@@ -42,12 +38,7 @@ v1::JobEvent FileEvent(const v1::ResultFile& file) {
   return event;
 }
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-class JobRunTest : public testing::Test {
+class JobRunTest : public ::testing::Test {
  protected:
   // Tokens first; a.safetensors and b.safetensors while it runs.
   JobPlan Plan() const {

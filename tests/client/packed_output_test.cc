@@ -10,6 +10,7 @@
 
 #include "client/errors.h"
 #include "core/checkpoint/safetensors.h"
+#include "tests/client/file_contents.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {
@@ -19,11 +20,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::string Text(const std::vector<std::byte>& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-class PackedOutputTest : public testing::Test {
+class PackedOutputTest : public ::testing::Test {
  protected:
   PackedOutput Create() {
     auto output = PackedOutput::Create(path_);

@@ -33,7 +33,7 @@ class Sink {
   std::unique_ptr<std::FILE, Close> file_{std::tmpfile()};
 };
 
-v1::GroupReport Report(const std::string& name) {
+v1::GroupReport NamedReport(const std::string& name) {
   v1::GroupReport report;
   report.set_name(name);
   report.mutable_candidate()->set_identity(true);
@@ -49,8 +49,8 @@ TEST(ProgressTest, WithoutATerminalEveryGroupIsAPlainLine) {
   {
     Progress progress(sink.file(), Progress::Style::kLines, {100, 2});
     progress.AddBytesSent(100);
-    progress.AddGroup(Report("qkv"));
-    progress.AddGroup(Report("evil\x1b[2J"));
+    progress.AddGroup(NamedReport("qkv"));
+    progress.AddGroup(NamedReport("evil\x1b[2J"));
   }
   EXPECT_EQ(sink.Text(),
             "group 1 of 2 done: qkv, identity, loss/RTN 0.500\n"
@@ -62,7 +62,7 @@ TEST(ProgressTest, BarEndsFullWithTotals) {
   {
     Progress progress(sink.file(), Progress::Style::kBar, {2048, 1});
     progress.AddBytesSent(2048);
-    progress.AddGroup(Report("qkv"));
+    progress.AddGroup(NamedReport("qkv"));
   }
   const std::string text = sink.Text();
   const std::string last = text.substr(text.rfind('\r'));

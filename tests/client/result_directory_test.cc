@@ -9,6 +9,7 @@
 #include <iterator>
 #include <string>
 
+#include "tests/client/file_contents.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {
@@ -19,12 +20,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-class ResultDirectoryTest : public testing::Test {
+class ResultDirectoryTest : public ::testing::Test {
  protected:
   TemporaryDirectory directory_;
   const std::string path_ = directory_.File("out");

@@ -42,7 +42,7 @@ JsonValue Parse(const std::string& text) {
   return value.ok() ? *std::move(value) : JsonValue();
 }
 
-double Number(const JsonValue& object, absl::string_view key) {
+double NumberAt(const JsonValue& object, absl::string_view key) {
   const JsonValue* found = object.Find(key);
   return found != nullptr ? found->AsDouble().value_or(std::nan("")) : std::nan("");
 }
@@ -72,16 +72,16 @@ TEST(StudyReportTest, TheTableSaysWhatWasAsked) {
 TEST(StudyReportTest, JsonHasEveryFieldPromised) {
   const JsonValue json = Parse(StudyJson(2.5, SomeJob()));
   EXPECT_EQ(*json.Find("job")->AsString(), "jobs/j");
-  EXPECT_EQ(Number(*json.Find("source"), "perplexity"), 8);
-  EXPECT_EQ(Number(*json.Find("none"), "perplexity"), 12);
-  EXPECT_EQ(Number(*json.Find("weight"), "kl"), 0.4 - 0.1);
-  EXPECT_EQ(Number(*json.Find("random"), "top1_agreement"), 0.5 + 0.1 * 2);
-  EXPECT_EQ(Number(*json.Find("activation"), "relative_error"), 0.04 - 0.01 * 3);
-  EXPECT_EQ(Number(json, "salient_share"), 0.01);
-  EXPECT_EQ(Number(json, "bits"), 3);
-  EXPECT_EQ(Number(json, "group_size"), 128);
-  EXPECT_EQ(Number(json, "tokens"), 510);
-  EXPECT_EQ(Number(json, "seconds"), 2.5);
+  EXPECT_EQ(NumberAt(*json.Find("source"), "perplexity"), 8);
+  EXPECT_EQ(NumberAt(*json.Find("none"), "perplexity"), 12);
+  EXPECT_EQ(NumberAt(*json.Find("weight"), "kl"), 0.4 - 0.1);
+  EXPECT_EQ(NumberAt(*json.Find("random"), "top1_agreement"), 0.5 + 0.1 * 2);
+  EXPECT_EQ(NumberAt(*json.Find("activation"), "relative_error"), 0.04 - 0.01 * 3);
+  EXPECT_EQ(NumberAt(json, "salient_share"), 0.01);
+  EXPECT_EQ(NumberAt(json, "bits"), 3);
+  EXPECT_EQ(NumberAt(json, "group_size"), 128);
+  EXPECT_EQ(NumberAt(json, "tokens"), 510);
+  EXPECT_EQ(NumberAt(json, "seconds"), 2.5);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 
 namespace salient::client {
 
-TemporaryDirectory::TemporaryDirectory() : path_(testing::TempDir() + "/salient.XXXXXX") {
+TemporaryDirectory::TemporaryDirectory() : path_(::testing::TempDir() + "/salient.XXXXXX") {
   if (mkdtemp(path_.data()) == nullptr) std::abort();
 }
 

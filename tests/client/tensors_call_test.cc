@@ -19,6 +19,7 @@
 #include "grpcpp/support/error_details.h"
 #include "proto/wire/crc32c.h"
 #include "tests/client/fake_server.h"
+#include "tests/client/file_contents.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {
@@ -30,10 +31,6 @@ using ::testing::IsEmpty;
 
 constexpr int64_t kChunkBytes = 1000;  // Neither a multiple of a row nor of a tensor.
 
-std::string Text(const std::vector<std::byte>& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 // Whether the client cancels the call; one that does not is waited for long enough to tell.
 bool WaitUntilCancelled(const grpc::ServerContext& context) {
   for (int i = 0; i < 6000 && !context.IsCancelled(); ++i) {
@@ -44,7 +41,7 @@ bool WaitUntilCancelled(const grpc::ServerContext& context) {
 
 // Two groups: "ab" with a [40, 24] F16 and b [16, 24] F32 on three rows of 50, 7 and 0 tokens out
 // of 50; "c" with c [8, 16] BF16 on one row of 9.
-class TensorsCallTest : public testing::Test {
+class TensorsCallTest : public ::testing::Test {
  protected:
   TensorsCallTest()
       : weights_(WriteAndOpen(directory_.File("w"),
@@ -290,7 +287,7 @@ const Fault kFaults[] = {
      absl::StatusCode::kInternal, "group \"d\" after the last one"},
 };
 
-class BrokenServerTest : public TensorsCallTest, public testing::WithParamInterface<Fault> {};
+class BrokenServerTest : public TensorsCallTest, public ::testing::WithParamInterface<Fault> {};
 
 TEST_P(BrokenServerTest, IsNotBelieved) {
   const Fault& fault = GetParam();
@@ -321,7 +318,7 @@ TEST_P(BrokenServerTest, IsNotBelieved) {
   EXPECT_THAT(reports.status().message(), HasSubstr(fault.says));
 }
 
-INSTANTIATE_TEST_SUITE_P(Faults, BrokenServerTest, testing::ValuesIn(kFaults),
+INSTANTIATE_TEST_SUITE_P(Faults, BrokenServerTest, ::testing::ValuesIn(kFaults),
                          [](const auto& fault) {
                            std::string name = fault.param.name;
                            for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';

@@ -24,7 +24,7 @@ std::vector<NamedTensor> Activations() {
           PatternTensor("down.input", DType::kF16, {7, 6})};
 }
 
-class TensorsPlanTest : public testing::Test {
+class TensorsPlanTest : public ::testing::Test {
  protected:
   absl::StatusOr<TensorsPlan> Plan(const std::vector<NamedTensor>& weights,
                                    const std::vector<NamedTensor>& activations,

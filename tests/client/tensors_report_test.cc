@@ -17,7 +17,7 @@ v1::ScaleCandidate Candidate(bool weight_aware, double ratio) {
   return candidate;
 }
 
-v1::GroupReport Report() {
+v1::GroupReport LinearReport() {
   v1::GroupReport report;
   report.set_name("qkv");
   *report.mutable_candidate() = Candidate(true, 0.45);
@@ -51,11 +51,11 @@ TEST(TensorsReportTest, RatioIsWrittenAsTheScaleItStandsFor) {
 TEST(TensorsReportTest, LossOfNothingHasNoRatio) {
   v1::GroupReport report;
   EXPECT_EQ(LossOverRtnText(report), "-");
-  EXPECT_EQ(LossOverRtnText(Report()), "0.438");
+  EXPECT_EQ(LossOverRtnText(LinearReport()), "0.438");
 }
 
 TEST(TensorsReportTest, TableShowsSumsOfLinearsAndNotes) {
-  const std::string text = GroupTable({Report()});
+  const std::string text = GroupTable({LinearReport()});
   for (const char* part : {"qkv", "x^0.45/w^0.55", "1.75", "0.438", "0.01250", "4.00 KiB",
                            "1.00 KiB", "0.50", "note: qkv: a \"note\"\n"}) {
     EXPECT_THAT(text, HasSubstr(part));
@@ -63,9 +63,9 @@ TEST(TensorsReportTest, TableShowsSumsOfLinearsAndNotes) {
 }
 
 TEST(TensorsReportTest, JsonHasEveryPromisedField) {
-  v1::GroupReport kept = Report();
+  v1::GroupReport kept = LinearReport();
   for (auto& linear : *kept.mutable_linears()) linear.set_kept_rtn(true);
-  const std::string text = ResultJson("out.safetensors", 1.5, {Report(), kept});
+  const std::string text = ResultJson("out.safetensors", 1.5, {LinearReport(), kept});
   const auto json = ParseJson("result", text);
   ASSERT_TRUE(json.ok()) << json.status() << text;
   EXPECT_EQ(*json->Find("output")->AsString(), "out.safetensors");

@@ -102,24 +102,24 @@ struct BadFlag {
   const char* value;
 };
 
-class BadFlagTest : public testing::TestWithParam<BadFlag> {};
+class BadFlagTest : public ::testing::TestWithParam<BadFlag> {};
 INSTANTIATE_TEST_SUITE_P(
     Flags, BadFlagTest,
-    testing::Values(BadFlag{"--listen", ""}, BadFlag{"--listen", "localhost"},
-                    BadFlag{"--listen", ":1"}, BadFlag{"--listen", "h:65536"},
-                    BadFlag{"--listen", "h:-1"}, BadFlag{"--metrics-listen", "9464"},
-                    BadFlag{"--workers", "-1"}, BadFlag{"--workers", "many"},
-                    BadFlag{"--workers", "99999999999999"}, BadFlag{"--max-active-calls", "0"},
-                    BadFlag{"--instruction-set", "AVX2"}, BadFlag{"--memory-bytes", "1000"},
-                    BadFlag{"--memory-bytes", "-5"}, BadFlag{"--call-memory-bytes", "17"},
-                    BadFlag{"--idle-seconds", "0"}, BadFlag{"--idle-seconds", "-1"},
-                    BadFlag{"--not-reading-seconds", "nan"},
-                    BadFlag{"--memory-wait-seconds", "inf"}, BadFlag{"--drain-seconds", "1e9"},
-                    BadFlag{"--store-bytes", "1000"}, BadFlag{"--store-bytes", "-1"},
-                    BadFlag{"--model-root", "/no/such/directory"},
-                    BadFlag{"--output-root", "/dev/null"}, BadFlag{"--max-running-jobs", "0"},
-                    BadFlag{"--job-ttl-seconds", "0"}, BadFlag{"--job-ttl-seconds", "1e9"},
-                    BadFlag{"--log-level", "loud"}));
+    ::testing::Values(BadFlag{"--listen", ""}, BadFlag{"--listen", "localhost"},
+                      BadFlag{"--listen", ":1"}, BadFlag{"--listen", "h:65536"},
+                      BadFlag{"--listen", "h:-1"}, BadFlag{"--metrics-listen", "9464"},
+                      BadFlag{"--workers", "-1"}, BadFlag{"--workers", "many"},
+                      BadFlag{"--workers", "99999999999999"}, BadFlag{"--max-active-calls", "0"},
+                      BadFlag{"--instruction-set", "AVX2"}, BadFlag{"--memory-bytes", "1000"},
+                      BadFlag{"--memory-bytes", "-5"}, BadFlag{"--call-memory-bytes", "17"},
+                      BadFlag{"--idle-seconds", "0"}, BadFlag{"--idle-seconds", "-1"},
+                      BadFlag{"--not-reading-seconds", "nan"},
+                      BadFlag{"--memory-wait-seconds", "inf"}, BadFlag{"--drain-seconds", "1e9"},
+                      BadFlag{"--store-bytes", "1000"}, BadFlag{"--store-bytes", "-1"},
+                      BadFlag{"--model-root", "/no/such/directory"},
+                      BadFlag{"--output-root", "/dev/null"}, BadFlag{"--max-running-jobs", "0"},
+                      BadFlag{"--job-ttl-seconds", "0"}, BadFlag{"--job-ttl-seconds", "1e9"},
+                      BadFlag{"--log-level", "loud"}));
 
 TEST_P(BadFlagTest, IsRefusedByName) {
   const auto parsed = Parse({GetParam().flag, GetParam().value});

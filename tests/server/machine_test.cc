@@ -11,10 +11,10 @@ namespace salient {
 namespace {
 
 // A file system with nothing but what a test puts there.
-class MachineTest : public testing::Test {
+class MachineTest : public ::testing::Test {
  protected:
   MachineTest() {
-    std::string pattern = testing::TempDir() + "machine_XXXXXX";
+    std::string pattern = ::testing::TempDir() + "machine_XXXXXX";
     root_ = mkdtemp(pattern.data());
   }
   ~MachineTest() override { std::filesystem::remove_all(root_); }

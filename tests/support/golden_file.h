@@ -11,15 +11,16 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
+#include "tests/support/source_directory.h"
 
 namespace salient::testing {
 
-// tests/golden/NAME.safetensors. For tests that are told SALIENT_SOURCE_DIR.
+// tests/golden/NAME.safetensors.
 class Golden {
  public:
   explicit Golden(const std::string& name)
-      : file_(*SafetensorsFile::Open(std::string(SALIENT_SOURCE_DIR) + "/tests/golden/" + name +
-                                     ".safetensors")) {}
+      : file_(
+            *SafetensorsFile::Open(SourceDirectory() + "/tests/golden/" + name + ".safetensors")) {}
 
   std::vector<std::byte> Bytes(const std::string& name) const { return *file_.ReadTensor(name); }
 

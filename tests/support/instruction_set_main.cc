@@ -1,6 +1,6 @@
 // Runs GoogleTest on the instruction set that SALIENT_TEST_INSTRUCTION_SET names; without it on all
 // that the CPU has. Says NOT RUN and exits with 77 where it has not that set.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include "core/linalg/gemm.h"
 #include "core/linalg/instruction_set.h"
 #include "core/linalg/sum_kernels.h"
+#include "tests/support/run_tests.h"
 
 namespace {
 
@@ -16,7 +17,7 @@ constexpr int kSkipped = 77;  // SKIP_RETURN_CODE of the ctests
 }  // namespace
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
+  ::testing::InitGoogleMock(&argc, argv);
   const char* name = std::getenv("SALIENT_TEST_INSTRUCTION_SET");
   const auto set = salient::ParseInstructionSet(name == nullptr ? "native" : name);
   if (!set.ok()) {
@@ -27,7 +28,9 @@ int main(int argc, char** argv) {
     std::printf("NOT RUN: %s\n", std::string(limited.message()).c_str());
     return kSkipped;
   }
+  // The list of tests must be nothing but the list.
+  if (::testing::GTEST_FLAG(list_tests)) return salient::testing::RunTests();
   std::printf("instruction set: products %s, kernels %s\n", salient::InstructionPath().c_str(),
               salient::KernelTarget().c_str());
-  return RUN_ALL_TESTS();
+  return salient::testing::RunTests();
 }

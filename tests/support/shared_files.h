@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <string>
 
+#include "tests/support/source_directory.h"
+
 namespace salient::testing {
 
 // Full path of `relative`, or "" if it is not there.
@@ -15,7 +17,7 @@ inline std::string SharedFile(const std::string& relative) {
   const char* named = std::getenv("SALIENT_SHARED");
   const std::filesystem::path root =
       named != nullptr ? std::filesystem::path(named)
-                       : std::filesystem::path(SALIENT_SOURCE_DIR).parent_path() / "shared";
+                       : std::filesystem::path(SourceDirectory()).parent_path() / "shared";
   const std::filesystem::path path = root / relative;
   return std::filesystem::exists(path) ? path.string() : std::string();
 }

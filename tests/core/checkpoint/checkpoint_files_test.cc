@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-fs::path MakeDirectory() {
+fs::path MakeModelDirectory() {
   const fs::path path = fs::path(::testing::TempDir()) /
                         ::testing::UnitTest::GetInstance()->current_test_info()->name();
   fs::remove_all(path);
@@ -46,7 +46,7 @@ TEST(CheckpointFilesTest, TheNameDecidesTheRole) {
 
 // Whoever guards what is read must see every file that an index could name.
 TEST(CheckpointFilesTest, ListsFilesByNameAndFollowsLinks) {
-  const fs::path directory = MakeDirectory();
+  const fs::path directory = MakeModelDirectory();
   fs::create_directories(directory / "model" / "blobs");
   std::ofstream(directory / "model" / "blobs" / "1234") << "linked content";
   for (const char* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
@@ -77,7 +77,7 @@ TEST(CheckpointFilesTest, ListsFilesByNameAndFollowsLinks) {
 
 // Calibration text that lies beside the model is no part of it.
 TEST(CheckpointFilesTest, WithoutAnIndexOnlyTheSingleFileIsWeights) {
-  const fs::path directory = MakeDirectory();
+  const fs::path directory = MakeModelDirectory();
   for (const char* name : {"model.safetensors", "tokens.safetensors"}) {
     std::ofstream(directory / name) << "x";
   }
@@ -89,7 +89,7 @@ TEST(CheckpointFilesTest, WithoutAnIndexOnlyTheSingleFileIsWeights) {
 }
 
 TEST(CheckpointFilesTest, ErrorsNameThePath) {
-  const fs::path directory = MakeDirectory();
+  const fs::path directory = MakeModelDirectory();
   std::ofstream(directory / "file") << "x";
   const auto code_of = [](const fs::path& path) {
     const absl::Status status = ListModelDirectory(path.string()).status();

@@ -26,7 +26,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::string ReadFile(const fs::path& path) {
+std::string ReadWritten(const fs::path& path) {
   std::ostringstream content;
   content << std::ifstream(path, std::ios::binary).rdbuf();
   return content.str();
@@ -97,12 +97,12 @@ TEST_F(CheckpointWriterTest, AppearsCompleteAndOnlyWhenCommitted) {
 
   EXPECT_THAT(NamesIn(parent_), ElementsAre("out", "source"));
   EXPECT_THAT(NamesIn(out_), ElementsAre("config.json", "model.safetensors", "tokenizer.model"));
-  EXPECT_EQ(ReadFile(fs::path(out_) / "config.json"), "{}");
-  EXPECT_EQ(ReadFile(fs::path(out_) / "tokenizer.model"), large);
+  EXPECT_EQ(ReadWritten(fs::path(out_) / "config.json"), "{}");
+  EXPECT_EQ(ReadWritten(fs::path(out_) / "tokenizer.model"), large);
   const std::vector<NamedTensor> tensors = {{"b", DType::kF16, {5}, b},
                                             {"a", DType::kI32, {2, 2}, a}};
   const std::vector<std::byte> expected = *SerializeSafetensors(ToWrite(tensors), {});
-  EXPECT_EQ(ReadFile(fs::path(out_) / "model.safetensors"),
+  EXPECT_EQ(ReadWritten(fs::path(out_) / "model.safetensors"),
             std::string(reinterpret_cast<const char*>(expected.data()), expected.size()));
 }
 
@@ -257,7 +257,7 @@ TEST_F(CheckpointWriterTest, ADestinationThatHoldsSomethingIsLeftAlone) {
             absl::StatusCode::kAlreadyExists);
   fs::remove(parent_ / "link");
   EXPECT_THAT(NamesIn(parent_), ElementsAre("out"));
-  EXPECT_EQ(ReadFile(fs::path(out_) / "precious"), "data");
+  EXPECT_EQ(ReadWritten(fs::path(out_) / "precious"), "data");
 
   // Somebody else is faster.
   out_ = (parent_ / "other").string();

@@ -12,7 +12,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string ErrorOf(absl::string_view text, const JsonLimits& limits = {}) {
+std::string JsonErrorOf(absl::string_view text, const JsonLimits& limits = {}) {
   const auto value = ParseJson("config.json", text, limits);
   if (value.ok()) return "";
   EXPECT_EQ(value.status().code(), absl::StatusCode::kInvalidArgument);
@@ -85,13 +85,13 @@ TEST(JsonTest, MalformedTextIsAnErrorThatNamesTheSource) {
                                           std::string("{}\0", 3),
                                           std::string("[1\0]", 4)};
   for (const std::string& text : texts)
-    EXPECT_THAT(ErrorOf(text), HasSubstr("config.json")) << text;
+    EXPECT_THAT(JsonErrorOf(text), HasSubstr("config.json")) << text;
 }
 
 TEST(JsonTest, DuplicateKeysAreRejectedAnywhereUnlessKept) {
-  EXPECT_THAT(ErrorOf(R"([{"x": {"key": 1, "b": 2, "key": 1}}])"), HasSubstr("\"key\""));
+  EXPECT_THAT(JsonErrorOf(R"([{"x": {"key": 1, "b": 2, "key": 1}}])"), HasSubstr("\"key\""));
   // Two spellings of one name.
-  EXPECT_THAT(ErrorOf(R"({"a": 1, "\u0061": 2})"), HasSubstr("\"a\""));
+  EXPECT_THAT(JsonErrorOf(R"({"a": 1, "\u0061": 2})"), HasSubstr("\"a\""));
   JsonLimits keep;
   keep.reject_duplicate_keys = false;
   const auto value = ParseJson("x", R"({"key": 1, "key": 2})", keep);
@@ -105,18 +105,18 @@ TEST(JsonTest, DepthAndValuesAreBounded) {
     return std::string(static_cast<size_t>(depth), '[') +
            std::string(static_cast<size_t>(depth), ']');
   };
-  EXPECT_EQ(ErrorOf(nested(64)), "");
-  EXPECT_THAT(ErrorOf(nested(65)), HasSubstr("64 levels"));
-  EXPECT_THAT(ErrorOf(std::string(1'000'000, '[')), HasSubstr("64 levels"));
+  EXPECT_EQ(JsonErrorOf(nested(64)), "");
+  EXPECT_THAT(JsonErrorOf(nested(65)), HasSubstr("64 levels"));
+  EXPECT_THAT(JsonErrorOf(std::string(1'000'000, '[')), HasSubstr("64 levels"));
   JsonLimits three;
   three.max_values = 3;
-  EXPECT_EQ(ErrorOf("[1,2]", three), "");
-  EXPECT_THAT(ErrorOf("[1,2,3]", three), HasSubstr("3 values"));
-  EXPECT_THAT(ErrorOf("[[],[],[]]", three), HasSubstr("3 values"));
+  EXPECT_EQ(JsonErrorOf("[1,2]", three), "");
+  EXPECT_THAT(JsonErrorOf("[1,2,3]", three), HasSubstr("3 values"));
+  EXPECT_THAT(JsonErrorOf("[[],[],[]]", three), HasSubstr("3 values"));
 }
 
 TEST(JsonTest, ErrorsStayShortAndPrintable) {
-  const std::string error = ErrorOf("{\"a\": \"" + std::string(1'000'000, 'x') + "\x01\xff");
+  const std::string error = JsonErrorOf("{\"a\": \"" + std::string(1'000'000, 'x') + "\x01\xff");
   EXPECT_LT(error.size(), 500u);
   for (const char c : error) EXPECT_TRUE(c >= 0x20 && c < 0x7F) << static_cast<int>(c);
 }

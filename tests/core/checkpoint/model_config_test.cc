@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/source_directory.h"
 
 namespace salient {
 namespace {
@@ -49,12 +50,12 @@ std::string Config(const Fields& changes) {
   return json + "}";
 }
 
-absl::StatusOr<ModelConfig> Parse(const Fields& changes) {
+absl::StatusOr<ModelConfig> ParseConfig(const Fields& changes) {
   return ParseModelConfig("dir/config.json", Config(changes));
 }
 
 TEST(ModelConfigTest, FieldsThatAreLeftOutHaveTheirUsualMeaning) {
-  const auto config = Parse({});
+  const auto config = ParseConfig({});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->architecture, "LlamaForCausalLM");
   EXPECT_EQ(config->hidden_size, 64);
@@ -77,7 +78,7 @@ TEST(ModelConfigTest, FieldsThatAreLeftOutHaveTheirUsualMeaning) {
 }
 
 TEST(ModelConfigTest, ReadsTheTestModel) {
-  const std::string path = std::string(SALIENT_SOURCE_DIR) + "/tests/data/pocket-llama/config.json";
+  const std::string path = testing::SourceDirectory() + "/tests/data/pocket-llama/config.json";
   std::ostringstream text;
   text << std::ifstream(path).rdbuf();
   const auto config = ParseModelConfig(path, text.str());
@@ -98,7 +99,7 @@ TEST(ModelConfigTest, BothSpellingsOfLlama3RotaryParametersMeanTheSame) {
       {{"rope_theta", "500000"}, {"rope_scaling", "{\"type\":\"llama3\"," + members + "}"}},
       {{"rope_parameters", "{\"rope_theta\":500000.0,\"rope_type\":\"llama3\"," + members + "}"}}};
   for (const Fields& fields : spellings) {
-    const auto config = Parse(fields);
+    const auto config = ParseConfig(fields);
     ASSERT_TRUE(config.ok()) << config.status();
     EXPECT_EQ(config->rope_theta, 500000);
     ASSERT_TRUE(config->llama3_rope.has_value());
@@ -116,7 +117,7 @@ TEST(ModelConfigTest, PlainRotaryParametersAreNoScaling) {
       {{"rope_parameters", "{\"rope_type\":\"default\",\"rope_theta\":1000000.0}"}},
       {{"rope_theta", "1e6"}, {"rope_parameters", "{\"rope_theta\":1000000.0}"}}};
   for (const Fields& fields : spellings) {
-    const auto config = Parse(fields);
+    const auto config = ParseConfig(fields);
     ASSERT_TRUE(config.ok()) << config.status();
     EXPECT_EQ(config->rope_theta, 1e6);
     EXPECT_FALSE(config->llama3_rope.has_value());
@@ -124,33 +125,34 @@ TEST(ModelConfigTest, PlainRotaryParametersAreNoScaling) {
 }
 
 TEST(ModelConfigTest, ASlidingWindowCountsUnlessItIsSwitchedOff) {
-  EXPECT_EQ(Parse({{"sliding_window", "4096"}})->sliding_window, 4096);
-  EXPECT_FALSE(Parse({{"sliding_window", "null"}})->sliding_window.has_value());
-  EXPECT_FALSE(Parse({{"sliding_window", "4096"}, {"use_sliding_window", "false"}})
+  EXPECT_EQ(ParseConfig({{"sliding_window", "4096"}})->sliding_window, 4096);
+  EXPECT_FALSE(ParseConfig({{"sliding_window", "null"}})->sliding_window.has_value());
+  EXPECT_FALSE(ParseConfig({{"sliding_window", "4096"}, {"use_sliding_window", "false"}})
                    ->sliding_window.has_value());
-  EXPECT_FALSE(Parse({{"sliding_window", "4096"},
-                      {"layer_types", "[\"full_attention\",\"full_attention\"]"}})
+  EXPECT_FALSE(ParseConfig({{"sliding_window", "4096"},
+                            {"layer_types", "[\"full_attention\",\"full_attention\"]"}})
                    ->sliding_window.has_value());
 }
 
 TEST(ModelConfigTest, ReadsSwitchesAndNames) {
-  const auto config = Parse({{"num_key_value_heads", "2"},
-                             {"head_dim", "24"},
-                             {"attention_bias", "true"},
-                             {"mlp_bias", "true"},
-                             {"tie_word_embeddings", "true"},
-                             {"dtype", "\"bfloat16\""},
-                             {"hidden_act", "\"silu\""},
-                             {"quantization_config", "{\"quant_method\":\"awq\",\"bits\":4}"}});
+  const auto config =
+      ParseConfig({{"num_key_value_heads", "2"},
+                   {"head_dim", "24"},
+                   {"attention_bias", "true"},
+                   {"mlp_bias", "true"},
+                   {"tie_word_embeddings", "true"},
+                   {"dtype", "\"bfloat16\""},
+                   {"hidden_act", "\"silu\""},
+                   {"quantization_config", "{\"quant_method\":\"awq\",\"bits\":4}"}});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->num_key_value_heads, 2);
   EXPECT_EQ(config->head_dim, 24);
   EXPECT_TRUE(config->attention_bias && config->mlp_bias && config->tie_word_embeddings);
   EXPECT_EQ(config->dtype, DType::kBF16);
   EXPECT_EQ(config->quantization->quant_method, "awq");
-  EXPECT_EQ(Parse({{"torch_dtype", "\"float32\""}})->dtype, DType::kF32);
+  EXPECT_EQ(ParseConfig({{"torch_dtype", "\"float32\""}})->dtype, DType::kF32);
   // Without a multiple, head_dim must be said.
-  EXPECT_TRUE(Parse({{"num_attention_heads", "5"}, {"head_dim", "12"}}).ok());
+  EXPECT_TRUE(ParseConfig({{"num_attention_heads", "5"}, {"head_dim", "12"}}).ok());
 }
 
 TEST(ModelConfigTest, ReadsWhatAwqSaysInBothSpellings) {
@@ -159,7 +161,7 @@ TEST(ModelConfigTest, ReadsWhatAwqSaysInBothSpellings) {
         R"({"quant_method":"awq","w_bit":4,"q_group_size":64,"zero_point":false,"version":"gemm"})",
         R"({"quant_method":"awq","bits":4,"w_bit":4,"group_size":64,"zero_point":false,
             "version":"Gemm","modules_to_not_convert":null,"unknown":{"a":1}})"}) {
-    const auto config = Parse({{"quantization_config", json}});
+    const auto config = ParseConfig({{"quantization_config", json}});
     ASSERT_TRUE(config.ok()) << config.status();
     ASSERT_TRUE(config->quantization.has_value());
     EXPECT_EQ(config->quantization->quant_method, "awq");
@@ -168,15 +170,16 @@ TEST(ModelConfigTest, ReadsWhatAwqSaysInBothSpellings) {
     EXPECT_FALSE(config->quantization->zero_point);
     EXPECT_EQ(config->quantization->version, "gemm");
   }
-  const auto silent = Parse({{"quantization_config", R"({"quant_method":"awq","group_size":-1})"}});
+  const auto silent =
+      ParseConfig({{"quantization_config", R"({"quant_method":"awq","group_size":-1})"}});
   ASSERT_TRUE(silent.ok()) << silent.status();
   EXPECT_EQ(silent->quantization->bits, 0);
   EXPECT_EQ(silent->quantization->group_size, -1);
   EXPECT_TRUE(silent->quantization->zero_point);
   EXPECT_EQ(silent->quantization->version, "");
   // Of other methods only the name is read: their fields mean other things.
-  const auto other =
-      Parse({{"quantization_config", R"({"quant_method":"exl2","bits":4.25,"group_size":null})"}});
+  const auto other = ParseConfig(
+      {{"quantization_config", R"({"quant_method":"exl2","bits":4.25,"group_size":null})"}});
   ASSERT_TRUE(other.ok()) << other.status();
   EXPECT_EQ(other->quantization->quant_method, "exl2");
   EXPECT_EQ(other->quantization->bits, 0);
@@ -194,14 +197,14 @@ TEST(ModelConfigTest, FaultsInWhatAwqSaysNameTheField) {
       {R"({"quant_method":"awq","version":7})", "quantization_config.version is 7; expected a str"},
   };
   for (const auto& [json, error] : faults) {
-    const absl::Status status = Parse({{"quantization_config", json}}).status();
+    const absl::Status status = ParseConfig({{"quantization_config", json}}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << json;
     EXPECT_THAT(std::string(status.message()), HasSubstr(error));
     EXPECT_THAT(std::string(status.message()), HasSubstr("dir/config.json: "));
   }
 }
 
-struct Fault {
+struct ConfigFault {
   Fields fields;
   const char* error;
   absl::StatusCode code = absl::StatusCode::kInvalidArgument;
@@ -212,7 +215,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
   const std::string llama3 =
       "\"rope_type\":\"llama3\",\"low_freq_factor\":1.0,"
       "\"original_max_position_embeddings\":8192";
-  const Fault faults[] = {
+  const ConfigFault faults[] = {
       // Missing and null.
       {{{"architectures", ""}}, "architectures is missing or null; expected a list of one"},
       {{{"hidden_size", ""}}, "hidden_size is missing; expected an integer from 1"},
@@ -309,8 +312,8 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
        "torch_dtype is \"float8_e4m3fn\"; expected",
        kUnimplemented},
   };
-  for (const Fault& fault : faults) {
-    const auto config = Parse(fault.fields);
+  for (const ConfigFault& fault : faults) {
+    const auto config = ParseConfig(fault.fields);
     ASSERT_FALSE(config.ok()) << fault.error;
     EXPECT_EQ(config.status().code(), fault.code) << config.status();
     EXPECT_THAT(std::string(config.status().message()), HasSubstr(fault.error));

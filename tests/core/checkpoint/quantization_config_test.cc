@@ -16,14 +16,14 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-absl::StatusOr<QuantizationConfig> Parse(const std::string& json) {
+absl::StatusOr<QuantizationConfig> ParseQuantization(const std::string& json) {
   const auto object = ParseJson("test", json);
   if (!object.ok()) return object.status();
   return ParseQuantizationConfig("dir/config.json", *object);
 }
 
 QuantizationConfig Good(const std::string& json) {
-  const auto config = Parse(json);
+  const auto config = ParseQuantization(json);
   EXPECT_TRUE(config.ok()) << config.status() << "\n" << json;
   if (!config.ok()) return {};
   EXPECT_TRUE(config->readable.ok()) << config->readable << "\n" << json;
@@ -32,7 +32,7 @@ QuantizationConfig Good(const std::string& json) {
 
 // What cannot be read is no fault of the file.
 std::string Unreadable(const std::string& json) {
-  const auto config = Parse(json);
+  const auto config = ParseQuantization(json);
   EXPECT_TRUE(config.ok()) << config.status() << "\n" << json;
   if (!config.ok()) return "";
   EXPECT_EQ(config->readable.code(), absl::StatusCode::kUnimplemented) << json;
@@ -40,8 +40,8 @@ std::string Unreadable(const std::string& json) {
   return std::string(config->readable.message());
 }
 
-std::string Fault(const std::string& json) {
-  const absl::Status status = Parse(json).status();
+std::string QuantizationFault(const std::string& json) {
+  const absl::Status status = ParseQuantization(json).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << json;
   EXPECT_THAT(std::string(status.message()), StartsWith("dir/config.json: "));
   return std::string(status.message());
@@ -118,14 +118,15 @@ TEST(QuantizationConfigTest, WhatGptqCannotBeReadInIsNamed) {
   EXPECT_THAT(Unreadable(with(R"x("dynamic":{"(?!x).*":{}})x")), HasSubstr("(?!x).*"));
   EXPECT_THAT(Unreadable(with(R"("dynamic":{"x":{"bits":5}})")),
               HasSubstr("dynamic[\"x\"].bits is 5; expected 3, 4 or 8"));
-  EXPECT_THAT(Fault(R"({"quant_method":"gptq","group_size":128})"),
+  EXPECT_THAT(QuantizationFault(R"({"quant_method":"gptq","group_size":128})"),
               HasSubstr("quantization_config.bits is missing"));
-  EXPECT_THAT(Fault(with(R"("sym":1)")), HasSubstr("sym is 1; expected true or false"));
-  EXPECT_THAT(Fault(with(R"("dynamic":[])")), HasSubstr("dynamic is an array of 0"));
-  EXPECT_THAT(Fault(with(R"("dynamic":{"x":3})")), HasSubstr("dynamic[\"x\"] is 3"));
-  EXPECT_THAT(Fault(with(R"("dynamic":{"x":{"bits":"4"}})")), HasSubstr("dynamic[\"x\"].bits is"));
+  EXPECT_THAT(QuantizationFault(with(R"("sym":1)")), HasSubstr("sym is 1; expected true or false"));
+  EXPECT_THAT(QuantizationFault(with(R"("dynamic":[])")), HasSubstr("dynamic is an array of 0"));
+  EXPECT_THAT(QuantizationFault(with(R"("dynamic":{"x":3})")), HasSubstr("dynamic[\"x\"] is 3"));
+  EXPECT_THAT(QuantizationFault(with(R"("dynamic":{"x":{"bits":"4"}})")),
+              HasSubstr("dynamic[\"x\"].bits is"));
   EXPECT_THAT(
-      Fault(with(R"("dynamic":{"-:(x":{}})")),
+      QuantizationFault(with(R"("dynamic":{"-:(x":{}})")),
       HasSubstr(
           "is \"-:(x\"; expected a regular expression, found the end, without \")\" at byte 2"));
 }
@@ -286,36 +287,39 @@ TEST(QuantizationConfigTest, WhatCompressedTensorsCannotBeReadInIsNamed) {
 
 TEST(QuantizationConfigTest, FaultsOfCompressedTensorsAreNamed) {
   const std::string method = R"({"quant_method":"compressed-tensors","format":"pack-quantized",)";
-  EXPECT_THAT(Fault(method + R"("ignore":[]})"), HasSubstr("config_groups is missing"));
-  EXPECT_THAT(Fault(method + R"("config_groups":{}})"), HasSubstr("config_groups is an object"));
-  EXPECT_THAT(Fault(method + R"("config_groups":{"W8A8":["Linear"]}})"),
+  EXPECT_THAT(QuantizationFault(method + R"("ignore":[]})"), HasSubstr("config_groups is missing"));
+  EXPECT_THAT(QuantizationFault(method + R"("config_groups":{}})"),
+              HasSubstr("config_groups is an object"));
+  EXPECT_THAT(QuantizationFault(method + R"("config_groups":{"W8A8":["Linear"]}})"),
               HasSubstr("config_groups[\"W8A8\"] is an array of 1; expected an object"));
   const std::string group = R"("config_groups":{"a":{"targets":["Linear"],)";
-  EXPECT_THAT(Fault(method + group + R"("weights":"int4"}}})"),
+  EXPECT_THAT(QuantizationFault(method + group + R"("weights":"int4"}}})"),
               HasSubstr("config_groups[\"a\"].weights is \"int4\"; expected an object"));
-  EXPECT_THAT(Fault(method + group + R"("weights":{"num_bits":4},"input_activations":[8]}}})"),
-              HasSubstr("config_groups[\"a\"].input_activations is an array of 1; expected an"));
-  EXPECT_THAT(Fault(Compressed(R"("num_bits": 4)", R"("num_bits": "4")")),
+  EXPECT_THAT(
+      QuantizationFault(method + group + R"("weights":{"num_bits":4},"input_activations":[8]}}})"),
+      HasSubstr("config_groups[\"a\"].input_activations is an array of 1; expected an"));
+  EXPECT_THAT(QuantizationFault(Compressed(R"("num_bits": 4)", R"("num_bits": "4")")),
               HasSubstr("weights.num_bits is \"4\"; expected an integer"));
-  EXPECT_THAT(Fault(Compressed(R"("group_size": 128)", R"("group_size": null)")),
+  EXPECT_THAT(QuantizationFault(Compressed(R"("group_size": 128)", R"("group_size": null)")),
               HasSubstr("weights.group_size is null; expected an integer from 1"));
-  EXPECT_THAT(Fault(Compressed(R"("group_size": 128)", R"("group_size": -7)")),
+  EXPECT_THAT(QuantizationFault(Compressed(R"("group_size": 128)", R"("group_size": -7)")),
               HasSubstr("weights.group_size is -7"));
-  EXPECT_THAT(Fault(Compressed(R"("symmetric": false)", R"("symmetric": "no")")),
+  EXPECT_THAT(QuantizationFault(Compressed(R"("symmetric": false)", R"("symmetric": "no")")),
               HasSubstr("weights.symmetric is \"no\""));
-  EXPECT_THAT(Fault(Compressed(R"(["Linear"])", R"("Linear")")),
+  EXPECT_THAT(QuantizationFault(Compressed(R"(["Linear"])", R"("Linear")")),
               HasSubstr("targets is \"Linear\"; expected a list"));
-  EXPECT_THAT(Fault(Compressed(R"(["lm_head"])", R"([null])")),
+  EXPECT_THAT(QuantizationFault(Compressed(R"(["lm_head"])", R"([null])")),
               HasSubstr("ignore[0] is null; expected a string"));
   EXPECT_THAT(
-      Fault(Compressed(R"(["lm_head"])", R"x(["re:a)"])x")),
+      QuantizationFault(Compressed(R"(["lm_head"])", R"x(["re:a)"])x")),
       HasSubstr("ignore[0] is \"re:a)\"; expected a regular expression, found \")\" without "
                 "\"(\" at byte 1"));
   std::string many = "[\"re:x{1000}\"";
   for (int i = 0; i < 10; ++i) many += ",\"re:x{1000}\"";
-  EXPECT_THAT(Fault(Compressed(R"(["lm_head"])", many + "]")), HasSubstr("more than 4096 steps"));
-  EXPECT_THAT(Fault(R"({"bits":4})"), HasSubstr("quant_method is missing"));
-  EXPECT_THAT(Fault(R"({"quant_method":""})"), HasSubstr("quant_method is \"\""));
+  EXPECT_THAT(QuantizationFault(Compressed(R"(["lm_head"])", many + "]")),
+              HasSubstr("more than 4096 steps"));
+  EXPECT_THAT(QuantizationFault(R"({"bits":4})"), HasSubstr("quant_method is missing"));
+  EXPECT_THAT(QuantizationFault(R"({"quant_method":""})"), HasSubstr("quant_method is \"\""));
 }
 
 // A writer that mixes widths spells out every Linear.
@@ -339,8 +343,9 @@ TEST(QuantizationConfigTest, RulesThatAreTooLargeTogetherAreRefused) {
   for (int i = 0; i < 10; ++i) {
     absl::StrAppend(&rules, i == 0 ? "" : ",", "\"x{1000}", i, "\":{}");
   }
-  EXPECT_THAT(Fault(R"({"quant_method":"gptq","bits":4,"group_size":128,"sym":true,"dynamic":{)" +
-                    rules + "}}"),
+  EXPECT_THAT(QuantizationFault(
+                  R"({"quant_method":"gptq","bits":4,"group_size":128,"sym":true,"dynamic":{)" +
+                  rules + "}}"),
               HasSubstr("dynamic is too large at \"x{1000}"));
 }
 

@@ -27,7 +27,7 @@ std::string MakeFile(const std::string& json, int data_bytes) {
   return file;
 }
 
-absl::StatusOr<SafetensorsView> Parse(const std::string& file) {
+absl::StatusOr<SafetensorsView> ParseHeader(const std::string& file) {
   return SafetensorsView::Parse("in.safetensors",
                                 {reinterpret_cast<const std::byte*>(file.data()), file.size()});
 }
@@ -39,8 +39,8 @@ std::string Write(const std::string& name, const std::string& content) {
 }
 
 // Both ways in must agree.
-std::string ErrorOf(const std::string& file) {
-  const auto view = Parse(file);
+std::string HeaderErrorOf(const std::string& file) {
+  const auto view = ParseHeader(file);
   const std::string path = Write("reader_test.safetensors", file);
   const auto opened = SafetensorsFile::Open(path);
   std::remove(path.c_str());
@@ -191,7 +191,7 @@ std::vector<Case> Cases() {
 TEST(SafetensorsReaderTest, AcceptsAndRejectsWhatTheReferenceDoes) {
   for (const Case& c : Cases()) {
     SCOPED_TRACE(c.what);
-    const std::string error = ErrorOf(MakeFile(c.json, c.data_bytes));
+    const std::string error = HeaderErrorOf(MakeFile(c.json, c.data_bytes));
     if (*c.error == '\0') {
       EXPECT_EQ(error, "");
     } else {
@@ -202,27 +202,27 @@ TEST(SafetensorsReaderTest, AcceptsAndRejectsWhatTheReferenceDoes) {
 
 TEST(SafetensorsReaderTest, HeaderLengthIsCheckedBeforeItIsUsed) {
   const std::string good = MakeFile("{}", 0);
-  EXPECT_THAT(ErrorOf(""), HasSubstr("0 bytes; expected at least 8"));
-  EXPECT_THAT(ErrorOf(good.substr(0, 7)), HasSubstr("7 bytes; expected at least 8"));
-  EXPECT_THAT(ErrorOf(good.substr(0, 8)),
+  EXPECT_THAT(HeaderErrorOf(""), HasSubstr("0 bytes; expected at least 8"));
+  EXPECT_THAT(HeaderErrorOf(good.substr(0, 7)), HasSubstr("7 bytes; expected at least 8"));
+  EXPECT_THAT(HeaderErrorOf(good.substr(0, 8)),
               HasSubstr("header length is 2 bytes; expected at most 0"));
-  EXPECT_THAT(ErrorOf(good.substr(0, 9)),
+  EXPECT_THAT(HeaderErrorOf(good.substr(0, 9)),
               HasSubstr("header length is 2 bytes; expected at most 1"));
   std::string huge = good;
   const uint64_t length = 100'000'001;
   std::memcpy(huge.data(), &length, sizeof(length));
-  EXPECT_THAT(ErrorOf(huge), HasSubstr("100000001 bytes; expected at most 100000000"));
+  EXPECT_THAT(HeaderErrorOf(huge), HasSubstr("100000001 bytes; expected at most 100000000"));
   std::memset(huge.data(), 0xFF, 8);
-  EXPECT_THAT(ErrorOf(huge), HasSubstr("18446744073709551615 bytes"));
+  EXPECT_THAT(HeaderErrorOf(huge), HasSubstr("18446744073709551615 bytes"));
 }
 
 TEST(SafetensorsReaderTest, EveryTruncationIsRejected) {
   const std::string file = MakeFile(
       "{\"__metadata__\":{\"format\":\"pt\"}," + I32("a", 0, 8) + "," + I32("b", 8, 20) + "}  ",
       20);
-  ASSERT_EQ(ErrorOf(file), "");
+  ASSERT_EQ(HeaderErrorOf(file), "");
   for (size_t size = 0; size < file.size(); ++size) {
-    EXPECT_FALSE(Parse(file.substr(0, size)).ok()) << size;
+    EXPECT_FALSE(ParseHeader(file.substr(0, size)).ok()) << size;
   }
 }
 
@@ -234,7 +234,7 @@ TEST(SafetensorsReaderTest, EveryFlippedByteGivesAnAnswer) {
     for (int value = 0; value < 256; ++value) {
       std::string broken = file;
       broken[i] = static_cast<char>(value);
-      accepted += Parse(broken).ok();
+      accepted += ParseHeader(broken).ok();
     }
   }
   EXPECT_GT(accepted, 0);
@@ -246,7 +246,7 @@ TEST(SafetensorsReaderTest, TooManyTensorsAreRefused) {
     if (i > 0) json += ",";
     absl::StrAppend(&json, "\"", i, "\":[\"U8\",[0],[0,0]]");
   }
-  EXPECT_THAT(ErrorOf(MakeFile(json + "}", 0)), HasSubstr("262144"));
+  EXPECT_THAT(HeaderErrorOf(MakeFile(json + "}", 0)), HasSubstr("262144"));
 }
 
 TEST(SafetensorsReaderTest, GivesTensorsInOrderOfBytesWithTheirContent) {
@@ -255,7 +255,7 @@ TEST(SafetensorsReaderTest, GivesTensorsInOrderOfBytesWithTheirContent) {
       "\"second\":{\"dtype\":\"BF16\",\"shape\":[1,3],\"data_offsets\":[4,10]}," +
           I32("first", 0, 4) + "}",
       10);
-  const auto view = Parse(file);
+  const auto view = ParseHeader(file);
   ASSERT_TRUE(view.ok()) << view.status();
   const auto& tensors = view->header().tensors();
   ASSERT_EQ(tensors.size(), 2u);

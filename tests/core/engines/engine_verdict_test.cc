@@ -191,14 +191,14 @@ TEST(EngineVerdictTest, OnCpusVllmWantsMultiplesOf32) {
                         "multiples of 32"));
 }
 
-DescribedLinear& Linear(DescribedModel& model, int64_t layer, LinearRole role) {
+DescribedLinear& LinearOf(DescribedModel& model, int64_t layer, LinearRole role) {
   return model.linears[static_cast<size_t>(layer) * kLinearRoles + static_cast<size_t>(role)];
 }
 
 TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
   DescribedModel model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  DescribedLinear& value = Linear(model, 1, LinearRole::kValue);
+  DescribedLinear& value = LinearOf(model, 1, LinearRole::kValue);
   value.quantized = false;
   value.said_plain = true;
   // TurboMind decodes what it cannot fuse; the last two do not fuse.
@@ -208,7 +208,7 @@ TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
                         "model.layers.1.self_attn.q_proj is quantized"));
   DescribedModel widths =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  Linear(widths, 0, LinearRole::kUp).format.bits = 8;
+  LinearOf(widths, 0, LinearRole::kUp).format.bits = 8;
   EXPECT_THAT(Faults(Engine::kSglang, widths),
               HasSubstr("mlp.up_proj: bits is 8, of model.layers.0.mlp.gate_proj 4"));
 }
@@ -218,17 +218,17 @@ TEST(EngineVerdictTest, MixedWidthsLoadWhereConfigsCanSaySo) {
        {std::pair{OutputFormat::kCompressedTensors, "vllm vllm-cpu sglang tgi transformers"},
         std::pair{OutputFormat::kGptq, "vllm sglang transformers"}}) {
     DescribedModel model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
-    Linear(model, 1, LinearRole::kDown).format.bits = 8;
+    LinearOf(model, 1, LinearRole::kDown).format.bits = 8;
     EXPECT_EQ(Loading(model), loads);
   }
   DescribedModel awq = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
-  Linear(awq, 1, LinearRole::kDown).format.group_size = 64;
+  LinearOf(awq, 1, LinearRole::kDown).format.group_size = 64;
   EXPECT_EQ(Loading(awq), "");
 }
 
 TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
   DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
-  Linear(model, 1, LinearRole::kDown).quantized = false;
+  LinearOf(model, 1, LinearRole::kDown).quantized = false;
   model.skipped = {"model.layers.1.mlp.down_proj"};
   // TGI's Marlin loader does not look at the list.
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers");
@@ -241,8 +241,8 @@ TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
 TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
   DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) {
-    Linear(model, 0, role).quantized = false;
-    model.skipped.push_back(Linear(model, 0, role).module);
+    LinearOf(model, 0, role).quantized = false;
+    model.skipped.push_back(LinearOf(model, 0, role).module);
   }
   EXPECT_THAT(Faults(Engine::kSglang, model),
               HasSubstr("sglang wants model.layers.0.mlp.gate_up_proj in modules_to_not_convert"));
@@ -254,10 +254,10 @@ TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
 TEST(EngineVerdictTest, KeptLinearsOfCompressedTensorsStandInIgnore) {
   DescribedModel model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  Linear(model, 0, LinearRole::kOutput).quantized = false;
+  LinearOf(model, 0, LinearRole::kOutput).quantized = false;
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("o_proj: is not quantized; vllm wants that "
                                                       "said in ignore"));
-  Linear(model, 0, LinearRole::kOutput).said_plain = true;
+  LinearOf(model, 0, LinearRole::kOutput).said_plain = true;
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp");
 }
 

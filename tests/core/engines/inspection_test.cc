@@ -13,6 +13,7 @@
 #include "tests/core/engines/described_models.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/shared_files.h"
+#include "tests/support/source_directory.h"
 
 namespace salient {
 namespace {
@@ -110,7 +111,7 @@ absl::StatusOr<Inspection> InspectDirectory(const std::string& directory) {
 
 // Nobody has checked the shapes of what the config's method does not have.
 TEST(InspectTest, TensorsOfAnotherLayoutThatLieAroundAreNotLookedAt) {
-  const std::string directory = std::string(SALIENT_SOURCE_DIR) + "/tests/data/pocket-llama";
+  const std::string directory = testing::SourceDirectory() + "/tests/data/pocket-llama";
   const auto checkpoint = Checkpoint::Open(directory);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const auto json = ReadTextFile(directory + "/config.json", 1 << 20);

@@ -14,17 +14,13 @@
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/matrix_view.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
 namespace {
 
 using testing::Golden;
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 constexpr WeightFormat kChannel{8, kWholeRow, true, DType::kF16};
 constexpr WeightFormat kTensor{8, kWholeTensor, true, DType::kF16};
@@ -80,7 +76,7 @@ class ActivationLossTest : public ::testing::TestWithParam<ActivationFormat> {
         statistics_(testing::DirectStatistics(x_)),
         a_(testing::GaussianMatrix(2, 70, kColumns, 0.05f)),
         b_(testing::GaussianMatrix(3, 5, kColumns, 0.02f)),
-        linears_({{"m.a", View(a_)}, {"m.b", View(b_)}}) {
+        linears_({{"m.a", testing::View(a_)}, {"m.b", testing::View(b_)}}) {
     testing::KeepSample(x_, 50, statistics_);
     for (int64_t j = 0; j < kColumns; ++j) {
       scales_.push_back(0.5f + 0.125f * static_cast<float>(j % 9));

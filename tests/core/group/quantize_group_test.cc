@@ -9,15 +9,11 @@
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
 namespace {
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 // W' [O, I] as a reader of the packed tensors computes it, written against the layout's
 // description alone: output n stands in nibble {0,4,1,5,2,6,3,7}[n mod 8] of word n / 8.
@@ -56,7 +52,7 @@ class QuantizeGroupTest : public ::testing::TestWithParam<Case> {
         k_(testing::GaussianMatrix(3, 16, 256, 0.05f)) {
     for (int64_t i = 0; i < 40; ++i) q_.Row(i)[(i * 31) % 256] *= 8;  // heavy tails
     group_.name = "block.0.qkv";
-    group_.linears = {{"q_proj", View(q_)}, {"k_proj", View(k_)}};
+    group_.linears = {{"q_proj", testing::View(q_)}, {"k_proj", testing::View(k_)}};
     group_.statistics = &statistics_;
   }
 
@@ -186,7 +182,7 @@ TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
   w.Row(5)[17] = std::numeric_limits<float>::quiet_NaN();
   GroupInput group;
   group.name = "g";
-  group.linears = {{"m.down_proj", View(w)}};
+  group.linears = {{"m.down_proj", testing::View(w)}};
   group.statistics = &statistics;
   WeightFormat format;
   format.group_size = 32;
@@ -205,7 +201,7 @@ TEST(QuantizeGroupNotesTest, DampingThatHadToBeRaisedIsNoted) {
   const Matrix w = testing::GaussianMatrix(2, 8, 64);
   GroupInput group;
   group.name = "g";
-  group.linears = {{"m.down_proj", View(w)}};
+  group.linears = {{"m.down_proj", testing::View(w)}};
   group.statistics = &statistics;
   WeightFormat format;
   format.group_size = 32;
@@ -230,7 +226,7 @@ TEST(QuantizeGroupNotesTest, RoundToNearestIsNotKeptInsteadOfItself) {
   group.statistics = &statistics;
   group.norm_fold = NormFold{{norm.data(), 256}, DType::kF16};
   for (uint64_t i = 0; i < 8; ++i) weights.push_back(testing::GaussianMatrix(5 + i, 16, 256));
-  for (const Matrix& w : weights) group.linears.push_back({"m.a", View(w)});
+  for (const Matrix& w : weights) group.linears.push_back({"m.a", testing::View(w)});
   SerialExecutor executor;
   const auto result = QuantizeGroup(group, kRtn, StoredFormat{}, executor);
   ASSERT_TRUE(result.ok()) << result.status();

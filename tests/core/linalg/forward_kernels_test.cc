@@ -16,7 +16,7 @@ namespace salient {
 namespace {
 
 // Odd lengths reach the vector body and the tail.
-constexpr int64_t kLengths[] = {1, 7, 16, 33, 259};
+constexpr int64_t kForwardLengths[] = {1, 7, 16, 33, 259};
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
@@ -63,7 +63,7 @@ TEST(ForwardKernelsTest, WidenBf16UndoesIt) {
 }
 
 TEST(ForwardKernelsTest, AddToAdds) {
-  for (const int64_t n : kLengths) {
+  for (const int64_t n : kForwardLengths) {
     const std::vector<float> change = Gaussian(1, n);
     const std::vector<float> before = Gaussian(2, n);
     std::vector<float> sum = before;
@@ -73,7 +73,7 @@ TEST(ForwardKernelsTest, AddToAdds) {
 }
 
 TEST(ForwardKernelsTest, NormalizeRowDividesByTheRootMeanSquare) {
-  for (const int64_t n : kLengths) {
+  for (const int64_t n : kForwardLengths) {
     const std::vector<float> x = Gaussian(3, n, 10);
     const std::vector<float> weight = Gaussian(4, n);
     const size_t size = x.size();
@@ -93,7 +93,7 @@ TEST(ForwardKernelsTest, NormalizeRowDividesByTheRootMeanSquare) {
 }
 
 TEST(ForwardKernelsTest, RotateHeadsTurnsPairsOfChannels) {
-  for (const int64_t half : kLengths) {
+  for (const int64_t half : kForwardLengths) {
     const std::vector<float> angles = Gaussian(5, half);
     std::vector<float> cosines, sines;
     for (float angle : angles) {
@@ -216,7 +216,7 @@ TEST(ForwardKernelsTest, SoftmaxPartShowsNaN) {
 }
 
 TEST(ForwardKernelsTest, ScaleMultiplies) {
-  for (const int64_t n : kLengths) {
+  for (const int64_t n : kForwardLengths) {
     const std::vector<float> values = Gaussian(11, n);
     std::vector<float> out(values.size());
     Scale(values.data(), 0.3f, n, out.data());

@@ -18,7 +18,7 @@ namespace {
 using testing::GaussianMatrix;
 
 // Odd lengths reach the vector body and the tail.
-constexpr int64_t kLengths[] = {1, 7, 16, 33, 259};
+constexpr int64_t kKernelLengths[] = {1, 7, 16, 33, 259};
 
 TEST(KernelsTest, WidenF16AgreesWithTheScalarConversionOnEveryPattern) {
   std::vector<uint16_t> bits(1 << 16);
@@ -36,7 +36,7 @@ TEST(KernelsTest, WidenF16AgreesWithTheScalarConversionOnEveryPattern) {
 }
 
 TEST(KernelsTest, MinMaxFindsTheEndsWhereverTheyStand) {
-  for (int64_t n : kLengths) {
+  for (int64_t n : kKernelLengths) {
     for (int64_t at = 0; at < n; ++at) {
       Matrix w = GaussianMatrix(2, 1, n);
       w.data()[at] = -100;
@@ -55,7 +55,7 @@ TEST(KernelsTest, StepOfReachesTheLargestInMostSteps) {
 }
 
 TEST(KernelsTest, RoundToStepsKeepsWhatSignedCodesOfEightBitsHold) {
-  for (int64_t n : kLengths) {
+  for (int64_t n : kKernelLengths) {
     for (const float step : {0.5f, 0.3f, 1e-3f, 7.0f}) {
       Matrix values = GaussianMatrix(9, 1, n, 20.0f);
       for (int64_t i = 0; i < n; i += 5) values.data()[i] = step * (static_cast<float>(i) + 0.5f);
@@ -94,7 +94,7 @@ TEST(KernelsTest, NearestCodesAndErrorsRoundHalfToEvenAndClamp) {
 }
 
 TEST(KernelsTest, DotAddsInF64) {
-  for (int64_t n : kLengths) {
+  for (int64_t n : kKernelLengths) {
     const Matrix a = GaussianMatrix(3, 1, n, 1e4f);
     const Matrix b = GaussianMatrix(4, 1, n, 1e-4f);
     double expected = 0;
@@ -108,7 +108,7 @@ TEST(KernelsTest, DotAddsInF64) {
 }
 
 TEST(KernelsTest, OffsetErrorsAndAddScaledAreTheirFormulas) {
-  for (int64_t n : kLengths) {
+  for (int64_t n : kKernelLengths) {
     const Matrix w = GaussianMatrix(3, 1, n);
     const Matrix codes = GaussianMatrix(4, 1, n, 8);
     Matrix errors(1, n);
@@ -125,7 +125,7 @@ TEST(KernelsTest, OffsetErrorsAndAddScaledAreTheirFormulas) {
 }
 
 TEST(KernelsTest, DecodedErrorsRoundAfterEachStep) {
-  for (int64_t n : kLengths) {
+  for (int64_t n : kKernelLengths) {
     const Matrix w = GaussianMatrix(3, 1, n);
     const Matrix inverse = GaussianMatrix(4, 1, n);
     std::vector<uint8_t> codes(static_cast<size_t>(n));

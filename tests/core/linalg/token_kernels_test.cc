@@ -16,7 +16,7 @@ namespace salient {
 namespace {
 
 // Odd lengths reach the vector body and the tail.
-constexpr int64_t kLengths[] = {1, 7, 8, 31, 40, 75, 259};
+constexpr int64_t kTokenLengths[] = {1, 7, 8, 31, 40, 75, 259};
 
 std::vector<uint16_t> RandomBits(uint64_t seed, int64_t count) {
   std::mt19937_64 random(seed);
@@ -34,8 +34,8 @@ std::vector<uint16_t> RandomBf16(uint64_t seed, int64_t count) {
 }
 
 TEST(TokenKernelsTest, Transpose16MovesEveryElementAndNothingElse) {
-  for (const int64_t tokens : kLengths) {
-    for (const int64_t columns : kLengths) {
+  for (const int64_t tokens : kTokenLengths) {
+    for (const int64_t columns : kTokenLengths) {
       const int64_t stride = columns + 3;
       const int64_t ld = tokens + 5;
       const std::vector<uint16_t> x = RandomBits(1, tokens * stride);
@@ -52,7 +52,7 @@ TEST(TokenKernelsTest, Transpose16MovesEveryElementAndNothingElse) {
 }
 
 TEST(TokenKernelsTest, SumBf16IsTheSumsOfWidenedValues) {
-  for (const int64_t n : kLengths) {
+  for (const int64_t n : kTokenLengths) {
     const std::vector<uint16_t> x = RandomBf16(2, n);
     double sum = 0;
     double sum_abs = 0;
@@ -71,7 +71,7 @@ TEST(TokenKernelsTest, SumBf16IsTheSumsOfWidenedValues) {
 }
 
 TEST(TokenKernelsTest, AddColumnSumsAddsTokensInOrder) {
-  for (const int64_t columns : kLengths) {
+  for (const int64_t columns : kTokenLengths) {
     constexpr int64_t kTokens = 21;
     const int64_t stride = columns + 1;
     const std::vector<uint16_t> bits = RandomBf16(3, kTokens * stride);
@@ -100,7 +100,7 @@ TEST(TokenKernelsTest, AddColumnSumsAddsTokensInOrder) {
 
 TEST(TokenKernelsTest, OneBadValueAnywhereIsSeen) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  for (const int64_t n : kLengths) {
+  for (const int64_t n : kTokenLengths) {
     const std::vector<uint16_t> good = RandomBf16(4, n);
     EXPECT_TRUE(AllFinite16(good.data(), n, 0x7F80));
     for (int64_t at = 0; at < n; ++at) {
@@ -130,7 +130,7 @@ TEST(TokenKernelsTest, AddRowsRoundedTo24RoundsToTheGridAndAdds) {
   std::mt19937_64 random(6);
   std::normal_distribution<float> normal(0.0f, 1e3f);
   for (const int64_t rows : {1, 4, 9}) {
-    for (const int64_t columns : kLengths) {
+    for (const int64_t columns : kTokenLengths) {
       const int64_t ld = columns + 3;
       const int64_t total_ld = columns + 1;
       std::vector<float> partial(static_cast<size_t>(rows * ld));
@@ -156,7 +156,7 @@ TEST(TokenKernelsTest, AddRowsRoundedTo24IsExactFarAboveTheGrid) {
 }
 
 TEST(TokenKernelsTest, SignsFromBitsAreOnesOfThatSign) {
-  for (const int64_t n : kLengths) {
+  for (const int64_t n : kTokenLengths) {
     const std::vector<uint16_t> words = RandomBits(5, n);
     std::vector<uint16_t> out(words.size());
     for (int bit = 0; bit < 16; ++bit) {

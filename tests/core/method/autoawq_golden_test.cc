@@ -19,13 +19,13 @@
 namespace salient {
 namespace {
 
-struct Case {
+struct AutoAwqCase {
   std::string name;
   std::vector<std::string> linears;
   int64_t group_size;
 };
 
-class AutoAwqGolden : public ::testing::TestWithParam<Case> {
+class AutoAwqGolden : public ::testing::TestWithParam<AutoAwqCase> {
  protected:
   void SetUp() override {
     const std::string path = testing::SharedFile("golden/autoawq.safetensors");
@@ -122,9 +122,9 @@ TEST_P(AutoAwqGolden, LossesRatioClipBoundsAndCodesAgree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, AutoAwqGolden,
-                         ::testing::Values(Case{"down", {"down_proj"}, 128},
-                                           Case{"gate_up", {"gate_proj", "up_proj"}, 128},
-                                           Case{"down_g32", {"down_proj"}, 32}),
+                         ::testing::Values(AutoAwqCase{"down", {"down_proj"}, 128},
+                                           AutoAwqCase{"gate_up", {"gate_proj", "up_proj"}, 128},
+                                           AutoAwqCase{"down_g32", {"down_proj"}, 32}),
                          [](const auto& test) { return test.param.name; });
 
 }  // namespace

@@ -8,14 +8,10 @@
 #include "core/linalg/executor.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 
 namespace salient {
 namespace {
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 // The chosen factor by the definition, one group at a time, straight from the tokens.
 class RangeClipTest : public ::testing::TestWithParam<int64_t> {};
@@ -33,7 +29,8 @@ TEST_P(RangeClipTest, ChoosesTheFactorWithTheLeastOutputError) {
   WeightFormat format;
   format.group_size = size;
   SerialExecutor executor;
-  const absl::StatusOr<Ranges> ranges = RangeClip(View(w), scales, model, format, false, executor);
+  const absl::StatusOr<Ranges> ranges =
+      RangeClip(testing::View(w), scales, model, format, false, executor);
   ASSERT_TRUE(ranges.ok()) << ranges.status();
 
   int64_t narrowed = 0;
@@ -122,9 +119,9 @@ TEST(RangeClipTwinTest, ChoicesLoseAtMostAThousandthAgainstF32) {
     for (const WeightFormat& format :
          {WeightFormat{4, 128, false, DType::kF16}, WeightFormat{3, 32, false, DType::kBF16},
           WeightFormat{2, 160, true, DType::kF16}, WeightFormat{4, -1, false, DType::kF32}}) {
-      const auto fast = RangeClip(View(w), scales, model, format, false, executor);
+      const auto fast = RangeClip(testing::View(w), scales, model, format, false, executor);
       ASSERT_TRUE(fast.ok()) << fast.status();
-      const auto twin = RangeClipTwin(View(w), scales, model, format, executor);
+      const auto twin = RangeClipTwin(testing::View(w), scales, model, format, executor);
       ASSERT_TRUE(twin.ok()) << twin.status();
       const double least = TotalLoss(w, scales, *twin, model, format);
       EXPECT_LE(TotalLoss(w, scales, *fast, model, format), 1.001 * least)

@@ -10,14 +10,10 @@
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 
 namespace salient {
 namespace {
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 // Property (ranges.h): the range includes 0, the scale is representable, and no weight inside
 // the range moves by more than half a step plus what rounding the scale takes away.
@@ -83,7 +79,7 @@ TEST(RangesTest, ScaleBeyondF16NamesRowAndGroup) {
   format.group_size = 8;
   SerialExecutor executor;
   const std::vector<float> ones(16, 1.0f);
-  const absl::Status status = RangeMinMax(View(w), ones, format, false, executor).status();
+  const absl::Status status = RangeMinMax(testing::View(w), ones, format, false, executor).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("row 3, group 1"), absl::string_view::npos) << status;
 }
@@ -95,9 +91,9 @@ TEST(RoundNearestTest, CodesAreThoseOfTheScaledWeight) {
   WeightFormat format;
   format.group_size = 16;
   SerialExecutor executor;
-  const auto ranges = RangeMinMax(View(w), scales, format, false, executor);
+  const auto ranges = RangeMinMax(testing::View(w), scales, format, false, executor);
   ASSERT_TRUE(ranges.ok()) << ranges.status();
-  const auto groups = RoundNearest(View(w), scales, *ranges, format, executor);
+  const auto groups = RoundNearest(testing::View(w), scales, *ranges, format, executor);
   ASSERT_TRUE(groups.ok()) << groups.status();
   for (int64_t i = 0; i < 5; ++i) {
     for (int64_t j = 0; j < 32; ++j) {

@@ -8,6 +8,7 @@
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
@@ -15,12 +16,7 @@ namespace {
 
 constexpr int64_t kRows = 21;  // not a multiple of the panel
 
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
-
-struct Case {
+struct BlockCase {
   int64_t columns;
   int64_t group_size;
   int64_t width;
@@ -53,7 +49,7 @@ double BlockLoss(const Matrix& w, const std::vector<float>& scales, const Affine
   return loss;
 }
 
-class RoundBlockTest : public ::testing::TestWithParam<Case> {
+class RoundBlockTest : public ::testing::TestWithParam<BlockCase> {
  protected:
   RoundBlockTest()
       : x_(testing::Activations(1, 400, GetParam().columns)),
@@ -65,13 +61,13 @@ class RoundBlockTest : public ::testing::TestWithParam<Case> {
     format_.group_size = GetParam().group_size;
     format_.symmetric = GetParam().symmetric;
     params_.width = GetParam().width;
-    ranges_ =
-        std::make_unique<Ranges>(*RangeMinMax(View(weight_), scales_, format_, false, serial_));
+    ranges_ = std::make_unique<Ranges>(
+        *RangeMinMax(testing::View(weight_), scales_, format_, false, serial_));
   }
 
   AffineGroups Round(const RoundBlockParams& params, Executor& executor) {
     absl::StatusOr<AffineGroups> groups =
-        RoundBlock(View(weight_), scales_, *ranges_, model_, format_, params, executor);
+        RoundBlock(testing::View(weight_), scales_, *ranges_, model_, format_, params, executor);
     EXPECT_TRUE(groups.ok()) << groups.status();
     return *std::move(groups);
   }
@@ -90,7 +86,8 @@ TEST_P(RoundBlockTest, EveryStepLowersTheBlockLoss) {
   const auto loss = [&](const AffineGroups& groups) {
     return BlockLoss(weight_, scales_, groups, model_, params_);
   };
-  const double nearest = loss(*RoundNearest(View(weight_), scales_, *ranges_, format_, serial_));
+  const double nearest =
+      loss(*RoundNearest(testing::View(weight_), scales_, *ranges_, format_, serial_));
   RoundBlockParams params = params_;
   params.refits = 0;
   params.descent_sweeps = 0;
@@ -129,10 +126,11 @@ TEST_P(RoundBlockTest, ResultDoesNotDependOnTheExecutor) {
   EXPECT_EQ(one.scales, three.scales);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, RoundBlockTest,
-                         ::testing::Values(Case{256, 128, 256, false}, Case{256, 128, 128, false},
-                                           Case{256, 32, 256, true}, Case{768, 768, 256, false},
-                                           Case{384, 96, 128, false}, Case{172, 43, 256, false}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, RoundBlockTest,
+    ::testing::Values(BlockCase{256, 128, 256, false}, BlockCase{256, 128, 128, false},
+                      BlockCase{256, 32, 256, true}, BlockCase{768, 768, 256, false},
+                      BlockCase{384, 96, 128, false}, BlockCase{172, 43, 256, false}));
 
 TEST(RoundBlockTest, DeadChannelsAndConstantInputsAreRounded) {
   Matrix x(64, 64);
@@ -143,9 +141,9 @@ TEST(RoundBlockTest, DeadChannelsAndConstantInputsAreRounded) {
   WeightFormat format;
   format.group_size = 32;
   SerialExecutor executor;
-  const auto ranges = RangeMinMax(View(w), ones, format, false, executor);
+  const auto ranges = RangeMinMax(testing::View(w), ones, format, false, executor);
   ASSERT_TRUE(ranges.ok());
-  const auto groups = RoundBlock(View(w), ones, *ranges, model, format, {}, executor);
+  const auto groups = RoundBlock(testing::View(w), ones, *ranges, model, format, {}, executor);
   ASSERT_TRUE(groups.ok()) << groups.status();
   for (float scale : groups->scales) EXPECT_TRUE(std::isfinite(scale) && scale > 0);
 }
@@ -163,11 +161,11 @@ TEST(RoundBlockTest, ABlockThatCannotBeFactoredIsDampedMore) {
   params.shrinkage = 1;
   params.damping = 0;
   SerialExecutor executor;
-  const auto ranges = RangeMinMax(View(w), ones, format, false, executor);
+  const auto ranges = RangeMinMax(testing::View(w), ones, format, false, executor);
   ASSERT_TRUE(ranges.ok());
-  const auto groups = RoundBlock(View(w), ones, *ranges, model, format, params, executor);
+  const auto groups = RoundBlock(testing::View(w), ones, *ranges, model, format, params, executor);
   ASSERT_TRUE(groups.ok()) << groups.status();
-  const auto nearest = RoundNearest(View(w), ones, *ranges, format, executor);
+  const auto nearest = RoundNearest(testing::View(w), ones, *ranges, format, executor);
   EXPECT_LT(BlockLoss(w, ones, *groups, model, params),
             BlockLoss(w, ones, *nearest, model, params));
 }

@@ -13,17 +13,13 @@
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"
+#include "tests/support/matrix_view.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
 namespace {
 
 using testing::Golden;
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 std::vector<double> ErrorsOf(const Matrix& w, const std::vector<float>& scales,
                              const AffineGroups& groups, int64_t row) {
@@ -65,14 +61,14 @@ RoundGptqParams FeedbackOnly(float damping = 0.2f, bool act_order = true) {
   return {.damping = damping, .act_order = act_order, .descent_sweeps = 0, .refits = 0};
 }
 
-struct Case {
+struct GptqCase {
   int64_t columns;
   int64_t group_size;
   int bits;
   bool symmetric;
 };
 
-class RoundGptqTest : public ::testing::TestWithParam<Case> {
+class RoundGptqTest : public ::testing::TestWithParam<GptqCase> {
  protected:
   static constexpr int64_t kRows = 69;  // more than a tile, not a multiple of a panel
 
@@ -87,12 +83,12 @@ class RoundGptqTest : public ::testing::TestWithParam<Case> {
     format_.bits = GetParam().bits;
     format_.group_size = GetParam().group_size;
     format_.symmetric = GetParam().symmetric;
-    ranges_ =
-        std::make_unique<Ranges>(*RangeMinMax(View(weight_), scales_, format_, false, serial_));
+    ranges_ = std::make_unique<Ranges>(
+        *RangeMinMax(testing::View(weight_), scales_, format_, false, serial_));
   }
 
   AffineGroups Round(const RoundGptqParams& params, Executor& executor) {
-    const RoundInput input{View(weight_), ranges_.get()};
+    const RoundInput input{testing::View(weight_), ranges_.get()};
     absl::StatusOr<GptqRounding> rounded =
         RoundGptq({&input, 1}, scales_, model_, format_, params, executor);
     EXPECT_TRUE(rounded.ok()) << rounded.status();
@@ -115,7 +111,8 @@ class RoundGptqTest : public ::testing::TestWithParam<Case> {
 
 // Property: steps 2 and 3 never raise the damped loss (round_gptq.h), and here all lower it.
 TEST_P(RoundGptqTest, EveryStepLowersTheDampedLoss) {
-  const double nearest = Loss(*RoundNearest(View(weight_), scales_, *ranges_, format_, serial_));
+  const double nearest =
+      Loss(*RoundNearest(testing::View(weight_), scales_, *ranges_, format_, serial_));
   for (const bool act_order : {false, true}) {
     RoundGptqParams params = FeedbackOnly(0.2f, act_order);
     const double fed_back = Loss(Round(params, serial_));
@@ -158,9 +155,9 @@ TEST_P(RoundGptqTest, BytesDoNotDependOnTheExecutor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RoundGptqTest,
-                         ::testing::Values(Case{256, 128, 4, false}, Case{256, 32, 3, true},
-                                           Case{172, 43, 4, false}, Case{384, 384, 4, true},
-                                           Case{640, 16, 2, false}));
+                         ::testing::Values(GptqCase{256, 128, 4, false}, GptqCase{256, 32, 3, true},
+                                           GptqCase{172, 43, 4, false}, GptqCase{384, 384, 4, true},
+                                           GptqCase{640, 16, 2, false}));
 
 struct GoldenCase {
   std::string prefix;
@@ -195,7 +192,7 @@ class RoundGptqGolden {
     ranges.scales = golden_.Read<float>(name + ".scales");
     const std::vector<uint8_t> zero_points = golden_.Read<uint8_t>(name + ".zero_points");
     ranges.zero_points.assign(zero_points.begin(), zero_points.end());
-    const RoundInput input{View(weight_), &ranges};
+    const RoundInput input{testing::View(weight_), &ranges};
     SerialExecutor serial;
     const auto rounded = RoundGptq({&input, 1}, scales_, model_, format,
                                    FeedbackOnly(std::stof(c.damping), act_order), serial);
@@ -273,10 +270,10 @@ SmallRounding RoundSmall(const Statistics& statistics, const RoundGptqParams& pa
   WeightFormat format;
   format.group_size = 32;
   SerialExecutor executor;
-  const Ranges ranges = *RangeMinMax(View(w), ones, format, false, executor);
-  const RoundInput input{View(w), &ranges};
+  const Ranges ranges = *RangeMinMax(testing::View(w), ones, format, false, executor);
+  const RoundInput input{testing::View(w), &ranges};
   return {RoundGptq({&input, 1}, ones, model, format, params, executor),
-          *RoundNearest(View(w), ones, ranges, format, executor)};
+          *RoundNearest(testing::View(w), ones, ranges, format, executor)};
 }
 
 TEST(RoundGptqSmallTest, ChannelsThatNeverFiredAreRoundedToNearest) {
@@ -382,8 +379,8 @@ TEST(RoundGptqSmallTest, IsCancelledWhereverItIs) {
   WeightFormat format;
   format.group_size = 100;
   SerialExecutor serial;
-  const Ranges ranges = *RangeMinMax(View(w), ones, format, false, serial);
-  const RoundInput input{View(w), &ranges};
+  const Ranges ranges = *RangeMinMax(testing::View(w), ones, format, false, serial);
+  const RoundInput input{testing::View(w), &ranges};
   // Twice 5 tiles of A, 3 diagonal blocks and 3 others, 3 tiles of rows, 5 panels that descend.
   constexpr int64_t kTasks = 24;
   const RoundGptqParams params{.descent_sweeps = 4, .refits = 2};

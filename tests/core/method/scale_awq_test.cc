@@ -9,14 +9,10 @@
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 
 namespace salient {
 namespace {
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 // ||Q(W s) (s^-1 X) - W X||^2 / tokens by the definition.
 double DirectCandidateLoss(const Matrix& w, const std::vector<float>& scales, const Matrix& x,
@@ -50,7 +46,7 @@ TEST(ScaleAwqTest, LossesOfTheGridAreTheOutputErrors) {
   WeightFormat format;
   format.group_size = 64;
   SerialExecutor executor;
-  const std::vector<WeightView> weights = {View(q), View(k)};
+  const std::vector<WeightView> weights = {testing::View(q), testing::View(k)};
   ScaleAwqParams params;
   params.exhaustive = true;
   const auto search =
@@ -75,7 +71,7 @@ TEST(ScaleAwqTest, ScalesHaveEightSignificantBitsAndBalancedRange) {
   WeightFormat format;
   format.group_size = 32;
   SerialExecutor executor;
-  const std::vector<WeightView> weights = {View(w)};
+  const std::vector<WeightView> weights = {testing::View(w)};
   const auto search =
       SearchAwqScale(weights, statistics, LossModel(statistics), format, {}, executor);
   ASSERT_TRUE(search.ok());
@@ -91,7 +87,7 @@ TEST(ScaleAwqTest, TiedHeadsShareOneScale) {
   WeightFormat format;
   format.group_size = 32;
   SerialExecutor executor;
-  const std::vector<WeightView> weights = {View(w)};
+  const std::vector<WeightView> weights = {testing::View(w)};
   ScaleAwqParams params;
   params.tied_heads = TiedHeads{8, 2};  // 8 heads in pairs
   const auto search =
@@ -115,7 +111,7 @@ TEST(ScaleAwqTest, ChannelsNeverSeenStayFinite) {
   WeightFormat format;
   format.group_size = 64;
   SerialExecutor executor;
-  const std::vector<WeightView> weights = {View(w)};
+  const std::vector<WeightView> weights = {testing::View(w)};
   const auto search =
       SearchAwqScale(weights, statistics, LossModel(statistics), format, {}, executor);
   ASSERT_TRUE(search.ok());

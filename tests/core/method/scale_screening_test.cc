@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 #include "tests/support/sanitizer.h"
 #include "tests/support/shared_files.h"
 #include "tests/support/thread_executor.h"
@@ -49,11 +50,6 @@ Comparison Compare(const std::vector<WeightView>& weights, const Statistics& sta
   };
   return {loss_of(fast.chosen) / loss_of(full.chosen) - 1,
           static_cast<double>(fast.candidates.size()), fast.chosen, full.chosen};
-}
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
 }
 
 Statistics Fold(const Matrix& x, int64_t exact_gram_limit, Executor& executor) {
@@ -134,8 +130,8 @@ TEST(ScaleScreeningTest, StressSetLosesAtMostOneAndAHalfPercent) {
     if (stress.tied) params.tied_heads = TiedHeads{32, 4};
     const Statistics statistics = Fold(x, 1024, executor);
     const Statistics exact = Fold(x, 4096, executor);
-    const Comparison c =
-        Compare({View(w), View(v)}, statistics, exact, stress.format, params, executor);
+    const Comparison c = Compare({testing::View(w), testing::View(v)}, statistics, exact,
+                                 stress.format, params, executor);
     std::cout << stress.name << ": excess " << 100 * c.excess << " % after " << c.evaluations
               << " evaluations; chosen " << c.chosen.weight_aware << "," << c.chosen.ratio
               << " best " << c.best.weight_aware << "," << c.best.ratio << "\n";

@@ -11,15 +11,11 @@
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
+#include "tests/support/matrix_view.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
 namespace {
-
-WeightView View(const Matrix& matrix) {
-  return {DType::kF32, reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(),
-          matrix.cols()};
-}
 
 ScaleProposals Propose(const std::vector<WeightView>& weights, const Statistics& statistics,
                        std::optional<double> alpha, const TiedHeads* tied = nullptr) {
@@ -36,7 +32,8 @@ TEST(ScaleSmoothQuantTest, IsThePapersFormulaOverAllLinearsOfTheGroup) {
   const Matrix q = testing::GaussianMatrix(2, 70, 192, 0.05f);
   const Matrix k = testing::GaussianMatrix(3, 9, 192, 0.07f);
   for (const double alpha : {0.0, 0.35, 0.5, 0.8, 1.0}) {
-    const ScaleProposals proposals = Propose({View(q), View(k)}, statistics, alpha);
+    const ScaleProposals proposals =
+        Propose({testing::View(q), testing::View(k)}, statistics, alpha);
     ASSERT_EQ(proposals.candidates.size(), 1u);
     EXPECT_EQ(proposals.candidates[0], (ScaleCandidate{false, true, alpha, true}));
     const std::vector<float>& scales = proposals.scales[0];
@@ -65,14 +62,14 @@ TEST(ScaleSmoothQuantTest, IsThePapersFormulaOverAllLinearsOfTheGroup) {
 TEST(ScaleSmoothQuantTest, TheSearchIsOverIdentityAndAlphasByATwentieth) {
   const Statistics statistics = testing::DirectStatistics(testing::Activations(1, 50, 64));
   const Matrix w = testing::GaussianMatrix(2, 8, 64);
-  const ScaleProposals all = Propose({View(w)}, statistics, std::nullopt);
+  const ScaleProposals all = Propose({testing::View(w)}, statistics, std::nullopt);
   ASSERT_EQ(all.candidates.size(), 22u);
   EXPECT_TRUE(all.candidates[0].identity);
   EXPECT_EQ(all.scales[0], std::vector<float>(64, 1.0f));
   for (size_t c = 1; c < 22; ++c) {
     const double alpha = static_cast<double>(c - 1) / 20;
     EXPECT_EQ(all.candidates[c], (ScaleCandidate{false, true, alpha, true}));
-    EXPECT_EQ(all.scales[c], Propose({View(w)}, statistics, alpha).scales[0]);
+    EXPECT_EQ(all.scales[c], Propose({testing::View(w)}, statistics, alpha).scales[0]);
   }
 }
 
@@ -80,7 +77,8 @@ TEST(ScaleSmoothQuantTest, TiedHeadsShareTheScaleOfTheirLargest) {
   Matrix x = testing::Activations(6, 100, 64);
   const Matrix w = testing::GaussianMatrix(7, 16, 64);
   const TiedHeads tied{8, 2};  // 8 heads in pairs
-  const ScaleProposals proposals = Propose({View(w)}, testing::DirectStatistics(x), 0.75, &tied);
+  const ScaleProposals proposals =
+      Propose({testing::View(w)}, testing::DirectStatistics(x), 0.75, &tied);
   const std::vector<float> scales = proposals.scales[0];
   for (size_t j = 0; j < 64; ++j) {
     const size_t head = j / 8;
@@ -91,11 +89,11 @@ TEST(ScaleSmoothQuantTest, TiedHeadsShareTheScaleOfTheirLargest) {
     for (int64_t d = 0; d < 8; ++d) x.Row(t)[8 + d] = 0.5f * x.Row(t)[d];
   }
   const std::vector<float> quiet =
-      Propose({View(w)}, testing::DirectStatistics(x), 1.0, &tied).scales[0];
+      Propose({testing::View(w)}, testing::DirectStatistics(x), 1.0, &tied).scales[0];
   for (int64_t t = 0; t < x.rows(); ++t) {
     for (int64_t d = 0; d < 8; ++d) x.Row(t)[8 + d] = 0;
   }
-  EXPECT_EQ(Propose({View(w)}, testing::DirectStatistics(x), 1.0, &tied).scales[0], quiet);
+  EXPECT_EQ(Propose({testing::View(w)}, testing::DirectStatistics(x), 1.0, &tied).scales[0], quiet);
 }
 
 TEST(ScaleSmoothQuantTest, ChannelsThatNeverFireAndWeightsOfZeroStayFinite) {
@@ -110,7 +108,7 @@ TEST(ScaleSmoothQuantTest, ChannelsThatNeverFireAndWeightsOfZeroStayFinite) {
   const Statistics silence = testing::DirectStatistics(Matrix(10, 64));
   for (const Statistics* seen : {&statistics, &silence}) {
     for (const Matrix* weight : std::initializer_list<const Matrix*>{&w, &nothing}) {
-      for (const auto& scales : Propose({View(*weight)}, *seen, std::nullopt).scales) {
+      for (const auto& scales : Propose({testing::View(*weight)}, *seen, std::nullopt).scales) {
         for (float s : scales) EXPECT_TRUE(std::isfinite(s) && s > 0) << s;
       }
     }
@@ -121,9 +119,10 @@ TEST(ScaleSmoothQuantTest, DoesNotDependOnTheExecutor) {
   const Statistics statistics = testing::DirectStatistics(testing::Activations(1, 50, 128));
   const Matrix w = testing::GaussianMatrix(2, 300, 128);
   testing::ThreadExecutor threads(3);
-  const auto many = ProposeSmoothQuantScales({View(w)}, statistics, {0.5}, nullptr, threads);
+  const auto many =
+      ProposeSmoothQuantScales({testing::View(w)}, statistics, {0.5}, nullptr, threads);
   ASSERT_TRUE(many.ok());
-  EXPECT_EQ(many->scales, Propose({View(w)}, statistics, 0.5).scales);
+  EXPECT_EQ(many->scales, Propose({testing::View(w)}, statistics, 0.5).scales);
 }
 
 TEST(ScaleSmoothQuantTest, AlphaOutOfRangeIsNamed) {

@@ -54,12 +54,12 @@ std::vector<double> Context(const Matrix& q, const Matrix& k, const Matrix& v, i
   return context;
 }
 
-struct Case {
+struct AttentionCase {
   int64_t tokens;
   AttentionShape shape;
 };
 
-class AttentionTest : public ::testing::TestWithParam<Case> {
+class AttentionTest : public ::testing::TestWithParam<AttentionCase> {
  protected:
   AttentionTest() { LimitThreadToItself(); }
 };
@@ -97,13 +97,15 @@ TEST_P(AttentionTest, IsTheFormula) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
-                         ::testing::Values(Case{1, {2, 1, 8, std::nullopt}},
-                                           Case{64, {2, 2, 8, std::nullopt}},
-                                           Case{255, {4, 2, 12, std::nullopt}},
-                                           Case{257, {4, 2, 12, std::nullopt}},
-                                           Case{700, {6, 2, 16, std::nullopt}},
-                                           Case{700, {2, 1, 16, 1}}, Case{700, {4, 2, 16, 100}},
-                                           Case{700, {2, 2, 16, 320}}, Case{577, {2, 1, 16, 256}}));
+                         ::testing::Values(AttentionCase{1, {2, 1, 8, std::nullopt}},
+                                           AttentionCase{64, {2, 2, 8, std::nullopt}},
+                                           AttentionCase{255, {4, 2, 12, std::nullopt}},
+                                           AttentionCase{257, {4, 2, 12, std::nullopt}},
+                                           AttentionCase{700, {6, 2, 16, std::nullopt}},
+                                           AttentionCase{700, {2, 1, 16, 1}},
+                                           AttentionCase{700, {4, 2, 16, 100}},
+                                           AttentionCase{700, {2, 2, 16, 320}},
+                                           AttentionCase{577, {2, 1, 16, 256}}));
 
 }  // namespace
 }  // namespace salient

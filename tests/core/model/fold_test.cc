@@ -25,7 +25,7 @@ using testing::SmallModel;
 
 constexpr int64_t kTokens = 23;
 
-struct Case {
+struct FoldCase {
   std::string name;
   std::string fields;  // of config.json
   DType dtype;
@@ -35,7 +35,7 @@ constexpr char kShape[] =
     "\"hidden_size\": 48, \"intermediate_size\": 88, \"num_hidden_layers\": 2, \"vocab_size\": 64, "
     "\"rms_norm_eps\": 1e-5, \"num_attention_heads\": 6, ";
 
-class FoldTest : public ::testing::TestWithParam<Case> {
+class FoldTest : public ::testing::TestWithParam<FoldCase> {
  protected:
   FoldTest() {
     LimitThreadToItself();
@@ -169,17 +169,21 @@ constexpr char kLlama[] = "\"architectures\": [\"LlamaForCausalLM\"]";
 INSTANTIATE_TEST_SUITE_P(
     Switches, FoldTest,
     ::testing::Values(
-        Case{"full_attention", kLlama, DType::kF32},
-        Case{"grouped_query", kLlama + std::string(", \"num_key_value_heads\": 2"), DType::kF16},
-        Case{"multi_query_own_head_dim",
-             kLlama + std::string(", \"num_key_value_heads\": 1, \"head_dim\": 10"), DType::kF32},
-        Case{"grouped_query_all_biases",
-             kLlama + std::string(", \"num_key_value_heads\": 3, \"attention_bias\": true, "
-                                  "\"mlp_bias\": true"),
-             DType::kBF16},
-        Case{"qkv_biases", "\"architectures\": [\"Qwen2ForCausalLM\"], \"num_key_value_heads\": 2",
-             DType::kF32},
-        Case{"tied_head", kLlama + std::string(", \"tie_word_embeddings\": true"), DType::kF32}),
+        FoldCase{"full_attention", kLlama, DType::kF32},
+        FoldCase{"grouped_query", kLlama + std::string(", \"num_key_value_heads\": 2"),
+                 DType::kF16},
+        FoldCase{"multi_query_own_head_dim",
+                 kLlama + std::string(", \"num_key_value_heads\": 1, \"head_dim\": 10"),
+                 DType::kF32},
+        FoldCase{"grouped_query_all_biases",
+                 kLlama + std::string(", \"num_key_value_heads\": 3, \"attention_bias\": true, "
+                                      "\"mlp_bias\": true"),
+                 DType::kBF16},
+        FoldCase{"qkv_biases",
+                 "\"architectures\": [\"Qwen2ForCausalLM\"], \"num_key_value_heads\": 2",
+                 DType::kF32},
+        FoldCase{"tied_head", kLlama + std::string(", \"tie_word_embeddings\": true"),
+                 DType::kF32}),
     [](const auto& test) { return test.param.name; });
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "core/model/ends.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
+#include "tests/support/source_directory.h"
 
 namespace salient::testing {
 
@@ -27,7 +28,7 @@ T Must(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-inline std::string TestsDirectory() { return std::string(SALIENT_SOURCE_DIR) + "/tests/"; }
+inline std::string TestsDirectory() { return SourceDirectory() + "/tests/"; }
 
 template <class T>
 std::vector<T> ReadAs(const SafetensorsFile& file, const std::string& tensor) {

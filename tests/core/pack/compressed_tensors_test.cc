@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tests/core/pack/packing_example.h"
+#include "tests/support/matrix_view.h"
 
 namespace salient {
 namespace {
@@ -26,10 +27,6 @@ CompressedTensors AsRead(const Tensors& tensors) {
   read.weight_scale = tensors[1];
   if (tensors.size() > 3) read.weight_zero_point = tensors[3];
   return read;
-}
-
-std::vector<float> Values(const Matrix& matrix) {
-  return {matrix.data(), matrix.data() + matrix.rows() * matrix.cols()};
 }
 
 std::vector<int64_t> Shape(const NamedTensor& tensor) {
@@ -94,7 +91,8 @@ TEST(CompressedTensorsTest, GoldenPaddingIsZero) {
   const Tensors tensors = *PackCompressedTensors("m", groups);
   EXPECT_THAT(Words(tensors[0]), ElementsAre(0x76543210, 0x00000098));
   EXPECT_THAT(Shape(tensors[2]), ElementsAre(1, 10));
-  EXPECT_EQ(Values(*DecodeCompressedTensors("f", AsRead(tensors), 4, 10, 0, 1)), Decoded(groups));
+  EXPECT_EQ(testing::ValuesOf(*DecodeCompressedTensors("f", AsRead(tensors), 4, 10, 0, 1)),
+            Decoded(groups));
 }
 
 // Four codes a word, 128 more than the signed ones; by hand.
@@ -117,8 +115,9 @@ TEST(CompressedTensorsTest, DecodingGivesWhatTheCodesMean) {
         EXPECT_TRUE(CheckCompressedTensors("f", read, bits, 75, 75, group_size).ok());
         EXPECT_TRUE(CheckCompressedTensors("f", read, bits, 75, 75, 0).ok());
         const std::vector<float> expected = Decoded(groups);
-        EXPECT_EQ(Values(*DecodeCompressedTensors("f", read, bits, 75, 0, 75)), expected);
-        EXPECT_EQ(Values(*DecodeCompressedTensors("f", read, bits, 75, 41, 9)),
+        EXPECT_EQ(testing::ValuesOf(*DecodeCompressedTensors("f", read, bits, 75, 0, 75)),
+                  expected);
+        EXPECT_EQ(testing::ValuesOf(*DecodeCompressedTensors("f", read, bits, 75, 41, 9)),
                   std::vector<float>(expected.begin() + 41 * 75, expected.begin() + 50 * 75));
       }
     }

@@ -15,7 +15,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::vector<float> Values(const NamedTensor& tensor) {
+std::vector<float> Widened(const NamedTensor& tensor) {
   std::vector<float> values(tensor.data.size() / 2);
   WidenToF32(DType::kF16, tensor.data.data(), static_cast<int64_t>(values.size()), values.data());
   return values;
@@ -42,7 +42,7 @@ TEST(DequantizedFp16Test, DecodesEveryCodeWithTheMapOfItsGroup) {
   EXPECT_EQ(weight.name, "m.weight");
   EXPECT_EQ(weight.dtype, DType::kF16);
   EXPECT_THAT(weight.shape, ElementsAre(3, 4));
-  EXPECT_THAT(Values(weight),
+  EXPECT_THAT(Widened(weight),
               ElementsAre(-1.5f, 2, -0.25f, 0, 0, 0, 1, 1, -0.125f, -0.25f, -8, 20));
 }
 
@@ -55,7 +55,7 @@ TEST(DequantizedFp16Test, OneGroupForAWholeRowAndEightBits) {
   groups.zero_points = {128, 0, 0};
   const auto tensors = DequantizeToFp16("m", groups);
   ASSERT_TRUE(tensors.ok()) << tensors.status();
-  EXPECT_THAT(Values(tensors->front()),
+  EXPECT_THAT(Widened(tensors->front()),
               ElementsAre(-128, 127, 0, -1, 0, 0, 0, 0, 85, 84.6875f, 0.333251953125f, 0));
 }
 

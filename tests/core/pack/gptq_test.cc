@@ -7,6 +7,7 @@
 #include <string>
 
 #include "tests/core/pack/packing_example.h"
+#include "tests/support/matrix_view.h"
 
 namespace salient {
 namespace {
@@ -21,12 +22,8 @@ using testing::Words;
 
 using Tensors = std::vector<NamedTensor>;
 
-GptqTensors AsRead(const Tensors& tensors) {
+GptqTensors AsReadGptq(const Tensors& tensors) {
   return {tensors[0], tensors[1], tensors[2], tensors[3]};
-}
-
-std::vector<float> Values(const Matrix& matrix) {
-  return {matrix.data(), matrix.data() + matrix.rows() * matrix.cols()};
 }
 
 // The words AutoGPTQ's own packer wrote for this example.
@@ -128,17 +125,17 @@ TEST(GptqTest, DecodingGivesWhatTheCodesMean) {
       for (const bool v2 : {false, true}) {
         const AffineGroups groups = RandomGroups(96, 160, {bits, group_size, false}, 4);
         const Tensors tensors = *PackGptq("m", groups, {bits, v2});
-        const GptqTensors read = AsRead(tensors);
+        const GptqTensors read = AsReadGptq(tensors);
         EXPECT_TRUE(CheckGptq("f", read, {bits, v2}, 96, 160, group_size).ok());
         EXPECT_TRUE(CheckGptq("f", read, {bits, v2}, 96, 160, 0).ok());
         const std::vector<float> expected = Decoded(groups);
-        EXPECT_EQ(Values(*DecodeGptq("f", read, {bits, v2}, 0, 96)), expected) << bits;
+        EXPECT_EQ(testing::ValuesOf(*DecodeGptq("f", read, {bits, v2}, 0, 96)), expected) << bits;
         // A part, that no tile begins at.
-        EXPECT_EQ(Values(*DecodeGptq("f", read, {bits, v2}, 37, 21)),
+        EXPECT_EQ(testing::ValuesOf(*DecodeGptq("f", read, {bits, v2}, 37, 21)),
                   std::vector<float>(expected.begin() + 37 * 160, expected.begin() + 58 * 160));
         GptqTensors without = read;
         without.g_idx = {};
-        EXPECT_EQ(Values(*DecodeGptq("f", without, {bits, v2}, 0, 96)), expected);
+        EXPECT_EQ(testing::ValuesOf(*DecodeGptq("f", without, {bits, v2}, 0, 96)), expected);
       }
     }
   }
@@ -151,7 +148,7 @@ TEST(GptqTest, ColumnsBelongToTheGroupThatIsSaid) {
   std::vector<int32_t> group(64);
   for (int k = 0; k < 64; ++k) group[k] = k * 7 % 4;
   std::memcpy(tensors[3].data.data(), group.data(), 256);
-  const Matrix decoded = *DecodeGptq("f", AsRead(tensors), {4, true}, 0, 8);
+  const Matrix decoded = *DecodeGptq("f", AsReadGptq(tensors), {4, true}, 0, 8);
   for (int n = 0; n < 8; ++n) {
     for (int k = 0; k < 64; ++k) {
       const int at = n * 4 + group[k];
@@ -161,7 +158,7 @@ TEST(GptqTest, ColumnsBelongToTheGroupThatIsSaid) {
   }
   group[9] = 4;
   std::memcpy(tensors[3].data.data(), group.data(), 256);
-  const absl::Status status = DecodeGptq("f", AsRead(tensors), {4, true}, 0, 8).status();
+  const absl::Status status = DecodeGptq("f", AsReadGptq(tensors), {4, true}, 0, 8).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(status.message(),
             "f: tensor \"m.g_idx\": element 9 is 4; expected 0 to 3, a group that there is");
@@ -172,7 +169,7 @@ TEST(GptqTest, TheLargestStoredZeroPointIsOneMore) {
   AffineGroups groups = RandomGroups(8, 8, {4, 8, false}, 6);
   Tensors tensors = *PackGptq("m", groups, {4, false});
   std::fill(tensors[1].data.begin(), tensors[1].data.end(), std::byte{0xFF});
-  const Matrix decoded = *DecodeGptq("f", AsRead(tensors), {4, false}, 0, 1);
+  const Matrix decoded = *DecodeGptq("f", AsReadGptq(tensors), {4, false}, 0, 1);
   EXPECT_EQ(decoded.Row(0)[0], groups.scales[0] * static_cast<float>(groups.codes[0] - 16));
 }
 
@@ -210,7 +207,7 @@ TEST(GptqTest, WhatTheLayoutCannotHoldIsInvalidArgument) {
 
 TEST(GptqTest, FilesThatDoNotFitAreNamed) {
   const GptqLayout layout{4, false};
-  const GptqTensors good = AsRead(*PackGptq("m", PackingExample(), layout));
+  const GptqTensors good = AsReadGptq(*PackGptq("m", PackingExample(), layout));
   const auto error = [&](const auto& change, int64_t group_size = 8) {
     GptqTensors tensors = good;
     change(tensors);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tests/core/pack/packing_example.h"
+#include "tests/support/matrix_view.h"
 
 namespace salient {
 namespace {
@@ -22,10 +23,6 @@ std::vector<int> Codes(const NamedTensor& tensor) {
   std::vector<int> codes;
   for (const std::byte byte : tensor.data) codes.push_back(static_cast<int8_t>(byte));
   return codes;
-}
-
-std::vector<float> Values(const Matrix& matrix) {
-  return {matrix.data(), matrix.data() + matrix.rows() * matrix.cols()};
 }
 
 // W = [[.5, -1.27, .01], [2.54, 0, -2.54]] in steps of .01 and .02.
@@ -55,7 +52,7 @@ TEST(IntQuantizedTest, GoldenCodes) {
   EXPECT_THAT(scale.shape, ElementsAre(2, 1));
   EXPECT_THAT(Floats(scale), ElementsAre(.01f, .02f));
   const Matrix decoded = DecodeIntQuantized({weight, scale}, 0, 2);
-  EXPECT_THAT(Values(decoded),
+  EXPECT_THAT(testing::ValuesOf(decoded),
               ElementsAre(.01f * 50, .01f * -127, .01f, .02f * 127, 0.0f, .02f * -127));
 }
 
@@ -76,7 +73,7 @@ TEST(IntQuantizedTest, AWholeTensorHasOneScale) {
   EXPECT_THAT(tensors[1].shape, ElementsAre(1));
   EXPECT_THAT(Floats(tensors[1]), ElementsAre(.5f));
   EXPECT_TRUE(CheckIntQuantized("f", {tensors[0], tensors[1]}, 2, 3).ok());
-  EXPECT_EQ(Values(DecodeIntQuantized({tensors[0], tensors[1]}, 0, 2)), Decoded(groups));
+  EXPECT_EQ(testing::ValuesOf(DecodeIntQuantized({tensors[0], tensors[1]}, 0, 2)), Decoded(groups));
 }
 
 TEST(IntQuantizedTest, DecodingGivesWhatTheCodesMean) {
@@ -85,8 +82,8 @@ TEST(IntQuantizedTest, DecodingGivesWhatTheCodesMean) {
   IntQuantizedTensors read{tensors[0], tensors[1]};
   EXPECT_TRUE(CheckIntQuantized("f", read, 75, 33).ok());
   const std::vector<float> expected = Decoded(groups);
-  EXPECT_EQ(Values(DecodeIntQuantized(read, 0, 75)), expected);
-  EXPECT_EQ(Values(DecodeIntQuantized(read, 40, 3)),
+  EXPECT_EQ(testing::ValuesOf(DecodeIntQuantized(read, 0, 75)), expected);
+  EXPECT_EQ(testing::ValuesOf(DecodeIntQuantized(read, 40, 3)),
             std::vector<float>(expected.begin() + 40 * 33, expected.begin() + 43 * 33));
   // As other writers have it.
   read.weight_scale.shape = {75};

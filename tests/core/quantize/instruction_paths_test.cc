@@ -63,7 +63,7 @@ constexpr Tolerance kTolerances[] = {
     {"scales", Measure::kRelative, 5e-3},
 };
 
-using Results = std::map<std::string, std::vector<double>>;
+using PathResults = std::map<std::string, std::vector<double>>;
 
 template <class T>
 void Append(const std::vector<T>& values, std::vector<double>& out) {
@@ -87,9 +87,9 @@ std::vector<std::vector<int64_t>> CalibrationTokens() {
 }
 
 // What a run emits: chosen candidates and losses by group, codes and scales of packed Linears.
-class Collector final : public QuantizedModelSink {
+class PathCollector final : public QuantizedModelSink {
  public:
-  explicit Collector(Results& results) : results_(results) {}
+  explicit PathCollector(PathResults& results) : results_(results) {}
 
   absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
                            std::vector<NamedTensor> tensors) override {
@@ -127,14 +127,14 @@ class Collector final : public QuantizedModelSink {
   }
 
  private:
-  Results& results_;
+  PathResults& results_;
 };
 
 void Check(const absl::Status& status) {
   if (!status.ok()) throw std::runtime_error(status.ToString());
 }
 
-void RunForward(const testing::SmallModel& model, Results& results) {
+void RunForward(const testing::SmallModel& model, PathResults& results) {
   SerialExecutor executor;
   for (const std::vector<int64_t>& row : CalibrationTokens()) {
     for (const ComputeDType compute : {ComputeDType::kF32, ComputeDType::kBF16}) {
@@ -146,7 +146,7 @@ void RunForward(const testing::SmallModel& model, Results& results) {
 }
 
 // Of inputs too wide for the whole Gram.
-void RunStatistics(Results& results) {
+void RunStatistics(PathResults& results) {
   constexpr int64_t kInFeatures = 1280;
   SerialExecutor executor;
   auto accumulator = Must(StatisticsAccumulator::Create("wide", {.in_features = kInFeatures}));
@@ -161,11 +161,12 @@ void RunStatistics(Results& results) {
   Append(statistics.sketch, results["statistics, sketch"]);
 }
 
-void RunQuantize(const testing::SmallModel& model, const std::string& directory, Results& results) {
+void RunQuantize(const testing::SmallModel& model, const std::string& directory,
+                 PathResults& results) {
   SerialExecutor executor;
   QuantizeModelParams params;
   params.work_directory = directory;
-  Collector collector(results);
+  PathCollector collector(results);
   Check(QuantizeModel(model.checkpoint, model.config, CalibrationTokens(), params, collector,
                       executor));
 }
@@ -180,7 +181,7 @@ int RunOn(InstructionSet set, const std::filesystem::path& directory) {
     return kNotRun;
   }
   LimitThreadToItself();
-  Results results;
+  PathResults results;
   try {
     testing::SmallModel model(testing::TestsDirectory() + "data/pocket-llama");
     model.config.num_hidden_layers = kLayers;
@@ -203,7 +204,7 @@ int RunOn(InstructionSet set, const std::filesystem::path& directory) {
 
 struct Path {
   std::string name;  // as results name it
-  Results results;
+  PathResults results;
 };
 
 class InstructionPathsTest : public ::testing::Test {
@@ -264,6 +265,9 @@ double Distance(Measure measure, const std::vector<double>& a, const std::vector
 
 TEST_F(InstructionPathsTest, EveryPathOfThisCpuGivesTheNativeResultsWithinOneTable) {
   if (testing::kUnderSanitizer) GTEST_SKIP() << "SKIPPED: takes minutes under a sanitizer";
+  if (std::getenv("SALIENT_TEST_INSTRUCTION_SET") != nullptr) {
+    GTEST_SKIP() << "NOT RUN: limits processes of its own, and this one is limited already";
+  }
   const std::optional<Path> native = Run(InstructionSet::kNative);
   ASSERT_TRUE(native.has_value());
   std::printf("native is %s\n", native->name.c_str());

@@ -9,16 +9,16 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::Found;
+using testing::kInvalid;
 using testing::MalformedCase;
 using testing::MalformedModelTest;
 using testing::SpoiltModel;
 
 TEST_P(MalformedModelTest, IsATypedErrorThatNamesTheFault) { ExpectFault(); }
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr char kValue[] = "model.layers.1.self_attn.v_proj.weight";
+constexpr char kValueProjection[] = "model.layers.1.self_attn.v_proj.weight";
 
-const MalformedCase kCases[] = {
+const MalformedCase kFileCases[] = {
     // config.json
     {"ConfigIsMissing",
      false,
@@ -124,7 +124,7 @@ const MalformedCase kCases[] = {
     {"ATensorIsMissing",
      false,
      [](SpoiltModel& model) {
-       model.Tensors([](NamedTensor& tensor) { return tensor.name != kValue; });
+       model.Tensors([](NamedTensor& tensor) { return tensor.name != kValueProjection; });
      },
      kInvalid,
      {"model: tensor \"model.layers.1.self_attn.v_proj.weight\" is missing; expected [32, 64]"},
@@ -142,7 +142,7 @@ const MalformedCase kCases[] = {
     {"ATensorHasAnotherShape",
      false,
      [](SpoiltModel& model) {
-       model.Tensor(kValue, [](NamedTensor& tensor) { tensor.shape = {64, 32}; });
+       model.Tensor(kValueProjection, [](NamedTensor& tensor) { tensor.shape = {64, 32}; });
      },
      kInvalid,
      {"model.safetensors: tensor \"model.layers.1.self_attn.v_proj.weight\": shape is [64, 32]; "
@@ -151,7 +151,7 @@ const MalformedCase kCases[] = {
     {"ATensorHasAnotherDType",
      false,
      [](SpoiltModel& model) {
-       model.Tensor(kValue, [](NamedTensor& tensor) { tensor.dtype = DType::kI16; });
+       model.Tensor(kValueProjection, [](NamedTensor& tensor) { tensor.dtype = DType::kI16; });
      },
      kInvalid,
      {"model.safetensors: tensor \"model.layers.1.self_attn.v_proj.weight\": dtype is I16; "
@@ -162,7 +162,7 @@ const MalformedCase kCases[] = {
      false,
      [](SpoiltModel& model) {
        // As long as the name it replaces, so that the header stays valid otherwise.
-       model.Tensor(kValue, [](NamedTensor& tensor) { tensor.dtype = DType::kU16; });
+       model.Tensor(kValueProjection, [](NamedTensor& tensor) { tensor.dtype = DType::kU16; });
        model.ReplaceInFile("model.safetensors", "\"U16\"", "\"C64\"");
      },
      kInvalid,
@@ -170,7 +170,7 @@ const MalformedCase kCases[] = {
      Found::kBeforeAnyWork},
 };
 
-INSTANTIATE_TEST_SUITE_P(Files, MalformedModelTest, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Files, MalformedModelTest, ::testing::ValuesIn(kFileCases),
                          [](const auto& test) { return test.param.name; });
 
 }  // namespace

@@ -139,6 +139,8 @@ inline absl::Status RunJob(const SpoiltModel& model, const fs::path& work,
       [](const TensorShape&, int64_t, absl::Span<const std::byte>) { return absl::OkStatus(); });
 }
 
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
 enum class Found { kBeforeAnyWork, kOnTheWay };
 
 struct MalformedCase {

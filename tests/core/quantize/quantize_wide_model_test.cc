@@ -21,7 +21,7 @@ constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "model_typ
     "rope_theta": 10000.0, "hidden_act": "silu", "max_position_embeddings": 128,
     "tie_word_embeddings": true, "torch_dtype": "float16"})";
 
-class Collector final : public QuantizedModelSink {
+class WideCollector final : public QuantizedModelSink {
  public:
   absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,
                            std::vector<NamedTensor> block) override {
@@ -59,7 +59,7 @@ class QuantizeWideModelTest : public ::testing::Test {
   }
   ~QuantizeWideModelTest() override { std::filesystem::remove_all(directory_); }
 
-  Collector Quantize(int threads) {
+  WideCollector Quantize(int threads) {
     const testing::SmallModel model(directory_ + "/model");
     QuantizeModelParams params;
     params.method = method_;
@@ -68,14 +68,14 @@ class QuantizeWideModelTest : public ::testing::Test {
     std::filesystem::remove_all(params.work_directory);
     std::filesystem::create_directories(params.work_directory);
     testing::ThreadExecutor executor(threads);
-    Collector collector;
+    WideCollector collector;
     const absl::Status status =
         QuantizeModel(model.checkpoint, model.config, calibration_, params, collector, executor);
     EXPECT_TRUE(status.ok()) << status;
     return collector;
   }
 
-  static const GroupReport& Down(const Collector& collector) {
+  static const GroupReport& Down(const WideCollector& collector) {
     for (const GroupReport& report : collector.reports) {
       if (report.linears.front().in_features == 1088) return report;
     }
@@ -101,8 +101,8 @@ TEST_F(QuantizeWideModelTest, GptqCalibratesTheWholeGramAndBlockRoundingItsBlock
 
 TEST_F(QuantizeWideModelTest, GptqIsTheSameBytesForAnyExecutor) {
   method_.rounding = RoundingChoice::kGptq;
-  const Collector one = Quantize(1);
-  const Collector three = Quantize(3);
+  const WideCollector one = Quantize(1);
+  const WideCollector three = Quantize(3);
   ASSERT_EQ(one.tensors.size(), three.tensors.size());
   for (size_t i = 0; i < one.tensors.size(); ++i) {
     EXPECT_EQ(one.tensors[i].name, three.tensors[i].name);

@@ -14,7 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // hidden 64, 8 query heads and 2 kv heads of 12, inner 172: o_proj reads 96 columns, down_proj 172.
-ModelConfig Config() {
+ModelConfig GroupsConfig() {
   ModelConfig config;
   config.source = "dir/config.json";
   config.architecture = "LlamaForCausalLM";
@@ -30,7 +30,7 @@ ModelConfig Config() {
 absl::StatusOr<std::vector<BlockFits>> FitsOfBlocks(
     int bits, int64_t group_size, OutputFormat output, bool strict = false,
     const std::vector<ModuleOverride>& overrides = {}) {
-  const ModelConfig config = Config();
+  const ModelConfig config = GroupsConfig();
   return QuantizableGroups(**FindFamily(config), config,
                            {{bits, group_size, false, DType::kF16}, output}, strict, overrides);
 }

@@ -23,6 +23,9 @@ namespace {
 using testing::AlteredSource;
 using testing::Code;
 using ::testing::HasSubstr;
+using testing::kIn;
+using testing::kModule;
+using testing::kOut;
 using testing::Make;
 using testing::MakeScales;
 using testing::MakeWords;
@@ -33,9 +36,6 @@ using ::testing::StartsWith;
 using testing::TestsDirectory;
 using testing::Zero;
 
-constexpr char kModule[] = "model.layers.1.self_attn.k_proj";  // [128, 256]
-constexpr int64_t kOut = 128;
-constexpr int64_t kIn = 256;
 constexpr int64_t kGroup = 64;
 constexpr int64_t kGroups = kIn / kGroup;
 

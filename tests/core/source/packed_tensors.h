@@ -15,6 +15,11 @@
 
 namespace salient::testing {
 
+// The Linear of pocket-llama that is packed, and its shape.
+inline constexpr char kModule[] = "model.layers.1.self_attn.k_proj";
+inline constexpr int64_t kOut = 128;
+inline constexpr int64_t kIn = 256;
+
 // What is stored: code, zero point and scale of output n and input k or group g.
 inline int Code(int64_t n, int64_t k, int bits) {
   return static_cast<int>((5 * k + 3 * n) % (1 << bits));

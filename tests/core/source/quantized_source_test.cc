@@ -15,6 +15,7 @@
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/source/any_range.h"
+#include "tests/core/source/packed_tensors.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/thread_executor.h"
 
@@ -23,17 +24,16 @@ namespace {
 
 using testing::AlteredSource;
 using ::testing::HasSubstr;
+using testing::kIn;
+using testing::kModule;
+using testing::kOut;
 using testing::Must;
 using testing::SmallModel;
 using testing::TestsDirectory;
 
-constexpr char kModule[] = "model.layers.1.self_attn.k_proj";  // [128, 256]
-constexpr int64_t kOut = 128;
-constexpr int64_t kIn = 256;
-
-int Code(int64_t n, int64_t k) { return static_cast<int>((k + 3 * n) % 16); }
-int Zero(int64_t n, int64_t g) { return static_cast<int>((1 + n + 7 * g) % 16); }
-float Scale(int64_t n, int64_t g) { return std::ldexp(1.0f, static_cast<int>(-(2 + g + n % 4))); }
+int CodeAt(int64_t n, int64_t k) { return static_cast<int>((k + 3 * n) % 16); }
+int ZeroAt(int64_t n, int64_t g) { return static_cast<int>((1 + n + 7 * g) % 16); }
+float ScaleOf(int64_t n, int64_t g) { return std::ldexp(1.0f, static_cast<int>(-(2 + g + n % 4))); }
 
 // Words [rows, outputs / 8] of value(output, row): output j of each eight sits in nibble
 // {0, 4, 1, 5, 2, 6, 3, 7}[j].
@@ -59,7 +59,7 @@ NamedTensor Scales(int64_t groups, DType dtype) {
   NamedTensor tensor{std::string(kModule) + ".scales", dtype, {groups, kOut}, {}};
   for (int64_t g = 0; g < groups; ++g) {
     for (int64_t n = 0; n < kOut; ++n) {
-      const float value = Scale(n, g);
+      const float value = ScaleOf(n, g);
       const uint16_t half = dtype == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
       const auto* bytes = dtype == DType::kF32 ? reinterpret_cast<const std::byte*>(&value)
                                                : reinterpret_cast<const std::byte*>(&half);
@@ -82,8 +82,8 @@ class QuantizedSourceTest : public ::testing::Test {
   void Pack(int64_t groups, DType scales) {
     const std::string module = kModule;
     packed_.Remove(module + ".weight");
-    packed_.Put(Packed(module + ".qweight", kIn, kOut, Code));
-    packed_.Put(Packed(module + ".qzeros", groups, kOut, Zero));
+    packed_.Put(Packed(module + ".qweight", kIn, kOut, CodeAt));
+    packed_.Put(Packed(module + ".qzeros", groups, kOut, ZeroAt));
     packed_.Put(Scales(groups, scales));
   }
 
@@ -125,7 +125,8 @@ TEST_F(QuantizedSourceTest, ShowsWhatTheLayoutDescribes) {
       for (int64_t n = 0; n < kOut; ++n) {
         for (int64_t k = 0; k < kIn; ++k) {
           const int64_t g = k / (kIn / groups);
-          ASSERT_EQ(values[n * kIn + k], Scale(n, g) * static_cast<float>(Code(n, k) - Zero(n, g)))
+          ASSERT_EQ(values[n * kIn + k],
+                    ScaleOf(n, g) * static_cast<float>(CodeAt(n, k) - ZeroAt(n, g)))
               << n << ", " << k << " of " << groups << " groups, scales " << Name(dtype);
         }
       }
@@ -176,7 +177,7 @@ TEST_F(QuantizedSourceTest, TensorsThatDoNotFitAreNamed) {
   EXPECT_THAT(FindError(), HasSubstr("group_size is 96; expected -1 or a divisor of in_features"));
   config_.quantization->group_size = 0;  // then the scales tell
   EXPECT_TRUE(Must(OpenQuantizedSource(packed_, config_))->Find(module + ".weight").ok());
-  packed_.Put(Packed(module + ".qweight", kIn / 2, kOut, Code));
+  packed_.Put(Packed(module + ".qweight", kIn / 2, kOut, CodeAt));
   EXPECT_THAT(FindError(), HasSubstr("qweight\": shape is [128, 16]; expected [256, 16]"));
   Pack(3, DType::kF16);
   EXPECT_THAT(FindError(),

@@ -22,8 +22,8 @@ using testing::SmallModel;
 using testing::TestsDirectory;
 
 constexpr char kWeight[] = "model.layers.1.mlp.gate_proj.weight";  // [768, 256]: twelve tiles
-constexpr int64_t kOut = 768;
-constexpr int64_t kIn = 256;
+constexpr int64_t kMlpOut = 768;
+constexpr int64_t kMlpIn = 256;
 
 class SalientSourceTest : public ::testing::Test {
  protected:
@@ -49,12 +49,12 @@ TEST_F(SalientSourceTest, ShowsTheRoundedWeightAndAllElseAsItIs) {
   const auto source = Must(SalientFp16Source(model_.checkpoint, format_, kept_));
   const TensorLocation found = Must(source->Find(kWeight));
   EXPECT_EQ(found.entry->dtype, DType::kF32);
-  EXPECT_EQ(found.entry->shape, (std::vector<int64_t>{kOut, kIn}));
+  EXPECT_EQ(found.entry->shape, (std::vector<int64_t>{kMlpOut, kMlpIn}));
   const std::vector<std::byte> stored = Read(model_.checkpoint, kWeight);
-  const Matrix expected =
-      Must(RoundSalientFp16({DType::kF16, stored.data(), kOut, kIn}, kept_.at(kWeight), format_));
+  const Matrix expected = Must(
+      RoundSalientFp16({DType::kF16, stored.data(), kMlpOut, kMlpIn}, kept_.at(kWeight), format_));
   const std::vector<std::byte> shown = Read(*source, kWeight);
-  ASSERT_EQ(shown.size(), static_cast<size_t>(4 * kOut * kIn));
+  ASSERT_EQ(shown.size(), static_cast<size_t>(4 * kMlpOut * kMlpIn));
   EXPECT_EQ(std::memcmp(shown.data(), expected.data(), shown.size()), 0);
   const std::string other = "model.layers.0.mlp.gate_proj.weight";
   EXPECT_EQ(Read(*source, other), Read(model_.checkpoint, other));
@@ -77,12 +77,12 @@ TEST_F(SalientSourceTest, WhatCannotBeRoundedIsNamed) {
   EXPECT_THAT(std::string(vector.message()), HasSubstr("\"model.norm.weight\" is F16 of 1"));
 
   testing::AlteredSource altered(model_.checkpoint);
-  NamedTensor weight{kWeight, DType::kF16, {kOut, kIn}, Read(model_.checkpoint, kWeight)};
+  NamedTensor weight{kWeight, DType::kF16, {kMlpOut, kMlpIn}, Read(model_.checkpoint, kWeight)};
   const uint16_t infinity = 0x7C00;
-  std::memcpy(weight.data.data() + 2 * (70 * kIn + 7), &infinity, 2);
+  std::memcpy(weight.data.data() + 2 * (70 * kMlpIn + 7), &infinity, 2);
   altered.Put(std::move(weight));
   const auto source = Must(SalientFp16Source(altered, format_, kept_));
-  std::vector<std::byte> bytes(4 * kOut * kIn);
+  std::vector<std::byte> bytes(4 * kMlpOut * kMlpIn);
   const absl::Status status = source->ReadRange(kWeight, 0, absl::MakeSpan(bytes));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()),

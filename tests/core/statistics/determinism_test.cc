@@ -33,8 +33,9 @@ std::vector<std::byte> Bytes(const Statistics& statistics) {
 
 // The statistics of rows[order[0]], rows[order[1]] ...
 template <typename BatchSize>
-Statistics Accumulate(const StatisticsParams& params, const std::vector<CalibrationRow>& rows,
-                      const std::vector<size_t>& order, BatchSize batch_size, Executor& executor) {
+Statistics AccumulateCut(const StatisticsParams& params, const std::vector<CalibrationRow>& rows,
+                         const std::vector<size_t>& order, BatchSize batch_size,
+                         Executor& executor) {
   auto accumulator = StatisticsAccumulator::Create("g", params);
   EXPECT_TRUE(accumulator.ok()) << accumulator.status();
   for (const size_t i : order) {
@@ -56,7 +57,7 @@ class DeterminismTest : public ::testing::TestWithParam<StatisticsParams> {
 
   // Whole rows in order, on one thread: what all others must equal.
   std::vector<std::byte> Reference() {
-    return Bytes(Accumulate(params_, rows_, order_, kWhole, serial_));
+    return Bytes(AccumulateCut(params_, rows_, order_, kWhole, serial_));
   }
 
   // Rows of very different size, so that plain f64 sums would depend on their order.
@@ -82,20 +83,20 @@ TEST_P(DeterminismTest, BatchesLeaveNoTrace) {
   for (const int threads : {1, 2, 3}) {
     testing::ThreadExecutor executor(threads);
     const auto random_size = [&] { return static_cast<int64_t>(1 + random_() % 97); };
-    EXPECT_TRUE(Bytes(Accumulate(params_, rows_, order_, random_size, executor)) == reference)
+    EXPECT_TRUE(Bytes(AccumulateCut(params_, rows_, order_, random_size, executor)) == reference)
         << threads;
-    EXPECT_TRUE(Bytes(Accumulate(params_, rows_, order_, kWhole, executor)) == reference)
+    EXPECT_TRUE(Bytes(AccumulateCut(params_, rows_, order_, kWhole, executor)) == reference)
         << threads;
   }
   const auto one = [] { return int64_t{1}; };
-  EXPECT_TRUE(Bytes(Accumulate(params_, rows_, order_, one, serial_)) == reference);
+  EXPECT_TRUE(Bytes(AccumulateCut(params_, rows_, order_, one, serial_)) == reference);
 }
 
 TEST_P(DeterminismTest, OrderOfRowsLeavesNoTrace) {
   const std::vector<std::byte> reference = Reference();
   for (int round = 0; round < 3; ++round) {
     std::shuffle(order_.begin(), order_.end(), random_);
-    EXPECT_TRUE(Bytes(Accumulate(params_, rows_, order_, kWhole, serial_)) == reference);
+    EXPECT_TRUE(Bytes(AccumulateCut(params_, rows_, order_, kWhole, serial_)) == reference);
   }
 }
 
@@ -108,7 +109,7 @@ TEST_P(DeterminismTest, SevenPartsMergedInAnyOrderLeaveNoTrace) {
     for (size_t part = 0; part < 7; ++part) {
       std::vector<size_t> own;
       for (size_t i = part; i < order_.size(); i += 7) own.push_back(order_[i]);
-      parts.push_back(Accumulate(
+      parts.push_back(AccumulateCut(
           params_, rows_, own, [] { return int64_t{97}; }, executor));
     }
     std::shuffle(parts.begin(), parts.end(), random_);
@@ -144,8 +145,8 @@ TEST_P(DeterminismTest, SevenPartsMergedInAnyOrderLeaveNoTrace) {
 }
 
 TEST_P(DeterminismTest, OverlapIsRefusedAndChangesNothing) {
-  const Statistics a = Accumulate(params_, rows_, {0, 1, 2}, kWhole, serial_);
-  const Statistics b = Accumulate(params_, rows_, {2, 3}, kWhole, serial_);
+  const Statistics a = AccumulateCut(params_, rows_, {0, 1, 2}, kWhole, serial_);
+  const Statistics b = AccumulateCut(params_, rows_, {2, 3}, kWhole, serial_);
   Statistics total = a;
   const absl::Status status = MergeStatistics("layers.7", b, total);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
@@ -164,7 +165,7 @@ TEST_P(DeterminismTest, OverlapIsRefusedAndChangesNothing) {
 }
 
 TEST_P(DeterminismTest, OtherParamsDoNotMerge) {
-  const Statistics part = Accumulate(params_, rows_, {0}, kWhole, serial_);
+  const Statistics part = AccumulateCut(params_, rows_, {0}, kWhole, serial_);
   for (int64_t StatisticsParams::*field :
        {&StatisticsParams::block_width, &StatisticsParams::sketch_rows,
         &StatisticsParams::exact_gram_limit, &StatisticsParams::sample_tokens}) {

@@ -19,7 +19,7 @@ namespace {
 using testing::CalibrationRow;
 using ::testing::HasSubstr;
 
-StatisticsParams ParamsOf(int64_t in_features) {
+StatisticsParams RowParamsOf(int64_t in_features) {
   StatisticsParams params;
   params.in_features = in_features;
   params.sketch_rows = 64;
@@ -38,7 +38,7 @@ std::vector<CalibrationRow> UnevenRows(int64_t in_features, float massive = 1e6f
   return rows;
 }
 
-StatisticsAccumulator MakeAccumulator(const StatisticsParams& params) {
+StatisticsAccumulator MakeRowAccumulator(const StatisticsParams& params) {
   LimitThreadToItself();
   auto accumulator = StatisticsAccumulator::Create("g", params);
   EXPECT_TRUE(accumulator.ok()) << accumulator.status();
@@ -52,7 +52,7 @@ absl::Status FoldWhole(StatisticsAccumulator& accumulator, const CalibrationRow&
                              row.tokens.rows(), executor);
 }
 
-std::vector<std::byte> Bytes(absl::StatusOr<Statistics> statistics) {
+std::vector<std::byte> BytesOfStatistics(absl::StatusOr<Statistics> statistics) {
   EXPECT_TRUE(statistics.ok()) << statistics.status();
   auto bytes = SerializeStatistics(*statistics);
   EXPECT_TRUE(bytes.ok()) << bytes.status();
@@ -65,14 +65,14 @@ class FoldRowDTypeTest : public ::testing::TestWithParam<DType> {};
 TEST_P(FoldRowDTypeTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
   const DType dtype = GetParam();
   for (const int64_t in_features : {172, 300, 1100}) {
-    const StatisticsParams params = ParamsOf(in_features);
+    const StatisticsParams params = RowParamsOf(in_features);
     const auto rows = UnevenRows(in_features, dtype == DType::kF16 ? 100.0f : 1e6f);
     std::vector<std::vector<std::byte>> bytes;
     for (const CalibrationRow& row : rows) bytes.push_back(testing::BytesOf(row.tokens, dtype));
     const int64_t token_bytes = in_features * SizeOf(dtype);
 
     SerialExecutor serial;
-    StatisticsAccumulator batches = MakeAccumulator(params);
+    StatisticsAccumulator batches = MakeRowAccumulator(params);
     for (const CalibrationRow& row : rows) {
       const std::byte* data = bytes[static_cast<size_t>(row.index)].data();
       for (int64_t first = 0; first < row.tokens.rows(); first += 77) {
@@ -82,7 +82,7 @@ TEST_P(FoldRowDTypeTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
         ASSERT_TRUE(status.ok()) << status;
       }
     }
-    const std::vector<std::byte> expected = Bytes(std::move(batches).Finish(serial));
+    const std::vector<std::byte> expected = BytesOfStatistics(std::move(batches).Finish(serial));
 
     const auto fold = [&](StatisticsAccumulator& accumulator, size_t row, Executor& executor) {
       return accumulator.FoldRow(static_cast<int64_t>(row), dtype, bytes[row].data(),
@@ -90,20 +90,20 @@ TEST_P(FoldRowDTypeTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
     };
     for (const int threads : {1, 2, 4}) {
       testing::ThreadExecutor executor(threads);
-      StatisticsAccumulator accumulator = MakeAccumulator(params);
+      StatisticsAccumulator accumulator = MakeRowAccumulator(params);
       const absl::Status status =
           executor.ForEach(static_cast<int64_t>(rows.size()), [&](int64_t row) {
             SerialExecutor own;
             return fold(accumulator, static_cast<size_t>(row), own);
           });
       ASSERT_TRUE(status.ok()) << status;
-      EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected)
+      EXPECT_TRUE(BytesOfStatistics(std::move(accumulator).Finish(executor)) == expected)
           << in_features << " columns, " << threads << " threads";
     }
     // One row at a time, its work spread; and at an odd address.
     testing::ThreadExecutor executor(2);
     for (const size_t shift : {0, 1}) {
-      StatisticsAccumulator accumulator = MakeAccumulator(params);
+      StatisticsAccumulator accumulator = MakeRowAccumulator(params);
       for (size_t row = 0; row < rows.size(); ++row) {
         std::vector<std::byte> shifted(shift + bytes[row].size());
         std::copy(bytes[row].begin(), bytes[row].end(), shifted.begin() + shift);
@@ -112,7 +112,7 @@ TEST_P(FoldRowDTypeTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
                                 rows[row].tokens.rows(), executor);
         ASSERT_TRUE(status.ok()) << status;
       }
-      EXPECT_TRUE(Bytes(std::move(accumulator).Finish(executor)) == expected)
+      EXPECT_TRUE(BytesOfStatistics(std::move(accumulator).Finish(executor)) == expected)
           << in_features << " columns, shift " << shift;
     }
   }
@@ -123,25 +123,25 @@ INSTANTIATE_TEST_SUITE_P(DTypes, FoldRowDTypeTest,
                          [](const auto& dtype) { return std::string(Name(dtype.param)); });
 
 TEST(FoldRowTest, RowsThatEndInAnyOrderAreAddedInAscendingOrder) {
-  const StatisticsParams params = ParamsOf(172);
+  const StatisticsParams params = RowParamsOf(172);
   const auto rows = UnevenRows(172);
   SerialExecutor serial;
-  StatisticsAccumulator ascending = MakeAccumulator(params);
+  StatisticsAccumulator ascending = MakeRowAccumulator(params);
   for (const CalibrationRow& row : rows) ASSERT_TRUE(FoldWhole(ascending, row, serial).ok());
-  StatisticsAccumulator descending = MakeAccumulator(params);
+  StatisticsAccumulator descending = MakeRowAccumulator(params);
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
     ASSERT_TRUE(FoldWhole(descending, *row, serial).ok());
   }
-  EXPECT_TRUE(Bytes(std::move(ascending).Finish(serial)) ==
-              Bytes(std::move(descending).Finish(serial)));
+  EXPECT_TRUE(BytesOfStatistics(std::move(ascending).Finish(serial)) ==
+              BytesOfStatistics(std::move(descending).Finish(serial)));
 }
 
 TEST(FoldRowTest, AfterAnErrorEverybodyGetsAnError) {
-  const StatisticsParams params = ParamsOf(172);
+  const StatisticsParams params = RowParamsOf(172);
   auto rows = UnevenRows(172);
   rows[3].tokens.Row(128)[100] = std::numeric_limits<float>::infinity();
   testing::ThreadExecutor executor(3);
-  StatisticsAccumulator accumulator = MakeAccumulator(params);
+  StatisticsAccumulator accumulator = MakeRowAccumulator(params);
   const absl::Status status = executor.ForEach(static_cast<int64_t>(rows.size()), [&](int64_t row) {
     SerialExecutor own;
     return FoldWhole(accumulator, rows[static_cast<size_t>(row)], own);
@@ -156,7 +156,7 @@ TEST(FoldRowTest, AfterAnErrorEverybodyGetsAnError) {
 // Of a wide Gram matrix it takes seconds to give both triangles.
 TEST(FoldRowTest, TheResultIsCancelledToo) {
   for (const int64_t in_features : {172, 1100}) {
-    StatisticsAccumulator accumulator = MakeAccumulator(ParamsOf(in_features));
+    StatisticsAccumulator accumulator = MakeRowAccumulator(RowParamsOf(in_features));
     const auto rows = testing::MakeRows(4, in_features, {9});
     SerialExecutor serial;
     ASSERT_TRUE(FoldWhole(accumulator, rows[0], serial).ok());
@@ -168,7 +168,7 @@ TEST(FoldRowTest, TheResultIsCancelledToo) {
 }
 
 TEST(FoldRowTest, RowsTwiceOrMissingOrMixedWithBatchesAreRefused) {
-  const StatisticsParams params = ParamsOf(172);
+  const StatisticsParams params = RowParamsOf(172);
   const auto rows = testing::MakeRows(4, 172, {9, 9, 9});
   SerialExecutor serial;
   const auto message = [](const absl::Status& status) {
@@ -176,28 +176,28 @@ TEST(FoldRowTest, RowsTwiceOrMissingOrMixedWithBatchesAreRefused) {
     return std::string(status.message());
   };
 
-  StatisticsAccumulator twice = MakeAccumulator(params);
+  StatisticsAccumulator twice = MakeRowAccumulator(params);
   ASSERT_TRUE(FoldWhole(twice, rows[1], serial).ok());
   EXPECT_THAT(message(FoldWhole(twice, rows[1], serial)), HasSubstr("row 1 was counted before"));
 
-  StatisticsAccumulator missing = MakeAccumulator(params);
+  StatisticsAccumulator missing = MakeRowAccumulator(params);
   ASSERT_TRUE(FoldWhole(missing, rows[0], serial).ok());
   ASSERT_TRUE(FoldWhole(missing, rows[2], serial).ok());
   EXPECT_THAT(message(std::move(missing).Finish(serial).status()),
               HasSubstr("row 1 never came, but row 2 did"));
 
-  StatisticsAccumulator mixed = MakeAccumulator(params);
+  StatisticsAccumulator mixed = MakeRowAccumulator(params);
   ASSERT_TRUE(testing::FoldRow(
                   mixed, rows[0], [] { return 4; }, serial)
                   .ok());
   EXPECT_THAT(message(FoldWhole(mixed, rows[1], serial)), HasSubstr("row 1 came whole"));
-  StatisticsAccumulator mixed_later = MakeAccumulator(params);
+  StatisticsAccumulator mixed_later = MakeRowAccumulator(params);
   ASSERT_TRUE(FoldWhole(mixed_later, rows[0], serial).ok());
   EXPECT_THAT(message(testing::FoldRow(
                   mixed_later, rows[1], [] { return 4; }, serial)),
               HasSubstr("row 1 came in batches"));
 
-  StatisticsAccumulator none = MakeAccumulator(params);
+  StatisticsAccumulator none = MakeRowAccumulator(params);
   EXPECT_EQ(none.FoldRow(0, DType::kF32, nullptr, 0, serial).code(),
             absl::StatusCode::kInvalidArgument);
 }

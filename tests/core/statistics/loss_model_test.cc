@@ -19,8 +19,8 @@ namespace {
 
 using testing::GaussianMatrix;
 
-Statistics Accumulate(const Matrix& x, int64_t tokens_per_row, StatisticsParams params,
-                      Executor& executor) {
+Statistics AccumulateRowsOf(const Matrix& x, int64_t tokens_per_row, StatisticsParams params,
+                            Executor& executor) {
   params.in_features = x.cols();
   absl::StatusOr<StatisticsAccumulator> accumulator = StatisticsAccumulator::Create("x", params);
   EXPECT_TRUE(accumulator.ok()) << accumulator.status();
@@ -39,7 +39,7 @@ TEST(LossModelTest, ExactLossIsTheOutputErrorToAHundredThousandth) {
   SerialExecutor executor;
   for (int64_t columns : {172, 256, 768, 1024}) {
     const Matrix x = testing::Activations(1, 512, columns);
-    const LossModel model(Accumulate(x, 128, {}, executor));
+    const LossModel model(AccumulateRowsOf(x, 128, {}, executor));
     ASSERT_TRUE(model.exact());
     const Matrix errors = GaussianMatrix(2, 8, columns, 0.01f);
     const absl::StatusOr<Loss> loss = model.Evaluate(errors.data(), 8);
@@ -60,7 +60,7 @@ TEST(LossModelTest, EstimateFallsWithinItsStandardErrors) {
   for (uint64_t seed = 0; seed < 8; ++seed) {
     StatisticsParams params;
     params.seed = seed;
-    const Statistics statistics = Accumulate(x, 128, params, executor);
+    const Statistics statistics = AccumulateRowsOf(x, 128, params, executor);
     EXPECT_TRUE(statistics.gram.empty());
     const absl::StatusOr<Loss> loss = LossModel(statistics).Evaluate(errors.data(), 16);
     ASSERT_TRUE(loss.ok()) << loss.status();
@@ -120,7 +120,7 @@ TEST_P(StressTest, SketchPicksACandidateWithinOneAndAHalfPercentOfTheBest) {
       {DType::kF32, reinterpret_cast<const std::byte*>(w.data()), w.rows(), w.cols()}};
 
   const StatisticsParams production;
-  const Statistics sketched = Accumulate(x, 256, production, executor);
+  const Statistics sketched = AccumulateRowsOf(x, 256, production, executor);
   ASSERT_TRUE(sketched.gram.empty());
   const LossModel estimate(sketched);
   ASSERT_FALSE(estimate.exact());
@@ -135,7 +135,7 @@ TEST_P(StressTest, SketchPicksACandidateWithinOneAndAHalfPercentOfTheBest) {
 
   StatisticsParams whole;
   whole.exact_gram_limit = kColumns;
-  const Statistics exact = Accumulate(x, 256, whole, executor);
+  const Statistics exact = AccumulateRowsOf(x, 256, whole, executor);
   const absl::StatusOr<ScaleSearch> truth =
       SearchAwqScale(weights, exact, LossModel(exact), {}, every_candidate, executor);
   ASSERT_TRUE(truth.ok()) << truth.status();

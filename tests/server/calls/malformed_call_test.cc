@@ -282,8 +282,8 @@ const Malformed kMalformed[] = {
      {"g0"}},
 };
 
-class MalformedTest : public testing::TestWithParam<Malformed> {};
-INSTANTIATE_TEST_SUITE_P(Sequences, MalformedTest, testing::ValuesIn(kMalformed),
+class MalformedTest : public ::testing::TestWithParam<Malformed> {};
+INSTANTIATE_TEST_SUITE_P(Sequences, MalformedTest, ::testing::ValuesIn(kMalformed),
                          [](const auto& sequence) { return std::string(sequence.param.name); });
 
 TEST_P(MalformedTest, EndsWithItsCodeAndReasonAndGivesAllMemoryBack) {

@@ -25,7 +25,7 @@ using testing::MakeModel;
 using testing::MakeTokens;
 using testing::Must;
 
-class Quiet final : public EvaluationObserver {
+class QuietEvaluation final : public EvaluationObserver {
  public:
   absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
 };
@@ -38,7 +38,7 @@ struct Opened : testing::ModelOnDisk {
 };
 
 // The fields of an evaluation that tell runs apart.
-std::vector<double> Numbers(const ModelEvaluation& evaluation) {
+std::vector<double> NumbersOfEvaluation(const ModelEvaluation& evaluation) {
   std::vector<double> numbers = {evaluation.likelihood.negative_log_likelihood,
                                  static_cast<double>(evaluation.likelihood.tokens),
                                  evaluation.divergence.kl,
@@ -80,7 +80,7 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   const std::vector<EvaluatedModel> models = {{source.plain.get(), &source.config},
                                               {quantized.plain.get(), &quantized.config},
                                               {rounded.get(), &source.config}};
-  Quiet quiet;
+  QuietEvaluation quiet;
   SerialExecutor executor;
   const auto expected = Must(EvaluateModels(models, testing::RowsOf(tokens_),
                                             bench_.directory().string(), quiet, executor));
@@ -95,9 +95,10 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
     const JobSnapshot job = Run(Spec(model, reference));
     ASSERT_TRUE(job.evaluation.has_value());
     EXPECT_EQ(job.usage.parameters, testing::ParametersOf({}));
-    EXPECT_EQ(Numbers(*job.evaluation->reference), Numbers(expected[0]));
-    EXPECT_EQ(Numbers(job.evaluation->model), Numbers(expected[1]));
-    EXPECT_EQ(Numbers(*job.evaluation->round_to_nearest), Numbers(expected[2]));
+    EXPECT_EQ(NumbersOfEvaluation(*job.evaluation->reference), NumbersOfEvaluation(expected[0]));
+    EXPECT_EQ(NumbersOfEvaluation(job.evaluation->model), NumbersOfEvaluation(expected[1]));
+    EXPECT_EQ(NumbersOfEvaluation(*job.evaluation->round_to_nearest),
+              NumbersOfEvaluation(expected[2]));
     EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
   }
 
@@ -113,7 +114,7 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   const JobSnapshot two = bench_.Finish(bench_.Submit(without).name);
   ASSERT_TRUE(two.evaluation.has_value()) << two.error;
   EXPECT_FALSE(two.evaluation->round_to_nearest.has_value());
-  EXPECT_EQ(Numbers(two.evaluation->model), Numbers(expected[1]));
+  EXPECT_EQ(NumbersOfEvaluation(two.evaluation->model), NumbersOfEvaluation(expected[1]));
 }
 
 // A directory that was itself rounded to nearest is its own comparison, whatever each Linear has.
@@ -136,7 +137,8 @@ TEST_F(EvaluateJobTest, RoundsToNearestEachLinearAsTheModelStoresIt) {
     const JobSnapshot job = Run(Spec(ModelSource{{}, task.output_path}, ModelSource{{}, "m"}));
     ASSERT_TRUE(job.evaluation.has_value());
     ASSERT_GT(job.evaluation->model.divergence.kl, 0);
-    EXPECT_EQ(Numbers(*job.evaluation->round_to_nearest), Numbers(job.evaluation->model));
+    EXPECT_EQ(NumbersOfEvaluation(*job.evaluation->round_to_nearest),
+              NumbersOfEvaluation(job.evaluation->model));
   }
 }
 

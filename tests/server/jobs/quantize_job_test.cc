@@ -13,6 +13,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
+#include "tests/support/source_directory.h"
 
 namespace salient {
 namespace {
@@ -92,7 +93,7 @@ TEST_F(QuantizeJobTest, ResultsDoNotDependOnWorkersShardsChunksOrWhereTheModelIs
 
 // The test model, quantized by one worker and by several.
 TEST_F(QuantizeJobTest, WorkersShareTheLoopsOfAJobAndChangeNothing) {
-  const std::filesystem::path data = std::string(SALIENT_SOURCE_DIR) + "/tests/data/pocket-llama";
+  const std::filesystem::path data = testing::SourceDirectory() + "/tests/data/pocket-llama";
   Files files;
   for (const std::string name : {"config.json", "model.safetensors"}) {
     std::ifstream file(data / name, std::ios::binary);

@@ -19,7 +19,7 @@ using testing::JobBench;
 using testing::MakeTokens;
 using testing::Must;
 
-class Quiet final : public StudyObserver {
+class QuietStudy final : public StudyObserver {
  public:
   absl::Status Kept(const std::string&, const std::string&) override { return absl::OkStatus(); }
   absl::Status Calibrated(int64_t, int64_t) override { return absl::OkStatus(); }
@@ -28,7 +28,7 @@ class Quiet final : public StudyObserver {
 };
 
 // What tells studies apart.
-std::vector<double> Numbers(const ModelStudy& study) {
+std::vector<double> NumbersOfStudy(const ModelStudy& study) {
   std::vector<double> numbers = {study.source.likelihood.negative_log_likelihood};
   for (const StudyRow& row : study.rows) {
     numbers.push_back(static_cast<double>(row.choice));
@@ -63,7 +63,7 @@ TEST_F(StudyJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   const testing::ModelOnDisk model((bench_.directory() / "models" / "m").string());
   StudyModelParams params = ToStudyModelParams(std::get<StudyTask>(Spec({}).task));
   params.work_directory = bench_.directory().string();
-  Quiet quiet;
+  QuietStudy quiet;
   SerialExecutor executor;
   const ModelStudy expected =
       Must(StudyModel(model.checkpoint, model.config, testing::RowsOf(tokens_),
@@ -75,7 +75,7 @@ TEST_F(StudyJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
                                     JobBench::Manifest(model_, /*with_headers=*/true)}) {
     const JobSnapshot job = Run(Spec(source));
     ASSERT_TRUE(job.study.has_value());
-    EXPECT_EQ(Numbers(*job.study), Numbers(expected));
+    EXPECT_EQ(NumbersOfStudy(*job.study), NumbersOfStudy(expected));
     EXPECT_FALSE(job.evaluation.has_value());
     EXPECT_TRUE(job.files.empty());
     EXPECT_GT(job.usage.bytes_in, 0);

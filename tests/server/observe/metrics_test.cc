@@ -39,7 +39,7 @@ std::set<std::string> Series(const std::string& text) {
   return all;
 }
 
-class MetricsTest : public testing::Test {
+class MetricsTest : public ::testing::Test {
  protected:
   MetricsTest() : registry_(TwoWorkers()), metrics_("1.2.3") { metrics_.Watch(registry_); }
 

@@ -139,7 +139,7 @@ TEST(ConvertMethodTest, EachOutputFormatIsKnownAndHasItsDefaults) {
   EXPECT_EQ(Stored(message).format.group_size, kWholeTensor);
 }
 
-struct Refused {
+struct RefusedOptions {
   const char* name;
   std::function<void(v1::QuantizeTensorsOptions&)> spoil;
   absl::StatusCode code;
@@ -149,10 +149,10 @@ struct Refused {
 };
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
+constexpr auto kUnimplementedOptions = absl::StatusCode::kUnimplemented;
 using Message = v1::QuantizeTensorsOptions;
 
-const Refused kRefused[] = {
+const RefusedOptions kRefusedOptions[] = {
     {"Scale", [](Message& m) { m.mutable_method()->set_scale(static_cast<v1::Scale>(77)); },
      kInvalid, Reason::kBadMethod, "options.method.scale", "77"},
     {"NegativeRange", [](Message& m) { m.mutable_method()->set_range(static_cast<v1::Range>(-1)); },
@@ -234,8 +234,8 @@ const Refused kRefused[] = {
      Reason::kBadMethod, "options.method.autoawq", "ROUNDING_NEAREST"},
 };
 
-class RefusedOptionsTest : public testing::TestWithParam<Refused> {};
-INSTANTIATE_TEST_SUITE_P(Options, RefusedOptionsTest, testing::ValuesIn(kRefused),
+class RefusedOptionsTest : public ::testing::TestWithParam<RefusedOptions> {};
+INSTANTIATE_TEST_SUITE_P(Options, RefusedOptionsTest, ::testing::ValuesIn(kRefusedOptions),
                          [](const auto& refused) { return std::string(refused.param.name); });
 
 TEST_P(RefusedOptionsTest, NamesTheFieldTheValueAndWhatWasExpected) {

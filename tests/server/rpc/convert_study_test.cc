@@ -58,7 +58,7 @@ TEST(ConvertStudyTest, EveryFieldArrives) {
   EXPECT_EQ(task->compute, ComputeDType::kF32);
 }
 
-struct Refused {
+struct RefusedStudy {
   const char* name;
   void (*spoil)(v1::StudyTask&);
   Reason reason;
@@ -66,7 +66,7 @@ struct Refused {
   const char* says;
 };
 
-constexpr Refused kRefused[] = {
+constexpr RefusedStudy kRefusedStudy[] = {
     {"NoCalibration", [](v1::StudyTask& t) { t.clear_calibration(); }, Reason::kBadJob,
      "spec.study.calibration", "not set"},
     {"NoEvaluation", [](v1::StudyTask& t) { t.clear_evaluation(); }, Reason::kBadJob,
@@ -97,8 +97,8 @@ constexpr Refused kRefused[] = {
      Reason::kBadJob, "spec.study.compute_dtype", "77"},
 };
 
-class RefusedStudyTaskTest : public ::testing::TestWithParam<Refused> {};
-INSTANTIATE_TEST_SUITE_P(Tasks, RefusedStudyTaskTest, ::testing::ValuesIn(kRefused),
+class RefusedStudyTaskTest : public ::testing::TestWithParam<RefusedStudy> {};
+INSTANTIATE_TEST_SUITE_P(Tasks, RefusedStudyTaskTest, ::testing::ValuesIn(kRefusedStudy),
                          [](const auto& refused) { return std::string(refused.param.name); });
 
 TEST_P(RefusedStudyTaskTest, NamesTheFieldTheValueAndWhatWasExpected) {

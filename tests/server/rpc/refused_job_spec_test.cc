@@ -19,7 +19,7 @@ using testing::EvaluateSpec;
 using ::testing::HasSubstr;
 using testing::QuantizeSpec;
 
-struct Refused {
+struct RefusedSpec {
   const char* name;
   std::function<void(v1::JobSpec&)> spoil;
   Reason reason;
@@ -30,7 +30,7 @@ struct Refused {
 
 constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
 
-const Refused kRefused[] = {
+const RefusedSpec kRefusedSpec[] = {
     {"NoModel", [](v1::JobSpec& s) { s.clear_model(); }, Reason::kBadJob, "spec.model", "manifest"},
     {"NoTask", [](v1::JobSpec& s) { s.clear_quantize(); }, Reason::kBadJob, "spec.task",
      "quantize"},
@@ -151,8 +151,8 @@ const Refused kRefused[] = {
      "0 to 9"},
 };
 
-class RefusedSpecTest : public ::testing::TestWithParam<Refused> {};
-INSTANTIATE_TEST_SUITE_P(Specs, RefusedSpecTest, ::testing::ValuesIn(kRefused),
+class RefusedSpecTest : public ::testing::TestWithParam<RefusedSpec> {};
+INSTANTIATE_TEST_SUITE_P(Specs, RefusedSpecTest, ::testing::ValuesIn(kRefusedSpec),
                          [](const auto& refused) { return std::string(refused.param.name); });
 
 TEST_P(RefusedSpecTest, NamesTheFieldTheValueAndWhatWasExpected) {

@@ -54,9 +54,9 @@ TEST(StageTimesTest, ATotalGetsWhatItsPartsGet) {
   EXPECT_EQ(Counted(one), std::set<Stage>{Stage::kRead});
 }
 
-class StageOfLoopTest : public testing::TestWithParam<int> {};
+class StageOfLoopTest : public ::testing::TestWithParam<int> {};
 
-INSTANTIATE_TEST_SUITE_P(Workers, StageOfLoopTest, testing::Values(1, 2, 5));
+INSTANTIATE_TEST_SUITE_P(Workers, StageOfLoopTest, ::testing::Values(1, 2, 5));
 
 TEST_P(StageOfLoopTest, ItemsCountAsTheStageTheirCallerWasIn) {
   WorkerPool pool(GetParam());

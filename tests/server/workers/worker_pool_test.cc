@@ -18,9 +18,9 @@
 namespace salient {
 namespace {
 
-class WorkerPoolTest : public testing::TestWithParam<int> {};
+class WorkerPoolTest : public ::testing::TestWithParam<int> {};
 
-INSTANTIATE_TEST_SUITE_P(Workers, WorkerPoolTest, testing::Values(1, 2, 3, 7));
+INSTANTIATE_TEST_SUITE_P(Workers, WorkerPoolTest, ::testing::Values(1, 2, 3, 7));
 
 // Runs `work` on a worker, as the long task of a call.
 void RunLong(WorkerPool& pool, WorkerPool::Task work) {
