@@ -12,6 +12,7 @@
 #include "client/interrupt.h"
 #include "client/json_text.h"
 #include "client/table.h"
+#include "core/linalg/instruction_set.h"
 #include "tests/bench/model_run.h"
 #include "tests/bench/random_checkpoint.h"
 #include "tests/bench/stage_table.h"
@@ -28,6 +29,7 @@ struct Flags {
   std::string directory = "build/bench";
   std::string salientd;
   std::string growth;
+  std::string instruction_set = "native";
   bool scaling = false;
   bool keep = false;
   bool make_only = false;
@@ -50,6 +52,7 @@ absl::StatusOr<RunRequest> RequestOf(const Flags& flags, int64_t layers) {
   request.workers = flags.workers;
   request.directory = flags.directory;
   request.salientd = flags.salientd.empty() ? DefaultServer() : flags.salientd;
+  request.instruction_set = flags.instruction_set;
   request.progress = !flags.json;
   return request;
 }
@@ -117,6 +120,10 @@ std::string CompareText(const std::vector<RunRequest>& requests,
 }
 
 absl::Status Run(const Flags& flags) {
+  // This process is limited, too, so that the floor is that of the same instructions.
+  const absl::StatusOr<InstructionSet> set = ParseInstructionSet(flags.instruction_set);
+  if (!set.ok()) return set.status();
+  if (absl::Status limited = LimitInstructionSet(*set); !limited.ok()) return limited;
   client::Interrupt interrupt;
   const absl::StatusOr<std::vector<RunRequest>> requests = RequestsOf(flags);
   if (!requests.ok()) return requests.status();
@@ -183,6 +190,8 @@ int Main(int argc, char** argv) {
       app.add_option("--growth", flags.growth,
                      "Compare two runs: 4 times the rows (tokens), or twice the layers (layers)")
           ->check(CLI::IsMember({"tokens", "layers"}));
+  app.add_option("--instruction-set", flags.instruction_set,
+                 "Compute with no more than this one, as salientd's flag of that name");
   app.add_flag("--scaling", flags.scaling, "Compare one worker with two")->excludes(growth);
   app.add_flag("--keep", flags.keep, "Leave the checkpoint for the next time");
   app.add_flag("--make-only", flags.make_only,

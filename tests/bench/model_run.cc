@@ -125,7 +125,8 @@ absl::StatusOr<RunResult> RunModel(const RunRequest& request, client::Interrupt&
     const std::vector<std::string> flags = {"--workers",         absl::StrCat(request.workers),
                                             "--store-directory", scratch.path() + "/store",
                                             "--model-root",      fs::absolute(request.directory),
-                                            "--output-root",     fs::absolute(scratch.path())};
+                                            "--output-root",     fs::absolute(scratch.path()),
+                                            "--instruction-set", request.instruction_set};
     const absl::StatusOr<LiveServer> server =
         LiveServer::Start(request.salientd, flags, request.directory + "/salientd.log");
     if (!server.ok()) return server.status();

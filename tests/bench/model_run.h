@@ -22,7 +22,8 @@ struct RunRequest {
   int workers = 2;
   std::string directory;  // holds the checkpoint, the token file, the server's store and the result
   std::string salientd;
-  bool progress = true;  // to standard error
+  std::string instruction_set = "native";  // that the server is limited to
+  bool progress = true;                    // to standard error
 };
 
 struct StageTime {
