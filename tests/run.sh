@@ -2,12 +2,14 @@
 # Builds Salient and runs its tests, from a bare machine if need be (Debian; root or sudo).
 #
 #   tests/run.sh [--sanitize] [--interop] [--filter REGEX]
+#   tests/run.sh --quick
 #
 #   --sanitize      at the end the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer,
 #                   and those of core and of the server without gRPC under ThreadSanitizer
 #   --interop       at the end the real vLLM and transformers, on this CPU, load what Salient wrote
 #                   (downloads 6 GB into build/venv-* the first time; takes ten minutes)
 #   --filter REGEX  only tests whose name matches; installs and builds all the same
+#   --quick         only the unit tests of the rooms that differ from HEAD~1 or are being changed
 #
 # Says beforehand what it will do and the longest that it took here. Ends with a summary, or with the
 # name of the step that failed; the exit code is 0 only if every test passed.
@@ -15,14 +17,16 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/steps.sh
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' tests/run.sh >&2; exit 2; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' tests/run.sh >&2; exit 2; }
 sanitize=0
 interop=0
+quick=0
 filter=()
 while [ $# -gt 0 ]; do
   case $1 in
     --sanitize) sanitize=1 ;;
     --interop) interop=1 ;;
+    --quick) quick=1 ;;
     --filter)
       [ $# -ge 2 ] || { echo "run.sh: --filter needs a regular expression" >&2; exit 2; }
       filter=(-R "$2")
@@ -32,6 +36,10 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+if [ $quick -eq 1 ]; then
+  [ $((sanitize + interop + ${#filter[@]})) -eq 0 ] || usage
+  exec tests/quick.sh
+fi
 
 # The steps, and their seconds on two cores that begin with nothing.
 steps=("packages 60" "house 10" "build-release 420" "test-release 600")
