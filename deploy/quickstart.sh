@@ -16,9 +16,9 @@ say() { printf '\n== %s\n' "$*"; }
 say "packages"
 deploy/install_dependencies.sh quickstart
 
-say "build: salient and salientd"
-[ -f build/release/build.ninja ] || cmake --preset release > /dev/null
-ninja -C build/release --quiet salient salientd
+say "build: salient and salientd (from nothing about five minutes on two cores)"
+[ build/release/build.ninja -nt CMakePresets.json ] || cmake --preset release > /dev/null
+NINJA_STATUS='[%f/%t, %es] ' ninja -C build/release salient salientd
 
 say "model"
 # The first Python with NumPy: that of the tests' environment, or Debian's own, which need not be
@@ -33,6 +33,7 @@ mkdir -p "$work"
 "$python" tests/support/model_variants.py salient "$model"
 
 say "server"
+: > "$work/salientd.out"  # is there before it is looked into
 build/release/salientd --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
   --store-directory "$work/store" > "$work/salientd.out" 2> "$work/salientd.log" &
 server=$!
