@@ -30,7 +30,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view addres
 // The exit code of an error of any command; kExitDone for OK.
 int ExitCodeOf(const absl::Status& status);
 
-// Of a sentence that the server said (an error, a warning, a note): the most that is shown.
+// This is the longest part that is shown of a sentence that the server said (error, warning, note).
 inline constexpr size_t kMaxSentenceBytes = 512;
 
 // `text` with control characters replaced by blanks, at most `max_bytes` long: what a server sent

@@ -11,7 +11,7 @@
 
 namespace salient {
 
-// Where config.json has what is read here, as messages say it.
+// This is where config.json has what is read here, as messages say it.
 inline constexpr char kQuantizationConfigPath[] = "quantization_config.";
 inline constexpr int64_t kMaxGroupSize = 1 << 20;
 

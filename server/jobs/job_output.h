@@ -19,9 +19,9 @@
 
 namespace salient {
 
-// Of a file that is no weights and is carried into the result: the most that it may have.
+// A file that is no weights and is carried into the result may have so many bytes.
 inline constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
-// Of a file that is copied or hashed: what is in memory at a time.
+// So much of a file that is copied or hashed is in memory at a time.
 inline constexpr int64_t kReadBytes = int64_t{1} << 20;
 
 // Takes the tensors of the QuantizedCheckpointPlans of all of a job's results; `output` is an index

@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Of an error's message: the most that a line shows.
+// This is the longest part of an error's message that a line shows.
 inline constexpr size_t kMaxLoggedBytes = 512;
 
 // How a call ended.

@@ -97,7 +97,7 @@ bool WatchJobReactor::FillNext() {
   return true;
 }
 
-// To be called inside an operation.
+// Writes response_. The caller holds an operation.
 void WatchJobReactor::Write() {
   {
     absl::MutexLock lock(&mu_);

@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Hexadecimal digits of a SHA-256.
+// A SHA-256 has so many hexadecimal digits.
 inline constexpr size_t kHexDigits = 64;
 
 // SHA-256 (FIPS 180-4) and size of the content. The size is part of the identity.

@@ -14,8 +14,9 @@ namespace salient {
 // A transport (gRPC) destroys the context of a call when the call is finished and its reactions are
 // over, and a server that stops destroys what its calls share when the last of them is finished.
 // Any other thread may finish a call whose status is known. So whatever is done for a stream
-// outside its constructor is done inside an operation: starting a read or a write, asking or
-// cancelling the context, counting in metrics. A write counts as an operation until its reaction.
+// (starting a read or a write, asking or cancelling the context, counting in metrics) is done
+// inside an operation, inside a reaction, or by the one thread that can decide the status. A
+// reactor that must not be finished while a write is outstanding keeps an operation for it.
 // Thread-safe.
 class StreamEnd {
  public:
@@ -59,7 +60,7 @@ class StreamEnd {
  private:
   void EndOperation();
 
-  // Of all that follows; a std::mutex, which ThreadSanitizer sees, unlike Debian's absl::Mutex.
+  // It guards all that follows. ThreadSanitizer sees a std::mutex, and not Debian's absl::Mutex.
   mutable std::mutex mu_;
   absl::AnyInvocable<void(const absl::Status&)> finish_;
   std::optional<absl::Status> status_;
