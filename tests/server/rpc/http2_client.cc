@@ -82,8 +82,8 @@ void Http2Client::Send(uint32_t stream, absl::string_view message) {
 
 void Http2Client::EndInput(uint32_t stream) { SendFrame(kData, kEndStream, stream, ""); }
 
-void Http2Client::Widen(uint32_t stream, uint32_t bytes) {
-  SendFrame(kWindowUpdate, 0, stream, BigEndian(bytes, 4));
+void Http2Client::Widen(uint32_t stream) {
+  SendFrame(kWindowUpdate, 0, stream, BigEndian(1 << 20, 4));
 }
 
 void Http2Client::Reset(uint32_t stream) { SendFrame(kReset, 0, stream, BigEndian(kCancel, 4)); }

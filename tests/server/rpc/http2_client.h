@@ -39,8 +39,8 @@ class Http2Client {
   // Sends one gRPC message.
   void Send(uint32_t stream, absl::string_view message);
   void EndInput(uint32_t stream);
-  // Lets the server send so many bytes more.
-  void Widen(uint32_t stream, uint32_t bytes);
+  // Lets the server send a mebibyte more, which is all that a test asks for.
+  void Widen(uint32_t stream);
   void Reset(uint32_t stream);
 
   // Reads frames, and acknowledges what asks for it, until `done` returns true for one of them.
