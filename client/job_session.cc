@@ -22,7 +22,8 @@ absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, v1::Task
       auto store = AppearingDirectory::Create(output);
       if (!store.ok()) return store.status();
       session.store_.emplace(*std::move(store));
-      settings.store_directory = session.store_->path();
+      // Not the directory itself, which is locked as what is growing there.
+      settings.store_directory = absl::StrCat(session.store_->path(), "/store");
     }
     auto embedded = EmbeddedServer::Start(settings);
     if (!embedded.ok()) return embedded.status();

@@ -14,6 +14,8 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "core/checkpoint/durable_write.h"
+#include "core/checkpoint/growing_name.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
 
@@ -21,6 +23,8 @@ namespace salient::client {
 namespace {
 
 absl::Status NotWritable(const std::string& path, int error) {
+  const absl::Status none_left = FileError(error, path, "write there");
+  if (absl::IsResourceExhausted(none_left)) return none_left;
   return absl::InvalidArgumentError(
       absl::StrCat(path, ": cannot be written there: ", std::strerror(error)));
 }
@@ -46,7 +50,7 @@ absl::StatusOr<PackedOutput> PackedOutput::Create(std::string path) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": is there and is not a file"));
   }
   // Beside the output, because that is where the room for it has to be anyway.
-  std::string nameless = absl::StrCat(path, ".XXXXXX");
+  std::string nameless = GrowingName(path, ".XXXXXX");
   const int fd = mkostemp(nameless.data(), O_CLOEXEC);
   if (fd < 0) return NotWritable(path, errno);
   unlink(nameless.c_str());

@@ -1,5 +1,6 @@
 #include "core/checkpoint/appearing_directory.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,27 +14,48 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/durable_write.h"
+#include "core/checkpoint/growing_name.h"
 
 namespace salient {
 namespace {
 
-// `mode`: of the directory that it will replace; nullopt if there is none.
-absl::StatusOr<std::string> MakeTemporary(const std::string& directory,
-                                          std::optional<mode_t> mode) {
+constexpr char kSuffix[] = ".incomplete-";
+constexpr size_t kRandomDigits = 8;  // of what is random in it, in hexadecimal
+
+// A new directory that nobody else takes for a leftover while it is open.
+struct Temporary {
+  std::string path;
+  int fd = -1;
+};
+
+// `mode` is that of the directory that it will replace; nullopt if there is none.
+absl::StatusOr<Temporary> MakeTemporary(const std::string& directory, std::optional<mode_t> mode) {
   std::random_device random;
   while (true) {
     const std::string path =
-        absl::StrCat(directory, ".incomplete-", absl::Hex(random(), absl::kZeroPad8));
+        GrowingName(directory, absl::StrCat(kSuffix, absl::Hex(random(), absl::kZeroPad8)));
     if (mkdir(path.c_str(), 0777) != 0) {
       if (errno == EEXIST) continue;
       return FileError(errno, path, "create");
     }
-    if (mode.has_value() && chmod(path.c_str(), *mode & 07777) != 0) {
+    const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+      if (errno == ENOENT) continue;  // another run took it for a leftover
       const int error = errno;
+      rmdir(path.c_str());
+      return FileError(error, path, "open");
+    }
+    if (LockName(fd, path) == NameLock::kTheirs) {
+      close(fd);
+      continue;
+    }
+    if (mode.has_value() && fchmod(fd, *mode & 07777) != 0) {
+      const int error = errno;
+      close(fd);
       rmdir(path.c_str());
       return FileError(error, path, "set the mode of");
     }
-    return path;
+    return Temporary{path, fd};
   }
 }
 
@@ -61,6 +83,7 @@ absl::StatusOr<AppearingDirectory> AppearingDirectory::Create(const std::string&
   }
   struct stat info;
   const bool exists = stat(target.c_str(), &info) == 0;
+  if (!exists && errno != ENOENT) return FileError(errno, target, "look at");
   if (!exists && lstat(target.c_str(), &info) == 0) {
     return absl::AlreadyExistsError(absl::StrCat(
         target, ": is a link that leads nowhere; expected nothing, or an empty directory"));
@@ -75,32 +98,42 @@ absl::StatusOr<AppearingDirectory> AppearingDirectory::Create(const std::string&
     if (error) return FileError(error.value(), directory, "resolve");
   }
   const std::optional<mode_t> mode = exists ? std::make_optional(info.st_mode) : std::nullopt;
-  auto temporary = MakeTemporary(target, mode);
-  if (!temporary.ok()) return temporary.status();
-  result.path_ = *std::move(temporary);
+  RemoveLeftoverDirectories(target, kSuffix, kRandomDigits);
+  const auto make = [&]() -> absl::Status {
+    auto temporary = MakeTemporary(target, mode);
+    if (!temporary.ok()) return temporary.status();
+    if (result.fd_ >= 0) close(result.fd_);
+    result.path_ = std::move(temporary->path);
+    result.fd_ = temporary->fd;
+    return absl::OkStatus();
+  };
+  if (absl::Status status = make(); !status.ok()) return status;
   if (exists) {
     // Replacing a mount point fails, for one. Better now than when all the work is done.
     if (absl::Status status = Rename(result.path_, target); !status.ok()) return status;
     result.path_.clear();
-    temporary = MakeTemporary(target, mode);
-    if (!temporary.ok()) return temporary.status();
-    result.path_ = *std::move(temporary);
+    if (absl::Status status = make(); !status.ok()) return status;
   }
   return result;
 }
 
 AppearingDirectory::AppearingDirectory(AppearingDirectory&& other) noexcept
-    : directory_(std::move(other.directory_)), path_(std::exchange(other.path_, "")) {}
+    : directory_(std::move(other.directory_)),
+      path_(std::exchange(other.path_, "")),
+      fd_(std::exchange(other.fd_, -1)) {}
 
 AppearingDirectory& AppearingDirectory::operator=(AppearingDirectory&& other) noexcept {
   std::swap(directory_, other.directory_);
   std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
   return *this;
 }
 
 AppearingDirectory::~AppearingDirectory() {
   std::error_code ignored;
   if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  // It stays locked until it is gone.
+  if (fd_ >= 0) close(fd_);
 }
 
 absl::Status AppearingDirectory::Commit() {

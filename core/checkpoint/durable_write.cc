@@ -5,12 +5,18 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 
 namespace salient {
 
 absl::Status FileError(int error, const std::string& path, absl::string_view what) {
+  // A limit of the file's size is a full disk to whoever writes it.
+  if (error == EFBIG) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(path, ": cannot ", what, ": ", std::strerror(error)));
+  }
   return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot ", what));
 }
 

@@ -7,12 +7,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/durable_write.h"
+#include "core/checkpoint/growing_name.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/safetensors_layout.h"
 
 namespace salient {
 namespace {
+
+constexpr char kPartialSuffix[] = ".partial-";
+constexpr int kMaxWriters = 1000;  // of one path at a time
 
 // What is written: the head, then the tensors' bytes in this order.
 struct Arranged {
@@ -53,7 +57,33 @@ absl::Status WriteArranged(int fd, const std::string& path, const Arranged& arra
     position += static_cast<int64_t>(tensor.data.size());
   }
   if (status.ok() && fsync(fd) != 0) status = FileError(errno, path, "sync");
-  return CloseAfter(fd, path, std::move(status));
+  return status;
+}
+
+struct PartialFile {
+  std::string path;
+  int fd;
+};
+
+// Opens an empty file beside `path` that two writers of one path do not share. What a killed writer
+// left is written over.
+absl::StatusOr<PartialFile> OpenPartial(const std::string& path) {
+  for (int attempt = 0; attempt < kMaxWriters; ++attempt) {
+    const std::string partial = GrowingName(path, absl::StrCat(kPartialSuffix, attempt));
+    int fd = open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    const bool is_new = fd >= 0;
+    if (!is_new && errno != EEXIST) return FileError(errno, partial, "create");
+    if (!is_new) fd = open(partial.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) continue;
+    const NameLock lock = LockName(fd, partial);
+    if (lock == NameLock::kOurs || (lock == NameLock::kUnknown && is_new)) {
+      if (ftruncate(fd, 0) == 0) return PartialFile{partial, fd};
+      return CloseAfter(fd, partial, FileError(errno, partial, "truncate"));
+    }
+    close(fd);
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat(path, ": has ", kMaxWriters, " writers; expected fewer"));
 }
 
 }  // namespace
@@ -87,25 +117,18 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorTo
   const auto arranged = Arrange(path, tensors, metadata);
   if (!arranged.ok()) return arranged.status();
 
-  // A name of its own, so that two writers of one path do not write into each other; what a
-  // killed writer left is passed over.
-  std::string partial;
-  int fd = -1;
-  for (int attempt = 0; attempt < 1000 && fd < 0; ++attempt) {
-    partial = absl::StrCat(path, ".partial-", attempt);
-    fd = open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0 && errno != EEXIST) break;
-  }
-  if (fd < 0) return FileError(errno, partial, "create");
+  auto file = OpenPartial(path);
+  if (!file.ok()) return file.status();
+  const std::string& partial = file->path;
 
-  absl::Status status = WriteArranged(fd, partial, *arranged);
+  absl::Status status = WriteArranged(file->fd, partial, *arranged);
+  // It stays locked until it has its name, or is gone.
   if (status.ok() && std::rename(partial.c_str(), path.c_str()) != 0) {
     status = FileError(errno, path, "rename into place");
   }
-  if (!status.ok()) {
-    unlink(partial.c_str());
-    return status;
-  }
+  if (!status.ok()) unlink(partial.c_str());
+  status = CloseAfter(file->fd, partial, std::move(status));
+  if (!status.ok()) return status;
   // The rename itself must survive a power cut.
   return SyncPath(ParentOf(path));
 }
