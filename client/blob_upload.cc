@@ -15,6 +15,7 @@
 #include "client/channel.h"
 #include "client/errors.h"
 #include "client/file_digest.h"
+#include "core/checkpoint/durable_write.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/sync_stream.h"
 #include "proto/wire/chunk.h"
@@ -34,8 +35,7 @@ class BlobBytes {
     if (blob.content.has_value()) return bytes;
     bytes.fd_ = open(blob.source.c_str(), O_RDONLY | O_CLOEXEC);
     if (bytes.fd_ >= 0) return bytes;
-    return absl::NotFoundError(
-        absl::StrCat(blob.source, ": cannot be opened: ", std::strerror(errno)));
+    return FileError(errno, blob.source, "open");
   }
   BlobBytes(BlobBytes&& other) noexcept : blob_(other.blob_), fd_(std::exchange(other.fd_, -1)) {}
   BlobBytes& operator=(BlobBytes&&) = delete;

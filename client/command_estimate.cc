@@ -1,5 +1,4 @@
 // salient estimate: what quantizing a model would cost, before it costs it.
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "client/job_session.h"
 #include "client/model_upload.h"
 #include "client/quantize_options.h"
+#include "client/standard_output.h"
 #include "client/token_file.h"
 
 namespace salient::client {
@@ -46,9 +46,7 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
   if (auto has = CheckServerHas(session->info(), *task); !has.ok()) {
     return has;
   }
-  const auto job = [&]() -> absl::StatusOr<EstimatedJob> {
-    JobDisplay display(stderr, StyleFor(stderr));
-    JobPlan plan;
+  const auto fill = [&](JobDisplay& display, JobPlan& plan) -> absl::Status {
     v1::JobSpec& spec = *plan.request.mutable_spec();
     if (auto added = session->AddModel(flags.source, kInlineBytes, display, interrupt,
                                        *spec.mutable_model(), plan);
@@ -57,14 +55,12 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
     }
     plan.first.push_back(*std::move(tokens));
     *spec.mutable_quantize() = *std::move(task);
-    return EstimateJob(session->server(), std::move(plan), display, interrupt);
-  }();
+    return absl::OkStatus();
+  };
+  const auto job = session->Estimate(fill, interrupt);
   if (!job.ok()) return job.status();
-  std::fputs((flags.json ? absl::StrCat(EstimateJson(*job), "\n")
-                         : EstimateTable(flags.source, job->job.estimate()))
-                 .c_str(),
-             stdout);
-  return absl::OkStatus();
+  return WriteOutput(flags.json ? absl::StrCat(EstimateJson(*job), "\n")
+                                : EstimateTable(flags.source, job->job.estimate()));
 }
 
 }  // namespace

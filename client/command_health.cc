@@ -1,5 +1,4 @@
 // salient health: asks grpc.health.v1, for HEALTHCHECK lines and probes.
-#include <cstdio>
 #include <memory>
 #include <string>
 
@@ -8,7 +7,10 @@
 #include "absl/time/time.h"
 #include "client/channel.h"
 #include "client/command.h"
+#include "client/command_flags.h"
 #include "client/errors.h"
+#include "client/json_text.h"
+#include "client/standard_output.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/client_context.h"
 
@@ -21,6 +23,7 @@ struct HealthFlags {
   std::string server = kDefaultServer;
   std::string service;
   double timeout_seconds = 5;
+  bool json = false;
 };
 
 // UNAVAILABLE for every answer but SERVING: a probe has one question.
@@ -53,8 +56,11 @@ absl::Status RunHealth(const HealthFlags& flags, Interrupt& interrupt) {
     return absl::UnavailableError(absl::StrCat(
         who, " answers ", health::HealthCheckResponse::ServingStatus_Name(response.status())));
   }
-  std::puts("SERVING");
-  return absl::OkStatus();
+  return WriteOutput(
+      flags.json
+          ? JsonObject().AddString("status", "SERVING").AddString("server", flags.server).Text() +
+                "\n"
+          : "SERVING\n");
 }
 
 }  // namespace
@@ -68,6 +74,7 @@ Command AddHealthCommand(CLI::App& app) {
   command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 3600.0));
+  AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunHealth(*flags, interrupt); }};
 }
 

@@ -1,5 +1,4 @@
 // salient info: what a server is, has and allows.
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +12,7 @@
 #include "client/command.h"
 #include "client/errors.h"
 #include "client/json_text.h"
+#include "client/standard_output.h"
 #include "client/table.h"
 #include "core/checkpoint/json.h"
 
@@ -140,8 +140,7 @@ absl::Status RunInfo(const InfoFlags& flags, Interrupt& interrupt) {
   const auto info =
       FetchServerInfo(OpenChannel(flags.server), flags.server, kAnswerTimeout, interrupt);
   if (!info.ok()) return info.status();
-  std::fputs((flags.json ? InfoJson(*info) + "\n" : InfoTable(*info)).c_str(), stdout);
-  return absl::OkStatus();
+  return WriteOutput(flags.json ? InfoJson(*info) + "\n" : InfoTable(*info));
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 // salient inspect: what a model directory is, and which engines load it.
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "client/inspection_report.h"
 #include "client/job_session.h"
 #include "client/model_upload.h"
+#include "client/standard_output.h"
 
 namespace salient::client {
 namespace {
@@ -40,11 +40,8 @@ absl::Status RunInspect(const InspectFlags& flags, Interrupt& interrupt) {
     return session->MissingResult(outcome->job, "an inspection");
   }
   const v1::Inspection& inspection = outcome->job.inspection();
-  std::fputs((flags.json ? absl::StrCat(InspectionJson(flags.model, inspection), "\n")
-                         : InspectionTable(flags.model, inspection))
-                 .c_str(),
-             stdout);
-  return absl::OkStatus();
+  return WriteOutput(flags.json ? absl::StrCat(InspectionJson(flags.model, inspection), "\n")
+                                : InspectionTable(flags.model, inspection));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "client/json_text.h"
 #include "client/result_directory.h"
 #include "client/result_download.h"
+#include "client/standard_output.h"
 #include "client/study_report.h"
 
 namespace salient::client {
@@ -45,23 +46,28 @@ class JobsCall {
   Interrupt::Watch watch_;
 };
 
-void PrintJob(const v1::Job& job, bool json) {
-  const std::string text = json ? JobJson(job) + "\n" : JobsTable({&job, 1});
-  std::fputs(text.c_str(), stdout);
+absl::Status WriteJob(const v1::Job& job, bool json) {
+  return WriteOutput(json ? JobJson(job) + "\n" : JobsTable({&job, 1}));
+}
+
+// What a job that ended has to show.
+std::string OutcomeText(const FinishedJob& outcome) {
+  const v1::Job& job = outcome.job;
+  if (job.state() != v1::JOB_STATE_SUCCEEDED) return JobsTable({&job, 1});
+  if (job.has_evaluation()) return EvaluationTable("result", "source", job.evaluation());
+  if (job.has_inspection()) return InspectionTable(job.name(), job.inspection());
+  if (job.has_study()) return StudyTable(job.spec().study(), job.study());
+  return QuantizeTable(job.name(), "-", job.usage().seconds(), outcome);
 }
 
 absl::Status RunList(const JobsFlags& flags, Interrupt& interrupt) {
   JobsCall call(flags, interrupt);
   const auto jobs = ListJobs(call.server, call.calls);
   if (!jobs.ok()) return jobs.status();
-  if (flags.json) {
-    std::vector<std::string> items;
-    for (const v1::Job& job : *jobs) items.push_back(JobJson(job));
-    std::puts(JsonObject().AddJson("jobs", JsonArray(items)).Text().c_str());
-  } else {
-    std::fputs(JobsTable(*jobs).c_str(), stdout);
-  }
-  return absl::OkStatus();
+  if (!flags.json) return WriteOutput(JobsTable(*jobs));
+  std::vector<std::string> items;
+  for (const v1::Job& job : *jobs) items.push_back(JobJson(job));
+  return WriteOutput(JsonObject().AddJson("jobs", JsonArray(items)).Text() + "\n");
 }
 
 absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
@@ -82,21 +88,9 @@ absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
     if (!job.ok()) return job.status();
     outcome.job = *std::move(job);
   }
-  if (flags.json) {
-    std::puts(JobJson(outcome.job).c_str());
-  } else if (outcome.job.state() != v1::JOB_STATE_SUCCEEDED) {
-    PrintJob(outcome.job, false);
-  } else if (outcome.job.has_evaluation()) {
-    std::fputs(EvaluationTable("result", "source", outcome.job.evaluation()).c_str(), stdout);
-  } else if (outcome.job.has_inspection()) {
-    std::fputs(InspectionTable(outcome.job.name(), outcome.job.inspection()).c_str(), stdout);
-  } else if (outcome.job.has_study()) {
-    std::fputs(StudyTable(outcome.job.spec().study(), outcome.job.study()).c_str(), stdout);
-  } else {
-    std::fputs(
-        QuantizeTable(outcome.job.name(), "-", outcome.job.usage().seconds(), outcome).c_str(),
-        stdout);
-  }
+  const absl::Status written =
+      WriteOutput(flags.json ? JobJson(outcome.job) + "\n" : OutcomeText(outcome));
+  if (!written.ok()) return written;
   return OutcomeOf(outcome.job, flags.server);
 }
 
@@ -104,8 +98,7 @@ absl::Status RunCancel(const JobsFlags& flags, Interrupt& interrupt) {
   JobsCall call(flags, interrupt);
   const auto job = CancelJob(call.server, call.calls, FullJobName(flags.job));
   if (!job.ok()) return job.status();
-  PrintJob(*job, flags.json);
-  return absl::OkStatus();
+  return WriteJob(*job, flags.json);
 }
 
 absl::Status RunDelete(const JobsFlags& flags, Interrupt& interrupt) {
@@ -139,8 +132,7 @@ absl::Status RunDownload(const JobsFlags& flags, Interrupt& interrupt) {
     }
   }
   if (auto committed = directory->Commit(); !committed.ok()) return committed;
-  if (flags.json) PrintJob(*job, true);
-  return absl::OkStatus();
+  return flags.json ? WriteJob(*job, true) : absl::OkStatus();
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 // salient quantize: a model directory to a quantized one.
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "client/model_upload.h"
 #include "client/quantize_options.h"
 #include "client/result_directory.h"
+#include "client/standard_output.h"
 #include "client/token_file.h"
 
 namespace salient::client {
@@ -74,8 +74,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
   const std::string text = flags.json
                                ? absl::StrCat(QuantizeJson(flags.output, seconds, *outcome), "\n")
                                : QuantizeTable(flags.source, flags.output, seconds, *outcome);
-  std::fputs(text.c_str(), stdout);
-  return absl::OkStatus();
+  return WriteOutput(text);
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 // salient study: what a few salient channels in F16 are worth.
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "client/command_flags.h"
 #include "client/job_session.h"
 #include "client/model_upload.h"
+#include "client/standard_output.h"
 #include "client/study_report.h"
 #include "client/token_file.h"
 
@@ -76,8 +76,7 @@ absl::Status RunStudy(const StudyFlags& flags, Interrupt& interrupt) {
   const std::string text = flags.json
                                ? absl::StrCat(StudyJson(seconds, outcome->job), "\n")
                                : StudyTable(outcome->job.spec().study(), outcome->job.study());
-  std::fputs(text.c_str(), stdout);
-  return absl::OkStatus();
+  return WriteOutput(text);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "client/group_spec.h"
 #include "client/packed_output.h"
 #include "client/progress.h"
+#include "client/standard_output.h"
 #include "client/table.h"
 #include "client/tensors_call.h"
 #include "client/tensors_options.h"
@@ -74,16 +75,14 @@ absl::Status CheckOutputIsNoInput(const TensorsFlags& flags) {
   return absl::OkStatus();
 }
 
-void PrintResult(const TensorsFlags& flags, double seconds,
-                 const std::vector<v1::GroupReport>& reports) {
-  if (flags.json) {
-    std::puts(ResultJson(flags.output, seconds, reports).c_str());
-    return;
-  }
+absl::Status WriteResult(const TensorsFlags& flags, double seconds,
+                         const std::vector<v1::GroupReport>& reports) {
+  if (flags.json) return WriteOutput(ResultJson(flags.output, seconds, reports) + "\n");
   int64_t parameters = 0;
   for (const v1::GroupReport& report : reports) parameters += report.parameters();
-  std::printf("%s%s: %s parameters in %.1f s\n", GroupTable(reports).c_str(), flags.output.c_str(),
-              FormatCount(static_cast<double>(parameters)).c_str(), seconds);
+  return WriteOutput(absl::StrCat(GroupTable(reports), flags.output, ": ",
+                                  FormatCount(static_cast<double>(parameters)), " parameters in ",
+                                  FormatSeconds(seconds), "\n"));
 }
 
 absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
@@ -128,8 +127,7 @@ absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
   }();
   if (!reports.ok()) return reports.status();
   if (auto committed = output->Commit(FileMetadata(*options)); !committed.ok()) return committed;
-  PrintResult(flags, absl::ToDoubleSeconds(absl::Now() - start), *reports);
-  return absl::OkStatus();
+  return WriteResult(flags, absl::ToDoubleSeconds(absl::Now() - start), *reports);
 }
 
 }  // namespace

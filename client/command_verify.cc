@@ -1,5 +1,4 @@
 // salient verify: how well a result predicts, beside its source and round-to-nearest.
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "client/evaluation_report.h"
 #include "client/job_session.h"
 #include "client/model_upload.h"
+#include "client/standard_output.h"
 #include "client/token_file.h"
 
 namespace salient::client {
@@ -69,8 +69,7 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   const v1::Evaluation& evaluation = outcome->job.evaluation();
   const std::string text = flags.json ? absl::StrCat(EvaluationJson(seconds, evaluation), "\n")
                                       : EvaluationTable(flags.result, flags.against, evaluation);
-  std::fputs(text.c_str(), stdout);
-  return absl::OkStatus();
+  return WriteOutput(text);
 }
 
 }  // namespace

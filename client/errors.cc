@@ -11,6 +11,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/types/optional.h"
+#include "client/json_text.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -18,6 +20,10 @@ namespace salient::client {
 namespace {
 
 constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
+// What payloads of a status are called that no server sends.
+constexpr char kReasonUrl[] = "salient/reason";
+constexpr char kCancelledUrl[] = "salient/cancelled";
+constexpr char kSpoolFull[] = "SPOOL_FULL";
 constexpr size_t kMaxMessageBytes = 2048;
 
 // The server's message and everything from the details that it does not say already.
@@ -49,19 +55,11 @@ class Sentence {
 
   // Set once a RetryInfo was added.
   const std::optional<google::rpc::RetryInfo>& retry() const { return retry_; }
+  const std::string& reason() const { return reason_; }
 
   std::string Text() const {
-    std::string text = text_;
-    if (retry_.has_value()) {
-      const double seconds = static_cast<double>(retry_->retry_delay().seconds()) +
-                             1e-9 * static_cast<double>(retry_->retry_delay().nanos());
-      absl::StrAppend(&text, "; try again ",
-                      seconds > 0 ? absl::StrCat("in ", seconds, " s") : "later");
-    }
-    if (!reason_.empty() && !absl::StrContains(text, reason_)) {
-      absl::StrAppend(&text, " [", reason_, "]");
-    }
-    return text;
+    if (reason_.empty() || absl::StrContains(text_, reason_)) return text_;
+    return absl::StrCat(text_, " [", reason_, "]");
   }
 
  private:
@@ -124,14 +122,72 @@ absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view addres
   for (const google::protobuf::Any& any : details.details()) sentence.Add(any);
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()),
                       Printable(sentence.Text(), kMaxMessageBytes));
+  result.SetPayload(kReasonUrl, absl::Cord(sentence.reason()));
   if (sentence.retry().has_value()) {
     result.SetPayload(kRetryInfoUrl, absl::Cord(sentence.retry()->SerializeAsString()));
   }
   return result;
 }
 
+absl::Status CancelledByOthers(absl::string_view job) {
+  absl::Status status = absl::AbortedError(absl::StrCat(job, " was cancelled by somebody else"));
+  status.SetPayload(kCancelledUrl, absl::Cord());
+  return status;
+}
+
+absl::Status WithText(const absl::Status& status, absl::string_view text) {
+  absl::Status result(status.code(), absl::StrCat(status.message(), text));
+  status.ForEachPayload([&result](absl::string_view url, const absl::Cord& payload) {
+    result.SetPayload(url, payload);
+  });
+  return result;
+}
+
+absl::Status WithoutOthers(const absl::Status& status) {
+  if (ReasonOf(status) != kSpoolFull) return status;
+  return absl::InternalError(status.message());
+}
+
+std::optional<std::string> ReasonOf(const absl::Status& status) {
+  const absl::optional<absl::Cord> reason = status.GetPayload(kReasonUrl);
+  if (!reason.has_value()) return std::nullopt;
+  return std::string(*reason);
+}
+
+std::optional<absl::Duration> RetryAfter(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kRetryInfoUrl);
+  google::rpc::RetryInfo retry;
+  if (!payload.has_value() || !retry.ParseFromString(std::string(*payload))) return std::nullopt;
+  return absl::Seconds(retry.retry_delay().seconds()) +
+         absl::Nanoseconds(retry.retry_delay().nanos());
+}
+
+std::string ErrorText(const absl::Status& status) {
+  const std::optional<absl::Duration> delay = RetryAfter(status);
+  if (!delay.has_value()) return std::string(status.message());
+  return absl::StrCat(status.message(), "; try again ",
+                      *delay > absl::ZeroDuration()
+                          ? absl::StrCat("in ", absl::ToDoubleSeconds(*delay), " s")
+                          : "later");
+}
+
+std::string ErrorJson(const absl::Status& status, int exit_code) {
+  JsonObject error;
+  error.AddString("code", absl::StatusCodeToString(status.code()));
+  if (const auto reason = ReasonOf(status); reason.has_value() && !reason->empty()) {
+    error.AddString("reason", *reason);
+  }
+  error.AddString("message", status.message());
+  if (const auto delay = RetryAfter(status); delay.has_value()) {
+    error.AddNumber("retry_after_seconds", absl::ToDoubleSeconds(*delay));
+  }
+  error.AddInteger("exit_code", exit_code);
+  return JsonObject().AddJson("error", error.Text()).Text();
+}
+
 int ExitCodeOf(const absl::Status& status) {
   if (status.GetPayload(kRetryInfoUrl).has_value()) return kExitTryAgain;
+  if (status.GetPayload(kCancelledUrl).has_value()) return kExitCancelled;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitDone;
@@ -145,10 +201,13 @@ int ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kUnauthenticated:
     case absl::StatusCode::kPermissionDenied:
-    // Without RetryInfo a limit that waiting does not lift, e.g. a group larger than a call's
-    // memory.
-    case absl::StatusCode::kResourceExhausted:
       return kExitBadInput;
+    case absl::StatusCode::kResourceExhausted: {
+      // A server that gives a reason has a limit that waiting does not lift, e.g. a group larger
+      // than a call's memory. Without one a system has no more of something: room, open files.
+      const std::optional<std::string> reason = ReasonOf(status);
+      return reason.has_value() && reason != "INTERNAL" ? kExitBadInput : kExitDefect;
+    }
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
       return kExitUnavailable;

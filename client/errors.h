@@ -3,29 +3,54 @@
 #define SALIENT_CLIENT_ERRORS_H_
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "grpcpp/support/status.h"
 
 namespace salient::client {
 
 // What every command exits with. A batch scheduler may rely on them: a retry is worthwhile after 69
-// and 75, and useless after 2 and 42.
+// and 75, useless after 2 and 42, and against somebody's will after 76.
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitBadInput = 42;
 inline constexpr int kExitUnavailable = 69;  // No server there, or it went away.
 inline constexpr int kExitDefect = 70;       // Neither the input nor the load: disk or a defect.
 inline constexpr int kExitTryAgain = 75;     // The server is well, but full or draining.
+inline constexpr int kExitCancelled = 76;    // Somebody else cancelled the job.
 inline constexpr int kExitInterrupted = 130;
 
 // The outcome of a call to the server at `address`, with the same code. The message is one
 // sentence of printable text, at most 2 KiB: the server's own, then what its google.rpc details
-// (ErrorInfo, BadRequest, QuotaFailure, RetryInfo) add to it. OK stays OK. A RetryInfo is kept, so
-// that ExitCodeOf knows that another try is worthwhile.
+// (ErrorInfo, BadRequest, QuotaFailure) add to it. OK stays OK. Reason and RetryInfo are kept, for
+// ExitCodeOf, ReasonOf and RetryAfter.
 absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view address);
+
+// Says that somebody else cancelled `job`. The exit code is kExitCancelled.
+absl::Status CancelledByOthers(absl::string_view job);
+
+// `status` with `text` behind its message and all else that is known of it.
+absl::Status WithText(const absl::Status& status, absl::string_view text);
+
+// Of a status of a server in this process, which nobody else uses: what waiting does not change is
+// no longer called worth another try. A full disk is INTERNAL.
+absl::Status WithoutOthers(const absl::Status& status);
+
+// The reason that a server gave; nullopt if no server did.
+std::optional<std::string> ReasonOf(const absl::Status& status);
+
+// When a server says that another try is worthwhile; nullopt if it does not.
+std::optional<absl::Duration> RetryAfter(const absl::Status& status);
+
+// What people read: the message, and when to try again.
+std::string ErrorText(const absl::Status& status);
+
+// {error: {code, reason?, message, retry_after_seconds?, exit_code}}.
+std::string ErrorJson(const absl::Status& status, int exit_code);
 
 // The exit code of an error of any command; kExitDone for OK.
 int ExitCodeOf(const absl::Status& status);

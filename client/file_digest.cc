@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/durable_write.h"
 
 namespace salient::client {
 namespace {
@@ -59,9 +60,7 @@ v1::Digest DigestOfBytes(absl::string_view bytes) {
 absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
                                         absl::FunctionRef<bool(int64_t bytes)> read) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
-  }
+  if (fd < 0) return FileError(errno, path, "open");
   absl::Cleanup closer = [fd] { close(fd); };
   RunningDigest digest;
   std::string piece(kPieceBytes, '\0');

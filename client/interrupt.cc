@@ -6,6 +6,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <utility>
@@ -15,20 +17,48 @@
 namespace salient::client {
 namespace {
 
+// What nohup had ignored stays ignored: blocked signals are delivered whatever their handler is.
+bool IsIgnored(int signal) {
+  struct sigaction action = {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 sigset_t WatchedSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
   return signals;
+}
+
+// A handler knows no object. SIGPIPE goes to the thread that wrote, where no signalfd sees it.
+std::atomic<int> closed_pipe_fd = -1;
+
+void TellOfClosedPipe(int /*signal*/) {
+  const int error = errno;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(closed_pipe_fd.load(), &one, sizeof(one));
+  errno = error;
+}
+
+void SetPipeHandler(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGPIPE, &action, nullptr);
 }
 
 }  // namespace
 
-Interrupt::Interrupt() : signal_fd_(-1), stop_fd_(eventfd(0, EFD_CLOEXEC)) {
-  const sigset_t signals = WatchedSignals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal_fd_ = signalfd(-1, &signals, SFD_CLOEXEC);
+Interrupt::Interrupt()
+    : signals_(WatchedSignals()),
+      stop_fd_(eventfd(0, EFD_CLOEXEC)),
+      pipe_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  signal_fd_ = signalfd(-1, &signals_, SFD_CLOEXEC);
+  closed_pipe_fd = pipe_fd_;
+  SetPipeHandler(TellOfClosedPipe);
   thread_ = std::thread([this] { WaitForSignals(); });
 }
 
@@ -37,10 +67,11 @@ Interrupt::~Interrupt() {
   // An eventfd takes 2^64 - 2 of these before it blocks or fails.
   [[maybe_unused]] const ssize_t written = write(stop_fd_, &one, sizeof(one));
   thread_.join();
+  SetPipeHandler(SIG_IGN);
   close(signal_fd_);
   close(stop_fd_);
-  const sigset_t signals = WatchedSignals();
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  close(pipe_fd_);
+  pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
 }
 
 bool Interrupt::Raised() const {
@@ -50,18 +81,27 @@ bool Interrupt::Raised() const {
 
 void Interrupt::WaitForSignals() {
   for (;;) {
-    pollfd fds[] = {{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
-    if (poll(fds, 2, -1) < 0) continue;
+    pollfd fds[] = {{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}, {pipe_fd_, POLLIN, 0}};
+    if (poll(fds, 3, -1) < 0) continue;
     if (fds[1].revents != 0) return;
+    uint64_t closed = 0;
+    if (read(pipe_fd_, &closed, sizeof(closed)) == sizeof(closed)) {
+      // Whoever is interrupted says so, into the same pipe: that is nobody who asks again.
+      Raise(/*again=*/false);
+    }
     signalfd_siginfo info;
-    if (read(signal_fd_, &info, sizeof(info)) != sizeof(info)) continue;
-
-    absl::MutexLock lock(&mutex_);
-    // Someone who asks twice does not want to wait for a clean end.
-    if (raised_) _exit(kExitInterrupted);
-    raised_ = true;
-    if (cancel_) std::exchange(cancel_, nullptr)();
+    if (fds[0].revents != 0 && read(signal_fd_, &info, sizeof(info)) == sizeof(info)) {
+      Raise(/*again=*/true);
+    }
   }
+}
+
+void Interrupt::Raise(bool again) {
+  absl::MutexLock lock(&mutex_);
+  // Someone who asks twice does not want to wait for a clean end.
+  if (raised_ && again) _exit(kExitInterrupted);
+  raised_ = true;
+  if (cancel_) std::exchange(cancel_, nullptr)();
 }
 
 Interrupt::Watch::Watch(Interrupt& interrupt, std::function<void()> cancel)

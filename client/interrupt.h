@@ -2,6 +2,7 @@
 #ifndef SALIENT_CLIENT_INTERRUPT_H_
 #define SALIENT_CLIENT_INTERRUPT_H_
 
+#include <csignal>
 #include <functional>
 #include <thread>
 
@@ -10,9 +11,10 @@
 
 namespace salient::client {
 
-// Waits for SIGINT and SIGTERM on a thread of its own. At most one exists, made before any other
-// thread, because threads inherit the mask that keeps the signals away from them. The first signal
-// cancels what is being watched; a second one ends the process at once with exit code 130.
+// Waits for SIGINT, SIGTERM and SIGHUP (unless that was ignored before, as nohup does), and for
+// SIGPIPE, on a thread of its own. At most one exists, made before any other thread, because
+// threads inherit the mask that keeps the signals away from them. The first signal cancels what is
+// being watched; a second one but SIGPIPE ends the process at once with exit code 130.
 class Interrupt {
  public:
   Interrupt();
@@ -38,9 +40,12 @@ class Interrupt {
 
  private:
   void WaitForSignals();
+  void Raise(bool again);
 
-  int signal_fd_;
-  int stop_fd_;
+  const sigset_t signals_;
+  int signal_fd_ = -1;
+  const int stop_fd_;
+  const int pipe_fd_;  // readable after a SIGPIPE
   mutable absl::Mutex mutex_;
   bool raised_ ABSL_GUARDED_BY(mutex_) = false;
   std::function<void()> cancel_ ABSL_GUARDED_BY(mutex_);

@@ -128,7 +128,7 @@ absl::Status OutcomeOf(const v1::Job& job, const std::string& address) {
     case v1::JOB_STATE_SUCCEEDED:
       return absl::OkStatus();
     case v1::JOB_STATE_CANCELLED:
-      return absl::AbortedError(absl::StrCat(job.name(), " was cancelled by somebody else"));
+      return CancelledByOthers(job.name());
     default: {
       const int code = job.error().code();
       return FromGrpcStatus(grpc::Status(code > 0 && code <= grpc::StatusCode::UNAUTHENTICATED

@@ -39,7 +39,8 @@ bool HasEnded(v1::JobState state);
 // "jobs/ID" for "ID" and for "jobs/ID".
 std::string FullJobName(absl::string_view id);
 
-// Why a job that ended did not succeed; OK if it did. ABORTED for one that somebody cancelled.
+// Why a job that ended did not succeed; OK if it did. CancelledByOthers for
+// one that somebody cancelled.
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address);
 
 }  // namespace salient::client

@@ -241,8 +241,7 @@ class JobRun {
       return uploaded;
     }
     if (succeeded && !downloaded.ok()) {
-      return absl::Status(downloaded.code(), absl::StrCat(downloaded.message(), "; ",
-                                                          StillThere(name, server_.address)));
+      return WithText(downloaded, absl::StrCat("; ", StillThere(name, server_.address)));
     }
     if (ended.status().code() == absl::StatusCode::kNotFound) {
       return absl::AbortedError(absl::StrCat("the server at ", server_.address, " lost ", name,

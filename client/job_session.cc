@@ -78,13 +78,30 @@ absl::Status JobSession::AddHeaders(const std::string& directory, Interrupt& int
   return absl::OkStatus();
 }
 
-absl::StatusOr<FinishedJob> JobSession::Run(Fill fill, Interrupt& interrupt) const {
-  JobDisplay display(stderr, StyleFor(stderr));
+absl::StatusOr<JobPlan> JobSession::Plan(Fill fill, JobDisplay& display) const {
   JobPlan plan;
   plan.after_interrupt = remote() ? "Run the same command again: the server keeps the bytes it has"
                                   : "Run the same command again";
   if (auto filled = fill(display, plan); !filled.ok()) return filled;
-  return RunJob(server_, std::move(plan), display, interrupt);
+  return plan;
+}
+
+absl::StatusOr<FinishedJob> JobSession::Run(Fill fill, Interrupt& interrupt) const {
+  JobDisplay display(stderr, StyleFor(stderr));
+  auto plan = Plan(fill, display);
+  if (!plan.ok()) return plan.status();
+  auto outcome = RunJob(server_, *std::move(plan), display, interrupt);
+  if (!outcome.ok()) return Told(outcome.status());
+  return outcome;
+}
+
+absl::StatusOr<EstimatedJob> JobSession::Estimate(Fill fill, Interrupt& interrupt) const {
+  JobDisplay display(stderr, StyleFor(stderr));
+  auto plan = Plan(fill, display);
+  if (!plan.ok()) return plan.status();
+  auto job = EstimateJob(server_, *std::move(plan), display, interrupt);
+  if (!job.ok()) return Told(job.status());
+  return job;
 }
 
 absl::Status JobSession::MissingResult(const v1::Job& job, absl::string_view what) const {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "client/embedded.h"
+#include "client/errors.h"
 #include "client/interrupt.h"
 #include "client/job_display.h"
 #include "client/job_run.h"
@@ -56,11 +57,20 @@ class JobSession {
   using Fill = absl::FunctionRef<absl::Status(JobDisplay& display, JobPlan& plan)>;
   absl::StatusOr<FinishedJob> Run(Fill fill, Interrupt& interrupt) const;
 
+  // Asks what the job that `fill` describes would cost. Errors: of `fill` and of EstimateJob.
+  absl::StatusOr<EstimatedJob> Estimate(Fill fill, Interrupt& interrupt) const;
+
   // INTERNAL: a job that succeeded has no `what` ("a study").
   absl::Status MissingResult(const v1::Job& job, absl::string_view what) const;
 
  private:
   JobSession() = default;
+
+  absl::StatusOr<JobPlan> Plan(Fill fill, JobDisplay& display) const;
+  // What went wrong, as it is to be told: nobody shares an embedded server.
+  absl::Status Told(const absl::Status& failure) const {
+    return remote() ? failure : WithoutOthers(failure);
+  }
 
   std::optional<AppearingDirectory> store_;  // never committed; outlives the server
   std::optional<EmbeddedServer> embedded_;

@@ -1,4 +1,5 @@
 // salient: the command line of Salient.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -6,24 +7,38 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "client/command.h"
 #include "client/errors.h"
 #include "client/interrupt.h"
+#include "client/standard_output.h"
 
 namespace salient::client {
 namespace {
 
 constexpr char kFooter[] =
     "Exit codes: 0 done, 2 usage, 42 bad input, 69 server unavailable, 70 other failure,\n"
-    "75 try again later, 130 interrupted.";
+    "75 try again later, 76 cancelled by somebody else, 130 interrupted.";
 
-int Fail(const absl::Status& status) {
-  std::fflush(stdout);
-  std::fprintf(stderr, "salient: %s\n", std::string(status.message()).c_str());
-  return ExitCodeOf(status);
+// Tells people, and machines that asked for JSON and have no answer yet.
+int Fail(const absl::Status& status, bool json) {
+  const int exit_code = ExitCodeOf(status);
+  std::fprintf(stderr, "salient: %s\n", ErrorText(status).c_str());
+  // The error that matters more is told already.
+  if (json && !OutputWritten()) {
+    WriteOutput(absl::StrCat(ErrorJson(status, exit_code), "\n")).IgnoreError();
+  }
+  return exit_code;
+}
+
+bool WantsJson(const CLI::App& command) {
+  const CLI::Option* json = command.get_option_no_throw("--json");
+  return json != nullptr && json->count() > 0;
 }
 
 int Main(int argc, char** argv) {
+  // A file that may not grow is an error of the write instead.
+  std::signal(SIGXFSZ, SIG_IGN);
   Interrupt interrupt;
   CLI::App app("Quantizes weights of large language models, here or on a Salient server.",
                "salient");
@@ -47,10 +62,8 @@ int Main(int argc, char** argv) {
 
   for (const Command& command : commands) {
     if (!command.arguments->parsed()) continue;
-    if (const absl::Status status = command.run(interrupt); !status.ok()) return Fail(status);
-    if (std::fflush(stdout) != 0) {
-      return Fail(absl::InternalError("standard output cannot be written"));
-    }
+    const absl::Status status = command.run(interrupt);
+    if (!status.ok()) return Fail(status, WantsJson(*command.arguments));
   }
   return kExitDone;
 }

@@ -30,6 +30,8 @@ absl::Status FileError(const std::string& path, absl::string_view what, int erro
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(message);
+    case ENAMETOOLONG:
+      return absl::InvalidArgumentError(message);
     default:
       return absl::InternalError(message);
   }
@@ -51,6 +53,9 @@ std::string AbsolutePath(const std::string& path) {
 absl::Status CheckOutputDirectory(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::none) {
+    return FileError(path, "cannot be looked at", error.value());
+  }
   if (fs::exists(status)) {
     if (!fs::is_directory(status)) {
       return absl::AlreadyExistsError(

@@ -1,4 +1,4 @@
-// salientd: starts a server, says where it listens, stops well on SIGTERM or SIGINT.
+// salientd: starts a server, says where it listens, stops well on SIGTERM, SIGINT or SIGHUP.
 //
 // Standard output carries one line, when ready: "salientd VERSION ready grpc=ADDRESS
 // metrics=ADDRESS". Standard error carries the log. Exit codes: 0 stopped as asked, 1 could not
@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -27,11 +28,18 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
+// A server that was started with nohup outlives its terminal.
+bool IgnoresHangUp() {
+  struct sigaction action = {};
+  return sigaction(SIGHUP, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 sigset_t StopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  if (!IgnoresHangUp()) sigaddset(&signals, SIGHUP);
   return signals;
 }
 
@@ -69,6 +77,8 @@ int Run(int argc, const char* const* argv) {
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  // A file that may not grow is an error of the write instead.
+  std::signal(SIGXFSZ, SIG_IGN);
 
   auto server = Server::Start(config);
   if (!server.ok()) {
@@ -80,8 +90,8 @@ int Run(int argc, const char* const* argv) {
 
   int signal = 0;
   sigwait(&signals, &signal);
-  LogInfo(absl::StrCat("stopping: signal ", signal, ", running calls have ",
-                       absl::FormatDuration(config.drain)));
+  LogInfo(absl::StrCat("stopping: signal ", signal, " (", sigdescr_np(signal),
+                       "), running calls have ", absl::FormatDuration(config.drain)));
   std::thread([grace = config.drain] {
     absl::SleepFor(grace + kWatchdog);
     LogWarning("the server did not stop in time; leaving");

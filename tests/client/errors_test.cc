@@ -72,7 +72,8 @@ TEST(ErrorsTest, ResourceExhaustedIsWorthARetryOnlyWithRetryInfo) {
   const absl::Status busy = FromGrpcStatus(
       StatusWith(grpc::StatusCode::RESOURCE_EXHAUSTED, "8 calls are active", retry), kAddress);
   EXPECT_EQ(ExitCodeOf(busy), 75);
-  EXPECT_EQ(busy.message(), "8 calls are active; try again in 2.5 s");
+  EXPECT_EQ(ErrorText(busy), "8 calls are active; try again in 2.5 s");
+  EXPECT_EQ(busy.message(), "8 calls are active") << "whoever tries again says so";
 
   google::rpc::QuotaFailure quota;
   quota.add_violations()->set_subject("call:memory");
@@ -87,7 +88,8 @@ TEST(ErrorsTest, DrainingServerIsWorthARetry) {
   const grpc::Status draining =
       StatusWith(grpc::StatusCode::UNAVAILABLE, "the server is draining", google::rpc::RetryInfo());
   EXPECT_EQ(ExitCodeOf(FromGrpcStatus(draining, kAddress)), 75);
-  EXPECT_EQ(TextOf(draining), "the server is draining; try again later");
+  EXPECT_EQ(ErrorText(FromGrpcStatus(draining, kAddress)),
+            "the server is draining; try again later");
 }
 
 TEST(ErrorsTest, UnreachableServerIsNamedWithItsCause) {
@@ -119,7 +121,7 @@ TEST(ErrorsTest, EveryClassOfErrorHasItsExitCode) {
   const std::pair<absl::StatusCode, int> expected[] = {
       {absl::StatusCode::kInvalidArgument, 42},  {absl::StatusCode::kNotFound, 42},
       {absl::StatusCode::kOutOfRange, 42},       {absl::StatusCode::kFailedPrecondition, 42},
-      {absl::StatusCode::kUnimplemented, 42},    {absl::StatusCode::kResourceExhausted, 42},
+      {absl::StatusCode::kUnimplemented, 42},    {absl::StatusCode::kResourceExhausted, 70},
       {absl::StatusCode::kUnavailable, 69},      {absl::StatusCode::kDeadlineExceeded, 69},
       {absl::StatusCode::kPermissionDenied, 42}, {absl::StatusCode::kAborted, 75},
       {absl::StatusCode::kDataLoss, 75},         {absl::StatusCode::kCancelled, 130},
@@ -128,6 +130,59 @@ TEST(ErrorsTest, EveryClassOfErrorHasItsExitCode) {
   for (const auto& [code, exit_code] : expected) {
     EXPECT_EQ(ExitCodeOf(absl::Status(code, "x")), exit_code) << absl::StatusCodeToString(code);
   }
+}
+
+TEST(ErrorsTest, WhatASystemHasNoMoreOfIsNoBadInput) {
+  EXPECT_EQ(ExitCodeOf(FromGrpcStatus(
+                StatusWith(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                           "a: cannot open: Too many open files", Info("INTERNAL", {})),
+                kAddress)),
+            70);
+}
+
+TEST(ErrorsTest, AFullDiskOfOurOwnIsNotWorthARetry) {
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(60);
+  const absl::Status full = FromGrpcStatus(
+      StatusWith(grpc::StatusCode::RESOURCE_EXHAUSTED, "out: cannot make room: No space left",
+                 Info("SPOOL_FULL", {}), retry),
+      kAddress);
+  EXPECT_EQ(ExitCodeOf(full), 75) << "others may give back what they hold";
+  EXPECT_EQ(ExitCodeOf(WithoutOthers(full)), 70);
+  EXPECT_THAT(ErrorText(WithoutOthers(full)), Not(HasSubstr("try again")));
+  const absl::Status busy = FromGrpcStatus(
+      StatusWith(grpc::StatusCode::UNAVAILABLE, "draining", Info("DRAINING", {}), retry), kAddress);
+  EXPECT_EQ(WithoutOthers(busy), busy);
+}
+
+TEST(ErrorsTest, WhatOthersCancelledIsNotWorthARetryUnasked) {
+  const absl::Status cancelled = CancelledByOthers("jobs/j");
+  EXPECT_EQ(ExitCodeOf(cancelled), 76);
+  EXPECT_EQ(ErrorText(cancelled), "jobs/j was cancelled by somebody else");
+}
+
+TEST(ErrorsTest, TextIsAddedWithoutLosingTheRest) {
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(2);
+  const absl::Status more = WithText(
+      FromGrpcStatus(StatusWith(grpc::StatusCode::RESOURCE_EXHAUSTED, "busy", retry), kAddress),
+      "; the result is there");
+  EXPECT_EQ(ErrorText(more), "busy; the result is there; try again in 2 s");
+  EXPECT_EQ(ExitCodeOf(more), 75);
+}
+
+TEST(ErrorsTest, MachinesReadAnError) {
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(2);
+  const absl::Status busy = FromGrpcStatus(
+      StatusWith(grpc::StatusCode::RESOURCE_EXHAUSTED, "a \"b\"", Info("CALL_LIMIT", {}), retry),
+      kAddress);
+  EXPECT_EQ(ErrorJson(busy, 75),
+            "{\"error\": {\"code\": \"RESOURCE_EXHAUSTED\", \"reason\": \"CALL_LIMIT\", "
+            "\"message\": \"a \\\"b\\\" [CALL_LIMIT]\", \"retry_after_seconds\": 2, "
+            "\"exit_code\": 75}}");
+  EXPECT_EQ(ErrorJson(absl::InternalError("x"), 70),
+            "{\"error\": {\"code\": \"INTERNAL\", \"message\": \"x\", \"exit_code\": 70}}");
 }
 
 }  // namespace

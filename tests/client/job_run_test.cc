@@ -196,11 +196,11 @@ TEST_F(JobRunTest, FailedJobIsItsErrorAndLeavesNothing) {
   ExpectNothingLeft();
 }
 
-TEST_F(JobRunTest, JobThatSomebodyElseCancelledIsWorthAnotherTry) {
+TEST_F(JobRunTest, JobThatSomebodyElseCancelledIsNotToBeRunAgain) {
   FakeJobServer::Script script;
   script.ended = Ended(v1::JOB_STATE_CANCELLED);
   server_.Play(script);
-  EXPECT_EQ(ExitCodeOf(Run(Plan()).status()), kExitTryAgain);
+  EXPECT_EQ(ExitCodeOf(Run(Plan()).status()), kExitCancelled);
   ExpectNothingLeft();
 }
 

@@ -175,7 +175,7 @@ TEST_F(TensorsCallTest, ErrorOfTheServerKeepsItsDetails) {
     grpc::SetErrorDetails(details, &status);
     return status;
   });
-  EXPECT_EQ(reports.status().message(), "4 calls are active; try again in 3 s");
+  EXPECT_EQ(ErrorText(reports.status()), "4 calls are active; try again in 3 s");
   EXPECT_EQ(ExitCodeOf(reports.status()), kExitTryAgain);
 }
 

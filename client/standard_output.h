@@ -1,0 +1,19 @@
+// What a command answers, as opposed to what it says on the way: that goes to standard error.
+#ifndef SALIENT_CLIENT_STANDARD_OUTPUT_H_
+#define SALIENT_CLIENT_STANDARD_OUTPUT_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace salient::client {
+
+// Writes all of `text` to standard output. INTERNAL if that takes no more, as on a full disk;
+// CANCELLED if nobody reads it any more.
+absl::Status WriteOutput(absl::string_view text);
+
+// Whether WriteOutput was called: standard output holds one answer.
+bool OutputWritten();
+
+}  // namespace salient::client
+
+#endif  // SALIENT_CLIENT_STANDARD_OUTPUT_H_
