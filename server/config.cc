@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <string>
 #include <system_error>
 
 #include "absl/strings/numbers.h"
@@ -74,6 +76,35 @@ absl::Status CheckSeconds(const Seconds& flag, absl::Duration value) {
   const double seconds = absl::ToDoubleSeconds(value);
   if (seconds >= 0.01 && seconds <= flag.most) return absl::OkStatus();
   return Bad(flag.flag, absl::StrCat(seconds), absl::StrCat("0.01 to ", flag.most, " seconds"));
+}
+
+// Puts what `unit` makes of a value in its place. A unit without a number is no measure, though
+// CLI11 takes it for one of them.
+CLI::Validator Measure(const CLI::Validator& unit, const std::string& expected) {
+  return CLI::Validator(
+      [unit, expected](std::string& value) {
+        const std::string fault = absl::StrCat("\"", value, "\"; expected ", expected);
+        if (value.find_first_of("0123456789") == std::string::npos) return fault;
+        try {
+          unit(value);
+        } catch (const CLI::ValidationError&) {
+          return fault;
+        }
+        return std::string();
+      },
+      "");
+}
+
+CLI::Validator Bytes() {
+  return Measure(CLI::AsSizeValue(/*kb_is_1000=*/false),
+                 "bytes, or a number with KiB, MiB, GiB or TiB behind it, e.g. 64GiB");
+}
+
+CLI::Validator Time() {
+  const std::map<std::string, double> units = {{"ms", 0.001}, {"s", 1},    {"m", 60},
+                                               {"min", 60},   {"h", 3600}, {"d", kDay}};
+  return Measure(CLI::AsNumberWithUnit(units),
+                 "seconds, or a number with ms, s, m, h or d behind it, e.g. 5m");
 }
 
 }  // namespace
@@ -157,15 +188,21 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
                  "avx512_core_amx, so that unlike machines compute alike")
       ->capture_default_str();
   app.add_option("--memory-bytes", config.memory_bytes,
-                 "Memory of all calls together; 0: 3/4 of the cgroup's or the machine's");
+                 "Memory of all calls together, in bytes or as 8GiB; 0: 3/4 of the cgroup's or the "
+                 "machine's")
+      ->transform(Bytes());
   app.add_option("--call-memory-bytes", config.call_memory_bytes,
-                 "Memory of one call; 0: half of --memory-bytes, at most 4 GiB");
+                 "Memory of one call, in bytes or as 512MiB; 0: half of --memory-bytes, at most 4 "
+                 "GiB")
+      ->transform(Bytes());
   app.add_option("--max-active-calls", config.max_active_calls, "QuantizeTensors calls at a time")
       ->capture_default_str();
   app.add_option("--store-directory", config.store_directory,
                  "Blobs, results and working files of jobs; default: a temporary directory that "
                  "goes away with the server");
-  app.add_option("--store-bytes", config.store_bytes, "Blobs and uploads together")
+  app.add_option("--store-bytes", config.store_bytes,
+                 "Blobs and uploads together, in bytes or as 64GiB")
+      ->transform(Bytes())
       ->capture_default_str();
   app.add_option("--model-root", config.model_root,
                  "Jobs may read models below it; default: only uploaded ones");
@@ -178,7 +215,10 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
     seconds.push_back(absl::ToDoubleSeconds(config.*flag.field));
   }
   for (size_t i = 0; i < seconds.size(); ++i) {
-    app.add_option(kSeconds[i].flag, seconds[i], kSeconds[i].help)->capture_default_str();
+    app.add_option(kSeconds[i].flag, seconds[i],
+                   absl::StrCat(kSeconds[i].help, ", in seconds or as 5m"))
+        ->transform(Time())
+        ->capture_default_str();
   }
   app.add_flag("!--no-health", config.health, "Do not serve grpc.health.v1.Health");
   app.add_flag("!--no-reflection", config.reflection, "Do not serve reflection");

@@ -34,6 +34,26 @@ TEST(ConfigTest, WithoutFlagsThereAreTheDefaults) {
   EXPECT_TRUE(CheckConfig(full).ok()) << CheckConfig(full);
 }
 
+TEST(ConfigTest, BytesAndTimesMayHaveUnits) {
+  const auto parsed =
+      Parse({"--memory-bytes", "8G", "--call-memory-bytes", "512MiB", "--store-bytes", "1 tib",
+             "--idle-seconds", "5m", "--drain-seconds", "250ms", "--job-ttl-seconds", "1.5d"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const auto& config = std::get<ServerConfig>(*parsed);
+  EXPECT_EQ(config.memory_bytes, int64_t{8} << 30);
+  EXPECT_EQ(config.call_memory_bytes, int64_t{512} << 20);
+  EXPECT_EQ(config.store_bytes, int64_t{1} << 40);
+  EXPECT_EQ(config.idle_timeout, absl::Minutes(5));
+  EXPECT_EQ(config.drain, absl::Milliseconds(250));
+  EXPECT_EQ(config.job_ttl, absl::Hours(36));
+  EXPECT_EQ(Parse({"--memory-bytes", "8 parsecs"}).status().message(),
+            "--memory-bytes: \"8 parsecs\"; expected bytes, or a number with KiB, MiB, GiB or TiB "
+            "behind it, e.g. 64GiB");
+  EXPECT_EQ(Parse({"--idle-seconds", "m"}).status().message(),
+            "--idle-seconds: \"m\"; expected seconds, or a number with ms, s, m, h or d behind it, "
+            "e.g. 5m");
+}
+
 TEST(ConfigTest, EveryFlagReachesItsField) {
   const auto parsed = Parse({"--listen",
                              "0.0.0.0:1",
