@@ -206,6 +206,8 @@ void JobTableImpl::Run(const RecordPtr& job) {
       usage.parameters = outcome->parameters;
       usage.bytes_in = outcome->bytes_in;
       usage.bytes_out = outcome->bytes_out;
+      usage.linear_count = outcome->linear_count;
+      usage.quantized_linear_count = outcome->quantized_linear_count;
       job->evaluation = std::move(outcome->evaluation);
       job->inspection = std::move(outcome->inspection);
       job->study = std::move(outcome->study);

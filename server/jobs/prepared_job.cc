@@ -10,6 +10,7 @@
 #include "core/model/family.h"
 #include "core/source/nearest_source.h"
 #include "server/jobs/inspect_job.h"
+#include "server/jobs/kept_linears.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/root_path.h"
@@ -93,19 +94,26 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
   absl::StatusOr<std::vector<PreparedOutput>> outputs = PrepareOutputs(task, job.model);
   if (!outputs.ok()) return outputs.status();
   job.outputs = *std::move(outputs);
+  const absl::StatusOr<const Family*> family = FindFamily(job.model.config());
+  if (!family.ok()) return WithModelReason(family.status());
   for (size_t i = 0; i < job.outputs.size(); ++i) {
     const PreparedOutput& output = job.outputs[i];
+    const auto warn = [&](std::string warning) {
+      job.warnings.push_back(output.directory.empty()
+                                 ? std::move(warning)
+                                 : absl::StrCat(output.directory, ": ", warning));
+    };
+    for (std::string& warning :
+         KeptWarnings(**family, job.model.config(), CheckpointParams(task, i))) {
+      warn(std::move(warning));
+    }
     absl::StatusOr<std::vector<std::string>> warnings = CheckEngines(
         job.model.config(), job.model.manifest.config_json,
         {CheckpointParams(task, i), task.max_relative_error != 0}, output.plan, task.engines);
     if (!warnings.ok()) {
       return WithField(WithReason(warnings.status(), Reason::kBadFormat), "quantize.engines");
     }
-    for (std::string& warning : *warnings) {
-      job.warnings.push_back(output.directory.empty()
-                                 ? std::move(warning)
-                                 : absl::StrCat(output.directory, ": ", warning));
-    }
+    for (std::string& warning : *warnings) warn(std::move(warning));
   }
   if (!task.output_path.empty()) {
     absl::StatusOr<std::string> path =

@@ -36,6 +36,16 @@ absl::StatusOr<std::vector<QuantizedCheckpointPlan>> FinalPlans(
   return plans;
 }
 
+int64_t QuantizedLinears(const QuantizeTask& task, int64_t linears_a_result,
+                         const std::vector<QuantizedCheckpointPlan>& plans) {
+  int64_t count = 0;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    if (task.formats[i].output == OutputFormat::kScaledFp16) continue;
+    count += linears_a_result - static_cast<int64_t>(plans[i].kept.size());
+  }
+  return count;
+}
+
 absl::Status WaitForModel(RunningJob& job) {
   const ModelManifest& manifest = job.prepared.model.manifest;
   for (const std::vector<ModelFile>* files : {&manifest.weights, &manifest.carried}) {
@@ -92,6 +102,10 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   const StageScope stage(job.executor, Stage::kWrite);
   absl::StatusOr<std::vector<QuantizedCheckpointPlan>> plans = FinalPlans(job, sink.raised());
   if (!plans.ok()) return plans.status();
+  JobOutcome outcome;
+  const int64_t linears = blocks * static_cast<int64_t>(kLinearRoles);
+  outcome.linear_count = linears * static_cast<int64_t>(plans->size());
+  outcome.quantized_linear_count = QuantizedLinears(task, linears, *plans);
   if (status = (*output)->Settle(*std::move(plans)); !status.ok()) return status;
   status = CopyOuterTensors(*model->source, config,
                             [&](const TensorShape& tensor, int64_t offset,
@@ -112,7 +126,6 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   const absl::StatusOr<int64_t> bytes_out = (*output)->Finish();
   if (!bytes_out.ok()) return bytes_out.status();
 
-  JobOutcome outcome;
   outcome.parameters = parameters;
   outcome.bytes_in =
       model->arriving != nullptr ? model->arriving->TensorBytes() : model->tensor_bytes;

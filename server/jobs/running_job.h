@@ -34,6 +34,8 @@ struct JobOutcome {
   int64_t parameters = 0;
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
+  int64_t linear_count = 0;            // of the decoder blocks of all results
+  int64_t quantized_linear_count = 0;  // of these
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
   std::optional<ModelStudy> study;

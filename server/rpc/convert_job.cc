@@ -124,6 +124,8 @@ v1::Job Common(const JobSnapshot& job) {
   usage.set_parameters(job.usage.parameters);
   usage.set_bytes_in(job.usage.bytes_in);
   usage.set_bytes_out(job.usage.bytes_out);
+  usage.set_linear_count(job.usage.linear_count);
+  usage.set_quantized_linear_count(job.usage.quantized_linear_count);
   return message;
 }
 

@@ -37,6 +37,8 @@ TEST_F(JobOverridesTest, OverridesReachTheResult) {
     EXPECT_EQ(warning.find("stays F16"), warning.npos) << warning;
   }
   EXPECT_EQ(Reports(job).size(), 11u);
+  EXPECT_EQ(job.usage.linear_count, 3 * 7);
+  EXPECT_EQ(job.usage.quantized_linear_count, 3 * 7 - 1);
 }
 
 TEST_F(JobOverridesTest, AnOverrideMayAskForOneScaleOfTheWholeTensor) {

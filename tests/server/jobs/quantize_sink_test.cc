@@ -125,7 +125,6 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Teller{"GroupDone", [](QuantizeSink& sink) { return sink.GroupDone(0, GroupReport()); },
                "report"},
-        Teller{"Kept", [](QuantizeSink& sink) { return sink.Kept(0, "m", "why"); }, "warning"},
         Teller{"Raised", [](QuantizeSink& sink) { return sink.Raised(RaisedGroup()); }, "warning"}),
     [](const auto& teller) { return std::string(teller.param.name); });
 

@@ -1,0 +1,115 @@
+#include "server/jobs/kept_linears.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "core/result/quantizable_groups.h"
+
+namespace salient {
+namespace {
+
+// What engines have kernels for, the largest first.
+constexpr int64_t kUsualGroupSizes[] = {128, 64, 32, 16};
+
+struct Cause {
+  std::string why;  // of any Linear
+  std::vector<std::string> linears;
+  std::vector<int64_t> layers;
+};
+
+// Of the first Linear at fault, without its name.
+std::string WhyOf(const Family& family, const ModelConfig& config, const GroupRow& row,
+                  const GroupFit& fit) {
+  for (const LinearRole role : row.linears) {
+    const int64_t in_features = ShapeOf(family, config, role).in_features;
+    if (fit.format.group_size > 0 && in_features % fit.format.group_size != 0) {
+      return absl::StrCat("group_size ", fit.format.group_size, " does not divide in_features ",
+                          in_features);
+    }
+  }
+  const size_t name = fit.why.find(": ");
+  return name == std::string::npos ? fit.why : fit.why.substr(name + 2);
+}
+
+template <typename Value>
+void AddOnce(const Value& value, std::vector<Value>& values) {
+  if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+}
+
+void AddTo(std::vector<Cause>& causes, const std::string& why, int64_t layer,
+           const std::vector<std::string>& linears) {
+  auto cause = std::find_if(causes.begin(), causes.end(),
+                            [&](const Cause& known) { return known.why == why; });
+  if (cause == causes.end()) cause = causes.insert(causes.end(), Cause{why, {}, {}});
+  AddOnce(layer, cause->layers);
+  for (const std::string& linear : linears) AddOnce(linear, cause->linears);
+}
+
+std::vector<Cause> CausesOf(const Family& family, const ModelConfig& config,
+                            const std::vector<BlockFits>& fits) {
+  std::vector<Cause> causes;
+  for (size_t layer = 0; layer < fits.size(); ++layer) {
+    for (const GroupRow& row : family.groups) {
+      const GroupFit& fit = fits[layer][static_cast<size_t>(row.role)];
+      if (fit.fits || fit.asked) continue;
+      std::vector<std::string> linears;
+      for (const LinearRole role : row.linears) {
+        const absl::string_view path = family.linears[static_cast<size_t>(role)];
+        linears.emplace_back(path.substr(path.rfind('.') + 1));
+      }
+      AddTo(causes, WhyOf(family, config, row, fit), static_cast<int64_t>(layer), linears);
+    }
+  }
+  return causes;
+}
+
+absl::StatusOr<std::vector<BlockFits>> FitsOf(const Family& family, const ModelConfig& config,
+                                              const QuantizedCheckpointParams& params,
+                                              const StoredFormat& stored) {
+  return QuantizableGroups(family, config, stored, /*strict=*/false, params.overrides);
+}
+
+std::optional<int64_t> GroupSizeThatFits(const Family& family, const ModelConfig& config,
+                                         const QuantizedCheckpointParams& params) {
+  StoredFormat stored = params.stored;
+  for (const int64_t size : kUsualGroupSizes) {
+    if (size == params.stored.format.group_size) continue;
+    stored.format.group_size = size;
+    if (FindFormatFault(stored).has_value()) continue;
+    const auto fits = FitsOf(family, config, params, stored);
+    if (fits.ok() && CausesOf(family, config, *fits).empty()) return size;
+  }
+  return std::nullopt;
+}
+
+std::string BlocksText(const std::vector<int64_t>& layers, size_t blocks) {
+  if (layers.size() == blocks) return absl::StrCat("all ", blocks, " blocks");
+  if (layers.size() == 1) return absl::StrCat("block ", layers[0]);
+  return absl::StrCat(layers.size(), " of ", blocks, " blocks");
+}
+
+}  // namespace
+
+std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& config,
+                                      const QuantizedCheckpointParams& params) {
+  const auto fits = FitsOf(family, config, params, params.stored);
+  if (!fits.ok()) return {};  // whoever makes a plan of the same is told
+  const std::vector<Cause> causes = CausesOf(family, config, *fits);
+  if (causes.empty()) return {};
+  const std::optional<int64_t> size = GroupSizeThatFits(family, config, params);
+  std::vector<std::string> warnings;
+  for (const Cause& cause : causes) {
+    warnings.push_back(absl::StrCat(
+        absl::StrJoin(cause.linears, ", "), " of ", BlocksText(cause.layers, fits->size()),
+        cause.linears.size() * cause.layers.size() > 1 ? " stay F16: " : " stays F16: ", cause.why,
+        size.has_value() ? absl::StrCat("; with group_size ", *size, " all would be quantized")
+                         : ""));
+  }
+  return warnings;
+}
+
+}  // namespace salient

@@ -1,0 +1,23 @@
+// What a result leaves as it is although nobody asked for that, in sentences: known before any
+// work.
+#ifndef SALIENT_SERVER_JOBS_KEPT_LINEARS_H_
+#define SALIENT_SERVER_JOBS_KEPT_LINEARS_H_
+
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/model_config.h"
+#include "core/model/family.h"
+#include "core/result/quantized_checkpoint.h"
+
+namespace salient {
+
+// One sentence for each cause, however many Linears it concerns: which of them in how many blocks
+// stay F16, why, and a group size that all of them could be quantized with, if there is one. None
+// for what an override skips.
+std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& config,
+                                      const QuantizedCheckpointParams& params);
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_KEPT_LINEARS_H_
