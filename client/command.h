@@ -8,6 +8,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "client/interrupt.h"
+#include "client/server_address.h"  // IWYU pragma: export
 
 namespace salient::client {
 
@@ -36,8 +37,6 @@ Command AddTensorsCommand(CLI::App& app);
 Command AddHealthCommand(CLI::App& app);
 // salient info: what a server is and has.
 Command AddInfoCommand(CLI::App& app);
-
-inline constexpr char kDefaultServer[] = "127.0.0.1:8443";
 
 }  // namespace salient::client
 

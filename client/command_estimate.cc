@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/command.h"
 #include "client/command_flags.h"
+#include "client/errors.h"
+#include "client/flag_values.h"
 #include "client/job_display.h"
 #include "client/job_report.h"
 #include "client/job_run.h"
@@ -30,15 +32,23 @@ struct EstimateFlags {
 
 constexpr int64_t kBlankRows = 128;
 
+// What nobody said, so that people know what the figures are of; empty if they said it all.
+std::string AssumedText(const EstimateFlags& flags) {
+  if (!flags.calibration.empty()) return "";
+  return absl::StrCat(flags.rows > 0 ? flags.rows : kBlankRows, " calibration rows of ",
+                      flags.tokens, " tokens, for want of --calibration");
+}
+
 absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
+  QuantizeOptions options = flags.options;
+  options.rows = flags.rows;
+  auto task = ToTask(options);
+  if (!task.ok()) return UsageError(task.status().message());
   auto tokens = flags.calibration.empty()
                     ? BlankTokens(flags.rows > 0 ? flags.rows : kBlankRows, flags.tokens)
                     : TokenFile(flags.calibration);
   if (!tokens.ok()) return tokens.status();
-  QuantizeOptions options = flags.options;
-  options.rows = flags.rows;
-  auto task = ToTask(options, tokens->digest);
-  if (!task.ok()) return task.status();
+  *task->mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens->digest;
   if (auto good = CheckModelDirectory(flags.source); !good.ok()) return good;
 
   const auto session = JobSession::Start(flags.session, v1::TASK_KIND_QUANTIZE, "", interrupt);
@@ -59,8 +69,9 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
   };
   const auto job = session->Estimate(fill, interrupt);
   if (!job.ok()) return job.status();
-  return WriteOutput(flags.json ? absl::StrCat(EstimateJson(*job), "\n")
-                                : EstimateTable(flags.source, job->job.estimate()));
+  return WriteOutput(flags.json
+                         ? absl::StrCat(EstimateJson(*job), "\n")
+                         : EstimateTable(flags.source, job->job.estimate(), AssumedText(flags)));
 }
 
 }  // namespace
@@ -76,14 +87,14 @@ Command AddEstimateCommand(CLI::App& app) {
   command
       ->add_option("--rows", flags->rows,
                    absl::StrCat("Calibration rows; 0: all of the file, or ", kBlankRows))
-      ->check(CLI::NonNegativeNumber);
+      ->check(Count());
   command->add_option("--tokens", flags->tokens, "Tokens of a blank row")
-      ->check(CLI::PositiveNumber)
+      ->check(IntegerIn(1, int64_t{1} << 30))
       ->capture_default_str()
       ->excludes(calibration);
   AddQuantizeOptions(*command, flags->options);
   AddSessionOptions(*command, flags->session);
-  command->add_flag("--json", flags->json, "One JSON object on standard output");
+  AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunEstimate(*flags, interrupt); }};
 }
 

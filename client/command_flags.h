@@ -13,17 +13,17 @@
 
 namespace salient::client {
 
-// Method, range, format: what CheckServerHas and the server judge.
+// Method, range, codes: what CheckServerHas and the server judge.
 void AddMethodOptions(CLI::App& command, MethodOptions& options);
 
-// Those, and what else a QuantizeTask has.
+// --format and --activations of one result.
+void AddLayoutOptions(CLI::App& command, std::string& format, std::string& activations);
+
+// Method, formats, and what else a QuantizeTask has.
 void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
 
 // --tensor-parallel: devices that share a model.
 void AddTensorParallelOption(CLI::App& command, int32_t& devices);
-
-// --instruction-set of the embedded server, which `server` excludes.
-void AddInstructionSetOption(CLI::App& command, CLI::Option* server, std::string& instruction_set);
 
 // Codes that nothing is stored in: what is rounded and decoded again.
 struct CodeFlags {
@@ -44,6 +44,9 @@ struct ScoredTokens {
   int64_t rows = 0;  // 0: all
 };
 void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens);
+
+// --server, which has the default that `server` holds; empty: an embedded one.
+CLI::Option* AddServerOption(CLI::App& command, std::string& server);
 
 // --json: what a command says ends with one object.
 void AddJsonOption(CLI::App& command, bool& json);

@@ -9,6 +9,7 @@
 #include "client/command.h"
 #include "client/command_flags.h"
 #include "client/errors.h"
+#include "client/flag_values.h"
 #include "client/json_text.h"
 #include "client/standard_output.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -68,12 +69,15 @@ absl::Status RunHealth(const HealthFlags& flags, Interrupt& interrupt) {
 Command AddHealthCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("health", "Exit 0 if a server is serving, 69 otherwise");
   auto flags = std::make_shared<HealthFlags>();
-  command->add_option("--server", flags->server, "Address of the server")->capture_default_str();
+  AddServerOption(*command, flags->server);
   command->add_option("--service", flags->service,
                       "Service asked about; default: the whole server");
-  command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
-      ->capture_default_str()
-      ->check(CLI::Range(0.001, 3600.0));
+  command
+      ->add_option("--timeout", flags->timeout_seconds,
+                   "How long to wait for the answer, in seconds or with a unit")
+      ->transform(Seconds())
+      ->check(NumberIn(0.001, 3600))
+      ->capture_default_str();
   AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunHealth(*flags, interrupt); }};
 }

@@ -4,16 +4,18 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/channel.h"
 #include "client/command.h"
+#include "client/command_flags.h"
+#include "client/engine_options.h"
 #include "client/errors.h"
 #include "client/json_text.h"
+#include "client/method_options.h"
 #include "client/standard_output.h"
 #include "client/table.h"
+#include "client/task_kind.h"
 #include "core/checkpoint/json.h"
 
 namespace salient::client {
@@ -26,32 +28,28 @@ struct InfoFlags {
   bool json = false;
 };
 
-// Names of enum values in lower case and without the enum's prefix: RANGE_MIN_MAX is "min_max".
-template <typename Enum>
-std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& values,
-                               absl::string_view prefix) {
+// The values as flags have them.
+template <typename Enum, typename Name>
+std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& values, Name name) {
   std::vector<std::string> names;
-  for (const int value : values) {
-    const auto* descriptor = google::protobuf::GetEnumDescriptor<Enum>()->FindValueByNumber(value);
-    // A newer server may have what this client has no name for.
-    std::string name = descriptor == nullptr ? absl::StrCat(value) : descriptor->name();
-    if (absl::StartsWith(name, prefix)) name.erase(0, prefix.size());
-    for (char& c : name) c = absl::ascii_tolower(static_cast<unsigned char>(c));
-    names.push_back(std::move(name));
-  }
+  for (const int value : values) names.push_back(name(static_cast<Enum>(value)));
   return names;
+}
+
+template <typename Enum>
+std::vector<std::string> AsFlags(const google::protobuf::RepeatedField<int>& values) {
+  return Names<Enum>(values, [](Enum value) { return FlagName(value); });
 }
 
 struct Capabilities {
   explicit Capabilities(const v1::GetServerInfoResponse& info)
-      : scales(Names<v1::Scale>(info.scales(), "SCALE_")),
-        ranges(Names<v1::Range>(info.ranges(), "RANGE_")),
-        roundings(Names<v1::Rounding>(info.roundings(), "ROUNDING_")),
-        output_formats(Names<v1::OutputFormat>(info.output_formats(), "OUTPUT_FORMAT_")),
-        activation_formats(
-            Names<v1::ActivationFormat>(info.activation_formats(), "ACTIVATION_FORMAT_")),
-        engines(Names<v1::Engine>(info.engines(), "ENGINE_")),
-        tasks(Names<v1::TaskKind>(info.task_kinds(), "TASK_KIND_")),
+      : scales(AsFlags<v1::Scale>(info.scales())),
+        ranges(AsFlags<v1::Range>(info.ranges())),
+        roundings(AsFlags<v1::Rounding>(info.roundings())),
+        output_formats(AsFlags<v1::OutputFormat>(info.output_formats())),
+        activation_formats(AsFlags<v1::ActivationFormat>(info.activation_formats())),
+        engines(Names<v1::Engine>(info.engines(), EngineText)),
+        tasks(Names<v1::TaskKind>(info.task_kinds(), TaskKindText)),
         libraries(info.library_versions().begin(), info.library_versions().end()) {}
 
   std::vector<std::string> scales;
@@ -148,8 +146,8 @@ absl::Status RunInfo(const InfoFlags& flags, Interrupt& interrupt) {
 Command AddInfoCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("info", "Limits, capabilities and versions of a server");
   auto flags = std::make_shared<InfoFlags>();
-  command->add_option("--server", flags->server, "Address of the server")->capture_default_str();
-  command->add_flag("--json", flags->json, "One JSON object on standard output");
+  AddServerOption(*command, flags->server);
+  AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunInfo(*flags, interrupt); }};
 }
 

@@ -11,6 +11,7 @@
 #include "client/call_group.h"
 #include "client/channel.h"
 #include "client/command.h"
+#include "client/command_flags.h"
 #include "client/evaluation_report.h"
 #include "client/inspection_report.h"
 #include "client/job_calls.h"
@@ -54,7 +55,10 @@ absl::Status WriteJob(const v1::Job& job, bool json) {
 std::string OutcomeText(const FinishedJob& outcome) {
   const v1::Job& job = outcome.job;
   if (job.state() != v1::JOB_STATE_SUCCEEDED) return JobsTable({&job, 1});
-  if (job.has_evaluation()) return EvaluationTable("result", "source", job.evaluation());
+  if (job.has_evaluation()) {
+    return absl::StrCat(EvaluationTable("result", "source", job.evaluation()),
+                        NearestText(job.spec().evaluate(), job.evaluation()));
+  }
   if (job.has_inspection()) return InspectionTable(job.name(), job.inspection());
   if (job.has_study()) return StudyTable(job.spec().study(), job.study());
   return QuantizeTable(job.name(), "-", job.usage().seconds(), outcome);
@@ -78,13 +82,16 @@ absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
   FinishedJob outcome;
   {
     JobDisplay display(stderr, StyleFor(stderr));
-    auto job = WatchJob(call.server, call.calls, known->name(), [&](const v1::JobEvent& event) {
+    JobServer server = call.server;
+    server.retry.tell = [&display](absl::string_view why) { display.Say(why); };
+    auto job = WatchJob(server, call.calls, known->name(), [&](const v1::JobEvent& event) {
       display.Take(event);
       if (event.has_group_report()) outcome.groups.push_back(event.group_report());
     });
     if (call.calls.Cancelled()) {
       return absl::CancelledError(absl::StrCat("interrupted; ", known->name(), " goes on"));
     }
+    if (absl::IsNotFound(job.status())) return LostJob(known->name(), flags.server);
     if (!job.ok()) return job.status();
     outcome.job = *std::move(job);
   }
@@ -144,8 +151,8 @@ std::vector<Command> AddJobsCommands(CLI::App& app) {
   const auto add = [&](const char* name, const char* what, bool of_a_job,
                        absl::Status (*run)(const JobsFlags&, Interrupt&)) {
     CLI::App* command = jobs->add_subcommand(name, what);
-    command->add_option("--server", flags->server, "Address of the server")->capture_default_str();
-    command->add_flag("--json", flags->json, "One JSON object on standard output");
+    AddServerOption(*command, flags->server);
+    AddJsonOption(*command, flags->json);
     if (of_a_job) command->add_option("job", flags->job, "Name of the job")->required();
     return Command{command, [flags, run](Interrupt& interrupt) { return run(*flags, interrupt); }};
   };

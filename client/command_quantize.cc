@@ -8,6 +8,8 @@
 #include "absl/time/time.h"
 #include "client/command.h"
 #include "client/command_flags.h"
+#include "client/errors.h"
+#include "client/flag_values.h"
 #include "client/job_display.h"
 #include "client/job_report.h"
 #include "client/job_run.h"
@@ -34,12 +36,13 @@ struct QuantizeFlags {
 absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
   const absl::Time start = absl::Now();
   // All that can be wrong here is found before anybody is connected to.
+  auto task = ToTask(flags.options);
+  if (!task.ok()) return UsageError(task.status().message());
   const std::string output = AbsolutePath(flags.output);
   if (auto free = CheckOutputDirectory(output); !free.ok()) return free;
   auto tokens = TokenFile(flags.calibration);
   if (!tokens.ok()) return tokens.status();
-  auto task = ToTask(flags.options, tokens->digest);
-  if (!task.ok()) return task.status();
+  *task->mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens->digest;
   if (auto good = CheckModelDirectory(flags.source); !good.ok()) return good;
 
   const auto session = JobSession::Start(flags.session, v1::TASK_KIND_QUANTIZE, output, interrupt);
@@ -89,7 +92,7 @@ Command AddQuantizeCommand(CLI::App& app) {
                    "safetensors with input_ids [rows, tokens]; lengths [rows] for shorter rows")
       ->required();
   command->add_option("--rows", flags->options.rows, "Use the first rows only; 0: all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(Count());
   AddQuantizeOptions(*command, flags->options);
   AddSessionOptions(*command, flags->session);
   command->add_option("--job-id", flags->job_id, "Name of the job; default: a random one");

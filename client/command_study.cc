@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "client/command.h"
 #include "client/command_flags.h"
+#include "client/flag_values.h"
 #include "client/job_session.h"
 #include "client/model_upload.h"
 #include "client/standard_output.h"
@@ -94,18 +95,19 @@ Command AddStudyCommand(CLI::App& app) {
   command
       ->add_option("--calibration-rows", flags->calibration_rows,
                    "Calibrate with the first rows only; 0: all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(Count());
   for (CLI::Option* option : AddCodeOptions(*command, "", "", flags->codes)) {
     option->capture_default_str();
   }
   command
       ->add_option("--share", flags->share, "Of the input channels of each Linear that stay in F16")
-      ->check(CLI::Range(1e-9, 1.0))
+      ->check(NumberIn(1e-9, 1))
       ->capture_default_str();
   command->add_option("--compute-dtype", flags->compute_dtype, "Of the calibration forward pass")
-      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->check(OneOf({"bf16", "f32"}))
       ->capture_default_str();
   command->add_option("--seed", flags->seed, "Of the channels chosen at random")
+      ->check(Seed())
       ->capture_default_str();
   AddSessionOptions(*command, flags->session);
   AddJsonOption(*command, flags->json);

@@ -14,7 +14,11 @@
 #include "client/command.h"
 #include "client/command_flags.h"
 #include "client/embedded.h"
+#include "client/errors.h"
+#include "client/flag_names.h"
+#include "client/flag_values.h"
 #include "client/group_spec.h"
+#include "client/job_session.h"
 #include "client/packed_output.h"
 #include "client/progress.h"
 #include "client/standard_output.h"
@@ -38,9 +42,9 @@ struct TensorsFlags {
   std::string output;
   std::string groups_file;
   std::vector<std::string> groups;
-  std::string server;  // Empty: embedded.
-  int workers = 0;
-  std::string instruction_set = "native";
+  std::string format = "awq-gemm";
+  bool overwrite = false;
+  SessionFlags session;
   double timeout_seconds = 0;  // 0: none.
   bool json = false;
   MethodOptions options;
@@ -57,20 +61,26 @@ absl::StatusOr<std::vector<RequestedGroup>> ReadSpecs(const TensorsFlags& flags,
   std::vector<RequestedGroup> specs;
   for (const std::string& text : flags.groups) {
     auto spec = ParseGroupFlag(text);
-    if (!spec.ok()) return spec.status();
+    if (!spec.ok()) return UsageError(spec.status().message());
     specs.push_back(*std::move(spec));
   }
   return specs;
 }
 
 // A file written over one of its own sources would be lost if the call failed.
-absl::Status CheckOutputIsNoInput(const TensorsFlags& flags) {
+absl::Status CheckOutput(const TensorsFlags& flags) {
   for (const std::string& input : {flags.weights, flags.activations}) {
     std::error_code error;
     if (std::filesystem::equivalent(input, flags.output, error)) {
       return absl::InvalidArgumentError(
           absl::StrCat("--output ", flags.output, " is an input; expected another file"));
     }
+  }
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(flags.output, error);
+  if (std::filesystem::exists(status) && !flags.overwrite) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        "--output ", flags.output, " is there already; expected a new file, or --overwrite"));
   }
   return absl::OkStatus();
 }
@@ -88,8 +98,8 @@ absl::Status WriteResult(const TensorsFlags& flags, double seconds,
 absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
   const absl::Time start = absl::Now();
   // All that can be wrong here is found before anybody is connected to.
-  const auto options = ToMessage(flags.options);
-  if (!options.ok()) return options.status();
+  const auto options = ToMessage(flags.options, flags.format);
+  if (!options.ok()) return UsageError(options.status().message());
   const auto weights = SafetensorsFile::Open(flags.weights);
   if (!weights.ok()) return weights.status();
   const auto activations = SafetensorsFile::Open(flags.activations);
@@ -98,17 +108,17 @@ absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
   if (!specs.ok()) return specs.status();
   const auto plan = MakeTensorsPlan(*weights, *activations, *specs);
   if (!plan.ok()) return plan.status();
-  if (auto distinct = CheckOutputIsNoInput(flags); !distinct.ok()) return distinct;
+  if (auto free = CheckOutput(flags); !free.ok()) return free;
   auto output = PackedOutput::Create(flags.output);
   if (!output.ok()) return output.status();
 
   std::optional<EmbeddedServer> embedded;
   TensorsServer server;
-  server.address = flags.server;
+  server.address = flags.session.server;
   if (flags.timeout_seconds > 0) server.timeout = absl::Seconds(flags.timeout_seconds);
-  if (flags.server.empty()) {
-    auto started =
-        EmbeddedServer::Start({.workers = flags.workers, .instruction_set = flags.instruction_set});
+  if (flags.session.server.empty()) {
+    auto started = EmbeddedServer::Start(
+        {.workers = flags.session.workers, .instruction_set = flags.session.instruction_set});
     if (!started.ok()) return started.status();
     embedded = *std::move(started);
     server.address = embedded->Address();
@@ -125,7 +135,7 @@ absl::Status RunTensors(const TensorsFlags& flags, Interrupt& interrupt) {
                       {plan->Bytes(), static_cast<int64_t>(plan->groups.size())});
     return CallQuantizeTensors(server, input, *output, progress, interrupt);
   }();
-  if (!reports.ok()) return reports.status();
+  if (!reports.ok()) return InFlags(reports.status());
   if (auto committed = output->Commit(FileMetadata(*options)); !committed.ok()) return committed;
   return WriteResult(flags, absl::ToDoubleSeconds(absl::Now() - start), *reports);
 }
@@ -153,17 +163,15 @@ Command AddTensorsCommand(CLI::App& app) {
       ->take_all()
       ->allow_extra_args(false)
       ->excludes(file);
-  CLI::Option* server =
-      command->add_option("--server", flags->server, "Address of a server; default: embedded");
-  command->add_option("--workers", flags->workers, "Threads of the embedded server; 0: all")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str()
-      ->excludes(server);
-  AddInstructionSetOption(*command, server, flags->instruction_set);
-  command->add_option("--timeout", flags->timeout_seconds, "Seconds for the call; 0: no limit")
-      ->check(CLI::NonNegativeNumber)
+  command->add_flag("--overwrite", flags->overwrite, "Replace the output if it is there");
+  AddLayoutOptions(*command, flags->format, flags->options.activations);
+  AddSessionOptions(*command, flags->session);
+  command
+      ->add_option("--timeout", flags->timeout_seconds,
+                   "How long the call may take, in seconds or with a unit; 0: no limit")
+      ->transform(Seconds())
       ->capture_default_str();
-  command->add_flag("--json", flags->json, "End with one JSON object on standard output");
+  AddJsonOption(*command, flags->json);
   AddMethodOptions(*command, flags->options);
   return {command, [flags](Interrupt& interrupt) { return RunTensors(*flags, interrupt); }};
 }

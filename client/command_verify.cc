@@ -67,8 +67,10 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   }
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   const v1::Evaluation& evaluation = outcome->job.evaluation();
-  const std::string text = flags.json ? absl::StrCat(EvaluationJson(seconds, evaluation), "\n")
-                                      : EvaluationTable(flags.result, flags.against, evaluation);
+  const std::string text =
+      flags.json ? absl::StrCat(EvaluationJson(seconds, evaluation), "\n")
+                 : absl::StrCat(EvaluationTable(flags.result, flags.against, evaluation),
+                                NearestText(outcome->job.spec().evaluate(), evaluation));
   return WriteOutput(text);
 }
 

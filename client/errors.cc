@@ -23,6 +23,7 @@ constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
 // What payloads of a status are called that no server sends.
 constexpr char kReasonUrl[] = "salient/reason";
 constexpr char kCancelledUrl[] = "salient/cancelled";
+constexpr char kUsageUrl[] = "salient/usage";
 constexpr char kSpoolFull[] = "SPOOL_FULL";
 constexpr size_t kMaxMessageBytes = 2048;
 
@@ -135,8 +136,18 @@ absl::Status CancelledByOthers(absl::string_view job) {
   return status;
 }
 
+absl::Status UsageError(absl::string_view message) {
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload(kUsageUrl, absl::Cord());
+  return status;
+}
+
 absl::Status WithText(const absl::Status& status, absl::string_view text) {
-  absl::Status result(status.code(), absl::StrCat(status.message(), text));
+  return WithMessage(status, absl::StrCat(status.message(), text));
+}
+
+absl::Status WithMessage(const absl::Status& status, absl::string_view message) {
+  absl::Status result(status.code(), message);
   status.ForEachPayload([&result](absl::string_view url, const absl::Cord& payload) {
     result.SetPayload(url, payload);
   });
@@ -188,6 +199,7 @@ std::string ErrorJson(const absl::Status& status, int exit_code) {
 int ExitCodeOf(const absl::Status& status) {
   if (status.GetPayload(kRetryInfoUrl).has_value()) return kExitTryAgain;
   if (status.GetPayload(kCancelledUrl).has_value()) return kExitCancelled;
+  if (status.GetPayload(kUsageUrl).has_value()) return kExitUsage;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitDone;

@@ -33,7 +33,13 @@ absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view addres
 // Says that somebody else cancelled `job`. The exit code is kExitCancelled.
 absl::Status CancelledByOthers(absl::string_view job);
 
-// `status` with `text` behind its message and all else that is known of it.
+// Says that the command line is at fault. The exit code is kExitUsage.
+absl::Status UsageError(absl::string_view message);
+
+// `status` with another message and all else that is known of it.
+absl::Status WithMessage(const absl::Status& status, absl::string_view message);
+
+// The same with `text` behind its message.
 absl::Status WithText(const absl::Status& status, absl::string_view text);
 
 // Of a status of a server in this process, which nobody else uses: what waiting does not change is

@@ -56,6 +56,19 @@ std::string EvaluationTable(const std::string& result, const std::string& source
   return absl::StrCat(text, "\n", layers.Render());
 }
 
+std::string NearestText(const v1::EvaluateTask& task, const v1::Evaluation& evaluation) {
+  if (!evaluation.has_round_to_nearest()) return "";
+  if (!task.has_round_to_nearest()) {
+    return "round-to-nearest: each Linear in the bits and groups that the result has\n";
+  }
+  // What the contract's 0 means.
+  const v1::WeightFormat& format = task.round_to_nearest();
+  const int64_t group = format.group_size() != 0 ? format.group_size() : 128;
+  return absl::StrCat("round-to-nearest: ", format.bits() != 0 ? format.bits() : 4, " bits, ",
+                      format.symmetric() ? "symmetric, " : "", "a scale for ",
+                      group == -1 ? "a row" : absl::StrCat(group, " columns"), "\n");
+}
+
 std::string EvaluationJson(double seconds, const v1::Evaluation& evaluation) {
   const v1::ModelScore& result = evaluation.model();
   const v1::ModelScore& rtn = evaluation.round_to_nearest();

@@ -13,6 +13,9 @@ namespace salient::client {
 std::string EvaluationTable(const std::string& result, const std::string& source,
                             const v1::Evaluation& evaluation);
 
+// What the round-to-nearest of the table is, in a line; nothing if `evaluation` has none.
+std::string NearestText(const v1::EvaluateTask& task, const v1::Evaluation& evaluation);
+
 // {source: {perplexity}, result: {perplexity}, rtn: {perplexity}, kl, top1_agreement, rtn_kl,
 // rtn_top1_agreement, layers: [{block, error, rtn_error}], tokens, seconds}. What was not asked for
 // is left out.

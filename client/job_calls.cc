@@ -123,6 +123,11 @@ std::string FullJobName(absl::string_view id) {
   return absl::StartsWith(id, "jobs/") ? std::string(id) : absl::StrCat("jobs/", id);
 }
 
+absl::Status LostJob(const std::string& name, const std::string& address) {
+  return absl::AbortedError(
+      absl::StrCat("the server at ", address, " lost ", name, ", as after a restart; try again"));
+}
+
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address) {
   switch (job.state()) {
     case v1::JOB_STATE_SUCCEEDED:

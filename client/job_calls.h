@@ -39,6 +39,9 @@ bool HasEnded(v1::JobState state);
 // "jobs/ID" for "ID" and for "jobs/ID".
 std::string FullJobName(absl::string_view id);
 
+// Says that the server at `address` no longer knows a job that it had.
+absl::Status LostJob(const std::string& name, const std::string& address);
+
 // Why a job that ended did not succeed; OK if it did. CancelledByOthers for
 // one that somebody cancelled.
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address);

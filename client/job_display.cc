@@ -57,7 +57,12 @@ void JobDisplay::Add(Way way, int64_t bytes) {
   Bytes& counted = bytes_[static_cast<size_t>(way)];
   counted.done += bytes;
   if (line_.style() == ProgressStyle::kBar) {
-    DrawIfDue();
+    // The last byte is shown, however soon it follows the one before.
+    if (counted.open()) {
+      DrawIfDue();
+    } else {
+      Draw();
+    }
   } else if (absl::Now() - bytes_printed_ >= kLineInterval) {
     bytes_printed_ = absl::Now();
     line_.Print(absl::StrCat(kWays[static_cast<size_t>(way)], " ", FormatBytes(counted.done),
@@ -91,7 +96,10 @@ void JobDisplay::Take(const v1::JobEvent& event) {
 
 void JobDisplay::TakeProgress(const v1::Progress& progress) {
   // A job that runs a model twice begins again.
-  if (progress.block() < progress_.block()) blocks_printed_ = 0;
+  if (progress.block() < progress_.block()) {
+    blocks_printed_ = 0;
+    runs_again_ = true;
+  }
   progress_ = progress;
   if (line_.style() == ProgressStyle::kLines && progress.block() > blocks_printed_) {
     PrintBlock(progress.block());
@@ -109,7 +117,9 @@ void JobDisplay::TakeSuccess() {
 
 void JobDisplay::PrintBlock(int64_t done) {
   blocks_printed_ = done;
-  line_.Print(absl::StrCat("block ", done, " of ", progress_.block_count(), " done", PaceText()));
+  line_.Print(absl::StrCat("block ", done, " of ", progress_.block_count(), " done",
+                           runs_again_ ? ", " : "", runs_again_ ? StageText(progress_.stage()) : "",
+                           PaceText(), LeftText()));
 }
 
 std::string JobDisplay::PaceText() const {
@@ -120,13 +130,15 @@ std::string JobDisplay::PaceText() const {
   if (progress_.parameters_per_second() > 0) {
     absl::StrAppend(&text, ", ", FormatCount(progress_.parameters_per_second()), " parameters/s");
   }
-  if (progress_.has_eta()) {
-    absl::StrAppend(&text, ", ",
-                    FormatSeconds(static_cast<double>(progress_.eta().seconds()) +
-                                  1e-9 * progress_.eta().nanos()),
-                    " left");
-  }
   return text;
+}
+
+std::string JobDisplay::LeftText() const {
+  if (!progress_.has_eta()) return "";
+  return absl::StrCat(", ",
+                      FormatSeconds(static_cast<double>(progress_.eta().seconds()) +
+                                    1e-9 * progress_.eta().nanos()),
+                      " left");
 }
 
 std::string JobDisplay::BarText() const {
@@ -134,9 +146,9 @@ std::string JobDisplay::BarText() const {
   if (progress_.block_count() > 0) {
     const double share =
         static_cast<double>(progress_.block()) / static_cast<double>(progress_.block_count());
-    absl::StrAppend(&text, BarCells(share), " block ",
-                    std::min(progress_.block() + 1, progress_.block_count()), " of ",
-                    progress_.block_count(), ", ",
+    // A narrow terminal cuts the end, so what people want to know most stands in front.
+    absl::StrAppend(&text, "block ", std::min(progress_.block() + 1, progress_.block_count()),
+                    " of ", progress_.block_count(), LeftText(), " ", BarCells(share), " ",
                     succeeded_ ? "done" : StageText(progress_.stage()), PaceText());
   }
   for (size_t way = 0; way < 3; ++way) {
@@ -149,7 +161,10 @@ std::string JobDisplay::BarText() const {
 }
 
 void JobDisplay::DrawIfDue() {
-  if (!line_.Due()) return;
+  if (line_.Due()) Draw();
+}
+
+void JobDisplay::Draw() {
   bar_shown_ = true;
   line_.Draw(BarText());
 }

@@ -47,8 +47,10 @@ class JobDisplay {
   void TakeSuccess() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PrintBlock(int64_t done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string PaceText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string LeftText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string BarText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DrawIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Draw() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
   StatusLine line_ ABSL_GUARDED_BY(mutex_);
@@ -56,8 +58,9 @@ class JobDisplay {
   absl::Time bytes_printed_ ABSL_GUARDED_BY(mutex_);
   v1::Progress progress_ ABSL_GUARDED_BY(mutex_);
   int64_t blocks_printed_ ABSL_GUARDED_BY(mutex_) = 0;
-  double loss_ratios_ ABSL_GUARDED_BY(mutex_) = 0;  // sum over groups
-  int64_t groups_ ABSL_GUARDED_BY(mutex_) = 0;      // that round-to-nearest loses something in
+  double loss_ratios_ ABSL_GUARDED_BY(mutex_) = 0;   // sum over groups
+  int64_t groups_ ABSL_GUARDED_BY(mutex_) = 0;       // that round-to-nearest loses something in
+  bool runs_again_ ABSL_GUARDED_BY(mutex_) = false;  // the model, as a study does
   bool succeeded_ ABSL_GUARDED_BY(mutex_) = false;
   bool bar_shown_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "absl/time/time.h"
 #include "client/errors.h"
 #include "client/json_text.h"
+#include "client/note_lines.h"
 #include "client/table.h"
 #include "client/tensors_report.h"
 #include "core/checkpoint/json.h"
@@ -37,6 +40,12 @@ int64_t LinearCount(absl::Span<const v1::GroupReport> groups) {
   int64_t count = 0;
   for (const v1::GroupReport& group : groups) count += group.linears_size();
   return count;
+}
+
+size_t ResultCount(absl::Span<const v1::GroupReport> groups) {
+  std::set<std::string> directories;
+  for (const v1::GroupReport& group : groups) directories.insert(group.directory());
+  return directories.size();
 }
 
 std::string TaskText(const v1::JobSpec& spec) {
@@ -71,7 +80,7 @@ std::string TextArray(const std::vector<std::string>& texts) {
 JsonObject EstimateObject(const v1::Estimate& estimate) {
   JsonObject object;
   object.AddNumber("seconds", estimate.seconds())
-      .AddInteger("peak_memory_bytes", estimate.peak_memory_bytes())
+      .AddInteger("peak_rss_bytes", estimate.peak_memory_bytes())
       .AddNumber("flop", estimate.flop())
       .AddInteger("output_bytes", estimate.output_bytes());
   return object;
@@ -98,25 +107,22 @@ std::string QuantizeTable(const std::string& model, const std::string& output, d
   table.AddRow({"result", output});
   table.AddRow({"parameters", FormatCount(static_cast<double>(usage.parameters()))});
   table.AddRow({"bytes before", FormatBytes(usage.bytes_in())});
-  table.AddRow({"bytes after", FormatBytes(usage.bytes_out())});
+  const size_t results = ResultCount(outcome.groups);
+  table.AddRow(
+      {"bytes after", absl::StrCat(FormatBytes(usage.bytes_out()),
+                                   results > 1 ? absl::StrCat(" in ", results, " results") : "")});
   table.AddRow({"time", FormatSeconds(seconds)});
   table.AddRow({"peak memory", FormatBytes(usage.peak_memory_bytes())});
   const double ratio = MeanLossRatio(outcome.groups);
   table.AddRow({"mean loss/RTN", std::isfinite(ratio) ? absl::StrFormat("%.3f", ratio) : "-"});
+  // An older server does not count them.
+  if (usage.linear_count() > 0) {
+    table.AddRow({"quantized", absl::StrCat(usage.quantized_linear_count(), " of ",
+                                            usage.linear_count(), " Linears")});
+  }
   table.AddRow({"kept round-to-nearest", absl::StrCat(KeptRtn(outcome.groups), " of ",
                                                       LinearCount(outcome.groups), " Linears")});
-  std::string text = table.Render();
-  for (const v1::GroupReport& group : outcome.groups) {
-    for (const std::string& note : group.notes()) {
-      absl::StrAppend(&text, "note: ");
-      if (!group.directory().empty()) {
-        absl::StrAppend(&text, Printable(group.directory(), kMaxJobCellBytes), ": ");
-      }
-      absl::StrAppend(&text, Printable(group.name(), kMaxJobCellBytes), ": ",
-                      Printable(note, kMaxSentenceBytes), "\n");
-    }
-  }
-  return text;
+  return table.Render() + NoteLines(outcome.groups);
 }
 
 std::string QuantizeJson(const std::string& output, double seconds, const FinishedJob& outcome) {
@@ -131,6 +137,8 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
       .AddInteger("bytes_out", usage.bytes_out())
       .AddNumber("seconds", seconds)
       .AddInteger("peak_rss_bytes", usage.peak_memory_bytes())
+      .AddInteger("linears", usage.linear_count())
+      .AddInteger("quantized_linears", usage.quantized_linear_count())
       .AddNumber("mean_loss_ratio", MeanLossRatio(outcome.groups))
       .AddJson("estimate", EstimateJson(outcome.job.estimate()))
       .AddJson("warnings", TextArray(outcome.warnings))
@@ -138,9 +146,11 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
       .Text();
 }
 
-std::string EstimateTable(const std::string& model, const v1::Estimate& estimate) {
+std::string EstimateTable(const std::string& model, const v1::Estimate& estimate,
+                          const std::string& assumed) {
   Table table({{"what", Align::kLeft}, {"value", Align::kLeft}});
   table.AddRow({"model", model});
+  if (!assumed.empty()) table.AddRow({"assumed", assumed});
   table.AddRow({"peak memory", FormatBytes(estimate.peak_memory_bytes())});
   table.AddRow({"time", FormatSeconds(estimate.seconds())});
   table.AddRow({"operations", absl::StrCat(FormatCount(estimate.flop()), " FLOP")});
@@ -193,7 +203,7 @@ std::string JobJson(const v1::Job& job) {
                         .Text());
   }
   JsonObject object;
-  object.AddString("name", job.name())
+  object.AddString("job", job.name())
       .AddString("state", StateText(job.state()))
       .AddString("task", TaskText(job.spec()))
       .AddInteger("revision", job.revision())
@@ -202,7 +212,7 @@ std::string JobJson(const v1::Job& job) {
       .AddInteger("parameters", job.usage().parameters())
       .AddInteger("bytes_in", job.usage().bytes_in())
       .AddInteger("bytes_out", job.usage().bytes_out())
-      .AddInteger("peak_memory_bytes", job.usage().peak_memory_bytes())
+      .AddInteger("peak_rss_bytes", job.usage().peak_memory_bytes())
       .AddInteger("missing_bytes", MissingBytes(job))
       .AddJson("estimate", EstimateJson(job.estimate()))
       .AddJson("files", JsonArray(files));

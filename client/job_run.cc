@@ -147,6 +147,7 @@ class JobRun {
       Interrupt::Watch watch(interrupt_, [this] { CancelCalls(); });
       const auto created = Create();
       if (!created.ok()) return created.status();
+      if (plan_.tells_name) display_.Say(absl::StrCat(name, " on ", server_.address));
       return Follow(name, directory.has_value() ? &*directory : nullptr);
     }();
 
@@ -244,8 +245,7 @@ class JobRun {
       return WithText(downloaded, absl::StrCat("; ", StillThere(name, server_.address)));
     }
     if (ended.status().code() == absl::StatusCode::kNotFound) {
-      return absl::AbortedError(absl::StrCat("the server at ", server_.address, " lost ", name,
-                                             ", as after a restart; try again"));
+      return LostJob(name, server_.address);
     }
     if (!ended.ok()) return downloaded.ok() ? ended.status() : downloaded;
     outcome.job = *std::move(ended);

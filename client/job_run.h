@@ -25,6 +25,9 @@ struct JobPlan {
   std::vector<LocalBlob> rest;
   // Directory for the result files; empty: nothing is downloaded.
   std::string download_to;
+  // Whether people are told what the job is called as soon as it is there, so that they find it
+  // again whatever happens to this process.
+  bool tells_name = false;
   // What an interrupted user should know, a sentence.
   std::string after_interrupt;
 };

@@ -82,6 +82,7 @@ absl::StatusOr<JobPlan> JobSession::Plan(Fill fill, JobDisplay& display) const {
   JobPlan plan;
   plan.after_interrupt = remote() ? "Run the same command again: the server keeps the bytes it has"
                                   : "Run the same command again";
+  plan.tells_name = remote();
   if (auto filled = fill(display, plan); !filled.ok()) return filled;
   return plan;
 }

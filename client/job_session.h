@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "client/embedded.h"
 #include "client/errors.h"
+#include "client/flag_names.h"
 #include "client/interrupt.h"
 #include "client/job_display.h"
 #include "client/job_run.h"
@@ -69,7 +70,7 @@ class JobSession {
   absl::StatusOr<JobPlan> Plan(Fill fill, JobDisplay& display) const;
   // What went wrong, as it is to be told: nobody shares an embedded server.
   absl::Status Told(const absl::Status& failure) const {
-    return remote() ? failure : WithoutOthers(failure);
+    return InFlags(remote() ? failure : WithoutOthers(failure));
   }
 
   std::optional<AppearingDirectory> store_;  // never committed; outlives the server

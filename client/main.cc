@@ -1,14 +1,17 @@
 // salient: the command line of Salient.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
-#include <exception>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "client/command.h"
+#include "client/command_line.h"
 #include "client/errors.h"
 #include "client/interrupt.h"
 #include "client/standard_output.h"
@@ -21,9 +24,12 @@ constexpr char kFooter[] =
     "75 try again later, 76 cancelled by somebody else, 130 interrupted.";
 
 // Tells people, and machines that asked for JSON and have no answer yet.
-int Fail(const absl::Status& status, bool json) {
+int Fail(const CLI::App& app, const absl::Status& status, bool json) {
   const int exit_code = ExitCodeOf(status);
   std::fprintf(stderr, "salient: %s\n", ErrorText(status).c_str());
+  if (exit_code == kExitUsage) {
+    std::fprintf(stderr, "Run %s --help for what there is.\n", ChosenCommand(app).c_str());
+  }
   // The error that matters more is told already.
   if (json && !OutputWritten()) {
     WriteOutput(absl::StrCat(ErrorJson(status, exit_code), "\n")).IgnoreError();
@@ -54,16 +60,24 @@ int Main(int argc, char** argv) {
   commands.push_back(AddInfoCommand(app));
 
   // CLI11 reports by exceptions; they end here.
+  std::vector<std::string> arguments = Arguments(argc, argv);
+  const bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+  std::reverse(arguments.begin(), arguments.end());  // as parse wants them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
+  } catch (const CLI::Success& success) {
+    std::ostringstream text;
+    app.exit(success, text, text);
+    const absl::Status written = WriteOutput(text.str());
+    return written.ok() ? kExitDone : Fail(app, written, false);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+    return Fail(app, UsageError(UsageText(app, error)), json);
   }
 
   for (const Command& command : commands) {
     if (!command.arguments->parsed()) continue;
     const absl::Status status = command.run(interrupt);
-    if (!status.ok()) return Fail(status, WantsJson(*command.arguments));
+    if (!status.ok()) return Fail(app, status, WantsJson(*command.arguments));
   }
   return kExitDone;
 }

@@ -81,6 +81,14 @@ absl::StatusOr<Value> Named(absl::string_view flag, const std::string& name,
       "--", flag, " ", QuoteForMessage(name), "; expected ", absl::StrJoin(KeysOf(names), " or ")));
 }
 
+template <typename Value>
+std::string NameIn(const Names<Value>& names, Value value, const std::string& api_name) {
+  for (const auto& [key, known] : names) {
+    if (known == value) return key;
+  }
+  return api_name.empty() ? absl::StrCat(static_cast<int>(value)) : api_name;
+}
+
 // The flags of gptq and block rounding into the message of the one that is chosen.
 absl::Status SetRounding(const MethodOptions& options, v1::Method& method) {
   const auto alone = [](absl::string_view flag, absl::string_view roundings) {
@@ -138,6 +146,18 @@ std::vector<std::string> RangeNames() { return KeysOf(Ranges()); }
 std::vector<std::string> RoundingNames() { return KeysOf(Roundings()); }
 std::vector<std::string> FormatNames() { return KeysOf(Formats()); }
 std::vector<std::string> ActivationNames() { return KeysOf(Activations()); }
+
+std::string FlagName(v1::Scale scale) { return NameIn(Scales(), scale, v1::Scale_Name(scale)); }
+std::string FlagName(v1::Range range) { return NameIn(Ranges(), range, v1::Range_Name(range)); }
+std::string FlagName(v1::Rounding rounding) {
+  return NameIn(Roundings(), rounding, v1::Rounding_Name(rounding));
+}
+std::string FlagName(v1::OutputFormat format) {
+  return NameIn(Formats(), format, v1::OutputFormat_Name(format));
+}
+std::string FlagName(v1::ActivationFormat activations) {
+  return NameIn(Activations(), activations, v1::ActivationFormat_Name(activations));
+}
 
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options) {
   auto preset = Named("method", options.method, Presets());

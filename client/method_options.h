@@ -43,6 +43,13 @@ std::vector<std::string> RoundingNames();
 std::vector<std::string> FormatNames();
 std::vector<std::string> ActivationNames();
 
+// What a flag calls a value; one that this client does not know has the API's name, or a number.
+std::string FlagName(v1::Scale scale);
+std::string FlagName(v1::Range range);
+std::string FlagName(v1::Rounding rounding);
+std::string FlagName(v1::OutputFormat format);
+std::string FlagName(v1::ActivationFormat activations);
+
 // A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
 // known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);

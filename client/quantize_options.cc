@@ -10,7 +10,7 @@
 
 namespace salient::client {
 
-absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens) {
+absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options) {
   auto method = ToMethod(options.method);
   if (!method.ok()) return method.status();
   v1::QuantizeTask task;
@@ -42,7 +42,6 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1
     return absl::InvalidArgumentError(absl::StrCat(
         "--compute-dtype ", QuoteForMessage(options.compute_dtype), "; expected bf16 or f32"));
   }
-  *task.mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens;
   task.mutable_calibration()->mutable_tokens()->set_max_rows(options.rows);
   *task.mutable_method() = *std::move(method);
   task.set_strict(options.strict);

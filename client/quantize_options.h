@@ -26,9 +26,9 @@ struct QuantizeOptions {
   EngineOptions engines;
 };
 
-// A task that learns from the blob `tokens`. INVALID_ARGUMENT as ToMethod, ParseFormat,
-// ParseOverride and AddEngines.
-absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options, const v1::Digest& tokens);
+// A task that lacks its tokens. INVALID_ARGUMENT as ToMethod, ParseFormat, ParseOverride and
+// AddEngines: the flags alone are looked at.
+absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options);
 
 // CheckServerHas of each of its formats, CheckServerKnows of each of its engines.
 absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::QuantizeTask& task);

@@ -1,14 +1,20 @@
 #include "client/tensors_options.h"
 
 #include "absl/strings/str_cat.h"
+#include "client/format_flags.h"
 
 namespace salient::client {
 
-absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options) {
+absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options,
+                                                     const std::string& format_flag) {
   auto method = ToMethod(options);
   if (!method.ok()) return method.status();
-  auto format = ToWeightFormat(options, "awq-gemm");
+  auto format = ParseFormat(options, format_flag);
   if (!format.ok()) return format.status();
+  const bool rounds_activations = format->output_format() == v1::OUTPUT_FORMAT_INT_QUANTIZED;
+  if (!options.activations.empty() && !rounds_activations) {
+    return absl::InvalidArgumentError("--activations goes with --format int-quantized only");
+  }
   v1::QuantizeTensorsOptions message;
   *message.mutable_method() = *std::move(method);
   *message.mutable_format() = *std::move(format);
@@ -20,7 +26,7 @@ std::map<std::string, std::string> FileMetadata(const v1::QuantizeTensorsOptions
   return {{"bits", absl::StrCat(options.format().bits())},
           {"group_size", absl::StrCat(options.format().group_size())},
           {"symmetric", options.format().symmetric() ? "true" : "false"},
-          {"layout", "awq-gemm"}};
+          {"layout", FlagName(options.format().output_format())}};
 }
 
 }  // namespace salient::client

@@ -11,9 +11,10 @@
 
 namespace salient::client {
 
-// Every choice is explicit. INVALID_ARGUMENT names an unknown value and the known ones. Whether a
-// server has the combination is the server's to say.
-absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options);
+// Every choice is explicit; `format` is as ParseFormat has it. INVALID_ARGUMENT as ToMethod and
+// ParseFormat. Whether a server has the combination is the server's to say.
+absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options,
+                                                     const std::string& format = "awq-gemm");
 
 // What a reader of the result has to know, for the metadata of the file.
 std::map<std::string, std::string> FileMetadata(const v1::QuantizeTensorsOptions& options);

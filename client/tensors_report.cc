@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "client/errors.h"
 #include "client/json_text.h"
+#include "client/note_lines.h"
 #include "client/table.h"
 #include "core/checkpoint/json.h"
 
@@ -79,20 +80,15 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports) {
                {"before"},
                {"after"},
                {"seconds"}});
-  std::string notes;
   for (const v1::GroupReport& report : reports) {
-    const std::string name = Printable(report.name(), kMaxGroupCellBytes);
-    table.AddRow({name, absl::StrCat(report.linears_size()), RatioText(report.candidate()),
-                  absl::StrFormat("%.4g", report.loss_rtn()),
+    table.AddRow({Printable(report.name(), kMaxGroupCellBytes), absl::StrCat(report.linears_size()),
+                  RatioText(report.candidate()), absl::StrFormat("%.4g", report.loss_rtn()),
                   absl::StrFormat("%.4g", report.loss()), LossOverRtnText(report),
                   absl::StrFormat("%.5f", report.relative_output_error()),
                   FormatBytes(BytesIn(report)), FormatBytes(BytesOut(report)),
                   absl::StrFormat("%.2f", report.seconds())});
-    for (const std::string& note : report.notes()) {
-      absl::StrAppend(&notes, "note: ", name, ": ", Printable(note, kMaxSentenceBytes), "\n");
-    }
   }
-  return table.Render() + notes;
+  return table.Render() + NoteLines(reports);
 }
 
 std::string GroupJson(const v1::GroupReport& report) {

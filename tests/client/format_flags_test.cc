@@ -74,7 +74,7 @@ TEST(FormatFlagsTest, ATaskHasAllOfThem) {
   options.formats = {"awq-gemm", "dequantized-fp16:bits=3"};
   options.overrides = {"a:skip", "b:bits=8"};
   options.max_relative_error = 0.25;
-  const auto task = ToTask(options, v1::Digest());
+  const auto task = ToTask(options);
   ASSERT_TRUE(task.ok()) << task.status();
   ASSERT_EQ(task->formats_size(), 2);
   EXPECT_EQ(task->formats(1).bits(), 3);
@@ -99,7 +99,7 @@ TEST(FormatFlagsTest, EnginesAndActivationsAreLookedForInWhatTheServerHas) {
   options.formats = {"int-quantized"};
   options.method.activations = "static";
   options.engines.engines = {"vllm", "tgi"};
-  const auto task = ToTask(options, v1::Digest());
+  const auto task = ToTask(options);
   ASSERT_TRUE(task.ok()) << task.status();
   v1::GetServerInfoResponse info;
   info.add_scales(v1::SCALE_AWQ);
@@ -122,7 +122,7 @@ TEST(FormatFlagsTest, EnginesAndActivationsAreLookedForInWhatTheServerHas) {
 // W8A8 is what SmoothQuant is for, so it is what the preset alone means; whoever says more gets it.
 TEST(FormatFlagsTest, SmoothQuantAloneIsWeightsAndActivationsInEightBits) {
   const auto format_of = [](const QuantizeOptions& options) {
-    const auto task = ToTask(options, {});
+    const auto task = ToTask(options);
     EXPECT_TRUE(task.ok()) << task.status();
     return task.ok() ? task->formats(0) : v1::WeightFormat();
   };

@@ -7,9 +7,11 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/evaluation_report.h"
 #include "client/job_display.h"
+#include "client/note_lines.h"
 #include "core/checkpoint/json.h"
 
 namespace salient::client {
@@ -40,6 +42,8 @@ FinishedJob Outcome() {
   usage.set_bytes_in(8 << 20);
   usage.set_bytes_out(2 << 20);
   usage.set_peak_memory_bytes(100 << 20);
+  usage.set_linear_count(35);
+  usage.set_quantized_linear_count(5);
   outcome.job.mutable_estimate()->set_seconds(3);
   outcome.groups = {GroupReportOf("a", 4, 1, false), GroupReportOf("b", 2, 1.5, true),
                     GroupReportOf("c", 0, 0, false)};
@@ -79,7 +83,43 @@ TEST(JobReportTest, TableSaysWhatItCostAndWhatItIsWorth) {
   const std::string table = QuantizeTable("src", "dst", 61, Outcome());
   EXPECT_THAT(table, AllOf(HasSubstr("4.00 M"), HasSubstr("8.00 MiB"), HasSubstr("2.00 MiB"),
                            HasSubstr("1 min 1 s"), HasSubstr("100 MiB"), HasSubstr("0.500"),
-                           HasSubstr("1 of 3 Linears"), HasSubstr("note: a: loud [2J\n")));
+                           HasSubstr("1 of 3 Linears"), HasSubstr("5 of 35 Linears"),
+                           HasSubstr("note: a: loud [2J\n"), Not(HasSubstr("results"))));
+  FinishedJob two = Outcome();
+  two.groups[0].set_directory("gptq");
+  EXPECT_THAT(QuantizeTable("src", "dst", 61, two), HasSubstr("2.00 MiB in 2 results"));
+}
+
+TEST(JobReportTest, AnEstimateSaysWhatItTookForGranted) {
+  EXPECT_THAT(EstimateTable("src", v1::Estimate(), "128 rows"), HasSubstr("assumed      128 rows"));
+  EXPECT_THAT(EstimateTable("src", v1::Estimate(), ""), Not(HasSubstr("assumed")));
+}
+
+TEST(NoteLinesTest, WhatIsSaidOfEveryBlockIsSaidOnce) {
+  std::vector<v1::GroupReport> groups;
+  for (int block = 0; block < 12; ++block) {
+    const std::string prefix = "model.layers." + std::to_string(block);
+    v1::GroupReport& group = groups.emplace_back();
+    group.set_name(prefix + ".mlp.down_proj");
+    group.add_notes(group.name() + ": not scaled, because the Linear before it stays F16");
+    if (block == 3) {
+      v1::GroupReport& qkv = groups.emplace_back();
+      qkv.set_name(prefix + ".self_attn.qkv_proj");
+      qkv.add_linears()->set_name(prefix + ".self_attn.q_proj");
+      qkv.add_notes(prefix + ".self_attn.q_proj: plain round-to-nearest was better and was kept");
+      qkv.add_notes("damping: 0.4");
+    }
+  }
+  EXPECT_EQ(
+      NoteLines(groups),
+      "note: 12 of model.layers.*.mlp.down_proj: not scaled, because the Linear before it "
+      "stays F16\n"
+      "note: model.layers.3.self_attn.q_proj: plain round-to-nearest was better and was kept\n"
+      "note: model.layers.3.self_attn.qkv_proj: damping: 0.4\n");
+  groups[0].set_directory("gptq");
+  EXPECT_THAT(NoteLines(groups), AllOf(HasSubstr("note: gptq: model.layers.0.mlp.down_proj: not"),
+                                       HasSubstr("note: 11 of ")));
+  EXPECT_EQ(NoteLines({}), "");
 }
 
 TEST(JobReportTest, JsonHasEveryFieldPromised) {
@@ -111,6 +151,8 @@ TEST(JobReportTest, JobsSayStateTaskAndError) {
               AllOf(HasSubstr("jobs/j"), HasSubstr("failed"), HasSubstr("evaluate"),
                     HasSubstr("2.00 KiB"), HasSubstr("no  tokens")));
   const Parsed json(JobJson(job));
+  EXPECT_EQ(*json["job"].AsString(), "jobs/j") << "as the answer of quantize calls it";
+  EXPECT_TRUE(json.Has("peak_rss_bytes"));
   EXPECT_EQ(*json["state"].AsString(), "failed");
   EXPECT_EQ(Number(json["missing_bytes"]), 2048);
   EXPECT_TRUE(json.Has("error"));
@@ -142,6 +184,19 @@ TEST(EvaluationReportTest, SourceRtnAndResultSideBySide) {
   EXPECT_EQ(Number(json["top1_agreement"]), 0.95);
   EXPECT_EQ(Number(json["rtn_kl"]), 0.1);
   EXPECT_EQ(Number(*(*json["layers"].AsArray())[0].Find("error")), 0.001);
+}
+
+TEST(EvaluationReportTest, SaysWhatRoundToNearestIs) {
+  v1::EvaluateTask task;
+  EXPECT_EQ(NearestText(task, Compared()),
+            "round-to-nearest: each Linear in the bits and groups that the result has\n");
+  task.mutable_round_to_nearest()->set_bits(3);
+  EXPECT_EQ(NearestText(task, Compared()), "round-to-nearest: 3 bits, a scale for 128 columns\n");
+  task.mutable_round_to_nearest()->set_group_size(-1);
+  task.mutable_round_to_nearest()->set_symmetric(true);
+  EXPECT_EQ(NearestText(task, Compared()),
+            "round-to-nearest: 3 bits, symmetric, a scale for a row\n");
+  EXPECT_EQ(NearestText(task, v1::Evaluation()), "");
 }
 
 TEST(EvaluationReportTest, AloneThereIsNothingToCompareWith) {
@@ -213,7 +268,8 @@ TEST_F(JobDisplayTest, BarShowsBlockAndBytes) {
   }
   const std::string text = Text();
   EXPECT_THAT(text.substr(text.rfind('\r')),
-              AllOf(HasSubstr("[########......"), HasSubstr("block 2 of 3, quantizing"),
+              AllOf(HasSubstr("block 2 of 3, 2 min 5 s left [########......"),
+                    HasSubstr("] quantizing, 2.00 M parameters/s"),
                     HasSubstr("uploaded 1.00 KiB of 2.00 KiB"), EndsWith("\n")));
 }
 
@@ -228,7 +284,33 @@ TEST_F(JobDisplayTest, BarOfAJobThatSucceededIsFull) {
   const std::string text = Text();
   EXPECT_THAT(
       text.substr(text.rfind('\r')),
-      AllOf(HasSubstr("[########################] block 3 of 3, done"), Not(HasSubstr("left"))));
+      AllOf(HasSubstr("block 3 of 3 [########################] done"), Not(HasSubstr("left"))));
+}
+
+TEST_F(JobDisplayTest, TheLastByteIsShownHoweverSoonItComes) {
+  {
+    JobDisplay display(file_.get(), ProgressStyle::kBar);
+    display.Expect(JobDisplay::Way::kUpload, 2048);
+    display.Add(JobDisplay::Way::kUpload, 1024);
+    display.Add(JobDisplay::Way::kUpload, 1024);
+    display.Say("end");
+  }
+  EXPECT_THAT(Text(), HasSubstr("\rwaiting"));
+}
+
+TEST_F(JobDisplayTest, TheSecondRunOfAModelSaysWhatItIs) {
+  {
+    JobDisplay display(file_.get(), ProgressStyle::kLines);
+    display.Take(Block(2));
+    v1::JobEvent again = Block(0);
+    again.mutable_progress()->set_stage(v1::Progress::STAGE_EVALUATE);
+    display.Take(again);
+    again.mutable_progress()->set_block(1);
+    display.Take(again);
+  }
+  EXPECT_EQ(Text(),
+            "block 2 of 3 done, 2.00 M parameters/s, 2 min 5 s left\n"
+            "block 1 of 3 done, evaluating, 2.00 M parameters/s, 2 min 5 s left\n");
 }
 
 TEST_F(JobDisplayTest, UntouchedDisplayPrintsNothing) {

@@ -21,7 +21,7 @@ class JobsTest(ModelCase):
             there = ("--server", server.address)
             self.assert_done(self.quantize(*there, "--job-id", "first"))
             listed = json.loads(self.assert_done(run("jobs", "list", *there, "--json")))
-            self.assertEqual([(job["name"], job["state"], job["task"]) for job in listed["jobs"]],
+            self.assertEqual([(job["job"], job["state"], job["task"]) for job in listed["jobs"]],
                              [("jobs/first", "succeeded", "quantize")])
             self.assertIn("jobs/first", self.assert_done(run("jobs", "list", *there)))
             self.assert_done(run("jobs", "watch", "first", *there))
@@ -57,6 +57,35 @@ class JobsTest(ModelCase):
                 self.assertIn("goes on", said)
             _, said = process.communicate(timeout=programs.TIMEOUT)
             self.assertEqual(process.returncode, 0, said)
+
+    def test_a_watch_tells_of_a_server_that_went_away_and_ends_as_the_run_does(self):
+        port = programs.free_port()
+        with LiveServer("--workers", "1", listen=f"127.0.0.1:{port}") as server:
+            there = ("--server", server.address)
+            calibration = self.path("long.safetensors")
+            self.repeat_tokens(self.calibration, calibration, 16)
+            process = subprocess.Popen(
+                [programs.SALIENT, "quantize", self.source, self.output, "--calibration",
+                 calibration, "--group-size", "32", *there],
+                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+            named = next(line for line in process.stderr if line.startswith("jobs/"))
+            name, _, address = named.split()
+            self.assertEqual(address, server.address)
+            next(line for line in process.stderr if line.startswith("block 1 "))
+            watch = subprocess.Popen([programs.SALIENT, "jobs", "watch", name, *there],
+                                     stderr=subprocess.PIPE, text=True)
+            next(line for line in watch.stderr if line.startswith("block 1 "))
+            server.process.kill()
+            server.process.wait()
+            for said in (watch.stderr, process.stderr):
+                next(line for line in said if "trying again" in line)
+            # Restarted, it knows neither.
+            with LiveServer(listen=f"127.0.0.1:{port}"):
+                for client in (watch, process):
+                    _, said = client.communicate(timeout=programs.TIMEOUT)
+                    self.assertEqual(client.returncode, 75, said)
+                    self.assertIn(f"lost {name}, as after a restart", said)
+        self.assert_nothing_written()
 
 
 if __name__ == "__main__":

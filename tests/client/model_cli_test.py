@@ -93,9 +93,10 @@ class QuantizeTest(ModelCase):
         self.assertGreater(report["bytes_in"], report["bytes_out"])
         self.assertGreater(report["parameters"], 0)
         self.assertGreater(report["peak_rss_bytes"], 0)
+        self.assertEqual((report["linears"], report["quantized_linears"]), (28, 28))
         self.assertGreater(report["seconds"], 0)
         self.assertGreater(report["estimate"]["seconds"], 0)
-        self.assertGreater(report["estimate"]["peak_memory_bytes"], 0)
+        self.assertGreater(report["estimate"]["peak_rss_bytes"], 0)
         for group in report["groups"]:
             self.assertLessEqual(group["loss"], group["loss_rtn"])
             self.assertTrue(group["ratio"])
@@ -112,6 +113,25 @@ class QuantizeTest(ModelCase):
         for what in ("parameters", "bytes before", "bytes after", "peak memory", "mean loss/RTN"):
             self.assertIn(what, table)
         self.assertIn(self.output, table)
+
+    def test_what_stays_f16_is_told_once_with_its_cause_and_what_would_help(self):
+        arguments = [self.source, "--calibration", self.calibration, "--rows", "2", "--group-size",
+                     "384"]  # which divides 768, the inputs of down_proj, and not 256
+        result = run("quantize", *arguments[:1], self.output, *arguments[1:], "--method", "awq")
+        table = self.assert_done(result)
+        told = [line for line in result.stderr.splitlines() if "stay F16" in line]
+        self.assertEqual(told, [
+            "warning: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj of all 4 blocks stay F16: "
+            "group_size 384 does not divide in_features 256; with group_size 128 all would be "
+            "quantized"])
+        self.assertRegex(table, r"quantized +4 of 28 Linears\n")
+        notes = [line for line in table.splitlines() if line.startswith("note: ")]
+        self.assertEqual(notes, ["note: 4 of model.layers.*.mlp.down_proj: not scaled, because the "
+                                 "Linear before it stays F16"])
+        estimate = run("estimate", *arguments)
+        self.assertIn(told[0], estimate.stderr)
+        self.assertEqual(run("estimate", self.source, "--rows", "7").stdout.count(
+            "7 calibration rows of 512 tokens, for want of --calibration"), 1)
 
     def test_an_empty_output_directory_is_taken(self):
         os.mkdir(self.output)

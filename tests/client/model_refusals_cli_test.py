@@ -85,15 +85,15 @@ class RefusedTest(ModelCase):
     def test_combinations_that_no_layout_has_are_42_and_say_what_works(self):
         self.assert_fails(self.quantize("--bits", "3"), 42, "awq-gemm", "bits is 3", "gptq")
         self.assert_fails(self.quantize("--format", "gptq", "--bits", "5"), 42, "bits is 5")
-        self.assert_fails(self.quantize("--format", "int-quantized"), 42, "group_size is 32")
+        self.assert_fails(self.quantize("--format", "int-quantized"), 42, "--group-size is 32")
         self.assert_fails(self.quantize("--format", "awq-gemm:group_size=-1", "--engine", "tgi"),
                           42, "tgi", "-1")
-        self.assert_fails(self.quantize("--activations", "dynamic"), 42, "activations")
+        self.assert_fails(self.quantize("--activations", "dynamic"), 2, "activations")
 
     def test_overrides_and_limits_that_cannot_be_are_refused(self):
         for code, says, flags in (
-                (42, "--override", ("--override", "nothing")),
-                (42, "--format", ("--format", "awq-gemm:bits=x")),
+                (2, "--override", ("--override", "nothing")),
+                (2, "--format", ("--format", "awq-gemm:bits=x")),
                 (2, "--max-relative-error", ("--max-relative-error", "-1")),
                 (42, "no Linear", ("--override", "lm_head:skip")),
                 (42, "k_proj", ("--override", "model.layers.0.self_attn.q_proj:skip")),

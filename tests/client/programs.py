@@ -21,9 +21,9 @@ def free_port():
 class LiveServer:
     """A salientd on a port of its own."""
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, listen="127.0.0.1:0"):
         self.process = subprocess.Popen(
-            [SALIENTD, "--listen", "127.0.0.1:0", "--metrics-listen", "", "--log-level", "off",
+            [SALIENTD, "--listen", listen, "--metrics-listen", "", "--log-level", "off",
              *flags], stdout=subprocess.PIPE, text=True)
         ready = self.process.stdout.readline()
         self.address = dict(word.split("=") for word in ready.split() if "=" in word)["grpc"]

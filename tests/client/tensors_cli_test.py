@@ -65,6 +65,41 @@ class TensorsCliTest(TensorsCase):
                     self.assertLessEqual(abs(decoded - weight[row * columns + column]),
                                          step * 1.02, (name, row, column))
 
+    def test_every_layout_that_the_call_has_can_be_asked_for(self):
+        expected = {
+            "gptq": {"q.qweight", "q.qzeros", "q.scales", "q.g_idx"},
+            "gptq-v2": {"q.qweight", "q.qzeros", "q.scales", "q.g_idx"},
+            "compressed-tensors": {"q.weight_packed", "q.weight_scale", "q.weight_shape"},
+            "int-quantized": {"q.weight", "q.weight_scale"},
+            "dequantized-fp16:bits=3": {"q.weight"},
+        }
+        for layout, names in expected.items():
+            method = ("--method", "rtn", "--symmetric", "--overwrite", "--format", layout)
+            result = self.tensors(*method)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            tensors, metadata = read_safetensors(self.output)
+            self.assertTrue(names <= set(tensors), (layout, sorted(tensors)))
+            self.assertEqual(metadata["layout"], layout.split(":")[0])
+        self.assertEqual(metadata["bits"], "3")
+        refused = self.tensors("--format", "awq-gemm", "--activations", "static", "--overwrite")
+        self.assertEqual(refused.returncode, 2, refused.stderr)
+        self.assertIn("--activations goes with --format int-quantized", refused.stderr)
+
+    def test_an_output_that_is_there_stays_unless_told_otherwise(self):
+        with open(self.output, "w") as file:
+            file.write("mine")
+        nowhere = ("--server", f"127.0.0.1:{programs.free_port()}")
+        refused = self.tensors(*nowhere)
+        self.assertEqual(refused.returncode, 42, refused.stderr)
+        self.assertIn("is there already", refused.stderr)
+        self.assertIn("--overwrite", refused.stderr)
+        failed = self.tensors("--overwrite", *nowhere)
+        self.assertEqual(failed.returncode, 69, failed.stderr)
+        with open(self.output) as file:
+            self.assertEqual(file.read(), "mine", "replaced by nothing")
+        self.assertEqual(self.tensors("--overwrite").returncode, 0)
+        self.assertIn("q.qweight", read_safetensors(self.output)[0])
+
     def test_groups_by_file_and_by_flag_give_the_same_bytes(self):
         by_flag = self.tensors()
         self.assertEqual(by_flag.returncode, 0, by_flag.stderr)
@@ -73,7 +108,7 @@ class TensorsCliTest(TensorsCase):
         with open(self.path("groups.json"), "w") as file:
             json.dump([{"name": "qk", "linears": ["q", "k"], "input": "qk.input"},
                        {"name": "down", "linears": ["down"]}], file)
-        by_file = self.tensors(groups=("--groups", self.path("groups.json")))
+        by_file = self.tensors("--overwrite", groups=("--groups", self.path("groups.json")))
         self.assertEqual(by_file.returncode, 0, by_file.stderr)
         with open(self.output, "rb") as file:
             self.assertEqual(file.read(), expected)
@@ -103,7 +138,7 @@ class TensorsCliTest(TensorsCase):
         padded += floats([1e30]) * ((len(data) - len(padded)) // 4)
         tensors["qk.input"] = (dtype, shape, padded)
         write_safetensors(self.activations, tensors)
-        after = self.tensors()
+        after = self.tensors("--overwrite")
         self.assertEqual(after.returncode, 0, after.stderr)
         with open(self.output, "rb") as file:
             self.assertEqual(file.read(), expected)
@@ -144,12 +179,6 @@ class TensorsCliTest(TensorsCase):
         self.assertTrue(lines[3].startswith("down "))
         self.assertIn(self.output, lines[-1])
 
-    def test_an_old_output_is_replaced(self):
-        with open(self.output, "w") as file:
-            file.write("old")
-        result = self.tensors()
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("q.qweight", read_safetensors(self.output)[0])
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class VerifyTest(ModelCase):
                 run("jobs", "list", "--server", server.address, "--json")))
         self.assertEqual(jobs, {"jobs": []})
         for name, estimate in estimates.items():
-            for field in ("seconds", "peak_memory_bytes", "flop", "output_bytes"):
+            for field in ("seconds", "peak_rss_bytes", "flop", "output_bytes"):
                 self.assertGreater(estimate[field], 0, name)
         self.assertGreater(estimates["default"]["flop"], estimates["small"]["flop"])
         self.assertEqual(estimates["remote"]["flop"], estimates["small"]["flop"])

@@ -9,6 +9,8 @@ the quantization cost.
     llama.py --model DIR --calibration TOKENS --evaluation TOKENS --server ADDR --output DIR
     llama.py --model DIR --calibration TOKENS --capture ACTIVATIONS    (no server: files for
                                                                         `salient tensors`)
+
+It needs: pip install numpy grpcio grpcio-tools googleapis-common-protos
 """
 
 import argparse
