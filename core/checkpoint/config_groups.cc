@@ -22,11 +22,12 @@ struct Part {
   Part(absl::string_view source, absl::string_view path, const JsonValue& object)
       : fields(source, path, object), unread(source, path, object) {}
 
-  // A fault if `field` says something.
-  void ExpectNothing(absl::string_view field) {
+  // A fault if `field` says something, and what that would be.
+  void ExpectNothing(absl::string_view field, absl::string_view says) {
     const JsonValue* value = fields.Value(field);
     if (value != nullptr && !SaysNothing(*value)) {
-      unread.Unsupported(field, value->Describe(), "nothing");
+      unread.Unsupported(field, value->Describe(),
+                         absl::StrCat("null: ", says, ", which is not read"));
     }
   }
 
@@ -158,7 +159,7 @@ ModuleRule ReadGroup(absl::string_view source, const std::string& path, const Js
   ModuleRule rule;
   Part group(source, absl::StrCat(path, "."), object);
   ReadTargets("targets", group, rule.targets);
-  group.ExpectNothing("output_activations");
+  group.ExpectNothing("output_activations", "it quantizes what Linears return");
   const std::optional<std::string> own = group.fields.String("format");
   const std::string name = own.has_value() ? *own : common.value_or("");
   const JsonValue* weights = ObjectIn(group, "weights");
@@ -191,9 +192,9 @@ absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
   Part all(source, kQuantizationConfigPath, object);
   const std::optional<std::string> common = all.fields.String("format");
   config.format = common.value_or("");
-  for (const char* field : {"kv_cache_scheme", "sparsity_config", "transform_config"}) {
-    all.ExpectNothing(field);
-  }
+  all.ExpectNothing("kv_cache_scheme", "it quantizes the cache of keys and values");
+  all.ExpectNothing("sparsity_config", "it leaves out weights that are 0");
+  all.ExpectNothing("transform_config", "it rotates weights and activations");
   ReadTargets("ignore", all, config.ignored);
   const JsonValue* groups = all.fields.Value("config_groups");
   if (groups == nullptr || groups->AsObject() == nullptr || groups->AsObject()->empty()) {

@@ -131,7 +131,7 @@ class NamePatternParser {
       return {};
     }
     if (text_.substr(at_, 2) == "(?" && text_.substr(at_, 3) != "(?:") {
-      Unsupported("\"(?\" without \":\"");
+      Unsupported("look-around or another group that begins with \"(?\", but \"(?:\",");
       return {};
     }
     at_ += text_.substr(at_, 3) == "(?:" ? 3 : 1;

@@ -81,7 +81,10 @@ absl::StatusOr<DType> ReadDType(absl::string_view source, absl::string_view name
   if (text != nullptr) {
     if (const std::optional<DType> dtype = ParseDType(*text)) return *dtype;
     if (absl::c_linear_search(kUnsupportedDTypes, *text)) {
-      return InvalidHeader(source, name, absl::StrCat("dtype ", *text, " is not supported"));
+      return InvalidHeader(source, name,
+                           absl::StrCat("dtype ", *text,
+                                        " is not supported; expected a method of "
+                                        "quantization that stores integers, or none"));
     }
   }
   return InvalidHeader(source, name,

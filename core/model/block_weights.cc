@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/json.h"
 #include "core/linalg/tiles.h"
@@ -39,16 +40,37 @@ absl::StatusOr<StoredLinear> ReadLinear(const TensorSource& source, const Family
   return linear;
 }
 
+// Says that a tensor is not there, and what is there in its place.
+absl::Status Missing(const TensorSource& source, const ModelConfig& config,
+                     const TensorSpec& spec) {
+  const std::string expected = absl::StrCat(ShapeText(spec.shape), " from ", config.source);
+  absl::string_view module = spec.name;
+  if (absl::ConsumeSuffix(&module, ".weight")) {
+    for (const absl::string_view packed : {".qweight", ".weight_packed"}) {
+      const std::string name = absl::StrCat(module, packed);
+      if (!source.Find(name).ok()) continue;
+      if (!config.quantization.has_value()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            source.name(), ": tensor ", QuoteForMessage(name), " is quantized, but ", config.source,
+            " has no quantization_config; expected it there, as quantize_config.json or "
+            "quant_config.json beside it may have it"));
+      }
+      return absl::InvalidArgumentError(
+          absl::StrCat(source.name(), ": ", QuoteForMessage(module), " is quantized (tensor ",
+                       QuoteForMessage(name), "); expected ", QuoteForMessage(spec.name),
+                       ", not quantized, ", expected));
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      source.name(), ": tensor ", QuoteForMessage(spec.name), " is missing; expected ", expected));
+}
+
 }  // namespace
 
 absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
                                           const TensorSpec& spec) {
   auto found = source.Find(spec.name);
-  if (absl::IsNotFound(found.status())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source.name(), ": tensor ", QuoteForMessage(spec.name),
-                     " is missing; expected ", ShapeText(spec.shape), " from ", config.source));
-  }
+  if (absl::IsNotFound(found.status())) return Missing(source, config, spec);
   if (!found.ok()) return found.status();
   const TensorEntry& entry = *found->entry;
   const std::string tensor =

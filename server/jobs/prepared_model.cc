@@ -1,5 +1,6 @@
 #include "server/jobs/prepared_model.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,13 @@ absl::Status CheckLinks(const std::string& root, const PreparedModel& model) {
     }
   }
   return absl::OkStatus();
+}
+
+// Names the method of weights instead of their types where neither is read.
+absl::Status NamingTheMethod(const PreparedModel& model, const absl::Status& status) {
+  const std::optional<QuantizationConfig>& quantization = model.config().quantization;
+  const bool unread = quantization.has_value() && !quantization->readable.ok();
+  return absl::IsInvalidArgument(status) && unread ? quantization->readable : status;
 }
 
 int64_t Elements(const std::vector<TensorSpec>& tensors) {
@@ -89,7 +97,7 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
   OpenModel open;
   if (!model.path.empty()) {
     absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(model.path);
-    if (!checkpoint.ok()) return WithModelReason(checkpoint.status());
+    if (!checkpoint.ok()) return WithModelReason(NamingTheMethod(model, checkpoint.status()));
     for (const SafetensorsFile& file : checkpoint->files()) {
       for (const TensorEntry& entry : file.header().tensors())
         open.tensor_bytes += entry.SizeBytes();
@@ -100,7 +108,7 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
   }
   auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
   const absl::StatusOr<bool> all = arriving->ReadHeaders();
-  if (!all.ok()) return all.status();
+  if (!all.ok()) return WithModelReason(NamingTheMethod(model, all.status()));
   open.headers_known = *all;
   if (*all) open.tensor_bytes = arriving->TensorBytes();
   open.arriving = arriving.get();

@@ -78,7 +78,8 @@ TEST(NamePatternTest, WhatIsNotReadIsUnimplementedAndWhatIsWrongIsInvalid) {
   };
   constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  expect("(?!a)b", kUnimplemented, "\"(?\" without \":\" at byte 0");
+  expect("(?!a)b", kUnimplemented,
+         "look-around or another group that begins with \"(?\", but \"(?:\", at byte 0");
   expect("(?i)b", kUnimplemented, "\"(?\"");
   expect("a(?<=a)", kUnimplemented, "at byte 1");
   expect(R"((a)\1)", kUnimplemented, "escape at byte 3");

@@ -252,7 +252,8 @@ TEST(QuantizationConfigTest, WhatCompressedTensorsCannotBeReadInIsNamed) {
               HasSubstr("[\"group_0\"].format is \"marlin-24\"; expected \"pack-quantized\""));
   EXPECT_THAT(
       Unreadable(Compressed(R"("kv_cache_scheme": null)", R"("kv_cache_scheme": {"num_bits": 8})")),
-      HasSubstr("kv_cache_scheme is an object"));
+      HasSubstr("kv_cache_scheme is an object of 1; expected null: it quantizes the cache of keys "
+                "and values, which is not read"));
   EXPECT_THAT(Unreadable(Compressed(R"("sparsity_config": {})",
                                     R"("sparsity_config": {"format": "sparse-bitmask"})")),
               HasSubstr("sparsity_config is an object"));
