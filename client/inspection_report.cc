@@ -20,6 +20,7 @@ using Align = Table::Align;
 
 constexpr size_t kMaxFindingBytes = 256;
 constexpr size_t kMaxReasonBytes = 512;
+constexpr size_t kMaxVersionBytes = 32;
 
 // "AWQ_GEMM" of OUTPUT_FORMAT_AWQ_GEMM, as flags have it: "awq-gemm".
 std::string FlagText(const std::string& name, absl::string_view prefix) {
@@ -41,17 +42,41 @@ std::string GroupSizeText(int64_t group_size) {
   return absl::StrCat("group ", group_size);
 }
 
-// "awq-gemm, 4 bit, group 128, asymmetric"; the last word is left out where headers do not tell.
-std::string FormatText(const v1::WeightFormat& format) {
-  std::string text = absl::StrCat(OutputFormatText(format), ", ", format.bits(), " bit, ",
-                                  GroupSizeText(format.group_size()));
+// "4 bit, group 128, asymmetric"; the last word is left out where headers do not tell.
+std::string WeightsText(const v1::WeightFormat& format) {
+  std::string text = absl::StrCat(format.bits(), " bit, ", GroupSizeText(format.group_size()));
   if (format.output_format() != v1::OUTPUT_FORMAT_AWQ_GEMM) {
     absl::StrAppend(&text, format.symmetric() ? ", symmetric" : ", asymmetric");
   }
+  return text;
+}
+
+// "awq-gemm, 4 bit, group 128", or "gptq, mixed" with a line a format below it.
+void AddFormatRows(const v1::Inspection& inspection, Table& table) {
+  if (!inspection.has_format()) return;
+  const v1::WeightFormat& format = inspection.format();
+  const bool mixed = inspection.formats_size() > 1;
+  std::string text = absl::StrCat(OutputFormatText(format), ", ",
+                                  mixed ? std::string("mixed") : WeightsText(format));
   if (format.activations() != v1::ACTIVATION_FORMAT_UNSPECIFIED) {
     absl::StrAppend(&text, ", activations ", ActivationsText(format));
   }
-  return text;
+  table.AddRow({"format", text});
+  if (!mixed) return;
+  for (const v1::FormatCount& count : inspection.formats()) {
+    table.AddRow({"", absl::StrCat(WeightsText(count.format()), ": ", count.linears(),
+                                   count.linears() == 1 ? " Linear" : " Linears")});
+  }
+}
+
+JsonObject FormatObject(const v1::WeightFormat& format) {
+  JsonObject object;
+  object.AddString("output_format", OutputFormatText(format))
+      .AddInteger("bits", format.bits())
+      .AddInteger("group_size", format.group_size())
+      .AddBool("symmetric", format.symmetric())
+      .AddString("activations", ActivationsText(format));
+  return object;
 }
 
 }  // namespace
@@ -63,13 +88,14 @@ std::string InspectionTable(const std::string& model, const v1::Inspection& insp
   what.AddRow({"quantized by", inspection.quant_method().empty()
                                    ? "nothing"
                                    : Printable(inspection.quant_method(), kMaxFindingBytes)});
-  if (inspection.has_format()) what.AddRow({"format", FormatText(inspection.format())});
+  AddFormatRows(inspection, what);
   what.AddRow({"parameters", FormatCount(static_cast<double>(inspection.parameters()))});
   what.AddRow({"bytes", FormatBytes(inspection.bytes())});
   what.AddRow({"quantized Linears",
                absl::StrCat(inspection.quantized_linears(), " of ",
                             inspection.quantized_linears() + inspection.plain_linears())});
   Table engines({{"engine", Align::kLeft},
+                 {"as of", Align::kLeft},
                  {"loads", Align::kLeft},
                  {"why not, or what to mind", Align::kLeft}});
   for (const v1::EngineVerdict& verdict : inspection.engines()) {
@@ -77,8 +103,9 @@ std::string InspectionTable(const std::string& model, const v1::Inspection& insp
       return i < verdict.reasons_size() ? Printable(verdict.reasons(i), kMaxReasonBytes)
                                         : std::string();
     };
-    engines.AddRow({EngineText(verdict.engine()), verdict.loads() ? "yes" : "no", reason(0)});
-    for (int i = 1; i < verdict.reasons_size(); ++i) engines.AddRow({"", "", reason(i)});
+    engines.AddRow({EngineText(verdict.engine()), Printable(verdict.version(), kMaxVersionBytes),
+                    verdict.loads() ? "yes" : "no", reason(0)});
+    for (int i = 1; i < verdict.reasons_size(); ++i) engines.AddRow({"", "", "", reason(i)});
   }
   return absl::StrCat(what.Render(), "\n", engines.Render());
 }
@@ -90,6 +117,7 @@ std::string InspectionJson(const std::string& model, const v1::Inspection& inspe
     for (const std::string& reason : verdict.reasons()) reasons.push_back(JsonQuote(reason));
     engines.push_back(JsonObject()
                           .AddString("engine", EngineText(verdict.engine()))
+                          .AddString("version", verdict.version())
                           .AddBool("loads", verdict.loads())
                           .AddJson("reasons", JsonArray(reasons))
                           .Text());
@@ -99,14 +127,12 @@ std::string InspectionJson(const std::string& model, const v1::Inspection& inspe
       .AddString("architecture", inspection.architecture())
       .AddString("quant_method", inspection.quant_method());
   if (inspection.has_format()) {
-    const v1::WeightFormat& format = inspection.format();
-    object.AddJson("format", JsonObject()
-                                 .AddString("output_format", OutputFormatText(format))
-                                 .AddInteger("bits", format.bits())
-                                 .AddInteger("group_size", format.group_size())
-                                 .AddBool("symmetric", format.symmetric())
-                                 .AddString("activations", ActivationsText(format))
-                                 .Text());
+    std::vector<std::string> formats;
+    for (const v1::FormatCount& count : inspection.formats()) {
+      formats.push_back(FormatObject(count.format()).AddInteger("linears", count.linears()).Text());
+    }
+    object.AddJson("format", FormatObject(inspection.format()).Text())
+        .AddJson("formats", JsonArray(formats));
   }
   return object.AddInteger("parameters", inspection.parameters())
       .AddInteger("bytes", inspection.bytes())

@@ -88,6 +88,7 @@ class LinearReader {
     };
     find(".bias");
     linear.said_plain = config_.SaysPlain(linear.module);
+    linear.in_block_list = config_.InBlockList(linear.module);
     const StoredFormat said = config_.FormatOf(linear.module);
     linear.format = said.format;
     // Shapes were checked of what the config's method has; others that lie around were not.
@@ -171,11 +172,16 @@ absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelC
   model.quant_method = described->quant_method();
   model.num_attention_heads = config.num_attention_heads;
   model.num_key_value_heads = config.num_key_value_heads;
+  model.head_dim = config.head_dim;
   model.dtype = config.dtype;
   model.act_order = described->act_order();
   model.zero_point = described->zero_point();
   model.version = described->version();
+  model.old_names = described->old_names();
   model.skipped = described->skipped();
+  model.config_groups = described->config_groups();
+  model.unknown_in_group = described->unknown_in_group();
+  model.unknown_in_arguments = described->unknown_in_arguments();
 
   Headers headers(source);
   for (const TensorSpec& spec : OuterTensors(family, config)) {
@@ -184,8 +190,6 @@ absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelC
     for (const int64_t dimension : spec.shape) elements *= dimension;
     model.parameters += elements;
   }
-  const std::string head(family.head);
-  model.stores_tied_head = config.tie_word_embeddings && headers.Find(head) != nullptr;
   LinearReader reader(headers, *described);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     for (size_t i = 0; i < kNormRoles; ++i) {

@@ -2,11 +2,14 @@
 #ifndef SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
 #define SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/checkpoint/json.h"
 #include "core/checkpoint/model_config.h"
 #include "core/pack/stored_format.h"
 
@@ -20,18 +23,35 @@ class DescribedConfig {
   const std::string& quant_method() const { return config_.quant_method; }  // empty: not quantized
   // Whether the config says that the Linear is not quantized; of awq it says so in `skipped`.
   bool SaysPlain(absl::string_view module) const;
+  // Returns, of gptq, whether modules_in_block_to_quantize has the Linear; nullopt: there is no
+  // list.
+  std::optional<bool> InBlockList(absl::string_view module) const;
   // As far as the config says it: bits and group_size of 0 are not said.
   StoredFormat FormatOf(absl::string_view module) const;
-  bool act_order() const { return config_.desc_act; }
+  bool act_order() const { return config_.desc_act || act_order_; }
   bool zero_point() const { return config_.zero_point; }
   // awq's, as the config spells them.
   const std::string& version() const { return version_; }
+  bool old_names() const { return old_names_; }
   const std::vector<std::string>& skipped() const { return skipped_; }
+  // compressed-tensors', as DescribedModel has them.
+  int64_t config_groups() const { return config_groups_; }
+  const std::string& unknown_in_group() const { return unknown_in_group_; }
+  const std::string& unknown_in_arguments() const { return unknown_in_arguments_; }
 
  private:
+  void ReadGroups(const JsonValue& groups);
+  void ReadArguments(const std::string& path, const JsonValue& arguments);
+
   QuantizationConfig config_;
   std::string version_;
+  bool old_names_ = false;
   std::vector<std::string> skipped_;
+  std::optional<std::vector<std::string>> in_block_;
+  bool act_order_ = false;
+  int64_t config_groups_ = 0;
+  std::string unknown_in_group_;
+  std::string unknown_in_arguments_;
 };
 
 }  // namespace salient

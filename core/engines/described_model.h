@@ -24,6 +24,8 @@ struct DescribedLinear {
   bool quantized = false;
   WeightFormat format = {};  // of a quantized one, as its tensors say
   bool said_plain = false;   // the config says that it is not quantized; awq: see `skipped`
+  // gptq: whether modules_in_block_to_quantize has it; nullopt: the config has no such list
+  std::optional<bool> in_block_list = {};
 };
 
 struct DescribedModel {
@@ -35,15 +37,21 @@ struct DescribedModel {
   std::vector<DescribedLinear> linears;
   int64_t num_attention_heads = 1;
   int64_t num_key_value_heads = 1;
+  int64_t head_dim = 1;
   std::optional<DType> dtype;  // that engines compute in, as the config says
   bool act_order = false;      // the columns of a group are no neighbours
   bool zero_point = true;      // awq: what the config says of it
   std::string version;         // awq: "gemm"; as the config spells it, maybe empty
+  bool old_names = false;      // awq: says w_bit or q_group_size instead of bits or group_size
   // awq: modules_to_not_convert, whose entries engines look for inside of paths.
   std::vector<std::string> skipped;
-  bool stores_tied_head = false;  // a head of its own though it is tied to the embeddings
-  int64_t parameters = 0;         // weights of the whole model
-  int64_t bytes = 0;              // of its tensors
+  int64_t config_groups = 0;  // compressed-tensors: how many there are
+  // compressed-tensors: the first field that its library does not have, of a group and of the
+  // arguments in one, by its path in quantization_config; empty: there is none.
+  std::string unknown_in_group;
+  std::string unknown_in_arguments;
+  int64_t parameters = 0;  // weights of the whole model
+  int64_t bytes = 0;       // of its tensors
 
   bool quantized() const {
     return std::any_of(linears.begin(), linears.end(),

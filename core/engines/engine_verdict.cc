@@ -1,6 +1,11 @@
 #include "core/engines/engine_verdict.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/engines/config_rules.h"
 #include "core/engines/device_parts.h"
 #include "core/engines/findings.h"
 #include "core/engines/layout_rules.h"
@@ -8,6 +13,20 @@
 #include "core/engines/module_rules.h"
 
 namespace salient {
+namespace {
+
+// That vLLM's attention on CPUs is made for.
+constexpr int64_t kVllmCpuHeadDims[] = {32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512};
+
+void CheckHeadDim(const DescribedModel& model, Findings& findings) {
+  if (findings.engine() != Engine::kVllmCpu) return;
+  const auto* end = std::end(kVllmCpuHeadDims);
+  if (std::find(std::begin(kVllmCpuHeadDims), end, model.head_dim) != end) return;
+  findings.Fault("head_dim", absl::StrCat("head_dim is ", model.head_dim, "; ", findings.name(),
+                                          " wants one of ", absl::StrJoin(kVllmCpuHeadDims, ", ")));
+}
+
+}  // namespace
 
 EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t tensor_parallel) {
   Findings findings(engine);
@@ -17,8 +36,8 @@ EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t te
                                           findings.name(), " wants quantization_config"));
     return findings.Take();
   }
-  if (row != nullptr && !row->never.empty()) {
-    findings.Fault("layout", absl::StrCat(findings.name(), " ", row->never));
+  if (row != nullptr && !row->never.layout.empty()) {
+    findings.Fault("layout", absl::StrCat(findings.name(), " ", row->never.layout));
     return findings.Take();
   }
   if (row != nullptr) {
@@ -26,15 +45,12 @@ EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t te
     CheckFusedSiblings(*row, model, findings);
     CheckMixedFormats(*row, model, findings);
     CheckKeptLinears(*row, model, findings);
-    CheckConfig(*row, model, findings);
+    CheckConfigFields(*row, model, findings);
+    CheckDtype(*row, model, findings);
   }
   const std::vector<DevicePart> parts = PartsOnDevice(model, tensor_parallel, findings);
-  if (row != nullptr) CheckKernelShapes(*row, parts, findings);
-  if (engine == Engine::kSglang && model.stores_tied_head) {
-    findings.Fault("head", absl::StrCat("lm_head.weight is stored although tie_word_embeddings is "
-                                        "true; ",
-                                        findings.name(), " wants it left out"));
-  }
+  if (row != nullptr) CheckKernelShapes(*row, model, parts, findings);
+  CheckHeadDim(model, findings);
   if (tensor_parallel > 1 && !SplitsLinears(engine)) {
     findings.Remark("devices", "does not split Linears over devices");
   }

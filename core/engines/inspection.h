@@ -15,10 +15,17 @@
 
 namespace salient {
 
+struct FormatCount {
+  WeightFormat format;
+  int64_t linears = 0;  // that are stored in it
+};
+
 struct Inspection {
   std::string architecture;
   std::string quant_method;  // empty: not quantized
-  StoredFormat stored;       // of its first quantized Linear, if there is one
+  StoredFormat stored;       // of most of its quantized Linears, if there are any
+  // Every format of its quantized Linears, that of most first.
+  std::vector<FormatCount> formats;
   int64_t parameters = 0;
   int64_t bytes = 0;              // of the tensors that the architecture has
   int64_t quantized_linears = 0;  // of the decoder blocks

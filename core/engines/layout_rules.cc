@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/engines/processor.h"
 
 namespace salient {
 namespace {
@@ -22,19 +23,26 @@ std::string OneOf(absl::Span<const Value> values) {
                       values.back());
 }
 
+template <typename Predicate>
+bool AnyQuantized(const DescribedModel& model, Predicate holds) {
+  return std::any_of(
+      model.linears.begin(), model.linears.end(),
+      [&](const DescribedLinear& linear) { return linear.quantized && holds(linear.format); });
+}
+
 bool IsDue(When when, const DescribedModel& model) {
-  const WeightFormat& format = model.stored.format;
   switch (when) {
     case When::kAsymmetric:
-      return !format.symmetric;
+      return AnyQuantized(model, [](const WeightFormat& format) { return !format.symmetric; });
     case When::kAsymmetric8Bit:
-      return !format.symmetric && format.bits == 8;
-    case When::kEightBit:
-      return format.bits == 8;
+      return AnyQuantized(
+          model, [](const WeightFormat& format) { return !format.symmetric && format.bits == 8; });
     case When::kWholeRows:
-      return format.group_size == kWholeRow;
-    case When::kActOrder:
-      return model.act_order;
+      return AnyQuantized(
+          model, [](const WeightFormat& format) { return format.group_size == kWholeRow; });
+    case When::kWholeTensors:
+      return AnyQuantized(
+          model, [](const WeightFormat& format) { return format.group_size == kWholeTensor; });
     case When::kStatic:
       return model.stored.activations == ActivationFormat::kStaticTensor;
     case When::kAlways:
@@ -52,9 +60,9 @@ void CheckFormat(const LayoutRow& row, const DescribedLinear& linear, Findings& 
   if (!Has(row.bits, format.bits)) {
     findings.Fault("bits", wants("bits", format.bits, OneOf(row.bits)));
   }
-  if (!format.symmetric && !row.never_asymmetric.empty()) {
+  if (!format.symmetric && !row.never.asymmetric.empty()) {
     findings.Fault("symmetric", absl::StrCat(linear.module, ": symmetric is false; ",
-                                             findings.name(), " ", row.never_asymmetric));
+                                             findings.name(), " ", row.never.asymmetric));
   }
   if (!row.group_sizes.empty() && !Has(row.group_sizes, format.group_size)) {
     findings.Fault("group_size", wants("group_size", format.group_size, OneOf(row.group_sizes)));
@@ -81,36 +89,115 @@ void CheckGroupKind(const LayoutRow& row, const DescribedLinear& linear, Finding
                               no_rows ? "a number of in_features" : "whole rows at most, -1"));
 }
 
-// Which kernel of vLLM's takes the part; AWQ has a second, slower one.
-void CheckMarlin(const DevicePart& part, bool has_classic, Findings& findings) {
+// Returns "model.layers.0.mlp.down_proj: is [4096, 176] on a device".
+std::string OnDevice(const DevicePart& part) {
+  return absl::StrCat(part.name, ": is [", part.out_features, ", ", part.in_features,
+                      "] on a device");
+}
+
+bool IsMarlinShape(const DevicePart& part) {
+  return part.out_features % 64 == 0 && part.in_features % 128 == 0;
+}
+
+bool IsMarlinTiles(const DevicePart& part) {
+  const int64_t out = part.out_features;
+  const int64_t in = part.in_features;
+  return (in % 128 == 0 && out % 64 == 0) || (in % 64 == 0 && out % 128 == 0);
+}
+
+void CheckMarlinTiles(const DevicePart& part, Findings& findings) {
+  if (IsMarlinTiles(part)) return;
+  findings.Fault("shape",
+                 absl::StrCat(OnDevice(part), "; ", findings.name(),
+                              " wants out_features a multiple of 64 and in_features of 128, or of "
+                              "128 and 64"));
+}
+
+void CheckPadded(const DevicePart& part, Findings& findings) {
+  if (!Has<int64_t>(kMarlinGroups, part.linear->format.group_size) || IsMarlinShape(part)) return;
+  findings.Remark("kernel", absl::StrCat(OnDevice(part),
+                                         "; pads that to multiples of 64 and 128, which is slower, "
+                                         "and versions before that refuse it"));
+}
+
+// Checks for vLLM, which has a kernel of AWQ's own for what is not for Marlin's.
+void CheckAwqOfVllm(const DescribedModel& model, const DevicePart& part, Findings& findings) {
   const int64_t group = part.linear->format.group_size;
-  const bool marlin_group = Has<int64_t>(kMarlinGroups, group);
-  const bool classic = has_classic && group > 0 && group % 32 == 0 && part.out_features % 64 == 0 &&
-                       part.out_features % group == 0;
-  if (marlin_group && part.out_features % 64 == 0 && part.in_features % 128 == 0) return;
-  if (classic) {
-    findings.Remark("kernel", absl::StrCat(part.name, ": group_size is ", group, ", [",
-                                           part.out_features, ", ", part.in_features,
-                                           "] on a device; takes AWQ's classic kernel, which wants "
-                                           "float16, instead of Marlin's"));
+  if (model.zero_point && Has<int64_t>(kMarlinGroups, group)) {
+    CheckPadded(part, findings);
     return;
   }
-  if (marlin_group) {
-    findings.Remark("kernel",
-                    absl::StrCat(part.name, ": is [", part.out_features, ", ", part.in_features,
-                                 "] on a device; versions that do not pad want multiples "
-                                 "of 64 and 128"));
+  if (group > 0 && group % 32 == 0 && part.out_features % 64 == 0 &&
+      part.out_features % group == 0) {
+    findings.Remark("kernel", absl::StrCat(OnDevice(part), ", in groups of ", group,
+                                           "; takes AWQ's own kernel, which wants float16, instead "
+                                           "of Marlin's"));
     return;
   }
-  if (!has_classic) return;  // what is not a group size of Marlin's was said before
   findings.Fault("kernel",
                  absl::StrCat(part.name, ": group_size is ", group, ", out_features ",
                               part.out_features, " on a device; ", findings.name(),
-                              " wants a group_size of -1, 32, 64 or 128, or a multiple of 32 that "
-                              "divides out_features, a multiple of 64"));
+                              " wants a group_size of -1, 32, 64 or 128 with zero_point true, or a "
+                              "multiple of 32 that divides out_features, a multiple of 64"));
+}
+
+void CheckAwqOfSglang(const DescribedModel& model, const DevicePart& part, Findings& findings) {
+  const int64_t group = part.linear->format.group_size;
+  if (TakesAwqMarlin(model, group) && IsMarlinShape(part)) return;
+  if (group > 0) return;  // its other kernel takes them all
+  findings.Fault("kernel",
+                 absl::StrCat(OnDevice(part), "; ", findings.name(),
+                              " wants multiples of 64 and 128 with groups of whole rows"));
+}
+
+// Of gptq in groups of whole rows all columns have one scale, so that their order is nothing.
+void CheckOrder(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+  if (!model.act_order || row.never.act_order.empty()) return;
+  const bool packed = row.layout == OutputFormat::kCompressedTensors;
+  const bool grouped = AnyQuantized(
+      model, [](const WeightFormat& format) { return format.group_size != kWholeRow; });
+  const bool looks_at_groups = row.engine == Engine::kVllm || row.engine == Engine::kVllmCpu;
+  if (!packed && looks_at_groups && !grouped) return;
+  findings.Fault("act_order",
+                 absl::StrCat(packed ? "actorder is \"group\"; " : "desc_act is true; ",
+                              findings.name(), " ", row.never.act_order));
+}
+
+void CheckActivations(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+  const auto fault = [&](absl::string_view are, absl::string_view why) {
+    if (why.empty()) return;
+    findings.Fault("activations",
+                   absl::StrCat("activations are ", are, "; ", findings.name(), " ", why));
+  };
+  if (row.layout != OutputFormat::kIntQuantized) return;
+  switch (model.stored.activations) {
+    case ActivationFormat::kStaticTensor:
+      return fault("static", row.never.static_activations);
+    case ActivationFormat::kNone:
+      return fault("not quantized", row.never.float_activations);
+    case ActivationFormat::kDynamicToken:
+      return;
+  }
+}
+
+// 4 bit weights, and 8 bit ones with activations, go to kernels that are made for AVX-512.
+void CheckProcessor(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+  if (row.engine != Engine::kVllmCpu) return;
+  if (AnyQuantized(model, [](const WeightFormat& format) { return format.bits == 4; })) {
+    findings.Remark("processor", FourBitProcessorRemark(HasAvx512()));
+  }
+  if (row.layout == OutputFormat::kIntQuantized) {
+    findings.Remark("processor",
+                    "on x86 CPUs without AVX-512 it was seen to err with 8 bit activations: a "
+                    "perplexity of 3.62 for 3.55");
+  }
 }
 
 }  // namespace
+
+bool TakesAwqMarlin(const DescribedModel& model, int64_t group_size) {
+  return model.zero_point && !model.old_names && Has<int64_t>(kMarlinGroups, group_size);
+}
 
 void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
   for (const DescribedLinear& linear : model.linears) {
@@ -118,50 +205,49 @@ void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& f
     CheckFormat(row, linear, findings);
     CheckGroupKind(row, linear, findings);
   }
-  if (model.act_order && !row.act_order) {
-    findings.Fault("act_order", absl::StrCat("desc_act is true; ", findings.name(),
-                                             " wants the columns of a group beside each other"));
-  }
+  CheckOrder(row, model, findings);
+  CheckActivations(row, model, findings);
   for (const LayoutRemark& remark : row.remarks) {
     if (IsDue(remark.when, model)) findings.Remark(remark.text, std::string(remark.text));
   }
+  CheckProcessor(row, model, findings);
 }
 
-void CheckKernelShapes(const LayoutRow& row, absl::Span<const DevicePart> parts,
-                       Findings& findings) {
+void CheckKernelShapes(const LayoutRow& row, const DescribedModel& model,
+                       absl::Span<const DevicePart> parts, Findings& findings) {
   for (const DevicePart& part : parts) {
     if (!part.linear->quantized) continue;
-    const int64_t out = part.out_features;
-    const int64_t in = part.in_features;
+    const WeightFormat& format = part.linear->format;
     const auto fault = [&](absl::string_view wanted) {
-      findings.Fault("shape", absl::StrCat(part.name, ": is [", out, ", ", in, "] on a device; ",
-                                           findings.name(), " wants ", wanted));
+      findings.Fault("shape",
+                     absl::StrCat(OnDevice(part), "; ", findings.name(), " wants ", wanted));
     };
     switch (row.shapes) {
       case KernelShapes::kAny:
         break;
-      case KernelShapes::kMarlin:
-        CheckMarlin(part, /*has_classic=*/false, findings);
+      case KernelShapes::kPaddedMarlin:
+        CheckPadded(part, findings);
         break;
-      case KernelShapes::kMarlinOrClassic:
-        CheckMarlin(part, /*has_classic=*/true, findings);
+      case KernelShapes::kAwqOfVllm:
+        CheckAwqOfVllm(model, part, findings);
         break;
-      case KernelShapes::kMarlinTiles: {
-        // Only what goes to that kernel.
-        const WeightFormat& format = part.linear->format;
-        const bool marlin = (format.symmetric || row.layout == OutputFormat::kAwqGemm) &&
-                            Has<int64_t>(kMarlinGroups, format.group_size) && format.bits % 4 == 0;
-        const bool tiles = (in % 128 == 0 && out % 64 == 0) || (in % 64 == 0 && out % 128 == 0);
-        if (marlin && !tiles) {
-          fault("out_features a multiple of 64 and in_features of 128, or of 128 and 64");
+      case KernelShapes::kAwqOfSglang:
+        CheckAwqOfSglang(model, part, findings);
+        break;
+      case KernelShapes::kMarlinTiles:
+        CheckMarlinTiles(part, findings);
+        break;
+      case KernelShapes::kWhereMarlin:
+        if ((format.symmetric || row.layout == OutputFormat::kAwqGemm) &&
+            Has<int64_t>(kMarlinGroups, format.group_size) && format.bits % 4 == 0) {
+          CheckMarlinTiles(part, findings);
         }
         break;
-      }
       case KernelShapes::kThirtyTwo:
-        if (out % 32 != 0 || in % 32 != 0) fault("multiples of 32");
+        if (part.out_features % 32 != 0 || part.in_features % 32 != 0) fault("multiples of 32");
         break;
       case KernelShapes::kEight:
-        if (out % 8 != 0) fault("out_features a multiple of 8");
+        if (part.out_features % 8 != 0) fault("out_features a multiple of 8");
         break;
     }
   }

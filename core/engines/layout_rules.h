@@ -10,12 +10,16 @@
 
 namespace salient {
 
-// Widths, group sizes, symmetry, order of columns of every quantized Linear; remarks.
+// Widths, group sizes, symmetry, order of columns of every quantized Linear, activations; remarks.
 void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
+// Returns whether SGLang takes AWQ in such groups with Marlin's kernels, by what the config says.
+// What it does not goes to AWQ's own kernel.
+bool TakesAwqMarlin(const DescribedModel& model, int64_t group_size);
+
 // Shapes of the quantized parts of a device.
-void CheckKernelShapes(const LayoutRow& row, absl::Span<const DevicePart> parts,
-                       Findings& findings);
+void CheckKernelShapes(const LayoutRow& row, const DescribedModel& model,
+                       absl::Span<const DevicePart> parts, Findings& findings);
 
 }  // namespace salient
 

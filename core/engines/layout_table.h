@@ -1,4 +1,4 @@
-// What each engine reads of each layout, as data.
+// What each engine reads of each layout, as data. Facts are of the versions that EngineVersion has.
 #ifndef SALIENT_CORE_ENGINES_LAYOUT_TABLE_H_
 #define SALIENT_CORE_ENGINES_LAYOUT_TABLE_H_
 
@@ -18,23 +18,29 @@ inline constexpr int64_t kMarlinGroups[] = {kWholeRow, 32, 64, 128};
 // How a Linear's shape, as one device has it, meets the engine's kernels.
 enum class KernelShapes {
   kAny,
-  kMarlin,           // vLLM's: out % 64 and in % 128; the newest versions pad what does not fit
-  kMarlinOrClassic,  // the same; else AWQ's classic kernel: out % 64, group % 32, out % group
-  kMarlinTiles,      // TGI's: in % 128 and out % 64, or in % 64 and out % 128
-  kThirtyTwo,        // in % 32 and out % 32
-  kEight,            // out % 8
+  kPaddedMarlin,  // vLLM's pads what is not out % 64 and in % 128
+  kAwqOfVllm,     // the same; else AWQ's own kernel: out % 64, group % 32, out % group
+  kAwqOfSglang,   // Marlin's with out % 64 and in % 128; else AWQ's own: no group of a whole row
+  kMarlinTiles,   // in % 128 and out % 64, or in % 64 and out % 128
+  kWhereMarlin,   // TGI's: the same for what its Marlin kernels take alone
+  kThirtyTwo,     // in % 32 and out % 32
+  kEight,         // out % 8
 };
 
-// When a remark is due.
-enum class When {
-  kAsymmetric,
-  kAsymmetric8Bit,
-  kEightBit,
-  kWholeRows,
-  kActOrder,
-  kStatic,
-  kAlways
+// What may differ between the Linears of one checkpoint.
+enum class Mixes { kNothing, kGroupSizes, kAll };
+
+// Why some weights are not read; empty: they are.
+struct NeverRead {
+  absl::string_view layout = "";  // none of this layout
+  absl::string_view asymmetric = "";
+  absl::string_view act_order = "";  // columns of a group that are no neighbours
+  absl::string_view static_activations = "";
+  absl::string_view float_activations = "";  // 8 bit weights alone, of int-quantized
 };
+
+// When a remark is due: if it holds of any quantized Linear.
+enum class When { kAsymmetric, kAsymmetric8Bit, kWholeRows, kWholeTensors, kStatic, kAlways };
 
 struct LayoutRemark {
   When when;
@@ -44,14 +50,12 @@ struct LayoutRemark {
 struct LayoutRow {
   OutputFormat layout;
   Engine engine;
-  absl::string_view never = "";                 // why the layout is not read at all; empty: it is
   absl::Span<const int> bits = {};              // widths that are read
-  absl::string_view never_asymmetric = "";      // why such weights are not; empty: they are
   absl::Span<const int64_t> group_sizes = {};   // that are read; none: all
   absl::Span<const int64_t> known_groups = {};  // others are not known to work; none: all are
-  bool act_order = true;                        // columns of a group may be no neighbours
-  bool mixes = false;                           // bits and group_size may differ between Linears
+  Mixes mixes = Mixes::kAll;
   KernelShapes shapes = KernelShapes::kAny;
+  NeverRead never = {};
   absl::Span<const LayoutRemark> remarks = {};
 };
 

@@ -1,4 +1,4 @@
-// The rules about which Linears are quantized, and whether they are alike.
+// The rules about Linears that must be alike.
 #ifndef SALIENT_CORE_ENGINES_MODULE_RULES_H_
 #define SALIENT_CORE_ENGINES_MODULE_RULES_H_
 
@@ -13,12 +13,6 @@ void CheckFusedSiblings(const LayoutRow& row, const DescribedModel& model, Findi
 
 // Linears with another width or group size than the first.
 void CheckMixedFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings);
-
-// Linears that are not quantized, and how the config says so.
-void CheckKeptLinears(const LayoutRow& row, const DescribedModel& model, Findings& findings);
-
-// What the config says of the whole.
-void CheckConfig(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
 }  // namespace salient
 

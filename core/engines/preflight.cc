@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <numeric>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -54,10 +55,50 @@ bool AllLoad(const QuantizedCheckpointPlan& plan, int64_t blocks, const EngineRe
   });
 }
 
-std::string Names(absl::Span<const Engine> engines) {
-  return absl::StrJoin(engines, " and ", [](std::string* out, Engine engine) {
-    absl::StrAppend(out, EngineName(engine));
-  });
+// Returns "vllm", "vllm and tgi" or "vllm, sglang and tgi".
+std::string Names(const std::vector<Engine>& engines) {
+  std::string names;
+  for (size_t i = 0; i < engines.size(); ++i) {
+    const bool last = i + 1 == engines.size();
+    absl::StrAppend(&names, i == 0 ? "" : last ? " and " : ", ", EngineName(engines[i]));
+  }
+  return names;
+}
+
+// Returns "the result will not load in tgi as of 3.3.6: group_size is ...".
+std::string Refusal(const EngineVerdict& verdict) {
+  return absl::StrCat("the result will not load in ", EngineName(verdict.engine), " as of ",
+                      EngineVersion(verdict.engine), ": ", absl::StrJoin(verdict.faults, "; "));
+}
+
+// Engines that load a plan, and those that do not.
+struct Loading {
+  std::vector<Engine> yes;
+  std::vector<Engine> no;
+};
+
+// Where a limit of error leads to, and the engines that no longer load the result then.
+struct RaisedLoading {
+  std::string to;
+  std::vector<Engine> no;
+};
+
+// Returns one line for whoever asked for no engine; empty if all load the result.
+std::string Overview(const Loading& loading, const std::vector<RaisedLoading>& raised) {
+  std::string line = loading.yes.empty()
+                         ? std::string("the result loads in no engine that is known here")
+                         : absl::StrCat("the result loads in ", Names(loading.yes));
+  if (!loading.yes.empty() && !loading.no.empty()) {
+    absl::StrAppend(&line, "; not in ", Names(loading.no));
+  }
+  bool any = !loading.no.empty();
+  for (const RaisedLoading& possible : raised) {
+    if (possible.no.empty()) continue;
+    any = true;
+    absl::StrAppend(&line, "; where max_relative_error leads to ", possible.to, ", not in ",
+                    Names(possible.no));
+  }
+  return any ? absl::StrCat(line, " (inspect says why)") : "";
 }
 
 // "group_size 64, output_format compressed-tensors": what differs.
@@ -138,36 +179,36 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
   };
   std::vector<std::string> warnings;
   std::vector<std::string> faults;
-  std::vector<Engine> load;
+  Loading loading;
   for (const EngineVerdict& verdict : JudgeEngines(*model, request.tensor_parallel)) {
-    const absl::string_view name = EngineName(verdict.engine);
-    const bool asked_for = is_asked(verdict.engine);
-    if (verdict.loads()) {
-      load.push_back(verdict.engine);
-    } else {
-      (asked_for ? faults : warnings)
-          .push_back(absl::StrCat("the result will not load in ", name, ": ",
-                                  absl::StrJoin(verdict.faults, "; ")));
-    }
-    if (!asked_for) continue;
+    (verdict.loads() ? loading.yes : loading.no).push_back(verdict.engine);
+    if (!is_asked(verdict.engine)) continue;
+    if (!verdict.loads()) faults.push_back(Refusal(verdict));
     for (const std::string& remark : verdict.remarks) {
-      warnings.push_back(absl::StrCat(name, ": ", remark));
+      warnings.push_back(absl::StrCat(EngineName(verdict.engine), ": ", remark));
     }
   }
   const bool loads_unraised = faults.empty();
+  std::vector<RaisedLoading> possible_loading;
   if (asked.limits_error) {
     for (const RaisedPlan& raised : PlansRaised(config, config_json, asked.params)) {
       const absl::StatusOr<DescribedModel> possible = DescribePlan(raised.plan, /*blocks=*/0);
       if (!possible.ok()) return possible.status();
-      for (const Engine engine : load) {
+      RaisedLoading& not_then = possible_loading.emplace_back();
+      not_then.to = raised.to;
+      for (const Engine engine : loading.yes) {
         const EngineVerdict verdict = JudgeEngine(engine, *possible, request.tensor_parallel);
         if (verdict.loads()) continue;
-        (is_asked(engine) ? faults : warnings)
-            .push_back(absl::StrCat("where max_relative_error leads to ", raised.to,
-                                    ", the result will not load in ", EngineName(engine), ": ",
-                                    absl::StrJoin(verdict.faults, "; ")));
+        not_then.no.push_back(engine);
+        if (!is_asked(engine)) continue;
+        faults.push_back(
+            absl::StrCat("where max_relative_error leads to ", raised.to, ", ", Refusal(verdict)));
       }
     }
+  }
+  if (request.engines.empty()) {
+    std::string overview = Overview(loading, possible_loading);
+    if (!overview.empty()) warnings.push_back(std::move(overview));
   }
   if (faults.empty()) return warnings;
   const StoredFormat& stored = asked.params.stored;

@@ -119,10 +119,17 @@ v1::Inspection ToProto(const Inspection& inspection) {
   message.set_bytes(inspection.bytes);
   message.set_quantized_linears(inspection.quantized_linears);
   message.set_plain_linears(inspection.plain_linears);
+  for (const FormatCount& count : inspection.formats) {
+    v1::FormatCount& format = *message.add_formats();
+    *format.mutable_format() = ToProto(
+        StoredFormat{count.format, inspection.stored.output, inspection.stored.activations});
+    format.set_linears(count.linears);
+  }
   for (const EngineVerdict& verdict : inspection.engines) {
     v1::EngineVerdict& engine = *message.add_engines();
     engine.set_engine(ToProto(verdict.engine));
     engine.set_loads(verdict.loads());
+    engine.set_version(std::string(EngineVersion(verdict.engine)));
     for (const auto* reasons : {&verdict.faults, &verdict.remarks}) {
       for (const std::string& reason : *reasons) engine.add_reasons(reason);
     }

@@ -107,6 +107,25 @@ class InspectTest(unittest.TestCase):
         with LiveServer() as server:
             self.assertEqual(self.inspect(output, "--server", server.address), found)
 
+    def test_a_mixed_result_is_said_to_be_mixed(self):
+        output = self.directory / "out"
+        module = "model.layers.0.self_attn.o_proj"
+        flags = ["--format", "gptq", "--symmetric", "--override", f"{module}:bits=8"]
+        done = self.quantize(output, *flags)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        found = self.inspect(output)
+        self.assertEqual(found["format"]["bits"], 4)
+        self.assertEqual([(kind["bits"], kind["linears"]) for kind in found["formats"]],
+                         [(4, found["quantized_linears"] - 1), (8, 1)])
+        self.assertEqual(self.not_loading(found),
+                         ["vllm-cpu", "tgi", "lmdeploy", "transformers", "llama-cpp"])
+        table = salient("inspect", output).stdout
+        for said in ("gptq, mixed", "8 bit, group 128, symmetric: 1 Linear"):
+            self.assertIn(said, table)
+        done = self.quantize(self.directory / "other", *flags, "--engine", "transformers")
+        self.assertEqual(done.returncode, 42, done.stderr)
+        self.assertIn("o_proj: bits is 8", done.stderr)
+
     def test_a_plain_model_loads_everywhere(self):
         found = self.inspect(self.source)
         self.assertEqual(found["quant_method"], "")
@@ -144,11 +163,15 @@ class InspectTest(unittest.TestCase):
         self.assertIn("lmdeploy wants 128", done.stderr)
         done = salient("estimate", self.source, "--group-size", "64", "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("the result will not load in lmdeploy", done.stderr)
-        self.assertIn("lmdeploy", " ".join(json.loads(done.stdout)["warnings"]))
+        loads = ("the result loads in vllm, vllm-cpu, sglang, tgi and transformers; not in lmdeploy "
+                 "and llama-cpp (inspect says why)")
+        self.assertEqual(done.stderr.count("the result loads in"), 1, done.stderr)
+        self.assertIn(loads, done.stderr)
+        self.assertIn(loads, json.loads(done.stdout)["warnings"])
+        # Of engines that nobody asked for nothing is said.
         done = self.quantize(output, "--engine", "lmdeploy")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("the result will not load in llama-cpp", done.stderr)
+        self.assertNotIn("llama-cpp", done.stderr)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ inline DescribedModel Describe(const ModelConfig& config, const StoredFormat& st
   model.stored = stored;
   model.num_attention_heads = config.num_attention_heads;
   model.num_key_value_heads = config.num_key_value_heads;
+  model.head_dim = config.head_dim;
   model.version = "gemm";
+  model.config_groups = 1;
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     for (size_t i = 0; i < kLinearRoles; ++i) {
       const auto role = static_cast<LinearRole>(i);
@@ -61,8 +63,12 @@ inline DescribedModel Describe(const ModelConfig& config, const StoredFormat& st
   return model;
 }
 
+// Activations are dynamic where the layout has 8 bits for them.
 inline StoredFormat Stored(OutputFormat output, int bits, int64_t group_size, bool symmetric) {
-  return {{bits, group_size, symmetric, DType::kF16}, output, ActivationFormat::kNone};
+  const bool rounds_inputs = output == OutputFormat::kIntQuantized;
+  return {{bits, group_size, symmetric, DType::kF16},
+          output,
+          rounds_inputs ? ActivationFormat::kDynamicToken : ActivationFormat::kNone};
 }
 
 }  // namespace salient::testing

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/engines/processor.h"
 #include "tests/core/engines/described_models.h"
 
 namespace salient {
@@ -19,6 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::LargeConfig;
+using ::testing::Not;
 using testing::Stored;
 
 // The names of those that load, in the order of AllEngines.
@@ -55,18 +58,21 @@ const Cell kCells[] = {
     {OutputFormat::kAwqGemm, 4, 128, kAsym, "vllm vllm-cpu sglang tgi lmdeploy transformers"},
     {OutputFormat::kAwqGemm, 4, 64, kAsym, "vllm vllm-cpu sglang tgi transformers"},
     {OutputFormat::kAwqGemm, 4, 32, kAsym, "vllm vllm-cpu sglang tgi transformers"},
-    {OutputFormat::kAwqGemm, 4, 16, kAsym, "vllm-cpu transformers"},
+    {OutputFormat::kAwqGemm, 4, 16, kAsym, "vllm-cpu sglang transformers"},
     {OutputFormat::kAwqGemm, 4, 256, kAsym, "vllm vllm-cpu sglang"},
     {OutputFormat::kAwqGemm, 4, -1, kAsym, "vllm vllm-cpu sglang transformers"},
     {OutputFormat::kAwqGemm, 8, 128, kAsym, ""},
-    // GPTQ: 4 and 8 bit symmetric; LMDeploy 4 bit and 128; transformers 2, 3, 4, 8.
+    // GPTQ: 4 and 8 bit symmetric, in vLLM and SGLang in Marlin's groups alone; LMDeploy 4 bit and
+    // 128; transformers 2, 3, 4, 8.
     {OutputFormat::kGptq, 4, 128, kSym, "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {OutputFormat::kGptq, 4, 64, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
     {OutputFormat::kGptq, 8, 128, kSym, "vllm sglang tgi transformers llama-cpp"},
-    {OutputFormat::kGptq, 3, 128, kSym, "sglang transformers"},
-    {OutputFormat::kGptq, 2, 128, kSym, "sglang tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 3, 128, kSym, "transformers"},
+    {OutputFormat::kGptq, 2, 128, kSym, "tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 4, 16, kSym, "tgi transformers llama-cpp"},
+    {OutputFormat::kGptq, 4, 256, kSym, "tgi transformers llama-cpp"},
     {OutputFormat::kGptq, 4, -1, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
-    {OutputFormat::kGptq, 4, 128, kAsym, "sglang tgi llama-cpp"},
+    {OutputFormat::kGptq, 4, 128, kAsym, "tgi transformers llama-cpp"},
     // Version 2's zero points are read by few.
     {OutputFormat::kGptqV2, 4, 128, kSym, "vllm vllm-cpu sglang transformers llama-cpp"},
     {OutputFormat::kGptqV2, 4, 128, kAsym, "transformers llama-cpp"},
@@ -80,8 +86,10 @@ const Cell kCells[] = {
      "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {OutputFormat::kCompressedTensors, 4, 64, kSym,
      "vllm vllm-cpu sglang tgi transformers llama-cpp"},
-    {OutputFormat::kCompressedTensors, 8, 128, kSym,
-     "vllm vllm-cpu sglang tgi transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 4, 16, kSym, "vllm vllm-cpu tgi transformers llama-cpp"},
+    // On CPUs vLLM has kernels of 4 bit weights alone.
+    {OutputFormat::kCompressedTensors, 8, 128, kSym, "vllm sglang tgi transformers llama-cpp"},
+    {OutputFormat::kCompressedTensors, 8, 128, kAsym, "vllm sglang llama-cpp"},
     {OutputFormat::kCompressedTensors, 4, -1, kSym, "vllm vllm-cpu sglang tgi transformers"},
     // W8A8: not LMDeploy, whose own is another; llama.cpp whole rows alone.
     {OutputFormat::kIntQuantized, 8, -1, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
@@ -121,7 +129,8 @@ TEST(EngineVerdictTest, AFaultNamesTheLinearTheValueAndWhatTheEngineWants) {
 }
 
 TEST(EngineVerdictTest, WhatIsNotKnownIsARemarkAndLoads) {
-  const DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 16, kSym));
+  const DescribedModel model =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 16, kSym));
   const EngineVerdict verdict = JudgeEngine(Engine::kVllm, model, 1);
   EXPECT_TRUE(verdict.loads());
   EXPECT_THAT(verdict.remarks, Contains(HasSubstr("is not known")));
@@ -136,18 +145,149 @@ TEST(EngineVerdictTest, StaticActivationsAreDynamicInTgi) {
               HasSubstr("quantizes activations dynamically, whatever the file says"));
 }
 
-TEST(EngineVerdictTest, ActOrderIsNotForLmdeploy) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
-  model.act_order = true;
-  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi transformers llama-cpp");
+// SGLang's and llama.cpp's readers have no place for the scales of static activations.
+TEST(EngineVerdictTest, StaticActivationsAreNotForEveryEngine) {
+  StoredFormat stored = Stored(OutputFormat::kIntQuantized, 8, -1, kSym);
+  stored.activations = ActivationFormat::kStaticTensor;
+  const DescribedModel model = Describe(LargeConfig(), stored);
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu tgi transformers");
+  EXPECT_THAT(Faults(Engine::kSglang, model), HasSubstr("activations are static; sglang has room "
+                                                        "for one input_scale"));
+  EXPECT_THAT(Faults(Engine::kLlamaCpp, model), HasSubstr("no place for input_scale"));
 }
 
-TEST(EngineVerdictTest, AwqWithoutZeroPointsOrVersionIsRefused) {
+TEST(EngineVerdictTest, EightBitWeightsAloneArePackedInVllmAndSglang) {
+  StoredFormat stored = Stored(OutputFormat::kIntQuantized, 8, -1, kSym);
+  stored.activations = ActivationFormat::kNone;
+  EXPECT_EQ(Loading(Describe(LargeConfig(), stored)), "tgi transformers llama-cpp");
+}
+
+TEST(EngineVerdictTest, OneScaleATensorIsReportedToFailInSglang) {
+  StoredFormat stored = Stored(OutputFormat::kIntQuantized, 8, -2, kSym);
+  stored.activations = ActivationFormat::kDynamicToken;
+  EXPECT_THAT(Remarks(Engine::kSglang, Describe(LargeConfig(), stored)),
+              HasSubstr("one scale a tensor are reported to fail"));
+}
+
+TEST(EngineVerdictTest, ActOrderOfGptqIsNotForVllmAndLmdeploy) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  model.act_order = true;
+  EXPECT_EQ(Loading(model), "sglang tgi transformers llama-cpp");
+  EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("desc_act is true; vllm no longer takes"));
+  // With one group a row the order of its columns is nothing.
+  DescribedModel rows = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, -1, kSym));
+  rows.act_order = true;
+  EXPECT_EQ(Loading(rows), "vllm vllm-cpu sglang tgi transformers llama-cpp");
+}
+
+TEST(EngineVerdictTest, ActOrderOfCompressedTensorsIsForSglangAlone) {
+  DescribedModel model =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
+  model.act_order = true;
+  EXPECT_EQ(Loading(model), "sglang");
+  EXPECT_THAT(Faults(Engine::kTransformers, model), HasSubstr("actorder is \"group\""));
+  EXPECT_THAT(Faults(Engine::kLmdeploy, model), HasSubstr("does not look at weight_g_idx"));
+}
+
+TEST(EngineVerdictTest, AwqOfAnotherVersionIsNotForLmdeploy) {
   DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   model.version = "GEMM";
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi transformers");
   EXPECT_THAT(Faults(Engine::kLmdeploy, model), HasSubstr("version is \"GEMM\""));
+}
+
+// Where zero points are not looked at they are right for symmetric weights, which the field says
+// these are; the others read them.
+TEST(EngineVerdictTest, AwqWithZeroPointFalseLoads) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kSym));
   model.zero_point = false;
-  EXPECT_EQ(Loading(model), "transformers");
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers");
+  for (const Engine engine : {Engine::kVllmCpu, Engine::kTgi}) {
+    EXPECT_THAT(Remarks(engine, model), HasSubstr("takes all zero points to be 8"));
+  }
+  EXPECT_THAT(Remarks(Engine::kVllm, model), HasSubstr("AWQ's own kernel"));
+  DescribedModel rows = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, -1, kSym));
+  rows.zero_point = false;
+  EXPECT_THAT(Faults(Engine::kVllm, rows), HasSubstr("with zero_point true"));
+}
+
+TEST(EngineVerdictTest, OldNamesOfAwqAreNotForAll) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  model.old_names = true;
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy");
+  EXPECT_THAT(Faults(Engine::kTransformers, model),
+              HasSubstr("says w_bit and q_group_size; transformers wants bits and group_size"));
+}
+
+TEST(EngineVerdictTest, FieldsThatCompressedTensorsDoesNotHaveAreRefused) {
+  DescribedModel model =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
+  model.unknown_in_arguments = "config_groups.group_0.weights.percdamp";
+  EXPECT_EQ(Loading(model), "tgi lmdeploy llama-cpp");
+  EXPECT_THAT(Faults(Engine::kVllm, model),
+              HasSubstr("quantization_config.config_groups.group_0.weights.percdamp: "
+                        "compressed-tensors has no such "
+                        "field, and vllm permits no others"));
+  model.unknown_in_arguments.clear();
+  model.unknown_in_group = "config_groups.group_0.note";
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy llama-cpp");
+}
+
+TEST(EngineVerdictTest, LlamaCppTakesOneGroupOfCompressedTensors) {
+  DescribedModel model =
+      Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
+  model.config_groups = 2;
+  EXPECT_THAT(Faults(Engine::kLlamaCpp, model), HasSubstr("config_groups has 2 groups"));
+}
+
+TEST(EngineVerdictTest, Bfloat16IsRefusedWhereAwqsOwnKernelIsTaken) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 256, kAsym));
+  model.dtype = DType::kF16;
+  EXPECT_EQ(Faults(Engine::kSglang, model), "");
+  model.dtype = DType::kBF16;
+  EXPECT_THAT(Faults(Engine::kSglang, model), HasSubstr("sglang wants float16 (--dtype float16)"));
+  DescribedModel marlin = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  marlin.dtype = DType::kBF16;
+  EXPECT_EQ(Loading(marlin), "vllm vllm-cpu sglang tgi lmdeploy transformers");
+  for (const Engine engine : {Engine::kTgi, Engine::kLmdeploy}) {
+    EXPECT_THAT(Remarks(engine, marlin), HasSubstr("computes in float16 though"));
+  }
+}
+
+TEST(EngineVerdictTest, VllmOnCpusHasAttentionForSomeHeads) {
+  ModelConfig config = LargeConfig();
+  for (const auto& [head_dim, loads] :
+       {std::pair{128, true}, {16, false}, {48, false}, {96, true}}) {
+    config.head_dim = head_dim;
+    config.hidden_size = 32 * head_dim;
+    const DescribedModel model = Describe(config, Stored(OutputFormat::kScaledFp16, 4, 128, kAsym));
+    EXPECT_EQ(JudgeEngine(Engine::kVllmCpu, model, 1).loads(), loads) << head_dim;
+    EXPECT_EQ(Faults(Engine::kVllm, model), "");
+  }
+  config.head_dim = 16;
+  EXPECT_THAT(
+      Faults(Engine::kVllmCpu, Describe(config, Stored(OutputFormat::kScaledFp16, 4, 128, kAsym))),
+      HasSubstr("head_dim is 16; vllm-cpu wants one of 32, 64"));
+}
+
+TEST(EngineVerdictTest, TheProcessorThatVllmNeedsIsSaid) {
+  for (const OutputFormat output :
+       {OutputFormat::kAwqGemm, OutputFormat::kGptq, OutputFormat::kCompressedTensors}) {
+    EXPECT_THAT(Remarks(Engine::kVllmCpu, Describe(LargeConfig(), Stored(output, 4, 128, kSym))),
+                HasSubstr("need an x86 CPU with AVX-512"));
+  }
+  EXPECT_THAT(Remarks(Engine::kVllmCpu,
+                      Describe(LargeConfig(), Stored(OutputFormat::kIntQuantized, 8, -1, kSym))),
+              HasSubstr("without AVX-512 it was seen to err"));
+  EXPECT_EQ(Remarks(Engine::kVllmCpu,
+                    Describe(LargeConfig(), Stored(OutputFormat::kScaledFp16, 4, 128, kSym))),
+            "");
+  EXPECT_THAT(FourBitProcessorRemark(false), HasSubstr("the CPU that says this has no AVX-512"));
+  EXPECT_THAT(FourBitProcessorRemark(true), Not(HasSubstr("the CPU that says this")));
+}
+
+TEST(EngineVerdictTest, EveryEngineHasAVersion) {
+  for (const Engine engine : AllEngines()) EXPECT_FALSE(EngineVersion(engine).empty());
 }
 
 TEST(EngineVerdictTest, PackedTensorsWithoutAConfigLoadNowhere) {
@@ -155,13 +295,6 @@ TEST(EngineVerdictTest, PackedTensorsWithoutAConfigLoadNowhere) {
   model.quant_method.clear();
   EXPECT_EQ(Loading(model), "");
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("quantization_config"));
-}
-
-TEST(EngineVerdictTest, AStoredTiedHeadIsAKeyErrorInSglang) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
-  model.stores_tied_head = true;
-  EXPECT_THAT(Faults(Engine::kSglang, model), HasSubstr("lm_head.weight"));
-  EXPECT_EQ(Faults(Engine::kVllm, model), "");
 }
 
 // Hidden 192 of 3 heads: o_proj is [192, 192], down_proj [192, 320], what is fused wider.
@@ -177,9 +310,19 @@ TEST(EngineVerdictTest, ShapesThatNoKernelOfTgiTakesAreAFault) {
       Faults(Engine::kTgi, model),
       "model.layers.0.self_attn.q_proj with k_proj and v_proj: is [576, 192] on a device; tgi "
       "wants out_features a multiple of 64 and in_features of 128, or of 128 and 64");
-  // vLLM pads, in its newest versions; before it had the classic kernel: 576 = 18 * 32.
   EXPECT_EQ(Faults(Engine::kVllm, model), "");
-  EXPECT_THAT(Remarks(Engine::kVllm, model), HasSubstr("classic kernel"));
+  EXPECT_THAT(Remarks(Engine::kVllm, model), HasSubstr("pads that to multiples of 64 and 128"));
+  // SGLang has another kernel of AWQ for it, which takes no groups of whole rows.
+  EXPECT_EQ(Faults(Engine::kSglang, model), "");
+  EXPECT_THAT(
+      Faults(Engine::kSglang, Describe(config, Stored(OutputFormat::kAwqGemm, 4, -1, kAsym))),
+      HasSubstr("wants multiples of 64 and 128 with groups of whole rows"));
+  // And of gptq and compressed-tensors it has none.
+  for (const OutputFormat output : {OutputFormat::kGptq, OutputFormat::kCompressedTensors}) {
+    EXPECT_THAT(Faults(Engine::kSglang, Describe(config, Stored(output, 4, 32, kSym))),
+                HasSubstr("is [576, 192] on a device; sglang wants out_features a multiple of 64 "
+                          "and in_features of 128, or of 128 and 64"));
+  }
 }
 
 TEST(EngineVerdictTest, OnCpusVllmWantsMultiplesOf32) {
@@ -215,15 +358,54 @@ TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
 
 TEST(EngineVerdictTest, MixedWidthsLoadWhereConfigsCanSaySo) {
   for (const auto& [output, loads] :
-       {std::pair{OutputFormat::kCompressedTensors, "vllm vllm-cpu sglang tgi transformers"},
-        std::pair{OutputFormat::kGptq, "vllm sglang transformers"}}) {
+       {std::pair{OutputFormat::kCompressedTensors, "vllm sglang tgi transformers"},
+        std::pair{OutputFormat::kGptq, "vllm sglang"},
+        std::pair{OutputFormat::kGptqV2, "vllm sglang"}}) {
     DescribedModel model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
     LinearOf(model, 1, LinearRole::kDown).format.bits = 8;
     EXPECT_EQ(Loading(model), loads);
+    // Not the first Linear, but one of them.
+    EXPECT_THAT(Faults(Engine::kVllmCpu, model),
+                HasSubstr("model.layers.1.mlp.down_proj: bits is 8; vllm-cpu wants 4"));
   }
   DescribedModel awq = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   LinearOf(awq, 1, LinearRole::kDown).format.group_size = 64;
   EXPECT_EQ(Loading(awq), "");
+}
+
+TEST(EngineVerdictTest, MixedGroupSizesOfGptqLoadInLlamaCppToo) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  LinearOf(model, 1, LinearRole::kDown).format.group_size = 64;
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang llama-cpp");
+  EXPECT_THAT(Faults(Engine::kTransformers, model),
+              HasSubstr("model.layers.1.mlp.down_proj: group_size is 64, of "
+                        "model.layers.0.self_attn.q_proj 128; transformers reads one format for "
+                        "all Linears of this layout"));
+}
+
+// transformers keeps what modules_in_block_to_quantize leaves out, in every block; what dynamic
+// says it does not see.
+TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  for (const int64_t layer : {0, 1}) {
+    DescribedLinear& down = LinearOf(model, layer, LinearRole::kDown);
+    down.quantized = false;
+    down.said_plain = true;
+  }
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy llama-cpp");
+  EXPECT_THAT(
+      Faults(Engine::kTransformers, model),
+      HasSubstr("model.layers.0.mlp.down_proj: is not quantized; transformers does not look "
+                "at dynamic and wants it left out of modules_in_block_to_quantize"));
+  for (DescribedLinear& linear : model.linears) {
+    linear.in_block_list = linear.role != LinearRole::kDown;
+  }
+  EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers llama-cpp");
+  // In one block it is quantized.
+  LinearOf(model, 1, LinearRole::kDown).quantized = true;
+  EXPECT_THAT(Faults(Engine::kTransformers, model),
+              HasSubstr("model.layers.1.mlp.down_proj: is quantized; transformers does not look at "
+                        "dynamic and wants it in modules_in_block_to_quantize"));
 }
 
 TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {

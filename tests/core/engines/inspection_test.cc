@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
-#include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/engines/describe_model.h"
 #include "tests/core/engines/described_models.h"
@@ -44,7 +48,6 @@ TEST(DescribePlanTest, APlanIsDescribedByWhatItWillWrite) {
   EXPECT_EQ(model->stored.format.scale_dtype, DType::kF16);
   ASSERT_EQ(model->linears.size(), 3u * kLinearRoles);
   for (const DescribedLinear& linear : model->linears) EXPECT_TRUE(linear.quantized);
-  EXPECT_FALSE(model->stores_tied_head);
   // Embeddings, norms; in a block q, o, k, v, gate, up, down.
   EXPECT_EQ(model->parameters,
             100 * 128 + 128 + 3 * (2 * 128 + 2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 192));
@@ -68,6 +71,159 @@ TEST(DescribePlanTest, KeptLinearsAreNotQuantized) {
   EXPECT_THAT(model->skipped,
               ::testing::ElementsAre("model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj",
                                      "model.layers.2.mlp.down_proj"));
+}
+
+// Describes a plan whose config says `to` instead of `from`.
+absl::StatusOr<DescribedModel> PlanSaying(const QuantizedCheckpointParams& params,
+                                          const std::string& from, const std::string& to) {
+  const ModelConfig config = ParseModelConfig("config.json", kConfig).value();
+  auto plan = PlanQuantizedCheckpoint(config, kConfig, params);
+  if (!plan.ok()) return plan.status();
+  if (!absl::StrContains(plan->config_json, from)) return absl::NotFoundError(from);
+  plan->config_json = absl::StrReplaceAll(plan->config_json, {{from, to}});
+  return DescribePlan(*plan, /*blocks=*/0);
+}
+
+TEST(DescribePlanTest, OldNamesOfAwqAreSeen) {
+  const StoredFormat awq = Stored(OutputFormat::kAwqGemm, 4, 64, false);
+  for (const auto& [from, to] :
+       {std::pair{"\"bits\"", "\"w_bit\""}, {"\"group_size\"", "\"q_group_size\""}}) {
+    const auto old = PlanSaying({awq}, from, to);
+    ASSERT_TRUE(old.ok()) << old.status();
+    EXPECT_TRUE(old->old_names) << from;
+  }
+  EXPECT_FALSE(PlanOf(awq)->old_names);
+}
+
+TEST(DescribePlanTest, FieldsThatCompressedTensorsDoesNotHaveAreSeen) {
+  const StoredFormat packed = Stored(OutputFormat::kCompressedTensors, 4, 64, true);
+  const auto argument =
+      PlanSaying({packed}, "\"num_bits\": 4", "\"percdamp\": 0.1, \"num_bits\": 4");
+  ASSERT_TRUE(argument.ok()) << argument.status();
+  EXPECT_EQ(argument->unknown_in_arguments, "config_groups.group_0.weights.percdamp");
+  EXPECT_EQ(argument->unknown_in_group, "");
+  const auto group = PlanSaying({packed}, "\"targets\"", "\"note\": 1, \"targets\"");
+  ASSERT_TRUE(group.ok()) << group.status();
+  EXPECT_EQ(group->unknown_in_group, "config_groups.group_0.note");
+  const auto ours = PlanOf(packed);
+  ASSERT_TRUE(ours.ok()) << ours.status();
+  EXPECT_EQ(ours->unknown_in_arguments + ours->unknown_in_group, "");
+  EXPECT_EQ(ours->config_groups, 1);
+}
+
+TEST(DescribePlanTest, ActorderOfCompressedTensorsIsSeen) {
+  const StoredFormat packed = Stored(OutputFormat::kCompressedTensors, 4, 64, true);
+  for (const auto& [actorder, moves] : {std::pair{"\"group\"", true},
+                                        {"\"dynamic\"", true},
+                                        {"true", true},
+                                        {"\"weight\"", false},
+                                        {"\"static\"", false},
+                                        {"false", false}}) {
+    const auto model =
+        PlanSaying({packed}, "\"actorder\": null", absl::StrCat("\"actorder\": ", actorder));
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->act_order, moves) << actorder;
+  }
+}
+
+TEST(DescribePlanTest, TheListOfModulesInBlocksIsSeen) {
+  // 192 is no multiple of 128: down_proj stays F16 in every block.
+  const auto kept = PlanOf(Stored(OutputFormat::kGptq, 4, 128, true));
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  for (const DescribedLinear& linear : kept->linears) {
+    EXPECT_EQ(linear.in_block_list, std::optional<bool>(linear.role != LinearRole::kDown));
+  }
+  const auto all = PlanOf(Stored(OutputFormat::kGptq, 4, 64, true));
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->linears.front().in_block_list, std::nullopt);
+}
+
+// A checkpoint of zeros beside pocket-llama's other tensors, quantized as params say.
+class QuantizedPocket {
+ public:
+  explicit QuantizedPocket(const QuantizedCheckpointParams& params)
+      : directory_(testing::SourceDirectory() + "/tests/data/pocket-llama"),
+        checkpoint_(Checkpoint::Open(directory_).value()),
+        source_(checkpoint_) {
+    const std::string json = ReadTextFile(directory_ + "/config.json", 1 << 20).value();
+    const ModelConfig config = ParseModelConfig("config.json", json).value();
+    const auto plan = PlanQuantizedCheckpoint(config, json, params).value();
+    config_json_ = plan.config_json;
+    const Family& family = **FindFamily(config);
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+      for (size_t i = 0; i < kLinearRoles; ++i) {
+        source_.Remove(LinearName(family, layer, static_cast<LinearRole>(i)) + ".weight");
+      }
+    }
+    for (const QuantizedFile& file : plan.files) {
+      for (const SafetensorsLayout::Place& place : file.layout.places) {
+        source_.Put({place.tensor.name, place.tensor.dtype, place.tensor.shape,
+                     std::vector<std::byte>(static_cast<size_t>(place.end - place.begin))});
+      }
+    }
+  }
+
+  testing::AlteredSource& source() { return source_; }
+  // Says `to` instead of `from` in config.json.
+  void Say(const std::string& from, const std::string& to) {
+    ASSERT_THAT(config_json_, HasSubstr(from));
+    config_json_ = absl::StrReplaceAll(config_json_, {{from, to}});
+  }
+
+  absl::StatusOr<Inspection> Inspected() const {
+    const ModelConfig config = ParseModelConfig("config.json", config_json_).value();
+    return Inspect(source_, config, config_json_, /*tensor_parallel=*/1);
+  }
+
+ private:
+  std::string directory_;
+  Checkpoint checkpoint_;
+  testing::AlteredSource source_;
+  std::string config_json_;
+};
+
+TEST(InspectTest, AMixedCheckpointHasEveryFormatThatOfMostFirst) {
+  for (const OutputFormat output : {OutputFormat::kGptq, OutputFormat::kCompressedTensors}) {
+    QuantizedCheckpointParams params{Stored(output, 4, 64, true)};
+    for (const char* linear : {"q_proj", "k_proj", "v_proj"}) {
+      params.overrides.push_back({absl::StrCat("model.layers.0.self_attn.", linear), 8, 0, false});
+    }
+    const auto found = QuantizedPocket(params).Inspected();
+    ASSERT_TRUE(found.ok()) << found.status();
+    // The first Linear has 8 bits, and most have 4.
+    EXPECT_EQ(found->stored.format.bits, 4);
+    ASSERT_EQ(found->formats.size(), 2u);
+    EXPECT_EQ(found->formats[0].format.bits, 4);
+    EXPECT_EQ(found->formats[1].format.bits, 8);
+    EXPECT_EQ(found->formats[1].linears, 3);
+    EXPECT_EQ(found->formats[0].linears + 3, found->quantized_linears);
+  }
+}
+
+TEST(InspectTest, AQuantizedHeadIsNamed) {
+  for (const OutputFormat output : {OutputFormat::kAwqGemm, OutputFormat::kCompressedTensors}) {
+    QuantizedPocket pocket({Stored(output, 4, 64, true)});
+    pocket.Say("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+    const bool packed = output == OutputFormat::kCompressedTensors;
+    const std::string name = packed ? "lm_head.weight_packed" : "lm_head.qweight";
+    pocket.source().Put({name, DType::kI32, {1}, std::vector<std::byte>(4)});
+    const absl::Status refused = pocket.Inspected().status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(refused.message()),
+                HasSubstr("\"lm_head\" is quantized (tensor \"" + name +
+                          "\"); expected \"lm_head.weight\", not quantized, [2048, 256]"));
+  }
+}
+
+TEST(InspectTest, WithoutAQuantizationConfigTheFileBesideIsNamed) {
+  QuantizedPocket pocket({Stored(OutputFormat::kGptq, 4, 64, true)});
+  pocket.Say("\"quantization_config\"", "\"something_else\"");
+  const absl::Status refused = pocket.Inspected().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("tensor \"model.layers.0.self_attn.q_proj.qweight\" is quantized, but "
+                        "config.json has no quantization_config; expected it there, as "
+                        "quantize_config.json or quant_config.json beside it may have it"));
 }
 
 struct Peer {

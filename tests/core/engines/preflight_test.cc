@@ -13,7 +13,7 @@ namespace salient {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -63,17 +63,17 @@ TEST_F(PreflightTest, WhatAllOfThoseAskedForLoadPasses) {
   const auto warnings =
       Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kTgi, Engine::kLmdeploy}, 1});
   ASSERT_TRUE(warnings.ok()) << warnings.status();
-  // The only one that does not read awq, and nobody asked for it.
-  EXPECT_THAT(*warnings, Contains(HasSubstr("the result will not load in llama-cpp: llama-cpp does "
-                                            "not read awq")));
+  // llama.cpp alone does not read awq, and nobody asked for it.
+  EXPECT_THAT(*warnings, IsEmpty());
 }
 
 TEST_F(PreflightTest, WholeRowsAreNotForTgi) {
   SetWidths(8192, 29568);
   EXPECT_THAT(
       Refusal(Stored(kAwq, 4, -1, false), {{Engine::kVllm, Engine::kTgi}, 1}),
-      AllOf(HasSubstr("will not load in tgi: model.layers.0.self_attn.q_proj: group_size is "
-                      "-1; tgi wants 32, 64 or 128"),
+      AllOf(HasSubstr(absl::StrCat("will not load in tgi as of ", EngineVersion(Engine::kTgi),
+                                   ": model.layers.0.self_attn.q_proj: group_size is -1; tgi wants "
+                                   "32, 64 or 128")),
             HasSubstr("the nearest that vllm and tgi load: group_size 128"),
             Not(HasSubstr("will not load in vllm"))));
 }
@@ -89,12 +89,14 @@ TEST_F(PreflightTest, TheNearestGroupSizeFitsTheDevices) {
   EXPECT_TRUE(fits.ok()) << fits.status();
 }
 
-// vLLM on CPUs reads gptq-v2 in symmetric 4 bits alone, compressed-tensors in others, too.
+// vLLM on CPUs reads gptq-v2 in symmetric 4 bits alone, and compressed-tensors in 4 bits.
 TEST_F(PreflightTest, OneChangeIsNearerThanTwo) {
   SetWidths(8192, 29568);
-  EXPECT_THAT(Refusal(Stored(OutputFormat::kGptqV2, 8, 32, false), {{Engine::kVllmCpu}, 1}),
+  EXPECT_THAT(Refusal(Stored(OutputFormat::kGptqV2, 4, 16, false), {{Engine::kVllmCpu}, 1}),
               ::testing::EndsWith("the nearest that vllm-cpu loads: output_format "
                                   "compressed-tensors"));
+  EXPECT_THAT(Refusal(Stored(OutputFormat::kGptqV2, 8, 32, false), {{Engine::kVllmCpu}, 1}),
+              ::testing::EndsWith("the nearest that vllm-cpu loads: symmetric true, bits 4"));
 }
 
 TEST_F(PreflightTest, WithoutAWayOutTheRefusalSaysSo) {
@@ -106,13 +108,49 @@ TEST_F(PreflightTest, WithoutAWayOutTheRefusalSaysSo) {
                               "either")));
 }
 
-TEST_F(PreflightTest, OtherEnginesAreWarnings) {
+TEST_F(PreflightTest, WithoutAnEngineOneLineSaysWhichLoadIt) {
   SetWidths(8192, 29568);
   const auto warnings = Check(Stored(kAwq, 4, -1, false), {});
   ASSERT_TRUE(warnings.ok()) << warnings.status();
-  EXPECT_THAT(*warnings, Contains(HasSubstr("the result will not load in tgi: ")));
-  EXPECT_THAT(*warnings, Contains(HasSubstr("the result will not load in lmdeploy: ")));
-  EXPECT_THAT(*warnings, Not(Contains(HasSubstr("transformers"))));
+  EXPECT_THAT(
+      *warnings,
+      ElementsAre("the result loads in vllm, vllm-cpu, sglang and transformers; not in tgi, "
+                  "lmdeploy and llama-cpp (inspect says why)"));
+}
+
+TEST_F(PreflightTest, WhatToMindIsSaidOfTheEnginesThatWereAskedFor) {
+  SetWidths(8192, 29568);
+  const auto warnings = Check(Stored(kAwq, 4, -1, false), {{Engine::kTransformers}, 1});
+  ASSERT_TRUE(warnings.ok()) << warnings.status();
+  EXPECT_THAT(*warnings, ElementsAre(HasSubstr("transformers: the ATen kernel for CPUs")));
+}
+
+// transformers has one format for all Linears of gptq, whatever dynamic says.
+TEST_F(PreflightTest, MixedGptqIsNotForTransformers) {
+  SetWidths(8192, 29568);
+  for (const OutputFormat output : {OutputFormat::kGptq, OutputFormat::kGptqV2}) {
+    overrides_ = {{"model.layers.1.mlp.down_proj", 8, 0, false}};
+    EXPECT_THAT(Refusal(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}),
+                AllOf(HasSubstr("model.layers.1.mlp.down_proj: bits is 8"),
+                      HasSubstr("the nearest that transformers loads: bits 8")));
+    overrides_ = {{"model.layers.1.mlp.down_proj", 0, 64, false}};
+    EXPECT_THAT(Refusal(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}),
+                HasSubstr("model.layers.1.mlp.down_proj: group_size is 64"));
+    overrides_.clear();
+    Skip({"model.layers.1.mlp.down_proj"});
+    EXPECT_THAT(Refusal(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}),
+                HasSubstr("model.layers.1.mlp.down_proj: is not quantized; transformers does not "
+                          "look at dynamic"));
+    // In every block: modules_in_block_to_quantize says so.
+    Skip({"model.layers.0.mlp.down_proj"});
+    EXPECT_TRUE(Check(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}).ok());
+    overrides_.clear();
+    limits_error_ = true;
+    EXPECT_THAT(Refusal(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}),
+                HasSubstr("where max_relative_error leads to 8 bits, the result will not load in "
+                          "transformers"));
+    limits_error_ = false;
+  }
 }
 
 TEST_F(PreflightTest, PlainWeightsHaveNothingToWarnOf) {
@@ -168,8 +206,9 @@ TEST_F(PreflightTest, WhatALimitOfErrorMayMakeOfAResultIsJudgedBeforeAnyWork) {
   // In awq-gemm what is above it stays F16.
   EXPECT_THAT(
       Refusal(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kTgi}, 1}),
-      AllOf(HasSubstr("where max_relative_error leads to F16, the result will not load in tgi: "
-                      "model.layers.1.self_attn.q_proj: is not quantized; tgi wants every Linear "
+      AllOf(HasSubstr(
+                "where max_relative_error leads to F16, the result will not load in tgi as of "),
+            HasSubstr("model.layers.1.self_attn.q_proj: is not quantized; tgi wants every Linear "
                       "quantized"),
             HasSubstr("the nearest that vllm and tgi load: symmetric true, output_format "
                       "compressed-tensors; without max_relative_error this one loads"),
@@ -179,14 +218,15 @@ TEST_F(PreflightTest, WhatALimitOfErrorMayMakeOfAResultIsJudgedBeforeAnyWork) {
   EXPECT_THAT(
       Refusal(Stored(OutputFormat::kCompressedTensors, 4, 128, true), {{Engine::kLmdeploy}, 1}),
       AllOf(HasSubstr("where max_relative_error leads to 8 bits, the result will not load "
-                      "in lmdeploy: model.layers.1.self_attn.q_proj: bits is 8"),
+                      "in lmdeploy as of "),
+            HasSubstr("model.layers.1.self_attn.q_proj: bits is 8"),
             HasSubstr("the nearest that lmdeploy loads: output_format awq-gemm")));
   // Nobody asked for those.
   const auto warnings = Check(Stored(kAwq, 4, 128, false), {});
   ASSERT_TRUE(warnings.ok()) << warnings.status();
   EXPECT_THAT(*warnings,
-              Contains(HasSubstr("where max_relative_error leads to F16, the result will "
-                                 "not load in tgi: ")));
+              ElementsAre(HasSubstr("not in llama-cpp; where max_relative_error leads to "
+                                    "F16, not in tgi (inspect says why)")));
   limits_error_ = false;
   EXPECT_TRUE(Check(Stored(kAwq, 4, 128, false), {{Engine::kVllm, Engine::kTgi}, 1}).ok());
 }

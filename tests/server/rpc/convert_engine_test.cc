@@ -85,6 +85,7 @@ TEST(ConvertEngineTest, AnInspectionTakesEveryField) {
   found.stored = {{8, kWholeRow, true, DType::kF32},
                   OutputFormat::kIntQuantized,
                   ActivationFormat::kStaticTensor};
+  found.formats = {{found.stored.format, 12}, {{4, 128, false, DType::kF16}, 1}};
   found.parameters = 7;
   found.bytes = 9;
   found.quantized_linears = 13;
@@ -102,7 +103,14 @@ TEST(ConvertEngineTest, AnInspectionTakesEveryField) {
   EXPECT_EQ(message.bytes(), 9);
   EXPECT_EQ(message.quantized_linears(), 13);
   EXPECT_EQ(message.plain_linears(), 1);
+  ASSERT_EQ(message.formats_size(), 2);
+  EXPECT_EQ(message.formats(0).format().bits(), 8);
+  EXPECT_EQ(message.formats(0).format().activations(), v1::ACTIVATION_FORMAT_STATIC_TENSOR);
+  EXPECT_EQ(message.formats(0).linears(), 12);
+  EXPECT_EQ(message.formats(1).format().group_size(), 128);
+  EXPECT_EQ(message.formats(1).format().output_format(), v1::OUTPUT_FORMAT_INT_QUANTIZED);
   ASSERT_EQ(message.engines_size(), 2);
+  EXPECT_EQ(message.engines(0).version(), EngineVersion(Engine::kTgi));
   EXPECT_TRUE(message.engines(0).loads());
   EXPECT_THAT(message.engines(0).reasons(), ElementsAre("mind this"));
   EXPECT_EQ(message.engines(1).engine(), v1::ENGINE_LMDEPLOY);
