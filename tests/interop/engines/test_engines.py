@@ -59,6 +59,61 @@ INT = {
 }
 
 
+DOWN = "model.layers.1.mlp.down_proj"
+GPTQ_SYMMETRIC = GPTQ["gptq"]
+# Whether transformers loads them, by name: flags of `salient quantize`, and what is changed in
+# quantization_config afterwards, as other tools write it.
+VERDICTS = {
+    "mixed bits": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:bits=8"], {}),
+    "mixed groups": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:group_size=64"], {}),
+    "one block kept": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:skip"], {}),
+    "mixed v2": (False, ["--format", "gptq-v2", "--override", f"{DOWN}:bits=8"], {}),
+    "act order": (True, GPTQ_SYMMETRIC, {"desc_act": True}),
+    "mixed packed": (True, [*PACKED["packed"], "--override", f"{DOWN}:bits=8"], {}),
+    "unknown argument": (False, PACKED["packed"],
+                         {"config_groups.group_0.weights.percdamp": 0.1}),
+    "unknown field": (False, PACKED["packed"], {"config_groups.group_0.note": "x"}),
+    "dtypes said": (True, PACKED["packed"], {"config_groups.group_0.weights.scale_dtype": None}),
+    "packed act order": (False, PACKED["packed"],
+                         {"config_groups.group_0.weights.actorder": "group"}),
+    "old names": (False, [], {"w_bit": 4, "q_group_size": 64, "bits": ..., "group_size": ...}),
+    "zero_point false": (True, ["--symmetric"], {"zero_point": False}),
+}
+
+
+def say(directory, fields):
+    """Sets fields of quantization_config by their paths; those that are ... are taken out."""
+    for name in ("config.json", "quantize_config.json"):
+        path = directory / name
+        if not path.exists():
+            continue
+        config = json.loads(path.read_text())
+        for field, value in fields.items():
+            *parents, last = field.split(".")
+            place = config.get("quantization_config", config)
+            for parent in parents:
+                place = place[parent]
+            if value is ...:
+                place.pop(last)
+            else:
+                place[last] = value
+        path.write_text(json.dumps(config))
+
+
+def as_version_1(directory):
+    """Makes a gptq-v2 directory the same weights in gptq: zero points are stored minus one."""
+    path = directory / "model.safetensors"
+    tensors = safetensors_np.read(path)
+    for name in [name for name in tensors if name.endswith(".qzeros")]:
+        words = np.ascontiguousarray(tensors[name]).view(np.uint32)
+        codes = [words >> np.uint32(shift) & np.uint32(15) for shift in range(0, 32, 4)]
+        assert all((code > 0).all() for code in codes), f"{name}: a zero point of 0 has no place"
+        tensors[name] = (words - np.uint32(0x11111111)).view(np.int32)
+    path.unlink()
+    safetensors_np.write(path, tensors)
+    say(directory, {"checkpoint_format": "gptq"})
+
+
 def interpreter(engine):
     """The Python that has an engine; skips the running test when there is none."""
     variable = f"SALIENT_{engine.upper()}_PYTHON"
@@ -167,6 +222,44 @@ class Transformers(Engines):
 
     def test_weights_and_activations(self):
         self.check(W8A8, results.of(INT))
+
+
+class Verdicts(unittest.TestCase):
+    """What `salient inspect` says of transformers is what the real one does."""
+
+    def verdict(self, directory):
+        (found,) = [engine for engine in salient_cli.run("inspect", directory)["engines"]
+                    if engine["engine"] == "transformers"]
+        return found
+
+    def test_transformers_does_what_inspect_says(self):
+        interpreter("transformers")
+        wanted = {}
+        for name, (loads, flags, fields) in VERDICTS.items():
+            directory = results.quantize(f"verdict-{name.replace(' ', '-')}", results.source,
+                                         "--method", "rtn", "--group-size", 64, *flags)
+            say(directory, fields)
+            wanted[directory] = loads
+        version_1 = results.quantize("verdict-version-1", results.source, "--method", "rtn",
+                                     "--group-size", 64, "--format", "gptq-v2")
+        as_version_1(version_1)
+        wanted[version_1] = True
+        tokens = results.tokens["evaluation"]
+        done = subprocess.run(
+            [interpreter("transformers"), HERE / "transformers_verdicts.py", tokens, "2",
+             *map(str, wanted)], capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr[-6000:])
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        for directory, loads in wanted.items():
+            with self.subTest(directory.name):
+                real = found[str(directory)]
+                print(f"\n{directory.name}: {real}", flush=True)
+                self.assertEqual(isinstance(real, float), loads, real)
+                verdict = self.verdict(directory)
+                self.assertEqual(verdict["loads"], loads, verdict["reasons"])
+                if loads:
+                    verified = salient_cli.verify(directory, tokens, "--rows", 2)["result"]
+                    self.assertAlmostEqual(real / verified["perplexity"], 1, delta=F16)
 
 
 class Vllm(Engines):

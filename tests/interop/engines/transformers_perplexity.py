@@ -23,6 +23,11 @@ import transformers  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 
+def read_rows(tokens, rows):
+    with safe_open(tokens, "np") as file:
+        return torch.from_numpy(file.get_tensor("input_ids")[:rows].astype("int64"))
+
+
 def perplexity(directory, ids):
     model = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, device_map="cpu"
@@ -40,8 +45,7 @@ def perplexity(directory, ids):
 def main():
     tokens, rows, *directories = sys.argv[1:]
     transformers.utils.logging.disable_progress_bar()
-    with safe_open(tokens, "np") as file:
-        ids = torch.from_numpy(file.get_tensor("input_ids")[: int(rows)].astype("int64"))
+    ids = read_rows(tokens, int(rows))
     print(json.dumps({directory: perplexity(directory, ids) for directory in directories}),
           flush=True)
 
