@@ -23,8 +23,7 @@ constexpr mode_t kFileMode = 0600;
 absl::Status Errno(int error, absl::string_view name, absl::string_view what) {
   const std::string message = absl::StrCat(name, ": ", what);
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(message, ": ", absl::ErrnoToStatus(error, "").message()));
+    return absl::ResourceExhaustedError(absl::ErrnoToStatus(error, message).message());
   }
   if (error == ELOOP) {
     return absl::FailedPreconditionError(absl::StrCat(message, ": is a symbolic link"));

@@ -166,6 +166,7 @@ TEST_F(UploadTest, AFullDiskLosesNothing) {
     const FileSizeLimit limit(2300);
     const absl::Status full = upload->Append(1500, content.substr(1500, 2000));
     EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted) << full;
+    EXPECT_EQ(full.message().find(": :"), absl::string_view::npos) << full;
     EXPECT_EQ(upload->committed_bytes(), 1500);
     EXPECT_EQ(FileContent(PartPath(digest)), content.substr(0, 1500));
     EXPECT_EQ(store->Put(RandomBytes(17, 2500)).status().code(),
