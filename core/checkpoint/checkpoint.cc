@@ -6,14 +6,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
-#include "core/checkpoint/shard_index.h"
 
 namespace salient {
 namespace {
+
+// What is compared at a time.
+constexpr int64_t kComparedBytes = int64_t{1} << 20;
 
 bool Exists(const std::string& path) {
   struct stat info;
@@ -52,42 +55,59 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_by
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory) {
   const std::string single = absl::StrCat(directory, "/", kSingleFileName);
   const std::string index_path = absl::StrCat(directory, "/", kShardIndexName);
-  const bool has_index = Exists(index_path);
-  if (has_index && Exists(single)) {
-    return absl::InvalidArgumentError(absl::StrCat(directory, ": has ", kSingleFileName, " and ",
-                                                   kShardIndexName, "; expected one of them"));
+  const bool has_single = Exists(single);
+  std::optional<ShardIndex> index;
+  std::vector<std::string> names = {kSingleFileName};
+  if (Exists(index_path)) {
+    const auto text = ReadTextFile(index_path, kMaxShardIndexBytes);
+    if (!text.ok()) return text.status();
+    auto parsed = ParseShardIndex(index_path, *text);
+    if (!parsed.ok()) return parsed.status();
+    if (absl::Status status = CheckIndexBesideFile(*parsed, has_single); !status.ok()) {
+      return status;
+    }
+    index = *std::move(parsed);
+    names = index->files;
+  } else if (!has_single) {
+    return absl::NotFoundError(absl::StrCat(directory, ": has neither ", kSingleFileName, " nor ",
+                                            kShardIndexName, "; expected one of them"));
   }
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
-  if (!has_index) {
-    if (!Exists(single)) {
-      return absl::NotFoundError(absl::StrCat(directory, ": has neither ", kSingleFileName, " nor ",
-                                              kShardIndexName, "; expected one of them"));
-    }
-    auto file = SafetensorsFile::Open(single);
-    if (!file.ok()) return file.status();
-    for (const TensorEntry& entry : file->header().tensors()) {
-      checkpoint.file_of_.emplace_back(entry.name, 0);
-    }
-    std::sort(checkpoint.file_of_.begin(), checkpoint.file_of_.end());
-    checkpoint.files_.push_back(*std::move(file));
-    return checkpoint;
-  }
-
-  const auto text = ReadTextFile(index_path, kMaxShardIndexBytes);
-  if (!text.ok()) return text.status();
-  auto index = ParseShardIndex(index_path, *text);
-  if (!index.ok()) return index.status();
-  for (const std::string& name : index->files) {
+  for (const std::string& name : names) {
     auto file = SafetensorsFile::Open(absl::StrCat(directory, "/", name));
     if (!file.ok()) return file.status();
     checkpoint.files_.push_back(*std::move(file));
   }
-  std::vector<const SafetensorsHeader*> headers;
-  for (const SafetensorsFile& file : checkpoint.files_) headers.push_back(&file.header());
-  if (absl::Status status = CheckShards(*index, headers); !status.ok()) return status;
-  checkpoint.file_of_ = std::move(index->weight_map);
+  std::vector<SafetensorsHeader*> headers;
+  for (SafetensorsFile& file : checkpoint.files_) headers.push_back(&file.mutable_header());
+  auto places = PlaceTensors(index.has_value() ? &*index : nullptr, headers);
+  if (!places.ok()) return places.status();
+  checkpoint.file_of_ = std::move(places->first);
+  for (const auto& [tensor, file] : places->copies) {
+    if (absl::Status status = checkpoint.CheckCopy(tensor, file); !status.ok()) return status;
+  }
   return checkpoint;
+}
+
+absl::Status Checkpoint::CheckCopy(const std::string& tensor, size_t file) const {
+  const auto first = FileOf(tensor);
+  if (!first.ok()) return first.status();
+  const SafetensorsFile& other = files_[file];
+  const int64_t bytes = other.header().Find(tensor)->SizeBytes();
+  std::vector<std::byte> one;
+  std::vector<std::byte> copy;
+  for (int64_t begin = 0; begin < bytes; begin += kComparedBytes) {
+    one.resize(static_cast<size_t>(std::min(kComparedBytes, bytes - begin)));
+    copy.resize(one.size());
+    absl::Status status = (*first)->ReadRange(tensor, begin, absl::MakeSpan(one));
+    if (status.ok()) status = other.ReadRange(tensor, begin, absl::MakeSpan(copy));
+    if (!status.ok()) return status;
+    if (one != copy) {
+      return UnequalCopies(tensor, (*first)->header().source(), other.header().source());
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<const SafetensorsFile*> Checkpoint::FileOf(absl::string_view tensor) const {
@@ -103,7 +123,9 @@ absl::StatusOr<TensorLocation> Checkpoint::Find(absl::string_view tensor) const 
   const auto file = FileOf(tensor);
   if (!file.ok()) return file.status();
   const SafetensorsHeader& header = (*file)->header();
-  return TensorLocation{header.source(), header.Find(tensor)};
+  const auto entry = header.Get(tensor);
+  if (!entry.ok()) return entry.status();
+  return TensorLocation{header.source(), *entry};
 }
 
 absl::Status Checkpoint::ReadRange(absl::string_view tensor, int64_t offset,

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/shard_index.h"
 #include "core/checkpoint/tensor_source.h"
 
 namespace salient {
@@ -24,10 +24,10 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_by
 // Keeps its files open. Move-only; thread-safe.
 class Checkpoint final : public TensorSource {
  public:
-  // Opens all files and holds the index against their headers.
+  // Opens all files, holds the index against their headers and copies against each other.
   //
   // Errors: NOT_FOUND if neither model.safetensors nor its index is there, or a shard is not;
-  // INVALID_ARGUMENT if both are, and as ParseShardIndex, CheckShards and
+  // INVALID_ARGUMENT as CheckIndexBesideFile, ParseShardIndex, PlaceTensors, UnequalCopies and
   // ParseSafetensorsHeader.
   static absl::StatusOr<Checkpoint> Open(const std::string& directory);
 
@@ -44,10 +44,12 @@ class Checkpoint final : public TensorSource {
 
  private:
   absl::StatusOr<const SafetensorsFile*> FileOf(absl::string_view tensor) const;
+  // Holds the tensor of that file against the one that is read.
+  absl::Status CheckCopy(const std::string& tensor, size_t file) const;
 
   std::string directory_;
   std::vector<SafetensorsFile> files_;
-  std::vector<std::pair<std::string, size_t>> file_of_;  // (tensor, index into files_), sorted
+  std::vector<TensorPlace> file_of_;  // (tensor, index into files_), sorted
 };
 
 }  // namespace salient

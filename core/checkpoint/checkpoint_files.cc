@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/json.h"
 #include "core/checkpoint/shard_index.h"
 
 namespace salient {
@@ -54,8 +55,10 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
 
 }  // namespace
 
+bool IsUtf8(absl::string_view text) { return ParseJson("", JsonQuote(text)).ok(); }
+
 bool IsPlainFileName(absl::string_view name) {
-  return !name.empty() && name.size() <= kMaxFileNameBytes && name.front() != '.' &&
+  return !name.empty() && name.size() <= kMaxFileNameBytes && name.front() != '.' && IsUtf8(name) &&
          absl::c_none_of(
              name, [](unsigned char c) { return c == '/' || c == '\\' || c < 0x20 || c == 0x7F; });
 }

@@ -22,7 +22,7 @@ enum class FileRole {
   kConfig,     // config.json: read, and written anew
   kCarried,    // tokenizer, templates, code, licences: taken along as they are
   kLeftBehind  // other weights (*.bin, *.pth, *.gguf, consolidated*.safetensors ...), what says how
-               // they were quantized (quantize_config.json), hidden files
+               // they were quantized (quantize_config.json), hidden files, names that are not UTF-8
 };
 
 // By its name inside the directory. Where there is an index, only the files that it names are
@@ -35,8 +35,11 @@ struct DirectoryFile {
   FileRole role = FileRole::kLeftBehind;
 };
 
+// Whether `text` is UTF-8, as all texts of the protocol are.
+bool IsUtf8(absl::string_view text);
+
 // Whether a file of this name lies in the directory that it is asked for in, and is no hidden one:
-// not empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
+// UTF-8, not empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
 bool IsPlainFileName(absl::string_view name);
 
 // The regular files directly inside `directory`, sorted by name, following links. Without an index

@@ -4,37 +4,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/file_kind.h"
 
 namespace salient {
 namespace {
 
-constexpr int64_t kPrefixBytes = 8;
-
-// Where the JSON of a file of `file_bytes` lies, from its first 8 bytes.
-absl::StatusOr<int64_t> HeaderBytes(absl::string_view source, const std::byte* prefix,
-                                    int64_t file_bytes) {
-  uint64_t header_bytes = 0;
-  for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | static_cast<uint8_t>(prefix[i]);
-  if (header_bytes > static_cast<uint64_t>(kMaxSafetensorsHeaderBytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": header length is ", header_bytes,
-                                                   " bytes; expected at most ",
-                                                   kMaxSafetensorsHeaderBytes));
-  }
-  if (static_cast<int64_t>(header_bytes) > file_bytes - kPrefixBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": header length is ", header_bytes, " bytes; expected at most ",
-                     file_bytes - kPrefixBytes, ", what follows the length in the file"));
-  }
-  return static_cast<int64_t>(header_bytes);
-}
-
 absl::Status TooSmall(absl::string_view source, int64_t file_bytes) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(source, ": file has ", file_bytes, " bytes; expected at least ", kPrefixBytes));
+  return absl::InvalidArgumentError(absl::StrCat(
+      source, ": file has ", file_bytes, " bytes; expected at least ", kSafetensorsPrefixBytes));
 }
 
 absl::Status ReadAt(int fd, absl::string_view source, int64_t offset, std::byte* out,
@@ -55,6 +37,25 @@ absl::Status ReadAt(int fd, absl::string_view source, int64_t offset, std::byte*
 }
 
 }  // namespace
+
+absl::StatusOr<int64_t> SafetensorsHeaderBytes(absl::string_view source, absl::string_view prefix,
+                                               int64_t file_bytes) {
+  uint64_t bytes = 0;
+  for (int i = 7; i >= 0; --i) bytes = bytes << 8 | static_cast<uint8_t>(prefix[i]);
+  const int64_t rest = file_bytes - kSafetensorsPrefixBytes;
+  if (bytes > 0 && bytes <= static_cast<uint64_t>(std::min(kMaxSafetensorsHeaderBytes, rest))) {
+    return static_cast<int64_t>(bytes);
+  }
+  if (const absl::string_view kind = KindOfFile(prefix); !kind.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": is no safetensors file; it seems to be ", kind));
+  }
+  const bool is_cut = bytes <= static_cast<uint64_t>(kMaxSafetensorsHeaderBytes);
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, ": header length is ", bytes, " bytes; expected at most ",
+                   is_cut ? absl::StrCat(rest, ", what follows the length in the file")
+                          : absl::StrCat(kMaxSafetensorsHeaderBytes, " in a safetensors file")));
+}
 
 SafetensorsFile::SafetensorsFile(int fd, int64_t data_begin, SafetensorsHeader header)
     : fd_(fd), data_begin_(data_begin), header_(std::move(header)) {}
@@ -86,19 +87,19 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": is not a regular file"));
   }
-  if (info.st_size < kPrefixBytes) return TooSmall(path, info.st_size);
-  std::byte prefix[kPrefixBytes];
-  if (absl::Status status = ReadAt(fd, path, 0, prefix, kPrefixBytes); !status.ok()) return status;
-  const auto header_bytes = HeaderBytes(path, prefix, info.st_size);
+  if (info.st_size < kSafetensorsPrefixBytes) return TooSmall(path, info.st_size);
+  std::string prefix(kSafetensorsPrefixBytes, '\0');
+  absl::Status status =
+      ReadAt(fd, path, 0, reinterpret_cast<std::byte*>(prefix.data()), kSafetensorsPrefixBytes);
+  if (!status.ok()) return status;
+  const auto header_bytes = SafetensorsHeaderBytes(path, prefix, info.st_size);
   if (!header_bytes.ok()) return header_bytes.status();
 
   std::string json(static_cast<size_t>(*header_bytes), '\0');
-  if (absl::Status status =
-          ReadAt(fd, path, kPrefixBytes, reinterpret_cast<std::byte*>(json.data()), *header_bytes);
-      !status.ok()) {
-    return status;
-  }
-  file.data_begin_ = kPrefixBytes + *header_bytes;
+  status = ReadAt(fd, path, kSafetensorsPrefixBytes, reinterpret_cast<std::byte*>(json.data()),
+                  *header_bytes);
+  if (!status.ok()) return status;
+  file.data_begin_ = kSafetensorsPrefixBytes + *header_bytes;
   auto header = ParseSafetensorsHeader(path, json, info.st_size - file.data_begin_);
   if (!header.ok()) return header.status();
   file.header_ = *std::move(header);
@@ -130,13 +131,15 @@ absl::Status SafetensorsFile::ReadRange(absl::string_view name, int64_t offset,
 absl::StatusOr<SafetensorsView> SafetensorsView::Parse(absl::string_view source,
                                                        absl::Span<const std::byte> file) {
   const int64_t file_bytes = static_cast<int64_t>(file.size());
-  if (file_bytes < kPrefixBytes) return TooSmall(source, file_bytes);
-  const auto header_bytes = HeaderBytes(source, file.data(), file_bytes);
+  if (file_bytes < kSafetensorsPrefixBytes) return TooSmall(source, file_bytes);
+  const absl::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
+  const auto header_bytes =
+      SafetensorsHeaderBytes(source, bytes.substr(0, kSafetensorsPrefixBytes), file_bytes);
   if (!header_bytes.ok()) return header_bytes.status();
-  const absl::string_view json(reinterpret_cast<const char*>(file.data()) + kPrefixBytes,
-                               static_cast<size_t>(*header_bytes));
+  const absl::string_view json =
+      bytes.substr(kSafetensorsPrefixBytes, static_cast<size_t>(*header_bytes));
   SafetensorsView view;
-  view.data_ = file.subspan(static_cast<size_t>(kPrefixBytes + *header_bytes));
+  view.data_ = file.subspan(static_cast<size_t>(kSafetensorsPrefixBytes + *header_bytes));
   auto header = ParseSafetensorsHeader(source, json, static_cast<int64_t>(view.data_.size()));
   if (!header.ok()) return header.status();
   view.header_ = *std::move(header);

@@ -7,16 +7,19 @@
 // https://huggingface.co/docs/safetensors
 //
 // Reading accepts what the reference reader accepts, except duplicate and empty tensor names,
-// dtypes that DType lacks, dimensions of 2^63 and more, and what exceeds the limits below.
+// dimensions of 2^63 and more, and what exceeds the limits below. Tensors of dtypes that DType
+// lacks are told of and cannot be read.
 #ifndef SALIENT_CORE_CHECKPOINT_SAFETENSORS_H_
 #define SALIENT_CORE_CHECKPOINT_SAFETENSORS_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -31,6 +34,8 @@ inline constexpr int64_t kMaxSafetensorsHeaderBytes = 100'000'000;
 inline constexpr int64_t kMaxSafetensorsTensors = 262'144;
 inline constexpr int64_t kMaxSafetensorsRank = 32;
 inline constexpr int64_t kMaxSafetensorsNameBytes = 512;
+// The length of the header stands in these bytes, before its JSON.
+inline constexpr int64_t kSafetensorsPrefixBytes = 8;
 
 struct TensorEntry {
   std::string name;
@@ -49,8 +54,13 @@ class SafetensorsHeader {
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
   // nullptr if there is none.
   const TensorEntry* Find(absl::string_view name) const;
-  // Find, or NOT_FOUND naming source and tensor.
+  // Find, or NOT_FOUND naming source and tensor; INVALID_ARGUMENT for one of `unreadable`.
   absl::StatusOr<const TensorEntry*> Get(absl::string_view name) const;
+  // The dtypes of tensors whose dtype DType lacks, by name. They have a place in the file, and
+  // `tensors` has none of them.
+  const std::map<std::string, std::string, std::less<>>& unreadable() const { return unreadable_; }
+  // Gives every tensor for which `renames` is true a name that begins with `prefix`.
+  void AddPrefix(absl::string_view prefix, absl::FunctionRef<bool(absl::string_view)> renames);
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // The name that errors give to the file.
   const std::string& source() const { return source_; }
@@ -59,11 +69,19 @@ class SafetensorsHeader {
   friend absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view source,
                                                                   absl::string_view json,
                                                                   int64_t data_bytes);
+  void SortNames();
+
   std::string source_;
   std::vector<TensorEntry> tensors_;
   std::vector<size_t> by_name_;  // indices into tensors_, sorted by name
   std::map<std::string, std::string> metadata_;
+  std::map<std::string, std::string, std::less<>> unreadable_;
 };
+
+// Returns how many bytes of JSON follow the prefix, the first 8 bytes of a file of `file_bytes`.
+// INVALID_ARGUMENT naming source and length, or what the file seems to be instead.
+absl::StatusOr<int64_t> SafetensorsHeaderBytes(absl::string_view source, absl::string_view prefix,
+                                               int64_t file_bytes);
 
 // Parses the JSON part alone. `data_bytes` follow it. INVALID_ARGUMENT naming source, tensor,
 // field, value and what was expected.
@@ -83,6 +101,7 @@ class SafetensorsFile {
   ~SafetensorsFile();
 
   const SafetensorsHeader& header() const { return header_; }
+  SafetensorsHeader& mutable_header() { return header_; }
 
   absl::StatusOr<std::vector<std::byte>> ReadTensor(absl::string_view name) const;
 

@@ -1,6 +1,7 @@
 #include "core/checkpoint/shard_index.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -11,18 +12,37 @@
 namespace salient {
 namespace {
 
-absl::Status CheckMetadata(absl::string_view source, const JsonValue& document) {
-  const JsonValue* metadata = document.Find("metadata");
-  if (metadata == nullptr || metadata->IsNull()) return absl::OkStatus();
-  if (metadata->AsObject() == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": metadata is ", metadata->Describe(), "; expected an object"));
+// What the whole model calls its decoder, and the head that stands beside it.
+constexpr absl::string_view kDecoderPrefix = "model.";
+constexpr absl::string_view kHeadPrefix = "lm_head.";
+
+// Whether tensors are named as in a decoder that was saved alone.
+bool LacksDecoderPrefix(absl::Span<SafetensorsHeader* const> headers) {
+  bool has_layers = false;
+  for (const SafetensorsHeader* header : headers) {
+    for (const TensorEntry& entry : header->tensors()) {
+      if (absl::StartsWith(entry.name, kDecoderPrefix)) return false;
+      has_layers = has_layers || absl::StartsWith(entry.name, "layers.");
+    }
   }
-  // Some published files write it as a float.
-  const JsonValue* total = metadata->Find("total_size");
-  if (total == nullptr || total->AsDouble().value_or(-1) >= 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      source, ": metadata.total_size is ", total->Describe(), "; expected a number of bytes"));
+  return has_layers;
+}
+
+bool Has(const SafetensorsHeader& header, absl::string_view tensor) {
+  return header.Find(tensor) != nullptr ||
+         header.unreadable().find(tensor) != header.unreadable().end();
+}
+
+absl::Status CheckCopy(absl::string_view tensor, const SafetensorsHeader& first,
+                       const SafetensorsHeader& other) {
+  const TensorEntry* one = first.Find(tensor);
+  const TensorEntry* copy = other.Find(tensor);
+  // Of what is not read nobody needs a copy.
+  if (one == nullptr && copy == nullptr) return absl::OkStatus();
+  if (one != nullptr && copy != nullptr && one->dtype == copy->dtype && one->shape == copy->shape) {
+    return absl::OkStatus();
+  }
+  return UnequalCopies(tensor, first.source(), other.source());
 }
 
 absl::Status CheckTensorName(absl::string_view source, absl::string_view tensor) {
@@ -100,7 +120,6 @@ absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::strin
     return absl::InvalidArgumentError(
         absl::StrCat(source, ": is ", document->Describe(), "; expected an object"));
   }
-  if (absl::Status status = CheckMetadata(source, *document); !status.ok()) return status;
   const JsonValue* map = document->Find("weight_map");
   if (map == nullptr || map->AsObject() == nullptr || map->AsObject()->empty()) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": weight_map is ",
@@ -135,35 +154,64 @@ absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::strin
   return index;
 }
 
-absl::Status CheckShards(const ShardIndex& index,
-                         absl::Span<const SafetensorsHeader* const> headers) {
-  if (headers.size() != index.files.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(index.source, ": ", headers.size(),
-                                                   " headers for ", index.files.size(), " files"));
+absl::Status CheckIndexBesideFile(const ShardIndex& index, bool has_single_file) {
+  if (!has_single_file || index.files == std::vector<std::string>{kSingleFileName}) {
+    return absl::OkStatus();
   }
-  for (const auto& [tensor, file] : index.weight_map) {
-    if (headers[file]->Find(tensor) != nullptr) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(headers[file]->source(), ": tensor ", QuoteForMessage(tensor),
-                     " is missing; expected it here, as ", index.source, " says"));
-  }
-  for (size_t i = 0; i < headers.size(); ++i) {
-    for (const TensorEntry& entry : headers[i]->tensors()) {
-      const auto found = std::lower_bound(index.weight_map.begin(), index.weight_map.end(),
-                                          std::make_pair(entry.name, size_t{0}));
-      if (found == index.weight_map.end() || found->first != entry.name) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            headers[i]->source(), ": tensor ", QuoteForMessage(entry.name),
-            " is not in the weight_map of ", index.source, "; expected all tensors of the file"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(index.source, ": names other files than ", kSingleFileName,
+                   ", which is there, too; expected one of them: engines disagree on which they "
+                   "read"));
+}
+
+absl::Status UnequalCopies(absl::string_view tensor, absl::string_view file,
+                           absl::string_view other_file) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(other_file, ": tensor ", QuoteForMessage(tensor), " is also in ", file,
+                   " and differs from it; expected it in one file, or equal"));
+}
+
+absl::StatusOr<TensorPlaces> PlaceTensors(const ShardIndex* index,
+                                          absl::Span<SafetensorsHeader* const> headers) {
+  std::map<std::string, size_t> first;
+  if (index != nullptr) {
+    if (headers.size() != index->files.size()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          index->source, ": ", headers.size(), " headers for ", index->files.size(), " files"));
+    }
+    for (const auto& [tensor, file] : index->weight_map) {
+      if (!Has(*headers[file], tensor)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(headers[file]->source(), ": tensor ", QuoteForMessage(tensor),
+                         " is missing; expected it here, as ", index->source, " says"));
       }
-      if (found->second != i) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            headers[i]->source(), ": tensor ", QuoteForMessage(entry.name), " is also in ",
-            headers[found->second]->source(), "; expected it in one file only"));
-      }
+      first.emplace(tensor, file);
     }
   }
-  return absl::OkStatus();
+  TensorPlaces places;
+  for (size_t i = 0; i < headers.size(); ++i) {
+    std::vector<std::string> names;
+    for (const TensorEntry& entry : headers[i]->tensors()) names.push_back(entry.name);
+    for (const auto& [name, dtype] : headers[i]->unreadable()) names.push_back(name);
+    for (std::string& name : names) {
+      const auto [found, is_new] = first.emplace(name, i);
+      if (is_new || found->second == i) continue;
+      absl::Status status = CheckCopy(name, *headers[found->second], *headers[i]);
+      if (!status.ok()) return status;
+      if (headers[i]->Find(name) != nullptr) places.copies.emplace_back(std::move(name), i);
+    }
+  }
+  places.first.assign(first.begin(), first.end());
+  if (!LacksDecoderPrefix(headers)) return places;
+  const auto renames = [](absl::string_view name) { return !absl::StartsWith(name, kHeadPrefix); };
+  for (SafetensorsHeader* header : headers) header->AddPrefix(kDecoderPrefix, renames);
+  for (std::vector<TensorPlace>* list : {&places.first, &places.copies}) {
+    for (auto& [tensor, file] : *list) {
+      if (renames(tensor)) tensor.insert(0, kDecoderPrefix.data(), kDecoderPrefix.size());
+    }
+    std::sort(list->begin(), list->end());
+  }
+  return places;
 }
 
 absl::StatusOr<ShardPlan> PlanShards(absl::Span<const TensorSize> tensors,

@@ -39,19 +39,38 @@ struct ShardIndex {
 // and the value.
 absl::Status CheckShardName(absl::string_view source, absl::string_view file);
 
-// Parses an index. The metadata is not compared with anything: published files disagree on what
-// total_size counts.
+// Parses an index. The metadata is not read: published files disagree on what total_size counts,
+// and on how it is written.
 //
 // Errors: INVALID_ARGUMENT naming source, tensor, field, value and what was expected.
 absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::string_view json);
 
-// Holds the index against the headers of its files, in the order of `files`: every tensor of
-// the index is in its file, and no file has another, so none is in two. Engines load all that
-// a file holds, whatever the index says.
+// Where model.safetensors itself is there (`has_single_file`), the index may name it alone: engines
+// disagree on which of the two they read. INVALID_ARGUMENT naming the index.
+absl::Status CheckIndexBesideFile(const ShardIndex& index, bool has_single_file);
+
+// A tensor and the file that it lies in, an index.
+using TensorPlace = std::pair<std::string, size_t>;
+
+struct TensorPlaces {
+  std::vector<TensorPlace> first;   // sorted: where each is read
+  std::vector<TensorPlace> copies;  // where else it lies: its bytes must be the same there
+};
+
+// Finds the tensors of a model in the headers of its files, in the order of `index->files`; null:
+// there is one file. Every tensor of the index must be in its file. Engines load all that a file
+// holds, whatever the index says: so tensors that it does not name count, too, and the copy of a
+// tensor in another file must have its dtype and shape. Tensors of a decoder that was saved without
+// its head ("layers.0...") get the names that they have in the whole model ("model.layers.0..."),
+// in the headers as well.
 //
 // Errors: INVALID_ARGUMENT naming index, file and tensor.
-absl::Status CheckShards(const ShardIndex& index,
-                         absl::Span<const SafetensorsHeader* const> headers);
+absl::StatusOr<TensorPlaces> PlaceTensors(const ShardIndex* index,
+                                          absl::Span<SafetensorsHeader* const> headers);
+
+// Names a tensor whose copies differ, for those who compare their bytes.
+absl::Status UnequalCopies(absl::string_view tensor, absl::string_view file,
+                           absl::string_view other_file);
 
 // A tensor to be placed.
 struct TensorSize {

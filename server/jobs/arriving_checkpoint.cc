@@ -10,20 +10,18 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kPrefixBytes = 8;
+constexpr int64_t kPrefixBytes = kSafetensorsPrefixBytes;
+// What is compared at a time.
+constexpr int64_t kComparedBytes = int64_t{1} << 20;
 
 absl::Status BadModel(const absl::Status& status) { return WithReason(status, Reason::kBadModel); }
 
 // What the first 8 bytes say of length and JSON together.
 absl::StatusOr<int64_t> HeadBytes(const ModelFile& file, absl::string_view prefix) {
-  uint64_t json_bytes = 0;
-  for (int i = 7; i >= 0; --i) json_bytes = json_bytes << 8 | static_cast<uint8_t>(prefix[i]);
-  const int64_t most = std::min(kMaxSafetensorsHeaderBytes, file.digest.size_bytes - kPrefixBytes);
-  if (json_bytes > static_cast<uint64_t>(most)) {
-    return InvalidCall(Reason::kBadModel, absl::StrCat(file.name, ": header length is ", json_bytes,
-                                                       " bytes; expected at most ", most));
-  }
-  return kPrefixBytes + static_cast<int64_t>(json_bytes);
+  const absl::StatusOr<int64_t> json_bytes = SafetensorsHeaderBytes(
+      file.name, prefix.substr(0, kSafetensorsPrefixBytes), file.digest.size_bytes);
+  if (!json_bytes.ok()) return BadModel(json_bytes.status());
+  return kPrefixBytes + *json_bytes;
 }
 
 }  // namespace
@@ -127,7 +125,9 @@ absl::Status ArrivingCheckpoint::WaitForTensors(absl::Span<const TensorSpec> ten
     const absl::StatusOr<const File*> file = FileOf(tensor.name);
     if (!file.ok()) return file.status();
     const ModelFile& model_file = (*file)->manifest;
-    const int64_t end = (*file)->data_begin + (*file)->header->Find(tensor.name)->end;
+    const absl::StatusOr<const TensorEntry*> entry = (*file)->header->Get(tensor.name);
+    if (!entry.ok()) return BadModel(entry.status());
+    const int64_t end = (*file)->data_begin + (*entry)->end;
     absl::Status status = arrival_->WaitForBytes(model_file.name, model_file.digest, end);
     if (!status.ok()) return status;
   }
@@ -135,18 +135,36 @@ absl::Status ArrivingCheckpoint::WaitForTensors(absl::Span<const TensorSpec> ten
 }
 
 absl::Status ArrivingCheckpoint::Index() {
-  if (manifest_.index.has_value()) {
-    std::vector<const SafetensorsHeader*> headers;
-    for (const std::unique_ptr<File>& file : files_) headers.push_back(&*file->header);
-    if (absl::Status status = CheckShards(*manifest_.index, headers); !status.ok()) {
-      return BadModel(status);
+  std::vector<SafetensorsHeader*> headers;
+  for (const std::unique_ptr<File>& file : files_) headers.push_back(&*file->header);
+  auto places = PlaceTensors(manifest_.index.has_value() ? &*manifest_.index : nullptr, headers);
+  if (!places.ok()) return BadModel(places.status());
+  file_of_ = std::move(places->first);
+  copies_ = std::move(places->copies);
+  return absl::OkStatus();
+}
+
+absl::Status ArrivingCheckpoint::CheckCopy(const std::string& tensor, const File& other) const {
+  const absl::StatusOr<const File*> first = FileOf(tensor);
+  if (!first.ok()) return first.status();
+  const TensorEntry& one = *(*first)->header->Find(tensor);
+  const TensorEntry& copy = *other.header->Find(tensor);
+  std::string bytes;
+  std::string same;
+  for (int64_t begin = 0; begin < one.SizeBytes(); begin += kComparedBytes) {
+    bytes.resize(static_cast<size_t>(std::min(kComparedBytes, one.SizeBytes() - begin)));
+    same.resize(bytes.size());
+    absl::Status status = ReadAt(**first, (*first)->data_begin + one.begin + begin,
+                                 absl::MakeSpan(bytes.data(), bytes.size()));
+    if (status.ok()) {
+      status = ReadAt(other, other.data_begin + copy.begin + begin,
+                      absl::MakeSpan(same.data(), same.size()));
     }
-    file_of_ = manifest_.index->weight_map;
-    return absl::OkStatus();
+    if (!status.ok()) return status;
+    if (bytes != same) {
+      return BadModel(UnequalCopies(tensor, (*first)->manifest.name, other.manifest.name));
+    }
   }
-  for (const TensorEntry& entry : files_[0]->header->tensors())
-    file_of_.emplace_back(entry.name, 0);
-  std::sort(file_of_.begin(), file_of_.end());
   return absl::OkStatus();
 }
 
@@ -156,6 +174,12 @@ int64_t ArrivingCheckpoint::TensorBytes() const {
     for (const TensorEntry& entry : file->header->tensors()) bytes += entry.SizeBytes();
   }
   return bytes;
+}
+
+std::vector<std::string> ArrivingCheckpoint::TensorNames() const {
+  std::vector<std::string> names;
+  for (const auto& [tensor, file] : file_of_) names.push_back(tensor);
+  return names;
 }
 
 absl::Status ArrivingCheckpoint::ReadAt(const File& file, int64_t offset,
@@ -205,6 +229,9 @@ absl::Status ArrivingCheckpoint::CheckInlineContent() const {
   for (const std::unique_ptr<File>& file : files_) {
     if (absl::Status status = CheckInline(*file); !status.ok()) return status;
   }
+  for (const auto& [tensor, file] : copies_) {
+    if (absl::Status status = CheckCopy(tensor, *files_[file]); !status.ok()) return status;
+  }
   return absl::OkStatus();
 }
 
@@ -221,15 +248,19 @@ absl::StatusOr<const ArrivingCheckpoint::File*> ArrivingCheckpoint::FileOf(
 absl::StatusOr<TensorLocation> ArrivingCheckpoint::Find(absl::string_view tensor) const {
   const absl::StatusOr<const File*> file = FileOf(tensor);
   if (!file.ok()) return file.status();
-  return TensorLocation{(*file)->manifest.name, (*file)->header->Find(tensor)};
+  const absl::StatusOr<const TensorEntry*> entry = (*file)->header->Get(tensor);
+  if (!entry.ok()) return entry.status();
+  return TensorLocation{(*file)->manifest.name, *entry};
 }
 
 bool ArrivingCheckpoint::IsHere(absl::string_view tensor) const {
   const absl::StatusOr<const File*> found = FileOf(tensor);
   if (!found.ok()) return false;
   const File& file = **found;
+  const TensorEntry* entry = file.header->Find(tensor);
+  if (entry == nullptr) return false;
   const ModelFile& model_file = file.manifest;
-  int64_t end = file.data_begin + file.header->Find(tensor)->end;
+  int64_t end = file.data_begin + entry->end;
   if (model_file.inline_content.has_value()) {
     end = std::max(end, static_cast<int64_t>(model_file.inline_content->size()));
   }
@@ -242,7 +273,9 @@ absl::Status ArrivingCheckpoint::ReadRange(absl::string_view tensor, int64_t off
   const absl::StatusOr<const File*> found = FileOf(tensor);
   if (!found.ok()) return found.status();
   const File& file = **found;
-  const TensorEntry& entry = *file.header->Find(tensor);
+  const absl::StatusOr<const TensorEntry*> got = file.header->Get(tensor);
+  if (!got.ok()) return BadModel(got.status());
+  const TensorEntry& entry = **got;
   const int64_t count = static_cast<int64_t>(bytes.size());
   if (offset < 0 || offset > entry.SizeBytes() || count > entry.SizeBytes() - offset) {
     return absl::OutOfRangeError(absl::StrCat(file.manifest.name, ": tensor ", tensor,

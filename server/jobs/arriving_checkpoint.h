@@ -37,7 +37,7 @@ class ArrivingCheckpoint final : public TensorSource {
   ArrivingCheckpoint(const ModelManifest& manifest, BlobStore& store, BlobArrival* arrival);
 
   // Parses the headers that are here. Returns whether all are, which are then held against the
-  // index. Errors: INVALID_ARGUMENT, BAD_MODEL, as ParseSafetensorsHeader and CheckShards, and for
+  // index. Errors: INVALID_ARGUMENT, BAD_MODEL, as ParseSafetensorsHeader and PlaceTensors, and for
   // inline content that is not the whole header, or not the first bytes of its blob.
   absl::StatusOr<bool> ReadHeaders();
 
@@ -47,11 +47,13 @@ class ArrivingCheckpoint final : public TensorSource {
   // Returns when all bytes of these tensors have come. Errors as Find and BlobArrival.
   absl::Status WaitForTensors(absl::Span<const TensorSpec> tensors) const;
 
-  // Holds the inline content of every file against its blob, all of which must be complete.
+  // Holds the inline content of every file against its blob, and copies of a tensor against each
+  // other. All blobs must be complete.
   absl::Status CheckInlineContent() const;
 
-  // Bytes of all tensors.
+  // Bytes of all tensors, and their names, sorted.
   int64_t TensorBytes() const;
+  std::vector<std::string> TensorNames() const;
 
   const std::string& name() const override { return name_; }
   absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override;
@@ -77,6 +79,7 @@ class ArrivingCheckpoint final : public TensorSource {
   absl::Status ReadAt(const File& file, int64_t offset, absl::Span<char> bytes) const;
   absl::StatusOr<const File*> FileOf(absl::string_view tensor) const;
   absl::Status Index();
+  absl::Status CheckCopy(const std::string& tensor, const File& other) const;
 
   const std::string name_ = "model";
   const std::thread::id owner_ = std::this_thread::get_id();
@@ -84,7 +87,8 @@ class ArrivingCheckpoint final : public TensorSource {
   BlobStore& store_;
   BlobArrival* const arrival_;
   std::vector<std::unique_ptr<File>> files_;
-  std::vector<std::pair<std::string, size_t>> file_of_;  // (tensor, index into files_), sorted
+  std::vector<TensorPlace> file_of_;  // (tensor, index into files_), sorted
+  std::vector<TensorPlace> copies_;   // of the same
 };
 
 }  // namespace salient

@@ -67,11 +67,6 @@ absl::Status BadModel(const absl::Status& status) {
 absl::Status FindWeights(const FilesByName& files, BlobStore& store, ModelManifest& manifest) {
   const auto index = files.find(kShardIndexName);
   const auto single = files.find(kSingleFileName);
-  if (index != files.end() && single != files.end()) {
-    return InvalidCall(Reason::kBadModel,
-                       absl::StrCat("the manifest has ", kSingleFileName, " and ", kShardIndexName,
-                                    "; expected one of them"));
-  }
   if (index == files.end()) {
     if (single == files.end()) {
       return InvalidCall(Reason::kBadModel,
@@ -85,6 +80,8 @@ absl::Status FindWeights(const FilesByName& files, BlobStore& store, ModelManife
   if (!text.ok()) return text.status();
   absl::StatusOr<ShardIndex> parsed = ParseShardIndex(kShardIndexName, *text);
   if (!parsed.ok()) return BadModel(parsed.status());
+  absl::Status status = CheckIndexBesideFile(*parsed, single != files.end());
+  if (!status.ok()) return BadModel(status);
   for (const std::string& name : parsed->files) {
     const auto found = files.find(name);
     if (found == files.end()) {

@@ -268,11 +268,12 @@ add("index_that_is_no_json", lambda: sharded(lambda index: b"{"), "BAD_MODEL", m
 add("index_maps_to_a_number", with_entry(Q_PROJ, 7), "BAD_MODEL", models.INDEX, Q_PROJ)
 
 
-@case("BAD_MODEL", SECOND, "stray")
-def shard_with_a_tensor_the_index_lacks():
+@case("BAD_MODEL", SECOND, "model.embed_tokens.weight")
+def unequal_copies_in_two_shards():
     files = MODEL.files(shards=2)
     header, body = bad_shards.parts(files[SECOND])
-    header["stray"] = {"dtype": "F16", "shape": [1], "data_offsets": [len(body), len(body) + 2]}
+    header["model.embed_tokens.weight"] = {"dtype": "F16", "shape": [1],
+                                           "data_offsets": [len(body), len(body) + 2]}
     return {**files, SECOND: bad_shards.join(header, body + b"\0\0")}
 
 

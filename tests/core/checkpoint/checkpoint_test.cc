@@ -106,9 +106,19 @@ TEST_F(CheckpointTest, ADirectoryWithoutModelIsNotFound) {
   EXPECT_THAT(OpenError(absl::StatusCode::kNotFound), HasSubstr("model.safetensors.index.json"));
 }
 
-TEST_F(CheckpointTest, OneFileAndAnIndexContradictEachOther) {
-  WriteFile("model.safetensors", "a");
+// As mlx-lm writes it.
+TEST_F(CheckpointTest, AnIndexMayNameTheSingleFile) {
+  WriteFile("model.safetensors", "ab");
   WriteIndex("\"a\":\"model.safetensors\"");
+  const auto checkpoint = Checkpoint::Open(directory_);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_THAT(checkpoint->TensorNames(), ElementsAre("a", "b"));
+}
+
+TEST_F(CheckpointTest, OneFileAndAnIndexOfOthersContradictEachOther) {
+  WriteFile("model.safetensors", "a");
+  WriteFile("x.safetensors", "a");
+  WriteIndex("\"a\":\"x.safetensors\"");
   EXPECT_THAT(OpenError(absl::StatusCode::kInvalidArgument), HasSubstr("expected one of them"));
 }
 
@@ -124,20 +134,67 @@ TEST_F(CheckpointTest, ATensorThatItsShardLacksIsNamed) {
               HasSubstr("x.safetensors: tensor \"b\" is missing"));
 }
 
-TEST_F(CheckpointTest, ATensorInTwoShardsIsNamed) {
+TEST_F(CheckpointTest, EqualCopiesInTwoShardsAreOneTensor) {
   WriteFile("x.safetensors", "a");
   WriteFile("y.safetensors", "ab");
+  WriteIndex("\"a\":\"y.safetensors\"");
+  const auto checkpoint = Checkpoint::Open(directory_);
+  // The index names y alone, so x is not read.
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   WriteIndex("\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"");
-  const std::string error = OpenError(absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(error, HasSubstr("y.safetensors: tensor \"a\" is also in"));
-  EXPECT_THAT(error, HasSubstr("x.safetensors"));
+  const auto both = Checkpoint::Open(directory_);
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_THAT(both->TensorNames(), ElementsAre("a", "b"));
+  EXPECT_EQ(both->Find("a")->file, Path("x.safetensors"));
 }
 
-TEST_F(CheckpointTest, ATensorThatTheIndexDoesNotKnowIsNamed) {
+TEST_F(CheckpointTest, UnequalCopiesInTwoShardsAreNamed) {
+  WriteFile("x.safetensors", "a");
+  WriteIndex("\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"");
+  const std::vector<std::byte> b = {std::byte{'b'}, std::byte{7}};
+  // Other bytes, another shape, another dtype.
+  for (const NamedTensor& copy :
+       {NamedTensor{"a", DType::kU8, {2}, {std::byte{'a'}, std::byte{8}}},
+        NamedTensor{"a", DType::kU8, {2, 1}, {std::byte{'a'}, std::byte{7}}},
+        NamedTensor{"a", DType::kI8, {2}, {std::byte{'a'}, std::byte{7}}}}) {
+    const std::vector<NamedTensor> tensors = {copy, {"b", DType::kU8, {2}, b}};
+    ASSERT_TRUE(WriteSafetensors(Path("y.safetensors"), ToWrite(tensors), {}).ok());
+    const std::string error = OpenError(absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(error, HasSubstr("y.safetensors: tensor \"a\" is also in"));
+    EXPECT_THAT(error, HasSubstr("x.safetensors and differs from it"));
+  }
+}
+
+TEST_F(CheckpointTest, TensorsThatTheIndexDoesNotKnowCount) {
   WriteFile("x.safetensors", "ab");
-  WriteIndex("\"a\":\"x.safetensors\"");
-  EXPECT_THAT(OpenError(absl::StatusCode::kInvalidArgument),
-              HasSubstr("tensor \"b\" is not in the weight_map"));
+  WriteFile("y.safetensors", "c");
+  WriteIndex("\"a\":\"x.safetensors\",\"c\":\"y.safetensors\"");
+  const auto checkpoint = Checkpoint::Open(directory_);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_THAT(*checkpoint->Read("b"), ElementsAre(std::byte{'b'}, std::byte{7}));
+}
+
+// As the decoder alone is saved.
+TEST_F(CheckpointTest, NamesWithoutTheDecodersPrefixGetIt) {
+  const auto tensor = [](const char* name, char value) {
+    return NamedTensor{name, DType::kU8, {1}, {static_cast<std::byte>(value)}};
+  };
+  const std::vector<NamedTensor> bare = {tensor("embed_tokens.weight", 'e'),
+                                         tensor("layers.0.w", 'l'), tensor("lm_head.weight", 'h'),
+                                         tensor("norm.weight", 'n')};
+  ASSERT_TRUE(WriteSafetensors(Path("model.safetensors"), ToWrite(bare), {}).ok());
+  const auto checkpoint = Checkpoint::Open(directory_);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_THAT(checkpoint->TensorNames(), ElementsAre("lm_head.weight", "model.embed_tokens.weight",
+                                                     "model.layers.0.w", "model.norm.weight"));
+  EXPECT_THAT(*checkpoint->Read("model.layers.0.w"), ElementsAre(std::byte{'l'}));
+  EXPECT_EQ(checkpoint->Find("model.norm.weight")->entry->name, "model.norm.weight");
+  // With one name that has it, all are what they are.
+  std::vector<NamedTensor> mixed = bare;
+  mixed.push_back(tensor("model.x", 'x'));
+  ASSERT_TRUE(WriteSafetensors(Path("model.safetensors"), ToWrite(mixed), {}).ok());
+  EXPECT_EQ(Checkpoint::Open(directory_)->Find("model.norm.weight").status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST_F(CheckpointTest, AnIndexThatLeadsElsewhereIsRefusedUnread) {

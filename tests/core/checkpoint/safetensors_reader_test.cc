@@ -117,7 +117,7 @@ std::vector<Case> Cases() {
       {"not UTF-8", "{\"\xff\":1}", 0, "JSON"},
       {"byte order mark", "\xEF\xBB\xBF{}", 0, "byte order mark"},
       {"trailing NUL", std::string("{}\0\0", 4), 0, "NUL"},
-      {"empty", "", 0, "JSON"},
+      {"empty", "", 0, "zeros"},
       {"array", "[]", 0, "an array of 0; expected an object"},
       {"empty object", "{}", 0, ""},
       {"empty object with bytes", "{}", 1, "1 bytes follow"},
@@ -137,8 +137,15 @@ std::vector<Case> Cases() {
       {"lower-case dtype", One("\"dtype\":\"i32\",\"shape\":[2],\"data_offsets\":[0,8]"), 8,
        "dtype is \"i32\""},
       {"dtype of the format that we lack",
-       One("\"dtype\":\"F8_E4M3\",\"shape\":[8],\"data_offsets\":[0,8]"), 8,
-       "dtype F8_E4M3 is not supported"},
+       One("\"dtype\":\"F8_E4M3\",\"shape\":[8],\"data_offsets\":[0,8]"), 8, ""},
+      {"its bytes do not suit its shape",
+       One("\"dtype\":\"F8_E4M3\",\"shape\":[7],\"data_offsets\":[0,8]"), 8,
+       "data_offsets span 8 bytes; expected 7"},
+      {"two elements a byte", One("\"dtype\":\"F4\",\"shape\":[16],\"data_offsets\":[0,8]"), 8, ""},
+      {"half a byte", One("\"dtype\":\"F4\",\"shape\":[15],\"data_offsets\":[0,8]"), 8,
+       "shape has no whole number of bytes for dtype F4"},
+      {"four elements in three bytes",
+       One("\"dtype\":\"F6_E2M3\",\"shape\":[4],\"data_offsets\":[0,3]"), 3, ""},
       {"dtype null", One("\"dtype\":null,\"shape\":[2],\"data_offsets\":[0,8]"), 8,
        "dtype is null"},
       {"no shape", One("\"dtype\":\"I32\",\"data_offsets\":[0,8]"), 8, "shape is missing"},
@@ -200,6 +207,28 @@ TEST(SafetensorsReaderTest, AcceptsAndRejectsWhatTheReferenceDoes) {
   }
 }
 
+// A tensor that nobody asks for may be of any dtype; whoever asks for it is told which.
+TEST(SafetensorsReaderTest, TensorsOfOtherDTypesHaveAPlaceAndNoContent) {
+  const std::string file = MakeFile("{" + I32("a", 0, 8) +
+                                        ",\"b\":{\"dtype\":\"F8_E5M2\",\"shape\":[4],"
+                                        "\"data_offsets\":[8,12]}," +
+                                        I32("c", 12, 20) + "}",
+                                    20);
+  const auto view = ParseHeader(file);
+  ASSERT_TRUE(view.ok()) << view.status();
+  EXPECT_EQ(view->header().tensors().size(), 2u);
+  EXPECT_EQ((*view->Tensor("c"))[0], std::byte{12});
+  EXPECT_EQ(view->header().Find("b"), nullptr);
+  EXPECT_EQ(view->header().unreadable().at("b"), "F8_E5M2");
+  EXPECT_THAT(std::string(view->Tensor("b").status().message()),
+              HasSubstr("in.safetensors: tensor \"b\": dtype F8_E5M2 is not read here"));
+  EXPECT_THAT(HeaderErrorOf(MakeFile("{" + I32("a", 0, 8) +
+                                         ",\"a\":{\"dtype\":\"F8_E5M2\",\"shape\":[4],"
+                                         "\"data_offsets\":[8,12]}}",
+                                     12)),
+              HasSubstr("stands twice"));
+}
+
 TEST(SafetensorsReaderTest, HeaderLengthIsCheckedBeforeItIsUsed) {
   const std::string good = MakeFile("{}", 0);
   EXPECT_THAT(HeaderErrorOf(""), HasSubstr("0 bytes; expected at least 8"));
@@ -214,6 +243,28 @@ TEST(SafetensorsReaderTest, HeaderLengthIsCheckedBeforeItIsUsed) {
   EXPECT_THAT(HeaderErrorOf(huge), HasSubstr("100000001 bytes; expected at most 100000000"));
   std::memset(huge.data(), 0xFF, 8);
   EXPECT_THAT(HeaderErrorOf(huge), HasSubstr("18446744073709551615 bytes"));
+}
+
+TEST(SafetensorsReaderTest, OtherFilesAreCalledWhatTheyAre) {
+  const struct {
+    std::string begin;
+    const char* name;
+  } cases[] = {{"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS pointer"},
+               {std::string("GGUF\x03\0\0\0", 8), "GGUF"},
+               {std::string("\x93NUMPY\x01\0v\0", 10), "NumPy"},
+               {std::string("PK\x03\x04\0\0\x08\x08", 8), "ZIP archive, as torch.save"},
+               {std::string("\x80\x02\x8a\x0al\xfc\x9c\x46", 8), "pickle"},
+               {"{\"text\": \"Once upon a time\"}\n", "JSON"},
+               {"<!DOCTYPE html>", "web page"},
+               {"Once upon a time", "a text"},
+               {"\xE5\x8F\xA4\xE4\xBB\x8A\xE4\xB8", "a text"},
+               {std::string(4096, '\0'), "zeros"}};
+  for (const auto& [begin, name] : cases) {
+    EXPECT_THAT(HeaderErrorOf(begin + "12345678"), HasSubstr("is no safetensors file"));
+    EXPECT_THAT(HeaderErrorOf(begin + "12345678"), HasSubstr(name));
+    const std::string path = Write("other", begin + "12345678");
+    EXPECT_THAT(std::string(SafetensorsFile::Open(path).status().message()), HasSubstr(name));
+  }
 }
 
 TEST(SafetensorsReaderTest, EveryTruncationIsRejected) {

@@ -162,11 +162,15 @@ const MalformedCase kFileCases[] = {
      false,
      [](SpoiltModel& model) {
        // As long as the name it replaces, so that the header stays valid otherwise.
-       model.Tensor(kValueProjection, [](NamedTensor& tensor) { tensor.dtype = DType::kU16; });
-       model.ReplaceInFile("model.safetensors", "\"U16\"", "\"C64\"");
+       model.Tensor(kValueProjection, [](NamedTensor& tensor) {
+         tensor.data.resize(tensor.data.size() / static_cast<size_t>(SizeOf(tensor.dtype)) * 8);
+         tensor.dtype = DType::kU64;
+       });
+       model.ReplaceInFile("model.safetensors", "\"U64\"", "\"C64\"");
      },
      kInvalid,
-     {"model.safetensors: tensor \"model.layers.1.self_attn.v_proj.weight\": dtype C64"},
+     {"model.safetensors: tensor \"model.layers.1.self_attn.v_proj.weight\": dtype C64 is not "
+      "read"},
      Found::kBeforeAnyWork},
 };
 
