@@ -1,4 +1,5 @@
 // salient estimate: what quantizing a model would cost, before it costs it.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +17,9 @@
 #include "client/quantize_options.h"
 #include "client/standard_output.h"
 #include "client/token_file.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/model_config.h"
 
 namespace salient::client {
 namespace {
@@ -23,32 +27,46 @@ namespace {
 struct EstimateFlags {
   std::string source;
   std::string calibration;  // empty: blank tokens
-  int64_t rows = 0;         // 0: all of the file, or the default
-  int64_t tokens = 512;     // of a blank row
+  TokenRowFlags rows;       // 0: all of the file, or the default
+  int64_t tokens = 0;       // of a blank row; 0: the default
   SessionFlags session;
   QuantizeOptions options;
   bool json = false;
 };
 
 constexpr int64_t kBlankRows = 128;
+constexpr int64_t kBlankTokens = 512;
+
+// The tokens of a blank row for a model that may have a shorter context. A config.json that is not
+// good is the server's to judge.
+int64_t BlankRowTokens(const std::string& model) {
+  const std::string path = absl::StrCat(model, "/", kConfigName);
+  const auto text = ReadTextFile(path, kMaxConfigBytes);
+  if (!text.ok()) return kBlankTokens;
+  const auto config = ParseModelConfig(path, *text);
+  if (!config.ok()) return kBlankTokens;
+  return std::min(kBlankTokens, config->max_position_embeddings.value_or(kBlankTokens));
+}
+
+int64_t BlankRows(const EstimateFlags& flags) {
+  return flags.rows.rows > 0 ? flags.rows.rows : kBlankRows;
+}
 
 // What nobody said, so that people know what the figures are of; empty if they said it all.
-std::string AssumedText(const EstimateFlags& flags) {
+std::string AssumedText(const EstimateFlags& flags, int64_t row_tokens) {
   if (!flags.calibration.empty()) return "";
-  return absl::StrCat(flags.rows > 0 ? flags.rows : kBlankRows, " calibration rows of ",
-                      flags.tokens, " tokens, for want of --calibration");
+  return absl::StrCat(BlankRows(flags), " calibration rows of ", row_tokens,
+                      " tokens, for want of --calibration");
 }
 
 absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
-  QuantizeOptions options = flags.options;
-  options.rows = flags.rows;
-  auto task = ToTask(options);
+  auto task = ToTask(flags.options);
   if (!task.ok()) return UsageError(task.status().message());
-  auto tokens = flags.calibration.empty()
-                    ? BlankTokens(flags.rows > 0 ? flags.rows : kBlankRows, flags.tokens)
-                    : TokenFile(flags.calibration);
+  const int64_t row_tokens = flags.tokens > 0 ? flags.tokens : BlankRowTokens(flags.source);
+  auto tokens = flags.calibration.empty() ? BlankTokens(BlankRows(flags), row_tokens)
+                                          : TokenFile(flags.calibration);
   if (!tokens.ok()) return tokens.status();
-  *task->mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens->digest;
+  *task->mutable_calibration()->mutable_tokens() = ToTokens(*tokens, flags.rows);
   if (auto good = CheckModelDirectory(flags.source); !good.ok()) return good;
 
   const auto session = JobSession::Start(flags.session, v1::TASK_KIND_QUANTIZE, "", interrupt);
@@ -69,9 +87,9 @@ absl::Status RunEstimate(const EstimateFlags& flags, Interrupt& interrupt) {
   };
   const auto job = session->Estimate(fill, interrupt);
   if (!job.ok()) return job.status();
-  return WriteOutput(flags.json
-                         ? absl::StrCat(EstimateJson(*job), "\n")
-                         : EstimateTable(flags.source, job->job.estimate(), AssumedText(flags)));
+  return WriteOutput(flags.json ? absl::StrCat(EstimateJson(*job), "\n")
+                                : EstimateTable(flags.source, job->job.estimate(),
+                                                AssumedText(flags, row_tokens)));
 }
 
 }  // namespace
@@ -85,13 +103,16 @@ Command AddEstimateCommand(CLI::App& app) {
       command->add_option("--calibration", flags->calibration,
                           "safetensors with input_ids; default: blank tokens of the shape below");
   command
-      ->add_option("--rows", flags->rows,
+      ->add_option("--rows", flags->rows.rows,
                    absl::StrCat("Calibration rows; 0: all of the file, or ", kBlankRows))
       ->check(Count());
-  command->add_option("--tokens", flags->tokens, "Tokens of a blank row")
+  command
+      ->add_option("--tokens", flags->tokens,
+                   absl::StrCat("Tokens of a blank row; default: ", kBlankTokens,
+                                ", or the model's max_position_embeddings if that is less"))
       ->check(IntegerIn(1, int64_t{1} << 30))
-      ->capture_default_str()
       ->excludes(calibration);
+  AddLongRowsOption(*command, flags->rows.allow_long);
   AddQuantizeOptions(*command, flags->options);
   AddSessionOptions(*command, flags->session);
   AddJsonOption(*command, flags->json);

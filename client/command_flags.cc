@@ -155,10 +155,17 @@ v1::WeightFormat ToWeightFormat(const CodeFlags& flags) {
 void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens) {
   command
       .add_option("--evaluation", tokens.file,
-                  "What is scored: safetensors with input_ids [rows, tokens]; lengths [rows] for "
-                  "shorter rows")
+                  "Token ids to score: safetensors with input_ids [rows, tokens] and what a "
+                  "tokenizer pads them by; client/python/tokens.py makes it of texts")
       ->required();
-  command.add_option("--rows", tokens.rows, "Score the first rows only; 0: all")->check(Count());
+  command.add_option("--rows", tokens.rows.rows, "Score the first rows only; 0: all")
+      ->check(Count());
+  AddLongRowsOption(command, tokens.rows.allow_long);
+}
+
+void AddLongRowsOption(CLI::App& command, bool& allow) {
+  command.add_flag("--allow-long-rows", allow,
+                   "Take rows of more tokens than the model's max_position_embeddings");
 }
 
 void AddJsonOption(CLI::App& command, bool& json) {

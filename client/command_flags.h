@@ -10,6 +10,7 @@
 #include "client/job_session.h"
 #include "client/method_options.h"
 #include "client/quantize_options.h"
+#include "client/token_file.h"
 
 namespace salient::client {
 
@@ -41,9 +42,12 @@ v1::WeightFormat ToWeightFormat(const CodeFlags& flags);
 // Tokens that are scored: --evaluation, which is required, and --rows.
 struct ScoredTokens {
   std::string file;
-  int64_t rows = 0;  // 0: all
+  TokenRowFlags rows;
 };
 void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens);
+
+// --allow-long-rows, of all token files of a command.
+void AddLongRowsOption(CLI::App& command, bool& allow);
 
 // --server, which has the default that `server` holds; empty: an embedded one.
 CLI::Option* AddServerOption(CLI::App& command, std::string& server);

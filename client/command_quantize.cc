@@ -27,6 +27,7 @@ struct QuantizeFlags {
   std::string source;
   std::string output;
   std::string calibration;
+  TokenRowFlags rows;
   std::string job_id;
   SessionFlags session;
   QuantizeOptions options;
@@ -42,7 +43,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
   if (auto free = CheckOutputDirectory(output); !free.ok()) return free;
   auto tokens = TokenFile(flags.calibration);
   if (!tokens.ok()) return tokens.status();
-  *task->mutable_calibration()->mutable_tokens()->mutable_tokens() = tokens->digest;
+  *task->mutable_calibration()->mutable_tokens() = ToTokens(*tokens, flags.rows);
   if (auto good = CheckModelDirectory(flags.source); !good.ok()) return good;
 
   const auto session = JobSession::Start(flags.session, v1::TASK_KIND_QUANTIZE, output, interrupt);
@@ -88,11 +89,14 @@ Command AddQuantizeCommand(CLI::App& app) {
   command->add_option("source", flags->source, "Directory of the model")->required();
   command->add_option("output", flags->output, "Directory to make; absent or empty")->required();
   command
-      ->add_option("--calibration", flags->calibration,
-                   "safetensors with input_ids [rows, tokens]; lengths [rows] for shorter rows")
+      ->add_option(
+          "--calibration", flags->calibration,
+          "Token ids: safetensors with input_ids [rows, tokens] and what a tokenizer pads them "
+          "by; client/python/tokens.py makes it of texts")
       ->required();
-  command->add_option("--rows", flags->options.rows, "Use the first rows only; 0: all")
+  command->add_option("--rows", flags->rows.rows, "Use the first rows only; 0: all")
       ->check(Count());
+  AddLongRowsOption(*command, flags->rows.allow_long);
   AddQuantizeOptions(*command, flags->options);
   AddSessionOptions(*command, flags->session);
   command->add_option("--job-id", flags->job_id, "Name of the job; default: a random one");

@@ -21,7 +21,7 @@ namespace {
 struct StudyFlags {
   std::string model;
   std::string calibration;
-  int64_t calibration_rows = 0;  // 0: all
+  TokenRowFlags calibration_rows;
   ScoredTokens evaluation;
   CodeFlags codes = {.bits = 3, .group_size = 128};
   double share = 0.01;
@@ -31,13 +31,13 @@ struct StudyFlags {
   bool json = false;
 };
 
-v1::StudyTask ToTask(const StudyFlags& flags, const v1::Digest& calibration,
-                     const v1::Digest& evaluation) {
+v1::StudyTask ToTask(const StudyFlags& flags, const LocalBlob& calibration,
+                     const LocalBlob& evaluation) {
   v1::StudyTask task;
-  *task.mutable_calibration()->mutable_tokens() = calibration;
-  task.mutable_calibration()->set_max_rows(flags.calibration_rows);
-  *task.mutable_evaluation()->mutable_tokens() = evaluation;
-  task.mutable_evaluation()->set_max_rows(flags.evaluation.rows);
+  TokenRowFlags rows = flags.calibration_rows;
+  rows.allow_long = flags.evaluation.rows.allow_long;
+  *task.mutable_calibration() = ToTokens(calibration, rows);
+  *task.mutable_evaluation() = ToTokens(evaluation, flags.evaluation.rows);
   task.set_salient_share(flags.share);
   *task.mutable_format() = ToWeightFormat(flags.codes);
   task.set_compute_dtype(flags.compute_dtype == "f32" ? v1::COMPUTE_DTYPE_F32
@@ -63,7 +63,7 @@ absl::Status RunStudy(const StudyFlags& flags, Interrupt& interrupt) {
         !added.ok()) {
       return added;
     }
-    *spec.mutable_study() = ToTask(flags, calibration->digest, evaluation->digest);
+    *spec.mutable_study() = ToTask(flags, *calibration, *evaluation);
     plan.first.push_back(*std::move(calibration));
     plan.first.push_back(*std::move(evaluation));
     return absl::OkStatus();
@@ -93,7 +93,7 @@ Command AddStudyCommand(CLI::App& app) {
       ->required();
   AddScoredTokensOptions(*command, flags->evaluation);
   command
-      ->add_option("--calibration-rows", flags->calibration_rows,
+      ->add_option("--calibration-rows", flags->calibration_rows.rows,
                    "Calibrate with the first rows only; 0: all")
       ->check(Count());
   for (CLI::Option* option : AddCodeOptions(*command, "", "", flags->codes)) {

@@ -50,8 +50,7 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
                                 *task.mutable_reference(), plan);
     }
     if (!added.ok()) return added;
-    *task.mutable_tokens()->mutable_tokens() = tokens->digest;
-    task.mutable_tokens()->set_max_rows(flags.evaluation.rows);
+    *task.mutable_tokens() = ToTokens(*tokens, flags.evaluation.rows);
     plan.first.push_back(*std::move(tokens));
     if (flags.no_rtn) {
       task.mutable_round_to_nearest()->set_bits(-1);

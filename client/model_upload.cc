@@ -10,8 +10,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/file_digest.h"
+#include "client/result_directory.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/model_directory.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/shard_index.h"
 
@@ -154,6 +156,8 @@ int64_t ModelUpload::Bytes() const {
 }
 
 absl::Status CheckModelDirectory(const std::string& directory) {
+  if (absl::Status text = CheckPathIsText(directory); !text.ok()) return text;
+  if (absl::Status status = CheckIsModelDirectory(directory); !status.ok()) return status;
   const auto config = ReadTextFile(absl::StrCat(directory, "/", kConfigName), kMaxConfigBytes);
   if (!config.ok()) return config.status();
   return Checkpoint::Open(directory).status();

@@ -42,7 +42,6 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--compute-dtype ", QuoteForMessage(options.compute_dtype), "; expected bf16 or f32"));
   }
-  task.mutable_calibration()->mutable_tokens()->set_max_rows(options.rows);
   *task.mutable_method() = *std::move(method);
   task.set_strict(options.strict);
   task.set_max_shard_bytes(options.max_shard_bytes);

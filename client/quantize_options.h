@@ -19,7 +19,6 @@ struct QuantizeOptions {
   std::vector<std::string> formats;
   std::vector<std::string> overrides;  // as ParseOverride
   double max_relative_error = 0;       // 0: no limit
-  int64_t rows = 0;                    // calibration rows to use; 0: all
   bool strict = false;                 // a Linear that the group size does not suit is an error
   std::string compute_dtype = "bf16";  // or f32
   int64_t max_shard_bytes = 0;         // 0: the server's default

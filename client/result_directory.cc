@@ -50,7 +50,16 @@ std::string AbsolutePath(const std::string& path) {
   return absolute.string();
 }
 
+absl::Status CheckPathIsText(const std::string& path) {
+  const std::string absolute = AbsolutePath(path);
+  if (IsUtf8(absolute)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "path ", QuoteForMessage(absolute),
+      " is not UTF-8, as paths that a server is told of must be; expected another name"));
+}
+
 absl::Status CheckOutputDirectory(const std::string& path) {
+  if (absl::Status text = CheckPathIsText(path); !text.ok()) return text;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (status.type() == fs::file_type::none) {

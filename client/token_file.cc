@@ -5,30 +5,43 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/file_digest.h"
+#include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/token_rows.h"
 
 namespace salient::client {
 namespace {
 
-constexpr char kTokenIds[] = "input_ids";
 constexpr int64_t kMaxBlankTokens = int64_t{1} << 28;
+
+constexpr char kHowToMakeOne[] =
+    " (token ids of a text: python client/python/tokens.py MODEL TEXT -o tokens.safetensors)";
+
+absl::Status CheckTokenFile(const std::string& path) {
+  const auto file = SafetensorsFile::Open(path);
+  return file.ok() ? CheckTokenTensors(file->header()) : file.status();
+}
 
 }  // namespace
 
 absl::StatusOr<LocalBlob> TokenFile(const std::string& path) {
-  {
-    const auto file = SafetensorsFile::Open(path);
-    if (!file.ok()) return file.status();
-    if (file->header().Find(kTokenIds) == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": no tensor ",
-                                                     QuoteForMessage(kTokenIds),
-                                                     "; expected I32 or I64 [rows, tokens]"));
-    }
+  if (absl::Status status = CheckTokenFile(path); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat(status.message(), kHowToMakeOne));
   }
   auto digest = DigestOfFile(path, [](int64_t) { return true; });
   if (!digest.ok()) return digest.status();
   return LocalBlob{*std::move(digest), path, std::nullopt};
+}
+
+v1::TokenCalibration ToTokens(const LocalBlob& tokens, const TokenRowFlags& rows) {
+  v1::TokenCalibration message;
+  *message.mutable_tokens() = tokens.digest;
+  message.set_max_rows(rows.rows);
+  // A text of the protocol is UTF-8; other names are shown escaped.
+  message.set_name(IsUtf8(tokens.source) ? tokens.source : QuoteForMessage(tokens.source));
+  message.set_allow_long_rows(rows.allow_long);
+  return message;
 }
 
 absl::StatusOr<LocalBlob> BlankTokens(int64_t rows, int64_t tokens) {

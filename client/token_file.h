@@ -7,12 +7,22 @@
 
 #include "absl/status/statusor.h"
 #include "client/local_blob.h"
+#include "salient/v1/job_source.pb.h"
 
 namespace salient::client {
 
-// A safetensors file with input_ids, as a blob. NOT_FOUND, INVALID_ARGUMENT, naming the file.
-// Whether its ids suit a model is the server's to say.
+// A safetensors file of tokens, as a blob. Errors as SafetensorsFile::Open and CheckTokenTensors,
+// with how to make such a file. Whether its ids suit a model is the server's to say.
 absl::StatusOr<LocalBlob> TokenFile(const std::string& path);
+
+// Which rows of a token file a task uses.
+struct TokenRowFlags {
+  int64_t rows = 0;         // the first so many; 0: all
+  bool allow_long = false;  // rows that are longer than the model's context
+};
+
+// What a task is told of a token file or of a stand-in.
+v1::TokenCalibration ToTokens(const LocalBlob& tokens, const TokenRowFlags& rows);
 
 // A stand-in of the same shape for an estimate, which depends on nothing else: input_ids I32
 // [rows, tokens] of zeros. Both at least 1, together at most 2^28.

@@ -8,7 +8,8 @@ and `--evaluation`.
 Reads MODEL_DIR/tokenizer.json, else MODEL_DIR/tokenizer.model, and writes one tensor, `input_ids`
 I32 [rows, tokens]. The texts (UTF-8) follow one another without a gap: no row is padded, and the
 tokens that do not fill a row are dropped. With the same texts, --offset 128 begins where the 128
-rows of another file ended: tokens to evaluate with must not be those of the calibration.
+rows of another file ended: tokens to evaluate with must not be those of the calibration. No row is
+longer than the max_position_embeddings of MODEL_DIR/config.json, unless --allow-long-rows says so.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 
 USAGE, BAD_INPUT = 2, 42  # exit codes, as those of `salient`
 DEFAULT_ROWS = 128
+DEFAULT_TOKENS = 512
 
 
 class InputError(Exception):
@@ -147,6 +149,22 @@ def check_vocabulary(model_dir, ids):
         )
 
 
+def row_tokens(options):
+    """Tokens of a row: what was asked for, or the default, within what the model has seen."""
+    path = os.path.join(options.model, "config.json")
+    limit = read_json(path).get("max_position_embeddings")
+    if options.allow_long_rows or type(limit) is not int or limit < 2:
+        return options.tokens or DEFAULT_TOKENS
+    if options.tokens is None:
+        return min(DEFAULT_TOKENS, limit)
+    if options.tokens > limit:
+        raise InputError(
+            f"--tokens {options.tokens}: {path} has max_position_embeddings {limit}, and the model"
+            " never saw later positions; --allow-long-rows makes such rows all the same"
+        )
+    return options.tokens
+
+
 def write_tokens(path, ids, rows, tokens):
     """The file appears complete or not at all."""
     entry = {"dtype": "I32", "shape": [rows, tokens], "data_offsets": [0, 4 * len(ids)]}
@@ -197,13 +215,16 @@ def parse_arguments(arguments):
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     parser.add_argument("--rows", type=positive,
                         help=f"default: as many as the texts give, at most {DEFAULT_ROWS}")
-    parser.add_argument("--tokens", type=positive, default=512, help="tokens a row (512)")
+    parser.add_argument("--tokens", type=positive, help="tokens a row; default:"
+                        f" {DEFAULT_TOKENS}, or what the model has seen if that is less")
+    parser.add_argument("--allow-long-rows", action="store_true",
+                        help="make rows that are longer than what the model has seen")
     parser.add_argument("--offset", type=not_negative, default=0, help="rows to leave out (0)")
     parser.add_argument("--bos", choices=("text", "row", "none"),
                         help="what begins with a BOS token; default: a text, if the tokenizer"
                         " begins texts so, else none")
     result = parser.parse_args(arguments)
-    if result.tokens < 2:
+    if result.tokens == 1:
         parser.error("--tokens 1: a row needs a token to predict")
     return result
 
@@ -211,21 +232,22 @@ def parse_arguments(arguments):
 def make(options):
     """Writes the file. (rows, tokens)"""
     tokenizer = open_tokenizer(options.model)
+    tokens = row_tokens(options)
     bos = options.bos or ("text" if tokenizer.adds_bos else "none")
     if bos != "none" and tokenizer.bos is None:
         raise InputError(f"{options.model}: --bos {bos}: the tokenizer has no BOS token")
     ids, found = make_rows(tokenizer, options.texts, bos, options.rows or DEFAULT_ROWS,
-                           options.tokens, options.offset)
-    rows = len(ids) // options.tokens
+                           tokens, options.offset)
+    rows = len(ids) // tokens
     if rows == 0 or rows < (options.rows or 0):
         wanted = f"{options.rows} rows" if options.rows else "one row"
         raise InputError(
-            f"{', '.join(options.texts)}: text for {found} rows of {options.tokens} tokens;"
+            f"{', '.join(options.texts)}: text for {found} rows of {tokens} tokens;"
             f" {wanted} from row {options.offset} were asked for"
         )
     check_vocabulary(options.model, ids)
-    write_tokens(options.output, ids, rows, options.tokens)
-    return rows, options.tokens
+    write_tokens(options.output, ids, rows, tokens)
+    return rows, tokens
 
 
 def main(arguments=None):

@@ -37,10 +37,12 @@ struct ModelSource {
   std::string path;
 };
 
-// A safetensors blob with input_ids I32 or I64 [rows, tokens] and optional lengths [rows].
+// A safetensors blob as ReadTokenRows reads it.
 struct TokenSource {
   Digest tokens;
-  int64_t max_rows = 0;  // 0: all
+  int64_t max_rows = 0;          // 0: all
+  std::string name = "tokens";   // what errors call it
+  bool allow_long_rows = false;  // rows beyond the model's max_position_embeddings are taken
 };
 
 struct QuantizeTask {

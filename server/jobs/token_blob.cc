@@ -4,26 +4,39 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/token_rows.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
 
-constexpr char kName[] = "tokens";
+absl::Status CheckRowTokens(const TokenSource& source, size_t row, size_t tokens,
+                            const TokenNeeds& needs) {
+  const size_t least = needs.use == TokenUse::kScore ? 2 : 1;
+  const std::string found = absl::StrCat(source.name, ": row ", row, " has ", tokens, " tokens");
+  if (tokens < least) {
+    return InvalidCall(Reason::kBadTokens, absl::StrCat(found, "; expected at least ", least));
+  }
+  if (source.allow_long_rows || !needs.row_tokens.has_value() ||
+      static_cast<int64_t>(tokens) <= *needs.row_tokens) {
+    return absl::OkStatus();
+  }
+  return InvalidCall(
+      Reason::kBadTokens,
+      absl::StrCat(found, "; expected at most ", *needs.row_tokens,
+                   ", the model's max_position_embeddings: it never saw later positions "
+                   "(allow_long_rows takes them all the same)"));
+}
 
-absl::Status CheckRows(absl::Span<const std::vector<int64_t>> rows, const TokenNeeds& needs) {
+absl::Status CheckRows(const TokenSource& source, absl::Span<const std::vector<int64_t>> rows,
+                       const TokenNeeds& needs) {
   for (size_t row = 0; row < rows.size(); ++row) {
-    if (static_cast<int64_t>(rows[row].size()) < needs.row_tokens) {
-      return InvalidCall(Reason::kBadTokens,
-                         absl::StrCat(kName, ": row ", row, " has ", rows[row].size(),
-                                      " tokens; expected at least ", needs.row_tokens));
-    }
+    absl::Status status = CheckRowTokens(source, row, rows[row].size(), needs);
+    if (!status.ok()) return status;
     for (size_t position = 0; position < rows[row].size(); ++position) {
       if (rows[row][position] < needs.vocab_size) continue;
       return InvalidCall(
           Reason::kBadTokens,
-          absl::StrCat(kName, ": row ", row, ", position ", position, ": token id is ",
+          absl::StrCat(source.name, ": row ", row, ", position ", position, ": token id is ",
                        rows[row][position], "; expected less than ", needs.vocab_size,
                        ", the vocabulary's size"));
     }
@@ -35,14 +48,14 @@ absl::Status CheckRows(absl::Span<const std::vector<int64_t>> rows, const TokenN
 
 absl::Status CheckTokenSource(const TokenSource& source) {
   if (source.max_rows < 0) {
-    return InvalidCall(Reason::kBadTokens, absl::StrCat(kName, ": max_rows is ", source.max_rows,
-                                                        "; expected at least 0"));
+    return InvalidCall(Reason::kBadTokens, absl::StrCat(source.name, ": max_rows is ",
+                                                        source.max_rows, "; expected at least 0"));
   }
   if (source.tokens.size_bytes <= kMaxTokenBlobBytes) return absl::OkStatus();
   return InvalidCall(
       Reason::kBadTokens,
-      absl::StrCat(kName, ": blob ", ToString(source.tokens), " has ", source.tokens.size_bytes,
-                   " bytes; expected at most ", kMaxTokenBlobBytes));
+      absl::StrCat(source.name, ": blob ", ToString(source.tokens), " has ",
+                   source.tokens.size_bytes, " bytes; expected at most ", kMaxTokenBlobBytes));
 }
 
 absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
@@ -54,10 +67,11 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& 
   const absl::StatusOr<std::string> file = reader->Next(kMaxTokenBlobBytes);
   if (!file.ok()) return WithReason(file.status(), Reason::kBlobDamaged);
   auto rows = ReadTokenRows(
-      kName, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file->data()), file->size()),
-      source.max_rows);
+      source.name,
+      absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file->data()), file->size()),
+      source.max_rows, needs.use);
   if (!rows.ok()) return WithReason(rows.status(), Reason::kBadTokens);
-  if (absl::Status status = CheckRows(*rows, needs); !status.ok()) return status;
+  if (absl::Status status = CheckRows(source, *rows, needs); !status.ok()) return status;
   return rows;
 }
 

@@ -3,12 +3,14 @@
 #define SALIENT_SERVER_JOBS_TOKEN_BLOB_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/model_config.h"
+#include "core/checkpoint/token_rows.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
 
@@ -22,13 +24,17 @@ absl::Status CheckTokenSource(const TokenSource& source);
 
 // What rows must be like.
 struct TokenNeeds {
-  int64_t vocab_size = 0;  // ids are less
-  int64_t row_tokens = 1;  // at least
+  int64_t vocab_size = 0;             // ids are less
+  TokenUse use = TokenUse::kRun;      // a token is scored from those before it, so a row has two
+  std::optional<int64_t> row_tokens;  // at most, unless the source allows more
 };
 
-// To be run through the model; to be scored: a token is predicted from those before it.
-inline TokenNeeds ToRun(const ModelConfig& config) { return {config.vocab_size, 1}; }
-inline TokenNeeds ToScore(const ModelConfig& config) { return {config.vocab_size, 2}; }
+inline TokenNeeds ToRun(const ModelConfig& config) {
+  return {config.vocab_size, TokenUse::kRun, config.max_position_embeddings};
+}
+inline TokenNeeds ToScore(const ModelConfig& config) {
+  return {config.vocab_size, TokenUse::kScore, config.max_position_embeddings};
+}
 
 // Reads a complete blob. Errors, INVALID_ARGUMENT, BAD_TOKENS: as CheckTokenSource and
 // ReadTokenRows, and for a row or an id that is not as needed (names row, position and id).

@@ -40,7 +40,12 @@ absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCali
     return BadJob(absl::StrCat(path, ".max_rows"), absl::StrCat(message.max_rows()),
                   "at least 0 (0: all)");
   }
-  return TokenSource{*digest, message.max_rows()};
+  absl::Status status = CheckPath(absl::StrCat(path, ".name"), message.name());
+  if (!status.ok()) return status;
+  TokenSource source{.tokens = *digest, .max_rows = message.max_rows()};
+  if (!message.name().empty()) source.name = message.name();
+  source.allow_long_rows = message.allow_long_rows();
+  return source;
 }
 
 absl::StatusOr<ComputeDType> ToCompute(absl::string_view field, int value) {

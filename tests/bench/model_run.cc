@@ -85,7 +85,7 @@ absl::StatusOr<client::JobPlan> PlanOf(const std::string& model, const std::stri
                                        const std::string& output) {
   absl::StatusOr<client::LocalBlob> tokens = client::TokenFile(tokens_path);
   if (!tokens.ok()) return tokens.status();
-  absl::StatusOr<v1::QuantizeTask> task = client::ToTask({}, tokens->digest);
+  absl::StatusOr<v1::QuantizeTask> task = client::ToTask({}, client::ToTokens(*tokens, {}));
   if (!task.ok()) return task.status();
   task->set_output_path(output);
   client::JobPlan plan;

@@ -66,6 +66,74 @@ class RefusedTest(ModelCase):
         self.source = self.path("nowhere")
         self.assert_fails(self.quantize(*self.nowhere), 42, self.source)
 
+    def test_what_is_no_token_file_is_called_what_it_is(self):
+        for name, content, says in (
+                ("corpus.txt", b"Once upon a time there was", "a text"),
+                ("corpus.jsonl", b'{"text": "Once upon a time"}\n', "JSON"),
+                ("tokens.npy", b"\x93NUMPY\x01\x00v\x00" + bytes(120), "NumPy"),
+                ("tokens.pt", b"PK\x03\x04\x00\x00\x08\x08" + bytes(120), "torch.save")):
+            self.calibration = self.path(name)
+            with open(self.calibration, "wb") as file:
+                file.write(content)
+            self.assert_fails(self.quantize(*self.nowhere), 42, name, says, "tokens.py")
+
+    def test_what_is_no_model_directory_is_called_what_it_is(self):
+        source = self.source
+        self.source = "meta-llama/Llama-3.2-1B"
+        self.assert_fails(self.quantize(*self.nowhere), 42, "hf download meta-llama/Llama-3.2-1B")
+        self.source = self.path("m.gguf")
+        with open(self.source, "wb") as file:
+            file.write(b"GGUF\x03\x00\x00\x00")
+        self.assert_fails(self.quantize(*self.nowhere), 42, "m.gguf", "GGUF")
+        self.source = self.path("models--x--y")
+        os.makedirs(os.path.join(self.source, "snapshots"))
+        os.rename(source, os.path.join(self.source, "snapshots", "0123"))
+        self.assert_fails(self.quantize(*self.nowhere), 42, "models--x--y/snapshots/0123")
+        os.rename(os.path.join(self.source, "snapshots", "0123"), source)
+        self.source = source
+        weights = os.path.join(source, "model.safetensors")
+        with open(weights, "wb") as file:
+            file.write(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+        self.assert_fails(self.quantize(*self.nowhere), 42, "model.safetensors", "git lfs pull")
+        os.rename(weights, os.path.join(source, "pytorch_model.bin"))
+        self.assert_fails(self.quantize(*self.nowhere), 42, "pytorch_model.bin", "save_pretrained")
+
+    def test_a_path_that_is_not_utf8_is_42(self):
+        path = os.fsencode(self.directory) + b"/m\xff"
+        os.rename(self.source, path)
+        self.source = path
+        self.assert_fails(self.quantize(), 42, "/m\\xff", "not UTF-8")
+        self.source = model_case.MODEL
+        result = self.quantize(output=os.fsencode(self.directory) + b"/out\xff")
+        self.assert_fails(result, 42, "/out\\xff", "not UTF-8")
+
+    def test_a_model_that_is_quantized_is_called_so(self):
+        config = os.path.join(self.source, "config.json")
+        with open(config) as file:
+            fields = json.load(file)
+        fields["quantization_config"] = {"quant_method": "awq", "bits": 4, "group_size": 32,
+                                         "version": "gemm", "zero_point": True}
+        with open(config, "w") as file:
+            json.dump(fields, file)
+        self.assert_fails(self.quantize(), 42, "awq", "not quantized yet")
+
+    def test_rows_beyond_the_models_context_are_42_unless_they_are_allowed(self):
+        config = os.path.join(self.source, "config.json")
+        with open(config) as file:
+            fields = json.load(file)
+        with open(config, "w") as file:
+            json.dump({**fields, "max_position_embeddings": 255}, file)
+        says = (self.calibration, "row 0 has 256 tokens; expected at most 255")
+        self.assert_fails(self.quantize(), 42, *says)
+        estimate = ("estimate", self.source, "--group-size", "32")
+        self.assert_fails(run(*estimate, "--calibration", self.calibration), 42, *says)
+        self.assert_fails(self.verify(self.source), 42, self.evaluation, "at most 255")
+        self.assert_done(run(*estimate, "--calibration", self.calibration, "--allow-long-rows"))
+        self.assert_done(self.verify(self.source, "--allow-long-rows"))
+        # Without a file rows are as long as the model lets them be.
+        self.assert_done(run(*estimate))
+        self.assert_fails(run(*estimate, "--tokens", "256"), 42, "blank tokens", "at most 255")
+
     def test_output_in_the_way_is_42_and_stays(self):
         os.mkdir(self.output)
         with open(os.path.join(self.output, "mine"), "w") as file:

@@ -156,7 +156,7 @@ TEST(TokenFileTest, BlankTokensHaveTheShapeAsked) {
   EXPECT_EQ(DigestText(blank->digest), DigestText(DigestOfBytes(*blank->content)));
   const auto rows = ReadTokenRows(
       "blank", {reinterpret_cast<const std::byte*>(blank->content->data()), blank->content->size()},
-      0);
+      0, TokenUse::kScore);
   ASSERT_TRUE(rows.ok()) << rows.status();
   ASSERT_EQ(rows->size(), 3u);
   for (const std::vector<int64_t>& row : *rows) EXPECT_EQ(row, std::vector<int64_t>(7, 0));
@@ -174,7 +174,33 @@ TEST(TokenFileTest, FileWithoutTokenIdsIsNamed) {
   WriteAndOpen(directory.File("t"), {Int64Tensor("ids", {1, 2})});
   const absl::Status status = TokenFile(directory.File("t")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), HasSubstr(directory.File("t") + ": no tensor \"input_ids\""));
+  EXPECT_THAT(status.message(),
+              HasSubstr(directory.File("t") + ": tensor \"input_ids\": is missing"));
+}
+
+// Who brings a text is told how tokens are made of it.
+TEST(TokenFileTest, OtherFilesAreNamedWithWhatMakesTokens) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.File("corpus.txt");
+  std::ofstream(path) << "Once upon a time there was";
+  const absl::Status text = TokenFile(path).status();
+  EXPECT_EQ(text.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(text.message(),
+              HasSubstr("corpus.txt: is no safetensors file; it seems to be a text"));
+  EXPECT_THAT(text.message(), HasSubstr("tokens.py MODEL TEXT"));
+  const absl::Status missing = TokenFile(directory.File("wikitext")).status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(missing.message(), HasSubstr("tokens.py MODEL TEXT"));
+}
+
+TEST(TokenFileTest, TasksAreToldNameAndRows) {
+  const LocalBlob blob = {DigestOfBytes("x"), "dir/a.safetensors", std::nullopt};
+  const v1::TokenCalibration tokens = ToTokens(blob, {.rows = 3, .allow_long = true});
+  EXPECT_EQ(DigestText(tokens.tokens()), DigestText(blob.digest));
+  EXPECT_EQ(tokens.name(), "dir/a.safetensors");
+  EXPECT_EQ(tokens.max_rows(), 3);
+  EXPECT_TRUE(tokens.allow_long_rows());
+  EXPECT_EQ(ToTokens({{}, "m\xFF", std::nullopt}, {}).name(), "\"m\\xff\"");
 }
 
 }  // namespace

@@ -28,12 +28,15 @@ from stored_formats_np import WHOLE_ROW, WHOLE_TENSOR, Scheme  # noqa: E402
 
 
 def read_tokens(path, rows=0):
-    """input_ids [rows, tokens]; all rows for 0."""
+    """input_ids [rows, tokens], none of them padding; all rows for 0."""
     tensors = safetensors_np.read(path)
     tokens = tensors["input_ids"]
-    if "lengths" in tensors and (tensors["lengths"] != tokens.shape[1]).any():
+    tokens = tokens[:rows] if rows else tokens
+    lengths = tensors.get("lengths", np.full(len(tokens), tokens.shape[1]))[:len(tokens)]
+    mask = tensors.get("attention_mask", np.ones_like(tokens))[:len(tokens)]
+    if (lengths != tokens.shape[1]).any() or (mask != 1).any():
         raise ValueError(f"{path}: rows of different lengths")
-    return tokens[:rows] if rows else tokens
+    return tokens
 
 
 def round_to_nearest(model, schemes):

@@ -24,6 +24,7 @@ import checkpoint_np  # noqa: E402
 import llama_np  # noqa: E402
 import safetensors_np  # noqa: E402
 from awq_directory_np import write_awq  # noqa: E402
+from evaluate_np import read_tokens  # noqa: E402
 from judge_np import Judge, mean  # noqa: E402
 from llama_call import Caller  # noqa: E402
 from llama_groups import group_name, module, quantizable_groups, run_block, tied_heads  # noqa: E402
@@ -102,11 +103,6 @@ def capture(model_dir, tokens, path, activation_dtype):
         json.dump(groups, file, indent=1)
         file.write("\n")
     return description
-
-
-def read_tokens(path, rows):
-    tokens = safetensors_np.read(path)["input_ids"]
-    return tokens[:rows] if rows else tokens
 
 
 def print_result(result):

@@ -167,6 +167,18 @@ class BadInput(Tokens):
         self.assertIn("gives token 8", message)
         self.assertIn("vocab_size 5", message)
 
+    def test_rows_are_no_longer_than_what_the_model_has_seen(self):
+        model = self.small_model(template=False)
+        (model / "config.json").write_text('{"vocab_size": 300, "max_position_embeddings": 6}')
+        text = self.text("1", "abcdefgh" * 2)
+        self.assertEqual(self.ids(model, text).shape, (2, 6))
+        self.assertEqual(self.ids(model, text, "--tokens", 4).shape, (4, 4))
+        self.assertEqual(self.ids(model, text, "--tokens", 8, "--allow-long-rows").shape, (2, 8))
+        os.remove(self.output)
+        message = self.refused(model, text, "--tokens", 7)
+        self.assertIn("--tokens 7", message)
+        self.assertIn("max_position_embeddings 6", message)
+
     def test_usage(self):
         file = self.text("1", TEXT)
         for wrong in (["--rows", "0"], ["--tokens", "1"], ["--offset", "-1"], ["--bos", "x"]):

@@ -171,6 +171,53 @@ TEST_F(JobAdmissionTest, BadTokensAreRefusedOnceTheyAreHere) {
   ExpectReason(bench.Finish(name).error, kInvalid, Reason::kBadTokens, "expected less than 40");
 }
 
+TEST_F(JobAdmissionTest, ErrorsOfTokensNameTheirFile) {
+  JobBench bench;
+  const std::string beyond = MakeTokens(2, 16, 60, 3);
+  ASSERT_TRUE(bench.Send(beyond).ok());
+  JobSpec spec = JobBench::Quantize(JobBench::Manifest(model_), beyond);
+  std::get<QuantizeTask>(spec.task).calibration.name = "dir/corpus.safetensors";
+  ExpectReason(Refusal(bench, spec), kInvalid, Reason::kBadTokens,
+               "dir/corpus.safetensors: row 0, position ");
+}
+
+TEST_F(JobAdmissionTest, RowsBeyondTheModelsContextAreRefusedUnlessTheyAreAllowed) {
+  Files model = model_;
+  std::string& config = model.at("config.json");
+  config.insert(config.size() - 1, R"(, "max_position_embeddings": 15)");
+  JobBench bench;
+  ASSERT_TRUE(bench.Send(tokens_).ok());
+  const auto refused = [&](const JobSpec& spec) {
+    ExpectReason(Refusal(bench, spec), kInvalid, Reason::kBadTokens,
+                 "row 0 has 16 tokens; expected at most 15, the model's max_position_embeddings");
+  };
+  const auto taken = [&](const JobSpec& spec) {
+    const auto job = bench.table().Submit(spec, "", "", /*validate_only=*/true);
+    EXPECT_TRUE(job.ok()) << job.status();
+  };
+  JobSpec spec = JobBench::Quantize(JobBench::Manifest(model), tokens_);
+  refused(spec);
+  std::get<QuantizeTask>(spec.task).calibration.allow_long_rows = true;
+  taken(spec);
+
+  EvaluateTask evaluate;
+  evaluate.tokens.tokens = DigestOf(tokens_);
+  spec.task = evaluate;
+  refused(spec);
+  std::get<EvaluateTask>(spec.task).tokens.allow_long_rows = true;
+  taken(spec);
+
+  StudyTask study;
+  study.calibration.tokens = study.evaluation.tokens = DigestOf(tokens_);
+  study.params.format.group_size = 16;
+  spec.task = study;
+  refused(spec);
+  std::get<StudyTask>(spec.task).calibration.allow_long_rows = true;
+  refused(spec);
+  std::get<StudyTask>(spec.task).evaluation.allow_long_rows = true;
+  taken(spec);
+}
+
 TEST_F(JobAdmissionTest, PathsStayBelowTheirRoots) {
   JobBench bench;
   bench.WriteModel("m", model_);

@@ -132,7 +132,7 @@ inline std::string MakeTokens(int64_t rows, int64_t tokens, int64_t vocab, uint6
 
 // Rows of a file as MakeTokens gives.
 inline std::vector<std::vector<int64_t>> RowsOf(const std::string& tokens) {
-  return Must(ReadTokenRows("tokens", AsBytes(tokens), 0));
+  return Must(ReadTokenRows("tokens", AsBytes(tokens), 0, TokenUse::kScore));
 }
 
 // A directory as the core reads it, without any server.

@@ -32,6 +32,8 @@ TEST(ConvertJobSpecTest, UnsetFieldsAreTheContractsDefaults) {
   const auto& task = std::get<QuantizeTask>(spec->task);
   EXPECT_EQ(task.calibration.tokens.size_bytes, 9);
   EXPECT_EQ(task.calibration.max_rows, 0);
+  EXPECT_EQ(task.calibration.name, "tokens");
+  EXPECT_FALSE(task.calibration.allow_long_rows);
   EXPECT_EQ(task.formats[0].format.bits, 4);
   EXPECT_EQ(task.formats[0].format.group_size, 128);
   EXPECT_EQ(task.formats[0].output, OutputFormat::kAwqGemm);
@@ -47,6 +49,8 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   message.set_priority(9);
   v1::QuantizeTask& sent = *message.mutable_quantize();
   sent.mutable_calibration()->mutable_tokens()->set_max_rows(5);
+  sent.mutable_calibration()->mutable_tokens()->set_name("corpus.safetensors");
+  sent.mutable_calibration()->mutable_tokens()->set_allow_long_rows(true);
   sent.mutable_method()->set_scale(v1::SCALE_NONE);
   sent.mutable_formats(0)->set_bits(3);
   sent.mutable_formats(0)->set_group_size(64);
@@ -71,6 +75,8 @@ TEST(ConvertJobSpecTest, EveryFieldOfAQuantizeTaskArrives) {
   EXPECT_EQ(spec->priority, 9);
   const auto& task = std::get<QuantizeTask>(spec->task);
   EXPECT_EQ(task.calibration.max_rows, 5);
+  EXPECT_EQ(task.calibration.name, "corpus.safetensors");
+  EXPECT_TRUE(task.calibration.allow_long_rows);
   EXPECT_EQ(task.method.scale, ScaleChoice::kNone);
   EXPECT_EQ(task.formats[0].format.bits, 3);
   EXPECT_EQ(task.formats[0].format.group_size, 64);

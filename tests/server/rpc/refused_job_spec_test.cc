@@ -107,6 +107,11 @@ const RefusedSpec kRefusedSpec[] = {
        s.mutable_quantize()->set_non_finite_policy(v1::NON_FINITE_POLICY_KEEP_FP16);
      },
      Reason::kUnsupported, "spec.quantize.non_finite_policy", "REJECT", kUnimplemented},
+    {"TokenName",
+     [](v1::JobSpec& s) {
+       s.mutable_quantize()->mutable_calibration()->mutable_tokens()->set_name("a\nb");
+     },
+     Reason::kBadPath, "spec.quantize.calibration.tokens.name", "control"},
     {"OutputPath", [](v1::JobSpec& s) { s.mutable_quantize()->set_output_path("a\nb"); },
      Reason::kBadPath, "spec.quantize.output_path", "control"},
     {"ShardBytes", [](v1::JobSpec& s) { s.mutable_quantize()->set_max_shard_bytes(-1); },
