@@ -8,6 +8,7 @@
 #include "core/group/pack_linears.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
+#include "core/result/left_out_tensors.h"
 #include "core/result/quantizable_groups.h"
 #include "core/result/quantization_config.h"
 #include "core/tensor/half.h"
@@ -116,23 +117,27 @@ absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_v
   const JsonValue float16(std::string("float16"));
   if (document->Find("dtype") != nullptr) Set("dtype", float16, *object);
   Set("torch_dtype", float16, *object);
+  WithdrawLeftOut(config, *object);
   if (!quantization.IsNull()) Set("quantization_config", quantization, *object);
   return JsonText(*document);
 }
 
 }  // namespace
 
+absl::Status CheckNotQuantized(const ModelConfig& config) {
+  if (!config.quantization.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(config.source, ": quantization_config.quant_method is ",
+                   QuoteForMessage(config.quantization->quant_method),
+                   "; expected no quantization_config: a model that is not quantized yet"));
+}
+
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     const ModelConfig& config, absl::string_view config_json,
     const QuantizedCheckpointParams& params) {
   const auto family = FindFamily(config);
   if (!family.ok()) return family.status();
-  if (config.quantization.has_value()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config.source, ": quantization_config.quant_method is ",
-                     QuoteForMessage(config.quantization->quant_method),
-                     "; expected no quantization_config: a model that is not quantized yet"));
-  }
+  if (absl::Status status = CheckNotQuantized(config); !status.ok()) return status;
   if (const auto fault = FindFormatFault(params.stored); fault.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(Name(params.stored.output), ": ", fault->field,
                                                    " is ", fault->value, "; expected ",
@@ -181,10 +186,12 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
 }
 
 absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
-                              TensorBytes out) {
+                              TensorBytes out,
+                              const std::function<bool(const std::string& tensor)>& wanted) {
   const auto family = FindFamily(config);
   if (!family.ok()) return family.status();
   for (const TensorSpec& spec : OuterTensors(**family, config)) {
+    if (wanted && !wanted(spec.name)) continue;
     const auto found = FindTensor(source, config, spec);
     if (!found.ok()) return found.status();
     const DType dtype = found->entry->dtype;

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,9 @@ struct QuantizedCheckpointParams {
   size_t output = 0;
 };
 
+// INVALID_ARGUMENT for a model that is quantized already.
+absl::Status CheckNotQuantized(const ModelConfig& config);
+
 // `config_json` is the text that `config` was parsed from. Depends on its arguments only.
 //
 // Tensors are those of QuantizeModel and CopyOuterTensors: for each decoder block the format's
@@ -68,8 +72,8 @@ struct QuantizedCheckpointParams {
 // A Linear has the format that overrides and `raised` say, or stays F16 as they say.
 // quantization_config is that of QuantizationConfigJson; plain formats have none.
 //
-// Errors: as FindFamily, QuantizableGroups, ApplyRaised and PlanShards; INVALID_ARGUMENT for a
-// model that is quantized already, or for a format that there is not, naming its field, the value
+// Errors: as FindFamily, CheckNotQuantized, QuantizableGroups, ApplyRaised and PlanShards;
+// INVALID_ARGUMENT for a format that there is not, naming its field, the value
 // and the nearest that there is.
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     const ModelConfig& config, absl::string_view config_json,
@@ -82,10 +86,14 @@ using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, in
 // The tensors outside the blocks, converted to F16 and handed to `out` in order, a range of at
 // most 4 MiB at a time, so that none is ever held whole.
 //
+// Only those for which `wanted` is true, if it is given: who judges them before they are written
+// takes those that are there.
+//
 // Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that F16 cannot hold
 // (names file, tensor, row, column, value); those of the source and of `out`.
 absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
-                              TensorBytes out);
+                              TensorBytes out,
+                              const std::function<bool(const std::string& tensor)>& wanted = {});
 
 }  // namespace salient
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
 #include "core/model/family.h"
+#include "core/result/left_out_tensors.h"
 #include "core/source/nearest_source.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/kept_linears.h"
@@ -61,6 +62,13 @@ absl::Status PrepareTokens(const TokenSource& source, const TokenNeeds& needs, B
   return absl::OkStatus();
 }
 
+// What a result will lack; if not all headers are here, the job says it later.
+absl::StatusOr<std::vector<std::string>> FindLeftOut(const PreparedModel& model, BlobStore& store) {
+  const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
+  if (!open.ok()) return open.status();
+  return LeftOutTensors(open->tensor_names, model.config(), model.manifest.config_json);
+}
+
 // What each result will consist of.
 absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(const QuantizeTask& task,
                                                            const PreparedModel& model) {
@@ -91,6 +99,9 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
+  absl::StatusOr<std::vector<std::string>> left_out = FindLeftOut(job.model, store);
+  if (!left_out.ok()) return WithField(WithModelReason(left_out.status()), "model");
+  job.warnings = *std::move(left_out);
   absl::StatusOr<std::vector<PreparedOutput>> outputs = PrepareOutputs(task, job.model);
   if (!outputs.ok()) return outputs.status();
   job.outputs = *std::move(outputs);

@@ -7,8 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/checkpoint/f64_source.h"
+#include "core/checkpoint/model_directory.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
+#include "core/result/quantized_checkpoint.h"
 #include "core/source/quantized_source.h"
 #include "core/tensor/non_finite.h"
 #include "server/jobs/root_path.h"
@@ -64,9 +67,9 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
   absl::StatusOr<std::string> path = ResolveModelPath(kModelRootFlag, model_root, source.path);
   if (!path.ok()) return WithField(path.status(), absl::StrCat(field, ".path"));
   model.path = *std::move(path);
-  if (absl::Status status = CheckLinks(model_root, model); !status.ok()) {
-    return WithField(WithModelReason(status), absl::StrCat(field, ".path"));
-  }
+  absl::Status good = CheckLinks(model_root, model);
+  if (good.ok()) good = CheckIsModelDirectory(model.path);
+  if (!good.ok()) return WithField(WithModelReason(good), absl::StrCat(field, ".path"));
   const std::string config_path = absl::StrCat(model.path, "/", kConfigName);
   absl::StatusOr<std::string> text = ReadTextFile(config_path, kMaxConfigBytes);
   if (!text.ok()) return WithField(WithModelReason(text.status()), absl::StrCat(field, ".path"));
@@ -82,6 +85,9 @@ absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantize
                                 BlobStore& store) {
   const absl::StatusOr<const Family*> family = FindFamily(model.config());
   if (!family.ok()) return family.status();
+  if (!may_be_quantized) {
+    if (absl::Status status = CheckNotQuantized(model.config()); !status.ok()) return status;
+  }
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return open.status();
   if (!open->headers_known) return absl::OkStatus();
@@ -103,16 +109,21 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
         open.tensor_bytes += entry.SizeBytes();
     }
     open.headers_known = true;
-    open.source = std::make_unique<Checkpoint>(*std::move(checkpoint));
+    open.tensor_names = checkpoint->TensorNames();
+    open.source =
+        std::make_unique<F64AsF32Source>(std::make_unique<Checkpoint>(*std::move(checkpoint)));
     return open;
   }
   auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
   const absl::StatusOr<bool> all = arriving->ReadHeaders();
   if (!all.ok()) return WithModelReason(NamingTheMethod(model, all.status()));
   open.headers_known = *all;
-  if (*all) open.tensor_bytes = arriving->TensorBytes();
+  if (*all) {
+    open.tensor_bytes = arriving->TensorBytes();
+    open.tensor_names = arriving->TensorNames();
+  }
   open.arriving = arriving.get();
-  open.source = std::move(arriving);
+  open.source = std::make_unique<F64AsF32Source>(std::move(arriving));
   return open;
 }
 

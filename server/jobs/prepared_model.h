@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,6 +34,7 @@ struct OpenModel {
   ArrivingCheckpoint* arriving = nullptr;  // the source, if it is made of blobs
   bool headers_known = false;              // all of them
   int64_t tensor_bytes = 0;                // of all tensors, once headers are known
+  std::vector<std::string> tensor_names;   // the same
 };
 
 // Reads config and index, which must be inline, in `store`, or below `model_root`; may wait for a
@@ -53,7 +55,8 @@ absl::StatusOr<OpenModel> OpenWholeModel(const PreparedModel& model, BlobStore& 
                                          BlobArrival& arrival);
 
 // Holds the tensors against the config, if all headers are here. Errors as FindFamily,
-// OpenModelFiles, CheckModelTensors, and OpenQuantizedSource where the model may be quantized.
+// OpenModelFiles, CheckModelTensors, CheckNotQuantized, or OpenQuantizedSource where the model may
+// be quantized.
 absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,
                                 BlobStore& store);
 

@@ -1,5 +1,6 @@
 #include "server/jobs/quantize_job.h"
 
+#include <algorithm>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -8,6 +9,7 @@
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"
+#include "core/result/left_out_tensors.h"
 #include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/quantize_params.h"
@@ -46,6 +48,16 @@ int64_t QuantizedLinears(const QuantizeTask& task, int64_t linears_a_result,
   return count;
 }
 
+// Tells what was not told when the job was submitted, because the headers were not there.
+void WarnOfLeftOut(RunningJob& job, absl::Span<const std::string> names) {
+  const PreparedModel& model = job.prepared.model;
+  const std::vector<std::string>& told = job.prepared.warnings;
+  for (std::string& text : LeftOutTensors(names, model.config(), model.manifest.config_json)) {
+    if (std::find(told.begin(), told.end(), text) != told.end()) continue;
+    job.observer.Happened(JobWarning{std::move(text)});
+  }
+}
+
 absl::Status WaitForModel(RunningJob& job) {
   const ModelManifest& manifest = job.prepared.model.manifest;
   for (const std::vector<ModelFile>* files : {&manifest.weights, &manifest.carried}) {
@@ -66,7 +78,7 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   if (!family.ok()) return WithModelReason(family.status());
 
   const TokenSource& calibration = task.calibration;
-  absl::Status status = job.arrival.WaitUntilComplete("tokens", calibration.tokens);
+  absl::Status status = job.arrival.WaitUntilComplete(calibration.name, calibration.tokens);
   if (!status.ok()) return status;
   const auto rows = ReadTokens(calibration, ToRun(config), job.store);
   if (!rows.ok()) return rows.status();
@@ -81,12 +93,14 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
       status = WithModelReason(CheckModelTensors(*model->source, **family, config));
     }
     if (!status.ok()) return status;
+    WarnOfLeftOut(job, model->arriving->TensorNames());
   }
   const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job);
   if (!output.ok()) return output.status();
 
-  QuantizeSink sink(job, **family, task.compute, model->arriving, **output);
+  QuantizeSink sink(job, **family, task.compute, *model->source, model->arriving, **output);
   if (status = sink.WaitForBlock(0); !status.ok()) return status;
+  if (status = sink.CheckOuterTensors(); !status.ok()) return WithModelReason(status);
   const int64_t blocks = config.num_hidden_layers;
   const int64_t parameters = job.prepared.outputs[0].plan.parameters;
   job.progress.Begin(JobProgress::Stage::kCalibrate, blocks,

@@ -6,17 +6,20 @@
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
 #include "core/model/numerics.h"
+#include "core/result/quantized_checkpoint.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/process_memory.h"
 
 namespace salient {
 
 QuantizeSink::QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
-                           const ArrivingCheckpoint* arriving, JobOutput& output)
+                           const TensorSource& source, const ArrivingCheckpoint* arriving,
+                           JobOutput& output)
     : job_(job),
       config_(job.prepared.model.config()),
       family_(family),
       numerics_id_(NumericsId(compute)),
+      source_(source),
       arriving_(arriving),
       output_(output) {}
 
@@ -32,7 +35,9 @@ absl::Status QuantizeSink::TensorsDone(int64_t /*block*/, size_t output,
 }
 
 absl::Status QuantizeSink::BlockDone(int64_t block) {
-  if (block + 1 == config_.num_hidden_layers || IsHere(block + 1)) return absl::OkStatus();
+  if (block + 1 == config_.num_hidden_layers) return absl::OkStatus();
+  if (absl::Status status = CheckOuterTensors(); !status.ok()) return status;
+  if (IsHere(block + 1)) return absl::OkStatus();
   // Waiting for bytes may take long: a write that failed is told before.
   if (absl::Status status = WaitForWriting(); !status.ok()) return status;
   return WaitForBlock(block + 1);
@@ -73,6 +78,16 @@ absl::Status QuantizeSink::TokensDone(int64_t block, int64_t tokens) {
 absl::Status QuantizeSink::WaitForWriting() {
   if (writing_ == nullptr) return absl::OkStatus();
   return std::exchange(writing_, nullptr)->Wait();
+}
+
+absl::Status QuantizeSink::CheckOuterTensors() {
+  return CopyOuterTensors(
+      source_, config_,
+      [this](const TensorShape& /*tensor*/, int64_t /*offset*/,
+             absl::Span<const std::byte> /*bytes*/) { return job_.stop.Check(); },
+      [this](const std::string& tensor) {
+        return source_.IsHere(tensor) && checked_.insert(tensor).second;
+      });
 }
 
 absl::Status QuantizeSink::WaitForBlock(int64_t block) const {

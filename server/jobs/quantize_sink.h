@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,9 @@ namespace salient {
 // block, tells observers. Borrows all it is given.
 class QuantizeSink final : public QuantizedModelSink {
  public:
-  // `arriving` may be null.
+  // `arriving` may be null; else it is what `source` reads.
   QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
-               const ArrivingCheckpoint* arriving, JobOutput& output);
+               const TensorSource& source, const ArrivingCheckpoint* arriving, JobOutput& output);
 
   absl::Status TensorsDone(int64_t block, size_t output, std::vector<NamedTensor> tensors) override;
   absl::Status BlockDone(int64_t block) override;
@@ -40,6 +41,10 @@ class QuantizeSink final : public QuantizedModelSink {
   // On this thread, so that no worker waits when the block is read.
   absl::Status WaitForBlock(int64_t block) const;
 
+  // Reads the tensors outside the blocks that are here and were not read before: what cannot be
+  // written costs no work on more blocks. Errors: as CopyOuterTensors.
+  absl::Status CheckOuterTensors();
+
   const std::vector<RaisedGroup>& raised() const { return raised_; }
 
  private:
@@ -51,9 +56,11 @@ class QuantizeSink final : public QuantizedModelSink {
   const ModelConfig& config_;
   const Family& family_;
   const std::string numerics_id_;
+  const TensorSource& source_;
   const ArrivingCheckpoint* const arriving_;
   JobOutput& output_;
   std::vector<RaisedGroup> raised_;
+  std::set<std::string> checked_;        // tensors outside the blocks
   std::unique_ptr<Background> writing_;  // last, because it uses what is above
 };
 

@@ -85,8 +85,9 @@ absl::StatusOr<client::JobPlan> PlanOf(const std::string& model, const std::stri
                                        const std::string& output) {
   absl::StatusOr<client::LocalBlob> tokens = client::TokenFile(tokens_path);
   if (!tokens.ok()) return tokens.status();
-  absl::StatusOr<v1::QuantizeTask> task = client::ToTask({}, client::ToTokens(*tokens, {}));
+  absl::StatusOr<v1::QuantizeTask> task = client::ToTask({});
   if (!task.ok()) return task.status();
+  *task->mutable_calibration()->mutable_tokens() = client::ToTokens(*tokens, {});
   task->set_output_path(output);
   client::JobPlan plan;
   plan.first.push_back(*std::move(tokens));

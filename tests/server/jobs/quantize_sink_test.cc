@@ -84,6 +84,21 @@ class FakeObserver final : public JobObserver {
   Told& told_;
 };
 
+// The source of a model whose blocks are never done.
+class NoTensors final : public TensorSource {
+ public:
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<TensorLocation> Find(absl::string_view) const override {
+    return absl::NotFoundError("none");
+  }
+  absl::Status ReadRange(absl::string_view, int64_t, absl::Span<std::byte>) const override {
+    return absl::NotFoundError("none");
+  }
+
+ private:
+  const std::string name_ = "nothing";
+};
+
 // One call of the sink that tells something.
 struct Teller {
   const char* name;
@@ -114,7 +129,8 @@ class QuantizeSinkTest : public ::testing::Test {
   RunningJob job_{spec_, prepared_, bench_.store(), results_,  arrival_,
                   stop_, executor_, observer_,      progress_, directory_};
   FakeOutput output_{told_};
-  QuantizeSink sink_{job_, Families()[0], ComputeDType::kBF16, nullptr, output_};
+  const NoTensors source_;
+  QuantizeSink sink_{job_, Families()[0], ComputeDType::kBF16, source_, nullptr, output_};
 };
 
 class QuantizeSinkTellsTest : public QuantizeSinkTest,
