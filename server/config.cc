@@ -22,6 +22,8 @@ namespace {
 constexpr int kMaxWorkers = 1024;
 constexpr int kMaxCalls = 10000;
 constexpr int kMaxRunningJobs = 1000;
+constexpr int64_t kMaxConnections = 1'000'000;
+constexpr int64_t kDefaultConnections = 4096;
 constexpr int64_t kLeastMemory = int64_t{16} << 20;
 constexpr int64_t kLeastStore = int64_t{1} << 20;
 constexpr double kDay = 86400;
@@ -123,6 +125,11 @@ absl::Status CheckConfig(const ServerConfig& config) {
     return Bad("--max-active-calls", absl::StrCat(config.max_active_calls),
                absl::StrCat("1 to ", kMaxCalls));
   }
+  if (config.max_connections < 0 || config.max_connections > kMaxConnections) {
+    return Bad("--max-connections", absl::StrCat(config.max_connections),
+               absl::StrCat("0 (half of the files it may open, at most ", kDefaultConnections,
+                            ") to ", kMaxConnections));
+  }
   if (status = ParseInstructionSet(config.instruction_set).status(); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("--instruction-set: ", status.message()));
   }
@@ -164,6 +171,11 @@ ServerConfig WithDefaults(ServerConfig config) {
     config.call_memory_bytes =
         std::max(kLeastMemory, std::min(int64_t{4} << 30, config.memory_bytes / 2));
   }
+  if (config.max_connections == 0) {
+    // Uploads, downloads and jobs open files, too.
+    config.max_connections =
+        std::clamp<int64_t>(AvailableDescriptors() / 2, 1, kDefaultConnections);
+  }
   return config;
 }
 
@@ -197,6 +209,9 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
       ->transform(Bytes());
   app.add_option("--max-active-calls", config.max_active_calls, "QuantizeTensors calls at a time")
       ->capture_default_str();
+  app.add_option("--max-connections", config.max_connections,
+                 "Connections at a time, further ones are closed; 0: half of the files that the "
+                 "process may open, at most 4096");
   app.add_option("--store-directory", config.store_directory,
                  "Blobs, results and working files of jobs; default: a temporary directory that "
                  "goes away with the server");

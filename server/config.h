@@ -22,6 +22,7 @@ struct ServerConfig {
   int64_t memory_bytes = 0;       // of all calls; default: 3/4 of what there is
   int64_t call_memory_bytes = 0;  // of one call; default: memory_bytes / 2, at most 4 GiB
   int max_active_calls = 64;
+  int64_t max_connections = 0;  // default: half of the descriptors it may open, at most 4096
   absl::Duration idle_timeout = absl::Seconds(600);
   absl::Duration not_reading_timeout = absl::Seconds(30);
   absl::Duration memory_wait = absl::Seconds(30);

@@ -1,6 +1,7 @@
 #include "server/machine.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -98,6 +99,25 @@ int64_t AvailableMemoryBytes(const std::string& root) {
     }
   }
   return bytes;
+}
+
+int64_t AvailableDescriptors() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  // RLIM_INFINITY is more than a signed number holds.
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT64_MAX));
+}
+
+DescriptorLimit RaiseDescriptorLimit() {
+  DescriptorLimit raised;
+  raised.before = AvailableDescriptors();
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);  // if it is refused, the limit stays
+  }
+  raised.now = AvailableDescriptors();
+  return raised;
 }
 
 }  // namespace salient

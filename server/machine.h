@@ -14,6 +14,18 @@ int AvailableProcessors(const std::string& root = "");
 // Bytes of memory.
 int64_t AvailableMemoryBytes(const std::string& root = "");
 
+// How many files and sockets this process may have open.
+struct DescriptorLimit {
+  int64_t before = 0;
+  int64_t now = 0;
+};
+
+// Raises the soft limit to the hard one.
+DescriptorLimit RaiseDescriptorLimit();
+
+// The soft limit.
+int64_t AvailableDescriptors();
+
 }  // namespace salient
 
 #endif  // SALIENT_SERVER_MACHINE_H_

@@ -2,7 +2,8 @@
 //
 // Standard output carries one line, when ready: "salientd VERSION ready grpc=ADDRESS
 // metrics=ADDRESS". Standard error carries the log. Exit codes: 0 stopped as asked, 1 could not
-// start, 2 usage.
+// start, or not stop in time, 2 usage, 3 new connections are no longer answered: who supervises the
+// process is to start another one.
 #include <pthread.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/config.h"
+#include "server/machine.h"
 #include "server/observe/logs.h"
 #include "server/server.h"
 #include "server/version.h"
@@ -23,6 +25,8 @@ namespace {
 
 // Beyond the grace and what winding up may take, something hangs.
 constexpr absl::Duration kWatchdog = absl::Seconds(10);
+
+constexpr int kUnreachableExit = 3;
 
 std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
@@ -56,7 +60,7 @@ void AnnounceReady(const Server& server) {
       line, " workers=", config.workers, " instruction_set=", config.instruction_set,
       " memory_bytes=", config.memory_bytes, " call_memory_bytes=", config.call_memory_bytes,
       " store_directory=", config.store_directory.empty() ? "temporary" : config.store_directory,
-      " store_bytes=", config.store_bytes));
+      " store_bytes=", config.store_bytes, " max_connections=", config.max_connections));
 }
 
 int Run(int argc, const char* const* argv) {
@@ -80,7 +84,15 @@ int Run(int argc, const char* const* argv) {
   // A file that may not grow is an error of the write instead.
   std::signal(SIGXFSZ, SIG_IGN);
 
-  auto server = Server::Start(config);
+  const DescriptorLimit descriptors = RaiseDescriptorLimit();
+  if (descriptors.now > descriptors.before) {
+    LogInfo(absl::StrCat("files and connections: ", descriptors.now,
+                         " may be open, as the hard limit says, instead of ", descriptors.before));
+  }
+  auto server = Server::Start(config, [] {
+    LogWarning("new connections are no longer answered; leaving");
+    _exit(kUnreachableExit);
+  });
   if (!server.ok()) {
     const std::string message(server.status().message());
     std::fprintf(stderr, "salientd: %s\n", message.c_str());

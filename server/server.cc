@@ -1,14 +1,6 @@
 #include "server/server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/impl/server_builder_option.h>
-#include <grpcpp/impl/server_builder_plugin.h>
-#include <grpcpp/resource_quota.h>
-
 #include <algorithm>
-#include <chrono>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -16,20 +8,21 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "grpc/health/v1/health.pb.h"
-#include "proto/wire/chunk.h"
 #include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
+#include "server/listen/self_check.h"
 #include "server/observe/job_lines.h"
 #include "server/observe/logs.h"
 #include "server/observe/metrics.h"
 #include "server/periodic_task.h"
 #include "server/rpc/blob_service.h"
 #include "server/rpc/drain_gate.h"
+#include "server/rpc/endpoint.h"
 #include "server/rpc/quantization_service.h"
 #include "server/scratch_directory.h"
 #include "server/store/blob_store.h"
 #include "server/version.h"
+#include "server/watchdog.h"
 
 namespace salient {
 namespace {
@@ -39,6 +32,9 @@ constexpr absl::Duration kWindUp = absl::Seconds(2);
 // How often uploads that nobody continued, and jobs that ended, are looked for.
 constexpr absl::Duration kExpiryPeriod = absl::Minutes(1);
 constexpr absl::Duration kJobLogPeriod = absl::Seconds(1);
+// How often the watchdog looks, and how long a connection to this server may take to be answered.
+constexpr absl::Duration kWatchdogPeriod = absl::Seconds(5);
+constexpr absl::Duration kAnswerTimeout = absl::Seconds(5);
 // A blob's stream that makes no progress for so long is ended, or sooner if --idle-seconds says.
 constexpr absl::Duration kLongestBlobIdle = absl::Seconds(60);
 // Health answers to this name whether new calls are taken, beside "" and each service's name.
@@ -92,57 +88,19 @@ void ExpireUploads(BlobStore& store) {
   }
 }
 
+std::string WorkDirectory(const Storage& storage) {
+  return absl::StrCat(storage.directory, "/work");
+}
+
 JobTableSettings JobSettingsOf(const ServerConfig& config, const Storage& storage) {
   JobTableSettings settings;
-  settings.work_directory = absl::StrCat(storage.directory, "/work");
+  settings.work_directory = WorkDirectory(storage);
   settings.model_root = config.model_root;
   settings.output_root = config.output_root;
   settings.max_running_jobs = config.max_running_jobs;
   settings.memory_bytes = config.memory_bytes;
   settings.ttl_after_finished = config.job_ttl;
   return settings;
-}
-
-// gRPC's own plug-ins add themselves to every server of the process; this takes one out.
-class WithoutReflection final : public grpc::ServerBuilderOption {
- public:
-  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    const auto is_reflection = [](const std::unique_ptr<grpc::ServerBuilderPlugin>& plugin) {
-      return dynamic_cast<grpc::reflection::ProtoServerReflectionPlugin*>(plugin.get()) != nullptr;
-    };
-    plugins->erase(std::remove_if(plugins->begin(), plugins->end(), is_reflection), plugins->end());
-  }
-};
-
-// Both switches are of the process, and must be set before the first builder is made.
-void RegisterPlugins() {
-  static std::once_flag once;
-  std::call_once(once, [] { grpc::reflection::InitProtoReflectionServerBuilderPlugin(); });
-}
-
-void SetArguments(const ServerConfig& config, grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
-  builder.SetMaxSendMessageSize(static_cast<int>(kMaxMessageBytes));
-  // Weights do not compress, and a small message must not become a large one here.
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 100);  // of a connection
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8 * 1024);
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
-  // A peer that vanished is noticed within 40 s; clients may ping as often.
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2);
-  // Two servers on one port would share its connections at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  // What the transport holds for all connections; beyond it, it reads more slowly.
-  grpc::ResourceQuota quota("salientd");
-  quota.Resize(static_cast<size_t>(
-      std::clamp<int64_t>(config.memory_bytes / 8, int64_t{64} << 20, int64_t{512} << 20)));
-  builder.SetResourceQuota(quota);
 }
 
 }  // namespace
@@ -171,42 +129,36 @@ class Server::Impl {
       metrics_.GroupDone({report.parameters, group.elapsed, report.loss_rtn, report.loss,
                           report.relative_output_error});
     });
-    // Linked in, so that reflection can describe the health service.
-    (void)grpc::health::v1::HealthCheckRequest::descriptor();
   }
 
   ~Impl() {
     Shutdown(absl::ZeroDuration());
+    metrics_.Watch(nullptr);
     jobs_->ObserveGroups(nullptr);
   }
 
-  absl::Status Serve() {
+  // `unreachable` is called when new connections are no longer answered.
+  absl::Status Serve(absl::AnyInvocable<void()> unreachable) {
     if (!config_.metrics_listen.empty()) {
       absl::StatusOr<int> port = metrics_.Listen(config_.metrics_listen);
       if (!port.ok()) return port.status();
       metrics_port_ = *port;
     }
-    RegisterPlugins();
-    grpc::EnableDefaultHealthCheckService(config_.health);
-    grpc::ServerBuilder builder;
-    if (!config_.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
-    SetArguments(config_, builder);
-    builder.AddListeningPort(config_.listen, grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(&quantization_);
-    builder.RegisterService(&blobs_);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port_ == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", config_.listen,
-                                                     "; expected an address of this host that is "
-                                                     "free"));
-    }
-    if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
-      for (const std::string& name :
-           {std::string(kReadiness), std::string(v1::QuantizationService::service_full_name()),
-            std::string(v1::BlobService::service_full_name())}) {
-        health->SetServingStatus(name, true);
-      }
-    }
+    absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
+        Endpoint::Start(config_, {&quantization_, &blobs_});
+    if (!endpoint.ok()) return endpoint.status();
+    endpoint_ = *std::move(endpoint);
+    TellHealth({});
+    watchdog_ = std::make_unique<Watchdog>(
+        Watchdog::Checks{
+            [this] { return CheckWritable(WorkDirectory(storage_)); },
+            [this] { return CheckAnswered(endpoint_->local_address(), kAnswerTimeout); }},
+        [this](Watchdog::Condition condition) { TellHealth(condition); }, std::move(unreachable));
+    metrics_.Watch([this] { return GetHouseStats(); });
+    watching_ = std::make_unique<PeriodicTask>(kWatchdogPeriod, [this] {
+      watchdog_->Look();
+      LogRefusedConnections();
+    });
     return absl::OkStatus();
   }
 
@@ -214,7 +166,7 @@ class Server::Impl {
     std::call_once(shutdown_, [this, grace] { ShutdownOnce(grace); });
   }
 
-  int port() const { return port_; }
+  int port() const { return endpoint_->port(); }
   int metrics_port() const { return metrics_port_; }
   const ServerConfig& config() const { return config_; }
 
@@ -224,10 +176,9 @@ class Server::Impl {
     registry_->Drain();
     jobs_->Drain();
     gate_.Drain();
-    if (server_ == nullptr) return;
-    if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
-      health->SetServingStatus(false);
-    }
+    if (endpoint_ == nullptr) return;
+    endpoint_->StopServing();
+    watching_ = nullptr;  // it may be waiting for an answer, for which there is time now
     const auto rest = [end] { return std::max(end - absl::Now(), absl::ZeroDuration()); };
     if (!registry_->WaitUntilIdle(rest())) {
       LogWarning("calls are still active at the end of the grace; ending them");
@@ -241,10 +192,41 @@ class Server::Impl {
     if (!gate_.WaitUntilEmpty(rest())) {
       LogWarning("blobs are still being sent at the end of the grace; uploads can be continued");
     }
-    // Lets statuses get out, then cancels. Every reactor finishes when it is cancelled, so this
-    // returns.
-    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kWindUp));
-    server_->Wait();
+    endpoint_->Shutdown(kWindUp);
+  }
+
+  // Uploads and jobs need the store. The process as a whole does not: no restart makes it writable.
+  void TellHealth(Watchdog::Condition condition) {
+    const bool takes_calls = condition.reachable && condition.store_writable;
+    endpoint_->SetServing("", condition.reachable);
+    endpoint_->SetServing(v1::QuantizationService::service_full_name(), condition.reachable);
+    endpoint_->SetServing(v1::BlobService::service_full_name(), takes_calls);
+    endpoint_->SetServing(kReadiness, takes_calls);
+  }
+
+  HouseStats GetHouseStats() const {
+    const ConnectionAcceptor::Stats connections = endpoint_->connections();
+    const Watchdog::Stats watchdog = watchdog_->GetStats();
+    HouseStats stats;
+    stats.connections = connections.open;
+    stats.max_connections = config_.max_connections;
+    stats.connections_refused_by_limit_total = connections.refused_by_limit_total;
+    stats.connections_refused_by_system_total = connections.refused_by_system_total;
+    stats.failed_self_checks_total = watchdog.failed_self_checks_total;
+    stats.store_writable = watchdog.condition.store_writable;
+    return stats;
+  }
+
+  void LogRefusedConnections() {
+    const ConnectionAcceptor::Stats now = endpoint_->connections();
+    const int64_t refused = now.refused_by_limit_total + now.refused_by_system_total;
+    if (refused > refused_connections_) {
+      LogWarning(absl::StrCat(
+          "connections refused: ", refused - refused_connections_, "; ", now.open,
+          " are open, at most ", config_.max_connections,
+          " may be; refused for want of descriptors so far: ", now.refused_by_system_total));
+    }
+    refused_connections_ = refused;
   }
 
   // Each outlives those below it, which borrow it.
@@ -259,13 +241,16 @@ class Server::Impl {
   BlobService blobs_;
   PeriodicTask expiry_;
   PeriodicTask job_log_;
-  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Endpoint> endpoint_;
+  std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<PeriodicTask> watching_;
+  int64_t refused_connections_ = 0;  // of the watching thread: those that were logged
   std::once_flag shutdown_;
-  int port_ = 0;
   int metrics_port_ = 0;
 };
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
+                                                      absl::AnyInvocable<void()> unreachable) {
   if (absl::Status status = CheckConfig(config); !status.ok()) return status;
   // Before anything is computed.
   if (absl::Status status = ApplyInstructionSet(config); !status.ok()) return status;
@@ -277,7 +262,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   if (!jobs.ok()) return jobs.status();
   auto impl = std::make_unique<Impl>(std::move(full), *std::move(storage), std::move(registry),
                                      *std::move(jobs));
-  if (absl::Status status = impl->Serve(); !status.ok()) return status;
+  if (absl::Status status = impl->Serve(std::move(unreachable)); !status.ok()) return status;
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/config.h"
@@ -15,8 +16,10 @@ namespace salient {
 class Server {
  public:
   // INVALID_ARGUMENT for a bad config or an address that cannot be listened on; those of
-  // LimitInstructionSet and BlobStore::Open.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config);
+  // LimitInstructionSet and BlobStore::Open. `unreachable`, if there is one, is called once, on a
+  // thread of the server, when it finds that its new connections are no longer answered.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const ServerConfig& config, absl::AnyInvocable<void()> unreachable = nullptr);
 
   // As Shutdown with no grace.
   ~Server();

@@ -22,8 +22,8 @@ set(not_ours .git build .cache .idea .vscode)  # what git, CMake and editors lea
 set(rooms
     core core/tensor core/linalg core/checkpoint core/model core/quality core/statistics core/method
     core/pack core/group core/result core/source core/quantize core/evaluate core/study core/cost
-    core/engines server server/rpc server/store server/workers server/calls server/jobs
-    server/observe client proto/wire)
+    core/engines server server/rpc server/listen server/store server/workers server/calls
+    server/jobs server/observe client proto/wire)
 set(all_core core/tensor core/linalg core/checkpoint core/model core/quality core/statistics
     core/method core/pack core/group core/result core/source core/quantize core/evaluate core/study
     core/cost core/engines)
@@ -47,13 +47,14 @@ set(knows_core/cost ${knows_core/study} core/cost)
 set(knows_core/engines core/tensor core/checkpoint core/model core/pack core/result core/source
     core/engines)
 set(knows_server/store ${all_core} proto/wire server/store)
+set(knows_server/listen server/listen)
 set(knows_server/workers ${all_core} server/workers)
 set(knows_server/calls ${all_core} proto/wire server/workers server/calls)
 set(knows_server/jobs ${all_core} proto/wire server/store server/workers server/jobs)
 set(knows_server/observe
     ${all_core} server/store server/workers server/calls server/jobs server/observe)
 set(knows_server/rpc
-    ${knows_server/observe} proto/wire server/rpc server)
+    ${knows_server/observe} proto/wire server/listen server/rpc server)
 set(knows_server ${knows_server/rpc})
 set(knows_client core/tensor core/checkpoint proto/wire client)
 set(knows_proto/wire proto/wire)

@@ -4,6 +4,7 @@
 #define SALIENT_SERVER_OBSERVE_METRICS_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,16 @@ struct GroupOutcome {
   double loss_rtn = 0;
   double loss = 0;
   double relative_output_error = 0;
+};
+
+// What the server knows of itself.
+struct HouseStats {
+  int64_t connections = 0;  // open
+  int64_t max_connections = 0;
+  int64_t connections_refused_by_limit_total = 0;
+  int64_t connections_refused_by_system_total = 0;  // there was no descriptor
+  int64_t failed_self_checks_total = 0;             // connections to itself without an answer
+  bool store_writable = true;
 };
 
 // Thread-safe. All series exist from the start, so that rates see the first event.
@@ -68,6 +79,8 @@ class Metrics {
   void Watch(const CallRegistry& registry);
   void Watch(const BlobStore& store);
   void Watch(const JobTable& jobs);
+  // The same of what `get` returns, until another one is given; null: nothing.
+  void Watch(std::function<HouseStats()> get);
 
   // Serves http://`address`/metrics; port 0 chooses one. Returns the port. INVALID_ARGUMENT if
   // the address cannot be listened on.

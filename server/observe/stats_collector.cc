@@ -146,7 +146,32 @@ void AddJobs(const JobTable::Stats& stats, std::vector<MetricFamily>& families) 
                                  stats.running_progress));
 }
 
+void AddHouse(const HouseStats& stats, std::vector<MetricFamily>& families) {
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  families.push_back(
+      GaugeFamily("salient_connections", "Connections that are open.", number(stats.connections)));
+  families.push_back(GaugeFamily("salient_connections_limit",
+                                 "Connections that may be open at a time.",
+                                 number(stats.max_connections)));
+  families.push_back(
+      Family(MetricType::Counter, "salient_connections_refused_total",
+             "Connections closed unheard: too many were open, or there was no descriptor.",
+             {{number(stats.connections_refused_by_limit_total), {{"reason", "limit"}}},
+              {number(stats.connections_refused_by_system_total), {{"reason", "descriptors"}}}}));
+  families.push_back(CounterFamily("salient_self_checks_failed_total",
+                                   "Connections of the server to itself that were not answered.",
+                                   number(stats.failed_self_checks_total)));
+  families.push_back(GaugeFamily("salient_store_writable",
+                                 "1 while the store can be written, else 0.",
+                                 stats.store_writable ? 1 : 0));
+}
+
 }  // namespace
+
+void StatsCollector::Watch(std::function<HouseStats()> house) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  house_ = std::move(house);
+}
 
 std::vector<MetricFamily> StatsCollector::Collect() const {
   std::vector<MetricFamily> families;
@@ -158,6 +183,8 @@ std::vector<MetricFamily> StatsCollector::Collect() const {
   }
   if (const BlobStore* store = store_.load(); store != nullptr) AddStore(*store, families);
   if (const JobTable* jobs = jobs_.load(); jobs != nullptr) AddJobs(jobs->GetStats(), families);
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (house_ != nullptr) AddHouse(house_(), families);
   return families;
 }
 

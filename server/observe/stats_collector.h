@@ -7,10 +7,13 @@
 #include <prometheus/metric_family.h>
 
 #include <atomic>
+#include <functional>
+#include <mutex>
 #include <vector>
 
 #include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
+#include "server/observe/metrics.h"
 #include "server/store/blob_store.h"
 
 namespace salient {
@@ -23,12 +26,16 @@ class StatsCollector final : public prometheus::Collectable {
   void Watch(const BlobStore& store) { store_.store(&store); }
   void Watch(const JobTable& jobs) { jobs_.store(&jobs); }
 
+  void Watch(std::function<HouseStats()> house);
+
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   std::atomic<const CallRegistry*> registry_{nullptr};
   std::atomic<const BlobStore*> store_{nullptr};
   std::atomic<const JobTable*> jobs_{nullptr};
+  mutable std::mutex mu_;  // of the next, also while it is called
+  std::function<HouseStats()> house_;
 };
 
 }  // namespace salient

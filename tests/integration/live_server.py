@@ -6,6 +6,7 @@ The program is the first of --salientd PATH on the command line, $SALIENTD.
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -55,14 +56,16 @@ class LiveServer:
     `log_path` and is printed when the test fails to start or stop it.
     """
 
-    def __init__(self, *flags, ready_seconds=START_SECONDS):
+    def __init__(self, *flags, ready_seconds=START_SECONDS, descriptors=None):
+        """descriptors: the limits of the process, (soft, hard)."""
+        limit = descriptors and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, descriptors))
         self._directory = tempfile.TemporaryDirectory(prefix="salientd_")
         self.log_path = pathlib.Path(self._directory.name) / "log"
         self._log = open(self.log_path, "wb", buffering=0)
         command = [salientd_path(), "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
                    *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log,
-                                        cwd=self._directory.name)
+                                        cwd=self._directory.name, preexec_fn=limit)
         self.pid = self.process.pid
         self._addresses = {}
         self._ready = threading.Event()

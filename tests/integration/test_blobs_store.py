@@ -17,6 +17,7 @@ from contract import blob_pb2, failure_of
 from live_server import LiveServer, run_tests, wait_until
 
 Code = grpc.StatusCode
+SERVING, NOT_SERVING = 1, 2
 IDLE_SECONDS = 2
 
 
@@ -175,6 +176,34 @@ class DiskTest(unittest.TestCase):
                              (Code.RESOURCE_EXHAUSTED, "SPOOL_FULL"), failure)
             self.assertTrue(blobs.read(digest_of(first))[0] == first)
             self.assertEqual(server.health(), 1)
+
+    def test_a_store_that_cannot_be_written(self):
+        mount = self.path / "fixed"
+        mount.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount)],
+                          capture_output=True).returncode != 0:
+            self.skipTest("SKIPPED: may not mount a tmpfs of 8 MiB")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(mount)])
+        data = noise(76, MIB)
+        needs_it = ("readiness", "salient.v1.BlobService")
+
+        def remounted(how, serving):
+            subprocess.run(["mount", "-o", f"remount,{how}", str(mount)], check=True)
+            return wait_until(lambda: {server.health(name) for name in needs_it} == {serving}, 30)
+
+        with LiveServer("--store-directory", str(mount / "store")) as server, \
+                Blobs(server) as blobs:
+            self.assertIsNone(blobs.write(whole(data))[1])
+            self.assertIsNotNone(remounted("ro", NOT_SERVING), "health does not say it")
+            self.assertEqual(server.metrics().total("salient_store_writable"), 0)
+            self.assertIn("the store cannot be written", server.log())
+            # What needs no writing goes on.
+            for name in ("", "salient.v1.QuantizationService"):
+                self.assertEqual(server.health(name), SERVING)
+            self.assertTrue(blobs.read(digest_of(data))[0] == data)
+            self.assertIsNotNone(remounted("rw", SERVING), "health stays as it was")
+            self.assertEqual(server.metrics().total("salient_store_writable"), 1)
+            self.assertIsNone(blobs.write(whole(noise(77, MIB)))[1])
 
     def test_a_temporary_store_goes_with_the_server(self):
         environment = dict(os.environ)

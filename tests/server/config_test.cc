@@ -69,6 +69,8 @@ TEST(ConfigTest, EveryFlagReachesItsField) {
                              "100000000",
                              "--max-active-calls",
                              "4",
+                             "--max-connections",
+                             "9",
                              "--idle-seconds",
                              "5",
                              "--not-reading-seconds",
@@ -102,6 +104,7 @@ TEST(ConfigTest, EveryFlagReachesItsField) {
   EXPECT_EQ(config.memory_bytes, 200'000'000);
   EXPECT_EQ(config.call_memory_bytes, 100'000'000);
   EXPECT_EQ(config.max_active_calls, 4);
+  EXPECT_EQ(config.max_connections, 9);
   EXPECT_EQ(config.idle_timeout, absl::Seconds(5));
   EXPECT_EQ(config.not_reading_timeout, absl::Seconds(6.5));
   EXPECT_EQ(config.memory_wait, absl::Seconds(7));
@@ -130,6 +133,7 @@ INSTANTIATE_TEST_SUITE_P(
                       BadFlag{"--listen", "h:-1"}, BadFlag{"--metrics-listen", "9464"},
                       BadFlag{"--workers", "-1"}, BadFlag{"--workers", "many"},
                       BadFlag{"--workers", "99999999999999"}, BadFlag{"--max-active-calls", "0"},
+                      BadFlag{"--max-connections", "-1"}, BadFlag{"--max-connections", "1000001"},
                       BadFlag{"--instruction-set", "AVX2"}, BadFlag{"--memory-bytes", "1000"},
                       BadFlag{"--memory-bytes", "-5"}, BadFlag{"--call-memory-bytes", "17"},
                       BadFlag{"--idle-seconds", "0"}, BadFlag{"--idle-seconds", "-1"},

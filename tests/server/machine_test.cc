@@ -1,6 +1,7 @@
 #include "server/machine.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -85,6 +86,19 @@ TEST_F(MachineTest, NoLimitAndNonsenseAreNoLimit) {
   Write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
   EXPECT_EQ(AvailableProcessors(root_), AvailableProcessors("/nowhere"));
   EXPECT_EQ(AvailableMemoryBytes(root_), AvailableMemoryBytes("/nowhere"));
+}
+
+TEST(DescriptorsTest, TheSoftLimitIsRaisedToTheHardOne) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = 100;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  const DescriptorLimit raised = RaiseDescriptorLimit();
+  EXPECT_EQ(raised.before, 100);
+  EXPECT_EQ(static_cast<rlim_t>(raised.now), before.rlim_max);
+  EXPECT_EQ(AvailableDescriptors(), raised.now);
+  setrlimit(RLIMIT_NOFILE, &before);
 }
 
 }  // namespace

@@ -57,6 +57,19 @@ class MetricsTest : public ::testing::Test {
 constexpr char kLabels[] =
     "grpc_method=\"M\",grpc_service=\"salient.v1.S\",grpc_type=\"bidi_stream\"";
 
+TEST_F(MetricsTest, SaysWhatTheServerKnowsOfItselfWhileItIsAsked) {
+  metrics_.Watch([] { return HouseStats{1, 2, 3, 4, 5, false}; });
+  const std::string text = metrics_.Text();
+  EXPECT_EQ(Value(text, "salient_connections"), 1);
+  EXPECT_EQ(Value(text, "salient_connections_limit"), 2);
+  EXPECT_EQ(Value(text, "salient_connections_refused_total{reason=\"limit\"}"), 3);
+  EXPECT_EQ(Value(text, "salient_connections_refused_total{reason=\"descriptors\"}"), 4);
+  EXPECT_EQ(Value(text, "salient_self_checks_failed_total"), 5);
+  EXPECT_EQ(Value(text, "salient_store_writable"), 0);
+  metrics_.Watch(nullptr);
+  EXPECT_EQ(metrics_.Text().find("salient_connections"), std::string::npos);
+}
+
 TEST_F(MetricsTest, EverySeriesIsThereBeforeTheFirstEventAndNoEventAddsOne) {
   const std::set<std::string> before = Series(metrics_.Text());
   for (const Reason reason : AllReasons()) {
