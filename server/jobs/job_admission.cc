@@ -7,10 +7,13 @@
 #include "core/model/numerics.h"
 #include "server/jobs/job_estimate.h"
 #include "server/jobs/job_table_impl.h"
+#include "server/jobs/process_memory.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
 namespace {
+
+constexpr absl::Duration kRetryWhenInUse = absl::Seconds(30);
 
 absl::Status DrainingError() {
   return WithRetryAfter(CallError(absl::StatusCode::kUnavailable, Reason::kDraining,
@@ -29,7 +32,8 @@ std::string NumericsIdOf(const JobSpec& spec) {
 }  // namespace
 
 absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view job_id,
-                                                 absl::string_view request_id, bool validate_only) {
+                                                 absl::string_view request_id, bool validate_only,
+                                                 const CancelToken& stop) {
   if (absl::Status status = CheckJobId(job_id); !status.ok()) return status;
   if (absl::Status status = CheckRequestId(request_id); !status.ok()) return status;
   RecordPtr same;
@@ -44,11 +48,25 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   }
   if (same != nullptr) return Snapshot(*same);
 
-  absl::StatusOr<PreparedJob> prepared = PrepareJob(spec, settings_, store_);
+  const int64_t resident_bytes = ResidentMemoryBytes();
+  absl::StatusOr<PreparedJob> prepared = PrepareJob(spec, settings_, store_, stop);
+  if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
   if (!prepared.ok()) return prepared.status();
-  const absl::StatusOr<JobEstimate> estimate = EstimateJob(spec, *prepared, pool_.workers());
+  ProcessBytes process = MeasureProcess(resident_bytes);
+  absl::StatusOr<JobEstimate> estimate =
+      EstimateJob(spec, *prepared, pool_.workers(), process.bytes);
   if (!estimate.ok()) return WithModelReason(estimate.status());
-  if (absl::Status room = CheckRoom(*prepared, *estimate); !room.ok()) return room;
+  const int64_t run_bytes = estimate->peak_memory_bytes - process.bytes;
+  if (estimate->peak_memory_bytes > settings_.memory_bytes) {
+    // The allocator may keep what earlier requests and calls needed.
+    TrimFreeMemory();
+    process = MeasureProcess(resident_bytes);
+    estimate->peak_memory_bytes = process.bytes + run_bytes;
+  }
+  if (absl::Status room = CheckRoom(*prepared, *estimate, process.of_request + run_bytes);
+      !room.ok()) {
+    return room;
+  }
   const std::string numerics_id = NumericsIdOf(spec);
   auto job = std::make_shared<JobRecord>(std::move(spec), *std::move(prepared), blobs_);
   job->estimate = *estimate;
@@ -89,14 +107,31 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   return Snapshot(*job);
 }
 
+JobTableImpl::ProcessBytes JobTableImpl::MeasureProcess(int64_t resident_before) const {
+  const int64_t resident = ResidentMemoryBytes();
+  ProcessBytes process;
+  process.of_request = std::max<int64_t>(0, resident - resident_before);
+  process.bytes = resident;
+  const std::lock_guard<std::mutex> lock(mu_);
+  // What running jobs hold will be free again when it is this one's turn.
+  if (!running_.empty()) {
+    process.bytes = std::min(resident, idle_resident_bytes_ + process.of_request);
+  }
+  return process;
+}
+
 // Of memory and of the store, as far as that can be told beforehand.
-absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& estimate) const {
+absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& estimate,
+                                     int64_t job_bytes) const {
   if (estimate.peak_memory_bytes > settings_.memory_bytes) {
-    return WithQuota(
-        CallError(absl::StatusCode::kResourceExhausted, Reason::kMemory,
-                  absl::StrCat("the job is estimated to need ", estimate.peak_memory_bytes,
-                               " bytes of memory; this server may use ", settings_.memory_bytes)),
-        "memory_bytes");
+    absl::Status status = CallError(
+        absl::StatusCode::kResourceExhausted, Reason::kMemory,
+        absl::StrCat("the job is estimated to need ", job_bytes, " bytes of memory beside the ",
+                     estimate.peak_memory_bytes - job_bytes, " in use; this server may use ",
+                     settings_.memory_bytes));
+    const bool fits_alone = first_resident_bytes_ + job_bytes <= settings_.memory_bytes;
+    if (fits_alone) status = WithRetryAfter(std::move(status), kRetryWhenInUse);
+    return WithQuota(std::move(status), "memory_bytes");
   }
   int64_t blob_bytes = job.output_path.empty() ? estimate.most_output_bytes : 0;
   for (const Digest& digest : store_.FindMissing(job.needed)) {

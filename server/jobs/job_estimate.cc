@@ -12,7 +12,6 @@
 #include "core/cost/study_cost.h"
 #include "core/linalg/gemm.h"
 #include "server/jobs/evaluate_job.h"
-#include "server/jobs/process_memory.h"
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/study_job.h"
 
@@ -82,18 +81,19 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
 
 }  // namespace
 
-absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& job, int workers) {
+absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& job, int workers,
+                                        int64_t process_bytes) {
   if (std::holds_alternative<InspectTask>(spec.task)) {
     JobEstimate estimate;  // it is done
-    estimate.peak_memory_bytes = ResidentMemoryBytes();
+    estimate.peak_memory_bytes = process_bytes;
     return estimate;
   }
   const MachineSpeed& speed = SpeedOfThisMachine();
   const absl::StatusOr<ModelCost> cost = CostOf(spec, job, workers);
   if (!cost.ok()) return cost.status();
   JobEstimate estimate;
-  estimate.peak_memory_bytes = ResidentMemoryBytes() + cost->memory_bytes +
-                               TokenBytes(job.row_tokens) + TokenBytes(job.evaluation_row_tokens);
+  estimate.peak_memory_bytes = process_bytes + cost->memory_bytes + TokenBytes(job.row_tokens) +
+                               TokenBytes(job.evaluation_row_tokens);
   const Work work = cost->Total();
   estimate.flop = work.bf16_flop + work.f32_flop + work.vector_flop;
   estimate.seconds = SecondsOf(*cost, speed, workers);

@@ -44,7 +44,11 @@ class JobTableImpl::Observer final : public JobObserver {
 };
 
 JobTableImpl::JobTableImpl(const JobTableSettings& settings, BlobStore& store, WorkerPool& pool)
-    : settings_(settings), store_(store), pool_(pool), blobs_(store) {
+    : settings_(settings),
+      store_(store),
+      pool_(pool),
+      blobs_(store),
+      first_resident_bytes_(ResidentMemoryBytes()) {
   keeper_ = std::thread([this] { KeepTable(); });
 }
 
@@ -168,7 +172,10 @@ void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
 void JobTableImpl::Start(const RecordPtr& job, absl::Time now) {
   --queued_;
   // A peak of its own, unless others are in it.
-  if (running_.empty()) ResetPeakResidentMemory();
+  if (running_.empty()) {
+    ResetPeakResidentMemory();
+    idle_resident_bytes_ = ResidentMemoryBytes();
+  }
   job->state = JobState::kRunning;
   job->start_time = now;
   // Both live as long as the record; the observer lives as long as the thread.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -14,6 +15,7 @@
 #include "absl/time/time.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
+#include "server/workers/cancel_token.h"
 #include "server/workers/worker_pool.h"
 
 namespace salient {
@@ -67,10 +69,17 @@ class JobTable {
   // Errors: INVALID_ARGUMENT naming file, tensor, field, value and what was expected;
   // ALREADY_EXISTS for a `job_id`, or `request_id`, of a job with another spec (the same spec: that
   // job is returned); FAILED_PRECONDITION, MISSING_BLOB, for a config or index that is neither
-  // inline nor there; RESOURCE_EXHAUSTED with a retry delay, QUEUE_FULL, or MEMORY with a quota;
-  // UNAVAILABLE, DRAINING.
+  // inline nor there; RESOURCE_EXHAUSTED with a quota, QUEUE_FULL, or MEMORY, with a retry delay if
+  // it is what runs now that leaves no room; UNAVAILABLE, DRAINING; those of `stop`, which is
+  // looked at before every step, once it stopped.
   virtual absl::StatusOr<JobSnapshot> Submit(JobSpec spec, absl::string_view job_id,
-                                             absl::string_view request_id, bool validate_only) = 0;
+                                             absl::string_view request_id, bool validate_only,
+                                             const CancelToken& stop) = 0;
+  // The same for a caller that waits for the answer, whatever it costs.
+  absl::StatusOr<JobSnapshot> Submit(JobSpec spec, absl::string_view job_id,
+                                     absl::string_view request_id, bool validate_only) {
+    return Submit(std::move(spec), job_id, request_id, validate_only, CancelToken());
+  }
 
   // NOT_FOUND.
   virtual absl::StatusOr<JobSnapshot> Get(absl::string_view name) const = 0;

@@ -29,7 +29,8 @@ class JobTableImpl final : public JobTable {
   ~JobTableImpl() override;
 
   absl::StatusOr<JobSnapshot> Submit(JobSpec spec, absl::string_view job_id,
-                                     absl::string_view request_id, bool validate_only) override;
+                                     absl::string_view request_id, bool validate_only,
+                                     const CancelToken& stop) override;
   absl::StatusOr<JobSnapshot> Get(absl::string_view name) const override;
   absl::StatusOr<Page> List(int page_size, absl::string_view page_token,
                             const std::vector<JobState>& states) const override;
@@ -65,7 +66,15 @@ class JobTableImpl final : public JobTable {
   JobSnapshot SnapshotLocked(const JobRecord& job) const;
 
   // Without it.
-  absl::Status CheckRoom(const PreparedJob& job, const JobEstimate& estimate) const;
+  // What of the process's memory a job that is judged will find when it runs.
+  struct ProcessBytes {
+    int64_t bytes = 0;
+    int64_t of_request = 0;  // that came since it is judged
+  };
+  ProcessBytes MeasureProcess(int64_t resident_before) const;
+  // `job_bytes` of the estimate are the job's own.
+  absl::Status CheckRoom(const PreparedJob& job, const JobEstimate& estimate,
+                         int64_t job_bytes) const;
   JobSnapshot Snapshot(const JobRecord& job) const;
   void KeepTable();
   void Run(const RecordPtr& job);
@@ -75,6 +84,7 @@ class JobTableImpl final : public JobTable {
   WorkerPool& pool_;
   ResultBlobs blobs_;
   const PageTokens page_tokens_;
+  const int64_t first_resident_bytes_;  // of the process before any job
   std::atomic<int64_t> tokens_total_{0};
   std::atomic<int64_t> parameters_total_{0};
 
@@ -85,7 +95,8 @@ class JobTableImpl final : public JobTable {
   absl::flat_hash_map<std::string, RecordPtr> by_id_;
   int64_t next_sequence_ = 1;
   int64_t queued_ = 0;
-  std::vector<RecordPtr> running_;  // in the order in which they began
+  std::vector<RecordPtr> running_;   // in the order in which they began
+  int64_t idle_resident_bytes_ = 0;  // of the process when the first of them began
   std::vector<RecordPtr> forgotten_;
   std::vector<std::shared_ptr<const JobWork>> released_;  // of jobs that ended
   absl::AnyInvocable<void(const TimedGroupReport&)> observe_group_;

@@ -1,9 +1,9 @@
 #include "server/jobs/model_manifest.h"
 
-#include <algorithm>
 #include <map>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/json.h"
@@ -126,8 +126,9 @@ absl::StatusOr<ModelManifest> ReadManifest(absl::string_view field,
   for (const ModelFile& file : manifest.carried) manifest.needed.push_back(file.digest);
   // In their order, as a client uploads them: config, index, weights, the rest.
   std::vector<Digest> once;
+  absl::flat_hash_set<Digest> seen;
   for (const Digest& digest : manifest.needed) {
-    if (std::find(once.begin(), once.end(), digest) == once.end()) once.push_back(digest);
+    if (seen.insert(digest).second) once.push_back(digest);
   }
   manifest.needed = std::move(once);
   return manifest;

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
 #include "core/model/family.h"
@@ -172,12 +173,6 @@ absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& s
                    "evaluate.tokens");
 }
 
-void AddNeeded(absl::Span<const Digest> digests, std::vector<Digest>& needed) {
-  for (const Digest& digest : digests) {
-    if (std::find(needed.begin(), needed.end(), digest) == needed.end()) needed.push_back(digest);
-  }
-}
-
 // The model was judged before, so what CheckStudy says is about the task.
 absl::Status CheckStudyParams(const ModelConfig& config, const StudyBlockParams& params) {
   const absl::Status status = CheckStudy(config, params);
@@ -201,7 +196,7 @@ absl::Status PrepareStudy(const StudyTask& task, BlobStore& store, PreparedJob& 
       FindRowTokens(task.evaluation, ToScore(config), store);
   if (!row_tokens.ok()) return WithField(row_tokens.status(), "study.evaluation.tokens");
   job.evaluation_row_tokens = *std::move(row_tokens);
-  AddNeeded({task.evaluation.tokens}, job.needed);
+  job.needed.push_back(task.evaluation.tokens);
   return absl::OkStatus();
 }
 
@@ -216,16 +211,32 @@ absl::Status PrepareTask(const JobSpec& spec, const JobTableSettings& settings, 
   return PrepareEvaluate(std::get<EvaluateTask>(spec.task), settings, store, job);
 }
 
+// Adds all that the job reads to what the task named, each once.
+void AddNeeded(PreparedJob& job) {
+  std::vector<Digest> all = std::exchange(job.needed, {});
+  const auto add = [&all](const std::vector<Digest>& digests) {
+    all.insert(all.end(), digests.begin(), digests.end());
+  };
+  add(job.model.manifest.needed);
+  if (job.reference.has_value()) add(job.reference->manifest.needed);
+  all.push_back(*job.tokens);
+  absl::flat_hash_set<Digest> seen;
+  for (const Digest& digest : all) {
+    if (seen.insert(digest).second) job.needed.push_back(digest);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettings& settings,
-                                       BlobStore& store) {
+                                       BlobStore& store, const CancelToken& stop) {
   if (absl::Status status = CheckSpec(spec); !status.ok()) return status;
   PreparedJob job;
   absl::StatusOr<PreparedModel> model =
       PrepareModel("model", spec.model, settings.model_root, store);
   if (!model.ok()) return model.status();
   job.model = *std::move(model);
+  if (absl::Status status = stop.Check(); !status.ok()) return status;
   if (const auto* inspect = std::get_if<InspectTask>(&spec.task); inspect != nullptr) {
     absl::StatusOr<Inspection> inspection = InspectModel(*inspect, job.model, store);
     if (!inspection.ok()) return inspection.status();
@@ -233,9 +244,8 @@ absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettin
     return job;
   }
   if (absl::Status status = PrepareTask(spec, settings, store, job); !status.ok()) return status;
-  AddNeeded(job.model.manifest.needed, job.needed);
-  if (job.reference.has_value()) AddNeeded(job.reference->manifest.needed, job.needed);
-  AddNeeded({*job.tokens}, job.needed);
+  if (absl::Status status = stop.Check(); !status.ok()) return status;
+  AddNeeded(job);
   return job;
 }
 

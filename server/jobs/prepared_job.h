@@ -13,6 +13,7 @@
 #include "server/jobs/job_table.h"
 #include "server/jobs/prepared_model.h"
 #include "server/store/blob_store.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 
@@ -36,9 +37,10 @@ struct PreparedJob {
 };
 
 // Reads config, index, headers that are here and tokens that are here; may wait for a disk. All
-// errors have a reason and name what is at fault; see JobTable::Submit.
+// errors have a reason and name what is at fault; see JobTable::Submit. Ends early with the error
+// of `stop` once that stopped.
 absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettings& settings,
-                                       BlobStore& store);
+                                       BlobStore& store, const CancelToken& stop);
 
 }  // namespace salient
 

@@ -35,6 +35,11 @@ int64_t PeakResidentMemoryBytes() { return StatusBytes("VmHWM:"); }
 
 void TrimFreeMemory() { malloc_trim(0); }
 
+TrimmedWork::~TrimmedWork() {
+  constexpr int64_t kNoticeableBytes = int64_t{8} << 20;
+  if (ResidentMemoryBytes() - resident_bytes_ > kNoticeableBytes) TrimFreeMemory();
+}
+
 void ResetPeakResidentMemory() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 }  // namespace salient

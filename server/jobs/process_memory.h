@@ -17,6 +17,20 @@ void ResetPeakResidentMemory();
 // in use.
 void TrimFreeMemory();
 
+// Work that may take much memory for a while, from its beginning to its end. If the process is then
+// noticeably larger than before, free memory is trimmed: what the allocator keeps of one large
+// request would count in the estimate of every job after it.
+class TrimmedWork {
+ public:
+  TrimmedWork() = default;
+  ~TrimmedWork();
+  TrimmedWork(const TrimmedWork&) = delete;
+  TrimmedWork& operator=(const TrimmedWork&) = delete;
+
+ private:
+  const int64_t resident_bytes_ = ResidentMemoryBytes();
+};
+
 }  // namespace salient
 
 #endif  // SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_

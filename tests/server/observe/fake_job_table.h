@@ -23,7 +23,8 @@ class FakeJobTable final : public JobTable {
     return found->second;
   }
 
-  absl::StatusOr<JobSnapshot> Submit(JobSpec, absl::string_view, absl::string_view, bool) override {
+  absl::StatusOr<JobSnapshot> Submit(JobSpec, absl::string_view, absl::string_view, bool,
+                                     const CancelToken&) override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<Page> List(int, absl::string_view, const std::vector<JobState>&) const override {
