@@ -116,14 +116,16 @@ class Server::Impl {
         jobs_(std::move(jobs)),
         job_lines_(*jobs_),
         metrics_(kVersion),
-        quantization_(*registry_, *jobs_, job_lines_, metrics_, kVersion),
-        blobs_({*storage_.store, registry_->pool(), *jobs_, metrics_, gate_,
+        quantization_(*registry_, *jobs_, job_lines_, lanes_, metrics_, kVersion),
+        blobs_({*storage_.store, registry_->pool(), lanes_, *jobs_, metrics_, gate_,
                 std::min(config_.idle_timeout, kLongestBlobIdle)}),
         expiry_(kExpiryPeriod, [this] { ExpireUploads(*storage_.store); }),
         job_log_(kJobLogPeriod, [this] { job_lines_.Look(); }) {
     metrics_.Watch(*registry_);
     metrics_.Watch(*storage_.store);
     metrics_.Watch(*jobs_);
+    metrics_.Watch("control", lanes_.control);
+    metrics_.Watch("judging", lanes_.judging);
     jobs_->ObserveGroups([this](const TimedGroupReport& group) {
       const GroupReport& report = group.report;
       metrics_.GroupDone({report.parameters, group.elapsed, report.loss_rtn, report.loss,
@@ -235,6 +237,7 @@ class Server::Impl {
   const std::unique_ptr<CallRegistry> registry_;
   const std::unique_ptr<JobTable> jobs_;
   JobLines job_lines_;
+  RpcLanes lanes_;
   Metrics metrics_;
   DrainGate gate_;
   QuantizationService quantization_;

@@ -220,6 +220,9 @@ void Metrics::BlobBytesRead(int64_t bytes) { impl_->BlobBytesRead(bytes); }
 void Metrics::Watch(const CallRegistry& registry) { impl_->collector().Watch(registry); }
 void Metrics::Watch(const BlobStore& store) { impl_->collector().Watch(store); }
 void Metrics::Watch(const JobTable& jobs) { impl_->collector().Watch(jobs); }
+void Metrics::Watch(absl::string_view name, const BoundedLane& lane) {
+  impl_->collector().Watch(name, lane);
+}
 void Metrics::Watch(std::function<HouseStats()> get) { impl_->collector().Watch(std::move(get)); }
 absl::StatusOr<int> Metrics::Listen(const std::string& address) { return impl_->Listen(address); }
 std::string Metrics::Text() const { return impl_->Text(); }

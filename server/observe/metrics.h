@@ -15,6 +15,7 @@
 #include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/store/blob_store.h"
+#include "server/workers/bounded_lane.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
@@ -79,6 +80,7 @@ class Metrics {
   void Watch(const CallRegistry& registry);
   void Watch(const BlobStore& store);
   void Watch(const JobTable& jobs);
+  void Watch(absl::string_view name, const BoundedLane& lane);  // before Listen
   // The same of what `get` returns, until another one is given; null: nothing.
   void Watch(std::function<HouseStats()> get);
 

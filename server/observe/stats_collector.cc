@@ -105,10 +105,22 @@ void AddPool(const WorkerPool::Stats& stats, std::vector<MetricFamily>& families
   families.push_back(Family(MetricType::Counter, "salient_stage_wall_seconds_total",
                             "Time that passed in jobs, by what for.",
                             ByStage(stats.stage_wall_seconds)));
+}
+
+using NamedLanes = std::vector<std::pair<std::string, const BoundedLane*>>;
+
+void AddQueues(const WorkerPool::Stats& pool, const NamedLanes& lanes,
+               std::vector<MetricFamily>& families) {
+  std::vector<Sample> samples = {{static_cast<double>(pool.queued_short), {{"lane", "short"}}},
+                                 {static_cast<double>(pool.queued_long), {{"lane", "long"}}}};
+  for (const auto& [name, lane] : lanes) {
+    samples.push_back({static_cast<double>(lane->waiting()), {{"lane", name}}});
+  }
   families.push_back(Family(MetricType::Gauge, "salient_queued_tasks",
-                            "Tasks that wait for a worker: messages (short) and groups (long).",
-                            {{static_cast<double>(stats.queued_short), {{"lane", "short"}}},
-                             {static_cast<double>(stats.queued_long), {{"lane", "long"}}}}));
+                            "Tasks that wait: for a worker messages (short) and groups (long), "
+                            "beside the workers CreateJob (judging) and other unary calls "
+                            "(control).",
+                            samples));
 }
 
 void AddStore(const BlobStore& store, std::vector<MetricFamily>& families) {
@@ -180,6 +192,7 @@ std::vector<MetricFamily> StatsCollector::Collect() const {
     const CallRegistry::Stats stats = registry->GetStats();
     AddCalls(stats, families);
     AddPool(stats.pool, families);
+    AddQueues(stats.pool, lanes_, families);
   }
   if (const BlobStore* store = store_.load(); store != nullptr) AddStore(*store, families);
   if (const JobTable* jobs = jobs_.load(); jobs != nullptr) AddJobs(jobs->GetStats(), families);

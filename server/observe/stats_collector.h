@@ -9,12 +9,16 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/observe/metrics.h"
 #include "server/store/blob_store.h"
+#include "server/workers/bounded_lane.h"
 
 namespace salient {
 
@@ -25,6 +29,10 @@ class StatsCollector final : public prometheus::Collectable {
   void Watch(const CallRegistry& registry) { registry_.store(&registry); }
   void Watch(const BlobStore& store) { store_.store(&store); }
   void Watch(const JobTable& jobs) { jobs_.store(&jobs); }
+  // To be called before anything is collected.
+  void Watch(absl::string_view name, const BoundedLane& lane) {
+    lanes_.emplace_back(std::string(name), &lane);
+  }
 
   void Watch(std::function<HouseStats()> house);
 
@@ -34,6 +42,7 @@ class StatsCollector final : public prometheus::Collectable {
   std::atomic<const CallRegistry*> registry_{nullptr};
   std::atomic<const BlobStore*> store_{nullptr};
   std::atomic<const JobTable*> jobs_{nullptr};
+  std::vector<std::pair<std::string, const BoundedLane*>> lanes_;
   mutable std::mutex mu_;  // of the next, also while it is called
   std::function<HouseStats()> house_;
 };

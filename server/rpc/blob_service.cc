@@ -12,24 +12,26 @@ Metrics::Rpc& AddBlobRpc(Metrics& metrics, absl::string_view method, RpcType typ
   return metrics.AddRpc({v1::BlobService::service_full_name(), method, type});
 }
 
-absl::Status FindMissing(const BlobStore& store, const v1::FindMissingBlobsRequest& request,
-                         v1::FindMissingBlobsResponse& response) {
+absl::StatusOr<v1::FindMissingBlobsResponse> FindMissing(
+    const BlobStore& store, const v1::FindMissingBlobsRequest& request) {
   const auto digests = ToDigests(request);
   if (!digests.ok()) return digests.status();
+  v1::FindMissingBlobsResponse response;
   for (const Digest& digest : store.FindMissing(*digests)) {
     *response.add_missing() = ToProto(digest);
   }
-  return absl::OkStatus();
+  return response;
 }
 
-absl::Status GetStatus(const BlobStore& store, const v1::GetBlobStatusRequest& request,
-                       v1::GetBlobStatusResponse& response) {
+absl::StatusOr<v1::GetBlobStatusResponse> GetStatus(const BlobStore& store,
+                                                    const v1::GetBlobStatusRequest& request) {
   const auto digest = ToDigest("digest", request.digest());
   if (!digest.ok()) return digest.status();
   const BlobStatus status = store.Status(*digest);
+  v1::GetBlobStatusResponse response;
   response.set_committed_bytes(status.committed_bytes);
   response.set_complete(status.complete);
-  return absl::OkStatus();
+  return response;
 }
 
 }  // namespace
@@ -42,19 +44,25 @@ BlobService::BlobService(const BlobTransfer& transfer)
       read_blob_(AddBlobRpc(transfer.metrics, "ReadBlob", RpcType::kServerStream)) {}
 
 grpc::ServerUnaryReactor* BlobService::FindMissingBlobs(grpc::CallbackServerContext* context,
-                                                        const v1::FindMissingBlobsRequest* request,
-                                                        v1::FindMissingBlobsResponse* response) {
-  return RunUnary(
-      {context, find_missing_blobs_, "FindMissingBlobs", &transfer_.gate}, transfer_.pool,
-      [this, request, response] { return FindMissing(transfer_.store, *request, *response); });
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return RunUnary<v1::FindMissingBlobsRequest>(
+      {context, request, response, find_missing_blobs_, "FindMissingBlobs", transfer_.lanes.control,
+       kMaxShortRequestBytes, &transfer_.gate},
+      [this](const v1::FindMissingBlobsRequest& blobs, const CancelToken& /*stop*/) {
+        return FindMissing(transfer_.store, blobs);
+      });
 }
 
 grpc::ServerUnaryReactor* BlobService::GetBlobStatus(grpc::CallbackServerContext* context,
-                                                     const v1::GetBlobStatusRequest* request,
-                                                     v1::GetBlobStatusResponse* response) {
-  return RunUnary(
-      {context, get_blob_status_, "GetBlobStatus", &transfer_.gate}, transfer_.pool,
-      [this, request, response] { return GetStatus(transfer_.store, *request, *response); });
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
+  return RunUnary<v1::GetBlobStatusRequest>(
+      {context, request, response, get_blob_status_, "GetBlobStatus", transfer_.lanes.control,
+       kMaxShortRequestBytes, &transfer_.gate},
+      [this](const v1::GetBlobStatusRequest& blob, const CancelToken& /*stop*/) {
+        return GetStatus(transfer_.store, blob);
+      });
 }
 
 grpc::ServerReadReactor<grpc::ByteBuffer>* BlobService::WriteBlob(

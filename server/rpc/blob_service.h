@@ -10,9 +10,9 @@
 
 namespace salient {
 
-// Every rpc by callbacks, the streams as bytes: workers parse and serialize them.
-using BlobCallbacks = v1::BlobService::WithCallbackMethod_FindMissingBlobs<
-    v1::BlobService::WithCallbackMethod_GetBlobStatus<
+// Every rpc by callbacks and as bytes: lanes and workers parse and serialize them.
+using BlobCallbacks = v1::BlobService::WithRawCallbackMethod_FindMissingBlobs<
+    v1::BlobService::WithRawCallbackMethod_GetBlobStatus<
         v1::BlobService::WithRawCallbackMethod_WriteBlob<
             v1::BlobService::WithRawCallbackMethod_ReadBlob<v1::BlobService::Service>>>>;
 
@@ -21,11 +21,11 @@ class BlobService final : public BlobCallbacks {
   explicit BlobService(const BlobTransfer& transfer);
 
   grpc::ServerUnaryReactor* FindMissingBlobs(grpc::CallbackServerContext* context,
-                                             const v1::FindMissingBlobsRequest* request,
-                                             v1::FindMissingBlobsResponse* response) override;
+                                             const grpc::ByteBuffer* request,
+                                             grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetBlobStatus(grpc::CallbackServerContext* context,
-                                          const v1::GetBlobStatusRequest* request,
-                                          v1::GetBlobStatusResponse* response) override;
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerReadReactor<grpc::ByteBuffer>* WriteBlob(grpc::CallbackServerContext* context,
                                                        grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadBlob(grpc::CallbackServerContext* context,

@@ -6,6 +6,7 @@
 #include "server/jobs/job_table.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/drain_gate.h"
+#include "server/rpc/rpc_lanes.h"
 #include "server/store/blob_store.h"
 #include "server/workers/worker_pool.h"
 
@@ -15,6 +16,7 @@ namespace salient {
 struct BlobTransfer {
   BlobStore& store;
   WorkerPool& pool;
+  RpcLanes& lanes;
   JobTable& jobs;  // told what changes
   Metrics& metrics;
   DrainGate& gate;

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "proto/wire/chunk.h"
 #include "server/rpc/convert_job.h"
 #include "server/rpc/convert_job_spec.h"
 #include "server/rpc/convert_tensors.h"
@@ -19,42 +20,50 @@ Metrics::Rpc& AddQuantizationRpc(Metrics& metrics, absl::string_view method, Rpc
   return metrics.AddRpc({v1::QuantizationService::service_full_name(), method, type});
 }
 
-absl::Status Create(JobTable& jobs, JobLines& lines, const v1::CreateJobRequest& request,
-                    v1::CreateJobResponse& response) {
+absl::StatusOr<v1::CreateJobResponse> Create(JobTable& jobs, JobLines& lines,
+                                             const v1::CreateJobRequest& request,
+                                             const CancelToken& stop) {
   absl::StatusOr<JobSpec> spec = ToJobSpec(request.spec());
   if (!spec.ok()) return spec.status();
   const absl::StatusOr<JobSnapshot> job = jobs.Submit(
-      *std::move(spec), request.job_id(), request.request_id(), request.validate_only());
+      *std::move(spec), request.job_id(), request.request_id(), request.validate_only(), stop);
   if (!job.ok()) return job.status();
   if (!request.validate_only()) lines.Accepted(*job);
+  v1::CreateJobResponse response;
   *response.mutable_job() = ToProto(*job);
   for (const std::string& warning : job->warnings) response.add_warnings(warning);
-  return absl::OkStatus();
+  return response;
 }
 
-absl::Status List(const JobTable& jobs, const v1::ListJobsRequest& request,
-                  v1::ListJobsResponse& response) {
+absl::StatusOr<v1::ListJobsResponse> List(const JobTable& jobs,
+                                          const v1::ListJobsRequest& request) {
   const absl::StatusOr<ListRequest> list = ToListRequest(request);
   if (!list.ok()) return list.status();
   absl::StatusOr<JobTable::Page> page = jobs.List(list->page_size, list->page_token, list->states);
   if (!page.ok()) return page.status();
+  v1::ListJobsResponse response;
   for (const JobSnapshot& job : page->jobs) *response.add_jobs() = ToSummary(job);
   response.set_next_page_token(std::move(page->next_page_token));
-  return absl::OkStatus();
+  return response;
 }
 
-absl::Status Answer(const absl::StatusOr<JobSnapshot>& job, v1::Job& message) {
-  if (job.ok()) message = ToProto(*job);
-  return job.status();
+template <class Response>
+absl::StatusOr<Response> Answer(const absl::StatusOr<JobSnapshot>& job) {
+  if (!job.ok()) return job.status();
+  Response response;
+  *response.mutable_job() = ToProto(*job);
+  return response;
 }
 
 }  // namespace
 
 QuantizationService::QuantizationService(CallRegistry& registry, JobTable& jobs,
-                                         JobLines& job_lines, Metrics& metrics, std::string version)
+                                         JobLines& job_lines, RpcLanes& lanes, Metrics& metrics,
+                                         std::string version)
     : registry_(registry),
       jobs_(jobs),
       job_lines_(job_lines),
+      lanes_(lanes),
       version_(std::move(version)),
       get_server_info_(AddQuantizationRpc(metrics, "GetServerInfo", RpcType::kUnary)),
       create_job_(AddQuantizationRpc(metrics, "CreateJob", RpcType::kUnary)),
@@ -66,11 +75,15 @@ QuantizationService::QuantizationService(CallRegistry& registry, JobTable& jobs,
       quantize_tensors_{registry, metrics,
                         AddQuantizationRpc(metrics, "QuantizeTensors", RpcType::kBidiStream)} {}
 
-grpc::ServerUnaryReactor* QuantizationService::GetServerInfo(
-    grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* /*request*/,
-    v1::GetServerInfoResponse* response) {
-  *response = ToServerInfo(registry_.settings(), version_, grpc::Version());
-  return FinishUnary(context, get_server_info_, "GetServerInfo", absl::OkStatus());
+grpc::ServerUnaryReactor* QuantizationService::GetServerInfo(grpc::CallbackServerContext* context,
+                                                             const grpc::ByteBuffer* request,
+                                                             grpc::ByteBuffer* response) {
+  return RunUnary<v1::GetServerInfoRequest>(
+      {context, request, response, get_server_info_, "GetServerInfo", lanes_.control},
+      [this](const v1::GetServerInfoRequest& /*request*/,
+             const CancelToken& /*stop*/) -> absl::StatusOr<v1::GetServerInfoResponse> {
+        return ToServerInfo(registry_.settings(), version_, grpc::Version());
+      });
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* QuantizationService::QuantizeTensors(
@@ -78,48 +91,64 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* QuantizationService
   return QuantizeTensorsReactor::Start(quantize_tensors_, context);
 }
 
-// The rpcs of jobs run on workers: a spec may be megabytes. Only CreateJob is refused while the
+// A spec may be megabytes, and its model's headers a hundred. Only CreateJob is refused while the
 // server stops, by the table: others see how the last jobs end.
 grpc::ServerUnaryReactor* QuantizationService::CreateJob(grpc::CallbackServerContext* context,
-                                                         const v1::CreateJobRequest* request,
-                                                         v1::CreateJobResponse* response) {
-  return RunUnary({context, create_job_, "CreateJob"}, registry_.pool(),
-                  [=, this] { return Create(jobs_, job_lines_, *request, *response); });
+                                                         const grpc::ByteBuffer* request,
+                                                         grpc::ByteBuffer* response) {
+  return RunUnary<v1::CreateJobRequest>(
+      {context, request, response, create_job_, "CreateJob", lanes_.judging, kMaxMessageBytes,
+       /*gate=*/nullptr, /*may_take_much_memory=*/true},
+      [this](const v1::CreateJobRequest& job, const CancelToken& stop) {
+        return Create(jobs_, job_lines_, job, stop);
+      });
 }
 
 grpc::ServerUnaryReactor* QuantizationService::GetJob(grpc::CallbackServerContext* context,
-                                                      const v1::GetJobRequest* request,
-                                                      v1::GetJobResponse* response) {
-  return RunUnary({context, get_job_, "GetJob"}, registry_.pool(), [=, this] {
-    return Answer(jobs_.Get(request->name()), *response->mutable_job());
-  });
+                                                      const grpc::ByteBuffer* request,
+                                                      grpc::ByteBuffer* response) {
+  return RunUnary<v1::GetJobRequest>(
+      {context, request, response, get_job_, "GetJob", lanes_.control},
+      [this](const v1::GetJobRequest& job, const CancelToken& /*stop*/) {
+        return Answer<v1::GetJobResponse>(jobs_.Get(job.name()));
+      });
 }
 
 grpc::ServerUnaryReactor* QuantizationService::ListJobs(grpc::CallbackServerContext* context,
-                                                        const v1::ListJobsRequest* request,
-                                                        v1::ListJobsResponse* response) {
-  return RunUnary({context, list_jobs_, "ListJobs"}, registry_.pool(),
-                  [=, this] { return List(jobs_, *request, *response); });
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return RunUnary<v1::ListJobsRequest>(
+      {context, request, response, list_jobs_, "ListJobs", lanes_.control},
+      [this](const v1::ListJobsRequest& jobs, const CancelToken& /*stop*/) {
+        return List(jobs_, jobs);
+      });
 }
 
 grpc::ServerUnaryReactor* QuantizationService::CancelJob(grpc::CallbackServerContext* context,
-                                                         const v1::CancelJobRequest* request,
-                                                         v1::CancelJobResponse* response) {
-  return RunUnary({context, cancel_job_, "CancelJob"}, registry_.pool(), [=, this] {
-    return Answer(jobs_.Cancel(request->name()), *response->mutable_job());
-  });
+                                                         const grpc::ByteBuffer* request,
+                                                         grpc::ByteBuffer* response) {
+  return RunUnary<v1::CancelJobRequest>(
+      {context, request, response, cancel_job_, "CancelJob", lanes_.control},
+      [this](const v1::CancelJobRequest& job, const CancelToken& /*stop*/) {
+        return Answer<v1::CancelJobResponse>(jobs_.Cancel(job.name()));
+      });
 }
 
 grpc::ServerUnaryReactor* QuantizationService::DeleteJob(grpc::CallbackServerContext* context,
-                                                         const v1::DeleteJobRequest* request,
-                                                         v1::DeleteJobResponse* /*response*/) {
-  return RunUnary({context, delete_job_, "DeleteJob"}, registry_.pool(),
-                  [=, this] { return jobs_.Delete(request->name()); });
+                                                         const grpc::ByteBuffer* request,
+                                                         grpc::ByteBuffer* response) {
+  return RunUnary<v1::DeleteJobRequest>(
+      {context, request, response, delete_job_, "DeleteJob", lanes_.control},
+      [this](const v1::DeleteJobRequest& job,
+             const CancelToken& /*stop*/) -> absl::StatusOr<v1::DeleteJobResponse> {
+        if (absl::Status status = jobs_.Delete(job.name()); !status.ok()) return status;
+        return v1::DeleteJobResponse();
+      });
 }
 
-grpc::ServerWriteReactor<v1::WatchJobResponse>* QuantizationService::WatchJob(
-    grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) {
-  return WatchJobReactor::Start(jobs_, watch_job_, kHeartbeat, context, request);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* QuantizationService::WatchJob(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return WatchJobReactor::Start(jobs_, lanes_.control, watch_job_, kHeartbeat, context, request);
 }
 
 }  // namespace salient

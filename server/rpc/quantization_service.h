@@ -10,53 +10,55 @@
 #include "server/observe/job_lines.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/quantize_tensors_reactor.h"
+#include "server/rpc/rpc_lanes.h"
 
 namespace salient {
 
-// Every rpc by callbacks, QuantizeTensors as bytes: its reactor parses on a worker.
-using QuantizationCallbacks = v1::QuantizationService::WithCallbackMethod_GetServerInfo<
-    v1::QuantizationService::WithCallbackMethod_CreateJob<
-        v1::QuantizationService::WithCallbackMethod_GetJob<
-            v1::QuantizationService::WithCallbackMethod_ListJobs<
-                v1::QuantizationService::WithCallbackMethod_CancelJob<
-                    v1::QuantizationService::WithCallbackMethod_DeleteJob<
-                        v1::QuantizationService::WithCallbackMethod_WatchJob<
+// Every rpc by callbacks and as bytes: lanes and workers parse.
+using QuantizationCallbacks = v1::QuantizationService::WithRawCallbackMethod_GetServerInfo<
+    v1::QuantizationService::WithRawCallbackMethod_CreateJob<
+        v1::QuantizationService::WithRawCallbackMethod_GetJob<
+            v1::QuantizationService::WithRawCallbackMethod_ListJobs<
+                v1::QuantizationService::WithRawCallbackMethod_CancelJob<
+                    v1::QuantizationService::WithRawCallbackMethod_DeleteJob<
+                        v1::QuantizationService::WithRawCallbackMethod_WatchJob<
                             v1::QuantizationService::WithRawCallbackMethod_QuantizeTensors<
                                 v1::QuantizationService::Service>>>>>>>>;
 
 class QuantizationService final : public QuantizationCallbacks {
  public:
   // Borrows all but the version.
-  QuantizationService(CallRegistry& registry, JobTable& jobs, JobLines& job_lines, Metrics& metrics,
-                      std::string version);
+  QuantizationService(CallRegistry& registry, JobTable& jobs, JobLines& job_lines, RpcLanes& lanes,
+                      Metrics& metrics, std::string version);
 
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
-                                          const v1::GetServerInfoRequest* request,
-                                          v1::GetServerInfoResponse* response) override;
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* QuantizeTensors(
       grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
-                                      const v1::CreateJobRequest* request,
-                                      v1::CreateJobResponse* response) override;
+                                      const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
-                                   const v1::GetJobRequest* request,
-                                   v1::GetJobResponse* response) override;
+                                   const grpc::ByteBuffer* request,
+                                   grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
-                                     const v1::ListJobsRequest* request,
-                                     v1::ListJobsResponse* response) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
-                                      const v1::CancelJobRequest* request,
-                                      v1::CancelJobResponse* response) override;
+                                      const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
-                                      const v1::DeleteJobRequest* request,
-                                      v1::DeleteJobResponse* response) override;
-  grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(
-      grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) override;
+                                      const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchJob(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
 
  private:
   CallRegistry& registry_;
   JobTable& jobs_;
   JobLines& job_lines_;
+  RpcLanes& lanes_;
   const std::string version_;
   Metrics::Rpc& get_server_info_;
   Metrics::Rpc& create_job_;

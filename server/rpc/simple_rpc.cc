@@ -1,42 +1,90 @@
 #include "server/rpc/simple_rpc.h"
 
-#include <memory>
-#include <utility>
+#include <chrono>
+#include <optional>
 
-#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "server/jobs/process_memory.h"
 #include "server/rpc/rpc_record.h"
 #include "server/rpc/status.h"
+#include "server/workers/call_error.h"
 
 namespace salient {
+namespace {
 
-grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context, Metrics::Rpc& metrics,
-                                      const std::string& method, const absl::Status& status) {
-  RpcRecord record(metrics, method, context->peer());
-  record.Received(0);
-  if (status.ok()) record.Sent(0);
-  record.End(status);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+// Owns itself until OnDone. The thread that ends it is the only one that decides its status.
+class UnaryReactor final : public grpc::ServerUnaryReactor {
+ public:
+  explicit UnaryReactor(const UnaryCall& call)
+      : context_(call.context), record_(call.metrics, call.method, call.context->peer()) {
+    record_.Received(call.request->Length());
+  }
+
+  // gRPC also calls it when the deadline passes.
+  void OnCancel() override {
+    if (std::chrono::system_clock::now() >= context_->deadline()) {
+      stop_.Expire();
+    } else {
+      stop_.Cancel();
+    }
+  }
+  void OnDone() override { delete this; }
+
+  // The reactor may be gone when it returns.
+  void End(const absl::Status& status, size_t response_bytes) {
+    if (status.ok()) record_.Sent(response_bytes);
+    record_.End(status);
+    pass_ = nullptr;
+    Finish(ToGrpcStatus(status));
+  }
+
+  void Hold(DrainGate::Pass pass) { pass_ = std::move(pass); }
+  const CancelToken& stop() const { return stop_; }
+
+ private:
+  grpc::CallbackServerContext* const context_;
+  RpcRecord record_;
+  DrainGate::Pass pass_;
+  CancelToken stop_;
+};
+
+}  // namespace
+
+absl::Status CheckRequestLength(absl::string_view method, const grpc::ByteBuffer& request,
+                                size_t max_bytes) {
+  if (request.Length() <= max_bytes) return absl::OkStatus();
+  return InvalidCall(Reason::kRequestTooLarge,
+                     absl::StrCat("the request of ", method, " has ", request.Length(),
+                                  " bytes; expected at most ", max_bytes));
 }
 
-grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, WorkerPool& pool,
-                                   absl::AnyInvocable<absl::Status()> work) {
-  absl::StatusOr<DrainGate::Pass> pass = nullptr;
-  if (call.gate != nullptr) pass = call.gate->Enter();
-  if (!pass.ok()) return FinishUnary(call.context, call.metrics, call.method, pass.status());
-  auto record = std::make_unique<RpcRecord>(call.metrics, call.method, call.context->peer());
-  record->Received(0);
-  grpc::ServerUnaryReactor* reactor = call.context->DefaultReactor();
-  pool.Submit(WorkerPool::Lane::kShort,
-              [reactor, pass = *std::move(pass), record = std::move(record),
-               work = std::move(work)]() mutable {
-                const absl::Status status = work();
-                if (status.ok()) record->Sent(0);
-                record->End(status);
-                pass = nullptr;
-                reactor->Finish(ToGrpcStatus(status));
-              });
+absl::Status NotParsed(absl::string_view name) {
+  return InvalidCall(Reason::kMessageOrder,
+                     absl::StrCat("the request is no ", name, "; expected protobuf wire format"));
+}
+
+grpc::ServerUnaryReactor* StartUnary(const UnaryCall& call, UnaryWork work) {
+  auto* reactor = new UnaryReactor(call);
+  absl::Status status = CheckRequestLength(call.method, *call.request, call.max_request_bytes);
+  if (status.ok() && call.gate != nullptr) {
+    absl::StatusOr<DrainGate::Pass> pass = call.gate->Enter();
+    status = pass.status();
+    if (pass.ok()) reactor->Hold(*std::move(pass));
+  }
+  if (status.ok()) {
+    status = call.lane.Submit(
+        [reactor, request = call.request, response = call.response,
+         much = call.may_take_much_memory, work = std::move(work)]() mutable {
+          std::optional<TrimmedWork> trimmed;
+          if (much) trimmed.emplace();
+          absl::Status done = reactor->stop().Check();
+          if (done.ok()) done = work(*request, *response, reactor->stop());
+          work = nullptr;
+          reactor->End(done, response->Length());
+        },
+        static_cast<int64_t>(call.request->Length()));
+  }
+  if (!status.ok()) reactor->End(status, 0);
   return reactor;
 }
 

@@ -3,19 +3,37 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "salient/v1/quantization_service.pb.h"
 #include "server/rpc/convert_job.h"
 #include "server/rpc/field_error.h"
+#include "server/rpc/simple_rpc.h"
 #include "server/rpc/status.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
+namespace {
 
-WatchJobReactor* WatchJobReactor::Start(JobTable& jobs, Metrics::Rpc& rpc, absl::Duration heartbeat,
+v1::WatchJobResponse ToResponse(v1::JobEvent event) {
+  v1::WatchJobResponse response;
+  *response.mutable_event() = std::move(event);
+  return response;
+}
+
+}  // namespace
+
+WatchJobReactor* WatchJobReactor::Start(JobTable& jobs, BoundedLane& lane, Metrics::Rpc& rpc,
+                                        absl::Duration heartbeat,
                                         grpc::CallbackServerContext* context,
-                                        const v1::WatchJobRequest* request) {
+                                        const grpc::ByteBuffer* request) {
   std::shared_ptr<WatchJobReactor> reactor(new WatchJobReactor(rpc, heartbeat, context->peer()));
   reactor->self_ = reactor;
-  reactor->Open(jobs, *request);
+  reactor->record_.Received(request->Length());
+  absl::Status status = CheckRequestLength("WatchJob", *request, kMaxShortRequestBytes);
+  if (status.ok()) {
+    status = lane.Submit([&jobs, reactor, bytes = *request] { reactor->Open(jobs, bytes); },
+                         static_cast<int64_t>(request->Length()));
+  }
+  if (!status.ok()) reactor->End(status);
   return reactor.get();
 }
 
@@ -27,35 +45,42 @@ WatchJobReactor::WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat,
         ServerWriteReactor::Finish(ToGrpcStatus(status));
       }) {}
 
-void WatchJobReactor::Open(JobTable& jobs, const v1::WatchJobRequest& request) {
-  record_.Received(request.ByteSizeLong());
-  if (request.after_revision() < 0) {
-    End(BadField(Reason::kBadJob, "after_revision", absl::StrCat(request.after_revision()),
-                 "at least 0"));
+void WatchJobReactor::Open(JobTable& jobs, grpc::ByteBuffer request) {
+  const StreamEnd::Operation operation = end_.Begin();
+  if (!operation || end_.decided().has_value()) return;  // the client is gone
+  if (absl::Status status = Begin(jobs, std::move(request)); !status.ok()) {
+    End(status);
     return;
   }
-  revision_ = request.after_revision();
-  {
-    absl::MutexLock lock(&mu_);
-    sending_ = true;  // woken while it is being made, nobody sends
-  }
-  auto watch = jobs.Watch(request.name(), revision_, [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->Send();
-  });
-  if (!watch.ok()) {
-    End(watch.status());
-    return;
-  }
-  watch_ = *std::move(watch);
-  alarm_ = std::make_shared<PeriodicAlarm>(PeriodFor(heartbeat_), [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->Look();
-  });
-  alarm_->Start();
   {
     absl::MutexLock lock(&mu_);
     sending_ = false;
   }
   Send();
+}
+
+absl::Status WatchJobReactor::Begin(JobTable& jobs, grpc::ByteBuffer bytes) {
+  const absl::StatusOr<v1::WatchJobRequest> request = Parsed<v1::WatchJobRequest>(std::move(bytes));
+  if (!request.ok()) return request.status();
+  if (request->after_revision() < 0) {
+    return BadField(Reason::kBadJob, "after_revision", absl::StrCat(request->after_revision()),
+                    "at least 0");
+  }
+  revision_ = request->after_revision();
+  {
+    absl::MutexLock lock(&mu_);
+    sending_ = true;  // woken while it is being made, nobody sends
+  }
+  auto watch = jobs.Watch(request->name(), revision_, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Send();
+  });
+  if (!watch.ok()) return watch.status();
+  watch_ = *std::move(watch);
+  alarm_ = std::make_shared<PeriodicAlarm>(PeriodFor(heartbeat_), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Look();
+  });
+  alarm_->Start();
+  return absl::OkStatus();
 }
 
 // Writes the next event unless a write is outstanding; its end comes back here.
@@ -93,7 +118,7 @@ bool WatchJobReactor::FillNext() {
   }
   const JobEvent& event = batch.events.front();
   revision_ = event.revision;
-  *response_.mutable_event() = ToProto(event);
+  response_ = Serialized(ToResponse(ToProto(event)));
   return true;
 }
 
@@ -107,7 +132,7 @@ void WatchJobReactor::Write() {
     write_ = end_.Begin();
     sent_at_ = absl::Now();
   }
-  record_.Sent(response_.ByteSizeLong());
+  record_.Sent(response_.Length());
   StartWrite(&response_);
 }
 
@@ -130,7 +155,7 @@ void WatchJobReactor::Look() {
     if (absl::Now() - sent_at_ < heartbeat_) return;
     sending_ = true;
   }
-  *response_.mutable_event() = HeartbeatAt(revision_);
+  response_ = Serialized(ToResponse(HeartbeatAt(revision_)));
   Write();
 }
 

@@ -3,6 +3,7 @@
 #define SALIENT_SERVER_RPC_WATCH_JOB_REACTOR_H_
 
 #include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
@@ -13,11 +14,11 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "salient/v1/quantization_service.pb.h"
 #include "server/jobs/job_table.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/periodic_alarm.h"
 #include "server/rpc/rpc_record.h"
+#include "server/workers/bounded_lane.h"
 #include "server/workers/stream_end.h"
 
 namespace salient {
@@ -25,13 +26,13 @@ namespace salient {
 // Events stay in the table until they can be written, so a reader that is slow, or reads nothing,
 // costs one message. Whoever finds something to write writes it: the thread that woke the watch, or
 // the one that ended the last write. Owns itself until OnDone.
-class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobResponse>,
+class WatchJobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public std::enable_shared_from_this<WatchJobReactor> {
  public:
-  // A heartbeat is sent when nothing was for `heartbeat`.
-  static WatchJobReactor* Start(JobTable& jobs, Metrics::Rpc& rpc, absl::Duration heartbeat,
-                                grpc::CallbackServerContext* context,
-                                const v1::WatchJobRequest* request);
+  // Parses the request on `lane`. A heartbeat is sent when nothing was for `heartbeat`.
+  static WatchJobReactor* Start(JobTable& jobs, BoundedLane& lane, Metrics::Rpc& rpc,
+                                absl::Duration heartbeat, grpc::CallbackServerContext* context,
+                                const grpc::ByteBuffer* request);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -40,7 +41,8 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobRespon
  private:
   WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat, const std::string& peer);
 
-  void Open(JobTable& jobs, const v1::WatchJobRequest& request);
+  void Open(JobTable& jobs, grpc::ByteBuffer request);
+  absl::Status Begin(JobTable& jobs, grpc::ByteBuffer request);
   void Look();  // at the clock
   void Send();
   bool FillNext();
@@ -53,7 +55,7 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobRespon
   std::shared_ptr<WatchJobReactor> self_;
   std::shared_ptr<PeriodicAlarm> alarm_;
   std::unique_ptr<JobWatch> watch_;  // of the thread that is sending, of which there is one at most
-  v1::WatchJobResponse response_;    // the same
+  grpc::ByteBuffer response_;        // the same
   int64_t revision_ = 0;             // the same: of the last event
 
   absl::Mutex mu_;

@@ -34,6 +34,7 @@ constexpr Entry kEntries[] = {
     {Reason::kOffset, "OFFSET"},
     {Reason::kPosition, "POSITION"},
     {Reason::kChunkTooLarge, "CHUNK_TOO_LARGE"},
+    {Reason::kRequestTooLarge, "REQUEST_TOO_LARGE"},
     {Reason::kChunkCrc, "CHUNK_CRC"},
     {Reason::kMissingBytes, "MISSING_BYTES"},
     {Reason::kNonFinite, "NON_FINITE"},

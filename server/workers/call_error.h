@@ -25,6 +25,7 @@ enum class Reason {
   kOffset,            // a chunk is not the next one
   kPosition,          // a batch's tokens are not the next ones
   kChunkTooLarge,     // a chunk above kMaxChunkBytes
+  kRequestTooLarge,   // a request longer than its kind may be
   kChunkCrc,          // a chunk does not have its checksum
   kMissingBytes,      // a weight or file is not whole
   kNonFinite,         // NaN or infinity

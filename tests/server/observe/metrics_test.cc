@@ -58,6 +58,9 @@ constexpr char kLabels[] =
     "grpc_method=\"M\",grpc_service=\"salient.v1.S\",grpc_type=\"bidi_stream\"";
 
 TEST_F(MetricsTest, SaysWhatTheServerKnowsOfItselfWhileItIsAsked) {
+  BoundedLane lane("lane", {.tasks = 1});
+  metrics_.Watch("control", lane);
+  EXPECT_EQ(Value(metrics_.Text(), "salient_queued_tasks{lane=\"control\"}"), 0);
   metrics_.Watch([] { return HouseStats{1, 2, 3, 4, 5, false}; });
   const std::string text = metrics_.Text();
   EXPECT_EQ(Value(text, "salient_connections"), 1);
