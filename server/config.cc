@@ -10,6 +10,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "core/linalg/instruction_set.h"
 #include "server/machine.h"
@@ -246,6 +247,10 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
     return PrintAndExit{app.help()};
   } catch (const CLI::CallForVersion&) {
     return PrintAndExit{absl::StrCat("salientd ", kVersion, "\n")};
+  } catch (const CLI::ExtrasError&) {
+    // Those of CLI11 come in reverse.
+    return absl::InvalidArgumentError(
+        absl::StrCat("unknown arguments: ", absl::StrJoin(app.remaining(), " ")));
   } catch (const CLI::ParseError& error) {
     return absl::InvalidArgumentError(error.what());
   }

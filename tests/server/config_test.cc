@@ -54,6 +54,11 @@ TEST(ConfigTest, BytesAndTimesMayHaveUnits) {
             "e.g. 5m");
 }
 
+TEST(ConfigTest, UnknownArgumentsAreToldAsTheyWereTyped) {
+  EXPECT_EQ(Parse({"--memory", "8G", "twice"}).status().message(),
+            "unknown arguments: --memory 8G twice");
+}
+
 TEST(ConfigTest, EveryFlagReachesItsField) {
   const auto parsed = Parse({"--listen",
                              "0.0.0.0:1",
