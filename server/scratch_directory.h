@@ -12,13 +12,15 @@ namespace salient {
 // Removed, with all that is in it, by the destructor. Move-only.
 class ScratchDirectory {
  public:
-  // A new one, "salient-XXXXXX" with mode 0700, below $TMPDIR, else /tmp. UNAVAILABLE, NOT_FOUND,
-  // PERMISSION_DENIED ... naming the parent.
+  // Makes "salient.scratch-<random>" with mode 0700 below $TMPDIR, else /tmp, and removes what
+  // killed processes left there. Errors: of MakeGrowingDirectory.
   static absl::StatusOr<ScratchDirectory> Make();
 
-  ScratchDirectory(ScratchDirectory&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  ScratchDirectory(ScratchDirectory&& other) noexcept
+      : path_(std::exchange(other.path_, "")), fd_(std::exchange(other.fd_, -1)) {}
   ScratchDirectory& operator=(ScratchDirectory&& other) noexcept {
     std::swap(path_, other.path_);
+    std::swap(fd_, other.fd_);
     return *this;
   }
   ~ScratchDirectory();
@@ -26,8 +28,9 @@ class ScratchDirectory {
   const std::string& path() const { return path_; }
 
  private:
-  explicit ScratchDirectory(std::string path) : path_(std::move(path)) {}
+  ScratchDirectory(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   std::string path_;
+  int fd_ = -1;  // holds the lock
 };
 
 }  // namespace salient

@@ -66,7 +66,8 @@ absl::StatusOr<Storage> OpenStorage(const ServerConfig& config) {
     absl::StatusOr<ScratchDirectory> scratch = ScratchDirectory::Make();
     if (!scratch.ok()) return scratch.status();
     storage.scratch = *std::move(scratch);
-    storage.directory = storage.scratch->path();
+    // Not the directory itself, which is locked: a store locks its own.
+    storage.directory = absl::StrCat(storage.scratch->path(), "/store");
   }
   BlobStoreLimits limits;
   limits.capacity_bytes = config.store_bytes;

@@ -1,6 +1,5 @@
 #include "core/checkpoint/appearing_directory.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,7 +7,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <optional>
-#include <random>
 #include <system_error>
 #include <utility>
 
@@ -20,43 +18,16 @@ namespace salient {
 namespace {
 
 constexpr char kSuffix[] = ".incomplete-";
-constexpr size_t kRandomDigits = 8;  // of what is random in it, in hexadecimal
-
-// A new directory that nobody else takes for a leftover while it is open.
-struct Temporary {
-  std::string path;
-  int fd = -1;
-};
 
 // `mode` is that of the directory that it will replace; nullopt if there is none.
-absl::StatusOr<Temporary> MakeTemporary(const std::string& directory, std::optional<mode_t> mode) {
-  std::random_device random;
-  while (true) {
-    const std::string path =
-        GrowingName(directory, absl::StrCat(kSuffix, absl::Hex(random(), absl::kZeroPad8)));
-    if (mkdir(path.c_str(), 0777) != 0) {
-      if (errno == EEXIST) continue;
-      return FileError(errno, path, "create");
-    }
-    const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-      if (errno == ENOENT) continue;  // another run took it for a leftover
-      const int error = errno;
-      rmdir(path.c_str());
-      return FileError(error, path, "open");
-    }
-    if (LockName(fd, path) == NameLock::kTheirs) {
-      close(fd);
-      continue;
-    }
-    if (mode.has_value() && fchmod(fd, *mode & 07777) != 0) {
-      const int error = errno;
-      close(fd);
-      rmdir(path.c_str());
-      return FileError(error, path, "set the mode of");
-    }
-    return Temporary{path, fd};
-  }
+absl::StatusOr<GrowingDirectory> MakeTemporary(const std::string& directory,
+                                               std::optional<mode_t> mode) {
+  auto made = MakeGrowingDirectory(directory, kSuffix, 0777);
+  if (!made.ok() || !mode.has_value() || fchmod(made->fd, *mode & 07777) == 0) return made;
+  const int error = errno;
+  close(made->fd);
+  rmdir(made->path.c_str());
+  return FileError(error, made->path, "set the mode of");
 }
 
 absl::Status Taken(const std::string& directory) {
@@ -98,7 +69,7 @@ absl::StatusOr<AppearingDirectory> AppearingDirectory::Create(const std::string&
     if (error) return FileError(error.value(), directory, "resolve");
   }
   const std::optional<mode_t> mode = exists ? std::make_optional(info.st_mode) : std::nullopt;
-  RemoveLeftoverDirectories(target, kSuffix, kRandomDigits);
+  RemoveLeftoverDirectories(target, kSuffix);
   const auto make = [&]() -> absl::Status {
     auto temporary = MakeTemporary(target, mode);
     if (!temporary.ok()) return temporary.status();

@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <random>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -24,8 +26,10 @@ size_t LongestNameIn(const std::string& directory) {
   return longest > 0 ? static_cast<size_t>(longest) : NAME_MAX;
 }
 
-bool IsRandomPart(absl::string_view text, size_t digits) {
-  return text.size() == digits && std::all_of(text.begin(), text.end(), [](char c) {
+constexpr size_t kRandomDigits = 8;
+
+bool IsRandomPart(absl::string_view text) {
+  return text.size() == kRandomDigits && std::all_of(text.begin(), text.end(), [](char c) {
            return absl::ascii_isxdigit(static_cast<unsigned char>(c));
          });
 }
@@ -54,16 +58,38 @@ NameLock LockName(int fd, const std::string& path) {
   return same ? NameLock::kOurs : NameLock::kTheirs;
 }
 
-void RemoveLeftoverDirectories(const std::string& path, absl::string_view suffix, size_t digits) {
-  const std::string longest = GrowingName(path, absl::StrCat(suffix, std::string(digits, '0')));
-  const std::string stem = std::filesystem::path(longest).filename().string();
-  const absl::string_view prefix = absl::string_view(stem).substr(0, stem.size() - digits);
+absl::StatusOr<GrowingDirectory> MakeGrowingDirectory(const std::string& path,
+                                                      absl::string_view suffix, mode_t mode) {
+  std::random_device random;
+  while (true) {
+    std::string growing =
+        GrowingName(path, absl::StrCat(suffix, absl::Hex(random(), absl::kZeroPad8)));
+    if (mkdir(growing.c_str(), mode) != 0) {
+      if (errno == EEXIST) continue;
+      return FileError(errno, growing, "create");
+    }
+    const int fd = open(growing.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+      if (errno == ENOENT) continue;  // somebody took it for a leftover
+      const int error = errno;
+      rmdir(growing.c_str());
+      return FileError(error, growing, "open");
+    }
+    if (LockName(fd, growing) != NameLock::kTheirs) return GrowingDirectory{std::move(growing), fd};
+    close(fd);
+  }
+}
+
+void RemoveLeftoverDirectories(const std::string& path, absl::string_view suffix) {
+  const std::string name = GrowingName(path, absl::StrCat(suffix, std::string(kRandomDigits, '0')));
+  const std::string stem = std::filesystem::path(name).filename().string();
+  const absl::string_view prefix = absl::string_view(stem).substr(0, stem.size() - kRandomDigits);
   std::error_code error;
   std::filesystem::directory_iterator entry(ParentOf(path), error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    absl::string_view random = name;
-    if (!absl::ConsumePrefix(&random, prefix) || !IsRandomPart(random, digits)) continue;
+    const std::string found = entry->path().filename().string();
+    absl::string_view random = found;
+    if (!absl::ConsumePrefix(&random, prefix) || !IsRandomPart(random)) continue;
     const std::string leftover = entry->path().string();
     const int fd = open(leftover.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) continue;

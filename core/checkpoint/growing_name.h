@@ -2,9 +2,11 @@
 #ifndef SALIENT_CORE_CHECKPOINT_GROWING_NAME_H_
 #define SALIENT_CORE_CHECKPOINT_GROWING_NAME_H_
 
-#include <cstddef>
+#include <sys/types.h>
+
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace salient {
@@ -24,9 +26,21 @@ enum class NameLock {
 // from what is still growing.
 NameLock LockName(int fd, const std::string& path);
 
-// Removes directories that were called GrowingName(`path`, `suffix`) and `digits` hexadecimal
-// digits and that nobody is writing any more. What cannot be removed stays.
-void RemoveLeftoverDirectories(const std::string& path, absl::string_view suffix, size_t digits);
+// A directory that is its maker's for as long as `fd` is open.
+struct GrowingDirectory {
+  std::string path;
+  int fd = -1;
+};
+
+// Makes a directory of `mode` (less what the process masks) that is called GrowingName(`path`,
+// `suffix` and a random number of 8 hexadecimal digits), and locks it. Errors: those of the file
+// system, naming the path.
+absl::StatusOr<GrowingDirectory> MakeGrowingDirectory(const std::string& path,
+                                                      absl::string_view suffix, mode_t mode);
+
+// Removes directories that MakeGrowingDirectory made of the same names and whose makers have ended.
+// What cannot be removed stays.
+void RemoveLeftoverDirectories(const std::string& path, absl::string_view suffix);
 
 }  // namespace salient
 

@@ -82,6 +82,23 @@ class EndingsTest(ModelCase):
         self.assertIn("is there already", second.stderr)
         self.assert_nothing_written("out")
 
+    def test_scratch_of_a_killed_process_goes_with_the_next(self):
+        os.mkdir(self.path("tmp"))
+        environment = {**os.environ, "TMPDIR": self.path("tmp")}
+        killed = subprocess.Popen(
+            [programs.SALIENTD, "--listen", "127.0.0.1:0", "--metrics-listen", ""],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+        killed.stdout.readline()
+        (left,) = os.listdir(self.path("tmp"))
+        inspect = ("inspect", self.source)
+        self.assert_done(run(*inspect, env=environment))
+        self.assertEqual(os.listdir(self.path("tmp")), [left], "that of a living server stays")
+        killed.kill()
+        killed.communicate()
+        self.assertEqual(os.listdir(self.path("tmp")), [left])
+        self.assert_done(run(*inspect, env=environment))
+        self.assertEqual(os.listdir(self.path("tmp")), [])
+
     def test_an_output_root_is_cleaned_by_the_next_job_into_the_same_place(self):
         left = self.output + ".incomplete-01234567"
         os.mkdir(left)

@@ -211,11 +211,12 @@ class DiskTest(unittest.TestCase):
         try:
             with LiveServer() as server, Blobs(server) as blobs:
                 self.assertIsNone(blobs.write(whole(noise(75, MIB)))[1])
-                self.assertEqual(len(list(self.path.glob("salient-*/blobs/sha256/*/*"))), 1)
+                kept = self.path.glob("salient.scratch-*/store/blobs/sha256/*/*")
+                self.assertEqual(len(list(kept)), 1)
         finally:
             os.environ.clear()
             os.environ.update(environment)
-        self.assertEqual(list(self.path.glob("salient-*")), [])
+        self.assertEqual(list(self.path.glob("salient*")), [])
 
 
 class LargeTest(BlobTestCase):
