@@ -65,7 +65,7 @@ GPTQ_SYMMETRIC = GPTQ["gptq"]
 # quantization_config afterwards, as other tools write it.
 VERDICTS = {
     "mixed bits": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:bits=8"], {}),
-    "mixed groups": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:group_size=64"], {}),
+    "mixed groups": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:group_size=32"], {}),
     "one block kept": (False, [*GPTQ_SYMMETRIC, "--override", f"{DOWN}:skip"], {}),
     "mixed v2": (False, ["--format", "gptq-v2", "--override", f"{DOWN}:bits=8"], {}),
     "act order": (True, GPTQ_SYMMETRIC, {"desc_act": True}),
@@ -225,7 +225,7 @@ class Transformers(Engines):
 
 
 class Verdicts(unittest.TestCase):
-    """What `salient inspect` says of transformers is what the real one does."""
+    """What `salient inspect` says of transformers is what the real one does, rightly."""
 
     def verdict(self, directory):
         (found,) = [engine for engine in salient_cli.run("inspect", directory)["engines"]
@@ -254,12 +254,14 @@ class Verdicts(unittest.TestCase):
             with self.subTest(directory.name):
                 real = found[str(directory)]
                 print(f"\n{directory.name}: {real}", flush=True)
-                self.assertEqual(isinstance(real, float), loads, real)
+                # Tensors that it does not find it leaves as memory was, so a number may be wrong.
+                right = False
+                if isinstance(real, float):
+                    verified = salient_cli.verify(directory, tokens, "--rows", 2)["result"]
+                    right = abs(real / verified["perplexity"] - 1) < F16
+                self.assertEqual(right, loads, real)
                 verdict = self.verdict(directory)
                 self.assertEqual(verdict["loads"], loads, verdict["reasons"])
-                if loads:
-                    verified = salient_cli.verify(directory, tokens, "--rows", 2)["result"]
-                    self.assertAlmostEqual(real / verified["perplexity"], 1, delta=F16)
 
 
 class Vllm(Engines):
