@@ -125,29 +125,75 @@ bool AllFinite32Impl(const float* x, int64_t n) {
   return true;
 }
 
-void AddRowsRoundedTo24Impl(const float* partial, int64_t rows, int64_t columns, int64_t ld,
-                            double* total, int64_t total_ld) {
+// scales[j] = 2^(-23 (t - 2)), where frame t is row_bound + column_bounds[j], rounded up.
+HWY_INLINE void FillScales(double row_bound, const double* column_bounds, int64_t columns,
+                           double* scales) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<int64_t, decltype(d)> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t j = 0;
+  for (; j + lanes <= columns; j += lanes) {
+    const auto frame = hn::Ceil(hn::Add(hn::LoadU(d, column_bounds + j), hn::Set(d, row_bound)));
+    const auto exponent = hn::MulAdd(frame, hn::Set(d, -double{kDigitBits}),
+                                     hn::Set(d, kMagic + 1023 + 2 * kDigitBits));
+    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<52>(hn::BitCast(di, exponent))), d, scales + j);
+  }
+  for (; j < columns; ++j) {
+    const int frame = static_cast<int>(std::ceil(column_bounds[j] + row_bound));
+    scales[j] = PowerOfTwo(-kDigitBits * (frame - 2));
+  }
+}
+
+HWY_INLINE void AddBinnedRow(const float* from, const double* scales, int64_t columns,
+                             int64_t* to) {
   const hn::CappedTag<double, 8> d;
   const hn::Rebind<float, decltype(d)> d32;
+  const hn::Rebind<int64_t, decltype(d)> di;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto magic = hn::Set(d, kMagic);
+  const auto upper_magic = hn::Set(d, kUpperMagic);
+  int64_t j = 0;
+  for (; j + lanes <= columns; j += lanes) {
+    const auto units =
+        hn::Mul(hn::PromoteTo(d, hn::LoadU(d32, from + j)), hn::LoadU(d, scales + j));
+    const auto upper = hn::MulAdd(units, hn::Set(d, 0x1p-23), upper_magic);
+    const auto rest = hn::NegMulAdd(hn::Sub(upper, upper_magic), hn::Set(d, 0x1p23), units);
+    const auto lower = hn::BitCast(di, hn::Add(rest, magic));
+    const auto word = hn::Add(hn::ShiftLeft<kLowerBits>(hn::BitCast(di, upper)), lower);
+    hn::StoreU(hn::Add(hn::LoadU(di, to + j), word), di, to + j);
+  }
+  for (; j < columns; ++j) to[j] = AddWords(to[j], WordOfUnits(from[j] * scales[j]));
+}
+
+void AddBinnedRowsImpl(const BinnedRows& rows, int64_t* total, int64_t total_ld) {
   constexpr int64_t kAhead = 4;  // rows
-  constexpr int64_t kLine = 8;   // doubles
-  for (int64_t i = 0; i < rows; ++i) {
-    const float* from = partial + i * ld;
-    double* to = total + i * total_ld;
-    if (i + kAhead < rows) {
-      for (int64_t j = 0; j < columns; j += kLine) hwy::Prefetch(to + kAhead * total_ld + j);
+  constexpr int64_t kLine = 8;   // words
+  // Few exponents occur in a panel, so scales are kept by exponent.
+  constexpr int64_t kSlots = 8;
+  HWY_ALIGN double scales[kSlots * kMostBinnedColumns];
+  // Side by side, so that they do not share the same sets of a cache.
+  const int64_t stride = (rows.columns + kLine - 1) / kLine * kLine;
+  int32_t exponents[kSlots];
+  bool filled[kSlots] = {};
+  for (int64_t i = 0; i < rows.rows; ++i) {
+    // Rows of a triangle begin a little before the diagonal, where vectors do.
+    const int64_t first = rows.upper_triangle ? i / 16 * 16 : 0;
+    int64_t* to = total + i * total_ld;
+    if (i + kAhead < rows.rows) {
+      for (int64_t j = first; j < rows.columns; j += kLine) {
+        hwy::Prefetch(to + kAhead * total_ld + j);
+      }
     }
-    int64_t j = 0;
-    for (; j + lanes <= columns; j += lanes) {
-      const auto wide = hn::PromoteTo(d, hn::LoadU(d32, from + j));
-      const auto units = hn::Round(hn::Mul(wide, hn::Set(d, 0x1p24)));
-      const auto sum = hn::Add(hn::LoadU(d, to + j), hn::Mul(units, hn::Set(d, 0x1p-24)));
-      hn::StoreU(sum, d, to + j);
+    const int32_t exponent = rows.row_exponents[i];
+    const int64_t slot = static_cast<uint32_t>(exponent) % kSlots;
+    if (!filled[slot] || exponents[slot] != exponent) {
+      FillScales(RowFrameBound(exponent, rows.count_exponent), rows.column_bounds, rows.columns,
+                 scales + slot * stride);
+      exponents[slot] = exponent;
+      filled[slot] = true;
     }
-    for (; j < columns; ++j) {
-      to[j] += std::nearbyint(static_cast<double>(from[j]) * 0x1p24) * 0x1p-24;
-    }
+    AddBinnedRow(rows.partial + i * rows.ld + first, scales + slot * stride + first,
+                 rows.columns - first, to + first);
   }
 }
 
@@ -188,7 +234,7 @@ HWY_EXPORT(SumBf16Impl);
 HWY_EXPORT(AddColumnSumsImpl);
 HWY_EXPORT(AllFinite16Impl);
 HWY_EXPORT(AllFinite32Impl);
-HWY_EXPORT(AddRowsRoundedTo24Impl);
+HWY_EXPORT(AddBinnedRowsImpl);
 HWY_EXPORT(SignsFromBitsImpl);
 
 ChannelSums SumBf16(const uint16_t* x, int64_t n) {
@@ -206,9 +252,8 @@ bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent) {
 
 bool AllFinite32(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(AllFinite32Impl)(x, n); }
 
-void AddRowsRoundedTo24(const float* partial, int64_t rows, int64_t columns, int64_t ld,
-                        double* total, int64_t total_ld) {
-  HWY_DYNAMIC_DISPATCH(AddRowsRoundedTo24Impl)(partial, rows, columns, ld, total, total_ld);
+void AddBinnedRows(const BinnedRows& rows, int64_t* total, int64_t total_ld) {
+  HWY_DYNAMIC_DISPATCH(AddBinnedRowsImpl)(rows, total, total_ld);
 }
 
 int64_t SignsFromBits(const uint16_t* words, int64_t n, int bit, uint16_t* out) {

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "core/linalg/binned_sums.h"
+
 namespace salient {
 
 // What one channel adds up to.
@@ -30,11 +32,32 @@ void AddColumnSums(const float* x, int64_t tokens, int64_t columns, int64_t stri
 bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent);
 bool AllFinite32(const float* x, int64_t n);
 
-// total[i * total_ld + j] += partial[i * ld + j] rounded to a multiple of 2^-24, for i in [0, rows)
-// and j in [0, columns). Such sums are exact, hence independent of order, while they stay below
-// 2^29. `total` is fetched ahead: it comes from far away.
-void AddRowsRoundedTo24(const float* partial, int64_t rows, int64_t columns, int64_t ld,
-                        double* total, int64_t total_ld);
+// A frame of binned_sums.h is the sum of a row's bound and a column's, rounded up. Every row's has
+// what FrameOf adds; a half of the least difference is taken off, so that the sum need not be
+// exact.
+inline constexpr double kFrameShare = 1 / (2.0 * kDigitBits);
+inline double ColumnFrameBound(int doubled) { return doubled * kFrameShare; }
+inline double RowFrameBound(int doubled, int count_exponent) {
+  return (doubled + 2 * count_exponent + 1.5) * kFrameShare;
+}
+
+// Summands partial[i * ld + j], for i in [0, rows) and j in [0, columns), whose frames are FrameOf
+// (row_exponents[i] + a column's, count_exponent). Borrows.
+inline constexpr int64_t kMostBinnedColumns = 1024;
+struct BinnedRows {
+  const float* partial;
+  int64_t rows;
+  int64_t columns;  // at most kMostBinnedColumns
+  int64_t ld;
+  const int32_t* row_exponents;
+  const double* column_bounds;  // ColumnFrameBound of the columns
+  int count_exponent;
+  bool upper_triangle;  // what is below the diagonal does not matter
+};
+
+// Adds the words of `rows` to total[i * total_ld + j]. The same bits on every instruction set.
+// `total` is fetched ahead: it comes from far away.
+void AddBinnedRows(const BinnedRows& rows, int64_t* total, int64_t total_ld);
 
 // Signs of one row of a sketch as BF16: out[t] is -1 where bit `bit` of words[t] is set, else 1.
 // Returns how many are -1. 0 <= bit < 16.

@@ -9,6 +9,7 @@
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
 #include "core/statistics/sketch_signs.h"
+#include "core/statistics/sum_values.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
 
@@ -82,7 +83,7 @@ absl::StatusOr<std::vector<int64_t>> SalientChannels(const WeightView& weight,
     case SalientChoice::kNone:
       break;
     case SalientChoice::kActivation:
-      return Largest(count, statistics.sum_abs);
+      return Largest(count, SumValues(statistics).SumsAbs());
     case SalientChoice::kWeight:
       return Largest(count, ColumnSquares(weight));
     case SalientChoice::kRandom: {

@@ -5,6 +5,7 @@
 
 #include "core/linalg/search_sum_kernels.h"
 #include "core/linalg/tiles.h"
+#include "core/statistics/sum_values.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 
@@ -92,7 +93,7 @@ absl::StatusOr<ChannelMagnitudes> MeasureChannels(absl::Span<const WeightView> w
                                                   const WeightFormat& format, bool autoawq,
                                                   const TiedHeads* tied, Executor& executor) {
   ChannelMagnitudes channels;
-  channels.x = statistics.sum_abs;
+  channels.x = SumValues(statistics).SumsAbs();
   for (double& value : channels.x) value /= static_cast<double>(statistics.token_count);
   channels.w.assign(channels.x.size(), 0.0);
   int64_t total_rows = 0;

@@ -9,7 +9,7 @@
 namespace salient {
 
 // Grows whenever the same input gives other bytes.
-inline constexpr int kAlgorithmVersion = 4;
+inline constexpr int kAlgorithmVersion = 5;
 
 // {compute dtype of the forward pass, instruction sets of GEMM and of kernels, oneDNN version,
 // algorithm version}, e.g. "bf16/avx512_core_bf16+AVX3/onednn-2.6.3/salient-1". Equal ids give

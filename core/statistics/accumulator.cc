@@ -19,7 +19,7 @@ namespace {
 
 // Copies the upper triangle of a square matrix of row stride `n` to the lower, in rows [first,
 // end). Few of them stay in cache while their columns are gone through.
-void MirrorUpper(int64_t n, int64_t first, int64_t end, double* matrix) {
+void MirrorUpper(int64_t n, int64_t first, int64_t end, int64_t* matrix) {
   for (int64_t column = 0; column < end; ++column) {
     for (int64_t row = std::max(first, column + 1); row < end; ++row) {
       matrix[row * n + column] = matrix[column * n + row];
@@ -77,9 +77,13 @@ class StatisticsAccumulator::Impl {
 
   absl::Status Merge(const Statistics& part) {
     if (!failure_.ok()) return failure_;
+    absl::Status status = CheckDisjoint(name_, part.rows, begun_);
+    if (status.ok()) status = CheckRowCount(name_, part.rows.size() + begun_.size());
+    if (!status.ok()) return status;
     totals_.sample = sampler_.Take();
-    absl::Status status = MergeStatistics(name_, part, totals_);
+    status = MergeStatistics(name_, part, totals_);
     sampler_.Restore(std::exchange(totals_.sample, {}));
+    if (status.ok()) begun_.InsertAll(part.rows);
     return status;
   }
 
@@ -141,7 +145,7 @@ class StatisticsAccumulator::Impl {
   // Makes `calibration_row` the open row, or checks that the batch continues it.
   absl::Status Open(int64_t calibration_row, int64_t first_position, Executor& executor) {
     const bool continues = is_open_ && open_row_->calibration_row() == calibration_row;
-    if (!continues && totals_.rows.Contains(calibration_row)) return CountedBefore(calibration_row);
+    if (!continues && begun_.Contains(calibration_row)) return CountedBefore(calibration_row);
     const int64_t expected = continues ? open_row_->next_position() : 0;
     if (first_position != expected) {
       return absl::OutOfRangeError(absl::StrCat(name_, ": batch of calibration row ",
@@ -155,11 +159,12 @@ class StatisticsAccumulator::Impl {
                        " came in batches after whole rows; expected rows of one kind"));
     }
     if (absl::Status status = Close(executor); !status.ok()) return status;
+    if (absl::Status status = CheckRowCount(name_, begun_.size() + 1); !status.ok()) return status;
     if (open_row_ == nullptr)
       open_row_ = std::make_unique<OpenRow>(name_, totals_.params, scratch_);
     open_row_->Begin(calibration_row);
     is_open_ = true;
-    totals_.rows.Insert(calibration_row);
+    begun_.Insert(calibration_row);
     return absl::OkStatus();
   }
 
@@ -192,9 +197,10 @@ class StatisticsAccumulator::Impl {
             absl::StrCat(name_, ": calibration row ", calibration_row,
                          " came whole after batches; expected rows of one kind"));
       }
-      if (failure_.ok() && !totals_.rows.Insert(calibration_row)) {
+      if (failure_.ok() && !begun_.Insert(calibration_row)) {
         failure_ = CountedBefore(calibration_row);
       }
+      if (failure_.ok()) failure_ = CheckRowCount(name_, begun_.size());
       if (!failure_.ok()) return failure_;
       if (!free_rows_.empty()) {
         row = std::move(free_rows_.back());
@@ -240,7 +246,8 @@ class StatisticsAccumulator::Impl {
   }
 
   const std::string name_;
-  Statistics totals_;  // of closed rows, but `rows` of those under way too
+  Statistics totals_;  // of closed rows
+  RowSet begun_;       // those, and rows under way
   TokenSampler sampler_;
   PanelScratchPool scratch_;
 
@@ -248,8 +255,8 @@ class StatisticsAccumulator::Impl {
   std::unique_ptr<OpenRow> open_row_;
   bool is_open_ = false;
 
-  // Rows that come whole. The mutex guards these, failure_, sampler_ and totals_.rows; the sums
-  // of totals_ belong to whoever set adding_.
+  // Rows that come whole. The mutex guards these, failure_, sampler_ and begun_; totals_ belong
+  // to whoever set adding_.
   std::mutex mutex_;
   std::map<int64_t, std::unique_ptr<OpenRow>> waiting_;  // for rows before them
   std::vector<std::unique_ptr<OpenRow>> free_rows_;
@@ -293,7 +300,7 @@ int64_t StatisticsAccumulator::MemoryBytes(const StatisticsParams& params, int r
   if (!CheckStatisticsParams("", params).ok()) return std::numeric_limits<int64_t>::max();
   const int64_t in_features = params.in_features;
   const int64_t totals =
-      in_features * (8 + 8 + 4) +
+      in_features * (8 + 8 + 4 + 4 + 4) +
       (params.ExactGram() ? in_features * in_features * 8
                           : params.Blocks() * params.block_width * params.block_width * 8 +
                                 params.sketch_rows * (in_features + 1) * 8);

@@ -37,8 +37,8 @@ class StatisticsAccumulator {
   //
   // Errors: INVALID_ARGUMENT for a NaN or infinity (names row, position, column);
   // OUT_OF_RANGE if first_position is not the next one of the open row (or not 0 for a new
-  // row); FAILED_PRECONDITION if the row was counted before. The accumulator is unusable
-  // after an error.
+  // row, or of a row too many); FAILED_PRECONDITION if the row was counted before. The accumulator
+  // is unusable after an error.
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor);
 

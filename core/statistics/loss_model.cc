@@ -5,6 +5,7 @@
 
 #include "core/linalg/gemm.h"
 #include "core/linalg/sum_kernels.h"
+#include "core/statistics/sum_values.h"
 
 namespace salient {
 
@@ -15,8 +16,21 @@ double Loss::Value() const {
   return exact + sum / static_cast<double>(sketched.size());
 }
 
+bool Loss::IsKnown() const {
+  const double value = Value();
+  return std::isfinite(value) && (value > 0 || (of_no_error && value == 0));
+}
+
+double Loss::Reported() const {
+  for (const double value : {Value(), exact}) {
+    if (std::isfinite(value) && value >= 0) return value;
+  }
+  return 0;
+}
+
 void Loss::Add(const Loss& other) {
   exact += other.exact;
+  of_no_error = of_no_error && other.of_no_error;
   if (sketched.empty()) sketched.resize(other.sketched.size(), 0.0);
   for (size_t k = 0; k < other.sketched.size(); ++k) sketched[k] += other.sketched[k];
 }
@@ -70,27 +84,26 @@ void LossModel::FillColumns(const Statistics& statistics, int64_t block) {
   const bool exact_gram = statistics.params.ExactGram();
   const int64_t first = block * block_width_;
   const int64_t columns = BlockColumns(block);
+  const SumValues values(statistics);
   std::vector<double> mean(static_cast<size_t>(in_features_));
-  for (int64_t j = 0; j < in_features_; ++j) mean[j] = statistics.sum[j] / n;
+  for (int64_t j = 0; j < in_features_; ++j) mean[j] = values.Sum(j) / n;
   for (int64_t j = first; j < first + columns; ++j) mean_.data()[j] = static_cast<float>(mean[j]);
   for (int64_t i = first; i < first + columns; ++i) {
-    const double* gram = statistics.gram.data() + (exact_gram ? i * in_features_ : 0);
-    const double* row = exact_gram ? gram + first : statistics.blocks.data() + i * block_width_;
-    for (int64_t j = 0; j < columns; ++j) {
-      blocks_.Row(i)[j] = static_cast<float>(row[j] / n);
+    for (int64_t j = first; j < first + columns; ++j) {
+      const double product = values.Product(i, j) / n;
+      blocks_.Row(i)[j - first] = static_cast<float>(product);
       if (exact_gram) continue;
-      centred_blocks_.Row(i)[j] = static_cast<float>(row[j] / n - mean[i] * mean[first + j]);
+      centred_blocks_.Row(i)[j - first] = static_cast<float>(product - mean[i] * mean[j]);
     }
     if (!exact_gram) continue;
     for (int64_t j = 0; j < in_features_; ++j) {
-      gram_.Row(i)[j] = static_cast<float>(gram[j] / n - mean[i] * mean[j]);
+      gram_.Row(i)[j] = static_cast<float>(values.Product(i, j) / n - mean[i] * mean[j]);
     }
   }
   for (int64_t k = 0; k < sketch_.rows(); ++k) {
     for (int64_t j = first; j < first + columns; ++j) {
       sketch_.Row(k)[j] = static_cast<float>(
-          (statistics.sketch[k * in_features_ + j] - statistics.sketch_row_sums[k] * mean[j]) /
-          root);
+          (values.Sketch(k, j) - statistics.sketch_row_sums[k] * mean[j]) / root);
     }
   }
 }
@@ -108,6 +121,8 @@ absl::StatusOr<Loss> LossModel::Evaluate(const float* errors, int64_t rows) cons
   absl::StatusOr<Loss> loss =
       exact() ? EvaluateExact(errors, rows) : EvaluateSketched(errors, rows);
   if (!loss.ok()) return loss;
+  loss->of_no_error =
+      std::all_of(errors, errors + rows * in_features_, [](float e) { return e == 0; });
   for (int64_t i = 0; i < rows; ++i) {
     const double shift = Dot(errors + i * in_features_, mean_.data(), in_features_);
     loss->exact += shift * shift;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "core/linalg/binned_sums.h"
 #include "core/linalg/token_kernels.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/tensor/half.h"
@@ -17,8 +18,6 @@ namespace {
 
 // Below this many bytes a batch is copied where it stands: handing it out costs more.
 constexpr int64_t kWorthSharing = 1 << 20;
-
-double RoundTo24(double value) { return std::nearbyint(value * 0x1p24) * 0x1p-24; }
 
 int64_t PairCount(const StatisticsParams& params) {
   const int64_t panels = params.Blocks();
@@ -33,7 +32,10 @@ OpenRow::OpenRow(std::string name, const StatisticsParams& params, PanelScratchP
       scratch_(scratch),
       sum_(static_cast<size_t>(params.in_features)),
       sum_abs_(sum_.size()),
-      max_abs_(sum_.size()) {
+      max_abs_(sum_.size()),
+      sum_exponents_(sum_.size()),
+      square_exponents_(sum_.size()),
+      square_bounds_(sum_.size()) {
   for (int64_t i = 0; i < params.Blocks(); ++i) {
     const int64_t end = params.ExactGram() ? params.Blocks() : i + 1;
     for (int64_t j = i; j < end; ++j) pairs_.push_back({i, j});
@@ -44,6 +46,8 @@ OpenRow::OpenRow(std::string name, const StatisticsParams& params, PanelScratchP
   } else {
     signs_ = Matrix(params.sketch_rows, kFloats);
     sketch_row_sums_.resize(static_cast<size_t>(params.sketch_rows));
+    sketch_bounds_.resize(sum_.size());
+    no_exponents_.resize(sketch_row_sums_.size());
   }
 }
 
@@ -54,7 +58,7 @@ int64_t OpenRow::MemoryBytes(const StatisticsParams& params, bool whole) {
   int64_t products = pairs * params.block_width * params.block_width;
   if (!params.ExactGram()) products += params.Blocks() * params.sketch_rows * params.block_width;
   return (laid + (whole ? 0 : params.in_features)) * TokenTile::kBytesPerColumn + products * 4 +
-         params.in_features * (8 + 8 + 4) + params.sketch_rows * 8 +
+         params.in_features * (8 + 8 + 4 + 4 + 4 + 8 + 8) + params.sketch_rows * (8 + 4) +
          pairs * static_cast<int64_t>(sizeof(PanelPair));
 }
 
@@ -151,8 +155,9 @@ absl::Status OpenRow::TakeWhole(DType dtype, const std::byte* activations, int64
 }
 
 absl::Status OpenRow::FoldLastTile(Statistics* totals, Executor& executor) {
+  if (totals != nullptr) BeginAdding(*totals);
   absl::Status status = FoldTile(pending_, totals, executor);
-  if (status.ok() && totals != nullptr) AddCountsTo(*totals);
+  if (status.ok() && totals != nullptr) EndAdding(*totals);
   return status;
 }
 
@@ -223,33 +228,41 @@ absl::Status OpenRow::FoldBlocks(const TokenTile& tile, Statistics* totals, Exec
     if (non_finite_) return absl::OkStatus();
     float* product = keeps ? products_.Row(i * width) : scratch->product.data();
     float* sketch = keeps ? sketch_.Row(i * rows) : scratch->sketch.data();
-    absl::Status status = MultiplyPanelByItself(panel, beta, product, width);
+    absl::Status status = totals == nullptr ? absl::OkStatus() : AddPanelTo(i, *totals);
+    if (status.ok()) status = MultiplyPanelByItself(panel, beta, product, width);
     if (!status.ok()) return status;
     if (totals != nullptr) AddPairTo({i, i}, product, *totals);
     status = MultiplySigns(signs_.data(), rows, panel, beta, sketch, width);
-    if (!status.ok() || totals == nullptr) return status;
-    AddSketchTo(i, sketch, *totals);
-    return AddPanelTo(i, *totals);
+    if (status.ok() && totals != nullptr) AddSketchTo(i, sketch, *totals);
+    return status;
   });
 }
 
-absl::Status OpenRow::AddTo(Statistics& totals, Executor& executor) const {
+absl::Status OpenRow::AddTo(Statistics& totals, Executor& executor) {
   const int64_t width = params_.block_width;
+  BeginAdding(totals);
   absl::Status status =
-      executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) -> absl::Status {
-        const PanelPair pair = pairs_[static_cast<size_t>(index)];
-        AddPairTo(pair, products_.Row(index * width), totals);
-        if (pair.i != pair.j) return absl::OkStatus();
-        if (!params_.ExactGram()) {
-          AddSketchTo(pair.i, sketch_.Row(pair.i * params_.sketch_rows), totals);
-        }
-        return AddPanelTo(pair.i, totals);
-      });
-  if (status.ok()) AddCountsTo(totals);
+      executor.ForEach(params_.Blocks(), [&](int64_t panel) { return AddPanelTo(panel, totals); });
+  if (!status.ok()) return status;
+  status = executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) {
+    const PanelPair pair = pairs_[static_cast<size_t>(index)];
+    AddPairTo(pair, products_.Row(index * width), totals);
+    if (pair.i == pair.j && !params_.ExactGram()) {
+      AddSketchTo(pair.i, sketch_.Row(pair.i * params_.sketch_rows), totals);
+    }
+    return absl::OkStatus();
+  });
+  if (status.ok()) EndAdding(totals);
   return status;
 }
 
-absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) const {
+void OpenRow::BeginAdding(const Statistics& totals) {
+  const int64_t rows = totals.rows.size();
+  count_before_ = CountExponent(rows);
+  count_ = CountExponent(rows + 1);
+}
+
+absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) {
   for (int64_t c = 0; c < Columns(panel); ++c) {
     const auto column = static_cast<size_t>(panel * params_.block_width + c);
     // Bounds every partial sum of a product with this column, by Cauchy and Schwarz.
@@ -260,44 +273,96 @@ absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) const {
           name_, ": activations of calibration row ", calibration_row_, ", column ", column,
           " reach ", largest, "; expected less, their squares would overflow"));
     }
-    totals.sum[column] += RoundTo24(sum_[column]);
-    totals.sum_abs[column] += RoundTo24(sum_abs_[column]);
+    sum_exponents_[column] =
+        std::max<int32_t>(totals.sum_exponents[column], BoundExponent(sum_abs_[column]));
+    square_exponents_[column] = std::max<int32_t>(totals.square_exponents[column],
+                                                  BoundExponent(largest * sum_abs_[column]));
+    square_bounds_[column] = ColumnFrameBound(square_exponents_[column]);
+    if (!params_.ExactGram()) {
+      sketch_bounds_[column] = ColumnFrameBound(2 * sum_exponents_[column]);
+    }
+    const int frame = FrameOf(2 * sum_exponents_[column], count_);
+    const int raise = RaiseOfColumn(static_cast<int64_t>(column), totals);
+    totals.sum[column] =
+        AddWords(RaisedWord(totals.sum[column], raise), WordOf(sum_[column], frame));
+    totals.sum_abs[column] =
+        AddWords(RaisedWord(totals.sum_abs[column], raise), WordOf(sum_abs_[column], frame));
     totals.max_abs[column] = std::max(totals.max_abs[column], max_abs_[column]);
   }
   return absl::OkStatus();
 }
 
+int OpenRow::RaiseOfColumn(int64_t column, const Statistics& totals) const {
+  const auto at = static_cast<size_t>(column);
+  if (count_ == count_before_ && sum_exponents_[at] == totals.sum_exponents[at]) return 0;
+  return FrameOf(2 * sum_exponents_[at], count_) -
+         FrameOf(2 * totals.sum_exponents[at], count_before_);
+}
+
+void OpenRow::RaiseProducts(PanelPair pair, int64_t* total, int64_t ld,
+                            const Statistics& totals) const {
+  const auto first_row = static_cast<size_t>(pair.i * params_.block_width);
+  const auto first_column = static_cast<size_t>(pair.j * params_.block_width);
+  const std::vector<int32_t>& before = totals.square_exponents;
+  const std::vector<int32_t>& after = square_exponents_;
+  std::vector<size_t> grown;  // columns
+  for (size_t j = 0; j < static_cast<size_t>(Columns(pair.j)); ++j) {
+    if (before[first_column + j] != after[first_column + j]) grown.push_back(j);
+  }
+  const auto raise = [&](size_t i, size_t j) {
+    const int from = FrameOf(before[first_row + i] + before[first_column + j], count_before_);
+    const int to = FrameOf(after[first_row + i] + after[first_column + j], count_);
+    if (from == to) return;
+    int64_t& word = total[static_cast<int64_t>(i) * ld + static_cast<int64_t>(j)];
+    word = RaisedWord(word, to - from);
+  };
+  for (size_t i = 0; i < static_cast<size_t>(Columns(pair.i)); ++i) {
+    if (count_before_ == count_ && before[first_row + i] == after[first_row + i]) {
+      for (const size_t j : grown) raise(i, j);
+      continue;
+    }
+    for (size_t j = 0; j < static_cast<size_t>(Columns(pair.j)); ++j) raise(i, j);
+  }
+}
+
 // A product of a panel by itself is symmetric up to the last bits, so only its upper triangle
-// counts; strips of rows begin a little before it, where vectors do.
+// counts.
 void OpenRow::AddPairTo(PanelPair pair, const float* product, Statistics& totals) const {
-  constexpr int64_t kStrip = 16;
   const int64_t width = params_.block_width;
   const int64_t ld = params_.ExactGram() ? params_.in_features : width;
-  double* total = params_.ExactGram() ? totals.gram.data() + pair.i * width * ld + pair.j * width
-                                      : totals.blocks.data() + pair.i * width * width;
-  const int64_t rows = Columns(pair.i);
-  const int64_t columns = Columns(pair.j);
-  if (pair.i != pair.j) {
-    AddRowsRoundedTo24(product, rows, columns, width, total, ld);
-    return;
-  }
-  for (int64_t row = 0; row < rows; row += kStrip) {
-    AddRowsRoundedTo24(product + row * width + row, std::min(kStrip, rows - row), columns - row,
-                       width, total + row * ld + row, ld);
-  }
+  int64_t* total = params_.ExactGram() ? totals.gram.data() + pair.i * width * ld + pair.j * width
+                                       : totals.blocks.data() + pair.i * width * width;
+  RaiseProducts(pair, total, ld, totals);
+  AddBinnedRows(
+      {product, Columns(pair.i), Columns(pair.j), width, square_exponents_.data() + pair.i * width,
+       square_bounds_.data() + pair.j * width, count_, /*upper_triangle=*/pair.i == pair.j},
+      total, ld);
 }
 
 void OpenRow::AddSketchTo(int64_t panel, const float* sketch, Statistics& totals) const {
   const int64_t width = params_.block_width;
-  AddRowsRoundedTo24(sketch, params_.sketch_rows, Columns(panel), width,
-                     totals.sketch.data() + panel * width, params_.in_features);
+  int64_t* total = totals.sketch.data() + panel * width;
+  for (int64_t c = 0; c < Columns(panel); ++c) {
+    const int raise = RaiseOfColumn(panel * width + c, totals);
+    for (int64_t k = 0; raise > 0 && k < params_.sketch_rows; ++k) {
+      int64_t& word = total[k * params_.in_features + c];
+      word = RaisedWord(word, raise);
+    }
+  }
+  AddBinnedRows({sketch, params_.sketch_rows, Columns(panel), width, no_exponents_.data(),
+                 sketch_bounds_.data() + panel * width, count_, /*upper_triangle=*/false},
+                total, params_.in_features);
 }
 
-void OpenRow::AddCountsTo(Statistics& totals) const {
+void OpenRow::EndAdding(Statistics& totals) {
+  // Products of two panels needed the exponents of both as they were.
+  totals.sum_exponents = sum_exponents_;
+  totals.square_exponents = square_exponents_;
   for (size_t k = 0; k < sketch_row_sums_.size(); ++k) {
     totals.sketch_row_sums[k] += sketch_row_sums_[k];
   }
   totals.token_count += next_position_;
+  totals.rows.Insert(calibration_row_);
 }
 
 }  // namespace salient

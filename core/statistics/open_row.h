@@ -21,8 +21,8 @@ namespace salient {
 // A row is cut into whole tiles and a last one, which may be whole too. X^T X and R X of the tiles
 // add up in f32, in tile order. So every product has a shape that the row's length and dtype alone
 // decide, and the batches in which the row came leave no trace. When the row ends, its partial
-// sums are rounded to multiples of 2^-24 and added to totals: at once, panel by panel as they come
-// out of the cache, or later, when rows before it are there.
+// sums are added to totals as words of binned_sums.h: at once, panel by panel as they come out of
+// the cache, or later, when rows before it are there.
 //
 // Not thread-safe; work is spread over the executor by columns, a fixed cut.
 class OpenRow {
@@ -50,8 +50,9 @@ class OpenRow {
   // INVALID_ARGUMENT if the squares of a column might overflow f32 (names it).
   absl::Status FoldLastTile(Statistics* totals, Executor& executor);
 
-  // Adds the row's sums, products and number of tokens to `totals`. Errors as FoldLastTile.
-  absl::Status AddTo(Statistics& totals, Executor& executor) const;
+  // Adds the row's sums, products and number of tokens to `totals`, and the row to their rows.
+  // Errors as FoldLastTile.
+  absl::Status AddTo(Statistics& totals, Executor& executor);
 
   // Of a row that comes in batches, and of one that comes whole.
   static int64_t MemoryBytes(const StatisticsParams& params, bool whole);
@@ -72,10 +73,17 @@ class OpenRow {
   absl::Status FoldBlocks(const TokenTile& tile, Statistics* totals, Executor& executor);
   void SumPanel(int64_t panel, const TokenPanel& laid);
 
-  absl::Status AddPanelTo(int64_t panel, Statistics& totals) const;
+  // Prepares for adding to these totals: first BeginAdding, then a panel, then its pairs and its
+  // sketch, then EndAdding.
+  void BeginAdding(const Statistics& totals);
+  absl::Status AddPanelTo(int64_t panel, Statistics& totals);
   void AddPairTo(PanelPair pair, const float* product, Statistics& totals) const;
   void AddSketchTo(int64_t panel, const float* sketch, Statistics& totals) const;
-  void AddCountsTo(Statistics& totals) const;
+  void EndAdding(Statistics& totals);
+
+  // Moves what stands in the totals to the frames that they have with this row.
+  void RaiseProducts(PanelPair pair, int64_t* total, int64_t ld, const Statistics& totals) const;
+  int RaiseOfColumn(int64_t column, const Statistics& totals) const;
 
   std::string name_;
   StatisticsParams params_;
@@ -98,6 +106,16 @@ class OpenRow {
   std::vector<double> sum_abs_;
   std::vector<float> max_abs_;
   std::vector<double> sketch_row_sums_;  // [sketch_rows], whole numbers
+
+  // The totals' bounds once this row is in them: CountExponent of their rows, without it and with
+  // it; the exponents [in_features]; and the same for AddBinnedRows.
+  int count_before_ = 0;
+  int count_ = 0;
+  std::vector<int32_t> sum_exponents_;
+  std::vector<int32_t> square_exponents_;
+  std::vector<double> square_bounds_;
+  std::vector<double> sketch_bounds_;
+  std::vector<int32_t> no_exponents_;  // [sketch_rows] The sketch's bounds are its columns' alone.
 };
 
 }  // namespace salient

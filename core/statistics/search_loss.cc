@@ -80,6 +80,7 @@ absl::Status SearchLoss::AddBlock(int64_t block, const uint16_t* errors, int64_t
 
 Loss SearchLoss::Total(const Sums& sums) const {
   Loss loss;
+  loss.of_no_error = false;
   for (size_t t = 0; t < sums.squares.size(); ++t) {
     loss.exact += sums.squares[t] + sums.shifts[t] * sums.shifts[t];
   }

@@ -48,23 +48,28 @@ struct TokenSample {
   std::vector<float> values;  // [keys.size(), in_features]
 };
 
-// I = in_features, w = block_width, r = sketch_rows. Sums are f64 multiples of 2^-24 while
-// below 2^29 in magnitude: such additions are exact, hence independent of order.
+// I = in_features, w = block_width, r = sketch_rows. Sums over tokens are words of binned_sums.h
+// whose summands are calibration rows; SumValues reads them.
 struct Statistics {
   StatisticsParams params;
   RowSet rows;              // the calibration rows that were counted
   int64_t token_count = 0;  // n
 
-  std::vector<double> sum;      // [I]  sum x_j
-  std::vector<double> sum_abs;  // [I]  sum |x_j|
-  std::vector<float> max_abs;   // [I]  max |x_j|
+  // [I] The largest BoundExponent of any row: of its sum |x_j|, and of max |x_j| sum |x_j|, which
+  // bounds its sum of squares.
+  std::vector<int32_t> sum_exponents;
+  std::vector<int32_t> square_exponents;
+
+  std::vector<int64_t> sum;      // [I]  sum x_j
+  std::vector<int64_t> sum_abs;  // [I]  sum |x_j|
+  std::vector<float> max_abs;    // [I]  max |x_j|
 
   // Exactly one of {gram} and {blocks, sketch} is kept, by params.ExactGram().
-  std::vector<double> gram;    // [I, I]  X^T X, both triangles
-  std::vector<double> blocks;  // [Blocks(), w, w]  block b covers columns [b w, min(I, (b+1) w));
-                               // unused rows and columns of the last block are 0
-  std::vector<double> sketch;  // [r, I]  R X with R of +-1 entries (not yet divided by anything)
-  std::vector<double> sketch_row_sums;  // [r]  R 1, for centring
+  std::vector<int64_t> gram;    // [I, I]  X^T X, both triangles
+  std::vector<int64_t> blocks;  // [Blocks(), w, w]  block b covers columns [b w, min(I, (b+1) w));
+                                // unused rows and columns of the last block are 0
+  std::vector<int64_t> sketch;  // [r, I]  R X with R of +-1 entries (not yet divided by anything)
+  std::vector<double> sketch_row_sums;  // [r]  R 1, for centring; whole numbers
 
   TokenSample sample;
 };
@@ -74,8 +79,15 @@ Statistics EmptyStatistics(const StatisticsParams& params);
 
 // Adds `part` into `total`. FAILED_PRECONDITION naming `name` if a calibration row stands in
 // both (adding them would give a wrong loss without a sign); INVALID_ARGUMENT if their
-// params differ. On error `total` is unchanged.
+// params differ; OUT_OF_RANGE if they have more than kMostSummands rows. On error `total` is
+// unchanged.
 absl::Status MergeStatistics(absl::string_view name, const Statistics& part, Statistics& total);
+
+// FAILED_PRECONDITION naming `name` if a calibration row stands in both sets.
+absl::Status CheckDisjoint(absl::string_view name, const RowSet& part, const RowSet& total);
+
+// OUT_OF_RANGE naming `name` if so many rows do not fit into the sums.
+absl::Status CheckRowCount(absl::string_view name, int64_t rows);
 
 }  // namespace salient
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/json.h"
 #include "core/checkpoint/safetensors.h"
+#include "core/linalg/binned_sums.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/statistics/tensor_reader.h"
 
@@ -17,7 +18,10 @@ namespace salient {
 namespace {
 
 constexpr absl::string_view kVersionKey = "salient_statistics";
-constexpr absl::string_view kVersion = "1";
+constexpr absl::string_view kVersion = "2";
+
+// Above the exponent of any f32, squared and times kMaxTokens.
+constexpr int32_t kLargestExponent = 320;
 
 // No calibration is longer; keeps sums of counts in range.
 constexpr int64_t kMaxTokens = int64_t{1} << 48;
@@ -30,15 +34,15 @@ absl::Span<const std::byte> BytesOf(const std::vector<T>& values) {
 }
 
 // [n, n] at `matrix`: symmetric, no negative diagonal, and 0 beyond the first `used` columns.
-absl::Status CheckGram(absl::string_view name, absl::string_view tensor, const double* matrix,
+absl::Status CheckGram(absl::string_view name, absl::string_view tensor, const int64_t* matrix,
                        int64_t n, int64_t used) {
   for (int64_t row = 0; row < n; ++row) {
     for (int64_t column = row; column < n; ++column) {
-      const double upper = matrix[row * n + column];
-      const double lower = matrix[column * n + row];
+      const int64_t upper = matrix[row * n + column];
+      const int64_t lower = matrix[column * n + row];
       absl::string_view expected;
       if (upper != lower) expected = "the same value across the diagonal";
-      if (row == column && upper < 0) expected = "a sum of squares";
+      if (row == column && ValueOf(upper, 0) < 0) expected = "a sum of squares";
       if (column >= used && upper != 0) expected = "0 where no column is";
       if (expected.empty()) continue;
       return InvalidStatistics(name, absl::StrCat("tensor ", tensor, ", element [", row, ", ",
@@ -68,7 +72,9 @@ absl::StatusOr<StatisticsParams> ReadParams(absl::string_view name,
                                                 version == header.metadata().end()
                                                     ? "missing"
                                                     : QuoteForMessage(version->second, 64),
-                                                "; expected \"", kVersion, "\""));
+                                                "; expected \"", kVersion,
+                                                "\": sums of other versions cannot be read, "
+                                                "calibrate again"));
   }
   StatisticsParams params;
   const std::pair<const char*, int64_t*> fields[] = {
@@ -130,18 +136,47 @@ absl::StatusOr<TokenSample> ReadSample(absl::string_view name, TensorReader& rea
   return sample;
 }
 
+absl::StatusOr<std::vector<int32_t>> ReadExponents(absl::string_view name, TensorReader& reader,
+                                                   absl::string_view tensor, int64_t in_features) {
+  auto exponents = reader.Take<int32_t>(tensor, DType::kI32, {in_features});
+  if (!exponents.ok()) return exponents;
+  for (size_t j = 0; j < exponents->size(); ++j) {
+    const int32_t exponent = (*exponents)[j];
+    if (exponent >= kNoBound && exponent <= kLargestExponent) continue;
+    return InvalidStatistics(
+        name, absl::StrCat("tensor ", tensor, ", element ", j, " is ", exponent, "; expected ",
+                           kNoBound, " to ", kLargestExponent));
+  }
+  return exponents;
+}
+
+// Sums that can be those of statistics.rows.
+absl::StatusOr<std::vector<int64_t>> ReadWords(absl::string_view name, TensorReader& reader,
+                                               absl::string_view tensor, const Shape& shape,
+                                               const Statistics& statistics) {
+  auto words = reader.Take<int64_t>(tensor, DType::kI64, shape);
+  if (!words.ok()) return words;
+  const int64_t rows = statistics.rows.size();
+  for (size_t i = 0; i < words->size(); ++i) {
+    if (IsSumOf((*words)[i], rows)) continue;
+    return InvalidStatistics(name,
+                             absl::StrCat("tensor ", tensor, ", element ", i, " is ", (*words)[i],
+                                          "; expected digits of ", rows, " calibration rows"));
+  }
+  return words;
+}
+
 absl::Status ReadProducts(absl::string_view name, TensorReader& reader, Statistics& statistics) {
   const StatisticsParams& params = statistics.params;
   const int64_t in_features = params.in_features;
   const int64_t width = params.block_width;
   if (params.ExactGram()) {
-    auto gram = reader.TakeSums<double>("gram", DType::kF64, {in_features, in_features}, false);
+    auto gram = ReadWords(name, reader, "gram", {in_features, in_features}, statistics);
     if (!gram.ok()) return gram.status();
     statistics.gram = *std::move(gram);
     return CheckGram(name, "gram", statistics.gram.data(), in_features, in_features);
   }
-  auto blocks =
-      reader.TakeSums<double>("blocks", DType::kF64, {params.Blocks(), width, width}, false);
+  auto blocks = ReadWords(name, reader, "blocks", {params.Blocks(), width, width}, statistics);
   if (!blocks.ok()) return blocks.status();
   statistics.blocks = *std::move(blocks);
   for (int64_t block = 0; block < params.Blocks(); ++block) {
@@ -150,8 +185,7 @@ absl::Status ReadProducts(absl::string_view name, TensorReader& reader, Statisti
                                     std::min(width, in_features - block * width));
     if (!status.ok()) return status;
   }
-  auto sketch =
-      reader.TakeSums<double>("sketch", DType::kF64, {params.sketch_rows, in_features}, false);
+  auto sketch = ReadWords(name, reader, "sketch", {params.sketch_rows, in_features}, statistics);
   if (!sketch.ok()) return sketch.status();
   statistics.sketch = *std::move(sketch);
   auto row_sums =
@@ -193,17 +227,19 @@ absl::StatusOr<std::vector<std::byte>> SerializeStatistics(const Statistics& sta
   const Shape row_sums_shape = {params.sketch_rows};
 
   std::vector<TensorToWrite> tensors = {
-      {"sum", DType::kF64, columns, BytesOf(statistics.sum)},
-      {"sum_abs", DType::kF64, columns, BytesOf(statistics.sum_abs)},
+      {"sum_exponents", DType::kI32, columns, BytesOf(statistics.sum_exponents)},
+      {"square_exponents", DType::kI32, columns, BytesOf(statistics.square_exponents)},
+      {"sum", DType::kI64, columns, BytesOf(statistics.sum)},
+      {"sum_abs", DType::kI64, columns, BytesOf(statistics.sum_abs)},
       {"max_abs", DType::kF32, columns, BytesOf(statistics.max_abs)},
       {"rows", DType::kI64, rows_shape, BytesOf(rows)},
       {"sample_tokens", DType::kI64, tokens_shape, BytesOf(sample_tokens)},
       {"sample_values", DType::kF32, values_shape, BytesOf(statistics.sample.values)}};
   if (params.ExactGram()) {
-    tensors.push_back({"gram", DType::kF64, gram_shape, BytesOf(statistics.gram)});
+    tensors.push_back({"gram", DType::kI64, gram_shape, BytesOf(statistics.gram)});
   } else {
-    tensors.push_back({"blocks", DType::kF64, blocks_shape, BytesOf(statistics.blocks)});
-    tensors.push_back({"sketch", DType::kF64, sketch_shape, BytesOf(statistics.sketch)});
+    tensors.push_back({"blocks", DType::kI64, blocks_shape, BytesOf(statistics.blocks)});
+    tensors.push_back({"sketch", DType::kI64, sketch_shape, BytesOf(statistics.sketch)});
     tensors.push_back(
         {"sketch_row_sums", DType::kF64, row_sums_shape, BytesOf(statistics.sketch_row_sums)});
   }
@@ -240,14 +276,28 @@ absl::StatusOr<Statistics> ParseStatistics(absl::string_view name,
         name, absl::StrCat("metadata token_count is ", *token_count, "; expected ", fewest,
                            ", one for each row, to 2^48"));
   }
+  if (absl::Status status = CheckRowCount(name, statistics.rows.size()); !status.ok()) {
+    return absl::InvalidArgumentError(status.message());
+  }
   statistics.token_count = *token_count;
 
   const Shape columns = {params->in_features};
-  auto sum = reader.TakeSums<double>("sum", DType::kF64, columns, /*at_least_zero=*/false);
+  auto sum_exponents = ReadExponents(name, reader, "sum_exponents", params->in_features);
+  if (!sum_exponents.ok()) return sum_exponents.status();
+  statistics.sum_exponents = *std::move(sum_exponents);
+  auto square_exponents = ReadExponents(name, reader, "square_exponents", params->in_features);
+  if (!square_exponents.ok()) return square_exponents.status();
+  statistics.square_exponents = *std::move(square_exponents);
+  auto sum = ReadWords(name, reader, "sum", columns, statistics);
   if (!sum.ok()) return sum.status();
   statistics.sum = *std::move(sum);
-  auto sum_abs = reader.TakeSums<double>("sum_abs", DType::kF64, columns, /*at_least_zero=*/true);
+  auto sum_abs = ReadWords(name, reader, "sum_abs", columns, statistics);
   if (!sum_abs.ok()) return sum_abs.status();
+  for (size_t j = 0; j < sum_abs->size(); ++j) {
+    if (ValueOf((*sum_abs)[j], 0) >= 0) continue;
+    return InvalidStatistics(name, absl::StrCat("tensor sum_abs, element ", j, " is ",
+                                                (*sum_abs)[j], "; expected a sum of at least 0"));
+  }
   statistics.sum_abs = *std::move(sum_abs);
   auto max_abs = reader.TakeSums<float>("max_abs", DType::kF32, columns, /*at_least_zero=*/true);
   if (!max_abs.ok()) return max_abs.status();

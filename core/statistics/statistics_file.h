@@ -1,12 +1,14 @@
 // Statistics as a safetensors file: calibrate once, quantize many times, on any machine.
 //
-//   __metadata__: format "pt", salient_statistics "1" (the version), the fields of
+//   __metadata__: format "pt", salient_statistics "2" (the version), the fields of
 //       StatisticsParams and token_count, all as decimal integers
-//   sum, sum_abs F64 [I]   max_abs F32 [I]   rows I64 [intervals, 2], half-open
-//   gram F64 [I, I], or blocks F64 [blocks, w, w], sketch F64 [r, I], sketch_row_sums F64 [r]
+//   sum_exponents, square_exponents I32 [I]   rows I64 [intervals, 2], half-open
+//   sum, sum_abs I64 [I]   max_abs F32 [I]
+//   gram I64 [I, I], or blocks I64 [blocks, w, w], sketch I64 [r, I], sketch_row_sums F64 [r]
 //   sample_tokens I64 [samples, 2] of (calibration row, position)   sample_values F32 [samples, I]
 //
-// The sample's hashes are not stored: they follow from the seed.
+// I64 sums are words of core/linalg/binned_sums.h; their frames follow from the exponents and the
+// number of rows, see SumValues. The sample's hashes are not stored: they follow from the seed.
 #ifndef SALIENT_CORE_STATISTICS_STATISTICS_FILE_H_
 #define SALIENT_CORE_STATISTICS_STATISTICS_FILE_H_
 
@@ -24,7 +26,7 @@ namespace salient {
 absl::StatusOr<std::vector<std::byte>> SerializeStatistics(const Statistics& statistics);
 
 // The inverse, bit for bit. Trusts nothing: allocates no more than a small multiple of
-// `bytes`, and checks versions, params, shapes, finiteness, symmetry, signs, row intervals and
+// `bytes`, and checks versions, params, shapes, ranges, symmetry, signs, row intervals and
 // the sample against each other. What it cannot know is whether the sums are true.
 //
 // Errors: INVALID_ARGUMENT naming `name`, the tensor or field, the value and what was expected.

@@ -38,7 +38,7 @@ struct Vectors {
   std::vector<float> x, y, out;
   std::vector<uint16_t> bits;
   std::vector<uint8_t> bytes;
-  std::vector<double> totals;
+  std::vector<int64_t> totals;
 };
 
 // `per_element`: bytes read and written.
@@ -93,9 +93,13 @@ void BM_Dot(benchmark::State& state) {
          [](int64_t n, Vectors& v) { benchmark::DoNotOptimize(Dot(v.x.data(), v.y.data(), n)); });
 }
 
-void BM_AddRowsRoundedTo24(benchmark::State& state) {
+void BM_AddBinnedRows(benchmark::State& state) {
   Report(state, 20, [](int64_t n, Vectors& v) {
-    AddRowsRoundedTo24(v.x.data(), 1, n, n, v.totals.data(), n);
+    static const std::vector<int32_t> exponents((1 << 24) / kMostBinnedColumns);
+    static const std::vector<double> bounds(kMostBinnedColumns);
+    AddBinnedRows({v.x.data(), n / kMostBinnedColumns, kMostBinnedColumns, kMostBinnedColumns,
+                   exponents.data(), bounds.data(), 0, false},
+                  v.totals.data(), kMostBinnedColumns);
   });
 }
 
@@ -133,7 +137,7 @@ BENCHMARK(BM_NearestErrors)->Apply(Sizes);
 BENCHMARK(BM_NearestCodes)->Apply(Sizes);
 BENCHMARK(BM_Multiply)->Apply(Sizes);
 BENCHMARK(BM_Dot)->Apply(Sizes);
-BENCHMARK(BM_AddRowsRoundedTo24)->Apply(Sizes);
+BENCHMARK(BM_AddBinnedRows)->Apply(Sizes);
 BENCHMARK(BM_RoundToBf16)->Apply(Sizes);
 BENCHMARK(BM_WidenBf16)->Apply(Sizes);
 BENCHMARK(BM_WidenF16)->Apply(Sizes);

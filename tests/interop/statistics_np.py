@@ -1,6 +1,7 @@
 """Writes statistics files from activations with NumPy, by core/statistics/statistics_file.h.
 
-Sums are rounded to multiples of 2^-24 row by row, as Salient rounds them, so parts add exactly.
+Sums are words of two digits of 23 bits, as core/linalg/binned_sums.h has them: by whole numbers here,
+which Python adds exactly.
 """
 
 import numpy as np
@@ -44,8 +45,32 @@ def signs(seed, row, position, count):
     return 1.0 - 2.0 * np.array(bits)
 
 
-def _round(values):
-    return np.rint(values * 2.0**24) / 2.0**24
+_DIGIT, _LOWER, _NO_BOUND = 23, 40, -320
+
+
+def bound_exponents(bounds):
+    """The least e with 1.0625 bound < 2^e, of each; _NO_BOUND of 0."""
+    exponents = np.frexp(1.0625 * np.asarray(bounds, np.float64))[1]
+    return np.where(np.asarray(bounds) > 0, exponents, _NO_BOUND).astype(np.int32)
+
+
+def _frames(doubled, rows):
+    """Of summands below 2^(doubled / 2), one a row."""
+    count = int(rows - 1).bit_length()
+    return -((-(np.asarray(doubled, np.int64) + 2 * count + 2)) // (2 * _DIGIT))
+
+
+def _word(values, frames):
+    """One row's summands as words: the digits of frames - 1 and of frames - 2."""
+    units = np.ldexp(np.asarray(values, np.float64), -_DIGIT * (frames - 2))
+    upper = np.rint(np.ldexp(units, -_DIGIT))
+    lower = np.rint(units - np.ldexp(upper, _DIGIT))
+    return (upper.astype(np.int64) << _LOWER) + lower.astype(np.int64)
+
+
+def _sum(summands, doubled):
+    frames = _frames(doubled, len(summands))
+    return sum(_word(summand, frames) for summand in summands)
 
 
 def _intervals(rows):
@@ -64,27 +89,36 @@ def encode(activations, seed=0):
     width = p["block_width"]
     arrays = {row: np.asarray(x, np.float64) for row, x in activations.items()}
     in_features = next(iter(arrays.values())).shape[1]
+    absolutes = [np.abs(x).sum(0) for x in arrays.values()]
+    sums = np.max([bound_exponents(a) for a in absolutes], 0)
+    squares = np.max(
+        [bound_exponents(np.abs(x).max(0) * a) for x, a in zip(arrays.values(), absolutes)], 0
+    )
     tensors = {
-        "sum": sum(_round(x.sum(0)) for x in arrays.values()),
-        "sum_abs": sum(_round(np.abs(x).sum(0)) for x in arrays.values()),
+        "sum_exponents": sums,
+        "square_exponents": squares,
+        "sum": _sum([x.sum(0) for x in arrays.values()], 2 * sums),
+        "sum_abs": _sum(absolutes, 2 * sums),
         "max_abs": np.max([np.abs(x).max(0) for x in arrays.values()], 0).astype(np.float32),
         "rows": _intervals(arrays),
     }
+    pairs = squares[:, None] + squares[None, :]
     if in_features <= p["exact_gram_limit"]:
-        tensors["gram"] = sum(_round(x.T @ x) for x in arrays.values())
+        tensors["gram"] = _sum([x.T @ x for x in arrays.values()], pairs)
     else:
         count = -(-in_features // width)
-        blocks = np.zeros((count, width, width))
-        sketch = np.zeros((p["sketch_rows"], in_features))
-        row_sums = np.zeros(p["sketch_rows"])
-        for row, x in arrays.items():
-            for b in range(count):
-                part = x[:, b * width : (b + 1) * width]
-                n = part.shape[1]
-                blocks[b, :n, :n] += _round(part.T @ part)
-            r = np.stack([signs(seed, row, t, p["sketch_rows"]) for t in range(len(x))], 1)
-            sketch += _round(r @ x)
-            row_sums += r.sum(1)
+        blocks = np.zeros((count, width, width), np.int64)
+        for b in range(count):
+            part = slice(b * width, min(in_features, (b + 1) * width))
+            n = part.stop - part.start
+            products = [x[:, part].T @ x[:, part] for x in arrays.values()]
+            blocks[b, :n, :n] = _sum(products, pairs[part, part])
+        signs_of = [
+            np.stack([signs(seed, row, t, p["sketch_rows"]) for t in range(len(x))], 1)
+            for row, x in arrays.items()
+        ]
+        sketch = _sum([r @ x for r, x in zip(signs_of, arrays.values())], 2 * sums)
+        row_sums = sum(r.sum(1) for r in signs_of)
         tensors.update(blocks=blocks, sketch=sketch, sketch_row_sums=row_sums)
     tokens = sorted(
         (_key(_SAMPLE, seed, row, t), row, t) for row, x in arrays.items() for t in range(len(x))
@@ -94,7 +128,7 @@ def encode(activations, seed=0):
         np.float32
     )
     metadata = {
-        "salient_statistics": "1",
+        "salient_statistics": "2",
         "in_features": in_features,
         **p,
         "seed": seed,

@@ -3,40 +3,95 @@
 #ifndef SALIENT_TESTS_SUPPORT_DIRECT_STATISTICS_H_
 #define SALIENT_TESTS_SUPPORT_DIRECT_STATISTICS_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
 #include <vector>
 
+#include "core/linalg/binned_sums.h"
 #include "core/statistics/statistics.h"
+#include "core/statistics/sum_values.h"
 #include "core/tensor/matrix.h"
 
 namespace salient::testing {
 
+// Sums as numbers; names as in Statistics.
+struct DirectSums {
+  std::vector<double> sum, sum_abs, gram, blocks, sketch;
+};
+
 // Whole Gram of activations [tokens, in_features], whatever the width.
-inline Statistics DirectStatistics(const Matrix& x) {
+inline DirectSums SumDirectly(const Matrix& x) {
   const int64_t columns = x.cols();
-  Statistics statistics;
-  statistics.params.in_features = columns;
-  statistics.params.exact_gram_limit = columns;
-  statistics.token_count = x.rows();
-  statistics.rows.Insert(0);
-  statistics.sum.assign(columns, 0);
-  statistics.sum_abs.assign(columns, 0);
-  statistics.max_abs.assign(columns, 0);
-  statistics.gram.assign(columns * columns, 0);
+  DirectSums sums;
+  sums.sum.assign(columns, 0);
+  sums.sum_abs.assign(columns, 0);
+  sums.gram.assign(columns * columns, 0);
   for (int64_t t = 0; t < x.rows(); ++t) {
     const float* row = x.Row(t);
     for (int64_t i = 0; i < columns; ++i) {
-      statistics.sum[i] += row[i];
-      statistics.sum_abs[i] += std::abs(row[i]);
-      statistics.max_abs[i] = std::max(statistics.max_abs[i], std::abs(row[i]));
+      sums.sum[i] += row[i];
+      sums.sum_abs[i] += std::abs(row[i]);
       for (int64_t j = 0; j < columns; ++j) {
-        statistics.gram[i * columns + j] += static_cast<double>(row[i]) * row[j];
+        sums.gram[i * columns + j] += static_cast<double>(row[i]) * row[j];
       }
     }
   }
+  return sums;
+}
+
+// The same as statistics of one calibration row.
+inline Statistics DirectStatistics(const Matrix& x) {
+  const int64_t columns = x.cols();
+  const DirectSums sums = SumDirectly(x);
+  StatisticsParams params;
+  params.in_features = columns;
+  params.exact_gram_limit = columns;
+  Statistics statistics = EmptyStatistics(params);
+  statistics.token_count = x.rows();
+  statistics.rows.Insert(0);
+  for (int64_t j = 0; j < columns; ++j) {
+    statistics.sum_exponents[j] = BoundExponent(sums.sum_abs[j]);
+    statistics.square_exponents[j] = BoundExponent(sums.gram[j * columns + j]);
+    const int frame = FrameOf(2 * statistics.sum_exponents[j], 0);
+    statistics.sum[j] = WordOf(sums.sum[j], frame);
+    statistics.sum_abs[j] = WordOf(sums.sum_abs[j], frame);
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      statistics.max_abs[j] = std::max(statistics.max_abs[j], std::abs(x.Row(t)[j]));
+    }
+  }
+  for (int64_t i = 0; i < columns; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      const int frame = FrameOf(statistics.square_exponents[i] + statistics.square_exponents[j], 0);
+      statistics.gram[i * columns + j] = WordOf(sums.gram[i * columns + j], frame);
+    }
+  }
   return statistics;
+}
+
+// What the sums of statistics are; unused rows and columns of the last block are 0.
+inline DirectSums ValuesOf(const Statistics& statistics) {
+  const StatisticsParams& params = statistics.params;
+  const SumValues values(statistics);
+  DirectSums sums;
+  sums.gram.resize(statistics.gram.size());
+  sums.blocks.resize(statistics.blocks.size());
+  for (int64_t i = 0; i < params.in_features; ++i) {
+    sums.sum.push_back(values.Sum(i));
+    sums.sum_abs.push_back(values.SumAbs(i));
+    const int64_t first = params.ExactGram() ? 0 : i / params.block_width * params.block_width;
+    const int64_t end = params.ExactGram()
+                            ? params.in_features
+                            : std::min(params.in_features, first + params.block_width);
+    double* row = params.ExactGram() ? sums.gram.data() + i * params.in_features
+                                     : sums.blocks.data() + i * params.block_width;
+    for (int64_t j = first; j < end; ++j) row[j - first] = values.Product(i, j);
+  }
+  for (int64_t k = 0; k < params.sketch_rows && !params.ExactGram(); ++k) {
+    for (int64_t j = 0; j < params.in_features; ++j) sums.sketch.push_back(values.Sketch(k, j));
+  }
+  return sums;
 }
 
 // Keeps the first `tokens` of x as the sample. Which they are by hash does not matter to whoever

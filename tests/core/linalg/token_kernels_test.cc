@@ -126,33 +126,51 @@ TEST(TokenKernelsTest, OneBadValueAnywhereIsSeen) {
   }
 }
 
-TEST(TokenKernelsTest, AddRowsRoundedTo24RoundsToTheGridAndAdds) {
+TEST(TokenKernelsTest, AddBinnedRowsAddsTheWordOfEverySummandInItsFrame) {
   std::mt19937_64 random(6);
-  std::normal_distribution<float> normal(0.0f, 1e3f);
-  for (const int64_t rows : {1, 4, 9}) {
+  std::normal_distribution<float> normal;
+  constexpr int kCount = 3;
+  for (const bool upper : {false, true}) {
     for (const int64_t columns : kTokenLengths) {
+      const int64_t rows = upper ? columns : 21;
       const int64_t ld = columns + 3;
       const int64_t total_ld = columns + 1;
+      // Exponents of so many kinds that scales cannot be kept for all.
+      std::vector<int32_t> row_exponents(static_cast<size_t>(rows));
+      std::vector<int32_t> column_exponents(static_cast<size_t>(columns));
+      for (int32_t& e : row_exponents) e = static_cast<int32_t>(random() % 241) - 120;
+      for (int32_t& e : column_exponents) e = static_cast<int32_t>(random() % 241) - 120;
+      std::vector<double> bounds;
+      for (const int32_t e : column_exponents) bounds.push_back(ColumnFrameBound(e));
       std::vector<float> partial(static_cast<size_t>(rows * ld));
-      for (float& value : partial) value = normal(random);
-      std::vector<double> total(static_cast<size_t>(rows * total_ld), 0.25), expected = total;
-      AddRowsRoundedTo24(partial.data(), rows, columns, ld, total.data(), total_ld);
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < columns; ++j) {
-          const double units = std::nearbyint(std::ldexp(double{partial[i * ld + j]}, 24));
-          expected[i * total_ld + j] += std::ldexp(units, -24);
+          const int doubled = row_exponents[i] + column_exponents[j];
+          partial[i * ld + j] = std::ldexp(normal(random) / 8, doubled / 2);
         }
       }
-      EXPECT_EQ(total, expected) << rows << " x " << columns;
+      std::vector<int64_t> total(static_cast<size_t>(rows * total_ld), -5), expected = total;
+      AddBinnedRows(
+          {partial.data(), rows, columns, ld, row_exponents.data(), bounds.data(), kCount, upper},
+          total.data(), total_ld);
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          int64_t& word = expected[i * total_ld + j];
+          if (upper && j < i) {
+            word = total[i * total_ld + j];  // It does not matter.
+            continue;
+          }
+          const int frame = FrameOf(row_exponents[i] + column_exponents[j], kCount);
+          const double p = partial[i * ld + j];
+          const double digit = std::nearbyint(std::ldexp(p, -23 * (frame - 1)));
+          const double rest = std::nearbyint(
+              std::ldexp(p - std::ldexp(digit, 23 * (frame - 1)), -23 * (frame - 2)));
+          word += static_cast<int64_t>(digit) * (int64_t{1} << 40) + static_cast<int64_t>(rest);
+        }
+      }
+      EXPECT_EQ(total, expected) << columns << (upper ? ", upper triangle" : "");
     }
   }
-}
-
-TEST(TokenKernelsTest, AddRowsRoundedTo24IsExactFarAboveTheGrid) {
-  const float value = 0x1.234p31f;
-  double total = 0;
-  AddRowsRoundedTo24(&value, 1, 1, 1, &total, 1);
-  EXPECT_EQ(total, 0x1.234p31);
 }
 
 TEST(TokenKernelsTest, SignsFromBitsAreOnesOfThatSign) {

@@ -311,11 +311,10 @@ TEST(RoundGptqSmallTest, DampingIsRaisedWhereTheMatrixIsSingular) {
 
 TEST(RoundGptqSmallTest, AMatrixThatNoDampingHelpsIsAnError) {
   Statistics broken = testing::DirectStatistics(testing::GaussianMatrix(6, 100, 64));
-  for (int64_t j : {1, 2}) {
-    for (int64_t i : {1, 2}) {
-      if (i != j) broken.gram[i * 64 + j] = 1e6 * broken.gram[j * 64 + j];
-    }
-  }
+  // No two columns have a product that is larger than both of their squares.
+  broken.gram[1 * 64 + 2] = broken.gram[2 * 64 + 1] =
+      WordOf(1e6 * testing::ValuesOf(broken).gram[1 * 65],
+             FrameOf(broken.square_exponents[1] + broken.square_exponents[2], 0));
   const auto [rounded, nearest] = RoundSmall(broken, {});
   EXPECT_EQ(rounded.status().code(), absl::StatusCode::kInternal);
 }

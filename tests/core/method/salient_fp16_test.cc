@@ -44,10 +44,9 @@ WeightFormat Format(int bits, int64_t group_size) {
 }
 
 Statistics StatisticsOf(const std::vector<double>& sum_abs) {
-  Statistics statistics;
-  statistics.params.in_features = static_cast<int64_t>(sum_abs.size());
-  statistics.sum_abs = sum_abs;
-  return statistics;
+  Matrix x(1, static_cast<int64_t>(sum_abs.size()));
+  std::copy(sum_abs.begin(), sum_abs.end(), x.data());
+  return testing::DirectStatistics(x);
 }
 
 TEST(SalientFp16Test, IsWhatNumPyFinds) {

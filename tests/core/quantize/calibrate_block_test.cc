@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/statistics/sum_values.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
@@ -143,10 +144,11 @@ TEST_F(CalibrateBlockTest, FoldsWhatTheLinearsRead) {
     ExpectSame(leaving, outcome.leaving[row]);
   }
   for (size_t group = 0; group < kGroupRoles; ++group) {
-    const Statistics& statistics = *outcome.statistics[group];
-    ASSERT_EQ(statistics.sum.size(), sums[group].size());
+    const SumValues statistics(*outcome.statistics[group]);
+    ASSERT_EQ(outcome.statistics[group]->sum.size(), sums[group].size());
     for (size_t j = 0; j < sums[group].size(); ++j) {
-      EXPECT_NEAR(statistics.sum[j], sums[group][j], 1e-3) << group << " " << j;
+      EXPECT_NEAR(statistics.Sum(static_cast<int64_t>(j)), sums[group][j], 1e-3)
+          << group << " " << j;
     }
   }
 }

@@ -28,6 +28,7 @@
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/calibration_rows.h"
+#include "tests/support/direct_statistics.h"
 #include "tests/support/sanitizer.h"
 
 namespace salient {
@@ -154,7 +155,8 @@ void RunStatistics(PathResults& results) {
     Check(testing::FoldF32(accumulator, row.index, 0, row.tokens.Row(0), row.tokens.rows(),
                            executor));
   }
-  const Statistics statistics = Must(std::move(accumulator).Finish(executor));
+  const testing::DirectSums statistics =
+      testing::ValuesOf(Must(std::move(accumulator).Finish(executor)));
   Append(statistics.sum, results["statistics, sums"]);
   Append(statistics.sum_abs, results["statistics, sums"]);
   Append(statistics.blocks, results["statistics, Gram blocks"]);

@@ -59,6 +59,8 @@ TEST(StatisticsFileTest, ReadsBackBitForBit) {
     EXPECT_EQ(after->params, before.params);
     EXPECT_EQ(after->rows, before.rows);
     EXPECT_EQ(after->token_count, 260);
+    EXPECT_EQ(after->sum_exponents, before.sum_exponents);
+    EXPECT_EQ(after->square_exponents, before.square_exponents);
     EXPECT_EQ(after->sum, before.sum);
     EXPECT_EQ(after->sum_abs, before.sum_abs);
     EXPECT_EQ(after->max_abs, before.max_abs);
@@ -137,7 +139,9 @@ TEST(StatisticsFileTest, MetadataIsChecked) {
   const auto erase = [](const char* key) { return [=](Pieces& p) { p.metadata.erase(key); }; };
   ExpectRefused(
       GramParams(),
-      {{"salient_statistics is \"2\"; expected \"1\"", set("salient_statistics", "2")},
+      {{"salient_statistics is \"1\"; expected \"2\": sums of other versions cannot be read, "
+        "calibrate again",
+        set("salient_statistics", "1")},
        {"salient_statistics is missing", erase("salient_statistics")},
        {"in_features is missing", erase("in_features")},
        {"in_features is \"20.0\"", set("in_features", "20.0")},
@@ -165,35 +169,39 @@ TEST(StatisticsFileTest, MetadataIsChecked) {
 
 TEST(StatisticsFileTest, TensorsAreChecked) {
   const auto erase = [](const char* name) { return [=](Pieces& p) { p.tensors.erase(name); }; };
-  const double nan = std::nan("");
-  const double inf = HUGE_VAL;
   ExpectRefused(
       GramParams(),
-      {{"tensor sum is missing; expected F64 [20]", erase("sum")},
+      {{"tensor sum is missing; expected I64 [20]", erase("sum")},
        {"tensor rows is missing", erase("rows")},
-       {"tensor gram is missing; expected F64 [20, 20]", erase("gram")},
+       {"tensor gram is missing; expected I64 [20, 20]", erase("gram")},
        {"tensor sample_values is missing", erase("sample_values")},
        {"tensor max_abs is I32 [20]; expected F32 [20]",
         [](Pieces& p) { p.tensors.at("max_abs").dtype = DType::kI32; }},
-       {"tensor sum is F64 [4, 5]; expected F64 [20]",
+       {"tensor sum is I64 [4, 5]; expected I64 [20]",
         [](Pieces& p) {
           p.tensors.at("sum").shape = {4, 5};
         }},
        {"tensor rows is I64 [4]; expected I64 [-1, 2]",
         [](Pieces& p) { p.tensors.at("rows").shape = {4}; }},
-       {"tensor sum is F64 [20]; expected F64 [21]",
+       {"tensor sum_exponents is I32 [20]; expected I32 [21]",
         [](Pieces& p) { p.metadata["in_features"] = "21"; }},
-       {"8 tensors; expected 7",
+       {"10 tensors; expected 9",
         [](Pieces& p) {
           p.tensors["more"] = {"more", DType::kU8, {0}, {}};
         }},
-       {"tensor sum, element 3 is nan", [=](Pieces& p) { p.Set("sum", 3, nan); }},
-       {"tensor sum_abs, element 4 is inf", [=](Pieces& p) { p.Set("sum_abs", 4, inf); }},
-       {"tensor sum_abs, element 4 is -1;", [](Pieces& p) { p.Set("sum_abs", 4, -1.0); }},
+       {"tensor sum_exponents, element 2 is 321",
+        [](Pieces& p) { p.Set("sum_exponents", 2, 321); }},
+       {"tensor square_exponents, element 1 is -321",
+        [](Pieces& p) { p.Set("square_exponents", 1, -321); }},
+       {"tensor sum, element 3 is 9223372036854775807; expected digits of 4",
+        [](Pieces& p) { p.Set<int64_t>("sum", 3, INT64_MAX); }},
+       {"tensor sum_abs, element 4 is 549755813888; expected digits of 4",
+        [](Pieces& p) { p.Set<int64_t>("sum_abs", 4, int64_t{1} << 39); }},
+       {"tensor sum_abs, element 4 is -1;", [](Pieces& p) { p.Set<int64_t>("sum_abs", 4, -1); }},
        {"tensor max_abs, element 0 is -1;", [](Pieces& p) { p.Set("max_abs", 0, -1.0f); }},
-       {"tensor gram, element 5 is -inf", [=](Pieces& p) { p.Set("gram", 5, -inf); }},
-       {"tensor gram, element [0, 5] is", [](Pieces& p) { p.Set("gram", 5, 1e9); }},
-       {"tensor gram, element [1, 1] is -2", [](Pieces& p) { p.Set("gram", 21, -2.0); }},
+       {"tensor gram, element 5 is", [](Pieces& p) { p.Set<int64_t>("gram", 5, INT64_MIN); }},
+       {"tensor gram, element [0, 5] is", [](Pieces& p) { p.Set<int64_t>("gram", 5, 9); }},
+       {"tensor gram, element [1, 1] is -2", [](Pieces& p) { p.Set<int64_t>("gram", 21, -2); }},
        {"tensor sample_values, element 7 is nan",
         [](Pieces& p) { p.Set("sample_values", 7, std::nanf("")); }}});
 }
@@ -202,18 +210,19 @@ TEST(StatisticsFileTest, BlocksAndSketchAreChecked) {
   // Two blocks of 16; the second has 4 columns.
   ExpectRefused(
       BlockParams(),
-      {{"tensor blocks is missing; expected F64 [2, 16, 16]",
+      {{"tensor blocks is missing; expected I64 [2, 16, 16]",
         [](Pieces& p) { p.tensors.erase("blocks"); }},
-       {"tensor sketch is missing; expected F64 [64, 20]",
+       {"tensor sketch is missing; expected I64 [64, 20]",
         [](Pieces& p) { p.tensors.erase("sketch"); }},
        {"tensor gram is missing", [](Pieces& p) { p.metadata["exact_gram_limit"] = "20"; }},
        {"blocks, block 1, element [0, 4] is 1; expected 0 where no column is",
         [](Pieces& p) {
-          p.Set("blocks", 256 + 4, 1.0);
-          p.Set("blocks", 256 + 64, 1.0);
+          p.Set<int64_t>("blocks", 256 + 4, 1);
+          p.Set<int64_t>("blocks", 256 + 64, 1);
         }},
-       {"blocks, block 0, element [2, 3]", [](Pieces& p) { p.Set("blocks", 2 * 16 + 3, 1e9); }},
-       {"tensor sketch, element 9 is nan", [](Pieces& p) { p.Set("sketch", 9, std::nan("")); }},
+       {"blocks, block 0, element [2, 3]",
+        [](Pieces& p) { p.Set<int64_t>("blocks", 2 * 16 + 3, 9); }},
+       {"tensor sketch, element 9 is", [](Pieces& p) { p.Set<int64_t>("sketch", 9, INT64_MAX); }},
        {"tensor sketch_row_sums, element 2 is 0.5",
         [](Pieces& p) { p.Set("sketch_row_sums", 2, 0.5); }},
        {"tensor sketch_row_sums, element 2 is 261",
