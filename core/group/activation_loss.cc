@@ -108,7 +108,7 @@ absl::StatusOr<Matrix> ActivationLoss::RoundedInputs(absl::Span<const float> sca
 std::vector<Loss> ActivationLoss::ByLinear(const std::vector<std::vector<double>>& of_tiles) const {
   std::vector<Loss> losses(linears_.size());
   for (int64_t tile = 0; tile < tiles_.size(); ++tile) {
-    losses[tiles_.At(tile).index].Add({0, of_tiles[tile]});
+    losses[tiles_.At(tile).index].Add({0, of_tiles[tile], true});
   }
   return losses;
 }

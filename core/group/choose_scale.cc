@@ -1,10 +1,12 @@
 #include "core/group/choose_scale.h"
 
+#include <limits>
 #include <utility>
 
 #include "core/method/scale_awq.h"
 #include "core/method/scale_search.h"
 #include "core/method/scale_smoothquant.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
@@ -30,6 +32,11 @@ absl::StatusOr<std::vector<Loss>> LossesOnSample(const ScaleProposals& proposals
   std::vector<Loss> total;
   for (const std::vector<float>& scales : proposals.scales) {
     const absl::StatusOr<std::vector<Loss>> losses = sample.Nearest(scales, format, executor);
+    // A candidate that makes weights too large cannot win; the first leaves them as they are.
+    if (!total.empty() && IsNonFinite(losses.status())) {
+      total.push_back({std::numeric_limits<double>::infinity(), {}, false});
+      continue;
+    }
     if (!losses.ok()) return losses.status();
     Loss& sum = total.emplace_back();
     for (const Loss& loss : *losses) sum.Add(loss);

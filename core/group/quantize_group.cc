@@ -5,30 +5,67 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "core/group/activation_loss.h"
 #include "core/group/choose_scale.h"
+#include "core/group/few_tokens.h"
 #include "core/group/pack_linears.h"
 #include "core/group/round_linears.h"
 #include "core/linalg/tiles.h"
 #include "core/method/ranges.h"
 #include "core/method/round_gptq.h"
 #include "core/statistics/search_loss.h"
+#include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
 
+constexpr absl::string_view kBetter = "plain round-to-nearest was better and was kept";
+constexpr absl::string_view kUnknown =
+    "its loss cannot be told from 0 on these activations, so plain round-to-nearest was kept";
+constexpr absl::string_view kBeyondF16 =
+    "its rounded weights exceed F16, so plain round-to-nearest was kept";
+constexpr absl::string_view kTooFewTokens = "too few tokens";  // A warning tells it once for all.
+
 // Whether it is sure, as far as the estimates can be, that round-to-nearest's is not less.
 bool NoWorse(const Loss& loss, const Loss& nearest) {
-  return loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
+  return loss.IsKnown() &&
+         loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
 }
 
-// All Linears under one scale; `kept_rtn[i]` tells whose plain rounding won.
+// All Linears under one scale; `why_rtn[i]` tells why plain rounding was kept, if it was.
 struct Attempt {
   std::vector<float> scales;
   ScaleCandidate candidate;
   std::vector<RoundedLinear> linears;
-  std::vector<bool> kept_rtn;
+  std::vector<absl::string_view> why_rtn;
 };
+
+// Whether F16 can hold every decoded weight.
+bool DecodedFitF16(const AffineGroups& groups) {
+  std::vector<float> row(static_cast<size_t>(groups.in_features));
+  for (int64_t i = 0; i < groups.out_features; ++i) {
+    groups.DecodeRow(i, row.data());
+    for (const float value : row) {
+      if (!std::isfinite(RoundToF16(value))) return false;
+    }
+  }
+  return true;
+}
+
+// The same of the weights times `scales`.
+absl::StatusOr<bool> ScaledFitF16(absl::Span<const Linear> linears, absl::Span<const float> scales,
+                                  Executor& executor) {
+  for (const Linear& linear : linears) {
+    const auto range = TensorMinMax(linear.weight, scales, executor);
+    if (!range.ok()) return range.status();
+    for (const float end : {range->first, range->second}) {
+      if (!std::isfinite(RoundToF16(end))) return false;
+    }
+  }
+  return true;
+}
 
 // Of weights that are scaled and not rounded. s was searched for rounding, so it is judged by what
 // plain round-to-nearest loses under it: returns false if s makes a Linear worse. These losses are
@@ -45,16 +82,18 @@ absl::StatusOr<bool> JudgeScales(const GroupInput& group, const std::vector<Base
     RoundedLinear& linear = attempt.linears.emplace_back();
     linear.loss = std::move((*nearest)[i].nearest);
   }
-  attempt.kept_rtn.assign(attempt.linears.size(), false);
-  return no_worse || method.autoawq || attempt.candidate.identity;
+  attempt.why_rtn.resize(attempt.linears.size());
+  if (method.autoawq || attempt.candidate.identity) return true;
+  if (!no_worse) return false;
+  return ScaledFitF16(group.linears, attempt.scales, executor);
 }
 
 // Rounds every Linear under attempt.scales. Returns false if some Linear lost to plain
 // round-to-nearest although it cannot take it, because its siblings share an s that is not 1.
-absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
-                              const LossModel& model, const ActivationLoss* sample,
-                              const Method& method, const StoredFormat& stored, Executor& executor,
-                              Attempt& attempt) {
+absl::StatusOr<bool> RoundUnder(const GroupInput& group, const std::vector<Baseline>& baselines,
+                                const LossModel& model, const ActivationLoss* sample,
+                                const Method& method, const StoredFormat& stored,
+                                Executor& executor, Attempt& attempt) {
   const WeightFormat& format = stored.format;
   if (stored.output == OutputFormat::kScaledFp16) {
     return JudgeScales(group, baselines, model, method, format, executor, attempt);
@@ -63,22 +102,98 @@ absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baselin
       RoundLinears(group.linears, attempt.scales, model, method, format, executor, sample);
   if (!rounded.ok()) return rounded.status();
   attempt.linears = *std::move(rounded);
-  attempt.kept_rtn.assign(attempt.linears.size(), false);
+  attempt.why_rtn.resize(attempt.linears.size());
   // What is round-to-nearest itself has the same loss, but for the last bits.
   const bool is_nearest = attempt.candidate.identity && method.range == RangeChoice::kMinMax &&
                           method.rounding == RoundingChoice::kNearest;
   if (method.autoawq || is_nearest) return true;
   for (size_t i = 0; i < attempt.linears.size(); ++i) {
-    if (NoWorse(attempt.linears[i].loss, baselines[i].nearest)) continue;
+    const bool fits =
+        stored.output != OutputFormat::kDequantizedFp16 || DecodedFitF16(attempt.linears[i].groups);
+    if (fits && NoWorse(attempt.linears[i].loss, baselines[i].nearest)) continue;
     if (!attempt.candidate.identity) return false;
     absl::StatusOr<std::vector<RoundedLinear>> plain = RoundLinears(
         {&group.linears[i], 1}, attempt.scales, model, kPlainRounding, format, executor);
     if (!plain.ok()) return plain.status();
-    attempt.kept_rtn[i] = true;
+    attempt.why_rtn[i] = !fits                               ? kBeyondF16
+                         : attempt.linears[i].loss.IsKnown() ? kBetter
+                                                             : kUnknown;
     attempt.linears[i] = std::move(plain->front());
     if (sample != nullptr) attempt.linears[i].loss = baselines[i].nearest;
   }
   return true;
+}
+
+// RoundUnder, where weights times s that F16 cannot hold are a reason against s alone.
+absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
+                              const LossModel& model, const ActivationLoss* sample,
+                              const Method& method, const StoredFormat& stored, Executor& executor,
+                              Attempt& attempt) {
+  absl::StatusOr<bool> held =
+      RoundUnder(group, baselines, model, sample, method, stored, executor, attempt);
+  if (!attempt.candidate.identity && !method.autoawq && IsNonFinite(held.status())) return false;
+  return held;
+}
+
+// Groups of a Linear whose weights are not all 0, but all decode to 0.
+int64_t LostGroups(const Linear& linear, const AffineGroups& groups) {
+  if (groups.codes.empty()) return 0;
+  const int64_t size = groups.format.GroupSize(groups.in_features);
+  std::vector<float> row(static_cast<size_t>(groups.in_features));
+  int64_t lost = 0;
+  for (int64_t i = 0; i < groups.out_features; ++i) {
+    bool is_read = false;
+    for (int64_t g = 0; g < groups.Groups(); ++g) {
+      const uint8_t* codes = groups.codes.data() + i * groups.in_features + g * size;
+      const uint8_t zero = groups.zero_points[i * groups.Groups() + g];
+      if (!std::all_of(codes, codes + size, [&](uint8_t code) { return code == zero; })) continue;
+      if (!is_read) linear.weight.ReadRows(i, 1, row.data());
+      is_read = true;
+      const float* weights = row.data() + g * size;
+      if (std::any_of(weights, weights + size, [](float w) { return w != 0; })) ++lost;
+    }
+  }
+  return lost;
+}
+
+// Above this share of the output there is more error than signal to speak of.
+constexpr double kLostOutput = 0.5;
+
+void WarnOfLostWeights(const Linear& linear, const AffineGroups& groups, const LinearReport& report,
+                       std::vector<std::string>& warnings) {
+  const int64_t lost = LostGroups(linear, groups);
+  if (lost > 0) {
+    warnings.push_back(
+        absl::StrFormat("%s: %d of %d groups of weights became 0, because they are too small for a "
+                        "scale in %s; the "
+                        "relative output error is %.3g",
+                        linear.name, lost, groups.scales.size(), Name(groups.format.scale_dtype),
+                        report.relative_output_error));
+  } else if (report.relative_output_error > kLostOutput) {
+    warnings.push_back(
+        absl::StrFormat("%s: the relative output error is %.3g, so little is left "
+                        "of the weights; expected far below 1",
+                        linear.name, report.relative_output_error));
+  }
+}
+
+// Of all that is fitted to calibration tokens.
+bool IsCalibrated(const Method& method, const StoredFormat& stored) {
+  return method.scale != ScaleChoice::kNone || method.range != RangeChoice::kMinMax ||
+         method.rounding != RoundingChoice::kNearest ||
+         stored.activations == ActivationFormat::kStaticTensor;
+}
+
+void WarnOfFewTokens(int64_t tokens, int64_t in_features, std::vector<std::string>& warnings) {
+  if (TooFewTokens(tokens)) {
+    warnings.push_back(absl::StrCat("calibration has ", tokens, " tokens; with fewer than ",
+                                    kFewestTokens, " every Linear keeps plain round-to-nearest"));
+  } else if (FewTokens(tokens, in_features)) {
+    warnings.push_back(absl::StrCat("calibration has ", tokens, " tokens, few for Linears of ",
+                                    in_features, " in_features: expected at least ",
+                                    in_features / kFewTokensDivisor,
+                                    ", a quarter, and better as many tokens as in_features"));
+  }
 }
 
 // The scale that the norm can really take in place of `scales`.
@@ -103,10 +218,10 @@ LinearReport ReportLinear(const Linear& linear, const RoundedLinear& rounded,
   report.name = linear.name;
   report.out_features = linear.weight.out_features;
   report.in_features = linear.weight.in_features;
-  report.loss_rtn = baseline.nearest.Value();
-  report.loss = rounded.loss.Value();
-  report.relative_output_error_rtn = Share(report.loss_rtn, baseline.energy.Value());
-  report.relative_output_error = Share(report.loss, baseline.energy.Value());
+  report.loss_rtn = baseline.nearest.Reported();
+  report.loss = rounded.loss.Reported();
+  report.relative_output_error_rtn = Share(report.loss_rtn, baseline.energy.Reported());
+  report.relative_output_error = Share(report.loss, baseline.energy.Reported());
   report.clipped_share = rounded.clipped_share;
   const int64_t saturated =
       groups.format.symmetric
@@ -134,22 +249,22 @@ RoundedGroup Finish(const GroupInput& group, const std::vector<Baseline>& baseli
   Loss loss;
   double energy = 0;
   for (size_t i = 0; i < group.linears.size(); ++i) {
-    LinearReport linear =
-        ReportLinear(group.linears[i], attempt.linears[i], baselines[i], attempt.kept_rtn[i]);
+    LinearReport linear = ReportLinear(group.linears[i], attempt.linears[i], baselines[i],
+                                       !attempt.why_rtn[i].empty());
+    WarnOfLostWeights(group.linears[i], attempt.linears[i].groups, linear, report.warnings);
     loss.Add(attempt.linears[i].loss);
     report.loss_rtn += linear.loss_rtn;
-    energy += baselines[i].energy.Value();
+    energy += baselines[i].energy.Reported();
+    report.loss += linear.loss;
     report.parameters += linear.out_features * linear.in_features;
-    if (linear.kept_rtn) {
-      report.notes.push_back(
-          absl::StrCat(linear.name, ": plain round-to-nearest was better and was kept"));
+    if (linear.kept_rtn && attempt.why_rtn[i] != kTooFewTokens) {
+      report.notes.push_back(absl::StrCat(linear.name, ": ", attempt.why_rtn[i]));
     }
     if (const std::string& note = attempt.linears[i].note; !note.empty()) {
       report.notes.push_back(absl::StrCat(linear.name, ": ", note));
     }
     report.linears.push_back(std::move(linear));
   }
-  report.loss = loss.Value();
   report.loss_standard_error = loss.StandardError();
   report.relative_output_error_rtn = Share(report.loss_rtn, energy);
   report.relative_output_error = Share(report.loss, energy);
@@ -181,10 +296,13 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
   return CheckLayout(name, out_features, in_features, stored);
 }
 
-absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& method,
+absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& asked,
                                         const StoredFormat& stored, Executor& executor) {
   const WeightFormat& format = stored.format;
   const Statistics& statistics = *group.statistics;
+  const bool is_calibrated = IsCalibrated(asked, stored);
+  const bool too_few = is_calibrated && !asked.autoawq && TooFewTokens(statistics.token_count);
+  const Method& method = too_few ? kPlainRounding : asked;
   for (const Linear& linear : group.linears) {
     const WeightView& weight = linear.weight;
     if (weight.in_features != statistics.params.in_features) {
@@ -232,7 +350,11 @@ absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& m
     if (!held.ok()) return held.status();
     fell_back = true;
   }
+  if (too_few) attempt.why_rtn.assign(attempt.linears.size(), kTooFewTokens);
   RoundedGroup result = Finish(group, *baselines, model, sample, std::move(attempt));
+  if (is_calibrated) {
+    WarnOfFewTokens(statistics.token_count, model.in_features(), result.report.warnings);
+  }
   if (stored.output == OutputFormat::kScaledFp16) {
     for (LinearReport& linear : result.report.linears) linear.bits = 16;
   }

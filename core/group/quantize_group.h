@@ -54,7 +54,7 @@ struct LinearReport {
   double relative_output_error = 0;
   double clipped_share = 0;               // of groups whose range was narrowed
   double saturated_zero_point_share = 0;  // of groups whose zero_point is 0 or the last code
-  bool kept_rtn = false;                  // plain round-to-nearest won
+  bool kept_rtn = false;                  // plain round-to-nearest won or had to do
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
   int bits = 0;  // of its codes; 16: it stays F16
@@ -74,6 +74,8 @@ struct GroupReport {
   int64_t parameters = 0;
   std::vector<LinearReport> linears;
   std::vector<std::string> notes;  // what a user should know, in sentences
+  // What a user has to know. The same text may come with other groups: it is to be told once.
+  std::vector<std::string> warnings;
 };
 
 struct GroupResult {
@@ -99,7 +101,8 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
                             const StoredFormat& stored);
 
 // All that is decided, from scale candidates to keeping round-to-nearest, is decided by the losses
-// that are reported.
+// that are reported. What has no loss that can be told (Loss::IsKnown) never wins, and nothing but
+// round-to-nearest is done with too few tokens (few_tokens.h).
 //
 // Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight or a decoded one that F16
 // cannot hold (names tensor, row, column); CANCELLED from the executor. Deterministic for any

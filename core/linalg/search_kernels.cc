@@ -78,7 +78,11 @@ HWY_INLINE void FitAffinesStep(D d, const float* lo, const float* hi, float shri
   const auto high = hn::Mul(hn::Max(hn::LoadU(d, hi), zero), factor);
   const auto width = format.symmetric ? hn::Mul(hn::Set(d, 2.0f), hn::Max(hn::Sub(zero, low), high))
                                       : hn::Sub(high, low);
-  const auto fitted = RoundToStored(d, hn::Div(width, max_code), format.scale_dtype);
+  auto fitted = RoundToStored(d, hn::Div(width, max_code), format.scale_dtype);
+  if (format.scale_dtype == DType::kF16) {
+    const auto cut = hn::Lt(hn::Mul(hn::Add(max_code, one), fitted), width);
+    fitted = hn::IfThenElse(cut, hn::Add(fitted, hn::Set(d, kLeastF16)), fitted);
+  }
   const auto holds = hn::Gt(fitted, zero);
   const auto scale = hn::IfThenElse(holds, fitted, one);
   const auto steps = hn::Round(hn::Div(hn::Sub(zero, low), scale));

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/search_kernels.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/linalg/tiles.h"
 #include "core/tensor/half.h"
@@ -30,7 +31,9 @@ Affine FitAffine(float lo, float hi, float shrink, const WeightFormat& format) {
   lo = std::min(lo, 0.0f) * shrink;
   hi = std::max(hi, 0.0f) * shrink;
   const float width = format.symmetric ? 2 * std::max(-lo, hi) : hi - lo;
-  const float scale = RoundToDType(format.scale_dtype, width / max_code);
+  float scale = RoundToDType(format.scale_dtype, width / max_code);
+  // An F16 below 2^-14 may be so much smaller that a whole code is cut off, or be 0.
+  if (format.scale_dtype == DType::kF16 && (max_code + 1) * scale < width) scale += kLeastF16;
   if (!(scale > 0)) return {1.0f, format.symmetric ? middle : 0.0f, max_code};
   const float zero_point =
       format.symmetric ? middle : std::clamp(std::nearbyint(-lo / scale), 0.0f, max_code);

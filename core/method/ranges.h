@@ -47,8 +47,9 @@ float RoundToDType(DType dtype, float value);
 // The map of weights in [lo, hi] with both ends multiplied by `shrink`. The range is first
 // extended to include 0. Asymmetric: scale = (hi - lo) / (2^b - 1), rounded to its stored dtype
 // before zero_point = round(-lo / scale) is taken. Symmetric: scale = max(-lo, hi) /
-// ((2^b - 1) / 2), zero_point = 2^(b-1). A range too narrow for the scale's dtype holds zeros as
-// far as that dtype can tell: scale 1, so that every weight gets the code of 0.
+// ((2^b - 1) / 2), zero_point = 2^(b-1). Where rounding a small scale to F16 would cut off a whole
+// code or more, it is the next larger F16, so that it is 0 for no range but an empty one; that one
+// has scale 1, so that every weight gets the code of 0.
 Affine FitAffine(float lo, float hi, float shrink, const WeightFormat& format);
 
 // AutoAWQ 0.2.9's map: the range need not include 0, counts as at least 1e-5 wide, and the scale

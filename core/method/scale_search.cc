@@ -225,7 +225,7 @@ std::vector<size_t> Finalists(const std::vector<double>& screened) {
 size_t LeastLoss(absl::Span<const Loss> losses, bool autoawq) {
   size_t best = 0;
   for (size_t c = 1; c < losses.size(); ++c) {
-    if (losses[c].Value() < losses[best].Value()) best = c;
+    if (losses[c].IsKnown() && losses[c].Value() < losses[best].Value()) best = c;
   }
   if (autoawq || best == 0) return best;
   // Doing nothing stays unless the gain is more than the estimate's own noise.

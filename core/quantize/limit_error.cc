@@ -29,6 +29,7 @@ GroupReport Plain(GroupReport report) {
   report.loss_standard_error = 0;
   report.relative_output_error = 0;
   report.notes.clear();
+  report.warnings.clear();
   for (LinearReport& linear : report.linears) {
     linear.loss = 0;
     linear.relative_output_error = 0;

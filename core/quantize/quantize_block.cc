@@ -1,17 +1,52 @@
 #include "core/quantize/quantize_block.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/round_kernels.h"
+#include "core/linalg/search_kernels.h"
+#include "core/method/ranges.h"
 #include "core/model/f16_tensors.h"
 #include "core/model/fold.h"
 #include "core/quantize/limit_error.h"
+#include "core/tensor/half.h"
 
 namespace salient {
 namespace {
+
+// Whether dividing a Linear's rows makes more than a few of its groups' scales so small, or weights
+// so large, that F16 does not hold them well: what round-to-nearest of the source would not suffer.
+bool LosesScales(const StoredLinear& before, const StoredLinear& after,
+                 const WeightFormat& format) {
+  if (format.scale_dtype != DType::kF16) return false;
+  constexpr int64_t kFew = 64;  // one group of so many
+  // Below it the rounding of the scale alone moves the last code by a quarter.
+  const float least = static_cast<float>(format.MaxCode()) * 2 * kLeastF16;
+  const int64_t size = format.GroupSize(before.in_features);
+  std::vector<float> old_row(static_cast<size_t>(before.in_features));
+  std::vector<float> new_row(old_row.size());
+  int64_t lost = 0;
+  for (int64_t i = 0; i < before.out_features; ++i) {
+    before.View().ReadRows(i, 1, old_row.data());
+    after.View().ReadRows(i, 1, new_row.data());
+    for (int64_t at = 0; at < before.in_features; at += size) {
+      const auto [old_low, old_high] = MinMax(old_row.data() + at, size);
+      const auto [low, high] = MinMax(new_row.data() + at, size);
+      const Affine affine = FitAffine(
+          low, high, 1.0f, WeightFormat{format.bits, size, format.symmetric, DType::kF32});
+      if (affine.scale < least && high - low < old_high - old_low) ++lost;
+      for (const auto& [now, then] : {std::pair(low, old_low), std::pair(high, old_high)}) {
+        if (!std::isfinite(RoundToF16(now)) && std::isfinite(RoundToF16(then))) return true;
+      }
+    }
+  }
+  return lost > before.out_features * (before.in_features / size) / kFew;
+}
 
 // One decoder block's way from statistics to the tensors of one result.
 class BlockQuantizer {
@@ -89,12 +124,14 @@ class BlockQuantizer {
   // Whether what the group folds into is itself quantized afterwards, so that it can take s.
   bool CanFold(const GroupRow& row) const {
     if (!row.fold_into_linear.has_value()) return true;
-    for (const GroupRow& other : family_.groups) {
-      for (LinearRole role : other.linears) {
-        if (role == *row.fold_into_linear) return FitOf(other).fits;
-      }
-    }
-    return false;
+    return FitOf(GroupOf(*row.fold_into_linear)).fits;
+  }
+
+  const GroupRow& GroupOf(LinearRole linear) const {
+    const auto reads = [&](const GroupRow& row) {
+      return std::find(row.linears.begin(), row.linears.end(), linear) != row.linears.end();
+    };
+    return *std::find_if(family_.groups.begin(), family_.groups.end(), reads);
   }
 
   absl::Status Quantize(const GroupRow& row) {
@@ -116,6 +153,24 @@ class BlockQuantizer {
     absl::StatusOr<LimitedGroup> group =
         RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error, executor_);
     if (!group.ok()) return group.status();
+    if (folds && !group->stays_f16) {
+      StoredLinear before;
+      if (row.fold_into_linear.has_value()) before = block_.linear(*row.fold_into_linear);
+      DivideInput(row, config_, group->rounded.scales, block_);
+      if (row.fold_into_linear.has_value() &&
+          LosesScales(before, block_.linear(*row.fold_into_linear),
+                      FitOf(GroupOf(*row.fold_into_linear)).format)) {
+        block_.linear(*row.fold_into_linear) = std::move(before);
+        method.scale = ScaleChoice::kNone;
+        group = RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error,
+                                 executor_);
+        if (!group.ok()) return group.status();
+        group->rounded.report.notes.push_back(
+            absl::StrCat(input.name,
+                         ": not scaled, because F16 cannot hold the scales of the Linear before it "
+                         "divided by this one's"));
+      }
+    }
     // A weight that took a fold is F32 by now, which is not how it came.
     GroupReport& report = group->rounded.report;
     for (size_t i = 0; i < row.linears.size(); ++i) {
@@ -128,7 +183,6 @@ class BlockQuantizer {
     absl::Status status = group->stays_f16 ? EmitPlain(row, report) : EmitPacked(input, *group);
     if (status.ok() && group->raised) status = TellRaised(row, *group);
     if (!status.ok()) return status;
-    if (folds && !group->stays_f16) DivideInput(row, config_, group->rounded.scales, block_);
     if (last_) statistics_[static_cast<size_t>(row.role)].reset();
     return absl::OkStatus();
   }

@@ -48,6 +48,9 @@ absl::Status QuantizeSink::GroupDone(size_t output, const GroupReport& report) {
   const absl::Duration elapsed = job_.progress.GroupDone(report.parameters);
   job_.observer.Happened(
       TimedGroupReport{report, elapsed, numerics_id_, job_.prepared.outputs[output].directory});
+  for (const std::string& warning : report.warnings) {
+    if (warned_.insert(warning).second) Warn(output, warning);
+  }
   return job_.stop.Check();
 }
 

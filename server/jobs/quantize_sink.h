@@ -61,6 +61,7 @@ class QuantizeSink final : public QuantizedModelSink {
   JobOutput& output_;
   std::vector<RaisedGroup> raised_;
   std::set<std::string> checked_;        // tensors outside the blocks
+  std::set<std::string> warned_;         // what groups warned of
   std::unique_ptr<Background> writing_;  // last, because it uses what is above
 };
 

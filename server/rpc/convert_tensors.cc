@@ -135,6 +135,10 @@ v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing) {
   }
   v1::GroupResult& group = *response.mutable_group();
   *group.mutable_report() = ToProto(result.report, outgoing.group->elapsed, NumericsId());
+  // A call has no event for them, as a job has.
+  for (const std::string& warning : result.report.warnings) {
+    group.mutable_report()->add_notes(warning);
+  }
   group.mutable_scales()->Add(result.scales.begin(), result.scales.end());
   for (const NamedTensor& tensor : result.tensors) {
     v1::TensorHeader& header = *group.add_tensors();

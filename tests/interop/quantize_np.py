@@ -73,6 +73,8 @@ def fit_range(low, high, bits, symmetric=False, scale_dtype=np.float16):
     low, high = np.minimum(low, 0), np.maximum(high, 0)
     width = 2 * np.maximum(-low, high) if symmetric else high - low
     scale = (width / np.float32(top)).astype(scale_dtype).astype(np.float32)
+    if scale_dtype == np.float16:  # so small that a code would be cut off: the next larger one
+        scale = np.where((top + 1) * scale < width, scale + np.float32(2.0**-24), scale)
     scale = np.where(scale > 0, scale, np.float32(1))
     if symmetric:
         return scale, np.full(scale.shape, 2.0 ** (bits - 1))

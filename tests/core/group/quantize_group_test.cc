@@ -1,10 +1,14 @@
 #include "core/group/quantize_group.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "core/group/few_tokens.h"
 #include "core/linalg/executor.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
@@ -195,9 +199,9 @@ TEST(QuantizeGroupErrorsTest, NonFiniteWeightNamesTensorAndElement) {
       << status;
 }
 
-// 20 tokens in 64 channels: the Gram matrix is singular, and without damping has no factor.
+// 50 tokens in 64 channels: the Gram matrix is singular, and without damping has no factor.
 TEST(QuantizeGroupNotesTest, DampingThatHadToBeRaisedIsNoted) {
-  const Statistics statistics = testing::DirectStatistics(testing::GaussianMatrix(1, 20, 64));
+  const Statistics statistics = testing::DirectStatistics(testing::GaussianMatrix(1, 50, 64));
   const Matrix w = testing::GaussianMatrix(2, 8, 64);
   GroupInput group;
   group.name = "g";
@@ -234,6 +238,148 @@ TEST(QuantizeGroupNotesTest, RoundToNearestIsNotKeptInsteadOfItself) {
   for (const LinearReport& linear : result->report.linears) {
     EXPECT_FALSE(linear.kept_rtn);
     EXPECT_NEAR(linear.loss, linear.loss_rtn, 1e-5 * linear.loss_rtn);
+  }
+}
+
+// A group of one Linear, 64 columns in groups of 32.
+class OneLinearTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<GroupResult> Quantize(const Matrix& x, const Matrix& w, const Method& method,
+                                       OutputFormat output = OutputFormat::kAwqGemm) {
+    const Statistics statistics = testing::DirectStatistics(x);
+    GroupInput group;
+    group.name = "g";
+    group.linears = {{"m.down_proj", testing::View(w)}};
+    group.statistics = &statistics;
+    WeightFormat format;
+    format.group_size = 32;
+    SerialExecutor executor;
+    return QuantizeGroup(group, method, {format, output}, executor);
+  }
+
+  const Matrix w_ = testing::GaussianMatrix(2, 8, 64, 0.05f);
+};
+
+TEST_F(OneLinearTest, TooFewTokensLeaveRoundToNearest) {
+  for (const int64_t tokens : {int64_t{1}, kFewestTokens - 1, kFewestTokens}) {
+    const Matrix x = testing::Activations(1, tokens, 64);
+    const auto nearest = Quantize(x, w_, kRtn);
+    ASSERT_TRUE(nearest.ok()) << nearest.status();
+    EXPECT_TRUE(nearest->report.warnings.empty()) << "Nothing was calibrated.";
+    for (const Method& method : {Method{}, kGptqAll}) {
+      const auto result = Quantize(x, w_, method);
+      ASSERT_TRUE(result.ok()) << result.status();
+      const bool too_few = tokens < kFewestTokens;
+      EXPECT_EQ(result->tensors[0].data == nearest->tensors[0].data, too_few) << tokens;
+      EXPECT_EQ(result->report.linears[0].kept_rtn, too_few);
+      EXPECT_EQ(result->report.loss == result->report.loss_rtn, too_few);
+      ASSERT_EQ(result->report.warnings.size(), too_few ? 1u : 0u);
+      if (!too_few) continue;
+      EXPECT_EQ(result->report.warnings[0],
+                absl::StrCat("calibration has ", tokens, " tokens; with fewer than ", kFewestTokens,
+                             " every Linear keeps plain round-to-nearest"));
+    }
+  }
+}
+
+TEST(QuantizeGroupNotesTest, FewTokensForTheWidthAreWarnedOf) {
+  const Matrix w = testing::GaussianMatrix(2, 8, 512, 0.05f);
+  for (const int64_t tokens : {127, 128}) {
+    const Statistics statistics = testing::DirectStatistics(testing::Activations(1, tokens, 512));
+    GroupInput group;
+    group.name = "g";
+    group.linears = {{"m.down_proj", testing::View(w)}};
+    group.statistics = &statistics;
+    SerialExecutor executor;
+    const auto result =
+        QuantizeGroup(group, {}, {WeightFormat{}, OutputFormat::kAwqGemm}, executor);
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_EQ(result->report.warnings.size(), tokens < 128 ? 1u : 0u);
+    if (tokens >= 128) continue;
+    EXPECT_NE(result->report.warnings[0].find("127 tokens, few for Linears of 512 in_features: "
+                                              "expected at least 128"),
+              std::string::npos)
+        << result->report.warnings[0];
+  }
+}
+
+// Nothing can be told of inputs that are all 0, and no ratio of what is not known is told.
+TEST_F(OneLinearTest, InputsThatAreAllZeroLeaveRoundToNearest) {
+  const Matrix silence(64, 64);
+  const auto nearest = Quantize(silence, w_, kRtn);
+  ASSERT_TRUE(nearest.ok()) << nearest.status();
+  for (const Method& method : {Method{}, kGptqAll}) {
+    const auto result = Quantize(silence, w_, method);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->tensors[0].data, nearest->tensors[0].data);
+    EXPECT_TRUE(result->report.linears[0].kept_rtn);
+    EXPECT_EQ(result->report.loss, 0);
+    EXPECT_EQ(result->report.loss_rtn, 0);
+    ASSERT_EQ(result->report.notes.size(), 1u);
+    EXPECT_NE(result->report.notes[0].find("loss cannot be told from 0"), std::string::npos);
+  }
+}
+
+// Scaling all inputs by 2^-k and weights by 2^k leaves the same codes, scales 2^k times as large.
+TEST_F(OneLinearTest, MagnitudesOfInputsAndWeightsLeaveTheCodesAlone) {
+  const Matrix x = testing::Activations(1, 128, 64);
+  for (const Method& method : {Method{}, kGptqAll}) {
+    const auto plain = Quantize(x, w_, method);
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    for (const int k : {-4, 3, 8, 14, 18}) {
+      Matrix small(x.rows(), x.cols());
+      for (int64_t i = 0; i < x.rows() * x.cols(); ++i) {
+        small.data()[i] = std::ldexp(x.data()[i], -k);
+      }
+      Matrix large(w_.rows(), w_.cols());
+      for (int64_t i = 0; i < w_.rows() * w_.cols(); ++i) {
+        large.data()[i] = std::ldexp(w_.data()[i], k);
+      }
+      const auto result = Quantize(small, large, method);
+      ASSERT_TRUE(result.ok()) << result.status();
+      const std::vector<std::byte>& expected = plain->tensors[0].data;
+      const std::vector<std::byte>& codes = result->tensors[0].data;
+      int64_t unlike = 0;
+      for (size_t i = 0; i < codes.size(); ++i) unlike += codes[i] != expected[i] ? 1 : 0;
+      EXPECT_LE(unlike, 3) << k << ": sums may differ by their last digits";
+      EXPECT_NEAR(result->report.loss / plain->report.loss, 1, 1e-2) << k;
+      EXPECT_NEAR(result->report.loss_rtn / plain->report.loss_rtn, 1, 1e-3) << k;
+    }
+  }
+}
+
+TEST_F(OneLinearTest, WeightsTooSmallForF16AreHeldAsWellAsItCanOrWarnedOf) {
+  const Matrix x = testing::Activations(1, 128, 64);
+  Matrix tiny(8, 64);
+  for (int64_t i = 0; i < 8 * 64; ++i) tiny.data()[i] = w_.data()[i] * 4e-6f;  // up to 6e-7
+  for (const Method& method : {kRtn, Method{}}) {
+    const auto result = Quantize(x, tiny, method);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_LT(result->report.relative_output_error, 0.1) << "Scale 2^-24 holds 10 steps.";
+    EXPECT_TRUE(result->report.warnings.empty());
+  }
+  for (int64_t i = 0; i < 8 * 64; ++i) tiny.data()[i] = w_.data()[i] * 1e-8f;
+  const auto lost = Quantize(x, tiny, {});
+  ASSERT_TRUE(lost.ok()) << lost.status();
+  EXPECT_GT(lost->report.relative_output_error, 0.9);
+  ASSERT_EQ(lost->report.warnings.size(), 1u);
+  EXPECT_NE(lost->report.warnings[0].find("m.down_proj: 16 of 16 groups of weights became 0"),
+            std::string::npos)
+      << lost->report.warnings[0];
+}
+
+// Scaling would make them too large for F16, so they are left unscaled.
+TEST_F(OneLinearTest, WeightsNearTheLimitOfF16AreQuantizedAsRoundToNearestDoes) {
+  Matrix x = testing::Activations(1, 128, 64);
+  Matrix large(8, 64);
+  for (int64_t i = 0; i < 8 * 64; ++i) {
+    large.data()[i] = std::clamp(w_.data()[i] * 6e5f, -60000.0f, 60000.0f);
+  }
+  for (const OutputFormat output : {OutputFormat::kDequantizedFp16, OutputFormat::kScaledFp16}) {
+    for (const Method& method : {kRtn, kPaper, Method{}, kGptqAll}) {
+      const auto result = Quantize(x, large, method, output);
+      EXPECT_TRUE(result.ok()) << result.status();
+    }
   }
 }
 

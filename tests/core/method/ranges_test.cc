@@ -56,11 +56,30 @@ TEST(RangesTest, OneSidedGroupsKeepZeroInRange) {
   EXPECT_EQ(negative.zero_point, 15);
 }
 
-TEST(RangesTest, AGroupTooNarrowForTheScaleIsAGroupOfZeros) {
-  for (float magnitude : {0.0f, 1e-12f}) {
-    const Affine affine = FitAffine(-magnitude, magnitude, 1.0f, {});
-    EXPECT_EQ(affine.scale, 1.0f);
-    EXPECT_EQ(affine.zero_point, 0.0f);
+TEST(RangesTest, AnEmptyRangeHasScaleOne) {
+  const Affine affine = FitAffine(0, 0, 1.0f, {});
+  EXPECT_EQ(affine.scale, 1.0f);
+  EXPECT_EQ(affine.zero_point, 0.0f);
+}
+
+// Property: however small a range, an F16 scale is not 0 and cuts off less than a code.
+TEST(RangesTest, ScalesThatF16HoldsBadlyCutOffLessThanACode) {
+  for (const int bits : {2, 4, 8}) {
+    for (const bool symmetric : {false, true}) {
+      for (int exponent = -60; exponent < -8; ++exponent) {
+        for (const float mantissa : {1.0f, 1.2f, 1.45f, 1.9f}) {
+          const WeightFormat format{bits, 128, symmetric, DType::kF16};
+          const float high = std::ldexp(mantissa, exponent);
+          const Affine affine = FitAffine(-high / 2, high, 1.0f, format);
+          ASSERT_GT(affine.scale, 0) << high;
+          ASSERT_EQ(affine.scale, RoundToF16(affine.scale));
+          const float width = symmetric ? 2 * high : 1.5f * high;
+          ASSERT_GE(affine.scale * (affine.max_code + 1), width) << high;
+          ASSERT_LE(affine.scale,
+                    std::max(kLeastF16, 1.001f * width / affine.max_code + kLeastF16));
+        }
+      }
+    }
   }
 }
 
