@@ -13,11 +13,15 @@
 namespace salient {
 namespace {
 
+thread_local const JsonInterrupt* interrupt = nullptr;  // the newest of the thread
+
+}  // namespace
+
 // Receives the parser's events and builds the value bottom up. The parser itself keeps no
 // stack of calls, so depth costs nothing before the limit is reached.
-class Builder {
+class JsonBuilder {
  public:
-  explicit Builder(const JsonLimits& limits) : limits_(limits) {}
+  explicit JsonBuilder(const JsonLimits& limits) : limits_(limits) {}
 
   // The names are the parser's.
   bool null() { return Add(JsonValue()); }
@@ -57,6 +61,7 @@ class Builder {
   }
 
   std::string& error() { return error_; }
+  const absl::Status& interrupted() const { return interrupted_; }
   JsonValue& root() { return root_; }
 
  private:
@@ -66,7 +71,12 @@ class Builder {
   }
 
   bool Count() {
-    if (++values_ <= limits_.max_values) return true;
+    constexpr int64_t kValuesBetween = 4096;
+    if (++values_ % kValuesBetween == 0 && interrupt != nullptr) {
+      interrupted_ = interrupt->keep_going_();
+      if (!interrupted_.ok()) return false;
+    }
+    if (values_ <= limits_.max_values) return true;
     return Fail(absl::StrCat("more than ", limits_.max_values, " values"));
   }
 
@@ -106,7 +116,10 @@ class Builder {
   std::vector<std::string> keys_;  // the pending key of each
   JsonValue root_;
   std::string error_;
+  absl::Status interrupted_;
 };
+
+namespace {
 
 // The shortest text that reads as the same double, and as no integer.
 std::string NumberText(double value) {
@@ -184,6 +197,11 @@ std::string JsonValue::Describe() const {
   return text;
 }
 
+JsonInterrupt::JsonInterrupt(absl::FunctionRef<absl::Status()> keep_going)
+    : keep_going_(keep_going), before_(std::exchange(interrupt, this)) {}
+
+JsonInterrupt::~JsonInterrupt() { interrupt = before_; }
+
 absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
                                     const JsonLimits& limits) {
   // Two things the parser lets pass and JSON does not: it skips a byte order mark, and takes
@@ -196,8 +214,9 @@ absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view 
     return absl::InvalidArgumentError(
         absl::StrCat(source, ": NUL byte at byte ", nul, "; expected JSON"));
   }
-  Builder builder(limits);
+  JsonBuilder builder(limits);
   if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder)) {
+    if (!builder.interrupted().ok()) return builder.interrupted();
     return absl::InvalidArgumentError(absl::StrCat(source, ": not valid JSON: ", builder.error()));
   }
   return std::move(builder.root());

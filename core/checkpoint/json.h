@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -67,10 +68,26 @@ struct JsonLimits {
   bool reject_duplicate_keys = true;
 };
 
+// While it lives, parsing on its thread asks `keep_going` every few thousand values and ends with
+// its error: a text of a hundred megabytes takes seconds. The last one made counts. Borrows.
+class JsonInterrupt {
+ public:
+  explicit JsonInterrupt(absl::FunctionRef<absl::Status()> keep_going);
+  ~JsonInterrupt();
+  JsonInterrupt(const JsonInterrupt&) = delete;
+  JsonInterrupt& operator=(const JsonInterrupt&) = delete;
+
+ private:
+  friend class JsonBuilder;
+  const absl::FunctionRef<absl::Status()> keep_going_;
+  const JsonInterrupt* const before_;
+};
+
 // Parses one JSON text (RFC 8259: UTF-8 without byte order mark, no comments, nothing but
 // white space around the value). `source` names it in errors.
 //
-// Errors: INVALID_ARGUMENT naming `source`, the byte and what is wrong there.
+// Errors: INVALID_ARGUMENT naming `source`, the byte and what is wrong there; that of a
+// JsonInterrupt.
 absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
                                     const JsonLimits& limits = {});
 

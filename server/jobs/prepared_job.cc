@@ -231,6 +231,8 @@ void AddNeeded(PreparedJob& job) {
 absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettings& settings,
                                        BlobStore& store, const CancelToken& stop) {
   if (absl::Status status = CheckSpec(spec); !status.ok()) return status;
+  const auto keep_going = [&stop] { return stop.Check(); };
+  const JsonInterrupt interrupt(keep_going);
   PreparedJob job;
   absl::StatusOr<PreparedModel> model =
       PrepareModel("model", spec.model, settings.model_root, store);

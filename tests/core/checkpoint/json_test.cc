@@ -163,5 +163,30 @@ TEST(JsonTest, MessagesQuoteAndCut) {
   EXPECT_EQ(QuoteForMessage("abcdef", 3), "\"abc...\" (6 bytes)");
 }
 
+std::string ManyNumbers() {
+  std::string text = "[0";
+  for (int i = 1; i < 100'000; ++i) text += ",1";
+  return text + "]";
+}
+
+TEST(JsonTest, ALongTextCanBeInterrupted) {
+  const std::string text = ManyNumbers();
+  int asked = 0;
+  const auto third_time = [&asked] {
+    return ++asked < 3 ? absl::OkStatus() : absl::CancelledError("nobody waits");
+  };
+  {
+    const JsonInterrupt interrupt(third_time);
+    EXPECT_EQ(ParseJson("x", text).status(), absl::CancelledError("nobody waits"));
+    EXPECT_EQ(asked, 3);
+    EXPECT_TRUE(ParseJson("x", "[1, 2]").ok()) << "a short one is not worth asking";
+    const auto go_on = [] { return absl::OkStatus(); };
+    const JsonInterrupt inner(go_on);
+    EXPECT_TRUE(ParseJson("x", text).ok());
+  }
+  EXPECT_TRUE(ParseJson("x", text).ok());
+  EXPECT_EQ(asked, 3);
+}
+
 }  // namespace
 }  // namespace salient
