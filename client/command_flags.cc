@@ -103,7 +103,7 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
       ->take_all();
   command
       .add_option("--max-relative-error", options.max_relative_error,
-                  "Relative output error above which a Linear keeps 8 bits, or F16; 0: no limit")
+                  "Relative output error above which a Linear keeps 8 or 16 bits; 0: no limit")
       ->check(NotNegative());
   command.add_option("--compute-dtype", options.compute_dtype, "Of the calibration forward pass")
       ->check(OneOf({"bf16", "f32"}))
@@ -112,8 +112,9 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
       .add_option("--max-shard-bytes", options.max_shard_bytes,
                   "Size at which a file of the result is cut, in bytes or with a unit; 0: 5 GB")
       ->transform(Bytes());
-  command.add_flag("--strict", options.strict,
-                   "Fail if the group size does not divide in_features, instead of keeping F16");
+  command.add_flag(
+      "--strict", options.strict,
+      "Fail if the group size does not divide in_features, instead of leaving it as it is");
   command
       .add_option("--engine", options.engines.engines,
                   "Fail beforehand if it cannot load the result; may be repeated")

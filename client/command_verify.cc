@@ -69,7 +69,8 @@ absl::Status RunVerify(const VerifyFlags& flags, Interrupt& interrupt) {
   const std::string text =
       flags.json ? absl::StrCat(EvaluationJson(seconds, evaluation), "\n")
                  : absl::StrCat(EvaluationTable(flags.result, flags.against, evaluation),
-                                NearestText(outcome->job.spec().evaluate(), evaluation));
+                                NearestText(outcome->job.spec().evaluate(), evaluation),
+                                "computed in f32, whatever config.json says\n");
   return WriteOutput(text);
 }
 

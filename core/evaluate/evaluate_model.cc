@@ -6,7 +6,9 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/evaluate/evaluate_heads.h"
 #include "core/model/block_weights.h"
 #include "core/model/ends.h"
@@ -96,6 +98,14 @@ class Evaluator {
       absl::Status status = states->WriteRow(static_cast<int64_t>(row), *hidden);
       if (!status.ok()) return status;
     }
+    ModelEvaluation& result = results_[runners_.size()];
+    result.range = {states->Largest(), "the embeddings"};
+    const auto norm = ReadVector(*model.source, *model.config,
+                                 {std::string((*family)->final_norm), {model.config->hidden_size}});
+    if (!norm.ok()) return norm.status();
+    if (absl::c_all_of(norm->values, [](float value) { return value == 0; })) {
+      result.zero_tensors.push_back(norm->name);
+    }
     runners_.push_back(
         {model.source, model.config, *family, model.inputs,
          BlockForward(**family, *model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
@@ -113,6 +123,9 @@ class Evaluator {
       if (!block.ok()) return block.status();
       for (size_t i = 0; !runner.inputs.empty() && i < kLinearRoles; ++i) {
         block->linears[i].input = runner.inputs[static_cast<size_t>(layer)][i];
+      }
+      for (std::string& tensor : ZeroTensors(*block)) {
+        results_[blocks.size()].zero_tensors.push_back(std::move(tensor));
       }
       blocks.push_back(std::make_unique<BlockWeights>(*std::move(block)));
       absl::StatusOr<PreparedBlock> ready = runner.forward.Prepare(*blocks.back(), executor_);
@@ -157,6 +170,9 @@ class Evaluator {
         const SquaredError& error = errors[m];
         results_[m].layer_errors.push_back(error.energy > 0 ? error.error / error.energy : 0);
       }
+      const std::string prefix = BlockPrefix(*runners_[m].family, layer);
+      results_[m].range.Add({leaving[m].Largest(), absl::StrCat("the residual stream leaving ",
+                                                                absl::StripSuffix(prefix, "."))});
       runners_[m].entering = std::move(leaving[m]);
     }
     return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/linalg/executor.h"
+#include "core/model/activation_range.h"
 #include "core/model/family.h"
 #include "core/model/input_roundings.h"
 #include "core/quality/perplexity.h"
@@ -33,6 +34,9 @@ struct ModelEvaluation {
   // By layer: |h' - h|^2 / |h|^2 of the residual stream leaving it, h of the first model, sums over
   // all tokens and channels. Of the first itself: empty.
   std::vector<double> layer_errors;
+  ActivationRange range;  // of the residual stream, embeddings included
+  // Norms and weights of Linears that are 0 in every element.
+  std::vector<std::string> zero_tensors;
 };
 
 // Told how far it is; an error ends the evaluation and is returned from it.

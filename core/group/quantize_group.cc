@@ -196,15 +196,24 @@ void WarnOfFewTokens(int64_t tokens, int64_t in_features, std::vector<std::strin
   }
 }
 
-// The scale that the norm can really take in place of `scales`.
+// The scale that the vector before the group can really take in place of `scales`.
 std::vector<float> AsFolded(const GroupInput& group, std::vector<float> scales) {
-  if (!group.norm_fold.has_value()) return scales;
+  if (!group.vector_fold.has_value()) return scales;
+  const VectorFold& fold = *group.vector_fold;
+  const TiedHeads heads = group.tied_heads.value_or(TiedHeads{1, 1});
   for (size_t j = 0; j < scales.size(); ++j) {
-    const float weight = group.norm_fold->weight[j];
-    const float stored = RoundToDType(group.norm_fold->dtype, weight / scales[j]);
-    const float exact = weight / stored;
-    // A norm weight of 0 passes nothing on, so any s is exact.
-    scales[j] = std::isfinite(exact) && exact > 0 ? exact : 1.0f;
+    const auto channel = static_cast<int64_t>(j);
+    const int64_t kv_head = channel / heads.head_dim / heads.query_heads_per_kv_head;
+    const float value =
+        fold.values[static_cast<size_t>(kv_head * heads.head_dim + channel % heads.head_dim)];
+    const float stored = RoundToDType(fold.dtype, value / scales[j]);
+    const float exact = value / stored;
+    if (std::isfinite(exact) && exact > 0) {
+      scales[j] = exact;
+    } else if (fold.is_norm) {
+      // A norm weight of 0 passes nothing on, so any s is exact.
+      scales[j] = 1.0f;
+    }
   }
   return scales;
 }
@@ -257,11 +266,13 @@ RoundedGroup Finish(const GroupInput& group, const std::vector<Baseline>& baseli
     energy += baselines[i].energy.Reported();
     report.loss += linear.loss;
     report.parameters += linear.out_features * linear.in_features;
+    // Whoever shows a note names the group.
+    const std::string of = linear.name == group.name ? "" : absl::StrCat(linear.name, ": ");
     if (linear.kept_rtn && attempt.why_rtn[i] != kTooFewTokens) {
-      report.notes.push_back(absl::StrCat(linear.name, ": ", attempt.why_rtn[i]));
+      report.notes.push_back(absl::StrCat(of, attempt.why_rtn[i]));
     }
     if (const std::string& note = attempt.linears[i].note; !note.empty()) {
-      report.notes.push_back(absl::StrCat(linear.name, ": ", note));
+      report.notes.push_back(absl::StrCat(of, note));
     }
     report.linears.push_back(std::move(linear));
   }
@@ -359,8 +370,8 @@ absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& a
     for (LinearReport& linear : result.report.linears) linear.bits = 16;
   }
   if (fell_back) {
-    result.report.notes.push_back(absl::StrCat(
-        group.name, ": scaling made a Linear worse than plain round-to-nearest and was dropped"));
+    result.report.notes.push_back(
+        "scaling made a Linear worse than plain round-to-nearest and was dropped");
   }
   return result;
 }

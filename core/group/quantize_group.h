@@ -23,10 +23,13 @@
 
 namespace salient {
 
-// The norm before the group, when its weight takes s^-1.
-struct NormFold {
-  absl::Span<const float> weight;  // [in_features]
-  DType dtype = DType::kF16;       // it will be stored in
+// The vector before the group that takes s^-1: a norm's weight [in_features], or the bias of the
+// Linear before, which has an element a channel, or, of tied heads, an element a channel of each
+// kv head.
+struct VectorFold {
+  absl::Span<const float> values;
+  DType dtype = DType::kF16;  // it will be stored in
+  bool is_norm = true;        // nothing else comes through a channel
 };
 
 // Borrows weights and statistics; both must outlive the call.
@@ -35,8 +38,8 @@ struct GroupInput {
   std::vector<Linear> linears;  // all with statistics->params.in_features columns
   const Statistics* statistics = nullptr;
   std::optional<TiedHeads> tied_heads;
-  // s is then redefined as weight / stored(weight / s), so that folding it is exact.
-  std::optional<NormFold> norm_fold;
+  // s is then redefined as value / stored(value / s), so that folding it is exact.
+  std::optional<VectorFold> vector_fold;
 };
 
 // Losses are tr(D H D^T) / tokens, D = W' - W: squared output error, mean over tokens, summed
@@ -57,7 +60,7 @@ struct LinearReport {
   bool kept_rtn = false;                  // plain round-to-nearest won or had to do
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  int bits = 0;  // of its codes; 16: it stays F16
+  int bits = 0;  // of its codes; 16: it is not quantized
 };
 
 struct GroupReport {
@@ -73,7 +76,8 @@ struct GroupReport {
   int64_t row_count = 0;
   int64_t parameters = 0;
   std::vector<LinearReport> linears;
-  std::vector<std::string> notes;  // what a user should know, in sentences
+  // What a user should know, in sentences that do not name the group.
+  std::vector<std::string> notes;
   // What a user has to know. The same text may come with other groups: it is to be told once.
   std::vector<std::string> warnings;
 };

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -174,6 +175,41 @@ absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family&
   if (!block.ok()) return block.status();
   if (absl::Status status = CheckBlock(source, *block, executor); !status.ok()) return status;
   return block;
+}
+
+namespace {
+
+// Of either sign. Most weights are told by their first element.
+bool IsZero(const StoredLinear& linear) {
+  const auto size = static_cast<size_t>(SizeOf(linear.dtype));
+  for (size_t i = 0; i < linear.weight.size(); ++i) {
+    const bool has_sign = i % size == size - 1;
+    if ((linear.weight[i] & std::byte(has_sign ? 0x7F : 0xFF)) != std::byte{0}) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<std::string> ZeroTensors(const BlockWeights& block) {
+  std::vector<std::string> zero;
+  for (const StoredVector& norm : block.norms) {
+    if (absl::c_all_of(norm.values, [](float value) { return value == 0; })) {
+      zero.push_back(norm.name);
+    }
+  }
+  for (const StoredLinear& linear : block.linears) {
+    if (IsZero(linear)) zero.push_back(absl::StrCat(linear.name, ".weight"));
+  }
+  return zero;
+}
+
+std::string DescribeZero(absl::Span<const std::string> tensors) {
+  const size_t more = tensors.size() - 1;
+  return absl::StrCat(
+      tensors[0],
+      more == 0 ? "" : absl::StrCat(" and ", more, more == 1 ? " more tensor" : " more tensors"),
+      ": every element is 0; expected trained weights");
 }
 
 }  // namespace salient

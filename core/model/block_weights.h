@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/linalg/executor.h"
@@ -88,6 +89,14 @@ absl::Status CheckBlock(const TensorSource& source, const BlockWeights& block, E
 absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
                                        const ModelConfig& config, int64_t layer,
                                        Executor& executor);
+
+// The names of norms and weights of Linears that are 0 in every element: what a damaged download or
+// a cut model has.
+std::vector<std::string> ZeroTensors(const BlockWeights& block);
+
+// "model.norm.weight and 3 more tensors: every element is 0; expected trained weights". At least
+// one.
+std::string DescribeZero(absl::Span<const std::string> tensors);
 
 }  // namespace salient
 

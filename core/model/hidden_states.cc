@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/durable_write.h"
+#include "core/model/activation_range.h"
 
 namespace salient {
 namespace {
@@ -44,7 +46,10 @@ std::string Header(const HiddenStatesShape& shape) {
 }  // namespace
 
 HiddenStatesFile::HiddenStatesFile(int fd, std::string path, HiddenStatesShape shape)
-    : fd_(fd), path_(std::move(path)), shape_(std::move(shape)) {
+    : fd_(fd),
+      path_(std::move(path)),
+      shape_(std::move(shape)),
+      row_largest_(shape_.lengths.size()) {
   row_offsets_.push_back(static_cast<int64_t>(Header(shape_).size()));
   for (const int64_t length : shape_.lengths) {
     const int64_t bytes = length * shape_.hidden_size * static_cast<int64_t>(sizeof(float));
@@ -60,6 +65,7 @@ HiddenStatesFile& HiddenStatesFile::operator=(HiddenStatesFile&& other) noexcept
   std::swap(unfinished_, other.unfinished_);
   std::swap(shape_, other.shape_);
   std::swap(row_offsets_, other.row_offsets_);
+  std::swap(row_largest_, other.row_largest_);
   return *this;
 }
 
@@ -105,6 +111,10 @@ absl::StatusOr<HiddenStatesFile> HiddenStatesFile::Open(const std::string& path,
   return file;
 }
 
+float HiddenStatesFile::Largest() const {
+  return *std::max_element(row_largest_.begin(), row_largest_.end());
+}
+
 int64_t HiddenStatesFile::RowOffset(int64_t row) const {
   return row_offsets_[static_cast<size_t>(row)];
 }
@@ -123,6 +133,7 @@ absl::Status HiddenStatesFile::WriteRow(int64_t row, const Matrix& hidden) {
         absl::StrCat(path_, ": row ", row, " is [", hidden.rows(), ", ", hidden.cols(),
                      "]; expected [", shape_.lengths[row], ", ", shape_.hidden_size, "]"));
   }
+  row_largest_[static_cast<size_t>(row)] = LargestMagnitude(hidden);
   const auto bytes = static_cast<size_t>(hidden.rows() * hidden.cols()) * sizeof(float);
   return WriteAt(fd_, path_, RowOffset(row), hidden.data(), bytes);
 }

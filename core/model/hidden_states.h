@@ -46,6 +46,9 @@ class HiddenStatesFile {
 
   const HiddenStatesShape& shape() const { return shape_; }
 
+  // The largest magnitude in the rows that were written through this object; 0 if none was.
+  float Largest() const;
+
   // Row `row`, [lengths[row], hidden_size].
   absl::StatusOr<Matrix> ReadRow(int64_t row) const;
   absl::Status WriteRow(int64_t row, const Matrix& hidden);
@@ -63,6 +66,7 @@ class HiddenStatesFile {
   std::string unfinished_;  // the name before Commit; empty after it
   HiddenStatesShape shape_;
   std::vector<int64_t> row_offsets_;  // one more than rows: the last is the size
+  std::vector<float> row_largest_;    // magnitudes, of rows that were written here
 };
 
 }  // namespace salient

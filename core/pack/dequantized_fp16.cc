@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/pack/scaled_fp16.h"
-#include "core/tensor/narrow_f16.h"
+#include "core/tensor/narrow.h"
 
 namespace salient {
 
@@ -13,8 +13,8 @@ absl::Status DequantizeRows(const AffineGroups& groups, int64_t first, int64_t l
   std::vector<float> row(static_cast<size_t>(inputs));
   for (int64_t i = first; i < last; ++i) {
     groups.DecodeRow(i, row.data());
-    absl::Status status =
-        NarrowToF16(tensor.name, row.data(), 1, inputs, i, tensor.data.data() + 2 * i * inputs);
+    absl::Status status = Narrow(tensor.dtype, tensor.name, row.data(), 1, inputs, i,
+                                 tensor.data.data() + 2 * i * inputs);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/tensor/narrow_f16.h"
+#include "core/tensor/narrow.h"
 
 namespace salient {
 
@@ -20,8 +20,8 @@ absl::Status ScaleToFp16Rows(const WeightView& weight, absl::Span<const float> s
   for (int64_t i = first; i < last; ++i) {
     weight.ReadRows(i, 1, row.data());
     for (int64_t k = 0; k < inputs; ++k) row[k] *= scales[k];
-    absl::Status status =
-        NarrowToF16(tensor.name, row.data(), 1, inputs, i, tensor.data.data() + 2 * i * inputs);
+    absl::Status status = Narrow(tensor.dtype, tensor.name, row.data(), 1, inputs, i,
+                                 tensor.data.data() + 2 * i * inputs);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

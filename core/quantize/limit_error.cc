@@ -65,15 +65,14 @@ absl::StatusOr<LimitedGroup> RoundWithinLimit(const GroupInput& group, const Met
       result.rounded = *std::move(rounded);
       result.format = *fit.wider;
       result.rounded.report.notes.push_back(
-          absl::StrCat(group.name, ": has ", fit.wider->bits, " bits, because ", result.why));
+          absl::StrCat("has ", fit.wider->bits, " bits, because ", result.why));
       return result;
     }
     absl::StrAppend(&result.why, ", and ", Describe(*above, max_relative_error));
   }
   result.stays_f16 = true;
   result.rounded.report = Plain(std::move(result.rounded.report));
-  result.rounded.report.notes.push_back(
-      absl::StrCat(group.name, ": stays F16, because ", result.why));
+  result.rounded.report.notes.push_back(absl::StrCat("is not quantized, because ", result.why));
   return result;
 }
 

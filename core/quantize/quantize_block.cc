@@ -11,8 +11,8 @@
 #include "core/linalg/round_kernels.h"
 #include "core/linalg/search_kernels.h"
 #include "core/method/ranges.h"
-#include "core/model/f16_tensors.h"
 #include "core/model/fold.h"
+#include "core/model/plain_tensors.h"
 #include "core/quantize/limit_error.h"
 #include "core/tensor/half.h"
 
@@ -53,11 +53,13 @@ class BlockQuantizer {
  public:
   // `last`: nobody needs the statistics afterwards.
   BlockQuantizer(const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-                 const SharedResult& result, BlockWeights block, GroupStatistics& statistics,
-                 bool last, QuantizedModelSink& sink, Executor& executor)
+                 const PlainDTypes& dtypes, const SharedResult& result, BlockWeights block,
+                 GroupStatistics& statistics, bool last, QuantizedModelSink& sink,
+                 Executor& executor)
       : family_(family),
         config_(config),
         params_(params),
+        dtypes_(dtypes),
         result_(result),
         fits_(result.fits[static_cast<size_t>(block.layer)]),
         block_(std::move(block)),
@@ -81,11 +83,11 @@ class BlockQuantizer {
       }
     }
     for (const StoredVector& norm : block_.norms) {
-      if (absl::Status status = Add(ToF16(norm)); !status.ok()) return status;
+      if (absl::Status status = AddPlain(norm); !status.ok()) return status;
     }
     for (const StoredLinear& linear : block_.linears) {
       if (linear.bias.values.empty()) continue;
-      if (absl::Status status = Add(ToF16(linear.bias)); !status.ok()) return status;
+      if (absl::Status status = AddPlain(linear.bias); !status.ok()) return status;
     }
     for (size_t i = 0; i < tensors_.size(); ++i) {
       absl::Status status =
@@ -106,12 +108,19 @@ class BlockQuantizer {
     return absl::OkStatus();
   }
 
+  absl::Status AddPlain(const StoredVector& vector) {
+    return Add(PlainTensor(vector, dtypes_.Of(vector.name)));
+  }
+  absl::Status AddPlain(const StoredLinear& linear) {
+    return Add(PlainTensor(linear, dtypes_.Of(absl::StrCat(linear.name, ".weight"))));
+  }
+
   const GroupFit& FitOf(const GroupRow& row) const { return fits_[static_cast<size_t>(row.role)]; }
 
   absl::Status Keep(const GroupRow& row) {
     for (LinearRole role : row.linears) {
       const StoredLinear& linear = block_.linear(role);
-      if (absl::Status status = Add(ToF16(linear)); !status.ok()) return status;
+      if (absl::Status status = AddPlain(linear); !status.ok()) return status;
       if (FitOf(row).asked) continue;
       for (const size_t output : result_.outputs) {
         absl::Status status = sink_.Kept(output, linear.name, FitOf(row).why);
@@ -143,11 +152,15 @@ class BlockQuantizer {
       input.linears.push_back({linear.name, linear.View()});
     }
     if (row.tied_heads) input.tied_heads = {config_.head_dim, config_.QueryHeadsPerKvHead()};
-    if (row.fold_into_norm.has_value()) {
-      input.norm_fold = NormFold{block_.norm(*row.fold_into_norm).values, DType::kF16};
-    }
+    const StoredVector& vector = row.fold_into_norm.has_value()
+                                     ? block_.norm(*row.fold_into_norm)
+                                     : block_.linear(*row.fold_into_linear).bias;
     Method method = params_.method;
     const bool folds = CanFold(row);
+    if (folds && !vector.values.empty()) {
+      input.vector_fold = VectorFold{vector.values, dtypes_.Of(vector.name),
+                                     /*is_norm=*/row.fold_into_norm.has_value()};
+    }
     if (!folds) method.scale = ScaleChoice::kNone;
     const StoredFormat& stored = params_.outputs[result_.outputs[0]];
     absl::StatusOr<LimitedGroup> group =
@@ -161,14 +174,14 @@ class BlockQuantizer {
           LosesScales(before, block_.linear(*row.fold_into_linear),
                       FitOf(GroupOf(*row.fold_into_linear)).format)) {
         block_.linear(*row.fold_into_linear) = std::move(before);
+        input.vector_fold.reset();  // it borrows from what was replaced
         method.scale = ScaleChoice::kNone;
         group = RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error,
                                  executor_);
         if (!group.ok()) return group.status();
         group->rounded.report.notes.push_back(
-            absl::StrCat(input.name,
-                         ": not scaled, because F16 cannot hold the scales of the Linear before it "
-                         "divided by this one's"));
+            "not scaled, because F16 cannot hold the scales of the Linear before it divided by "
+            "its");
       }
     }
     // A weight that took a fold is F32 by now, which is not how it came.
@@ -177,8 +190,7 @@ class BlockQuantizer {
       report.linears[i].bytes_in = source_bytes_[static_cast<size_t>(row.linears[i])];
     }
     if (!folds && !group->stays_f16) {
-      report.notes.push_back(
-          absl::StrCat(input.name, ": not scaled, because the Linear before it stays F16"));
+      report.notes.push_back("not scaled, because the Linear before it is not quantized");
     }
     absl::Status status = group->stays_f16 ? EmitPlain(row, report) : EmitPacked(input, *group);
     if (status.ok() && group->raised) status = TellRaised(row, *group);
@@ -202,7 +214,7 @@ class BlockQuantizer {
 
   absl::Status EmitPlain(const GroupRow& row, GroupReport& report) {
     for (size_t i = 0; i < row.linears.size(); ++i) {
-      if (absl::Status status = Add(ToF16(block_.linear(row.linears[i]))); !status.ok()) {
+      if (absl::Status status = AddPlain(block_.linear(row.linears[i])); !status.ok()) {
         return status;
       }
       report.linears[i].bytes_out = static_cast<int64_t>(tensors_[0].back().data.size());
@@ -225,6 +237,7 @@ class BlockQuantizer {
   const Family& family_;
   const ModelConfig& config_;
   const QuantizeModelParams& params_;
+  const PlainDTypes& dtypes_;
   const SharedResult& result_;
   const BlockFits& fits_;
   BlockWeights block_;
@@ -241,14 +254,14 @@ class BlockQuantizer {
 
 absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
     const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
-    QuantizedModelSink& sink, Executor& executor) {
+    const PlainDTypes& dtypes, absl::Span<const SharedResult> results, BlockWeights block,
+    GroupStatistics statistics, QuantizedModelSink& sink, Executor& executor) {
   const int64_t layer = block.layer;
   std::vector<RaisedGroup> raised;
   for (const SharedResult& result : results) {
     const bool last = &result == &results.back();
-    BlockQuantizer quantizer(family, config, params, result, last ? std::move(block) : block,
-                             statistics, last, sink, executor);
+    BlockQuantizer quantizer(family, config, params, dtypes, result,
+                             last ? std::move(block) : block, statistics, last, sink, executor);
     if (absl::Status status = quantizer.Run(); !status.ok()) return status;
     for (RaisedGroup& group : quantizer.raised()) raised.push_back(std::move(group));
   }

@@ -12,24 +12,25 @@
 #include "core/model/family.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/quantize/quantize_model.h"
+#include "core/result/plain_dtypes.h"
 #include "core/result/raised_group.h"
 #include "core/result/shared_results.h"
 
 namespace salient {
 
 // For each of `results` in turn: quantizes the groups that fit, folds their scales, keeps the
-// others in F16, and hands all of it to `sink`, for each output that shares it; BlockDone last.
-// `statistics` holds every group's; each is dropped when the last result has used it. Returns the
-// groups that params.max_relative_error raised.
+// others in their `dtypes`, and hands all of it to `sink`, for each output that shares it;
+// BlockDone last. `statistics` holds every group's; each is dropped when the last result has used
+// it. Returns the groups that params.max_relative_error raised.
 //
-// A Linear that took a fold and is then raised to F16 is rounded to it with the fold in it.
+// A Linear that took a fold and is then raised to 16 bits is rounded to them with the fold in it.
 //
-// Errors: INVALID_ARGUMENT for a norm, bias or kept weight that F16 cannot hold (names tensor,
-// position, value); those of QuantizeGroup and of the sink; CANCELLED from the executor.
+// Errors: INVALID_ARGUMENT for a norm, bias or kept weight that its dtype cannot hold (names
+// tensor, position, value); those of QuantizeGroup and of the sink; CANCELLED from the executor.
 absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
     const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
-    QuantizedModelSink& sink, Executor& executor);
+    const PlainDTypes& dtypes, absl::Span<const SharedResult> results, BlockWeights block,
+    GroupStatistics statistics, QuantizedModelSink& sink, Executor& executor);
 
 }  // namespace salient
 

@@ -6,7 +6,9 @@
 #include <memory>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/model/block_weights.h"
 #include "core/model/ends.h"
 #include "core/model/family.h"
@@ -15,6 +17,8 @@
 #include "core/model/numerics.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/quantize/quantize_block.h"
+#include "core/quantize/run_record.h"
+#include "core/result/plain_dtypes.h"
 #include "core/result/shared_results.h"
 
 namespace salient {
@@ -38,19 +42,22 @@ class ModelQuantizer {
         results_(results),
         sink_(sink),
         executor_(executor),
+        dtypes_(PlainDTypesOf(source, family, config)),
         forward_(family, config, params.compute, LongestRow()) {}
 
   absl::Status Run() {
     absl::StatusOr<HiddenStatesFile> first = FirstStates();
     if (!first.ok()) return first.status();
     auto entering = std::make_shared<HiddenStatesFile>(*std::move(first));
-    if (absl::Status status = TellRaised(entering->shape().layer); !status.ok()) return status;
+    if (absl::Status status = TellRecord(entering->shape().layer); !status.ok()) return status;
+    absl::Status status = AddRange(entering->Largest(), "the embeddings");
+    if (!status.ok()) return status;
     bool is_committed = true;
     for (int64_t layer = entering->shape().layer; layer < config_.num_hidden_layers; ++layer) {
       absl::StatusOr<HiddenStatesFile> left = RunBlock(*entering);
       if (!left.ok()) return left.status();
       auto leaving = std::make_shared<HiddenStatesFile>(*std::move(left));
-      if (absl::Status status = WaitForCommit(); !status.ok()) return status;
+      if (status = WaitForCommit(); !status.ok()) return status;
       const bool is_out = sink_.IsOut(layer);
       // What came before is out in any case.
       if (is_out || !is_committed) StartCommit(is_out ? leaving : entering);
@@ -95,26 +102,32 @@ class ModelQuantizer {
     return file;
   }
 
-  // What a run before this one told of blocks before `layer`. What it told of others is forgotten.
-  absl::Status TellRaised(int64_t layer) {
-    if (params_.max_relative_error == 0) return absl::OkStatus();
-    auto raised = LoadRaised(params_.work_directory, layer);
-    if (!raised.ok()) return raised.status();
-    raised_ = *std::move(raised);
-    for (const RaisedGroup& group : raised_) {
+  // Tells what a run before this one told of blocks before `layer`, and forgets what it told of
+  // other blocks.
+  absl::Status TellRecord(int64_t layer) {
+    if (layer == 0) return SaveRecord(params_.work_directory, record_);
+    auto record = LoadRecord(params_.work_directory, layer);
+    if (!record.ok()) return record.status();
+    record_ = *std::move(record);
+    for (const RaisedGroup& group : record_.raised) {
       if (absl::Status status = sink_.Raised(group); !status.ok()) return status;
     }
-    return SaveRaised(params_.work_directory, raised_);
+    if (!record_.range.where.empty()) {
+      if (absl::Status status = sink_.RangeGrew(record_.range); !status.ok()) return status;
+    }
+    return SaveRecord(params_.work_directory, record_);
+  }
+
+  absl::Status AddRange(float largest, const std::string& where) {
+    return record_.range.Add({largest, where}) ? sink_.RangeGrew(record_.range) : absl::OkStatus();
   }
 
   // A run goes on from states that are committed: only when the tensors made before are out.
   void StartCommit(std::shared_ptr<HiddenStatesFile> states) {
-    committing_ = executor_.Start([this, states = std::move(states), raised = raised_] {
+    committing_ = executor_.Start([this, states = std::move(states), record = record_] {
       const StageScope stage(executor_, Stage::kWrite);
-      if (params_.max_relative_error != 0) {
-        absl::Status status = SaveRaised(params_.work_directory, raised);
-        if (!status.ok()) return status;
-      }
+      absl::Status saved = SaveRecord(params_.work_directory, record);
+      if (!saved.ok()) return saved;
       if (absl::Status status = states->Commit(); !status.ok()) return status;
       for (int64_t layer = states->shape().layer - 1; layer >= 0; --layer) {
         if (::unlink(StatesPath(params_, layer).c_str()) == 0) break;
@@ -167,12 +180,30 @@ class ModelQuantizer {
         family_, forward_, *block, entering, *leaving, params_.seed, NeedsWholeGram(params_.method),
         [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
+    if (absl::Status status = AddRanges(*statistics, *leaving); !status.ok()) return status;
+    const std::vector<std::string> zero = ZeroTensors(*block);
+    if (!zero.empty()) {
+      if (absl::Status status = sink_.AllZero(zero); !status.ok()) return status;
+    }
     ReadAhead(layer + 1);
-    auto raised = QuantizeBlock(family_, config_, params_, results_, *std::move(block),
+    auto raised = QuantizeBlock(family_, config_, params_, dtypes_, results_, *std::move(block),
                                 *std::move(statistics), sink_, executor_);
     if (!raised.ok()) return raised.status();
-    for (RaisedGroup& group : *raised) raised_.push_back(std::move(group));
+    for (RaisedGroup& group : *raised) record_.raised.push_back(std::move(group));
     return leaving;
+  }
+
+  // Of the block that `leaving` leaves.
+  absl::Status AddRanges(const GroupStatistics& statistics, const HiddenStatesFile& leaving) {
+    const std::string prefix = BlockPrefix(family_, leaving.shape().layer - 1);
+    for (const GroupRow& row : family_.groups) {
+      const Statistics& sums = *statistics[static_cast<size_t>(row.role)];
+      absl::Status status = AddRange(*absl::c_max_element(sums.max_abs),
+                                     absl::StrCat("the input of ", prefix, row.name));
+      if (!status.ok()) return status;
+    }
+    return AddRange(leaving.Largest(),
+                    absl::StrCat("the residual stream leaving ", absl::StripSuffix(prefix, ".")));
   }
 
   const TensorSource& source_;
@@ -183,8 +214,9 @@ class ModelQuantizer {
   const std::vector<SharedResult>& results_;
   QuantizedModelSink& sink_;
   Executor& executor_;
+  const PlainDTypes dtypes_;
   BlockForward forward_;
-  std::vector<RaisedGroup> raised_;  // of the blocks that are done
+  RunRecord record_;  // of the blocks that are done
   absl::StatusOr<BlockWeights> ahead_ = absl::UnknownError("not read");
   // Last, because they use what is above.
   std::unique_ptr<Background> reading_;  // into ahead_

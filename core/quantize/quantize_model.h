@@ -19,6 +19,7 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/group/quantize_group.h"
 #include "core/linalg/executor.h"
+#include "core/model/activation_range.h"
 #include "core/model/projection.h"
 #include "core/result/module_override.h"
 #include "core/result/raised_group.h"
@@ -32,11 +33,11 @@ struct QuantizeModelParams {
   std::vector<StoredFormat> outputs = std::vector<StoredFormat>(1);
   ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
   uint64_t seed = 0;                           // of the sketch and the token sample
-  // A group that the format cannot hold is an error instead of kept in F16.
+  // A group that the format cannot hold is an error instead of kept.
   bool strict = false;
   std::vector<ModuleOverride> overrides = {};
   // If a Linear's relative output error is above it, its group is quantized again in 8 bits, where
-  // the layout holds widths side by side and that is enough; else it stays F16. 0: no limit.
+  // the layout holds widths side by side and that is enough; else it is kept. 0: no limit.
   double max_relative_error = 0;
   // Existing directory for the files of hidden states, three at most. A committed file of an
   // earlier run with the same rows is continued from.
@@ -48,7 +49,7 @@ class QuantizedModelSink {
  public:
   virtual ~QuantizedModelSink() = default;
 
-  // Tensors of decoder block `block` for `output`, an index: packed Linears, and what stays F16
+  // Tensors of decoder block `block` for `output`, an index: packed Linears, and what stays plain
   // (norms, biases, Linears that were kept). Their names are the source's, with the packed
   // suffixes. They may go out later than this returns, but are out when the next call of it returns
   // OK.
@@ -60,11 +61,19 @@ class QuantizedModelSink {
   // again.
   virtual bool IsOut(int64_t /*block*/) const { return true; }
   virtual absl::Status GroupDone(size_t output, const GroupReport& report) = 0;
-  // A Linear that stays F16 although nobody asked for that, and why, in a sentence.
+  // A Linear that is not quantized although nobody asked for that, and why, in a sentence.
   virtual absl::Status Kept(size_t output, const std::string& module, const std::string& why) = 0;
   // A group above the limit of error. A run that goes on where another stopped tells again, before
   // anything else, what that one told of the blocks that are out.
   virtual absl::Status Raised(const RaisedGroup& /*group*/) { return absl::OkStatus(); }
+  // The largest activation of the calibration so far, each time that it has grown: of what enters
+  // and leaves blocks and of what Linears read. A run that goes on where another stopped tells
+  // first how far that one had seen them reach.
+  virtual absl::Status RangeGrew(const ActivationRange& /*range*/) { return absl::OkStatus(); }
+  // Norms and weights of Linears of one block that are 0 in every element.
+  virtual absl::Status AllZero(const std::vector<std::string>& /*tensors*/) {
+    return absl::OkStatus();
+  }
   // `tokens` more calibration tokens went through block `block`. From any thread, while no other
   // call is under way.
   virtual absl::Status TokensDone(int64_t block, int64_t tokens) = 0;
@@ -74,17 +83,18 @@ class QuantizedModelSink {
 // head) are not touched and not emitted. `calibration` holds token ids, one vector a row.
 //
 // s of o_proj is folded into v_proj and that of down_proj into up_proj before these are quantized
-// themselves; s of q/k/v and gate/up into the preceding norm, whose weight is rounded to its stored
-// dtype first: s is then the quotient of the two, so the fold is exact.
+// themselves; s of q/k/v and gate/up into the preceding norm. A norm's weight and a bias of v_proj
+// or up_proj are rounded to their stored dtype (plain_dtypes.h) first: s is then the quotient of
+// the two, so the fold is exact.
 //
 // Each result that shares nothing folds its own scales, so the block's weights are copied for all
 // but the last of them, one at a time.
 //
 // Errors: INVALID_ARGUMENT for an empty calibration, a limit of error that is negative or no
 // number, a row without tokens or an id outside the vocabulary, a model whose every Linear would be
-// kept, a norm, bias or kept weight that F16 cannot hold (names tensor, position, value); those of
-// the source, of QuantizeGroup and of the sink; CANCELLED from the executor. The committed hidden
-// states stay for the next run.
+// kept, a norm, bias or kept weight that its dtype cannot hold (names tensor, position, value);
+// those of the source, of QuantizeGroup and of the sink; CANCELLED from the executor. The committed
+// hidden states stay for the next run.
 absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
                            absl::Span<const std::vector<int64_t>> calibration,
                            const QuantizeModelParams& params, QuantizedModelSink& sink,

@@ -12,7 +12,7 @@
 #include "core/result/quantizable_groups.h"
 #include "core/result/quantization_config.h"
 #include "core/tensor/half.h"
-#include "core/tensor/narrow_f16.h"
+#include "core/tensor/narrow.h"
 
 namespace salient {
 namespace {
@@ -30,32 +30,33 @@ int64_t Elements(const std::vector<int64_t>& shape) {
 class TensorList {
  public:
   TensorList(const Family& family, const ModelConfig& config,
-             const QuantizedCheckpointParams& params, const std::vector<BlockFits>& fits)
-      : family_(family), config_(config), params_(params), fits_(fits) {
+             const QuantizedCheckpointParams& params, const PlainDTypes& dtypes,
+             const std::vector<BlockFits>& fits)
+      : family_(family), config_(config), params_(params), dtypes_(dtypes), fits_(fits) {
     const std::vector<TensorSpec> outer = OuterTensors(family, config);
     // The embeddings come first, the others last.
-    AddHalf(outer.front());
+    AddPlain(outer.front());
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) AddBlock(layer);
-    for (size_t i = 1; i < outer.size(); ++i) AddHalf(outer[i]);
+    for (size_t i = 1; i < outer.size(); ++i) AddPlain(outer[i]);
   }
 
   const std::vector<TensorShape>& tensors() const { return tensors_; }
   std::vector<KeptLinear>& kept() { return kept_; }
   const std::vector<LinearFormat>& linears() const { return linears_; }
   int64_t parameters() const { return parameters_; }
-  // That the result grows by if its Linears become F16.
+  // That the result grows by if no Linear is quantized.
   int64_t raised_bytes() const { return raised_bytes_; }
 
  private:
-  void AddHalf(const TensorSpec& spec) {
+  void AddPlain(const TensorSpec& spec) {
     parameters_ += Elements(spec.shape);
-    tensors_.push_back({spec.name, DType::kF16, spec.shape});
+    tensors_.push_back({spec.name, dtypes_.Of(spec.name), spec.shape});
   }
 
   void AddBlock(int64_t layer) {
     for (const GroupRow& row : family_.groups) {
       if (row.fold_into_norm.has_value()) {
-        AddHalf({NormName(family_, layer, *row.fold_into_norm), {config_.hidden_size}});
+        AddPlain({NormName(family_, layer, *row.fold_into_norm), {config_.hidden_size}});
       }
       const GroupFit& fit = fits_[static_cast<size_t>(layer)][static_cast<size_t>(row.role)];
       for (const LinearRole role : row.linears) AddLinear(fit, layer, role);
@@ -77,15 +78,16 @@ class TensorList {
       raised_bytes_ += std::max<int64_t>(0, 2 * weights - packed_bytes);
       linears_.push_back({module, fit.format});
     } else {
-      AddHalf({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
+      AddPlain({absl::StrCat(module, ".weight"), {shape.out_features, shape.in_features}});
       kept_.push_back({module, fit.why});
     }
-    if (shape.has_bias) AddHalf({absl::StrCat(module, ".bias"), {shape.out_features}});
+    if (shape.has_bias) AddPlain({absl::StrCat(module, ".bias"), {shape.out_features}});
   }
 
   const Family& family_;
   const ModelConfig& config_;
   const QuantizedCheckpointParams& params_;
+  const PlainDTypes& dtypes_;
   const std::vector<BlockFits>& fits_;
   std::vector<TensorShape> tensors_;
   std::vector<KeptLinear> kept_;
@@ -106,7 +108,7 @@ void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
 
 // `quantization` null: none.
 absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
-                                       const JsonValue& quantization) {
+                                       DType dtype, const JsonValue& quantization) {
   auto document = ParseJson(config.source, source);
   if (!document.ok()) return document.status();
   JsonValue::Object* object = document->AsObject();
@@ -114,9 +116,9 @@ absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_v
     return absl::InvalidArgumentError(
         absl::StrCat(config.source, ": is ", document->Describe(), "; expected an object"));
   }
-  const JsonValue float16(std::string("float16"));
-  if (document->Find("dtype") != nullptr) Set("dtype", float16, *object);
-  Set("torch_dtype", float16, *object);
+  const JsonValue name(std::string(dtype == DType::kBF16 ? "bfloat16" : "float16"));
+  if (document->Find("dtype") != nullptr) Set("dtype", name, *object);
+  Set("torch_dtype", name, *object);
   WithdrawLeftOut(config, *object);
   if (!quantization.IsNull()) Set("quantization_config", quantization, *object);
   return JsonText(*document);
@@ -149,7 +151,8 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     return status;
   }
 
-  TensorList list(**family, config, params, *fits);
+  const PlainDTypes dtypes = params.dtypes.value_or(PlainDTypesByConfig(config));
+  TensorList list(**family, config, params, dtypes, *fits);
   std::vector<TensorSize> sizes;
   for (const TensorShape& tensor : list.tensors())
     sizes.push_back({tensor.name, tensor.SizeBytes()});
@@ -164,7 +167,7 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
   for (const KeptLinear& linear : plan.kept) kept.push_back(linear.module);
   const auto quantization = QuantizationConfigJson(params.stored, list.linears(), kept);
   if (!quantization.ok()) return quantization.status();
-  auto text = ConfigJson(config, config_json, *quantization);
+  auto text = ConfigJson(config, config_json, dtypes.config, *quantization);
   if (!text.ok()) return text.status();
   plan.config_json = *std::move(text);
   const OutputFormat output = params.stored.output;
@@ -190,12 +193,14 @@ absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& con
                               const std::function<bool(const std::string& tensor)>& wanted) {
   const auto family = FindFamily(config);
   if (!family.ok()) return family.status();
+  const PlainDTypes dtypes = PlainDTypesOf(source, **family, config);
   for (const TensorSpec& spec : OuterTensors(**family, config)) {
     if (wanted && !wanted(spec.name)) continue;
     const auto found = FindTensor(source, config, spec);
     if (!found.ok()) return found.status();
     const DType dtype = found->entry->dtype;
-    const TensorShape target{spec.name, DType::kF16, spec.shape};
+    const TensorShape target{spec.name, dtypes.Of(spec.name), spec.shape};
+    const int64_t element_bytes = SizeOf(target.dtype);
     const int64_t columns = spec.shape.back();
     const int64_t rows = Elements(spec.shape) / columns;
     const int64_t step = std::max<int64_t>(1, kRangeElements / columns);
@@ -207,10 +212,10 @@ absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& con
       if (!status.ok()) return status;
       std::vector<float> values(static_cast<size_t>(count * columns));
       WidenToF32(dtype, bytes.data(), count * columns, values.data());
-      bytes.resize(static_cast<size_t>(count * columns * SizeOf(DType::kF16)));
-      status = NarrowToF16(spec.name, values.data(), count, columns, row, bytes.data());
+      bytes.resize(static_cast<size_t>(count * columns * element_bytes));
+      status = Narrow(target.dtype, spec.name, values.data(), count, columns, row, bytes.data());
       if (!status.ok()) return InItsFile(source, spec.name, status);
-      status = out(target, row * columns * SizeOf(DType::kF16), bytes);
+      status = out(target, row * columns * element_bytes, bytes);
       if (!status.ok()) return status;
     }
   }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,12 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/pack/stored_format.h"
 #include "core/result/module_override.h"
+#include "core/result/plain_dtypes.h"
 #include "core/result/raised_group.h"
 
 namespace salient {
 
-// A Linear that stays F16.
+// A Linear that is not quantized.
 struct KeptLinear {
   std::string module;  // full path
   std::string why;     // a sentence
@@ -39,7 +41,7 @@ struct QuantizedFile {
 struct QuantizedCheckpointPlan {
   std::vector<QuantizedFile> files;
   std::string index_json;            // of kShardIndexName; empty for one file
-  std::string config_json;           // the source's, with quantization_config and the dtype float16
+  std::string config_json;           // the source's, with quantization_config and the dtype
   std::string quantize_config_json;  // of kQuantizeConfigName; empty unless GPTQ
   std::vector<KeptLinear> kept;
   int64_t parameters = 0;    // of the whole model
@@ -57,6 +59,8 @@ struct QuantizedCheckpointParams {
   // What QuantizeModel told of the result with index `output`, once it is done; none before.
   std::vector<RaisedGroup> raised = {};
   size_t output = 0;
+  // Of the source whose result it is: what PlainDTypesOf says. Not known yet: as config.json says.
+  std::optional<PlainDTypes> dtypes = {};
 };
 
 // INVALID_ARGUMENT for a model that is quantized already.
@@ -65,12 +69,13 @@ absl::Status CheckNotQuantized(const ModelConfig& config);
 // `config_json` is the text that `config` was parsed from. Depends on its arguments only.
 //
 // Tensors are those of QuantizeModel and CopyOuterTensors: for each decoder block the format's
-// tensors of every Linear, or <module>.weight F16 [out, in] if it is kept; norms and biases F16;
-// embeddings, final norm and, unless tied, the head, F16. Files are cut in the order of the model:
-// embeddings, blocks, norm, head.
+// tensors of every Linear, or <module>.weight [out, in] if it is kept; norms and biases;
+// embeddings, final norm and, unless tied, the head. What is not the format's has its PlainDType.
+// Files are cut in the order of the model: embeddings, blocks, norm, head.
 //
-// A Linear has the format that overrides and `raised` say, or stays F16 as they say.
-// quantization_config is that of QuantizationConfigJson; plain formats have none.
+// A Linear has the format that overrides and `raised` say, or is kept as they say.
+// quantization_config is that of QuantizationConfigJson; plain formats have none. The dtype that
+// config.json says is PlainDTypes::config.
 //
 // Errors: as FindFamily, CheckNotQuantized, QuantizableGroups, ApplyRaised and PlanShards;
 // INVALID_ARGUMENT for a format that there is not, naming its field, the value
@@ -83,14 +88,14 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
 using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, int64_t offset,
                                                    absl::Span<const std::byte> bytes)>;
 
-// The tensors outside the blocks, converted to F16 and handed to `out` in order, a range of at
+// The tensors outside the blocks, in their PlainDTypes, handed to `out` in order, a range of at
 // most 4 MiB at a time, so that none is ever held whole.
 //
 // Only those for which `wanted` is true, if it is given: who judges them before they are written
 // takes those that are there.
 //
-// Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that F16 cannot hold
-// (names file, tensor, row, column, value); those of the source and of `out`.
+// Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that the dtype cannot
+// hold (names file, tensor, row, column, value); those of the source and of `out`.
 absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
                               TensorBytes out,
                               const std::function<bool(const std::string& tensor)>& wanted = {});

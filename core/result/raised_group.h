@@ -1,5 +1,4 @@
-// Groups of Linears whose error was above a limit, what they got instead, and how a run that goes
-// on where another stopped knows of them.
+// Groups of Linears whose error was above a limit, and what they got instead.
 #ifndef SALIENT_CORE_RESULT_RAISED_GROUP_H_
 #define SALIENT_CORE_RESULT_RAISED_GROUP_H_
 
@@ -33,13 +32,6 @@ struct RaisedGroup {
 // that is quantized.
 absl::Status ApplyRaised(absl::Span<const RaisedGroup> raised, size_t output,
                          std::vector<BlockFits>& fits);
-
-// A file in the directory of a run's hidden states, written whole before states are committed, so
-// that it tells of every block before them at least. Errors of the file system, naming the path.
-absl::Status SaveRaised(const std::string& directory, absl::Span<const RaisedGroup> raised);
-// What it tells of blocks before `layer`; none if there is no file. INVALID_ARGUMENT for a file
-// that SaveRaised did not write.
-absl::StatusOr<std::vector<RaisedGroup>> LoadRaised(const std::string& directory, int64_t layer);
 
 }  // namespace salient
 

@@ -46,17 +46,18 @@ class DirectoryOutput final : public JobOutput {
   DirectoryOutput(RunningJob& job, std::optional<AppearingDirectory> parent)
       : job_(job), parent_(std::move(parent)) {}
 
-  absl::Status AddPart(const PreparedOutput& output, bool plan_is_final) {
-    const std::string path = parent_.has_value() ? InDirectory(parent_->path(), output.directory)
-                                                 : job_.prepared.output_path;
+  absl::Status AddPart(const std::string& directory, const QuantizedCheckpointPlan& plan,
+                       bool plan_is_final) {
+    const std::string path =
+        parent_.has_value() ? InDirectory(parent_->path(), directory) : job_.prepared.output_path;
     absl::StatusOr<CheckpointWriter> writer = CheckpointWriter::Create(path);
     if (!writer.ok()) return writer.status();
-    DirectoryPart part{output.directory, *std::move(writer), std::nullopt};
+    DirectoryPart part{directory, *std::move(writer), std::nullopt};
     if (plan_is_final) {
-      if (absl::Status status = AddFiles(output.plan, part); !status.ok()) return status;
+      if (absl::Status status = AddFiles(plan, part); !status.ok()) return status;
     } else {
       auto spool = TensorSpool::Create(job_.work_directory, absl::StrCat("spool-", parts_.size()),
-                                       output.plan.most_output_bytes);
+                                       plan.most_output_bytes);
       if (!spool.ok()) return spool.status();
       part.spool = *std::move(spool);
     }
@@ -227,7 +228,8 @@ class DirectoryOutput final : public JobOutput {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(RunningJob& job) {
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(
+    RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans) {
   std::optional<AppearingDirectory> parent;
   if (job.prepared.outputs.size() > 1) {
     auto created = AppearingDirectory::Create(job.prepared.output_path);
@@ -236,8 +238,9 @@ absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(RunningJob& job) 
   }
   auto output = std::make_unique<DirectoryOutput>(job, std::move(parent));
   const bool plan_is_final = std::get<QuantizeTask>(job.spec.task).max_relative_error == 0;
-  for (const PreparedOutput& prepared : job.prepared.outputs) {
-    absl::Status status = output->AddPart(prepared, plan_is_final);
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const std::string& directory = job.prepared.outputs[i].directory;
+    absl::Status status = output->AddPart(directory, plans[i], plan_is_final);
     if (!status.ok()) return WithField(PathError(status), "quantize.output_path");
   }
   return output;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/engines/describe_model.h"
 #include "core/evaluate/evaluate_model.h"
+#include "core/model/block_weights.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
 #include "server/jobs/token_blob.h"
@@ -88,6 +89,18 @@ absl::StatusOr<Nearest> NearestOf(const RunningJob& job, const TensorSource& mod
   return nearest;
 }
 
+// Warns of what perplexities in f32 do not show.
+void TellOfModel(const RunningJob& job, const ModelEvaluation& model) {
+  if (!model.zero_tensors.empty()) {
+    job.observer.Happened(JobWarning{DescribeZero(model.zero_tensors)});
+  }
+  if (job.prepared.model.config().dtype != DType::kF16 || !model.range.PassesF16()) return;
+  job.observer.Happened(JobWarning{absl::StrCat(
+      model.range.Describe(),
+      ": perplexities are computed in f32; engines that compute in float16, as config.json says, "
+      "give NaN")});
+}
+
 }  // namespace
 
 int ModelCount(const EvaluateTask& task, const ModelConfig& model) {
@@ -142,6 +155,7 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
   absl::StatusOr<std::vector<ModelEvaluation>> results =
       EvaluateModels(models, *rows, job.work_directory, observer, job.executor);
   if (!results.ok()) return WithModelReason(results.status());
+  TellOfModel(job, (*results)[reference.has_value() ? 1 : 0]);
   JobEvaluation evaluation;
   size_t next = 0;
   if (reference.has_value()) evaluation.reference = std::move((*results)[next++]);

@@ -26,8 +26,9 @@ absl::StatusOr<std::vector<CarriedFile>> CarriedFiles(const PreparedModel& model
   return carried;
 }
 
-absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(RunningJob& job) {
-  return job.prepared.output_path.empty() ? OpenBlobOutput(job) : OpenDirectoryOutput(job);
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(
+    RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans) {
+  return job.prepared.output_path.empty() ? OpenBlobOutput(job) : OpenDirectoryOutput(job, plans);
 }
 
 }  // namespace salient

@@ -24,7 +24,7 @@ inline constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
 // So much of a file that is copied or hashed is in memory at a time.
 inline constexpr int64_t kReadBytes = int64_t{1} << 20;
 
-// Takes the tensors of the QuantizedCheckpointPlans of all of a job's results; `output` is an index
+// Takes the tensors of the plans of all of a job's results; `output` is an index
 // into PreparedJob::outputs. Dropped before Finish returned OK, nothing of it stays (blobs: when
 // the job's ResultBlobs::Hold goes).
 class JobOutput {
@@ -33,8 +33,8 @@ class JobOutput {
 
   // Of decoder blocks.
   virtual absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) = 0;
-  // When all of these were added: the plans, by output, as they are in the end. They are those of
-  // PreparedJob unless the task limits the error. Once.
+  // When all of these were added: the plans, by output, as they are in the end. Their tensors are
+  // those of OpenOutput's unless the task limits the error. Once.
   virtual absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) = 0;
   // Then those that all results have: bytes of one after the other, each from its beginning to its
   // end.
@@ -45,9 +45,11 @@ class JobOutput {
   virtual absl::StatusOr<int64_t> Finish() = 0;
 };
 
-// As the job's task says. Errors of CheckpointWriter; RESOURCE_EXHAUSTED, SPOOL_FULL, for a full
+// As the job's task says. `plans`, by output, are of the source whose headers are known by now, as
+// if no group were raised. Errors of CheckpointWriter; RESOURCE_EXHAUSTED, SPOOL_FULL, for a full
 // disk or store.
-absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(RunningJob& job);
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(
+    RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans);
 
 // A file that a result takes along, in a directory or a blob.
 struct CarriedFile {
@@ -61,7 +63,8 @@ absl::StatusOr<std::vector<CarriedFile>> CarriedFiles(const PreparedModel& model
 
 // For OpenOutput.
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenBlobOutput(RunningJob& job);
-absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(RunningJob& job);
+absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(
+    RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans);
 
 }  // namespace salient
 

@@ -105,7 +105,9 @@ std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& c
   for (const Cause& cause : causes) {
     warnings.push_back(absl::StrCat(
         absl::StrJoin(cause.linears, ", "), " of ", BlocksText(cause.layers, fits->size()),
-        cause.linears.size() * cause.layers.size() > 1 ? " stay F16: " : " stays F16: ", cause.why,
+        cause.linears.size() * cause.layers.size() > 1 ? " are not quantized: "
+                                                       : " is not quantized: ",
+        cause.why,
         size.has_value() ? absl::StrCat("; with group_size ", *size, " all would be quantized")
                          : ""));
   }

@@ -71,8 +71,9 @@ absl::StatusOr<std::vector<std::string>> FindLeftOut(const PreparedModel& model,
 }
 
 // What each result will consist of.
-absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(const QuantizeTask& task,
-                                                           const PreparedModel& model) {
+absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(
+    const QuantizeTask& task, const PreparedModel& model,
+    const std::optional<PlainDTypes>& dtypes) {
   const auto directories = OutputDirectories(task.formats);
   if (!directories.ok()) return WithField(directories.status(), "quantize.formats");
   const absl::StatusOr<const Family*> family = FindFamily(model.config());
@@ -84,7 +85,7 @@ absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(const QuantizeTask& t
       return WithField(WithReason(good.status(), Reason::kBadJob), "quantize.overrides");
     }
     absl::StatusOr<QuantizedCheckpointPlan> plan = PlanQuantizedCheckpoint(
-        model.config(), model.manifest.config_json, CheckpointParams(task, i));
+        model.config(), model.manifest.config_json, CheckpointParams(task, i, dtypes));
     if (!plan.ok()) {
       if (task.formats.size() == 1) return WithModelReason(plan.status());
       return WithField(WithModelReason(plan.status()), absl::StrCat("quantize.formats[", i, "]"));
@@ -103,7 +104,9 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
   absl::StatusOr<std::vector<std::string>> left_out = FindLeftOut(job.model, store);
   if (!left_out.ok()) return WithField(WithModelReason(left_out.status()), "model");
   job.warnings = *std::move(left_out);
-  absl::StatusOr<std::vector<PreparedOutput>> outputs = PrepareOutputs(task, job.model);
+  const auto dtypes = FindPlainDTypes(job.model, store);
+  if (!dtypes.ok()) return WithField(WithModelReason(dtypes.status()), "model");
+  absl::StatusOr<std::vector<PreparedOutput>> outputs = PrepareOutputs(task, job.model, *dtypes);
   if (!outputs.ok()) return outputs.status();
   job.outputs = *std::move(outputs);
   const absl::StatusOr<const Family*> family = FindFamily(job.model.config());
@@ -116,12 +119,13 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
                                  : absl::StrCat(output.directory, ": ", warning));
     };
     for (std::string& warning :
-         KeptWarnings(**family, job.model.config(), CheckpointParams(task, i))) {
+         KeptWarnings(**family, job.model.config(), CheckpointParams(task, i, *dtypes))) {
       warn(std::move(warning));
     }
-    absl::StatusOr<std::vector<std::string>> warnings = CheckEngines(
-        job.model.config(), job.model.manifest.config_json,
-        {CheckpointParams(task, i), task.max_relative_error != 0}, output.plan, task.engines);
+    absl::StatusOr<std::vector<std::string>> warnings =
+        CheckEngines(job.model.config(), job.model.manifest.config_json,
+                     {CheckpointParams(task, i, *dtypes), task.max_relative_error != 0},
+                     output.plan, task.engines);
     if (!warnings.ok()) {
       return WithField(WithReason(warnings.status(), Reason::kBadFormat), "quantize.engines");
     }

@@ -98,6 +98,16 @@ absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantize
   return CheckModelTensors(**plain, **family, model.config());
 }
 
+absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
+                                                           BlobStore& store) {
+  const absl::StatusOr<const Family*> family = FindFamily(model.config());
+  if (!family.ok()) return family.status();
+  const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
+  if (!open.ok()) return open.status();
+  if (!open->headers_known) return std::nullopt;
+  return PlainDTypesOf(*open->source, **family, model.config());
+}
+
 absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
                                          BlobArrival* arrival) {
   OpenModel open;

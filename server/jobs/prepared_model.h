@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/result/plain_dtypes.h"
 #include "server/jobs/arriving_checkpoint.h"
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/job.h"
@@ -59,6 +61,11 @@ absl::StatusOr<OpenModel> OpenWholeModel(const PreparedModel& model, BlobStore& 
 // be quantized.
 absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,
                                 BlobStore& store);
+
+// The dtypes of what a result of it does not quantize; nullopt if not all headers are here. Errors
+// as FindFamily and OpenModelFiles.
+absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
+                                                           BlobStore& store);
 
 // Weights of the whole model, as Usage has them; 0 of a family that is not known.
 int64_t CountParameters(const ModelConfig& config);

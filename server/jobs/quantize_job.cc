@@ -10,6 +10,7 @@
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/left_out_tensors.h"
+#include "core/result/plain_dtypes.h"
 #include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/quantize_params.h"
@@ -20,15 +21,15 @@
 namespace salient {
 namespace {
 
-// The plans as they are when it is known what a limit of error did.
-absl::StatusOr<std::vector<QuantizedCheckpointPlan>> FinalPlans(
-    const RunningJob& job, const std::vector<RaisedGroup>& raised) {
+// The plans by output, of a source with these dtypes, `raised` being what a limit of error did.
+absl::StatusOr<std::vector<QuantizedCheckpointPlan>> MakePlans(
+    const RunningJob& job, const PlainDTypes& dtypes, const std::vector<RaisedGroup>& raised) {
+  const auto& task = std::get<QuantizeTask>(job.spec.task);
   std::vector<QuantizedCheckpointPlan> plans;
   for (size_t i = 0; i < job.prepared.outputs.size(); ++i) {
     const PreparedModel& model = job.prepared.model;
-    absl::StatusOr<QuantizedCheckpointPlan> plan =
-        PlanQuantizedCheckpoint(model.config(), model.manifest.config_json,
-                                CheckpointParams(std::get<QuantizeTask>(job.spec.task), i, raised));
+    absl::StatusOr<QuantizedCheckpointPlan> plan = PlanQuantizedCheckpoint(
+        model.config(), model.manifest.config_json, CheckpointParams(task, i, dtypes, raised));
     if (!plan.ok()) {
       if (raised.empty()) return WithModelReason(plan.status());
       return WithField(WithReason(plan.status(), Reason::kBadJob), "quantize.max_relative_error");
@@ -95,10 +96,13 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
     if (!status.ok()) return status;
     WarnOfLeftOut(job, model->arriving->TensorNames());
   }
-  const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job);
+  PlainDTypes dtypes = PlainDTypesOf(*model->source, **family, config);
+  absl::StatusOr<std::vector<QuantizedCheckpointPlan>> plans = MakePlans(job, dtypes, {});
+  if (!plans.ok()) return plans.status();
+  const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job, *plans);
   if (!output.ok()) return output.status();
 
-  QuantizeSink sink(job, **family, task.compute, *model->source, model->arriving, **output);
+  QuantizeSink sink(job, **family, task.compute, dtypes, *model->source, model->arriving, **output);
   if (status = sink.WaitForBlock(0); !status.ok()) return status;
   if (status = sink.CheckOuterTensors(); !status.ok()) return WithModelReason(status);
   const int64_t blocks = config.num_hidden_layers;
@@ -114,7 +118,8 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
 
   job.progress.Writes();
   const StageScope stage(job.executor, Stage::kWrite);
-  absl::StatusOr<std::vector<QuantizedCheckpointPlan>> plans = FinalPlans(job, sink.raised());
+  if (dtypes.came_in_f32 && sink.range().NearsF16()) dtypes.config = DType::kBF16;
+  plans = MakePlans(job, dtypes, sink.raised());
   if (!plans.ok()) return plans.status();
   JobOutcome outcome;
   const int64_t linears = blocks * static_cast<int64_t>(kLinearRoles);

@@ -17,11 +17,13 @@ QuantizeModelParams ModelParams(const QuantizeTask& task) {
 }
 
 QuantizedCheckpointParams CheckpointParams(const QuantizeTask& task, size_t output,
+                                           std::optional<PlainDTypes> dtypes,
                                            std::vector<RaisedGroup> raised) {
   QuantizedCheckpointParams params;
   params.stored = task.formats[output];
   params.strict = task.strict;
   params.overrides = task.overrides;
+  params.dtypes = std::move(dtypes);
   params.raised = std::move(raised);
   params.output = output;
   params.max_shard_bytes = task.max_shard_bytes;

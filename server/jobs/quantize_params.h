@@ -3,6 +3,7 @@
 #define SALIENT_SERVER_JOBS_QUANTIZE_PARAMS_H_
 
 #include <cstddef>
+#include <optional>
 
 #include "core/quantize/quantize_model.h"
 #include "core/result/quantized_checkpoint.h"
@@ -13,8 +14,9 @@ namespace salient {
 // All but the work_directory.
 QuantizeModelParams ModelParams(const QuantizeTask& task);
 
-// Of its format `output`, an index; `raised` as in QuantizedCheckpointParams.
+// Of its format `output`, an index; `dtypes` and `raised` as in QuantizedCheckpointParams.
 QuantizedCheckpointParams CheckpointParams(const QuantizeTask& task, size_t output,
+                                           std::optional<PlainDTypes> dtypes,
                                            std::vector<RaisedGroup> raised = {});
 
 }  // namespace salient

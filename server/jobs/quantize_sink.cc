@@ -13,12 +13,13 @@
 namespace salient {
 
 QuantizeSink::QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
-                           const TensorSource& source, const ArrivingCheckpoint* arriving,
-                           JobOutput& output)
+                           const PlainDTypes& dtypes, const TensorSource& source,
+                           const ArrivingCheckpoint* arriving, JobOutput& output)
     : job_(job),
       config_(job.prepared.model.config()),
       family_(family),
       numerics_id_(NumericsId(compute)),
+      dtypes_(dtypes),
       source_(source),
       arriving_(arriving),
       output_(output) {}
@@ -66,10 +67,41 @@ absl::Status QuantizeSink::Raised(const RaisedGroup& group) {
     if (row.role != group.role) continue;
     Warn(group.output,
          absl::StrCat(BlockPrefix(family_, group.layer), row.name,
-                      group.bits == kRaisedToF16 ? " stays F16: "
+                      group.bits == kRaisedToF16 ? " is not quantized: "
                                                  : absl::StrCat(" has ", group.bits, " bits: "),
                       group.why));
   }
+  return job_.stop.Check();
+}
+
+absl::Status QuantizeSink::RangeGrew(const ActivationRange& range) {
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+  const ActivationRange before = std::exchange(range_, range);
+  const bool passes = range.PassesF16() && !before.PassesF16();
+  const bool nears = range.NearsF16() && !before.NearsF16();
+  const bool in_f16 = dtypes_.config == DType::kF16;
+  const auto warn = [&](absl::string_view what) {
+    job_.observer.Happened(JobWarning{absl::StrCat(range.Describe(), what)});
+  };
+  if (in_f16 && dtypes_.came_in_f32) {
+    if (nears) warn(": config.json says bfloat16, in which engines have the range for it");
+  } else if (passes && in_f16) {
+    warn(
+        ": engines that compute in float16, as config.json says, give NaN; expected bfloat16, "
+        "which they are to be started with");
+  } else if (passes) {
+    warn(": engines that compute in float16, whatever config.json says, give NaN");
+  } else if (nears && in_f16) {
+    warn(
+        ", which other text may reach: engines that compute in float16, as config.json says, "
+        "would give NaN, and in bfloat16 they do not");
+  }
+  return job_.stop.Check();
+}
+
+absl::Status QuantizeSink::AllZero(const std::vector<std::string>& tensors) {
+  if (absl::Status status = WaitForWriting(); !status.ok()) return status;
+  job_.observer.Happened(JobWarning{DescribeZero(tensors)});
   return job_.stop.Check();
 }
 

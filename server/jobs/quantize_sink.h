@@ -12,6 +12,7 @@
 #include "core/linalg/executor.h"
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"
+#include "core/result/plain_dtypes.h"
 #include "server/jobs/arriving_checkpoint.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/running_job.h"
@@ -24,7 +25,8 @@ class QuantizeSink final : public QuantizedModelSink {
  public:
   // `arriving` may be null; else it is what `source` reads.
   QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
-               const TensorSource& source, const ArrivingCheckpoint* arriving, JobOutput& output);
+               const PlainDTypes& dtypes, const TensorSource& source,
+               const ArrivingCheckpoint* arriving, JobOutput& output);
 
   absl::Status TensorsDone(int64_t block, size_t output, std::vector<NamedTensor> tensors) override;
   absl::Status BlockDone(int64_t block) override;
@@ -34,6 +36,9 @@ class QuantizeSink final : public QuantizedModelSink {
   // KeptWarnings told of it before the job ran.
   absl::Status Kept(size_t output, const std::string& module, const std::string& why) override;
   absl::Status Raised(const RaisedGroup& group) override;
+  // Warns when they near what F16 holds, and again when they pass it.
+  absl::Status RangeGrew(const ActivationRange& range) override;
+  absl::Status AllZero(const std::vector<std::string>& tensors) override;
   absl::Status TokensDone(int64_t block, int64_t tokens) override;
 
   // What was handed over last is out.
@@ -46,6 +51,7 @@ class QuantizeSink final : public QuantizedModelSink {
   absl::Status CheckOuterTensors();
 
   const std::vector<RaisedGroup>& raised() const { return raised_; }
+  const ActivationRange& range() const { return range_; }
 
  private:
   bool IsHere(int64_t block) const;
@@ -56,9 +62,11 @@ class QuantizeSink final : public QuantizedModelSink {
   const ModelConfig& config_;
   const Family& family_;
   const std::string numerics_id_;
+  const PlainDTypes dtypes_;
   const TensorSource& source_;
   const ArrivingCheckpoint* const arriving_;
   JobOutput& output_;
+  ActivationRange range_;
   std::vector<RaisedGroup> raised_;
   std::set<std::string> checked_;        // tensors outside the blocks
   std::set<std::string> warned_;         // what groups warned of

@@ -27,7 +27,7 @@ class StudyProgress final : public StudyObserver {
       : job_(job), evaluation_tokens_(evaluation_tokens) {}
 
   absl::Status Kept(const std::string& group, const std::string& why) override {
-    job_.observer.Happened(JobWarning{absl::StrCat(group, " stays F16: ", why)});
+    job_.observer.Happened(JobWarning{absl::StrCat(group, " is not quantized: ", why)});
     return job_.stop.Check();
   }
 

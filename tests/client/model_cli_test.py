@@ -119,15 +119,15 @@ class QuantizeTest(ModelCase):
                      "384"]  # which divides 768, the inputs of down_proj, and not 256
         result = run("quantize", *arguments[:1], self.output, *arguments[1:], "--method", "awq")
         table = self.assert_done(result)
-        told = [line for line in result.stderr.splitlines() if "stay F16" in line]
+        told = [line for line in result.stderr.splitlines() if "not quantized" in line]
         self.assertEqual(told, [
-            "warning: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj of all 4 blocks stay F16: "
-            "group_size 384 does not divide in_features 256; with group_size 128 all would be "
+            "warning: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj of all 4 blocks are not "
+            "quantized: group_size 384 does not divide in_features 256; with group_size 128 all would be "
             "quantized"])
         self.assertRegex(table, r"quantized +4 of 28 Linears\n")
         notes = [line for line in table.splitlines() if line.startswith("note: ")]
         self.assertEqual(notes, ["note: 4 of model.layers.*.mlp.down_proj: not scaled, because the "
-                                 "Linear before it stays F16"])
+                                 "Linear before it is not quantized"])
         estimate = run("estimate", *arguments)
         self.assertIn(told[0], estimate.stderr)
         self.assertEqual(run("estimate", self.source, "--rows", "7").stdout.count(

@@ -79,7 +79,7 @@ class OutputsTest(JobCase):
         self.assertEqual(got["awq-gemm"], {4, 16})
         self.assertIn(8, got["dequantized-fp16"])
         warnings = outcomes[0].of("warning")
-        self.assertTrue(any(w.startswith("awq-gemm: ") and "stays F16" in w for w in warnings))
+        self.assertTrue(any(w.startswith("awq-gemm: ") and "is not quantized" in w for w in warnings))
         self.assertTrue(any("has 8 bits" in w for w in warnings))
         self.assertEqual(self.server.leftovers(), [])
 

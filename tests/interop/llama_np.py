@@ -87,6 +87,8 @@ class Llama:
         self.frequencies = rotary_frequencies(config, self.head_dim)
         self.window = attention_window(config)
         self.tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
+        # What an engine's dtype makes of the residual stream, such as infinities in float16.
+        self.rounds = lambda hidden: hidden
 
     @staticmethod
     def load(directory):
@@ -108,7 +110,7 @@ class Llama:
         return product if bias is None else product + bias
 
     def embed(self, tokens):
-        return self.tensors["model.embed_tokens.weight"][tokens]
+        return self.rounds(self.tensors["model.embed_tokens.weight"][tokens])
 
     def norm(self, hidden, name):
         mean_square = np.mean(hidden * hidden, axis=-1, keepdims=True)
@@ -155,14 +157,14 @@ class Llama:
         context = self._attend(query, np.repeat(key, shared, 1), np.repeat(value, shared, 1))
         context = context.swapaxes(1, 2).reshape(rows, positions, -1)
         observe("o", context)
-        hidden = hidden + self.linear(layer, "self_attn.o_proj", context)
+        hidden = self.rounds(hidden + self.linear(layer, "self_attn.o_proj", context))
 
         normed = self.norm(hidden, prefix + "post_attention_layernorm.weight")
         observe("gate_up", normed)
         gate = self.linear(layer, "mlp.gate_proj", normed)
         inner = gate / (1 + np.exp(-gate)) * self.linear(layer, "mlp.up_proj", normed)
         observe("down", inner)
-        return hidden + self.linear(layer, "mlp.down_proj", inner)
+        return self.rounds(hidden + self.linear(layer, "mlp.down_proj", inner))
 
     def logits(self, tokens):
         hidden = self.embed(tokens)

@@ -221,10 +221,11 @@ def read(directory, config, foreign):
     if quantization is None:
         return None
     method = quantization["quant_method"]
-    if method in ("awq", "gptq") and not foreign:
-        # Their kernels compute in F16; with another dtype engines refuse or go wrong.
-        for key in ("torch_dtype", "dtype"):
-            check(config.get(key, "float16") == "float16", f"{key} {config.get(key)}")
+    if not foreign:
+        # Kernels of packed weights compute in no other; engines look at either key.
+        dtype = config["torch_dtype"]
+        check(dtype in ("float16", "bfloat16"), f"torch_dtype {dtype}")
+        check(config.get("dtype", dtype) == dtype, f"dtype {config.get('dtype')}")
     scale_dtypes = (np.float16, np.float32) if foreign else (np.float16,)
     if method == "awq":
         return Awq(quantization, scale_dtypes)

@@ -20,6 +20,11 @@ import safetensors_np
 from stored_formats_np import Scheme
 
 ROWS = 8  # of evaluation
+# What the dtype that config.json says makes of the residual stream.
+ROUNDS = {
+    "float16": lambda hidden: hidden.astype(np.float16).astype(np.float32),
+    "bfloat16": lambda hidden: safetensors_np.widen_bf16(safetensors_np.round_bf16(hidden)),
+}
 
 
 class Directory(unittest.TestCase):
@@ -121,6 +126,39 @@ class AwqGemm(Directory):
         self.make("bf16")
         self.quantize("--group-size", 64)
         self.agree()
+
+    def test_residual_stream_beyond_f16(self):
+        """Results of a model in BF16 have its range in the dtype that their config.json says."""
+        self.make("big-residual")
+        tokens = evaluate_np.read_tokens(self.evaluation, ROWS)
+        source = llama_np.perplexity(llama_np.Llama.load(self.source), tokens)
+        names = ("awq-gemm", "gptq", "gptq-v2", "compressed-tensors", "scaled-fp16",
+                 "dequantized-fp16")
+        together = self.output
+        self.quantize("--method", "rtn", "--symmetric",
+                      *(word for name in names for word in ("--format", name)))
+        self.output = os.path.join(together, "int-quantized")
+        self.quantize("--method", "smoothquant", *salient_cli.INT_QUANTIZED)
+        for name in (*names, "int-quantized"):
+            with self.subTest(name):
+                self.output = os.path.join(together, name)
+                self.assertEqual(llama_np.read_config(self.output)["torch_dtype"], "bfloat16")
+                headers = safetensors_np.read_header(
+                    os.path.join(self.output, "model.safetensors"))[0]
+                for tensor in ("model.embed_tokens", "model.norm", "lm_head",
+                               "model.layers.3.input_layernorm"):
+                    self.assertEqual(headers[f"{tensor}.weight"]["dtype"], "BF16", tensor)
+                model = checkpoint_np.read(self.output)
+                exact = llama_np.perplexity(model, tokens)
+                self.assertLess(exact, 1.1 * source)
+                model.rounds = ROUNDS["bfloat16"]
+                self.assertAlmostEqual(llama_np.perplexity(model, tokens), exact,
+                                       delta=0.02 * exact)
+                model.rounds = ROUNDS["float16"]
+                with np.errstate(all="ignore"):
+                    self.assertTrue(np.isnan(llama_np.perplexity(model, tokens)))
+                found = salient_cli.verify(self.output, self.evaluation, "--rows", ROWS)
+                self.assertAlmostEqual(found["result"]["perplexity"], exact, delta=3e-3 * exact)
 
     def test_every_architecture(self):
         for variant in model_variants.RANDOM:

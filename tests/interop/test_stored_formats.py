@@ -238,8 +238,8 @@ class QuantizedDirectory(Directory):
         self.changed(add, "tied")
 
     def test_dtype_that_kernels_do_not_compute_in(self):
-        self.changed(lambda: self.config.update(torch_dtype="bfloat16"), "bfloat16",
-                     ("awq", "gptq"))
+        self.changed(lambda: self.config.update(torch_dtype="float32"), "torch_dtype float32")
+        self.changed(lambda: self.config.update(dtype="bfloat16"), "dtype bfloat16")
 
     def test_awq(self):
         self.changed(lambda: self.quantization.update(version="GEMM"), "GEMM", ["awq"])

@@ -64,6 +64,16 @@ def untied(config, tensors):
     return {**config, "tie_word_embeddings": False}, tensors
 
 
+def big_residual(config, tensors, factor=2.0**14):
+    """What the residual stream is made of grows by a factor, which the norms divide out: beyond
+    what F16 holds, as that of some large models is."""
+    config, tensors = untied(config, tensors)
+    for name in tensors:
+        if name.endswith(("embed_tokens.weight", "o_proj.weight", "down_proj.weight")):
+            tensors[name] *= np.float32(factor)
+    return config, tensors
+
+
 def mistral(config, tensors):
     """Without a window it is a Llama."""
     config = {**config, "architectures": ["MistralForCausalLM"], "model_type": "mistral",
@@ -117,8 +127,9 @@ PRESERVING = {
     "sharded": same,  # three files
     "f32": same,
     "bf16": same,  # rounded: the same function only about
+    "big-residual": big_residual,  # rounded, too
 }
-DTYPES = {"f32": "f32", "bf16": "bf16"}  # by variant; else f16
+DTYPES = {"f32": "f32", "bf16": "bf16", "big-residual": "bf16"}  # by variant; else f16
 SHARDS = {"sharded": 3, "random-all-together": 3}
 
 

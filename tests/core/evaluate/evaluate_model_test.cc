@@ -3,14 +3,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/model/activation_range.h"
+#include "core/model/ends.h"
+#include "core/model/forward.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
 #include "tests/core/model/small_model.h"
@@ -83,6 +88,45 @@ std::vector<long double> LogProbabilities(const float* logits, int64_t count) {
   std::vector<long double> log_p;
   for (int64_t i = 0; i < count; ++i) log_p.push_back(logits[i] - std::log(sum));
   return log_p;
+}
+
+// Of every row the embeddings and what leaves a block; a norm or Linear of zeros by name.
+TEST_F(EvaluateModelTest, TellsHowFarTheResidualStreamReachesAndWhatIsZero) {
+  const SmallModel model(TestsDirectory() + "golden/forward/plain");
+  const Rows rows = {{1, 2, 3, 4, 5}, {6, 7}};
+  testing::AlteredSource zeros(model.checkpoint);
+  for (const char* name : {"model.norm.weight", "model.layers.1.mlp.up_proj.weight"}) {
+    const TensorEntry& entry = *Must(model.checkpoint.Find(name)).entry;
+    zeros.Put({name, entry.dtype, entry.shape,
+               std::vector<std::byte>(static_cast<size_t>(entry.SizeBytes()))});
+  }
+  const auto results =
+      Must(Evaluate({{&model.checkpoint, &model.config}, {&zeros, &model.config}}, rows, threads_));
+  // By where it is.
+  std::map<std::string, float> largest;
+  for (const std::vector<int64_t>& row : rows) {
+    Matrix hidden = Must(EmbedTokens(model.checkpoint, model.family, model.config, row));
+    const auto add = [&](const std::string& where) {
+      largest[where] = std::max(largest[where], LargestMagnitude(hidden));
+    };
+    add("the embeddings");
+    const BlockForward forward(model.family, model.config, ComputeDType::kF32, 5);
+    for (const int64_t layer : {0, 1}) {
+      const BlockWeights block =
+          Must(ReadBlock(model.checkpoint, model.family, model.config, layer, serial_));
+      const PreparedBlock prepared = Must(forward.Prepare(block, serial_));
+      hidden = Must(forward.Run(prepared, std::move(hidden), IgnoreGroup, serial_));
+      add("the residual stream leaving model.layers." + std::to_string(layer));
+    }
+  }
+  const auto most =
+      std::max_element(largest.begin(), largest.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  EXPECT_EQ(results[0].range.where, most->first);
+  EXPECT_EQ(results[0].range.largest, most->second);
+  EXPECT_THAT(results[0].zero_tensors, ::testing::IsEmpty());
+  EXPECT_THAT(results[1].zero_tensors,
+              ::testing::ElementsAre("model.norm.weight", "model.layers.1.mlp.up_proj.weight"));
 }
 
 // Rows of one model, beside two whose final norms are multiples of its own, and so their logits:

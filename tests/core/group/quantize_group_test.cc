@@ -117,20 +117,48 @@ TEST_P(QuantizeGroupTest, BytesDoNotDependOnTheExecutor) {
   }
 }
 
+float RoundTo(DType dtype, float value) {
+  return dtype == DType::kF16 ? RoundToF16(value) : BF16ToF32(F32ToBF16(value));
+}
+
 // Property (quantize_group.h): the norm that is stored, times s, is the norm again.
 TEST_P(QuantizeGroupTest, FoldingIntoAStoredNormIsExact) {
   const Matrix norm = testing::GaussianMatrix(4, 1, 256, 0.3f);
   std::vector<float> weight(norm.data(), norm.data() + 256);
   weight[7] = 0;
-  group_.norm_fold = NormFold{weight, DType::kF16};
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    group_.vector_fold = VectorFold{weight, dtype};
+    const auto result = QuantizeGroup(group_, Method{}, StoredFormat{}, serial_);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_FALSE(result->report.candidate.identity);
+    for (size_t j = 0; j < 256; ++j) {
+      const float stored = RoundTo(dtype, weight[j] / result->scales[j]);
+      EXPECT_NEAR(stored * result->scales[j], weight[j], 1.2e-7 * std::abs(weight[j])) << j;
+    }
+    EXPECT_EQ(result->scales[7], 1.0f);
+  }
+}
+
+// The same of the bias of the Linear before, whose elements the query heads of a kv head share. A
+// channel without one keeps its s, because its weights pass something on.
+TEST_P(QuantizeGroupTest, FoldingIntoAStoredBiasIsExact) {
+  group_.tied_heads = TiedHeads{32, 4};
+  const auto without = QuantizeGroup(group_, Method{}, StoredFormat{}, serial_);
+  ASSERT_TRUE(without.ok()) << without.status();
+  const Matrix bias = testing::GaussianMatrix(4, 1, 64, 0.3f);
+  std::vector<float> values(bias.data(), bias.data() + 64);
+  values[40] = 0;
+  group_.vector_fold = VectorFold{values, DType::kBF16, /*is_norm=*/false};
   const auto result = QuantizeGroup(group_, Method{}, StoredFormat{}, serial_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_FALSE(result->report.candidate.identity);
   for (size_t j = 0; j < 256; ++j) {
-    const float stored = RoundToF16(weight[j] / result->scales[j]);
-    EXPECT_NEAR(stored * result->scales[j], weight[j], 1.2e-7 * std::abs(weight[j])) << j;
+    const size_t i = j / 128 * 32 + j % 32;
+    const float stored = RoundTo(DType::kBF16, values[i] / result->scales[j]);
+    EXPECT_NEAR(stored * result->scales[j], values[i], 1.2e-7 * std::abs(values[i])) << j;
+    EXPECT_EQ(result->scales[j], result->scales[j / 128 * 128 + j % 32]) << j;
+    EXPECT_TRUE(i != 40 || result->scales[j] == without->scales[j]) << j;
   }
-  EXPECT_EQ(result->scales[7], 1.0f);
 }
 
 // The same codes, whether packed or decoded: words of the one, read by its description, round to
@@ -228,7 +256,7 @@ TEST(QuantizeGroupNotesTest, RoundToNearestIsNotKeptInsteadOfItself) {
   GroupInput group;
   group.name = "g";
   group.statistics = &statistics;
-  group.norm_fold = NormFold{{norm.data(), 256}, DType::kF16};
+  group.vector_fold = VectorFold{{norm.data(), 256}, DType::kF16};
   for (uint64_t i = 0; i < 8; ++i) weights.push_back(testing::GaussianMatrix(5 + i, 16, 256));
   for (const Matrix& w : weights) group.linears.push_back({"m.a", testing::View(w)});
   SerialExecutor executor;

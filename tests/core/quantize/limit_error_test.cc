@@ -99,7 +99,7 @@ TEST_F(LimitErrorTest, GroupsAboveTheLimitStayF16WhereTheLayoutHasOneWidth) {
     EXPECT_EQ(report.loss, 0);
     EXPECT_GT(report.loss_rtn, 0);
     EXPECT_EQ(report.linears[0].bytes_out, 2 * report.parameters);
-    EXPECT_THAT(report.notes.back(), HasSubstr("stays F16, because"));
+    EXPECT_THAT(report.notes.back(), HasSubstr("is not quantized, because"));
   }
   EXPECT_EQ(kept, 3);
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -156,15 +156,20 @@ TEST_F(LimitErrorTest, AnInterruptedRunGoesOnWithWhatWasDecided) {
 
 TEST_F(LimitErrorTest, ADamagedRecordOfDecisionsIsAnErrorThatNamesIt) {
   params_.max_relative_error = 0.5;
-  for (const char* text :
-       {"not json", "{}", "[{}]", R"([{"output": 0, "layer": 0, "role": 9, "bits": 8,
-                           "why": ""}])"}) {
+  SerialExecutor serial;
+  for (const std::string text :
+       {R"(not json)", R"([])", R"({"raised": []})", R"({"raised": [], "largest": 1, "where": 2})",
+        R"({"raised": [{}], "largest": 1, "where": ""})",
+        R"({"raised": [{"output": 0, "layer": 0, "role": 9, "bits": 8, "why": ""}],
+            "largest": 1, "where": ""})"}) {
     params_.work_directory = Directory("damaged");
-    std::ofstream(params_.work_directory + "/raised.json") << text;
+    Results first(/*fail_at=*/1);
+    ASSERT_FALSE(TryQuantize({Stored(kPlain)}, first, serial).ok());
+    std::ofstream(params_.work_directory + "/record.json") << text;
     Results results;
-    const absl::Status status = TryQuantize({Stored(kPlain)}, results, threads_);
+    const absl::Status status = TryQuantize({Stored(kPlain)}, results, serial);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
-    EXPECT_THAT(std::string(status.message()), HasSubstr("raised.json")) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("record.json")) << text;
   }
 }
 

@@ -83,6 +83,19 @@ class SpoiltModel {
     });
   }
 
+  // The same in a model that came in F32, all of it.
+  void PutWide(const std::string& name, int64_t element, float value) {
+    Tensors([&](NamedTensor& tensor) {
+      std::vector<float> wide(tensor.data.size() / 2);
+      WidenToF32(tensor.dtype, tensor.data.data(), static_cast<int64_t>(wide.size()), wide.data());
+      if (tensor.name == name) wide[static_cast<size_t>(element)] = value;
+      tensor.dtype = DType::kF32;
+      tensor.data.resize(4 * wide.size());
+      std::memcpy(tensor.data.data(), wide.data(), tensor.data.size());
+      return true;
+    });
+  }
+
   const fs::path& directory() const { return directory_; }
   std::vector<std::vector<int64_t>> calibration = {{1, 2, 3, 4, 5, 95}, {7, 8}};
   QuantizedCheckpointParams params{{4, 32, false, DType::kF16}};

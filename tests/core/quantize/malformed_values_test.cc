@@ -50,30 +50,32 @@ const MalformedCase kValueCases[] = {
      kInvalid,
      {"model/model.safetensors: model.embed_tokens.weight: element [94, 1] is nan"},
      Found::kOnTheWay},
-    // What a BF16 can hold and an F16 cannot.
+    // What came in F32 is written in F16.
     {"ANormBeyondF16",
      false,
-     [](SpoiltModel& model) { model.Put(kNorm, 9, 0x1p17f); },
+     [](SpoiltModel& model) { model.PutWide(kNorm, 9, 0x1p17f); },
      kInvalid,
      {"model.layers.1.post_attention_layernorm.weight: element [0, 9] is 131072; expected a value "
       "that F16 can hold"},
      Found::kOnTheWay},
     {"ABiasBeyondF16",
      false,
-     [](SpoiltModel& model) { model.Put("model.layers.0.self_attn.o_proj.bias", 3, -0x1p17f); },
+     [](SpoiltModel& model) { model.PutWide("model.layers.0.self_attn.o_proj.bias", 3, -0x1p17f); },
      kInvalid,
      {"model.layers.0.self_attn.o_proj.bias: element [0, 3] is -131072; expected a value that "
       "F16"},
      Found::kOnTheWay},
     {"AKeptWeightBeyondF16",
      false,
-     [](SpoiltModel& model) { model.Put("model.layers.0.mlp.down_proj.weight", 172 + 2, 0x1p17f); },
+     [](SpoiltModel& model) {
+       model.PutWide("model.layers.0.mlp.down_proj.weight", 172 + 2, 0x1p17f);
+     },
      kInvalid,
      {"model.layers.0.mlp.down_proj.weight: element [1, 2] is 131072; expected a value that F16"},
      Found::kOnTheWay},
     {"AHeadBeyondF16",
      false,
-     [](SpoiltModel& model) { model.Put("lm_head.weight", 64 + 2, 0x1p17f); },
+     [](SpoiltModel& model) { model.PutWide("lm_head.weight", 64 + 2, 0x1p17f); },
      kInvalid,
      {"model/model.safetensors: lm_head.weight: element [1, 2] is 131072; expected a value that "
       "F16 can hold"},

@@ -74,11 +74,21 @@ class Results final : public QuantizedModelSink {
     raised.push_back(group);
     return absl::OkStatus();
   }
+  absl::Status RangeGrew(const ActivationRange& range) override {
+    ranges.push_back(range);
+    return absl::OkStatus();
+  }
+  absl::Status AllZero(const std::vector<std::string>& names) override {
+    zero.insert(zero.end(), names.begin(), names.end());
+    return absl::OkStatus();
+  }
   absl::Status TokensDone(int64_t /*block*/, int64_t count) override {
     tokens += count;
     return absl::OkStatus();
   }
 
+  std::vector<ActivationRange> ranges;
+  std::vector<std::string> zero;
   std::vector<int64_t> blocks;
   std::map<size_t, Tensors> tensors;
   std::map<size_t, std::map<std::string, GroupReport>> reports;
@@ -128,13 +138,17 @@ class QuantizeOutputsFixture : public ::testing::Test {
     return path.string();
   }
 
+  static std::vector<std::vector<int64_t>> Rows() {
+    std::vector<std::vector<int64_t>> rows(3);
+    for (int64_t i = 0; i < 120; ++i) rows[i % 3].push_back((i * 37 + i / 7) % 96);
+    return rows;
+  }
+
   absl::Status TryQuantize(const std::vector<StoredFormat>& outputs, Results& results,
                            Executor& executor) {
     QuantizeModelParams params = params_;
     params.outputs = outputs;
-    std::vector<std::vector<int64_t>> rows(3);
-    for (int64_t i = 0; i < 120; ++i) rows[i % 3].push_back((i * 37 + i / 7) % 96);
-    return QuantizeModel(model_->checkpoint, model_->config, rows, params, results, executor);
+    return QuantizeModel(model_->checkpoint, model_->config, Rows(), params, results, executor);
   }
 
   // In a fresh directory.

@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,17 +39,67 @@ class CopyOuterTensorsTest : public ::testing::Test {
   SmallModel model_;
 };
 
-TEST_F(CopyOuterTensorsTest, WhatF16CannotHoldIsNamed) {
+// The model is F32 but for a head in F16 or BF16, so that it is F16 or BF16.
+TEST_F(CopyOuterTensorsTest, WhatTheDTypeCannotHoldIsNamed) {
   const std::vector<int64_t> shape = {model_.config.vocab_size, model_.config.hidden_size};
-  for (const auto& [value, text] : {std::pair{7e4f, "is 70144"}, {std::nanf(""), "is nan"}}) {
+  for (const auto& [dtype, value, text] :
+       {std::tuple{DType::kF32, 7e4f, "is 70000; expected a value that F16 can hold"},
+        {DType::kF32, std::nanf(""), "is nan"},
+        {DType::kF16, INFINITY, "is inf"},
+        {DType::kBF16, std::nanf(""), "is nan; expected a value that BF16 can hold"}}) {
     testing::AlteredSource source(model_.checkpoint);
     std::mt19937_64 random(1);
-    NamedTensor head = testing::RandomTensor({"lm_head.weight", shape}, DType::kBF16, random);
-    const uint16_t bits = F32ToBF16(value);
-    std::memcpy(head.data.data() + 2 * (5 * shape[1] + 3), &bits, 2);
+    NamedTensor head = testing::RandomTensor({"lm_head.weight", shape}, dtype, random);
+    const int64_t element = 5 * shape[1] + 3;
+    const uint16_t half = dtype == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
+    if (dtype == DType::kF32) {
+      std::memcpy(head.data.data() + 4 * element, &value, 4);
+    } else {
+      std::memcpy(head.data.data() + 2 * element, &half, 2);
+    }
     source.Put(head);
     EXPECT_THAT(Error(source), HasSubstr("lm_head.weight: element [5, 3] " + std::string(text)));
   }
+}
+
+// Each tensor in the dtype and with the bytes that it came in; what came in F32, in the model's,
+// which is BF16 because something is.
+TEST_F(CopyOuterTensorsTest, BytesOf16BitTensorsStay) {
+  const int64_t hidden = model_.config.hidden_size;
+  const std::vector<int64_t> shape = {model_.config.vocab_size, hidden};
+  testing::AlteredSource source(model_.checkpoint);
+  std::mt19937_64 random(1);
+  NamedTensor embeddings =
+      testing::RandomTensor({"model.embed_tokens.weight", shape}, DType::kBF16, random);
+  const uint16_t large = F32ToBF16(0x1p17f);
+  std::memcpy(embeddings.data.data() + 6, &large, 2);
+  const NamedTensor head = testing::RandomTensor({"lm_head.weight", shape}, DType::kF16, random);
+  const std::vector<float> norm(static_cast<size_t>(hidden), 0x1.03p17f);
+  std::vector<std::byte> wide(4 * norm.size());
+  std::memcpy(wide.data(), norm.data(), wide.size());
+  source.Put(embeddings);
+  source.Put(head);
+  source.Put({"model.norm.weight", DType::kF32, {hidden}, wide});
+  std::map<std::string, NamedTensor> received;
+  const absl::Status status =
+      CopyOuterTensors(source, model_.config,
+                       [&](const TensorShape& tensor, int64_t, absl::Span<const std::byte> bytes) {
+                         NamedTensor& to = received[tensor.name];
+                         to.dtype = tensor.dtype;
+                         to.data.insert(to.data.end(), bytes.begin(), bytes.end());
+                         return absl::OkStatus();
+                       });
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(received[embeddings.name].dtype, DType::kBF16);
+  EXPECT_EQ(received[embeddings.name].data, embeddings.data);
+  EXPECT_EQ(received[head.name].dtype, DType::kF16);
+  EXPECT_EQ(received[head.name].data, head.data);
+  const NamedTensor& narrow = received["model.norm.weight"];
+  EXPECT_EQ(narrow.dtype, DType::kBF16);
+  ASSERT_EQ(narrow.data.size(), wide.size() / 2);
+  uint16_t bits;
+  std::memcpy(&bits, narrow.data.data() + 2, 2);
+  EXPECT_EQ(BF16ToF32(bits), 0x1.04p17f) << "a tie, to even";
 }
 
 TEST_F(CopyOuterTensorsTest, TensorsThatAreMissingOrOfAnotherShapeAreNamed) {

@@ -5,8 +5,10 @@
 
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -96,6 +98,49 @@ TEST(QuantizedCheckpointTest, OneFileOrManyGiveTheSameBytes) {
   EXPECT_EQ(bytes, ReadFile(MakePath("out_of_many") / kSingleFileName));
 }
 
+// Every format keeps what it does not quantize in the dtype that it came in, in which a residual
+// stream beyond F16 has room: norms and biases with the fold in them, what was kept, what stands
+// outside the blocks.
+TEST(QuantizedCheckpointTest, AModelInBF16StaysInBF16) {
+  const fs::path source = MakeDirectory("source");
+  testing::WriteRandomModel(source, BiasedConfig(172), DType::kBF16, 13);
+  for (const OutputFormat output :
+       {OutputFormat::kAwqGemm, OutputFormat::kGptq, OutputFormat::kGptqV2,
+        OutputFormat::kCompressedTensors, OutputFormat::kIntQuantized, OutputFormat::kScaledFp16,
+        OutputFormat::kDequantizedFp16}) {
+    SCOPED_TRACE(Name(output));
+    StoredFormat stored{{4, 32, true, DType::kF16}, output};
+    if (output == OutputFormat::kIntQuantized) {
+      stored = {{8, kWholeRow, true, DType::kF32}, output, ActivationFormat::kDynamicToken};
+    }
+    const fs::path out = MakeDirectory("out");
+    const WrittenModel result = Quantize(source, out, {stored});
+    CheckWritten(out, result);
+    const Checkpoint before = Must(Checkpoint::Open(source.string()));
+    std::set<std::string> same;
+    for (const NamedTensor& tensor : result.tensors) {
+      const auto found = before.Find(tensor.name);
+      const bool plain_fp16 =
+          output == OutputFormat::kScaledFp16 || output == OutputFormat::kDequantizedFp16;
+      if (!found.ok() || tensor.dtype == DType::kI8) continue;
+      // 32 does not divide 172.
+      const bool made = plain_fp16 && absl::EndsWith(tensor.name, "_proj.weight") &&
+                        !absl::StrContains(tensor.name, "down_proj");
+      EXPECT_EQ(tensor.dtype, made ? DType::kF16 : DType::kBF16) << tensor.name;
+      if (tensor.data == Must(before.Read(tensor.name))) same.insert(tensor.name);
+    }
+    for (const char* name : {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
+                             "model.layers.1.self_attn.q_proj.bias"}) {
+      EXPECT_TRUE(same.contains(name)) << name;
+    }
+    if (output == OutputFormat::kAwqGemm) {
+      EXPECT_TRUE(same.contains("model.layers.0.mlp.down_proj.weight")) << "172 fits no words";
+    }
+    const ModelConfig config = Must(ParseModelConfig("config.json", ReadFile(out / "config.json")));
+    EXPECT_EQ(config.dtype, DType::kBF16);
+  }
+}
+
 // |logits of after - logits of before| / |logits of before|.
 double LogitsError(const fs::path& before_path, const fs::path& after_path) {
   SerialExecutor executor;
@@ -160,7 +205,7 @@ TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
       "  \"zeta\": [\n    1,\n    2.0,\n    {\n      \"b\": null,\n      \"a\": []\n    }\n  ],\n"
       "  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n"
       "  \"hidden_size\": 64,\n  \"intermediate_size\": 64,\n  \"num_hidden_layers\": 1,\n"
-      "  \"torch_dtype\": \"float16\",\n  \"num_attention_heads\": 4,\n"
+      "  \"torch_dtype\": \"bfloat16\",\n  \"num_attention_heads\": 4,\n"
       "  \"vocab_size\": 96,\n  \"rms_norm_eps\": 1e-05,\n  \"rope_theta\": 10000.0,\n"
       "  \"big\": 18446744073709551615,\n  \"note\": \"\xC3\xA9\\n\",\n"
       "  \"quantization_config\": {\n    \"quant_method\": \"awq\",\n    \"bits\": 4,\n"
@@ -168,21 +213,30 @@ TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
       "}\n");
 }
 
-// Readers look at either name: both say float16, and one stands there if none did.
-TEST(QuantizedConfigTest, EveryNameOfTheDTypeSaysFloat16) {
+// Readers look at either name: both say the same, and one stands there if none did.
+TEST(QuantizedConfigTest, EveryNameOfTheDTypeSaysWhatTheModelIs) {
   const std::string rest =
       "\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, \"intermediate_size\": 64, "
       "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"vocab_size\": 96, "
       "\"rms_norm_eps\": 1e-5}";
-  for (const std::string before : {"{", "{\"torch_dtype\": \"float32\", ", "{\"dtype\": null, ",
-                                   "{\"dtype\": \"bfloat16\", \"torch_dtype\": \"bfloat16\", "}) {
+  for (const auto& [before, by_config] :
+       {std::pair{std::string("{"), "float16"},
+        {"{\"torch_dtype\": \"float32\", ", "float16"},
+        {"{\"dtype\": null, ", "float16"},
+        {"{\"dtype\": \"bfloat16\", \"torch_dtype\": \"bfloat16\", ", "bfloat16"}}) {
     for (const OutputFormat output : {OutputFormat::kAwqGemm, OutputFormat::kDequantizedFp16}) {
-      const JsonValue json =
-          Must(ParseJson("out", PlanFor(before + rest, {{k4Bit32, output}}).config_json));
-      EXPECT_EQ(*json.Find("torch_dtype")->AsString(), "float16") << before;
-      const JsonValue* dtype = json.Find("dtype");
-      EXPECT_EQ(dtype != nullptr, absl::StrContains(before, "\"dtype\""));
-      EXPECT_TRUE(dtype == nullptr || *dtype->AsString() == "float16") << before;
+      for (const auto& [dtypes, expected] :
+           {std::pair{std::optional<PlainDTypes>(), by_config},
+            {std::optional<PlainDTypes>({DType::kF16, DType::kF16}), "float16"},
+            {std::optional<PlainDTypes>({DType::kBF16, DType::kF16}), "bfloat16"}}) {
+        QuantizedCheckpointParams params{{k4Bit32, output}};
+        params.dtypes = dtypes;
+        const JsonValue json = Must(ParseJson("out", PlanFor(before + rest, params).config_json));
+        EXPECT_EQ(*json.Find("torch_dtype")->AsString(), expected) << before;
+        const JsonValue* dtype = json.Find("dtype");
+        EXPECT_EQ(dtype != nullptr, absl::StrContains(before, "\"dtype\""));
+        EXPECT_TRUE(dtype == nullptr || *dtype->AsString() == expected) << before;
+      }
     }
   }
 }

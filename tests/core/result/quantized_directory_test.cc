@@ -87,7 +87,7 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
   EXPECT_EQ(NamesWith(result.tensors, "lm_head."), std::set<std::string>{"weight"});
 
   const ModelConfig config = Must(ParseModelConfig("out", result.plan.config_json));
-  EXPECT_EQ(config.dtype, DType::kF16);
+  EXPECT_EQ(config.dtype, DType::kBF16);
   const bool plain =
       test.output == OutputFormat::kScaledFp16 || test.output == OutputFormat::kDequantizedFp16;
   EXPECT_EQ(config.quantization.has_value(), !plain);

@@ -107,8 +107,10 @@ inline WrittenModel Quantize(const fs::path& source, const fs::path& out,
   testing::ThreadExecutor executor(2);
   const SmallModel model(source.string());
   WrittenModel result;
+  QuantizedCheckpointParams of_source = params;
+  of_source.dtypes = PlainDTypesOf(model.checkpoint, *Must(FindFamily(model.config)), model.config);
   result.plan =
-      Must(PlanQuantizedCheckpoint(model.config, ReadFile(source / "config.json"), params));
+      Must(PlanQuantizedCheckpoint(model.config, ReadFile(source / "config.json"), of_source));
   CheckpointWriter writer = Must(CheckpointWriter::Create(out.string()));
   for (const QuantizedFile& file : result.plan.files) {
     EXPECT_TRUE(writer.AddSafetensors(file.name, file.layout).ok());

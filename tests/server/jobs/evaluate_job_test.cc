@@ -117,6 +117,32 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   EXPECT_EQ(NumbersOfEvaluation(two.evaluation->model), NumbersOfEvaluation(expected[1]));
 }
 
+// config.json of what is evaluated says float16, in which its residual stream has no room.
+TEST_F(EvaluateJobTest, WarnsOfWhatPerplexitiesInF32DoNotShow) {
+  testing::TinyModel large;
+  large.change = [](const std::string& tensor, int64_t, float value) {
+    if (tensor == "model.layers.1.mlp.up_proj.weight") return 0.0f;
+    const bool residual =
+        tensor.find("embed") != tensor.npos || tensor.find("o_proj") != tensor.npos;
+    return residual ? 0x1p17f * value : value;
+  };
+  bench_.WriteModel("large", MakeModel(large));
+  EXPECT_TRUE(Warnings(bench_.Submit(Spec(ModelSource{{}, "q"}, {})).name).empty());
+  std::vector<std::string> warnings =
+      Warnings(bench_.Submit(Spec(ModelSource{{}, "large"}, {})).name);
+  ASSERT_EQ(warnings.size(), 1u) << "its config.json says no dtype";
+  EXPECT_EQ(warnings[0].find("model.layers.1.mlp.up_proj.weight: every element is 0"), 0u);
+
+  JobSpec quantize = JobBench::Quantize(ModelSource{{}, "large"}, tokens_);
+  std::get<QuantizeTask>(quantize.task).output_path = "large-q";
+  Run(quantize);
+  bench_.MakeModelOfOutput("large-q");
+  warnings =
+      Warnings(bench_.Submit(Spec(ModelSource{{}, "large-q"}, ModelSource{{}, "large"})).name);
+  ASSERT_EQ(warnings.size(), 2u);
+  EXPECT_NE(warnings[1].find("perplexities are computed in f32"), warnings[1].npos) << warnings[1];
+}
+
 // A directory that was itself rounded to nearest is its own comparison, whatever each Linear has.
 TEST_F(EvaluateJobTest, RoundsToNearestEachLinearAsTheModelStoresIt) {
   for (const auto& [output, scale_groups] :

@@ -84,10 +84,8 @@ TEST_F(JobAdmissionTest, TheEstimateKnowsOfTheTokens) {
 TEST_F(JobAdmissionTest, BlobsThatNoStoreHoldsAreRefused) {
   JobBench bench;
   ModelSource source = JobBench::Manifest(model_);
-  for (const char* name : {"merges.txt", "vocab.json"}) {
-    Digest digest = DigestOf(name);
-    digest.size_bytes = INT64_MAX;
-    source.files.push_back({name, digest, std::nullopt});
+  for (ModelFile& file : source.files) {
+    if (file.name == "model.safetensors") file.digest.size_bytes = INT64_MAX;
   }
   const absl::Status spool = Refusal(bench, JobBench::Quantize(source, tokens_));
   ExpectReason(spool, absl::StatusCode::kResourceExhausted, Reason::kSpoolFull);

@@ -34,7 +34,7 @@ TEST_F(JobOverridesTest, OverridesReachTheResult) {
   EXPECT_THAT(config, HasSubstr("\"model.layers.1.mlp.down_proj\""));
   // Nobody is warned of what was asked for.
   for (const std::string& warning : Warnings(job.name)) {
-    EXPECT_EQ(warning.find("stays F16"), warning.npos) << warning;
+    EXPECT_EQ(warning.find("not quantized: "), warning.npos) << warning;
   }
   EXPECT_EQ(Reports(job).size(), 11u);
   EXPECT_EQ(job.usage.linear_count, 3 * 7);

@@ -47,12 +47,13 @@ TEST(KeptLinearsTest, ACauseIsToldOnceWithWhatWouldHelp) {
 TEST(KeptLinearsTest, EachCauseIsToldAndNothingIsPromisedThatDoesNotHelp) {
   ModelConfig config = NarrowConfig();
   config.intermediate_size = 172;  // no multiple of 8, which the outputs of awq-gemm have to be
-  EXPECT_THAT(WarningsOf(config, 32, OutputFormat::kAwqGemm),
-              ElementsAre("gate_proj, up_proj of all 5 blocks stay F16: out_features is 172; "
-                          "expected a multiple of 8 for awq-gemm of 4 bits; compressed-tensors "
-                          "holds any",
-                          "down_proj of all 5 blocks stay F16: group_size 32 does not divide "
-                          "in_features 172"));
+  EXPECT_THAT(
+      WarningsOf(config, 32, OutputFormat::kAwqGemm),
+      ElementsAre("gate_proj, up_proj of all 5 blocks are not quantized: out_features is 172; "
+                  "expected a multiple of 8 for awq-gemm of 4 bits; compressed-tensors "
+                  "holds any",
+                  "down_proj of all 5 blocks are not quantized: group_size 32 does not divide "
+                  "in_features 172"));
 }
 
 TEST(KeptLinearsTest, NobodyIsToldOfWhatAnOverrideSkips) {

@@ -1,6 +1,7 @@
 // What quantize jobs make: the same files for any number of workers, in blobs and in a directory.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -29,6 +30,16 @@ using testing::TinyModel;
 class QuantizeJobTest : public testing::JobTest {
  protected:
   JobSpec Spec() const { return JobBench::Quantize(JobBench::Manifest(model_), tokens_); }
+
+  // But for what is told of engines.
+  std::vector<std::string> OtherWarnings(const std::string& job) {
+    std::vector<std::string> warnings = Warnings(job);
+    const auto engine = [](const std::string& warning) {
+      return warning.find("the result will not load in ") == 0;
+    };
+    warnings.erase(std::remove_if(warnings.begin(), warnings.end(), engine), warnings.end());
+    return warnings;
+  }
 };
 
 TEST_F(QuantizeJobTest, UploadedModelBecomesFilesThatAreTheConcatenationOfTheirParts) {
@@ -89,6 +100,51 @@ TEST_F(QuantizeJobTest, ResultsDoNotDependOnWorkersShardsChunksOrWhereTheModelIs
       EXPECT_FALSE(from_path.provisional);
     }
   }
+}
+
+// A model in which the residual stream passes 65504, and the same one that stays below.
+TEST_F(QuantizeJobTest, ConfigJsonSaysADTypeThatHasTheRangeOfTheActivations) {
+  ASSERT_TRUE(bench_.Send(tokens_).ok());
+  const auto run = [&](DType dtype, float factor) {
+    TinyModel tiny;
+    tiny.dtype = dtype;
+    tiny.change = [&](const std::string& tensor, int64_t, float value) {
+      const bool residual = tensor.find("embed") != tensor.npos ||
+                            tensor.find("o_proj") != tensor.npos ||
+                            tensor.find("down_proj") != tensor.npos;
+      return residual ? factor * value : value;
+    };
+    const Files model = MakeModel(tiny);
+    bench_.SendAll(model);
+    const JobSnapshot job = Run(JobBench::Quantize(JobBench::Manifest(model), tokens_));
+    std::string said = "nothing";
+    for (const ResultFile& file : job.files) {
+      if (file.name == "config.json") {
+        const auto config = ParseModelConfig("config.json", bench_.Read(file));
+        said = std::string(Name(Must(config).dtype.value_or(DType::kU8)));
+      }
+      if (file.name == "model.safetensors") {
+        const std::string kept = dtype == DType::kBF16 ? "\"BF16\"" : "\"F16\"";
+        const std::string head = testing::HeaderOf(bench_.Read(file));
+        const size_t at = head.find("\"model.embed_tokens.weight\"");
+        EXPECT_LT(head.find(kept, at), head.find('}', at)) << head;
+      }
+    }
+    for (const std::string& warning : OtherWarnings(job.name)) {
+      const size_t at = warning.find(": ");
+      said += at == warning.npos ? warning : warning.substr(at, 54);
+    }
+    return said;
+  };
+  EXPECT_EQ(run(DType::kF16, 1), "F16");
+  EXPECT_EQ(run(DType::kBF16, 1), "BF16");
+  EXPECT_EQ(run(DType::kF32, 1), "F16");
+  const std::string engines = ": engines that compute in float16, ";
+  EXPECT_EQ(run(DType::kBF16, 0x1p17f).find("BF16" + engines + "whatever config.j"), 0u);
+  EXPECT_EQ(run(DType::kF32, 0x1p17f).find("BF16: config.json says bfloat16"), 0u);
+  const std::string half = run(DType::kF16, 0x1p17f);
+  EXPECT_EQ(half.find("F16"), 0u);
+  EXPECT_NE(half.find(engines + "as config.json sa"), half.npos) << half;
 }
 
 // The test model, quantized by one worker and by several.

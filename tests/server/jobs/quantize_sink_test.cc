@@ -75,10 +75,15 @@ class FakeObserver final : public JobObserver {
 
   void Happened(decltype(JobEvent::what) what) override {
     if (std::holds_alternative<TimedGroupReport>(what)) told_.push_back("report");
-    if (std::holds_alternative<JobWarning>(what)) told_.push_back("warning");
+    if (const auto* warning = std::get_if<JobWarning>(&what); warning != nullptr) {
+      told_.push_back("warning");
+      warnings.push_back(warning->text);
+    }
   }
   void Computed(int64_t, int64_t) override {}
   void Advanced(double) override {}
+
+  std::vector<std::string> warnings;
 
  private:
   Told& told_;
@@ -130,7 +135,7 @@ class QuantizeSinkTest : public ::testing::Test {
                   stop_, executor_, observer_,      progress_, directory_};
   FakeOutput output_{told_};
   const NoTensors source_;
-  QuantizeSink sink_{job_, Families()[0], ComputeDType::kBF16, source_, nullptr, output_};
+  QuantizeSink sink_{job_, Families()[0], ComputeDType::kBF16, {}, source_, nullptr, output_};
 };
 
 class QuantizeSinkTellsTest : public QuantizeSinkTest,
@@ -141,6 +146,12 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Teller{"GroupDone", [](QuantizeSink& sink) { return sink.GroupDone(0, GroupReport()); },
                "report"},
+        Teller{"AllZero", [](QuantizeSink& sink) { return sink.AllZero({"m.weight"}); }, "warning"},
+        Teller{"RangeGrew",
+               [](QuantizeSink& sink) {
+                 return sink.RangeGrew({7e4f, "it"});
+               },
+               "warning"},
         Teller{"Raised", [](QuantizeSink& sink) { return sink.Raised(RaisedGroup()); }, "warning"}),
     [](const auto& teller) { return std::string(teller.param.name); });
 
@@ -168,6 +179,42 @@ TEST_F(QuantizeSinkTest, HoldsOneSetOfTensorsAtATime) {
   EXPECT_EQ(output_.writes, 2);
   ASSERT_TRUE(sink_.WaitForWriting().ok());
   EXPECT_THAT(told_, ElementsAre("wrote a", "wrote b", "wrote c"));
+}
+
+// Once when activations near what F16 holds, once when they pass it: a model that engines compute
+// in float16. Of others what they do anyway.
+TEST_F(QuantizeSinkTest, WarnsOfActivationsThatF16CannotHold) {
+  struct Case {
+    PlainDTypes dtypes;
+    std::vector<std::string> warnings;  // what each says
+  };
+  const std::vector<Case> cases = {
+      {{DType::kF16, DType::kF16, {}, false},
+       {"activations reach 40000 in b, and F16 holds 65504 at most, which other text may reach",
+        "activations reach 70000 in c, and F16 holds 65504 at most: engines that compute in "
+        "float16, "
+        "as config.json says, give NaN"}},
+      {{DType::kBF16, DType::kBF16, {}, false},
+       {"activations reach 70000 in c, and F16 holds 65504 at most: engines that compute in "
+        "float16, "
+        "whatever config.json says, give NaN"}},
+      {{DType::kF16, DType::kF16, {}, true},
+       {"activations reach 40000 in b, and F16 holds 65504 at most: config.json says bfloat16"}}};
+  for (const Case& expected : cases) {
+    observer_.warnings.clear();
+    QuantizeSink sink(job_, Families()[0], ComputeDType::kBF16, expected.dtypes, source_, nullptr,
+                      output_);
+    for (const ActivationRange& range :
+         {ActivationRange{3, "a"}, ActivationRange{4e4f, "b"}, ActivationRange{5e4f, "b2"},
+          ActivationRange{7e4f, "c"}, ActivationRange{1e9f, "d"}}) {
+      ASSERT_TRUE(sink.RangeGrew(range).ok());
+    }
+    ASSERT_EQ(observer_.warnings.size(), expected.warnings.size());
+    for (size_t i = 0; i < expected.warnings.size(); ++i) {
+      EXPECT_EQ(observer_.warnings[i].find(expected.warnings[i]), 0u) << observer_.warnings[i];
+    }
+    EXPECT_EQ(sink.range().largest, 1e9f);
+  }
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ struct TinyModel {
   int64_t vocab = 40;
   uint64_t seed = 1;
   size_t shards = 1;
+  DType dtype = DType::kF16;
   std::function<float(const std::string& tensor, int64_t index, float value)> change;
 };
 
@@ -78,7 +79,7 @@ inline int64_t ParametersOf(const TinyModel& model) {
   return parameters;
 }
 
-// A model directory: F16 weights from a fixed seed, in one file or several.
+// A model directory: weights from a fixed seed, in one file or several.
 inline Files MakeModel(const TinyModel& model) {
   std::mt19937_64 random(model.seed);
   std::normal_distribution<float> normal(0.0f, 0.08f);
@@ -88,15 +89,18 @@ inline Files MakeModel(const TinyModel& model) {
   for (const auto& [name, shape] : TensorsOf(model)) {
     int64_t count = 1;
     for (const int64_t dimension : shape) count *= dimension;
-    NamedTensor tensor{name, DType::kF16, shape, std::vector<std::byte>(2 * count)};
+    const int64_t size = SizeOf(model.dtype);
+    NamedTensor tensor{name, model.dtype, shape, std::vector<std::byte>(size * count)};
     for (int64_t k = 0; k < count; ++k) {
       float value = normal(random) + (shape.size() == 1 ? 1.0f : 0.0f);
       if (model.change) value = model.change(name, k, value);
-      const uint16_t bits = F32ToF16(value);
-      std::memcpy(tensor.data.data() + 2 * k, &bits, 2);
+      const uint16_t bits = model.dtype == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
+      const void* stored = &bits;
+      if (model.dtype == DType::kF32) stored = &value;
+      std::memcpy(tensor.data.data() + size * k, stored, static_cast<size_t>(size));
     }
-    sizes.push_back({name, 2 * count});
-    total += 2 * count;
+    sizes.push_back({name, size * count});
+    total += size * count;
     tensors.push_back(std::move(tensor));
   }
   Files files;

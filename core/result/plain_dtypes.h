@@ -1,0 +1,42 @@
+// The dtypes of what is not quantized: norms, biases, embeddings, head and kept Linears.
+#ifndef SALIENT_CORE_RESULT_PLAIN_DTYPES_H_
+#define SALIENT_CORE_RESULT_PLAIN_DTYPES_H_
+
+#include <map>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "core/checkpoint/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/model/family.h"
+#include "core/tensor/dtype.h"
+
+namespace salient {
+
+// F16 or BF16, all of them.
+struct PlainDTypes {
+  // The dtype that config.json says, which is the one that engines compute in.
+  DType config = DType::kF16;
+  // The dtype of tensors that came in F32 ...
+  DType model = DType::kF16;
+  // ... and those that came in the other 16-bit dtype, which they keep.
+  std::map<std::string, DType, std::less<>> others = {};
+  // Whether no tensor came in a 16-bit dtype, so that nothing says what engines should compute in.
+  bool came_in_f32 = false;
+
+  DType Of(absl::string_view tensor) const;
+};
+
+// As the tensors of `source` say, which CheckModelTensors passes: what came in F16 or BF16 stays
+// what it is, and the model is BF16 if any of it is. Engines are to compute in BF16 if the model is
+// BF16 or its config.json says so, because nobody knows then that F16 has the range for it. Looks
+// at headers alone.
+PlainDTypes PlainDTypesOf(const TensorSource& source, const Family& family,
+                          const ModelConfig& config);
+
+// The same while headers are not known, as if every tensor had the dtype that config.json says.
+PlainDTypes PlainDTypesByConfig(const ModelConfig& config);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_RESULT_PLAIN_DTYPES_H_
