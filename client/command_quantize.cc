@@ -19,6 +19,7 @@
 #include "client/result_directory.h"
 #include "client/standard_output.h"
 #include "client/token_file.h"
+#include "core/checkpoint/checkpoint_files.h"
 
 namespace salient::client {
 namespace {
@@ -62,6 +63,11 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
     }
     plan.first.push_back(*std::move(tokens));
     if (session->remote()) {
+      // A server that reads the directory itself says so.
+      const auto files = ListModelDirectory(flags.source);
+      if (!files.ok()) return files.status();
+      const std::string left_behind = DescribeLeftBehind(*files);
+      if (!left_behind.empty()) display.Say(absl::StrCat("warning: ", left_behind));
       plan.download_to = output;
       plan.after_interrupt =
           "To resume, run the same command again: the server keeps the bytes it has";

@@ -9,8 +9,13 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/types/span.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/durable_write.h"
 #include "core/checkpoint/json.h"
@@ -19,6 +24,9 @@ namespace salient::client {
 namespace {
 
 namespace fs = std::filesystem;
+
+// A file of a subdirectory of a model in one of several formats.
+constexpr size_t kMostParts = 3;
 
 absl::Status FileError(const std::string& path, absl::string_view what, int error) {
   const std::string message = absl::StrCat(path, ": ", what, ": ", std::strerror(error));
@@ -106,17 +114,15 @@ ResultDirectory::~ResultDirectory() {
 
 absl::Status ResultDirectory::BeginFile(absl::string_view name) {
   if (auto closed = CloseFile(); !closed.ok()) return closed;
-  const size_t slash = name.find('/');
-  const bool nested = slash != name.npos;
-  const absl::string_view file = nested ? name.substr(slash + 1) : name;
-  if (!IsPlainFileName(file) || (nested && !IsPlainFileName(name.substr(0, slash)))) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
+  if (parts.size() > kMostParts || !absl::c_all_of(parts, IsPlainFileName)) {
     return absl::InvalidArgumentError(
         absl::StrCat("a result file is called ", QuoteForMessage(name), "; expected a name inside ",
                      growing_.directory()));
   }
-  if (nested) {
-    absl::Status made = MakeSubdirectory(std::string(name.substr(0, slash)));
-    if (!made.ok()) return made;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const auto inside = absl::MakeConstSpan(parts).first(i);
+    if (auto made = MakeSubdirectory(absl::StrJoin(inside, "/")); !made.ok()) return made;
   }
   name_ = absl::StrCat(growing_.path(), "/", name);
   fd_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

@@ -32,8 +32,8 @@ class ResultDirectory {
   ResultDirectory& operator=(ResultDirectory&&) = delete;
   ~ResultDirectory();
 
-  // Opens the next file, "NAME" or "SUBDIRECTORY/NAME", and closes the one before. INVALID_ARGUMENT
-  // for a name that leads elsewhere or was there before.
+  // Opens the next file, "NAME", "SUBDIRECTORY/NAME" or one level deeper, and closes the one
+  // before. INVALID_ARGUMENT for a name that leads elsewhere or was there before.
   absl::Status BeginFile(absl::string_view name);
   // The next bytes of the file opened last.
   absl::Status Append(absl::string_view bytes);

@@ -15,22 +15,26 @@ namespace salient {
 inline constexpr char kConfigName[] = "config.json";
 inline constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 inline constexpr size_t kMaxFileNameBytes = 255;
+// Of a file that is taken along: the largest tokenizers have some 30 MiB. What is larger is data.
+inline constexpr int64_t kMaxCarriedBytes = int64_t{128} << 20;
 
 enum class FileRole {
-  kWeights,    // a safetensors file that holds the model: read
-  kIndex,      // model.safetensors.index.json: read, and written anew
-  kConfig,     // config.json: read, and written anew
-  kCarried,    // tokenizer, templates, code, licences: taken along as they are
-  kLeftBehind  // other weights (*.bin, *.pth, *.gguf, consolidated*.safetensors ...), what says how
-               // they were quantized (quantize_config.json), hidden files, names that are not UTF-8
+  kWeights,  // a safetensors file that holds the model: read
+  kIndex,    // model.safetensors.index.json: read, and written anew
+  kConfig,   // config.json: read, and written anew
+  kCarried,  // tokenizer, templates, configuration, code, licences: taken along as they are
+  // Anything else: the model card, which speaks of other weights, adapters, what says how other
+  // weights were quantized (quantize_config.json), data, hidden files, names that are not UTF-8.
+  kLeftBehind,
+  kOtherWeights  // of the same model: *.bin, *.pth, *.gguf, consolidated*.safetensors ...
 };
 
-// By its name inside the directory. Where there is an index, only the files that it names are
-// weights; the caller knows.
+// By its name inside the directory, which may be one in a subdirectory. Where there is an index,
+// only the files that it names are weights; the caller knows.
 FileRole RoleOf(absl::string_view name);
 
 struct DirectoryFile {
-  std::string name;
+  std::string name;  // "tokenizer.json", "1_Pooling/config.json"; "runs/" of a directory
   int64_t size_bytes = 0;
   FileRole role = FileRole::kLeftBehind;
 };
@@ -42,13 +46,23 @@ bool IsUtf8(absl::string_view text);
 // UTF-8, not empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
 bool IsPlainFileName(absl::string_view name);
 
-// The regular files directly inside `directory`, sorted by name, following links. Without an index
-// model.safetensors alone is weights, and other safetensors files are left behind; with one, every
-// safetensors file that it may name counts as weights.
+// Whether it is that, or "SUBDIRECTORY/NAME" of two such names where files of this subdirectory are
+// carried: additional_chat_templates, and what modules.json names, such as 1_Pooling.
+bool IsModelFileName(absl::string_view name);
+
+// The regular files inside `directory` and its subdirectories of IsModelFileName, and the names of
+// its other subdirectories, which are left behind; sorted by name, following links. Without an
+// index model.safetensors alone is weights, and other safetensors files are left behind; with one,
+// every safetensors file that it may name counts as weights. What is larger than kMaxCarriedBytes
+// is not carried.
 //
 // Errors: NOT_FOUND, also for a link that leads nowhere; PERMISSION_DENIED; INVALID_ARGUMENT if it
 // is no directory.
 absl::StatusOr<std::vector<DirectoryFile>> ListModelDirectory(const std::string& directory);
+
+// "the result is without README.md, runs/ and 3 more: only ... are taken along"; empty if nothing
+// but hidden files and weights of other forms is left behind.
+std::string DescribeLeftBehind(const std::vector<DirectoryFile>& files);
 
 }  // namespace salient
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,7 @@ struct CheckpointWriter::State {
 
   std::mutex mutex;
   std::vector<std::string> files;
+  std::set<std::string> subdirectories;
   std::map<std::string, TensorBeingWritten, std::less<>> tensors;
   absl::Status failure;  // of a write; what it left is unknown, so nothing can be committed
 
@@ -52,12 +54,16 @@ struct CheckpointWriter::State {
 
   // A new file of this name, open for writing.
   absl::StatusOr<int> CreateFile(absl::string_view name) {
-    if (!IsPlainFileName(name)) {
+    if (!IsModelFileName(name)) {
       return absl::InvalidArgumentError(
           absl::StrCat(directory, ": file name is ", QuoteForMessage(name),
                        "; expected a name in the same directory, without separators and leading "
                        "dot, of at most ",
                        kMaxFileNameBytes, " bytes"));
+    }
+    if (const size_t slash = name.find('/'); slash != name.npos) {
+      absl::Status status = MakeSubdirectory(std::string(name.substr(0, slash)));
+      if (!status.ok()) return status;
     }
     const std::string path = PathOf(name);
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -65,6 +71,13 @@ struct CheckpointWriter::State {
     const std::lock_guard<std::mutex> lock(mutex);
     files.emplace_back(name);
     return fd;
+  }
+
+  absl::Status MakeSubdirectory(const std::string& name) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!subdirectories.insert(name).second) return absl::OkStatus();
+    const std::string path = PathOf(name);
+    return mkdir(path.c_str(), 0777) == 0 ? absl::OkStatus() : FileError(errno, path, "create");
   }
 
   // Takes the names of its tensors at once, so that two files that come together share none.
@@ -207,6 +220,9 @@ absl::Status CheckpointWriter::Commit() {
   }
   for (const std::string& file : state_->files) {
     if (absl::Status status = SyncPath(state_->PathOf(file)); !status.ok()) return status;
+  }
+  for (const std::string& name : state_->subdirectories) {
+    if (absl::Status status = SyncPath(state_->PathOf(name)); !status.ok()) return status;
   }
   return state_->growing.Commit();
 }

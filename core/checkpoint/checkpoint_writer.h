@@ -25,8 +25,8 @@ class CheckpointWriter {
   CheckpointWriter& operator=(CheckpointWriter&&) noexcept;
   ~CheckpointWriter();
 
-  // Names are those of plain files in the directory itself: INVALID_ARGUMENT for one with a
-  // separator or a leading dot, ALREADY_EXISTS for one that was given before.
+  // Names are those of IsModelFileName, INVALID_ARGUMENT for others; ALREADY_EXISTS for one that
+  // was given before. A subdirectory is made with its first file.
   //
   // A file with its content.
   absl::Status WriteFile(absl::string_view name, absl::string_view content);

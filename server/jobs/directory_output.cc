@@ -168,12 +168,6 @@ class DirectoryOutput final : public JobOutput {
   absl::Status Carry(const CarriedFile& file, CheckpointWriter& writer) {
     const auto check = [this] { return job_.stop.Check(); };
     if (!file.path.empty()) return writer.CopyFile(file.name, file.path, check);
-    if (file.blob.size_bytes > kMaxCarriedBytes) {
-      return InvalidCall(
-          Reason::kBadModel,
-          absl::StrCat(file.name, ": has ", file.blob.size_bytes, " bytes; expected at most ",
-                       kMaxCarriedBytes, " of a file that is no weights"));
-    }
     absl::StatusOr<BlobReader> reader = job_.store.Read(file.blob);
     if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
     std::string content;

@@ -19,8 +19,6 @@
 
 namespace salient {
 
-// A file that is no weights and is carried into the result may have so many bytes.
-inline constexpr int64_t kMaxCarriedBytes = int64_t{1} << 30;
 // So much of a file that is copied or hashed is in memory at a time.
 inline constexpr int64_t kReadBytes = int64_t{1} << 20;
 

@@ -16,7 +16,7 @@ using FilesByName = std::map<absl::string_view, const ModelFile*>;
 
 // Names become names of result files, in a directory of the client or of ours.
 absl::Status CheckFileName(absl::string_view name) {
-  if (IsPlainFileName(name)) return absl::OkStatus();
+  if (IsModelFileName(name)) return absl::OkStatus();
   return InvalidCall(
       Reason::kBadModel,
       absl::StrCat("file name ", QuoteForMessage(name), "; expected 1 to ", kMaxFileNameBytes,
@@ -120,7 +120,8 @@ absl::StatusOr<ModelManifest> ReadManifest(absl::string_view field,
     return WithField(status, absl::StrCat(field, ".files"));
   }
   for (const auto& [name, file] : *by_name) {
-    if (RoleOf(name) == FileRole::kCarried) manifest.carried.push_back(*file);
+    if (RoleOf(name) != FileRole::kCarried || file->digest.size_bytes > kMaxCarriedBytes) continue;
+    manifest.carried.push_back(*file);
   }
   for (const ModelFile& file : manifest.weights) manifest.needed.push_back(file.digest);
   for (const ModelFile& file : manifest.carried) manifest.needed.push_back(file.digest);

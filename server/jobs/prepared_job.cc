@@ -131,6 +131,9 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
     }
     for (std::string& warning : *warnings) warn(std::move(warning));
   }
+  absl::StatusOr<std::string> left_behind = LeftBehind(job.model);
+  if (!left_behind.ok()) return WithField(WithModelReason(left_behind.status()), "model.path");
+  if (!left_behind->empty()) job.warnings.push_back(*std::move(left_behind));
   if (!task.output_path.empty()) {
     absl::StatusOr<std::string> path =
         ResolveOutputPath(kOutputRootFlag, settings.output_root, task.output_path);

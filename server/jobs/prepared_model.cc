@@ -27,7 +27,7 @@ absl::Status CheckLinks(const std::string& root, const PreparedModel& model) {
   const absl::StatusOr<std::vector<DirectoryFile>> files = ListModelDirectory(model.path);
   if (!files.ok()) return files.status();
   for (const DirectoryFile& file : *files) {
-    if (file.role == FileRole::kLeftBehind) continue;
+    if (file.role == FileRole::kLeftBehind || file.role == FileRole::kOtherWeights) continue;
     if (!IsBelowRoot(root, absl::StrCat(model.path, "/", file.name))) {
       return InvalidCall(Reason::kBadPath, absl::StrCat(file.name, ": is a link that leads out of ",
                                                         kModelRootFlag, "; expected it below"));
@@ -96,6 +96,13 @@ absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantize
       OpenQuantizedSource(*open->source, model.config());
   if (!plain.ok()) return plain.status();
   return CheckModelTensors(**plain, **family, model.config());
+}
+
+absl::StatusOr<std::string> LeftBehind(const PreparedModel& model) {
+  if (model.path.empty()) return std::string();
+  const absl::StatusOr<std::vector<DirectoryFile>> files = ListModelDirectory(model.path);
+  if (!files.ok()) return files.status();
+  return DescribeLeftBehind(*files);
 }
 
 absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,

@@ -67,6 +67,10 @@ absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantize
 absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
                                                            BlobStore& store);
 
+// What a result of a directory is without, in a sentence; empty if nothing that matters, or of
+// blobs, of which whoever sent them knows. Errors as ListModelDirectory.
+absl::StatusOr<std::string> LeftBehind(const PreparedModel& model);
+
 // Weights of the whole model, as Usage has them; 0 of a family that is not known.
 int64_t CountParameters(const ModelConfig& config);
 

@@ -25,11 +25,12 @@ namespace {
 constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 86400;
 
 absl::Status CheckFileName(absl::string_view field, absl::string_view name) {
-  if (IsPlainFileName(name)) return absl::OkStatus();
+  if (IsModelFileName(name)) return absl::OkStatus();
   return BadJob(
       field, Quoted(name),
       absl::StrCat("the name of a file inside the model directory: 1 to ", kMaxFileNameBytes,
-                   " bytes, no leading dot, no separators or control characters"));
+                   " bytes, no leading dot, no separators or control characters, or one in "
+                   "additional_chat_templates/ or a directory such as 1_Pooling/"));
 }
 
 // An inspection reads nothing of a file of weights but its header. If that is inline, nobody has to

@@ -100,7 +100,7 @@ TEST_F(ResultDirectoryTest, FileCannotComeTwiceNorElsewhere) {
   ASSERT_TRUE(result.ok()) << result.status();
   ASSERT_TRUE(result->BeginFile("a").ok());
   EXPECT_THAT(result->BeginFile("a").message(), HasSubstr("came twice"));
-  for (const char* name : {"../a", "/a", "..", ".", "", ".a", "b\\a", "b/c/a", "b/..", "../b/a",
+  for (const char* name : {"../a", "/a", "..", ".", "", ".a", "b\\a", "b/c/d/a", "b/..", "../b/a",
                            "b/", "/b/a", ".b/a", "b/.a", "b\x1b"}) {
     EXPECT_EQ(result->BeginFile(name).code(), absl::StatusCode::kInvalidArgument) << name;
   }
@@ -113,6 +113,9 @@ TEST_F(ResultDirectoryTest, SubdirectoriesAreMadeOnceAndAppearWithIt) {
   ASSERT_TRUE(result->Append("1a").ok());
   ASSERT_TRUE(result->BeginFile("two/a").ok());
   ASSERT_TRUE(result->Append("2a").ok());
+  ASSERT_TRUE(result->BeginFile("one/three/a").ok());
+  ASSERT_TRUE(result->Append("13a").ok());
+  ASSERT_TRUE(result->BeginFile("four/five/a").ok());
   ASSERT_TRUE(result->BeginFile("one/b").ok());
   ASSERT_TRUE(result->Append("1b").ok());
   EXPECT_THAT(result->BeginFile("one/a").message(), HasSubstr("came twice"));
@@ -123,6 +126,8 @@ TEST_F(ResultDirectoryTest, SubdirectoriesAreMadeOnceAndAppearWithIt) {
   ASSERT_TRUE(result->Commit().ok());
   EXPECT_EQ(ReadFile(path_ + "/one/a"), "1a");
   EXPECT_EQ(ReadFile(path_ + "/one/b"), "1b");
+  EXPECT_EQ(ReadFile(path_ + "/one/three/a"), "13a");
+  EXPECT_EQ(ReadFile(path_ + "/four/five/a"), "");
   EXPECT_EQ(ReadFile(path_ + "/two/a"), "2a");
 }
 

@@ -207,6 +207,19 @@ TEST_F(CheckpointWriterTest, NamesThatLeadElsewhereAreRefused) {
   EXPECT_THAT(NamesIn(parent_), ElementsAre("out"));
 }
 
+TEST_F(CheckpointWriterTest, SubdirectoriesThatReadersNeedAreMade) {
+  auto writer = Begin();
+  ASSERT_TRUE(writer.has_value());
+  EXPECT_TRUE(writer->WriteFile("1_Pooling/config.json", "{}").ok());
+  EXPECT_TRUE(writer->CopyFile("1_Pooling/status", "/proc/self/status").ok());
+  EXPECT_EQ(writer->WriteFile("1_Pooling/config.json", "").code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(writer->WriteFile("1_Pooling", "").code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(writer->Commit().ok());
+  EXPECT_THAT(NamesIn(out_), ElementsAre("1_Pooling"));
+  EXPECT_THAT(NamesIn(out_ + "/1_Pooling"), ElementsAre("config.json", "status"));
+}
+
 TEST_F(CheckpointWriterTest, NamesStandOnce) {
   auto writer = Begin();
   ASSERT_TRUE(writer.has_value());

@@ -102,6 +102,41 @@ TEST_F(QuantizeJobTest, ResultsDoNotDependOnWorkersShardsChunksOrWhereTheModelIs
   }
 }
 
+// Of a directory and of blobs, into a directory and into blobs.
+TEST_F(QuantizeJobTest, CarriesSubdirectoriesThatReadersNeedAndNamesWhatItLeavesBehind) {
+  Files model = model_;
+  model["1_Pooling/config.json"] = "{}";
+  model["additional_chat_templates/tool_use.jinja"] = "{{ messages }}";
+  model["README.md"] = "of other weights";
+  model["adapter_config.json"] = "{\"peft_type\": \"LORA\"}";
+  model["data.arrow"] = "rows";
+  ASSERT_TRUE(bench_.Send(tokens_).ok());
+  bench_.SendAll(model);
+  bench_.WriteModel("nested", model);
+  for (const ModelSource& source : {ModelSource{{}, "nested"}, JobBench::Manifest(model)}) {
+    for (const std::string path : {"", "out"}) {
+      JobSpec spec = JobBench::Quantize(source, tokens_);
+      std::get<QuantizeTask>(spec.task).output_path =
+          path.empty() ? "" : path + std::to_string(source.files.size());
+      const JobSnapshot job = Run(spec);
+      std::map<std::string, Digest> digests = DigestsOf(job);
+      EXPECT_EQ(digests.size(), 5u);
+      for (const char* name : {"1_Pooling/config.json", "tokenizer_config.json",
+                               "additional_chat_templates/tool_use.jinja"}) {
+        EXPECT_EQ(digests[name], DigestOf(model.at(name))) << name;
+      }
+      const std::vector<std::string> warnings = OtherWarnings(job.name);
+      if (source.path.empty()) {
+        EXPECT_TRUE(warnings.empty()) << warnings[0];
+      } else {
+        ASSERT_EQ(warnings.size(), 1u);
+        EXPECT_EQ(warnings[0].find("left behind: README.md, adapter_config.json, data.arrow; "), 0u)
+            << warnings[0];
+      }
+    }
+  }
+}
+
 // A model in which the residual stream passes 65504, and the same one that stays below.
 TEST_F(QuantizeJobTest, ConfigJsonSaysADTypeThatHasTheRangeOfTheActivations) {
   ASSERT_TRUE(bench_.Send(tokens_).ok());
