@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/python_json.h"
 
 namespace salient {
 namespace {
@@ -21,20 +24,28 @@ thread_local const JsonInterrupt* interrupt = nullptr;  // the newest of the thr
 // stack of calls, so depth costs nothing before the limit is reached.
 class JsonBuilder {
  public:
-  explicit JsonBuilder(const JsonLimits& limits) : limits_(limits) {}
+  JsonBuilder(const JsonLimits& limits, PythonMarks marks)
+      : limits_(limits), marks_(std::move(marks)) {}
 
   // The names are the parser's.
-  bool null() { return Add(JsonValue()); }
+  bool null() {
+    const std::optional<double> number = marks_.NextNull();
+    return Add(number.has_value() ? JsonValue(*number) : JsonValue());
+  }
   bool boolean(bool value) { return Add(JsonValue(value)); }
   bool number_integer(int64_t value) { return Add(JsonValue(value)); }
   bool number_unsigned(uint64_t value) { return Add(JsonValue(value)); }
   bool number_float(double value, const std::string& /*text*/) { return Add(JsonValue(value)); }
-  bool string(std::string& value) { return Add(JsonValue(std::move(value))); }
+  bool string(std::string& value) {
+    marks_.Restore(value);
+    return Add(JsonValue(std::move(value)));
+  }
   bool binary(nlohmann::json::binary_t& /*value*/) { return Fail("binary value"); }
   bool start_array(size_t /*size*/) { return Open(JsonValue(JsonValue::Array())); }
   bool end_array() { return Close(); }
   bool start_object(size_t /*size*/) { return Open(JsonValue(JsonValue::Object())); }
   bool key(std::string& value) {
+    marks_.Restore(value);
     keys_.back() = std::move(value);
     return true;
   }
@@ -111,6 +122,7 @@ class JsonBuilder {
   }
 
   const JsonLimits limits_;
+  PythonMarks marks_;
   int64_t values_ = 0;
   std::vector<JsonValue> open_;    // containers not yet closed, outermost first
   std::vector<std::string> keys_;  // the pending key of each
@@ -121,8 +133,10 @@ class JsonBuilder {
 
 namespace {
 
-// The shortest text that reads as the same double, and as no integer.
+// Returns the shortest text that reads as the same double, and as no integer.
 std::string NumberText(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
   char text[32];
   const auto [end, error] = std::to_chars(text, text + sizeof(text), value);
   const std::string number(text, end);
@@ -214,7 +228,13 @@ absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view 
     return absl::InvalidArgumentError(
         absl::StrCat(source, ": NUL byte at byte ", nul, "; expected JSON"));
   }
-  JsonBuilder builder(limits);
+  std::string plain;
+  PythonMarks marks;
+  if (limits.like_python) {
+    std::tie(plain, marks) = MarkPython(text);
+    text = plain;
+  }
+  JsonBuilder builder(limits, std::move(marks));
   if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder)) {
     if (!builder.interrupted().ok()) return builder.interrupted();
     return absl::InvalidArgumentError(absl::StrCat(source, ": not valid JSON: ", builder.error()));
@@ -224,7 +244,13 @@ absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view 
 
 std::string JsonQuote(absl::string_view text) {
   std::string quoted = "\"";
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (const std::optional<uint16_t> half = SurrogateAt(text, i)) {
+      absl::StrAppend(&quoted, "\\u", absl::Hex(*half, absl::kZeroPad4));
+      i += 2;
+      continue;
+    }
     switch (c) {
       case '"':
         quoted += "\\\"";

@@ -66,6 +66,10 @@ struct JsonLimits {
   int64_t max_values = 1 << 20;  // values of any type, counting containers
   // When false, all members of one name are kept, for the caller to judge.
   bool reject_duplicate_keys = true;
+  // Whether NaN, Infinity, -Infinity and surrogates without their other half are taken, as Python's
+  // reader takes them. Such a surrogate stands in a string as the three bytes that UTF-8 would
+  // give.
+  bool like_python = false;
 };
 
 // While it lives, parsing on its thread asks `keep_going` every few thousand values and ends with
@@ -92,11 +96,12 @@ absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view 
                                     const JsonLimits& limits = {});
 
 // `text` as a JSON string with its quotes. Escapes only what must be escaped, so UTF-8 stays
-// as it is. `text` is not checked to be UTF-8.
+// as it is, but for surrogates. `text` is not checked to be UTF-8.
 std::string JsonQuote(absl::string_view text);
 
 // `value` as JSON text: two spaces a level, members in their order, a line feed at the end. Parsing
-// it gives the value again: integers stay integers, others the same double (which must be finite).
+// it gives the value again: integers stay integers, others the same double. What is not finite is
+// written as Python writes it.
 std::string JsonText(const JsonValue& value);
 
 // `text` in double quotes for error messages: all but printable ASCII escaped, cut after

@@ -1,12 +1,16 @@
 #include "core/checkpoint/model_config.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "core/checkpoint/config_fields.h"
-#include "core/checkpoint/json.h"
+#include "core/checkpoint/config_windows.h"
 
 namespace salient {
 namespace {
@@ -17,145 +21,109 @@ constexpr int64_t kMaxLayers = 1 << 12;
 constexpr int64_t kMaxHeads = 1 << 12;
 constexpr int64_t kMaxHeadDim = 1 << 12;
 constexpr int64_t kMaxVocabulary = 1 << 24;
-constexpr int64_t kMaxPositions = int64_t{1} << 32;
-constexpr double kMaxRopeTheta = 1e15;
 
-struct Rope {
-  double theta = 10000;
-  std::optional<Llama3RopeScaling> llama3;
-};
+// Returns the class whose `name` is `value`, nullptr if there is none.
+const ConfigClass* FindClass(absl::string_view ConfigClass::*name, absl::string_view value) {
+  for (const ConfigClass& config_class : ConfigClasses()) {
+    if (config_class.*name == value) return &config_class;
+  }
+  return nullptr;
+}
 
-std::string ReadArchitecture(ConfigFields& fields) {
+std::string Names(absl::string_view ConfigClass::*name) {
+  return absl::StrJoin(ConfigClasses(), ", ",
+                       [name](std::string* out, const ConfigClass& config_class) {
+                         absl::StrAppend(out, config_class.*name);
+                       });
+}
+
+// Returns the one entry of architectures; nullopt if there is none, and after a fault.
+std::optional<std::string> ReadArchitecture(ConfigFields& fields) {
   const std::string expected = "a list of one architecture, such as [\"LlamaForCausalLM\"]";
   const JsonValue* value = fields.Value("architectures");
-  if (value == nullptr) {
-    fields.Invalid("architectures", "missing or null", expected);
-    return "";
-  }
+  if (value == nullptr) return std::nullopt;
   const JsonValue::Array* list = value->AsArray();
-  if (list == nullptr || list->size() != 1) {
+  if (list == nullptr || list->size() > 1) {
     fields.Invalid("architectures", value->Describe(), expected);
-    return "";
+    return std::nullopt;
   }
+  if (list->empty()) return std::nullopt;
   const std::string* name = list->front().AsString();
   if (name == nullptr || name->empty()) {
     fields.Invalid("architectures[0]", list->front().Describe(), "the name of an architecture");
-    return "";
+    return std::nullopt;
   }
   return *name;
 }
 
-absl::StatusOr<Llama3RopeScaling> ReadLlama3(ConfigFields& fields) {
-  Llama3RopeScaling scaling;
-  scaling.factor = fields.RequiredNumber("factor", 1, 1e6);
-  scaling.low_freq_factor = fields.RequiredNumber("low_freq_factor", 1e-6, 1e6);
-  scaling.high_freq_factor = fields.RequiredNumber("high_freq_factor", 1e-6, 1e6);
-  scaling.original_max_position_embeddings =
-      fields.RequiredInteger("original_max_position_embeddings", 1, kMaxPositions);
-  if (scaling.high_freq_factor <= scaling.low_freq_factor) {
-    fields.Invalid("high_freq_factor", absl::StrCat(scaling.high_freq_factor),
-                   absl::StrCat("more than low_freq_factor, ", scaling.low_freq_factor));
+// Returns nullptr after a fault.
+const ConfigClass* ReadClass(ConfigFields& fields, std::vector<ConfigRefusal>& refusals) {
+  const std::optional<std::string> architecture = ReadArchitecture(fields);
+  const std::optional<std::string> model_type = fields.String("model_type");
+  if (!fields.status().ok()) return nullptr;
+  if (!architecture.has_value() && !model_type.has_value()) {
+    fields.Invalid("architectures", fields.IsNull("architectures") ? "null" : "missing",
+                   "a list of one architecture, such as [\"LlamaForCausalLM\"]");
+    return nullptr;
   }
-  if (!fields.status().ok()) return fields.status();
-  return scaling;
-}
-
-// The object under `field`, either rope_scaling or rope_parameters (which holds theta as well).
-absl::Status ReadRopeObject(absl::string_view source, absl::string_view field,
-                            const JsonValue& object, Rope& rope) {
-  if (object.AsObject() == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": ", field, " is ", object.Describe(), "; expected an object"));
-  }
-  for (const JsonValue::Member& member : *object.AsObject()) {
-    if (member.second.AsObject() == nullptr) continue;
-    return absl::UnimplementedError(
-        absl::StrCat(source, ": ", field, "[", QuoteForMessage(member.first),
-                     "] is an object; expected one rotary embedding for all layers"));
-  }
-  ConfigFields fields(source, absl::StrCat(field, "."), object);
-  if (const auto theta = fields.Number("rope_theta", 1, kMaxRopeTheta)) rope.theta = *theta;
-  const std::optional<std::string> new_name = fields.String("rope_type");
-  const std::optional<std::string> old_name = fields.String("type");
-  if (new_name.has_value() && old_name.has_value() && *new_name != *old_name) {
-    fields.Invalid("type", QuoteForMessage(*old_name),
-                   absl::StrCat("what rope_type says, ", QuoteForMessage(*new_name)));
-  }
-  const std::string type = new_name.value_or(old_name.value_or("default"));
-  if (const auto factor = fields.Number("partial_rotary_factor", 0, 1); factor.value_or(1) != 1) {
-    fields.Unsupported("partial_rotary_factor", absl::StrCat(*factor), "1");
-  }
-  if (!fields.status().ok()) return fields.status();
-  if (type == "default") return absl::OkStatus();
-  if (type != "llama3") {
-    fields.Unsupported("rope_type", QuoteForMessage(type), "\"default\" or \"llama3\"");
-    return fields.status();
-  }
-  const auto llama3 = ReadLlama3(fields);
-  if (!llama3.ok()) return llama3.status();
-  rope.llama3 = *llama3;
-  return absl::OkStatus();
-}
-
-absl::StatusOr<Rope> ReadRope(absl::string_view source, ConfigFields& fields) {
-  Rope rope;
-  const JsonValue* scaling = fields.Value("rope_scaling");
-  const JsonValue* parameters = fields.Value("rope_parameters");
-  const std::optional<double> theta = fields.Number("rope_theta", 1, kMaxRopeTheta);
-  if (theta.has_value()) rope.theta = *theta;
-  if (scaling != nullptr && parameters != nullptr) {
-    fields.Invalid("rope_scaling", scaling->Describe(),
-                   "nothing beside rope_parameters, which says the same");
-  }
-  if (!fields.status().ok()) return fields.status();
-  const absl::string_view name = scaling != nullptr ? "rope_scaling" : "rope_parameters";
-  const JsonValue* object = scaling != nullptr ? scaling : parameters;
-  if (object == nullptr) return rope;
-  if (absl::Status status = ReadRopeObject(source, name, *object, rope); !status.ok()) {
-    return status;
-  }
-  if (theta.has_value() && rope.theta != *theta) {
-    fields.Invalid("rope_theta", absl::StrCat(*theta),
-                   absl::StrCat("what ", name, ".rope_theta says, ", rope.theta));
-    return fields.status();
-  }
-  return rope;
-}
-
-std::optional<int64_t> ReadSlidingWindow(ConfigFields& fields) {
-  const std::optional<int64_t> window = fields.Integer("sliding_window", 1, kMaxPositions);
-  const std::optional<bool> use = fields.Bool("use_sliding_window");
-  if (use == true) {
-    fields.Unsupported("use_sliding_window", "true", "false: a window in some layers only");
-  }
-  if (const JsonValue* types = fields.Value("layer_types")) {
-    const JsonValue::Array* list = types->AsArray();
-    if (list == nullptr) fields.Invalid("layer_types", types->Describe(), "a list of strings");
-    for (size_t i = 0; list != nullptr && i < list->size(); ++i) {
-      const std::string* type = (*list)[i].AsString();
-      if (type != nullptr && *type == "full_attention") continue;
-      fields.Unsupported(absl::StrCat("layer_types[", i, "]"), (*list)[i].Describe(),
-                         "\"full_attention\"");
+  const ConfigClass* by_type =
+      model_type.has_value() ? FindClass(&ConfigClass::model_type, *model_type) : nullptr;
+  if (!architecture.has_value()) {
+    if (by_type == nullptr) {
+      fields.Unsupported("model_type", QuoteForMessage(*model_type),
+                         absl::StrCat("one of ", Names(&ConfigClass::model_type)));
     }
-    return std::nullopt;
+    return by_type;
   }
-  return use == false ? std::nullopt : window;
+  const ConfigClass* by_name = FindClass(&ConfigClass::architecture, *architecture);
+  if (by_name == nullptr) {
+    fields.Unsupported("architectures[0]", QuoteForMessage(*architecture),
+                       absl::StrCat("one of ", Names(&ConfigClass::architecture)));
+    return nullptr;
+  }
+  if (model_type.has_value() && by_type != by_name) {
+    fields.Invalid("model_type", QuoteForMessage(*model_type),
+                   absl::StrCat(QuoteForMessage(by_name->model_type), ", which ", *architecture,
+                                " in architectures is: engines differ in which of the two counts"));
+    return nullptr;
+  }
+  if (!model_type.has_value()) {
+    refusals.push_back(
+        {"model_type",
+         absl::StrCat("model_type is ", fields.IsNull("model_type") ? "null" : "missing",
+                      "; expected ", QuoteForMessage(by_name->model_type),
+                      ", by which transformers finds ", by_name->name),
+         ConfigRefusal::Mend::kAdd, JsonValue(std::string(by_name->model_type))});
+  }
+  return by_name;
 }
 
-std::optional<DType> ReadDType(ConfigFields& fields) {
-  const std::optional<std::string> old_name = fields.String("torch_dtype");
-  const std::optional<std::string> new_name = fields.String("dtype");
-  if (old_name.has_value() && new_name.has_value() && *old_name != *new_name) {
-    fields.Invalid("dtype", QuoteForMessage(*new_name),
-                   absl::StrCat("what torch_dtype says, ", QuoteForMessage(*old_name)));
+// Returns what the weights are said to be. Engines give the name to PyTorch, and what it does not
+// know is an error there.
+std::optional<DType> ReadDType(ConfigFields& fields, const ConfigClass& config_class,
+                               std::vector<ConfigRefusal>& refusals) {
+  const absl::string_view field = fields.Value("dtype") != nullptr ? "dtype" : "torch_dtype";
+  const JsonValue* value = fields.Value(field);
+  if (value == nullptr || value->AsString() == nullptr) return std::nullopt;
+  const std::string& name = *value->AsString();
+  constexpr absl::string_view kKnown[] = {"float16",         "half",
+                                          "bfloat16",        "float32",
+                                          "float",           "float64",
+                                          "double",          "float8_e4m3fn",
+                                          "float8_e5m2",     "float8_e4m3fnuz",
+                                          "float8_e5m2fnuz", "int8",
+                                          "uint8",           "int16",
+                                          "int32",           "int64"};
+  if (!absl::c_linear_search(kKnown, name)) {
+    refusals.push_back({std::string(field),
+                        RefusalText(config_class, field, QuoteForMessage(name),
+                                    "\"float16\", \"bfloat16\" or \"float32\""),
+                        ConfigRefusal::Mend::kLeaveOut});
   }
-  const std::optional<std::string>& name = new_name.has_value() ? new_name : old_name;
-  if (!name.has_value()) return std::nullopt;
-  if (*name == "float16") return DType::kF16;
-  if (*name == "bfloat16") return DType::kBF16;
-  if (*name == "float32") return DType::kF32;
-  fields.Unsupported(new_name.has_value() ? "dtype" : "torch_dtype", QuoteForMessage(*name),
-                     "\"float16\", \"bfloat16\" or \"float32\"");
+  const absl::string_view dtype = absl::StripPrefix(name, "torch.");
+  if (dtype == "float16" || dtype == "half") return DType::kF16;
+  if (dtype == "bfloat16") return DType::kBF16;
+  if (dtype == "float32" || dtype == "float") return DType::kF32;
   return std::nullopt;
 }
 
@@ -168,21 +136,35 @@ std::optional<QuantizationConfig> ReadQuantization(absl::string_view source, Con
   return *std::move(quantization);
 }
 
-void ReadHeads(ConfigFields& fields, ModelConfig& config) {
+void ReadHeads(ConfigFields& fields, const ConfigClass& config_class, ModelConfig& config) {
   config.num_attention_heads = fields.RequiredInteger("num_attention_heads", 1, kMaxHeads);
-  config.num_key_value_heads =
-      fields.Integer("num_key_value_heads", 1, kMaxHeads).value_or(config.num_attention_heads);
-  if (!fields.status().ok()) return;
   const int64_t heads = config.num_attention_heads;
+  const std::optional<int64_t> kv_heads = fields.Integer("num_key_value_heads", 1, kMaxHeads);
+  const std::optional<int64_t> head_dim = fields.Integer("head_dim", 2, kMaxHeadDim);
+  if (!fields.status().ok()) return;
+  // A null is what a class makes of it, or, where the class refuses it, what is left out.
+  const bool refused = absl::c_any_of(config.refusals, [](const ConfigRefusal& refusal) {
+    return refusal.field == "num_key_value_heads";
+  });
+  const bool as_heads = fields.IsNull("num_key_value_heads") && !refused;
+  const int64_t left_out = as_heads ? heads : config_class.num_key_value_heads.value_or(heads);
+  config.num_key_value_heads = kv_heads.value_or(left_out);
   if (heads % config.num_key_value_heads != 0) {
-    fields.Invalid("num_key_value_heads", absl::StrCat(config.num_key_value_heads),
+    fields.Invalid("num_key_value_heads",
+                   kv_heads.has_value()
+                       ? absl::StrCat(*kv_heads)
+                       : absl::StrCat("missing, which means ", left_out, " in ", config_class.name),
                    absl::StrCat("a divisor of num_attention_heads, ", heads));
   }
-  const std::optional<int64_t> head_dim = fields.Integer("head_dim", 2, kMaxHeadDim);
-  if (!head_dim.has_value() && config.hidden_size % heads != 0) {
+  const bool multiple = config.hidden_size % heads == 0;
+  if (!head_dim.has_value() && !multiple) {
     fields.Invalid(
         "hidden_size", absl::StrCat(config.hidden_size),
         absl::StrCat("a multiple of num_attention_heads, ", heads, ", or a head_dim of its own"));
+  } else if (!multiple && config_class.whole_heads) {
+    config.refusals.push_back(
+        {"hidden_size", RefusalText(config_class, "hidden_size", absl::StrCat(config.hidden_size),
+                                    absl::StrCat("a multiple of num_attention_heads, ", heads))});
   }
   config.head_dim = head_dim.value_or(config.hidden_size / heads);
   if (config.head_dim % 2 != 0) {
@@ -195,47 +177,97 @@ void ReadHeads(ConfigFields& fields, ModelConfig& config) {
   }
 }
 
+// Members that change what a model computes in ways that do not exist here.
+void CheckOthers(ConfigFields& fields) {
+  for (const absl::string_view field : {"per_layer_config", "configuration_files"}) {
+    if (const JsonValue* value = fields.Value(field)) {
+      fields.Unsupported(field, value->Describe(), "one config for all layers, in this file");
+    }
+  }
+}
+
+void Set(absl::string_view name, JsonValue value, JsonValue::Object& object) {
+  for (JsonValue::Member& member : object) {
+    if (member.first != name) continue;
+    member.second = std::move(value);
+    return;
+  }
+  object.emplace_back(std::string(name), std::move(value));
+}
+
 }  // namespace
 
+absl::StatusOr<JsonValue> ParseConfigJson(absl::string_view source, absl::string_view json) {
+  JsonLimits limits;
+  limits.like_python = true;
+  absl::StatusOr<JsonValue> document = ParseJson(source, json, limits);
+  if (!document.ok() || document->AsObject() != nullptr) return document;
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, ": is ", document->Describe(), "; expected an object"));
+}
+
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json) {
-  const auto document = ParseJson(source, json);
+  const auto document = ParseConfigJson(source, json);
   if (!document.ok()) return document.status();
-  if (document->AsObject() == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": is ", document->Describe(), "; expected an object"));
-  }
   ConfigFields fields(source, "", *document);
   ModelConfig config;
   config.source = std::string(source);
-  config.architecture = ReadArchitecture(fields);
+  const ConfigClass* const config_class = ReadClass(fields, config.refusals);
+  if (config_class == nullptr) return fields.status();
+  config.architecture = std::string(config_class->architecture);
+  config.model_type = std::string(config_class->model_type);
+  for (ConfigRefusal& refusal : CheckConfigTypes(*config_class, *document)) {
+    config.refusals.push_back(std::move(refusal));
+  }
+  CheckOthers(fields);
   config.hidden_size = fields.RequiredInteger("hidden_size", 1, kMaxWidth);
   config.intermediate_size = fields.RequiredInteger("intermediate_size", 1, kMaxWidth);
   config.num_hidden_layers = fields.RequiredInteger("num_hidden_layers", 1, kMaxLayers);
-  ReadHeads(fields, config);
+  ReadHeads(fields, *config_class, config);
   config.vocab_size = fields.RequiredInteger("vocab_size", 1, kMaxVocabulary);
-  config.rms_norm_eps = fields.RequiredNumber("rms_norm_eps", 1e-20, 1);
+  config.rms_norm_eps = fields.Number("rms_norm_eps", 0, 1).value_or(config_class->rms_norm_eps);
 
   const std::string activation = fields.String("hidden_act").value_or("silu");
   if (activation != "silu" && activation != "swish") {
     fields.Unsupported("hidden_act", QuoteForMessage(activation), "\"silu\"");
   }
-  config.attention_bias = fields.Bool("attention_bias").value_or(false);
-  config.mlp_bias = fields.Bool("mlp_bias").value_or(false);
+  if (config_class->biases_by_config) {
+    config.attention_bias = fields.Bool("attention_bias").value_or(false);
+    config.mlp_bias = fields.Bool("mlp_bias").value_or(false);
+  }
   config.tie_word_embeddings = fields.Bool("tie_word_embeddings").value_or(false);
   config.max_position_embeddings = fields.Integer("max_position_embeddings", 1, kMaxPositions);
-  config.sliding_window = ReadSlidingWindow(fields);
-  config.dtype = ReadDType(fields);
+  const int64_t positions =
+      config.max_position_embeddings.value_or(config_class->max_position_embeddings);
+  config.sliding_window =
+      ReadWindow(*config_class, config.num_hidden_layers, config.head_dim, fields, config.refusals);
+  config.dtype = ReadDType(fields, *config_class, config.refusals);
   config.quantization = ReadQuantization(source, fields);
-  if (const auto factor = fields.Number("partial_rotary_factor", 0, 1); factor.value_or(1) != 1) {
-    fields.Unsupported("partial_rotary_factor", absl::StrCat(*factor), "1");
-  }
   if (!fields.status().ok()) return fields.status();
 
-  const auto rope = ReadRope(source, fields);
+  const auto rope = ReadRope(source, *config_class, positions, fields, config.refusals);
   if (!rope.ok()) return rope.status();
   config.rope_theta = rope->theta;
   config.llama3_rope = rope->llama3;
   return config;
+}
+
+void MendConfig(const ModelConfig& config, JsonValue::Object& object) {
+  for (const ConfigRefusal& refusal : config.refusals) {
+    if (refusal.mend == ConfigRefusal::Mend::kReplace ||
+        refusal.mend == ConfigRefusal::Mend::kAdd) {
+      Set(refusal.field, refusal.replacement, object);
+    } else if (refusal.mend == ConfigRefusal::Mend::kLeaveOut) {
+      object.erase(std::remove_if(object.begin(), object.end(),
+                                  [&](const JsonValue::Member& member) {
+                                    return member.first == refusal.field;
+                                  }),
+                   object.end());
+    }
+  }
+  // Some engines go by this name alone.
+  Set("architectures", JsonValue(JsonValue::Array{JsonValue(config.architecture)}), object);
+  if (config.own_head) Set("tie_word_embeddings", JsonValue(false), object);
 }
 
 }  // namespace salient

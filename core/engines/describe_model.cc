@@ -190,6 +190,10 @@ absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelC
     for (const int64_t dimension : spec.shape) elements *= dimension;
     model.parameters += elements;
   }
+  model.own_head = config.own_head;
+  for (const ConfigRefusal& refusal : config.refusals) {
+    model.config_refusals.push_back(absl::StrCat(config.source, ": ", refusal.text));
+  }
   LinearReader reader(headers, *described);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     for (size_t i = 0; i < kNormRoles; ++i) {

@@ -61,7 +61,7 @@ absl::StatusOr<DescribedConfig> DescribedConfig::Parse(const ModelConfig& config
   DescribedConfig described;
   if (!config.quantization.has_value()) return described;
   described.config_ = *config.quantization;
-  const absl::StatusOr<JsonValue> document = ParseJson(config.source, json);
+  const absl::StatusOr<JsonValue> document = ParseConfigJson(config.source, json);
   if (!document.ok()) return document.status();
   const JsonValue* object = document->Find("quantization_config");
   if (object == nullptr) return described;

@@ -50,6 +50,9 @@ struct DescribedModel {
   // arguments in one, by its path in quantization_config; empty: there is none.
   std::string unknown_in_group;
   std::string unknown_in_arguments;
+  bool own_head = false;  // a head unlike the embeddings that the config ties it to
+  // What transformers' reader of config.json refuses, in sentences.
+  std::vector<std::string> config_refusals;
   int64_t parameters = 0;  // weights of the whole model
   int64_t bytes = 0;       // of its tensors
 

@@ -48,6 +48,18 @@ EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t te
     CheckConfigFields(*row, model, findings);
     CheckDtype(*row, model, findings);
   }
+  // llama.cpp's converter reads what the class refuses by itself.
+  if (!model.config_refusals.empty() && engine != Engine::kLlamaCpp) {
+    findings.Fault("config class", model.config_refusals.front());
+  }
+  const bool keeps_head = engine == Engine::kVllm || engine == Engine::kVllmCpu ||
+                          engine == Engine::kTransformers;
+  if (model.own_head && !keeps_head) {
+    findings.Remark("head",
+                    "lm_head.weight differs from the embeddings although "
+                    "tie_word_embeddings is true; it is not known which of the two is "
+                    "used: tie_word_embeddings should be false");
+  }
   const std::vector<DevicePart> parts = PartsOnDevice(model, tensor_parallel, findings);
   if (row != nullptr) CheckKernelShapes(*row, model, parts, findings);
   CheckHeadDim(model, findings);

@@ -29,7 +29,7 @@ constexpr std::array<absl::string_view, kLinearRoles> kLlamaLinears = {
 constexpr std::array<absl::string_view, kNormRoles> kLlamaNorms = {
     "input_layernorm.weight", "post_attention_layernorm.weight"};
 
-Family LikeLlama(absl::string_view architecture, BiasRule biases, bool sliding_window) {
+Family LikeLlama(absl::string_view architecture, BiasRule biases) {
   return {architecture,
           "model.embed_tokens.weight",
           "model.norm.weight",
@@ -38,8 +38,7 @@ Family LikeLlama(absl::string_view architecture, BiasRule biases, bool sliding_w
           kLlamaLinears,
           kLlamaNorms,
           kLlamaGroups,
-          biases,
-          sliding_window};
+          biases};
 }
 
 constexpr size_t Index(LinearRole role) { return static_cast<size_t>(role); }
@@ -49,9 +48,9 @@ constexpr size_t Index(LinearRole role) { return static_cast<size_t>(role); }
 absl::Span<const Family> Families() {
   static const auto* families = new std::array<Family, 3>{{
       // Llama 1 to 3, Vicuna and everything else that calls itself one.
-      LikeLlama("LlamaForCausalLM", BiasRule::kByConfig, /*sliding_window=*/false),
-      LikeLlama("MistralForCausalLM", BiasRule::kNone, /*sliding_window=*/true),
-      LikeLlama("Qwen2ForCausalLM", BiasRule::kQueryKeyValue, /*sliding_window=*/true),
+      LikeLlama("LlamaForCausalLM", BiasRule::kByConfig),
+      LikeLlama("MistralForCausalLM", BiasRule::kNone),
+      LikeLlama("Qwen2ForCausalLM", BiasRule::kQueryKeyValue),
   }};
   return *families;
 }
@@ -80,7 +79,7 @@ std::string NormName(const Family& family, int64_t layer, NormRole role) {
 }
 
 std::string HeadName(const Family& family, const ModelConfig& config) {
-  return std::string(config.tie_word_embeddings ? family.embeddings : family.head);
+  return std::string(config.TiesHead() ? family.embeddings : family.head);
 }
 
 LinearShape ShapeOf(const Family& family, const ModelConfig& config, LinearRole role) {
@@ -130,7 +129,7 @@ std::vector<TensorSpec> OuterTensors(const Family& family, const ModelConfig& co
   std::vector<TensorSpec> tensors = {
       {std::string(family.embeddings), {config.vocab_size, config.hidden_size}},
       {std::string(family.final_norm), {config.hidden_size}}};
-  if (!config.tie_word_embeddings) {
+  if (!config.TiesHead()) {
     tensors.push_back({std::string(family.head), {config.vocab_size, config.hidden_size}});
   }
   return tensors;

@@ -54,13 +54,12 @@ struct Family {
   absl::string_view architecture;
   absl::string_view embeddings;    // [vocab_size, H]
   absl::string_view final_norm;    // [H]
-  absl::string_view head;          // [vocab_size, H]; the embeddings when they are tied
+  absl::string_view head;          // [vocab_size, H]; not used when it is tied to the embeddings
   absl::string_view block_prefix;  // block i is "<block_prefix><i>."
   std::array<absl::string_view, kLinearRoles> linears;  // by role, after the block's prefix
   std::array<absl::string_view, kNormRoles> norms;
   std::array<GroupRow, kGroupRoles> groups;  // in the order of the forward pass
   BiasRule biases = BiasRule::kNone;
-  bool sliding_window = false;  // whether the config's sliding_window means anything
 };
 
 // All we know. Static storage.

@@ -109,13 +109,10 @@ void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
 // `quantization` null: none.
 absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
                                        DType dtype, const JsonValue& quantization) {
-  auto document = ParseJson(config.source, source);
+  auto document = ParseConfigJson(config.source, source);
   if (!document.ok()) return document.status();
   JsonValue::Object* object = document->AsObject();
-  if (object == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config.source, ": is ", document->Describe(), "; expected an object"));
-  }
+  MendConfig(config, *object);
   const JsonValue name(std::string(dtype == DType::kBF16 ? "bfloat16" : "float16"));
   if (document->Find("dtype") != nullptr) Set("dtype", name, *object);
   Set("torch_dtype", name, *object);
@@ -140,6 +137,10 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
   const auto family = FindFamily(config);
   if (!family.ok()) return family.status();
   if (absl::Status status = CheckNotQuantized(config); !status.ok()) return status;
+  for (const ConfigRefusal& refusal : config.refusals) {
+    if (refusal.mend != ConfigRefusal::Mend::kNone) continue;
+    return absl::InvalidArgumentError(absl::StrCat(config.source, ": ", refusal.text));
+  }
   if (const auto fault = FindFormatFault(params.stored); fault.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(Name(params.stored.output), ": ", fault->field,
                                                    " is ", fault->value, "; expected ",

@@ -41,7 +41,7 @@ struct QuantizedFile {
 struct QuantizedCheckpointPlan {
   std::vector<QuantizedFile> files;
   std::string index_json;            // of kShardIndexName; empty for one file
-  std::string config_json;           // the source's, with quantization_config and the dtype
+  std::string config_json;           // see PlanQuantizedCheckpoint
   std::string quantize_config_json;  // of kQuantizeConfigName; empty unless GPTQ
   std::vector<KeptLinear> kept;
   int64_t parameters = 0;    // of the whole model
@@ -73,13 +73,13 @@ absl::Status CheckNotQuantized(const ModelConfig& config);
 // embeddings, final norm and, unless tied, the head. What is not the format's has its PlainDType.
 // Files are cut in the order of the model: embeddings, blocks, norm, head.
 //
-// A Linear has the format that overrides and `raised` say, or is kept as they say.
-// quantization_config is that of QuantizationConfigJson; plain formats have none. The dtype that
-// config.json says is PlainDTypes::config.
+// config.json is the source's as MendConfig leaves it, with quantization_config and
+// PlainDTypes::config. A Linear has the format that overrides and `raised` say, or is kept as they
+// say. quantization_config is that of QuantizationConfigJson; plain formats have none.
 //
 // Errors: as FindFamily, CheckNotQuantized, QuantizableGroups, ApplyRaised and PlanShards;
-// INVALID_ARGUMENT for a format that there is not, naming its field, the value
-// and the nearest that there is.
+// INVALID_ARGUMENT for a config that engines refuse, or for a format that there is not, naming its
+// field, the value and the nearest that there is.
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     const ModelConfig& config, absl::string_view config_json,
     const QuantizedCheckpointParams& params);

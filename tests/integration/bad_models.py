@@ -190,7 +190,7 @@ def with_text(text):
 
 
 for _field in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-               "vocab_size", "rms_norm_eps", "architectures"):
+               "vocab_size"):
     add(f"config_without_{_field}", lambda field=_field: MODEL.with_config(**{field: None}).files(),
         "BAD_MODEL", "config.json", _field)
 
@@ -201,6 +201,7 @@ for _name, _field, _value in (
         ("heads_that_do_not_divide", "num_attention_heads", 3),
         ("kv_heads_that_do_not_divide", "num_key_value_heads", 3),
         ("no_list_of_architectures", "architectures", "LlamaForCausalLM"),
+        ("another_model_type", "model_type", "mistral"),
         ("negative_theta", "rope_theta", -1.0)):
     add(f"config_with_{_name}", lambda field=_field, value=_value: MODEL.with_config(
         **{field: value}).files(), "BAD_MODEL", "config.json", _field)

@@ -63,11 +63,11 @@ def attention_window(config):
     """How many positions a query sees, its own included; None: all."""
     (architecture,) = config["architectures"]
     if architecture == "MistralForCausalLM":
-        return config.get("sliding_window")
+        return config.get("sliding_window", 4096)
     if architecture == "Qwen2ForCausalLM" and config.get("use_sliding_window"):
-        if config.get("max_window_layers", 0) > 0:
+        if config.get("max_window_layers", 28) > 0:
             raise ValueError("max_window_layers: blocks with and without a window")
-        return config.get("sliding_window")
+        return config.get("sliding_window", 4096)
     return None
 
 
@@ -171,7 +171,8 @@ class Llama:
         for layer in range(self.layers):
             hidden = self.block(layer, hidden)
         hidden = self.norm(hidden, "model.norm.weight")
-        tied = self.config.get("tie_word_embeddings", False)
+        # A head that is stored counts: tied to the embeddings, it is a copy of them or its own.
+        tied = self.config.get("tie_word_embeddings", False) and "lm_head.weight" not in self.tensors
         return hidden @ self.tensors["model.embed_tokens.weight" if tied else "lm_head.weight"].T
 
     def log_probabilities(self, tokens):

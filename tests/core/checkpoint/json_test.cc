@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "absl/strings/str_cat.h"
 
 namespace salient {
 namespace {
@@ -128,6 +131,7 @@ TEST(JsonTest, QuotedTextReadsBack) {
   const auto value = ParseJson("x", JsonQuote(text));
   ASSERT_TRUE(value.ok()) << value.status();
   EXPECT_EQ(*value->AsString(), text);
+  EXPECT_EQ(JsonQuote("\xED\xA0\x80 \xED\x9F\xBF"), "\"\\ud800 \xED\x9F\xBF\"");
   EXPECT_EQ(JsonQuote("a\"\\/\x1f\t\xC3\xA9"), "\"a\\\"\\\\/\\u001f\\t\xC3\xA9\"");
 }
 
@@ -186,6 +190,44 @@ TEST(JsonTest, ALongTextCanBeInterrupted) {
   }
   EXPECT_TRUE(ParseJson("x", text).ok());
   EXPECT_EQ(asked, 3);
+}
+
+JsonLimits LikePython() {
+  JsonLimits limits;
+  limits.like_python = true;
+  return limits;
+}
+
+// Python's json.loads reads the first as what json.dumps writes as the second.
+TEST(JsonTest, WhatPythonTakesComesBackAsPythonWritesIt) {
+  const std::pair<const char*, const char*> texts[] = {
+      {"NaN", "NaN"},
+      {"[NaN,null,-Infinity, Infinity ,null]",
+       "[\n  NaN,\n  null,\n  -Infinity,\n  Infinity,\n  null\n]"},
+      {R"({"NaN":"null NaN \" Infinity","a":NaN,"b":-1,"c":null})",
+       "{\n  \"NaN\": \"null NaN \\\" Infinity\",\n  \"a\": NaN,\n  \"b\": -1,\n  \"c\": null\n}"},
+      {R"(["\ud800","\uDBFF\ufffd\udc00","\ud83d\ude00"])",
+       "[\n  \"\\ud800\",\n  \"\\udbff\xEF\xBF\xBD\\udc00\",\n  \"\xF0\x9F\x98\x80\"\n]"},
+      {"{\"\xEF\xBF\xBD\\udc00\":\"\\\\ud800\"}", "{\n  \"\xEF\xBF\xBD\\udc00\": \"\\\\ud800\"\n}"},
+  };
+  for (const auto& [text, written] : texts) {
+    const auto value = ParseJson("x", text, LikePython());
+    ASSERT_TRUE(value.ok()) << text << value.status();
+    EXPECT_EQ(JsonText(*value), absl::StrCat(written, "\n"));
+    const auto again = ParseJson("x", written, LikePython());
+    ASSERT_TRUE(again.ok()) << written << again.status();
+    EXPECT_EQ(JsonText(*again), absl::StrCat(written, "\n"));
+  }
+}
+
+TEST(JsonTest, WhatPythonRefusesStaysRefused) {
+  for (const char* text : {"nan", "-NaN", "+Infinity", "Infinit", "NaN5", "nullNaN", "[NaN", "'a'",
+                           R"("\ud80")", R"("\ud800)", R"(["\")", "-", "-I"}) {
+    EXPECT_FALSE(ParseJson("x", text, LikePython()).ok()) << text;
+  }
+  for (const char* text : {"NaN", "[-Infinity]", R"("\ud800")", R"("\udc00\ud800")"}) {
+    EXPECT_FALSE(ParseJson("x", text).ok()) << text;
+  }
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ using Fields = std::vector<std::pair<std::string, std::string>>;
 
 const Fields& GoodFields() {
   static const auto* fields = new Fields{{"architectures", "[\"LlamaForCausalLM\"]"},
+                                         {"model_type", "\"llama\""},
                                          {"hidden_size", "64"},
                                          {"intermediate_size", "172"},
                                          {"num_hidden_layers", "2"},
@@ -87,7 +88,6 @@ TEST(ModelConfigTest, ReadsTheTestModel) {
   EXPECT_EQ(config->head_dim, 32);
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_EQ(config->dtype, DType::kF16);
-  EXPECT_EQ(config->max_position_embeddings, 256);
 }
 
 TEST(ModelConfigTest, BothSpellingsOfLlama3RotaryParametersMeanTheSame) {
@@ -124,14 +124,88 @@ TEST(ModelConfigTest, PlainRotaryParametersAreNoScaling) {
   }
 }
 
-TEST(ModelConfigTest, ASlidingWindowCountsUnlessItIsSwitchedOff) {
-  EXPECT_EQ(ParseConfig({{"sliding_window", "4096"}})->sliding_window, 4096);
-  EXPECT_FALSE(ParseConfig({{"sliding_window", "null"}})->sliding_window.has_value());
-  EXPECT_FALSE(ParseConfig({{"sliding_window", "4096"}, {"use_sliding_window", "false"}})
-                   ->sliding_window.has_value());
-  EXPECT_FALSE(ParseConfig({{"sliding_window", "4096"},
-                            {"layer_types", "[\"full_attention\",\"full_attention\"]"}})
-                   ->sliding_window.has_value());
+Fields Mistral(Fields fields) {
+  fields.insert(fields.begin(), {{"architectures", "[\"MistralForCausalLM\"]"},
+                                 {"model_type", "\"mistral\""},
+                                 {"num_key_value_heads", "2"}});
+  return fields;
+}
+
+Fields Qwen2(Fields fields) {
+  fields = Mistral(std::move(fields));
+  fields[0].second = "[\"Qwen2ForCausalLM\"]";
+  fields[1].second = "\"qwen2\"";
+  return fields;
+}
+
+// What each family does with them: tests/core/model/config_golden_test.cc.
+TEST(ModelConfigTest, AWindowIsThatOfTheFamily) {
+  const Fields window = {{"sliding_window", "7"}, {"use_sliding_window", "false"}};
+  EXPECT_EQ(ParseConfig(window)->sliding_window, std::nullopt);
+  EXPECT_EQ(ParseConfig(Mistral(window))->sliding_window, 7);
+  EXPECT_EQ(ParseConfig(Mistral({}))->sliding_window, 4096);
+  EXPECT_EQ(ParseConfig(Mistral({{"sliding_window", "null"}}))->sliding_window, std::nullopt);
+  EXPECT_EQ(ParseConfig(Qwen2(window))->sliding_window, std::nullopt);
+  const Fields used = {{"use_sliding_window", "true"}, {"max_window_layers", "0"}};
+  EXPECT_EQ(ParseConfig(Qwen2(used))->sliding_window, 4096);
+}
+
+TEST(ModelConfigTest, TheArchitectureOrTheModelTypeIsEnough) {
+  const auto by_type = ParseConfig({{"architectures", ""}});
+  ASSERT_TRUE(by_type.ok()) << by_type.status();
+  EXPECT_EQ(by_type->architecture, "LlamaForCausalLM");
+  EXPECT_TRUE(by_type->refusals.empty());
+  const auto by_name = ParseConfig({{"model_type", ""}});
+  ASSERT_TRUE(by_name.ok()) << by_name.status();
+  EXPECT_EQ(by_name->model_type, "llama");
+  ASSERT_EQ(by_name->refusals.size(), 1u);
+  EXPECT_EQ(by_name->refusals[0].text,
+            "model_type is missing; expected \"llama\", by which transformers finds LlamaConfig");
+}
+
+// What a result's config.json says, mended, of one with these changes.
+std::string Mended(const Fields& changes, bool own_head = false) {
+  ModelConfig config = *ParseConfig(changes);
+  config.own_head = own_head;
+  JsonValue document = *ParseConfigJson("dir/config.json", Config(changes));
+  MendConfig(config, *document.AsObject());
+  return JsonText(document);
+}
+
+TEST(ModelConfigTest, AResultSaysInTheEnginesWordsWhatTheSourceMeant) {
+  EXPECT_EQ(Mended({}), JsonText(*ParseJson("x", Config({}))));
+  const std::string mended =
+      Mended({{"architectures", ""},
+              {"model_type", "null"},
+              {"architectures", "[\"LlamaForCausalLM\"]"},
+              {"rms_norm_eps", "1"},
+              {"use_cache", "null"},
+              {"tie_word_embeddings", "true"},
+              {"layer_types", R"(["full_attention","full_attention","full_attention"])"},
+              {"cap", "[NaN,-Infinity]"},
+              {"note", R"("\ud800")"}},
+             /*own_head=*/true);
+  EXPECT_THAT(mended, HasSubstr("\"model_type\": \"llama\""));
+  EXPECT_THAT(mended, HasSubstr("\"rms_norm_eps\": 1.0"));
+  EXPECT_THAT(mended, ::testing::Not(HasSubstr("use_cache")));
+  EXPECT_THAT(mended, HasSubstr("\"tie_word_embeddings\": false"));
+  EXPECT_THAT(mended, HasSubstr("[\n    \"full_attention\",\n    \"full_attention\"\n  ]"));
+  EXPECT_THAT(mended, HasSubstr("[\n    NaN,\n    -Infinity\n  ]"));
+  EXPECT_THAT(mended, HasSubstr(R"("note": "\ud800")"));
+}
+
+TEST(ModelConfigTest, WhatIsMendedIsTold) {
+  const auto config =
+      ParseConfig({{"use_cache", "null"}, {"rms_norm_eps", "1"}, {"model_type", ""}});
+  ASSERT_TRUE(config.ok()) << config.status();
+  std::vector<std::string> told;
+  for (const ConfigRefusal& refusal : config->refusals) told.push_back(MendText(refusal));
+  EXPECT_THAT(told, ::testing::ElementsAre(
+                        "",
+                        "rms_norm_eps is 1; expected a number with a decimal point, or "
+                        "transformers' LlamaConfig refuses it: the result says 1.00000000000000",
+                        "use_cache is null; expected true or false, or transformers' LlamaConfig "
+                        "refuses it: the result leaves it out"));
 }
 
 TEST(ModelConfigTest, ReadsSwitchesAndNames) {
@@ -217,17 +291,24 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       "\"original_max_position_embeddings\":8192";
   const ConfigFault faults[] = {
       // Missing and null.
-      {{{"architectures", ""}}, "architectures is missing or null; expected a list of one"},
+      {{{"architectures", ""}, {"model_type", ""}},
+       "architectures is missing; expected a list of one"},
+      {{{"architectures", "[]"}, {"model_type", "\"gpt2\""}},
+       "model_type is \"gpt2\"; expected one of llama, mistral, qwen2",
+       kUnimplemented},
+      {{{"architectures", "[\"GPT2LMHeadModel\"]"}},
+       "architectures[0] is \"GPT2LMHeadModel\"; expected one of LlamaForCausalLM, Mistral",
+       kUnimplemented},
+      {{{"model_type", "\"mistral\""}},
+       "model_type is \"mistral\"; expected \"llama\", which LlamaForCausalLM in architectures is"},
       {{{"hidden_size", ""}}, "hidden_size is missing; expected an integer from 1"},
       {{{"hidden_size", "null"}}, "hidden_size is null; expected an integer"},
       {{{"intermediate_size", ""}}, "intermediate_size is missing"},
       {{{"num_hidden_layers", ""}}, "num_hidden_layers is missing"},
       {{{"num_attention_heads", ""}}, "num_attention_heads is missing"},
       {{{"vocab_size", ""}}, "vocab_size is missing"},
-      {{{"rms_norm_eps", ""}}, "rms_norm_eps is missing; expected a number"},
       // Wrong type.
       {{{"architectures", "\"LlamaForCausalLM\""}}, "architectures is \"LlamaForCausalLM\""},
-      {{{"architectures", "[]"}}, "architectures is an array of 0"},
       {{{"architectures", "[\"A\",\"B\"]"}}, "architectures is an array of 2"},
       {{{"architectures", "[7]"}}, "architectures[0] is 7"},
       {{{"hidden_size", "\"64\""}}, "hidden_size is \"64\"; expected an integer from 1 to"},
@@ -242,10 +323,9 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"rope_theta", "\"10000\""}}, "rope_theta is \"10000\"; expected a number"},
       {{{"rope_scaling", "8"}}, "rope_scaling is 8; expected an object"},
       {{{"sliding_window", "\"all\""}}, "sliding_window is \"all\""},
-      {{{"use_sliding_window", "1"}}, "use_sliding_window is 1"},
+      {Qwen2({{"use_sliding_window", "1"}}), "use_sliding_window is 1"},
       {{{"layer_types", "\"full_attention\""}},
        "layer_types is \"full_attention\"; expected a list"},
-      {{{"torch_dtype", "16"}}, "torch_dtype is 16"},
       {{{"quantization_config", "{}"}}, "quantization_config.quant_method is missing"},
       {{{"quantization_config", "{\"quant_method\":4}"}}, "quantization_config.quant_method is 4"},
       // Absurd.
@@ -259,11 +339,12 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"num_attention_heads", "0"}}, "num_attention_heads is 0"},
       {{{"num_key_value_heads", "0"}}, "num_key_value_heads is 0"},
       {{{"vocab_size", "16777217"}}, "vocab_size is 16777217"},
-      {{{"rms_norm_eps", "0"}}, "rms_norm_eps is 0"},
+      {{{"rms_norm_eps", "-1e-5"}}, "rms_norm_eps is -1"},
+      {{{"rms_norm_eps", "NaN"}}, "rms_norm_eps is nan"},
       {{{"rms_norm_eps", "2.5"}}, "rms_norm_eps is 2.5"},
       {{{"rope_theta", "0.5"}}, "rope_theta is 0.5"},
       {{{"max_position_embeddings", "0"}}, "max_position_embeddings is 0"},
-      {{{"sliding_window", "0"}}, "sliding_window is 0"},
+      {Mistral({{"sliding_window", "0"}}), "sliding_window is 0"},
       // Two that contradict each other.
       {{{"num_key_value_heads", "3"}},
        "num_key_value_heads is 3; expected a divisor of num_attention_heads, 4"},
@@ -274,15 +355,9 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"hidden_size", "60"}}, "head_dim is 15; expected an even number"},
       {{{"head_dim", "4096"}, {"num_attention_heads", "4096"}},
        "head_dim is 4096; expected at most 256"},
-      {{{"torch_dtype", "\"float16\""}, {"dtype", "\"bfloat16\""}},
-       "dtype is \"bfloat16\"; expected what torch_dtype says, \"float16\""},
-      {{{"rope_theta", "1e4"}, {"rope_parameters", "{\"rope_theta\":500000.0}"}},
-       "expected what rope_parameters.rope_theta says, 500000"},
-      {{{"rope_scaling", "{\"rope_type\":\"default\"}"},
-        {"rope_parameters", "{\"rope_theta\":1e4}"}},
-       "expected nothing beside rope_parameters"},
-      {{{"rope_scaling", "{\"type\":\"default\",\"rope_type\":\"llama3\"}"}},
-       "rope_scaling.type is \"default\"; expected what rope_type says, \"llama3\""},
+      {Qwen2({{"num_key_value_heads", ""}}),
+       "num_key_value_heads is missing, which means 32 in Qwen2Config; expected a divisor of "
+       "num_attention_heads, 4"},
       // Rotary embeddings.
       {{{"rope_scaling", "{" + llama3 + ",\"high_freq_factor\":4.0}"}},
        "rope_scaling.factor is missing; expected a number from 1"},
@@ -291,10 +366,12 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"rope_scaling", "{" + llama3 + ",\"high_freq_factor\":1.0,\"factor\":8.0}"}},
        "rope_scaling.high_freq_factor is 1; expected more than low_freq_factor, 1"},
       {{{"rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4.0}"}},
-       "rope_scaling.rope_type is \"yarn\"; expected \"default\" or \"llama3\"",
+       "rope_scaling.rope_type is \"yarn\"; expected \"default\" or \"llama3\", others are not "
+       "supported yet",
        kUnimplemented},
       {{{"rope_scaling", "{\"type\":\"linear\",\"factor\":4.0}"}},
-       "rope_scaling.rope_type is \"linear\"",
+       "rope_scaling.rope_type is \"linear\"; expected \"default\" or \"llama3\", others are not "
+       "supported yet",
        kUnimplemented},
       {{{"rope_parameters", "{\"full_attention\":{\"rope_theta\":1e4}}"}},
        "rope_parameters[\"full_attention\"] is an object",
@@ -304,12 +381,18 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
        kUnimplemented},
       // What exists, but not here.
       {{{"hidden_act", "\"gelu\""}}, "hidden_act is \"gelu\"; expected \"silu\"", kUnimplemented},
-      {{{"use_sliding_window", "true"}}, "use_sliding_window is true", kUnimplemented},
-      {{{"layer_types", "[\"full_attention\",\"sliding_attention\"]"}},
-       "layer_types[1] is \"sliding_attention\"",
+      {Mistral({{"layer_types", "[\"full_attention\",\"sliding_attention\"]"}}),
+       "layer_types is for a sliding window in 1 of 2 layers; expected one in all of them or in "
+       "none",
        kUnimplemented},
-      {{{"torch_dtype", "\"float8_e4m3fn\""}},
-       "torch_dtype is \"float8_e4m3fn\"; expected",
+      {Qwen2({{"use_sliding_window", "true"}, {"max_window_layers", "1"}}),
+       "max_window_layers is for a sliding window in 1 of 2 layers", kUnimplemented},
+      {{{"layer_types", "[\"full_attention\",\"chunked_attention\"]"}},
+       "layer_types[1] is \"chunked_attention\"",
+       kUnimplemented},
+      {{{"per_layer_config", "{}"}}, "per_layer_config is an object of 0", kUnimplemented},
+      {{{"configuration_files", "[\"a\"]"}},
+       "configuration_files is an array of 1",
        kUnimplemented},
   };
   for (const ConfigFault& fault : faults) {

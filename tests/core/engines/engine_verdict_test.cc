@@ -297,6 +297,30 @@ TEST(EngineVerdictTest, PackedTensorsWithoutAConfigLoadNowhere) {
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("quantization_config"));
 }
 
+TEST(EngineVerdictTest, WhatTheConfigClassesRefuseLoadsInNoEngineThatUsesThem) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ASSERT_THAT(Loading(model), HasSubstr("llama-cpp"));
+  model.config_refusals = {"config.json: use_cache is null; expected true or false", "other"};
+  EXPECT_EQ(Loading(model), "llama-cpp");
+  EXPECT_THAT(Faults(Engine::kTransformers, model), HasSubstr("config.json: use_cache is null"));
+}
+
+TEST(EngineVerdictTest, AHeadThatDiffersFromTheEmbeddingsIsToldWhereItIsNotKnownToBeKept) {
+  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  for (const bool own : {false, true}) {
+    model.own_head = own;
+    for (const Engine engine : AllEngines()) {
+      const EngineVerdict verdict = JudgeEngine(engine, model, 1);
+      const bool tells = own && engine != Engine::kVllm && engine != Engine::kVllmCpu &&
+                         engine != Engine::kTransformers;
+      EXPECT_EQ(absl::StrJoin(verdict.remarks, "").find("differs from the embeddings") !=
+                    std::string::npos,
+                tells)
+          << EngineName(engine);
+    }
+  }
+}
+
 // Hidden 192 of 3 heads: o_proj is [192, 192], down_proj [192, 320], what is fused wider.
 TEST(EngineVerdictTest, ShapesThatNoKernelOfTgiTakesAreAFault) {
   ModelConfig config = LargeConfig();

@@ -25,7 +25,8 @@ namespace {
 using ::testing::HasSubstr;
 using testing::Stored;
 
-constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 128,
+constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+    "hidden_size": 128,
     "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 100, "rms_norm_eps": 1e-05,
     "tie_word_embeddings": true})";

@@ -38,6 +38,40 @@ std::vector<T> ReadAs(const SafetensorsFile& file, const std::string& tensor) {
   return values;
 }
 
+// Returns what leaves the last block. `observer` sees the groups of that block.
+inline Matrix RunBlocks(const TensorSource& source, const Family& family, const ModelConfig& config,
+                        const std::vector<int64_t>& tokens, ComputeDType compute,
+                        GroupObserver observer, Executor& executor) {
+  const BlockForward forward(family, config, compute, static_cast<int64_t>(tokens.size()));
+  Matrix hidden = Must(EmbedTokens(source, family, config, tokens));
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const BlockWeights block = Must(ReadBlock(source, family, config, layer, executor));
+    const PreparedBlock prepared = Must(forward.Prepare(block, executor));
+    const bool last = layer + 1 == config.num_hidden_layers;
+    hidden = Must(last ? forward.Run(prepared, std::move(hidden), observer, executor)
+                       : forward.Run(prepared, std::move(hidden), IgnoreGroup, executor));
+  }
+  return hidden;
+}
+
+// Returns logits [tokens, vocabulary] from all slices.
+inline Matrix RunModel(const TensorSource& source, const Family& family, const ModelConfig& config,
+                       const std::vector<int64_t>& tokens, ComputeDType compute,
+                       GroupObserver observer, Executor& executor) {
+  const OutputHead head = Must(OutputHead::Open(source, family, config));
+  const Matrix normed = Must(
+      head.Norm(RunBlocks(source, family, config, tokens, compute, observer, executor), executor));
+  Matrix logits(static_cast<int64_t>(tokens.size()), config.vocab_size);
+  for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
+    const HeadSlice ids = Must(head.Read(slice, executor));
+    const Matrix part = Must(salient::Logits(normed, ids, executor));
+    for (int64_t t = 0; t < logits.rows(); ++t) {
+      std::copy(part.Row(t), part.Row(t) + part.cols(), logits.Row(t) + ids.first_id);
+    }
+  }
+  return logits;
+}
+
 struct SmallModel {
   explicit SmallModel(const std::string& directory)
       : checkpoint(Must(Checkpoint::Open(directory))),
@@ -45,35 +79,13 @@ struct SmallModel {
                                      Must(ReadTextFile(directory + "/config.json", 1 << 20))))),
         family(*Must(FindFamily(config))) {}
 
-  // What leaves the last block. `observer` sees the groups of that block.
   Matrix Hidden(const std::vector<int64_t>& tokens, ComputeDType compute, GroupObserver observer,
                 Executor& executor) const {
-    const BlockForward forward(family, config, compute, static_cast<int64_t>(tokens.size()));
-    Matrix hidden = Must(EmbedTokens(checkpoint, family, config, tokens));
-    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-      const BlockWeights block = Must(ReadBlock(checkpoint, family, config, layer, executor));
-      const PreparedBlock prepared = Must(forward.Prepare(block, executor));
-      const bool last = layer + 1 == config.num_hidden_layers;
-      hidden = Must(last ? forward.Run(prepared, std::move(hidden), observer, executor)
-                         : forward.Run(prepared, std::move(hidden), IgnoreGroup, executor));
-    }
-    return hidden;
+    return RunBlocks(checkpoint, family, config, tokens, compute, observer, executor);
   }
-
-  // Logits [tokens, vocabulary] from all slices.
   Matrix Logits(const std::vector<int64_t>& tokens, ComputeDType compute, GroupObserver observer,
                 Executor& executor) const {
-    const OutputHead head = Must(OutputHead::Open(checkpoint, family, config));
-    const Matrix normed = Must(head.Norm(Hidden(tokens, compute, observer, executor), executor));
-    Matrix logits(static_cast<int64_t>(tokens.size()), config.vocab_size);
-    for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
-      const HeadSlice ids = Must(head.Read(slice, executor));
-      const Matrix part = Must(salient::Logits(normed, ids, executor));
-      for (int64_t t = 0; t < logits.rows(); ++t) {
-        std::copy(part.Row(t), part.Row(t) + part.cols(), logits.Row(t) + ids.first_id);
-      }
-    }
-    return logits;
+    return RunModel(checkpoint, family, config, tokens, compute, observer, executor);
   }
 
   Checkpoint checkpoint;

@@ -195,6 +195,7 @@ QuantizedCheckpointPlan PlanFor(const std::string& config_json,
 TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
   const std::string config =
       "{\"zeta\": [1, 2.0, {\"b\": null, \"a\": []}], \"architectures\": [\"LlamaForCausalLM\"],"
+      "\"model_type\": \"llama\","
       "\"hidden_size\": 64, \"intermediate_size\": 64, \"num_hidden_layers\": 1,"
       "\"torch_dtype\": \"bfloat16\", \"num_attention_heads\": 4, \"vocab_size\": 96,"
       "\"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"big\": 18446744073709551615,"
@@ -204,6 +205,7 @@ TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
       "{\n"
       "  \"zeta\": [\n    1,\n    2.0,\n    {\n      \"b\": null,\n      \"a\": []\n    }\n  ],\n"
       "  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n"
+      "  \"model_type\": \"llama\",\n"
       "  \"hidden_size\": 64,\n  \"intermediate_size\": 64,\n  \"num_hidden_layers\": 1,\n"
       "  \"torch_dtype\": \"bfloat16\",\n  \"num_attention_heads\": 4,\n"
       "  \"vocab_size\": 96,\n  \"rms_norm_eps\": 1e-05,\n  \"rope_theta\": 10000.0,\n"
@@ -211,6 +213,27 @@ TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
       "  \"quantization_config\": {\n    \"quant_method\": \"awq\",\n    \"bits\": 4,\n"
       "    \"group_size\": 32,\n    \"zero_point\": true,\n    \"version\": \"gemm\"\n  }\n"
       "}\n");
+}
+
+// The result of a model whose head is its own though its config ties it.
+TEST(QuantizedConfigTest, AHeadOfItsOwnIsKeptAndNotCalledTied) {
+  const std::string text =
+      "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, \"intermediate_size\": 64, "
+      "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"vocab_size\": 96, "
+      "\"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": true}";
+  ModelConfig config = Must(ParseModelConfig("dir/config.json", text));
+  for (const bool own : {false, true}) {
+    config.own_head = own;
+    const auto plan = Must(PlanQuantizedCheckpoint(config, text, {k4Bit32}));
+    const JsonValue json = Must(ParseJson("out", plan.config_json));
+    EXPECT_EQ(*json.Find("tie_word_embeddings")->AsBool(), !own);
+    EXPECT_EQ(*json.Find("model_type")->AsString(), "llama");
+    bool has_head = false;
+    for (const SafetensorsLayout::Place& place : plan.files[0].layout.places) {
+      has_head = has_head || place.tensor.name == "lm_head.weight";
+    }
+    EXPECT_EQ(has_head, own);
+  }
 }
 
 // Readers look at either name: both say the same, and one stands there if none did.
@@ -255,6 +278,10 @@ TEST(QuantizedCheckpointErrorsTest, PlansOfWhatCannotBeDoneNameTheField) {
   EXPECT_THAT(error(config, {{3, 32, false, DType::kF16}}), HasSubstr("bits is 3; expected 4"));
   EXPECT_THAT(error(config, {{k4Bit32, OutputFormat::kAwqGemm}, false, 0}),
               HasSubstr("max_shard_bytes is 0"));
+  ModelConfig refused = config;
+  refused.refusals = {{"use_cache", "use_cache is \"yes\"; expected true or false"}};
+  EXPECT_EQ(error(refused, {k4Bit32}),
+            "dir/config.json: use_cache is \"yes\"; expected true or false");
   ModelConfig quantized = config;
   quantized.quantization = QuantizationConfig{"gptq", 4, 128, true, ""};
   EXPECT_THAT(

@@ -368,7 +368,13 @@ class Libraries(unittest.TestCase):
 
 class Goldens(unittest.TestCase):
     def test_committed_logits_are_those_of_transformers(self):
-        program = paths.TESTS / "golden" / "make_transformers_goldens.py"
+        self.check("make_transformers_goldens.py")
+
+    def test_committed_configs_are_read_as_transformers_reads_them(self):
+        self.check("make_config_goldens.py")
+
+    def check(self, maker):
+        program = paths.TESTS / "golden" / maker
         done = subprocess.run([interpreter("transformers"), program, "--check"],
                               capture_output=True, text=True, timeout=TIMEOUT)
         print(done.stdout)

@@ -1,0 +1,64 @@
+#include "core/model/own_head.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "core/model/block_weights.h"
+#include "core/tensor/half.h"
+
+namespace salient {
+namespace {
+
+constexpr int64_t kRangeElements = int64_t{1} << 20;
+constexpr int64_t kSampleElements = int64_t{1} << 14;
+constexpr int64_t kSamples = 16;
+
+// Returns `count` elements of a tensor from element `first` on, widened.
+absl::StatusOr<std::vector<float>> ReadElements(const TensorSource& source,
+                                                const std::string& tensor, DType dtype,
+                                                int64_t first, int64_t count) {
+  std::vector<std::byte> bytes(static_cast<size_t>(count * SizeOf(dtype)));
+  absl::Status status = source.ReadRange(tensor, first * SizeOf(dtype), absl::MakeSpan(bytes));
+  if (!status.ok()) return status;
+  std::vector<float> values(static_cast<size_t>(count));
+  WidenToF32(dtype, bytes.data(), count, values.data());
+  return values;
+}
+
+}  // namespace
+
+bool StoresTiedHead(const TensorSource& source, const Family& family, const ModelConfig& config) {
+  if (!config.TiesHead()) return false;
+  const absl::StatusOr<TensorLocation> head = source.Find(family.head);
+  return head.ok() && head->entry->SizeBytes() > 0;
+}
+
+absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Family& family,
+                                const ModelConfig& config, HeadComparison comparison) {
+  if (!StoresTiedHead(source, family, config)) return false;
+  const std::vector<int64_t> shape = {config.vocab_size, config.hidden_size};
+  const std::string names[] = {std::string(family.embeddings), std::string(family.head)};
+  std::vector<DType> dtypes;
+  for (const std::string& name : names) {
+    const auto found = FindTensor(source, config, {name, shape});
+    if (!found.ok()) return found.status();
+    dtypes.push_back(found->entry->dtype);
+  }
+  const int64_t elements = config.vocab_size * config.hidden_size;
+  const bool whole = comparison == HeadComparison::kWhole;
+  const int64_t range = std::min(elements, whole ? kRangeElements : kSampleElements);
+  const int64_t step = whole ? range : std::max(range, elements / kSamples);
+  for (int64_t first = 0; first < elements; first += step) {
+    const int64_t count = std::min(range, elements - first);
+    const auto embeddings = ReadElements(source, names[0], dtypes[0], first, count);
+    if (!embeddings.ok()) return embeddings.status();
+    const auto head = ReadElements(source, names[1], dtypes[1], first, count);
+    if (!head.ok()) return head.status();
+    if (*embeddings != *head) return true;
+  }
+  return false;
+}
+
+}  // namespace salient
