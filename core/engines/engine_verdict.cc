@@ -52,8 +52,8 @@ EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t te
   if (!model.config_refusals.empty() && engine != Engine::kLlamaCpp) {
     findings.Fault("config class", model.config_refusals.front());
   }
-  const bool keeps_head = engine == Engine::kVllm || engine == Engine::kVllmCpu ||
-                          engine == Engine::kTransformers;
+  const bool keeps_head =
+      engine == Engine::kVllm || engine == Engine::kVllmCpu || engine == Engine::kTransformers;
   if (model.own_head && !keeps_head) {
     findings.Remark("head",
                     "lm_head.weight differs from the embeddings although "

@@ -67,7 +67,7 @@ std::string BiasesText(const std::vector<absl::string_view>& biases, const Model
   std::string text = absl::StrCat(
       config.source, " does not announce ", Count(biases, "bias", "biases"), " of the source (",
       FirstOf(biases), "), so the result lacks what transformers leaves out, too");
-  const auto document = ParseJson(config.source, config_json);
+  const auto document = ParseConfigJson(config.source, config_json);
   for (const absl::string_view key : kOtherBiasKeys) {
     if (!document.ok() || !IsTrue(document->Find(key))) continue;
     absl::StrAppend(&text, "; but it says \"", key,

@@ -289,7 +289,7 @@ absl::Status ArrivingCheckpoint::ReadRange(absl::string_view tensor, int64_t off
                                    ? static_cast<int64_t>(file.manifest.inline_content->size())
                                    : 0;
   absl::Status status;
-  if (std::this_thread::get_id() == owner_) {
+  if (arrival_ != nullptr && std::this_thread::get_id() == owner_) {
     status = arrival_->WaitForBytes(file.manifest.name, file.manifest.digest,
                                     std::max(begin + count, inline_bytes));
   }

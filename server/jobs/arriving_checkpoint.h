@@ -33,7 +33,8 @@ namespace salient {
 // every file is complete. Thread-safe after ReadHeaders or WaitForHeaders returned true or OK.
 class ArrivingCheckpoint final : public TensorSource {
  public:
-  // Borrows all. `arrival` may be null for one that is only asked for headers.
+  // Borrows all. `arrival` may be null for one that is only asked for headers and for
+  // tensors that are here.
   ArrivingCheckpoint(const ModelManifest& manifest, BlobStore& store, BlobArrival* arrival);
 
   // Parses the headers that are here. Returns whether all are, which are then held against the

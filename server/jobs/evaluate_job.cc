@@ -38,7 +38,7 @@ struct PlainModel {
   InputRoundings inputs;
 };
 
-absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, const PreparedModel& prepared) {
+absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, PreparedModel& prepared) {
   absl::StatusOr<OpenModel> open = OpenWholeModel(prepared, job.store, job.arrival);
   if (!open.ok()) return open.status();
   absl::StatusOr<std::unique_ptr<TensorSource>> plain =

@@ -4,7 +4,7 @@
 
 namespace salient {
 
-absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedModel& model,
+absl::StatusOr<Inspection> InspectModel(const InspectTask& task, PreparedModel& model,
                                         BlobStore& store) {
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return WithField(WithModelReason(open.status()), "model");
@@ -13,6 +13,9 @@ absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedM
                                "headers of the model's weights are not here; expected the first "
                                "bytes of each file inline, or the file uploaded"),
                      "model");
+  }
+  if (absl::Status status = SampleHead(*open->source, model); !status.ok()) {
+    return WithField(WithModelReason(status), "model");
   }
   absl::StatusOr<Inspection> inspection =
       Inspect(*open->source, model.config(), model.manifest.config_json, task.tensor_parallel);

@@ -14,7 +14,7 @@ namespace salient {
 // All the work that such a job is, done while it is prepared. Errors: INVALID_ARGUMENT, BAD_MODEL,
 // and UNIMPLEMENTED as Inspect; FAILED_PRECONDITION, MISSING_BLOB, if a header is neither inline
 // nor in `store`.
-absl::StatusOr<Inspection> InspectModel(const InspectTask& task, const PreparedModel& model,
+absl::StatusOr<Inspection> InspectModel(const InspectTask& task, PreparedModel& model,
                                         BlobStore& store);
 
 // Hands over what was found when the job was prepared: nothing is read, so nothing is to be

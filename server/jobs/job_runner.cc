@@ -51,8 +51,9 @@ absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_direct
   IoThread io(pool.wall_times());
   PoolExecutor executor(pool, job.stop, &io);
   const std::shared_ptr<const JobWork> work = job.work;  // until it has ended
-  RunningJob running{work->spec, work->prepared, store,    job.results,   *job.arrival,
-                     job.stop,   executor,       observer, *job.progress, directory};
+  PreparedJob prepared = work->prepared;
+  RunningJob running{work->spec, prepared, store,    job.results,   *job.arrival,
+                     job.stop,   executor, observer, *job.progress, directory};
   absl::StatusOr<JobOutcome> outcome = RunTask(running, verified);
   if (outcome.ok()) return outcome;
   return WithReason(WithModelReason(outcome.status()), DetailsOf(outcome.status()).reason);

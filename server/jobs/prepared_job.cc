@@ -111,6 +111,11 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
   job.outputs = *std::move(outputs);
   const absl::StatusOr<const Family*> family = FindFamily(job.model.config());
   if (!family.ok()) return WithModelReason(family.status());
+  for (const ConfigRefusal& refusal : job.model.config().refusals) {
+    const std::string mended = MendText(refusal);
+    if (mended.empty()) continue;
+    job.warnings.push_back(absl::StrCat(job.model.config().source, ": ", mended));
+  }
   for (size_t i = 0; i < job.outputs.size(); ++i) {
     const PreparedOutput& output = job.outputs[i];
     const auto warn = [&](std::string warning) {
@@ -254,6 +259,11 @@ absl::StatusOr<PreparedJob> PrepareJob(const JobSpec& spec, const JobTableSettin
   }
   if (absl::Status status = PrepareTask(spec, settings, store, job); !status.ok()) return status;
   if (absl::Status status = stop.Check(); !status.ok()) return status;
+  for (const PreparedModel* of_job :
+       {&job.model, job.reference.has_value() ? &*job.reference : nullptr}) {
+    if (of_job == nullptr || !of_job->config().own_head) continue;
+    job.warnings.push_back(OwnHeadWarning(of_job->config()));
+  }
   AddNeeded(job);
   return job;
 }

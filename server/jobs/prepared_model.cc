@@ -81,8 +81,32 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
   return model;
 }
 
-absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,
-                                BlobStore& store) {
+absl::Status SettleHead(const TensorSource& source, HeadComparison comparison,
+                        PreparedModel& model) {
+  const absl::StatusOr<const Family*> family = FindFamily(model.config());
+  if (!family.ok()) return family.status();
+  const absl::StatusOr<bool> own = HasOwnHead(source, **family, model.config(), comparison);
+  if (!own.ok()) return own.status();
+  if (*own) model.manifest.config.own_head = true;
+  return absl::OkStatus();
+}
+
+absl::Status SampleHead(const TensorSource& source, PreparedModel& model) {
+  const absl::StatusOr<const Family*> family = FindFamily(model.config());
+  if (!family.ok()) return family.status();
+  if (!source.IsHere((*family)->embeddings) || !source.IsHere((*family)->head)) {
+    return absl::OkStatus();
+  }
+  return SettleHead(source, HeadComparison::kSample, model);
+}
+
+std::string OwnHeadWarning(const ModelConfig& config) {
+  return absl::StrCat(config.source,
+                      ": tie_word_embeddings is true, but lm_head.weight differs from "
+                      "the embeddings, so it is kept and a result says false");
+}
+
+absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store) {
   const absl::StatusOr<const Family*> family = FindFamily(model.config());
   if (!family.ok()) return family.status();
   if (!may_be_quantized) {
@@ -91,6 +115,7 @@ absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantize
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return open.status();
   if (!open->headers_known) return absl::OkStatus();
+  if (absl::Status status = SampleHead(*open->source, model); !status.ok()) return status;
   if (!may_be_quantized) return CheckModelTensors(*open->source, **family, model.config());
   const absl::StatusOr<std::unique_ptr<TensorSource>> plain =
       OpenQuantizedSource(*open->source, model.config());
@@ -144,15 +169,19 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
   return open;
 }
 
-absl::StatusOr<OpenModel> OpenWholeModel(const PreparedModel& model, BlobStore& store,
+absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
                                          BlobArrival& arrival) {
   absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, &arrival);
-  if (!open.ok() || open->arriving == nullptr) return open;
-  absl::Status status = open->arriving->WaitForHeaders();
-  if (status.ok()) status = open->arriving->CheckInlineContent();
-  if (!status.ok()) return status;
-  open->headers_known = true;
-  open->tensor_bytes = open->arriving->TensorBytes();
+  if (!open.ok()) return open;
+  if (open->arriving != nullptr) {
+    absl::Status status = open->arriving->WaitForHeaders();
+    if (status.ok()) status = open->arriving->CheckInlineContent();
+    if (!status.ok()) return status;
+    open->headers_known = true;
+    open->tensor_bytes = open->arriving->TensorBytes();
+  }
+  absl::Status settled = SettleHead(*open->source, HeadComparison::kWhole, model);
+  if (!settled.ok()) return WithModelReason(settled);
   return open;
 }
 

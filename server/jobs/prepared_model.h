@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/model/own_head.h"
 #include "core/result/plain_dtypes.h"
 #include "server/jobs/arriving_checkpoint.h"
 #include "server/jobs/blob_arrival.h"
@@ -51,16 +52,26 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
 absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
                                          BlobArrival* arrival);
 
-// The same of a model whose blobs are all whole: inline content is held against them. Errors also
-// as ArrivingCheckpoint::WaitForHeaders and CheckInlineContent.
-absl::StatusOr<OpenModel> OpenWholeModel(const PreparedModel& model, BlobStore& store,
+// The same of a model whose blobs are all whole: inline content is held against them, and its head
+// is settled. Errors also as ArrivingCheckpoint::WaitForHeaders, CheckInlineContent and SettleHead.
+absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
                                          BlobArrival& arrival);
 
-// Holds the tensors against the config, if all headers are here. Errors as FindFamily,
-// OpenModelFiles, CheckModelTensors, CheckNotQuantized, or OpenQuantizedSource where the model may
-// be quantized.
-absl::Status CheckPreparedModel(const PreparedModel& model, bool may_be_quantized,
-                                BlobStore& store);
+// Holds the tensors against the config, if all headers are here, and its head as SampleHead. Errors
+// as FindFamily, OpenModelFiles, CheckModelTensors, SettleHead, CheckNotQuantized, or
+// OpenQuantizedSource where the model may be quantized.
+absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store);
+
+// Says in the model's config if the head differs from the embeddings though the config ties the
+// two. Waits for both where they are arriving. Errors as HasOwnHead.
+absl::Status SettleHead(const TensorSource& source, HeadComparison comparison,
+                        PreparedModel& model);
+
+// The same from samples of both, if both are here: a copy may turn out to be none later.
+absl::Status SampleHead(const TensorSource& source, PreparedModel& model);
+
+// What a user should know of a head of its own, in a sentence.
+std::string OwnHeadWarning(const ModelConfig& config);
 
 // The dtypes of what a result of it does not quantize; nullopt if not all headers are here. Errors
 // as FindFamily and OpenModelFiles.

@@ -59,6 +59,19 @@ void WarnOfLeftOut(RunningJob& job, absl::Span<const std::string> names) {
   }
 }
 
+// Finds out whether a head that the config ties is one of its own, which the results then have.
+// Until it is known, nobody can say what they consist of, so this waits for it where it is
+// arriving.
+absl::Status SettleHeadOfResults(RunningJob& job, const TensorSource& source) {
+  PreparedModel& model = job.prepared.model;
+  if (model.config().own_head) return absl::OkStatus();  // known when the job came
+  absl::Status status = SettleHead(source, HeadComparison::kWhole, model);
+  if (!status.ok()) return WithModelReason(status);
+  if (!model.config().own_head) return absl::OkStatus();
+  job.observer.Happened(JobWarning{OwnHeadWarning(model.config())});
+  return absl::OkStatus();
+}
+
 absl::Status WaitForModel(RunningJob& job) {
   const ModelManifest& manifest = job.prepared.model.manifest;
   for (const std::vector<ModelFile>* files : {&manifest.weights, &manifest.carried}) {
@@ -96,6 +109,7 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
     if (!status.ok()) return status;
     WarnOfLeftOut(job, model->arriving->TensorNames());
   }
+  if (status = SettleHeadOfResults(job, *model->source); !status.ok()) return status;
   PlainDTypes dtypes = PlainDTypesOf(*model->source, **family, config);
   absl::StatusOr<std::vector<QuantizedCheckpointPlan>> plans = MakePlans(job, dtypes, {});
   if (!plans.ok()) return plans.status();

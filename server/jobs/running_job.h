@@ -16,10 +16,10 @@
 
 namespace salient {
 
-// All borrowed, for the time of running.
+// Everything is borrowed, for the time of running.
 struct RunningJob {
   const JobSpec& spec;
-  const PreparedJob& prepared;
+  PreparedJob& prepared;  // of this run: what is found out is put in
   BlobStore& store;
   ResultBlobs::Hold& results;
   BlobArrival& arrival;

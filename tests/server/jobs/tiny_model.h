@@ -39,6 +39,7 @@ struct TinyModel {
   int64_t vocab = 40;
   uint64_t seed = 1;
   size_t shards = 1;
+  std::string head;  // "own", or "copy" of the embeddings; beside tie_word_embeddings all the same
   DType dtype = DType::kF16;
   std::function<float(const std::string& tensor, int64_t index, float value)> change;
 };
@@ -61,6 +62,7 @@ inline std::vector<std::pair<std::string, std::vector<int64_t>>> TensorsOf(const
     }
   }
   tensors.push_back({"model.norm.weight", {h}});
+  if (!model.head.empty()) tensors.push_back({"lm_head.weight", {model.vocab, h}});
   return tensors;
 }
 
@@ -99,6 +101,7 @@ inline Files MakeModel(const TinyModel& model) {
       if (model.dtype == DType::kF32) stored = &value;
       std::memcpy(tensor.data.data() + size * k, stored, static_cast<size_t>(size));
     }
+    if (name == "lm_head.weight" && model.head == "copy") tensor.data = tensors[0].data;
     sizes.push_back({name, size * count});
     total += size * count;
     tensors.push_back(std::move(tensor));
@@ -113,9 +116,9 @@ inline Files MakeModel(const TinyModel& model) {
   }
   if (!plan.index_json.empty()) files[kShardIndexName] = plan.index_json;
   files["config.json"] = absl::StrCat(
-      R"({"architectures": ["LlamaForCausalLM"], "hidden_size": )", model.hidden,
-      R"(, "intermediate_size": )", model.intermediate, R"(, "num_hidden_layers": )", model.layers,
-      R"(, "num_attention_heads": 2, "vocab_size": )", model.vocab,
+      R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": )",
+      model.hidden, R"(, "intermediate_size": )", model.intermediate, R"(, "num_hidden_layers": )",
+      model.layers, R"(, "num_attention_heads": 2, "vocab_size": )", model.vocab,
       R"(, "rms_norm_eps": 1e-05, "hidden_act": "silu", "tie_word_embeddings": true})");
   files["tokenizer_config.json"] = R"({"model_max_length": 64})";
   files["pytorch_model.bin"] = "weights in another form, never sent";
