@@ -180,8 +180,7 @@ class BlockQuantizer {
                                  executor_);
         if (!group.ok()) return group.status();
         group->rounded.report.notes.push_back(
-            "not scaled, because F16 cannot hold the scales of the Linear before it divided by "
-            "its");
+            "not scaled, because F16 cannot hold the divided scales of the Linear before it");
       }
     }
     // A weight that took a fold is F32 by now, which is not how it came.
