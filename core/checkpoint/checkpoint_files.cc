@@ -126,6 +126,10 @@ absl::StatusOr<std::optional<struct stat>> Follow(const std::string& path, absl:
   if (stat(path.c_str(), &info) == 0) return info;
   const int error = errno;
   if (lstat(path.c_str(), &info) != 0 || name.front() == '.') return std::nullopt;
+  if (error == ELOOP) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": is a link that leads back to itself; expected a file"));
+  }
   return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot follow the link"));
 }
 

@@ -7,10 +7,10 @@
 
 namespace salient {
 
-uint32_t Crc32c(absl::string_view data) {
+uint32_t Crc32c(absl::string_view data, uint32_t before) {
   // ISA-L counts in int and inverts neither the initial nor the final value.
   constexpr size_t kPiece = size_t{1} << 30;
-  uint32_t crc = 0xFFFFFFFFu;
+  uint32_t crc = ~before;
   while (!data.empty()) {
     const size_t size = std::min(data.size(), kPiece);
     // The library's parameter is not const, but it only reads.

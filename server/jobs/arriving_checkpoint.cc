@@ -16,6 +16,13 @@ constexpr int64_t kComparedBytes = int64_t{1} << 20;
 
 absl::Status BadModel(const absl::Status& status) { return WithReason(status, Reason::kBadModel); }
 
+// Names the file that a read found damaged.
+absl::Status OfFile(const ModelFile& file, const absl::Status& status) {
+  if (!absl::IsDataLoss(status)) return status;
+  return WithReason(absl::DataLossError(absl::StrCat(file.name, ": ", status.message())),
+                    Reason::kBlobDamaged);
+}
+
 // What the first 8 bytes say of length and JSON together.
 absl::StatusOr<int64_t> HeadBytes(const ModelFile& file, absl::string_view prefix) {
   const absl::StatusOr<int64_t> json_bytes = SafetensorsHeaderBytes(
@@ -75,7 +82,7 @@ absl::StatusOr<std::optional<std::string>> ArrivingCheckpoint::HeadOf(const File
 
 absl::Status ArrivingCheckpoint::ReadHeader(File& file) const {
   absl::StatusOr<std::optional<std::string>> head = HeadOf(file);
-  if (!head.ok()) return head.status();
+  if (!head.ok()) return OfFile(file.manifest, head.status());
   if (!head->has_value()) return absl::OkStatus();
   const int64_t head_bytes = static_cast<int64_t>((*head)->size());
   absl::StatusOr<SafetensorsHeader> header =
@@ -104,31 +111,29 @@ absl::Status ArrivingCheckpoint::WaitForHeaders() {
   for (const std::unique_ptr<File>& file : files_) {
     const ModelFile& model_file = file->manifest;
     if (model_file.inline_content.has_value()) continue;
-    absl::Status status = arrival_->WaitForBytes(model_file.name, model_file.digest, kPrefixBytes);
+    absl::Status status = WaitFor(*file, kPrefixBytes);
     std::string prefix(kPrefixBytes, '\0');
     if (status.ok()) status = ReadAt(*file, 0, absl::MakeSpan(&prefix[0], prefix.size()));
-    if (!status.ok()) return status;
+    if (!status.ok()) return OfFile(model_file, status);
     const absl::StatusOr<int64_t> head_bytes = HeadBytes(model_file, prefix);
     if (!head_bytes.ok()) return head_bytes.status();
-    status = arrival_->WaitForBytes(model_file.name, model_file.digest, *head_bytes);
+    status = WaitFor(*file, *head_bytes);
     if (!status.ok()) return status;
   }
   const absl::StatusOr<bool> all = ReadHeaders();
   if (!all.ok()) return all.status();
   if (*all) return absl::OkStatus();
-  return CallError(absl::StatusCode::kFailedPrecondition, Reason::kMissingBlob,
-                   "the upload of a weight file was begun anew while it was read");
+  return absl::AbortedError("the upload of a weight file was begun anew while it was read");
 }
 
 absl::Status ArrivingCheckpoint::WaitForTensors(absl::Span<const TensorSpec> tensors) const {
   for (const TensorSpec& tensor : tensors) {
     const absl::StatusOr<const File*> file = FileOf(tensor.name);
     if (!file.ok()) return file.status();
-    const ModelFile& model_file = (*file)->manifest;
     const absl::StatusOr<const TensorEntry*> entry = (*file)->header->Get(tensor.name);
     if (!entry.ok()) return BadModel(entry.status());
     const int64_t end = (*file)->data_begin + (*entry)->end;
-    absl::Status status = arrival_->WaitForBytes(model_file.name, model_file.digest, end);
+    absl::Status status = WaitFor(**file, end);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -182,25 +187,6 @@ std::vector<std::string> ArrivingCheckpoint::TensorNames() const {
   return names;
 }
 
-absl::Status ArrivingCheckpoint::ReadAt(const File& file, int64_t offset,
-                                        absl::Span<char> bytes) const {
-  const Digest& digest = file.manifest.digest;
-  const int64_t end = offset + static_cast<int64_t>(bytes.size());
-  std::shared_ptr<const BlobReader> reader;
-  {
-    const std::lock_guard<std::mutex> lock(file.mu);
-    if (file.reader == nullptr || file.reader->end_offset() < end) {
-      // All there is, so that not every range opens the file anew.
-      const int64_t committed = store_.Status(digest).committed_bytes;
-      absl::StatusOr<BlobReader> opened = store_.ReadCommitted(digest, 0, std::max(committed, end));
-      if (!opened.ok()) return WithReason(opened.status(), Reason::kMissingBlob);
-      file.reader = std::make_shared<const BlobReader>(*std::move(opened));
-    }
-    reader = file.reader;
-  }
-  return WithReason(reader->ReadAt(offset, bytes), Reason::kBlobDamaged);
-}
-
 absl::Status ArrivingCheckpoint::CheckInline(const File& file) const {
   if (!file.manifest.inline_content.has_value()) return absl::OkStatus();
   {
@@ -227,7 +213,8 @@ absl::Status ArrivingCheckpoint::CheckInline(const File& file) const {
 
 absl::Status ArrivingCheckpoint::CheckInlineContent() const {
   for (const std::unique_ptr<File>& file : files_) {
-    if (absl::Status status = CheckInline(*file); !status.ok()) return status;
+    absl::Status status = CheckInline(*file);
+    if (!status.ok()) return OfFile(file->manifest, status);
   }
   for (const auto& [tensor, file] : copies_) {
     if (absl::Status status = CheckCopy(tensor, *files_[file]); !status.ok()) return status;
@@ -290,12 +277,23 @@ absl::Status ArrivingCheckpoint::ReadRange(absl::string_view tensor, int64_t off
                                    : 0;
   absl::Status status;
   if (arrival_ != nullptr && std::this_thread::get_id() == owner_) {
-    status = arrival_->WaitForBytes(file.manifest.name, file.manifest.digest,
-                                    std::max(begin + count, inline_bytes));
+    status = WaitFor(file, std::max(begin + count, inline_bytes));
   }
-  if (status.ok()) status = CheckInline(file);
   if (!status.ok()) return status;
-  return ReadAt(file, begin, absl::MakeSpan(reinterpret_cast<char*>(bytes.data()), bytes.size()));
+  status = CheckInline(file);
+  if (status.ok()) {
+    status =
+        ReadAt(file, begin, absl::MakeSpan(reinterpret_cast<char*>(bytes.data()), bytes.size()));
+  }
+  if (!absl::IsDataLoss(status)) return status;
+  const std::lock_guard<std::mutex> lock(file.mu);
+  if (file.damage.ok()) {
+    file.damage = WithReason(
+        absl::DataLossError(absl::StrCat(file.manifest.name, ": tensor ", tensor, ": bytes ",
+                                         offset, " to ", offset + count, ": ", status.message())),
+        Reason::kBlobDamaged);
+  }
+  return file.damage;
 }
 
 }  // namespace salient

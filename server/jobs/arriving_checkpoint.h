@@ -23,14 +23,16 @@
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/model_manifest.h"
 #include "server/store/blob_store.h"
+#include "server/store/chunk_sums.h"
 
 namespace salient {
 
 // Headers are known from inline content or from bytes that arrived. Reading waits for what it asks
 // for, but only on the thread that made the object: a worker that waited for bytes could be the one
 // that is to receive them. So that thread calls WaitForTensors before workers read. Bytes are
-// handed out before their file's digest was verified: whoever uses them waits in the end until
-// every file is complete. Thread-safe after ReadHeaders or WaitForHeaders returned true or OK.
+// handed out before their file's digest was verified, of the upload that is furthest: whoever uses
+// them asks HoldAgainstBlobs in the end. ABORTED if that upload is gone and its bytes were not
+// those of the blob. Thread-safe after ReadHeaders or WaitForHeaders returned true or OK.
 class ArrivingCheckpoint final : public TensorSource {
  public:
   // Borrows all. `arrival` may be null for one that is only asked for headers and for
@@ -52,6 +54,10 @@ class ArrivingCheckpoint final : public TensorSource {
   // other. All blobs must be complete.
   absl::Status CheckInlineContent() const;
 
+  // Waits until the files that were read are complete, and says whether what was read is theirs:
+  // ABORTED if it was of an upload that was not. Errors also as BlobArrival.
+  absl::Status HoldAgainstBlobs() const;
+
   // Bytes of all tensors, and their names, sorted.
   int64_t TensorBytes() const;
   std::vector<std::string> TensorNames() const;
@@ -68,9 +74,11 @@ class ArrivingCheckpoint final : public TensorSource {
     const ModelFile& manifest;
     std::optional<SafetensorsHeader> header;
     int64_t data_begin = 0;
-    mutable std::mutex mu;  // of the next two
+    mutable std::mutex mu;  // of the next four
     mutable bool inline_checked = false;
     mutable std::shared_ptr<const BlobReader> reader;  // of what was committed when it was opened
+    mutable std::vector<std::shared_ptr<ChunkSums>> read_through;  // each of another upload
+    mutable absl::Status damage;                                   // that a read found
   };
 
   // The length and JSON of a file's header; nullopt if not all of it is here.
@@ -78,6 +86,12 @@ class ArrivingCheckpoint final : public TensorSource {
   absl::Status ReadHeader(File& file) const;
   absl::Status CheckInline(const File& file) const;
   absl::Status ReadAt(const File& file, int64_t offset, absl::Span<char> bytes) const;
+  absl::StatusOr<std::shared_ptr<const BlobReader>> ReaderUpTo(const File& file, int64_t end) const;
+  // Waits for the first `end` bytes of a file. DATA_LOSS, ABORTED if what was read of any turned
+  // out to be no good.
+  absl::Status WaitFor(const File& file, int64_t end) const;
+  absl::Status CheckUploads(const File& file) const;
+  absl::Status BegunAnew(const File& file) const;
   absl::StatusOr<const File*> FileOf(absl::string_view tensor) const;
   absl::Status Index();
   absl::Status CheckCopy(const std::string& tensor, const File& other) const;

@@ -14,7 +14,8 @@ constexpr auto kLookPeriod = std::chrono::milliseconds(100);
 }  // namespace
 
 template <typename Arrived>
-absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arrived arrived) {
+absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arrived arrived,
+                               Check check) {
   if (absl::Status stopped = stop_.Check(); !stopped.ok()) return stopped;
   BlobStatus blob = store_.Status(digest);
   if (arrived(blob)) return absl::OkStatus();
@@ -44,7 +45,9 @@ absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arr
     }
     lock.unlock();
     waits_();
+    status = check();
     lock.lock();
+    if (!status.ok()) break;
     changed_.wait_for(lock, kLookPeriod, [&] { return changes_ != seen; });
   }
   if (--waiting_ == 0) waited_ += absl::Now() - waiting_since_;
@@ -52,21 +55,22 @@ absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arr
 }
 
 absl::Status BlobArrival::WaitForBytes(absl::string_view file, const Digest& digest,
-                                       int64_t end_bytes) {
-  return Wait(file, digest,
-              [end_bytes](const BlobStatus& blob) { return blob.committed_bytes >= end_bytes; });
+                                       int64_t end_bytes, Check check) {
+  return Wait(
+      file, digest,
+      [end_bytes](const BlobStatus& blob) { return blob.committed_bytes >= end_bytes; }, check);
 }
 
 absl::Status BlobArrival::WaitUntilComplete(absl::string_view file, const Digest& digest) {
-  return Wait(file, digest, [](const BlobStatus& blob) { return blob.complete; });
-}
-
-absl::Status BlobArrival::WaitUntilAllComplete(absl::string_view what,
-                                               absl::Span<const Digest> digests) {
-  for (const Digest& digest : digests) {
-    if (absl::Status status = WaitUntilComplete(what, digest); !status.ok()) return status;
-  }
-  return absl::OkStatus();
+  absl::Status status = Wait(
+      file, digest, [](const BlobStatus& blob) { return blob.complete; },
+      [] { return absl::OkStatus(); });
+  if (!status.ok() || store_.IsVerified(digest)) return status;
+  status = store_.Verify(digest, [this] { return stop_.Check(); });
+  if (absl::IsNotFound(status)) return WithReason(status, Reason::kMissingBlob);
+  if (!absl::IsDataLoss(status)) return status;
+  return WithReason(absl::DataLossError(absl::StrCat(file, ": ", status.message())),
+                    Reason::kBlobDamaged);
 }
 
 void BlobArrival::LookAgain() {

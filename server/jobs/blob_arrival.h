@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
 #include "server/workers/cancel_token.h"
@@ -28,14 +28,15 @@ class BlobArrival {
       : store_(store), stop_(stop), stall_timeout_(stall_timeout), waits_(std::move(waits)) {}
 
   // Returns when the first `end_bytes` of the blob are committed. `file` names it in errors.
-  // The stop's error; FAILED_PRECONDITION, MISSING_BLOB, when it is given up.
-  absl::Status WaitForBytes(absl::string_view file, const Digest& digest, int64_t end_bytes);
+  // The stop's error; FAILED_PRECONDITION, MISSING_BLOB, when it is given up; what `check` says,
+  // which is asked again and again, without locks, while it waits.
+  using Check = absl::FunctionRef<absl::Status()>;
+  absl::Status WaitForBytes(absl::string_view file, const Digest& digest, int64_t end_bytes,
+                            Check check);
 
-  // Returns when the blob is complete and verified. Errors as WaitForBytes.
+  // Returns when the blob is complete and verified, which reads it if an earlier process did that.
+  // Errors as WaitForBytes; DATA_LOSS, BLOB_DAMAGED, if it does not have its digest.
   absl::Status WaitUntilComplete(absl::string_view file, const Digest& digest);
-
-  // The same of several; `what` stands for them in errors.
-  absl::Status WaitUntilAllComplete(absl::string_view what, absl::Span<const Digest> digests);
 
   // Something came, or the job was stopped: those who wait look again.
   void LookAgain();
@@ -45,7 +46,7 @@ class BlobArrival {
 
  private:
   template <typename Arrived>
-  absl::Status Wait(absl::string_view file, const Digest& digest, Arrived arrived);
+  absl::Status Wait(absl::string_view file, const Digest& digest, Arrived arrived, Check check);
 
   BlobStore& store_;
   const CancelToken& stop_;

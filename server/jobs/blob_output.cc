@@ -167,6 +167,12 @@ class BlobOutput final : public JobOutput {
       if (!content.ok()) return WithModelReason(content.status());
       return FinishWhole(name, *content);
     }
+    absl::Status whole = job_.store.Verify(file.blob, [this] { return job_.stop.Check(); });
+    if (absl::IsDataLoss(whole)) {
+      whole = WithReason(absl::DataLossError(absl::StrCat(file.name, ": ", whole.message())),
+                         Reason::kBlobDamaged);
+    }
+    if (!whole.ok()) return whole;
     job_.results.Keep(file.blob);
     return Tell({name, file.blob, {file.blob}});
   }

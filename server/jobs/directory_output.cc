@@ -10,6 +10,7 @@
 #include "core/checkpoint/shard_index.h"
 #include "core/result/quantization_config.h"
 #include "server/jobs/job_output.h"
+#include "server/jobs/job_sources.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/tensor_spool.h"
 #include "server/store/file.h"
@@ -168,17 +169,9 @@ class DirectoryOutput final : public JobOutput {
   absl::Status Carry(const CarriedFile& file, CheckpointWriter& writer) {
     const auto check = [this] { return job_.stop.Check(); };
     if (!file.path.empty()) return writer.CopyFile(file.name, file.path, check);
-    absl::StatusOr<BlobReader> reader = job_.store.Read(file.blob);
-    if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
-    std::string content;
-    while (static_cast<int64_t>(content.size()) < file.blob.size_bytes) {
-      if (absl::Status stopped = check(); !stopped.ok()) return stopped;
-      const absl::StatusOr<std::string> piece = reader->Next(kReadBytes);
-      if (!piece.ok()) return piece.status();
-      if (piece->empty()) break;
-      content += *piece;
-    }
-    return writer.WriteFile(file.name, content);
+    const absl::StatusOr<std::string> content = ReadSource(file.name, file.blob, job_.store);
+    if (!content.ok()) return content.status();
+    return writer.WriteFile(file.name, *content);
   }
 
   absl::Status HashAll(std::vector<ResultFile>& files) const {

@@ -12,6 +12,7 @@
 #include "core/model/block_weights.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
+#include "server/jobs/job_sources.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"
 
@@ -110,8 +111,7 @@ int ModelCount(const EvaluateTask& task, const ModelConfig& model) {
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified) {
   const auto& task = std::get<EvaluateTask>(job.spec.task);
   const ModelConfig& config = job.prepared.model.config();
-  absl::Status arrived = job.arrival.WaitUntilAllComplete("evaluation", job.prepared.needed);
-  if (!arrived.ok()) return arrived;
+  if (absl::Status arrived = WaitForSources(job); !arrived.ok()) return arrived;
   const auto rows = ReadTokens(task.tokens, ToScore(config), job.store);
   if (!rows.ok()) return rows.status();
 

@@ -8,6 +8,7 @@
 #include "server/jobs/job_estimate.h"
 #include "server/jobs/job_table_impl.h"
 #include "server/jobs/process_memory.h"
+#include "server/jobs/root_path.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
@@ -51,7 +52,7 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   const int64_t resident_bytes = ResidentMemoryBytes();
   absl::StatusOr<PreparedJob> prepared = PrepareJob(spec, settings_, store_, stop);
   if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
-  if (!prepared.ok()) return prepared.status();
+  if (!prepared.ok()) return WithoutPaths(prepared.status());
   ProcessBytes process = MeasureProcess(resident_bytes);
   absl::StatusOr<JobEstimate> estimate =
       EstimateJob(spec, *prepared, pool_.workers(), process.bytes);
@@ -142,13 +143,18 @@ absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& 
   }
   const int64_t free_bytes = store_.limits().capacity_bytes - store_.Usage().used_bytes;
   if (blob_bytes <= std::max<int64_t>(0, free_bytes)) return absl::OkStatus();
-  return WithQuota(
-      WithRetryAfter(CallError(absl::StatusCode::kResourceExhausted, Reason::kSpoolFull,
-                               absl::StrCat("blobs and results of the job take ", blob_bytes,
-                                            " bytes; the store has ", free_bytes, " free of ",
-                                            store_.limits().capacity_bytes)),
-                     absl::Minutes(1)),
-      "store_bytes");
+  absl::Status full = CallError(
+      absl::StatusCode::kResourceExhausted, Reason::kSpoolFull,
+      absl::StrCat("blobs and results of the job take ", blob_bytes, " bytes; the store has ",
+                   free_bytes, " free of ", store_.limits().capacity_bytes));
+  // What the empty store would not hold need not be tried again.
+  if (blob_bytes <= store_.limits().capacity_bytes) full = WithRetryAfter(full, absl::Minutes(1));
+  return WithQuota(std::move(full), "store_bytes");
+}
+
+absl::Status JobTableImpl::WithoutPaths(const absl::Status& status) const {
+  return WithoutRoots(status,
+                      {settings_.model_root, settings_.output_root, settings_.work_directory});
 }
 
 absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::FindSame(absl::string_view serialized_spec,

@@ -229,7 +229,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
     } else if (job->stopped_by.has_value()) {
       End(*job, job->stopped_by->state, job->stopped_by->error);
     } else {
-      End(*job, JobState::kFailed, outcome.status());
+      End(*job, JobState::kFailed, WithoutPaths(outcome.status()));
     }
   }
   job->log->Wake();

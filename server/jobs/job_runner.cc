@@ -29,8 +29,15 @@ absl::Status DirectoryError(const std::string& path, const std::error_code& erro
 absl::StatusOr<JobOutcome> RunTask(RunningJob& job, absl::FunctionRef<void()> verified) {
   if (std::holds_alternative<QuantizeTask>(job.spec.task)) return RunQuantizeJob(job, verified);
   if (std::holds_alternative<InspectTask>(job.spec.task)) return RunInspectJob(job);
-  if (std::holds_alternative<StudyTask>(job.spec.task)) return RunStudyJob(job, verified);
-  return RunEvaluateJob(job, verified);
+  absl::StatusOr<JobOutcome> outcome = std::holds_alternative<StudyTask>(job.spec.task)
+                                           ? RunStudyJob(job, verified)
+                                           : RunEvaluateJob(job, verified);
+  absl::Status same = job.prepared.model.CheckUnchanged();
+  if (same.ok() && job.prepared.reference.has_value()) {
+    same = job.prepared.reference->CheckUnchanged();
+  }
+  if (!same.ok()) return same;
+  return outcome;
 }
 
 }  // namespace
@@ -62,6 +69,8 @@ absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_direct
 absl::Status PrepareWorkDirectory(const std::string& work_directory) {
   std::error_code error;
   fs::create_directories(work_directory, error);
+  // Hidden states tell what was calibrated with.
+  if (!error) fs::permissions(work_directory, fs::perms::owner_all, error);
   if (error) return DirectoryError(work_directory, error);
   for (const fs::directory_entry& entry : fs::directory_iterator(work_directory, error)) {
     std::error_code ignored;

@@ -107,8 +107,6 @@ class JobTable {
   // To be called after every change of an upload or blob in the store: bytes appended, finished,
   // discarded. Jobs that wait for bytes look again. Cheap.
   virtual void BlobChanged(const Digest& digest) = 0;
-  // An upload's bytes did not have the digest and were discarded: jobs that read them fail.
-  virtual void BlobRejected(const Digest& digest) = 0;
 
   // Calls `observe` for every group that a job quantizes, on the job's thread, until it is
   // replaced; nullptr: nothing. `observe` must be quick and must not call the table.

@@ -15,21 +15,6 @@ namespace {
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 1000;
 
-// What errors call the blob: the file of a model, or the tokens.
-std::string FileOf(const JobSpec& spec, const Digest& digest) {
-  std::vector<const ModelSource*> models = {&spec.model};
-  const auto* evaluate = std::get_if<EvaluateTask>(&spec.task);
-  if (evaluate != nullptr && evaluate->reference.has_value()) {
-    models.push_back(&*evaluate->reference);
-  }
-  for (const ModelSource* model : models) {
-    for (const ModelFile& file : model->files) {
-      if (file.digest == digest) return file.name;
-    }
-  }
-  return "tokens";
-}
-
 }  // namespace
 
 absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::Find(absl::string_view name) const {
@@ -173,24 +158,6 @@ void JobTableImpl::BlobChanged(const Digest& /*digest*/) {
     look_again_ = true;
   }
   changed_.notify_all();
-}
-
-void JobTableImpl::BlobRejected(const Digest& digest) {
-  std::vector<RecordPtr> failed;
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    for (const auto& [sequence, job] : jobs_) {
-      if (HasEnded(job->state)) continue;
-      const std::vector<Digest>& needed = job->work->prepared.needed;
-      if (std::find(needed.begin(), needed.end(), digest) == needed.end()) continue;
-      Stop(*job, JobState::kFailed,
-           InvalidCall(Reason::kDigestMismatch,
-                       absl::StrCat(FileOf(job->work->spec, digest), ": blob ", ToString(digest),
-                                    ": what was uploaded does not have this digest")));
-      failed.push_back(job);
-    }
-  }
-  for (const RecordPtr& job : failed) job->log->Wake();
 }
 
 void JobTableImpl::ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) {

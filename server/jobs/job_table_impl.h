@@ -39,7 +39,6 @@ class JobTableImpl final : public JobTable {
   absl::StatusOr<std::unique_ptr<JobWatch>> Watch(absl::string_view name, int64_t after_revision,
                                                   absl::AnyInvocable<void()> wake) override;
   void BlobChanged(const Digest& digest) override;
-  void BlobRejected(const Digest& digest) override;
   void ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) override;
   void Drain() override;
   bool WaitUntilIdle(absl::Duration timeout) override;
@@ -66,6 +65,7 @@ class JobTableImpl final : public JobTable {
   JobSnapshot SnapshotLocked(const JobRecord& job) const;
 
   // Without it.
+  absl::Status WithoutPaths(const absl::Status& status) const;  // those of the server's directories
   // What of the process's memory a job that is judged will find when it runs.
   struct ProcessBytes {
     int64_t bytes = 0;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/json.h"
+#include "server/jobs/job_sources.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
@@ -53,9 +54,7 @@ absl::StatusOr<std::string> ReadText(const ModelFile& file, int64_t max_bytes, B
                      absl::StrCat(file.name, ": blob ", ToString(file.digest),
                                   " is not here; expected it uploaded or inline"));
   }
-  absl::StatusOr<BlobReader> reader = store.Read(file.digest);
-  if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
-  return reader->Next(max_bytes + 1);
+  return ReadSource(file.name, file.digest, store);
 }
 
 absl::Status BadModel(const absl::Status& status) {

@@ -1,5 +1,6 @@
 #include "server/jobs/prepared_model.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -43,6 +44,13 @@ absl::Status NamingTheMethod(const PreparedModel& model, const absl::Status& sta
   return absl::IsInvalidArgument(status) && unread ? quantization->readable : status;
 }
 
+// Returns whether all headers are inline, or in blobs that are known to have their digest.
+bool AreTold(const std::vector<ModelFile>& weights, const BlobStore& store) {
+  return std::all_of(weights.begin(), weights.end(), [&store](const ModelFile& file) {
+    return file.inline_content.has_value() || store.IsVerified(file.digest);
+  });
+}
+
 int64_t Elements(const std::vector<TensorSpec>& tensors) {
   int64_t sum = 0;
   for (const TensorSpec& tensor : tensors) {
@@ -70,6 +78,10 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
   absl::Status good = CheckLinks(model_root, model);
   if (good.ok()) good = CheckIsModelDirectory(model.path);
   if (!good.ok()) return WithField(WithModelReason(good), absl::StrCat(field, ".path"));
+  absl::StatusOr<ModelStamps> stamps = ModelStamps::Of(model.path);
+  if (!stamps.ok())
+    return WithField(WithModelReason(stamps.status()), absl::StrCat(field, ".path"));
+  model.stamps = *std::move(stamps);
   const std::string config_path = absl::StrCat(model.path, "/", kConfigName);
   absl::StatusOr<std::string> text = ReadTextFile(config_path, kMaxConfigBytes);
   if (!text.ok()) return WithField(WithModelReason(text.status()), absl::StrCat(field, ".path"));
@@ -157,12 +169,17 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
     return open;
   }
   auto arriving = std::make_unique<ArrivingCheckpoint>(model.manifest, store, arrival);
-  const absl::StatusOr<bool> all = arriving->ReadHeaders();
-  if (!all.ok()) return WithModelReason(NamingTheMethod(model, all.status()));
-  open.headers_known = *all;
-  if (*all) {
-    open.tensor_bytes = arriving->TensorBytes();
-    open.tensor_names = arriving->TensorNames();
+  if (arrival == nullptr) {
+    const absl::StatusOr<bool> all = arriving->ReadHeaders();
+    // What was not verified may be another's doing, or the disk's: the job will judge that.
+    if (!all.ok() && (absl::IsDataLoss(all.status()) || AreTold(model.manifest.weights, store))) {
+      return WithModelReason(NamingTheMethod(model, all.status()));
+    }
+    open.headers_known = all.value_or(false);
+    if (open.headers_known) {
+      open.tensor_bytes = arriving->TensorBytes();
+      open.tensor_names = arriving->TensorNames();
+    }
   }
   open.arriving = arriving.get();
   open.source = std::make_unique<F64AsF32Source>(std::move(arriving));
@@ -179,6 +196,7 @@ absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
     if (!status.ok()) return status;
     open->headers_known = true;
     open->tensor_bytes = open->arriving->TensorBytes();
+    open->tensor_names = open->arriving->TensorNames();
   }
   absl::Status settled = SettleHead(*open->source, HeadComparison::kWhole, model);
   if (!settled.ok()) return WithModelReason(settled);

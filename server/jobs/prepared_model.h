@@ -19,14 +19,21 @@
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/job.h"
 #include "server/jobs/model_manifest.h"
+#include "server/jobs/model_stamps.h"
 #include "server/store/blob_store.h"
 
 namespace salient {
 
 // Blobs, or a directory.
 struct PreparedModel {
-  std::string path;        // without links, below the root; empty: blobs
-  ModelManifest manifest;  // of a directory: config_json and config alone
+  std::string path;                   // without links, below the root; empty: blobs
+  ModelManifest manifest;             // of a directory: config_json and config alone
+  std::optional<ModelStamps> stamps;  // of a directory
+
+  // Fails unless the files of a directory are those that were judged. Errors as ModelStamps.
+  absl::Status CheckUnchanged() const {
+    return stamps.has_value() ? stamps->CheckUnchanged() : absl::OkStatus();
+  }
 
   const ModelConfig& config() const { return manifest.config; }
 };
@@ -46,9 +53,10 @@ struct OpenModel {
 absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelSource& source,
                                            const std::string& model_root, BlobStore& store);
 
-// Opens a directory, or what is there of blobs: headers that arrived are parsed. `arrival` waits
-// for the rest, null: nothing is read. Errors, INVALID_ARGUMENT, BAD_MODEL, as Checkpoint::Open and
-// ArrivingCheckpoint::ReadHeaders.
+// Opens a directory, or blobs. Without `arrival` headers that are here are parsed, and nothing else
+// can be read; with it the caller calls ArrivingCheckpoint::WaitForHeaders. Errors,
+// INVALID_ARGUMENT, BAD_MODEL, as Checkpoint::Open and ArrivingCheckpoint::ReadHeaders, the latter
+// only where all headers are inline or in blobs that are verified.
 absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
                                          BlobArrival* arrival);
 

@@ -1,11 +1,15 @@
 #include "server/jobs/quantize_job.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"
@@ -13,6 +17,7 @@
 #include "core/result/plain_dtypes.h"
 #include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job_output.h"
+#include "server/jobs/job_sources.h"
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/quantize_sink.h"
 #include "server/jobs/token_blob.h"
@@ -20,6 +25,8 @@
 
 namespace salient {
 namespace {
+
+int64_t ParametersOf(const RunningJob& job) { return job.prepared.outputs[0].plan.parameters; }
 
 // The plans by output, of a source with these dtypes, `raised` being what a limit of error did.
 absl::StatusOr<std::vector<QuantizedCheckpointPlan>> MakePlans(
@@ -72,6 +79,18 @@ absl::Status SettleHeadOfResults(RunningJob& job, const TensorSource& source) {
   return absl::OkStatus();
 }
 
+// Removes the hidden states of a run, which the next one would continue from.
+absl::Status ClearDirectory(const std::string& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    if (!error) std::filesystem::remove_all(entry.path(), error);
+  }
+  if (!error) return absl::OkStatus();
+  return WithReason(absl::ErrnoToStatus(error.value(), "cannot clear the work directory"),
+                    Reason::kInternal);
+}
+
+// Waits for all files but config and index, which may be inline alone.
 absl::Status WaitForModel(RunningJob& job) {
   const ModelManifest& manifest = job.prepared.model.manifest;
   for (const std::vector<ModelFile>* files : {&manifest.weights, &manifest.carried}) {
@@ -83,50 +102,45 @@ absl::Status WaitForModel(RunningJob& job) {
   return absl::OkStatus();
 }
 
-}  // namespace
+// What was computed: all but the files.
+struct Computed {
+  JobOutcome outcome;
+  std::unique_ptr<JobOutput> output;
+};
 
-absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<void()> verified) {
+// Does all of the work but the files: computes tensors, and copies those that pass unchanged.
+absl::StatusOr<Computed> Compute(RunningJob& job, const std::vector<std::vector<int64_t>>& rows,
+                                 const OpenModel& model) {
   const auto& task = std::get<QuantizeTask>(job.spec.task);
   const ModelConfig& config = job.prepared.model.config();
   const absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return WithModelReason(family.status());
-
-  const TokenSource& calibration = task.calibration;
-  absl::Status status = job.arrival.WaitUntilComplete(calibration.name, calibration.tokens);
-  if (!status.ok()) return status;
-  const auto rows = ReadTokens(calibration, ToRun(config), job.store);
-  if (!rows.ok()) return rows.status();
-  const std::vector<int64_t> row_tokens = RowTokens(*rows);
-
-  absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
-  if (!model.ok()) return model.status();
-  if (model->arriving != nullptr) {
-    status = model->arriving->WaitForHeaders();
+  absl::Status status;
+  if (model.arriving != nullptr) {
+    status = model.arriving->WaitForHeaders();
     // As at submission, if the headers were not there then.
-    if (status.ok()) {
-      status = WithModelReason(CheckModelTensors(*model->source, **family, config));
-    }
+    if (status.ok()) status = WithModelReason(CheckModelTensors(*model.source, **family, config));
     if (!status.ok()) return status;
-    WarnOfLeftOut(job, model->arriving->TensorNames());
+    WarnOfLeftOut(job, model.arriving->TensorNames());
   }
-  if (status = SettleHeadOfResults(job, *model->source); !status.ok()) return status;
-  PlainDTypes dtypes = PlainDTypesOf(*model->source, **family, config);
+  if (status = SettleHeadOfResults(job, *model.source); !status.ok()) return status;
+  PlainDTypes dtypes = PlainDTypesOf(*model.source, **family, config);
   absl::StatusOr<std::vector<QuantizedCheckpointPlan>> plans = MakePlans(job, dtypes, {});
   if (!plans.ok()) return plans.status();
-  const absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job, *plans);
+  absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job, *plans);
   if (!output.ok()) return output.status();
 
-  QuantizeSink sink(job, **family, task.compute, dtypes, *model->source, model->arriving, **output);
+  QuantizeSink sink(job, **family, task.compute, dtypes, *model.source, model.arriving, **output);
   if (status = sink.WaitForBlock(0); !status.ok()) return status;
   if (status = sink.CheckOuterTensors(); !status.ok()) return WithModelReason(status);
   const int64_t blocks = config.num_hidden_layers;
-  const int64_t parameters = job.prepared.outputs[0].plan.parameters;
+  const std::vector<int64_t> row_tokens = RowTokens(rows);
   job.progress.Begin(JobProgress::Stage::kCalibrate, blocks,
                      std::accumulate(row_tokens.begin(), row_tokens.end(), int64_t{0}),
-                     parameters * static_cast<int64_t>(task.formats.size()) / blocks);
+                     ParametersOf(job) * static_cast<int64_t>(task.formats.size()) / blocks);
   QuantizeModelParams params = ModelParams(task);
   params.work_directory = job.work_directory;
-  status = QuantizeModel(*model->source, config, *rows, params, sink, job.executor);
+  status = QuantizeModel(*model.source, config, rows, params, sink, job.executor);
   if (status.ok()) status = sink.WaitForWriting();
   if (!status.ok()) return WithModelReason(status);
 
@@ -136,11 +150,12 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   plans = MakePlans(job, dtypes, sink.raised());
   if (!plans.ok()) return plans.status();
   JobOutcome outcome;
+  outcome.parameters = ParametersOf(job);
   const int64_t linears = blocks * static_cast<int64_t>(kLinearRoles);
   outcome.linear_count = linears * static_cast<int64_t>(plans->size());
   outcome.quantized_linear_count = QuantizedLinears(task, linears, *plans);
   if (status = (*output)->Settle(*std::move(plans)); !status.ok()) return status;
-  status = CopyOuterTensors(*model->source, config,
+  status = CopyOuterTensors(*model.source, config,
                             [&](const TensorShape& tensor, int64_t offset,
                                 absl::Span<const std::byte> bytes) -> absl::Status {
                               if (absl::Status stopped = job.stop.Check(); !stopped.ok()) {
@@ -149,21 +164,60 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
                               return (*output)->AddBytes(tensor, offset, bytes);
                             });
   if (!status.ok()) return WithModelReason(status);
+  return Computed{std::move(outcome), *std::move(output)};
+}
 
-  if (model->arriving != nullptr) {
-    status = WaitForModel(job);
-    if (status.ok()) status = model->arriving->CheckInlineContent();
-    if (!status.ok()) return status;
+// Returns ABORTED if it was computed from bytes that were not those of the blobs.
+absl::StatusOr<JobOutcome> QuantizeOnce(RunningJob& job,
+                                        const std::vector<std::vector<int64_t>>& rows,
+                                        absl::FunctionRef<void()> verified) {
+  absl::StatusOr<OpenModel> model = OpenModelFiles(job.prepared.model, job.store, &job.arrival);
+  if (!model.ok()) return model.status();
+  const ArrivingCheckpoint* const arriving = model->arriving;
+  absl::Status status = job.prepared.model.CheckUnchanged();
+  if (!status.ok()) return status;
+  absl::StatusOr<Computed> computed = Compute(job, rows, *model);
+  status = computed.status();
+  if (arriving != nullptr) {
+    status = HoldAgainstBlobs(job, *arriving, status);
+    if (status.ok()) status = WaitForModel(job);
+    if (status.ok()) status = arriving->CheckInlineContent();
+  } else if (absl::Status same = job.prepared.model.CheckUnchanged(); !same.ok()) {
+    status = same;  // which explains whatever else went wrong
   }
+  if (!status.ok()) return status;
   verified();
-  const absl::StatusOr<int64_t> bytes_out = (*output)->Finish();
+  const StageScope stage(job.executor, Stage::kWrite);
+  const absl::StatusOr<int64_t> bytes_out = computed->output->Finish();
   if (!bytes_out.ok()) return bytes_out.status();
 
-  outcome.parameters = parameters;
-  outcome.bytes_in =
-      model->arriving != nullptr ? model->arriving->TensorBytes() : model->tensor_bytes;
+  JobOutcome outcome = std::move(computed->outcome);
+  outcome.bytes_in = arriving != nullptr ? arriving->TensorBytes() : model->tensor_bytes;
   outcome.bytes_out = *bytes_out;
   return outcome;
+}
+
+}  // namespace
+
+absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<void()> verified) {
+  const TokenSource& calibration = std::get<QuantizeTask>(job.spec.task).calibration;
+  absl::Status status = job.arrival.WaitUntilComplete(calibration.name, calibration.tokens);
+  if (status.ok()) status = VerifySourcesHere(job);
+  if (!status.ok()) return status;
+  const auto rows = ReadTokens(calibration, ToRun(job.prepared.model.config()), job.store);
+  if (!rows.ok()) return rows.status();
+  const PreparedModel judged = job.prepared.model;  // reading may tell more of it
+  while (true) {
+    absl::StatusOr<JobOutcome> outcome = QuantizeOnce(job, *rows, verified);
+    if (!absl::IsAborted(outcome.status())) return outcome;
+    job.results.Release();
+    job.prepared.model = judged;
+    if (status = ClearDirectory(job.work_directory); !status.ok()) return status;
+    job.observer.Happened(JobWarning{absl::StrCat(outcome.status().message(),
+                                                  "; tensors that were ready are withdrawn, and ",
+                                                  "the job begins anew when all files are here")});
+    if (status = WaitForModel(job); !status.ok()) return status;
+  }
 }
 
 }  // namespace salient

@@ -6,24 +6,20 @@
 namespace salient {
 namespace {
 
-// A client that uploads the same bytes may take an upload over, or finish it before us.
+// Somebody may delete what is being written, and a client may finish it before us.
 constexpr int kWriteAttempts = 10;
 
-bool IsTakenOver(const absl::Status& status) {
-  return absl::IsAborted(status) || absl::IsOutOfRange(status) || absl::IsAlreadyExists(status);
+bool IsOthersDoing(const absl::Status& status) {
+  return absl::IsAborted(status) || absl::IsAlreadyExists(status);
 }
 
+// Writes beside what clients send of it, which was not verified. Nothing half-written stays.
 absl::Status WriteOnce(BlobStore& store, const Digest& digest, ResultBlobs::Hold::Writer write) {
-  // What a client may have begun of it was not verified.
-  if (store.Status(digest).committed_bytes > 0) store.Delete(digest).IgnoreError();
   absl::StatusOr<Upload> upload = store.BeginUpload(digest, BlobStore::Maker::kServer);
   if (!upload.ok()) return upload.status();
   absl::Status status = write(*upload);
   if (status.ok()) status = upload->Finish();
-  // Nothing half-written stays, unless a client writes it by now, or has.
-  if (!status.ok() && !IsTakenOver(status) && !store.Status(digest).complete) {
-    store.Delete(digest).IgnoreError();
-  }
+  if (!status.ok()) upload->Discard();
   return status;
 }
 
@@ -68,7 +64,7 @@ absl::Status ResultBlobs::Hold::Write(const Digest& digest, Writer write) {
   for (int attempt = 0; attempt < kWriteAttempts && !store.Status(digest).complete; ++attempt) {
     status = WriteOnce(store, digest, write);
     if (status.ok()) is_ours = true;
-    if (!IsTakenOver(status)) break;
+    if (!IsOthersDoing(status)) break;
   }
   if (!status.ok() && !store.Status(digest).complete) return status;
   if (!is_ours) return absl::OkStatus();

@@ -4,7 +4,9 @@
 #include <filesystem>
 #include <system_error>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "core/checkpoint/json.h"
 #include "server/workers/call_error.h"
 
@@ -55,6 +57,26 @@ bool IsBelowRoot(const std::string& root, const std::string& path) {
   if (error) return false;
   const fs::path canonical = fs::canonical(path, error);
   return !error && IsBelow(base, canonical);
+}
+
+absl::Status WithoutRoots(const absl::Status& status, absl::Span<const std::string> roots) {
+  if (status.ok()) return status;
+  std::string message(status.message());
+  for (const std::string& root : roots) {
+    std::error_code error;
+    const std::string canonical = fs::canonical(root, error).string();
+    for (const std::string& prefix : {canonical, root}) {
+      // All that is absolute lies below the root of all.
+      if (prefix.empty() || prefix.back() == '/') continue;
+      absl::StrReplaceAll({{absl::StrCat(prefix, "/"), ""}}, &message);
+    }
+  }
+  if (message == status.message()) return status;
+  absl::Status result(status.code(), message);
+  status.ForEachPayload([&result](absl::string_view type, const absl::Cord& payload) {
+    result.SetPayload(type, payload);
+  });
+  return result;
 }
 
 absl::StatusOr<std::string> ResolveModelPath(absl::string_view flag, const std::string& root,

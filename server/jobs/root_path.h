@@ -4,8 +4,10 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace salient {
 
@@ -21,6 +23,10 @@ absl::StatusOr<std::string> ResolveModelPath(absl::string_view flag, const std::
 // writer's business, unless it is a link.
 absl::StatusOr<std::string> ResolveOutputPath(absl::string_view flag, const std::string& root,
                                               const std::string& path);
+
+// Names what lies below one of `roots` by its path from there, in the message of `status`: where
+// the operator keeps a root is none of a client's business.
+absl::Status WithoutRoots(const absl::Status& status, absl::Span<const std::string> roots);
 
 // Whether what stands at `path`, followed through links, lies below `root`.
 bool IsBelowRoot(const std::string& root, const std::string& path);

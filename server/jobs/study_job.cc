@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/cost/study_cost.h"
+#include "server/jobs/job_sources.h"
 #include "server/jobs/process_memory.h"
 #include "server/jobs/token_blob.h"
 #include "server/workers/call_error.h"
@@ -85,8 +86,7 @@ StudyModelParams ToStudyModelParams(const StudyTask& task) {
 absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()> verified) {
   const auto& task = std::get<StudyTask>(job.spec.task);
   const ModelConfig& config = job.prepared.model.config();
-  absl::Status arrived = job.arrival.WaitUntilAllComplete("study", job.prepared.needed);
-  if (!arrived.ok()) return arrived;
+  if (absl::Status arrived = WaitForSources(job); !arrived.ok()) return arrived;
   const absl::StatusOr<TokenRows> calibration =
       Read("calibration", task.calibration, ToRun(config), job);
   if (!calibration.ok()) return calibration.status();

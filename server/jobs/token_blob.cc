@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/jobs/job_sources.h"
 #include "server/workers/call_error.h"
 
 namespace salient {
@@ -62,10 +63,8 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& 
                                                              const TokenNeeds& needs,
                                                              BlobStore& store) {
   if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
-  absl::StatusOr<BlobReader> reader = store.Read(source.tokens);
-  if (!reader.ok()) return WithReason(reader.status(), Reason::kMissingBlob);
-  const absl::StatusOr<std::string> file = reader->Next(kMaxTokenBlobBytes);
-  if (!file.ok()) return WithReason(file.status(), Reason::kBlobDamaged);
+  const absl::StatusOr<std::string> file = ReadSource(source.name, source.tokens, store);
+  if (!file.ok()) return file.status();
   auto rows = ReadTokenRows(
       source.name,
       absl::MakeConstSpan(reinterpret_cast<const std::byte*>(file->data()), file->size()),

@@ -150,32 +150,51 @@ WriteBlobReactor::Step WriteBlobReactor::Parsed(grpc::ByteBuffer buffer) {
   const absl::StatusOr<UploadMessage> message = ToUploadMessage(std::move(request));
   if (!message.ok()) return message.status();
   if (const auto* digest = std::get_if<Digest>(&*message)) {
-    if (upload_.has_value()) return OutOfOrder("a second digest", "chunk or finish");
+    if (digest_.has_value()) return OutOfOrder("a second digest", "chunk or finish");
     return Begin(*digest);
   }
   const auto* chunk = std::get_if<ChunkData>(&*message);
-  if (!upload_.has_value()) {
+  if (!digest_.has_value()) {
     return OutOfOrder(chunk != nullptr ? "chunk" : "finish", "digest, the first message");
   }
   return chunk != nullptr ? Append(*chunk) : Complete();
 }
 
 WriteBlobReactor::Step WriteBlobReactor::Begin(const Digest& digest) {
-  absl::StatusOr<Upload> upload = transfer_.store.BeginUpload(digest);
-  if (absl::IsAlreadyExists(upload.status())) return Response(digest.size_bytes, true);
-  if (!upload.ok()) return ToStoreError(upload.status());
-  upload_ = *std::move(upload);
+  digest_ = digest;
+  if (absl::Status size = transfer_.store.CheckSize(digest); !size.ok()) return ToStoreError(size);
+  if (transfer_.store.Status(digest).complete) return Response(digest.size_bytes, true);
   return std::nullopt;
 }
 
+WriteBlobReactor::Step WriteBlobReactor::OpenAt(int64_t offset_bytes) {
+  if (upload_.has_value()) return std::nullopt;
+  absl::StatusOr<Upload> upload =
+      transfer_.store.BeginUpload(*digest_, BlobStore::Maker::kClient, offset_bytes);
+  if (upload.ok()) {
+    upload_ = *std::move(upload);
+    return std::nullopt;
+  }
+  if (absl::IsAlreadyExists(upload.status())) return Response(digest_->size_bytes, true);
+  if (absl::IsOutOfRange(upload.status())) {
+    return WithField(WithReason(upload.status(), Reason::kOffset), "chunk.offset_bytes");
+  }
+  absl::Status status = ToStoreError(upload.status());
+  if (!absl::IsAborted(status)) return status;
+  return WithRetryAfter(std::move(status), transfer_.store.limits().takeover_after);
+}
+
 WriteBlobReactor::Step WriteBlobReactor::Append(const ChunkData& chunk) {
-  const Digest digest = upload_->digest();
+  Step opened = OpenAt(chunk.offset_bytes);
+  if (!opened.ok() || opened->has_value()) return opened;
+  const Digest& digest = *digest_;
   absl::Status status = upload_->Append(chunk.offset_bytes, chunk.data);
   transfer_.jobs.BlobChanged(digest);
   if (status.ok()) {
     transfer_.metrics.BlobBytesWritten(static_cast<int64_t>(chunk.data.size()));
     return std::nullopt;
   }
+  if (absl::IsAlreadyExists(status)) return Response(digest.size_bytes, true);
   if (absl::IsOutOfRange(status)) {
     return WithField(WithReason(std::move(status), Reason::kOffset), "chunk.offset_bytes");
   }
@@ -186,16 +205,17 @@ WriteBlobReactor::Step WriteBlobReactor::Append(const ChunkData& chunk) {
 }
 
 WriteBlobReactor::Step WriteBlobReactor::Complete() {
-  const Digest digest = upload_->digest();
+  const Digest& digest = *digest_;
+  // Without a chunk: all bytes are there, from streams before, or some are missing.
+  Step opened = OpenAt(transfer_.store.Status(digest).committed_bytes);
+  if (!opened.ok() || opened->has_value()) return opened;
   const bool all_there = upload_->committed_bytes() == digest.size_bytes;
   absl::Status status = upload_->Finish();
-  const bool mismatch = absl::IsInvalidArgument(status) && all_there;
-  if (mismatch) transfer_.jobs.BlobRejected(digest);
   transfer_.jobs.BlobChanged(digest);
-  if (status.ok()) return Response(digest.size_bytes, true);
+  if (status.ok() || absl::IsAlreadyExists(status)) return Response(digest.size_bytes, true);
   if (absl::IsInvalidArgument(status)) {
     return WithReason(std::move(status),
-                      mismatch ? Reason::kDigestMismatch : Reason::kMissingBytes);
+                      all_there ? Reason::kDigestMismatch : Reason::kMissingBytes);
   }
   return ToStoreError(std::move(status));
 }
@@ -204,18 +224,23 @@ void WriteBlobReactor::EndOfInput() {
   const StreamEnd::Operation operation = end_.Begin();
   if (context_->IsCancelled()) {
     Fail(absl::CancelledError("the client cancelled, or its connection broke"));
-  } else if (!upload_.has_value()) {
+  } else if (!digest_.has_value()) {
     Fail(OutOfOrder("the end of the stream", "digest, the first message"));
   } else {
     // Closing is no finish: what is committed stays for the next stream.
-    Answer(Response(upload_->committed_bytes(), false));
+    Answer(Response(Committed(), false));
   }
 }
 
+int64_t WriteBlobReactor::Committed() const {
+  return upload_.has_value() ? upload_->committed_bytes()
+                             : transfer_.store.Status(*digest_).committed_bytes;
+}
+
 void WriteBlobReactor::Fail(absl::Status status) {
-  if (upload_.has_value()) {
-    status = WithCommitted(std::move(status), upload_->committed_bytes());
-    status = WithMetadata(std::move(status), "blob", ToString(upload_->digest()));
+  if (digest_.has_value()) {
+    status = WithCommitted(std::move(status), Committed());
+    status = WithMetadata(std::move(status), "blob", ToString(*digest_));
   }
   upload_ = std::nullopt;  // here, because it may wait for a disk
   End(status);

@@ -48,8 +48,10 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void Take(grpc::ByteBuffer message);
   Step Parsed(grpc::ByteBuffer message);
   Step Begin(const Digest& digest);
+  Step OpenAt(int64_t offset_bytes);  // nullopt: the upload is open
   Step Append(const ChunkData& chunk);
   Step Complete();
+  int64_t Committed() const;  // by this writer, or before it wrote anything
   void EndOfInput();
   void Fail(absl::Status status);
   void Answer(const v1::WriteBlobResponse& response);
@@ -65,7 +67,9 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   std::shared_ptr<PeriodicAlarm> alarm_;
   DrainGate::Pass pass_;
   grpc::ByteBuffer read_buffer_;
-  std::optional<Upload> upload_;  // of the worker's task, of which there is one at most
+  // Of the worker's task, of which there is one at most. An upload is begun with its first byte.
+  std::optional<Digest> digest_;
+  std::optional<Upload> upload_;
 
   absl::Mutex mu_;
   // While a worker takes one message the next is read, and waits here if it comes; no more than

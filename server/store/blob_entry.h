@@ -1,32 +1,92 @@
 // What a store knows of one blob. Of interest to BlobStore (blob_store.cc, read_blobs.cc,
-// put_blobs.cc) and upload.cc only.
+// put_blobs.cc, blob_parts.cc) and upload.cc only.
 #ifndef SALIENT_SERVER_STORE_BLOB_ENTRY_H_
 #define SALIENT_SERVER_STORE_BLOB_ENTRY_H_
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "server/store/digest.h"
 #include "server/store/partial_blob.h"
 
 namespace salient {
 
-// State and committed bytes are read without the lock.
+// One file of an upload: what one writer after another sent of a blob.
+struct BlobPart {
+  BlobPart(const Digest& digest, int number, int64_t sync_interval_bytes, int64_t written_bytes)
+      : bytes(digest, number, sync_interval_bytes, written_bytes), is_doubted(written_bytes > 0) {}
+
+  PartialBlob bytes;
+  int64_t writer = 0;       // the number of its present one; 0: it has none
+  absl::Time heard_at;      // the time when its writer last did something
+  int64_t begun_bytes = 0;  // the bytes that were there before its writer came
+  // This is set when a whole made of it was rejected, or a crash may have torn it: with the next
+  // rejection all of it goes, not only what its last writer sent.
+  bool is_doubted;
+};
+
+// Returns whether an upload should rather go on with `a` than with `b`.
+inline bool IsBetter(const BlobPart& a, const BlobPart& b) {
+  const bool a_counts = !a.is_doubted && a.bytes.committed_bytes() > 0;
+  const bool b_counts = !b.is_doubted && b.bytes.committed_bytes() > 0;
+  if (a_counts != b_counts) return a_counts;
+  return a.bytes.committed_bytes() > b.bytes.committed_bytes();
+}
+
+// The state is read without a lock.
 struct BlobEntry {
   enum class State { kPartial, kComplete, kGone };
 
-  BlobEntry(const Digest& blob, State initial, int64_t sync_interval_bytes, int64_t written_bytes)
-      : digest(blob), state(initial), partial(blob, sync_interval_bytes, written_bytes) {}
+  // A view is what readers are to read: the whole, or the best part.
+  struct View {
+    std::shared_ptr<ChunkSums> sums;  // null: of a whole that nobody has read yet, or of nothing
+    int number = 0;                   // of the part
+    int64_t committed_bytes = 0;
+  };
+
+  BlobEntry(const Digest& blob, State initial) : digest(blob), state(initial) {}
+
+  // Shows readers the best part. It is called with `mu` held after every change of the parts.
+  void Publish() {
+    const BlobPart* best = nullptr;
+    for (const auto& part : parts) {
+      if (best == nullptr || IsBetter(*part, *best)) best = part.get();
+    }
+    const std::lock_guard lock(view_mu);
+    view = best == nullptr
+               ? View()
+               : View{best->bytes.sums(), best->bytes.number(), best->bytes.committed_bytes()};
+  }
+  void Publish(std::shared_ptr<ChunkSums> of_whole) {
+    const std::lock_guard lock(view_mu);
+    view = {std::move(of_whole), 0, digest.size_bytes};
+  }
+  View Look() const {
+    const std::lock_guard lock(view_mu);
+    return view;
+  }
+  std::shared_ptr<ChunkSums> SumsOfWhole() {
+    const std::lock_guard lock(view_mu);
+    if (view.sums == nullptr) view.sums = std::make_shared<ChunkSums>(digest.size_bytes);
+    return view.sums;
+  }
 
   const Digest digest;
   std::atomic<State> state;
+  std::atomic<bool> is_verified = false;  // the digest, by this process
 
-  std::mutex mu;       // of the next two, of changes of state, and of changing the files
-  int64_t writer = 0;  // the newest
-  PartialBlob partial;
+  std::mutex mu;            // of the next two, of changes of state, and of changing the files
+  int64_t last_writer = 0;  // every writer has a number of its own
+  std::vector<std::shared_ptr<BlobPart>> parts;
+
+  mutable std::mutex view_mu;  // never held while a disk works
+  View view;
 };
 
 // The blob of no bytes, which is always there.

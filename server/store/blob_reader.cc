@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "server/store/blob_entry.h"
+#include "server/store/blob_store.h"
 
 namespace salient {
 
@@ -21,7 +23,12 @@ absl::Status BlobReader::ReadAt(int64_t offset_bytes, absl::Span<char> bytes) co
     return absl::OutOfRangeError(absl::StrCat(size, " bytes from offset ", offset_bytes,
                                               "; expected at most offset ", end_));
   }
-  return file_.ReadAt(offset_bytes, bytes);
+  if (bytes.empty()) return absl::OkStatus();
+  const absl::Status read = sums_->Read(file_, offset_bytes, bytes);
+  if (!absl::IsDataLoss(read) && !absl::IsAborted(read)) return read;
+  if (absl::IsDataLoss(read)) store_->TakeOut(*entry_, *sums_);
+  return absl::Status(read.code(),
+                      absl::StrCat("blob ", ToString(entry_->digest), ": ", read.message()));
 }
 
 }  // namespace salient

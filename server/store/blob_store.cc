@@ -24,21 +24,39 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& di
   auto contents = layout->Scan();
   if (!contents.ok()) return contents.status();
 
+  BlobStoreLimits possible = limits;
+  const auto room = layout->FindRoom();
+  if (!room.ok()) return room.status();
+  if (room->total_bytes < limits.capacity_bytes) {
+    possible.capacity_bytes = std::max<int64_t>(1, room->total_bytes);
+    contents->report.remarks.push_back(absl::StrCat(
+        directory, ": the store may use ", limits.capacity_bytes, " bytes, but its disk has ",
+        room->total_bytes, " in all, which is its capacity now"));
+  }
   // Not make_unique: the constructor is private.
   std::unique_ptr<BlobStore> store(
-      new BlobStore(*std::move(layout), limits, std::move(contents->report)));
-  const int64_t interval = limits.sync_interval_bytes;
+      new BlobStore(*std::move(layout), possible, std::move(contents->report)));
   for (const Digest& digest : contents->blobs) {
-    store->entries_[digest] =
-        std::make_shared<BlobEntry>(digest, BlobEntry::State::kComplete, interval, 0);
+    auto entry = std::make_shared<BlobEntry>(digest, BlobEntry::State::kComplete);
+    entry->Publish(/*of_whole=*/nullptr);
+    store->entries_[digest] = std::move(entry);
     store->usage_.used_bytes += digest.size_bytes;
     ++store->usage_.blobs;
   }
   for (const Layout::Partial& partial : contents->partials) {
-    store->entries_[partial.digest] = std::make_shared<BlobEntry>(
-        partial.digest, BlobEntry::State::kPartial, interval, partial.written_bytes);
+    auto entry = std::make_shared<BlobEntry>(partial.digest, BlobEntry::State::kPartial);
+    entry->parts.push_back(std::make_shared<BlobPart>(
+        partial.digest, partial.number, limits.sync_interval_bytes, partial.written_bytes));
+    entry->Publish();
+    store->entries_[partial.digest] = std::move(entry);
     store->usage_.used_bytes += partial.digest.size_bytes;
     ++store->usage_.uploads;
+  }
+  const int64_t wanted_bytes = possible.capacity_bytes - store->usage_.used_bytes;
+  if (room->free_bytes < wanted_bytes) {
+    store->recovery_.remarks.push_back(absl::StrCat(
+        directory, ": the store may use ", wanted_bytes, " more bytes, but its disk has ",
+        room->free_bytes, " free; uploads beyond are refused"));
   }
   return store;
 }
@@ -54,12 +72,15 @@ BlobStore::EntryPtr BlobStore::Find(const Digest& digest) const {
   return found == entries_.end() ? nullptr : found->second;
 }
 
+absl::Status BlobStore::CheckSize(const Digest& digest) const {
+  if (digest.size_bytes <= limits_.capacity_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("blob ", ToString(digest), ": size_bytes is ", digest.size_bytes,
+                   "; expected at most ", limits_.capacity_bytes, ", all that the store holds"));
+}
+
 absl::Status BlobStore::CheckRoom(const Digest& digest, Maker maker) const {
-  if (digest.size_bytes > limits_.capacity_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("blob ", ToString(digest), ": size_bytes is ", digest.size_bytes,
-                     "; expected at most ", limits_.capacity_bytes, ", all that the store holds"));
-  }
+  if (absl::Status size = CheckSize(digest); !size.ok()) return size;
   // An earlier run with a larger capacity may have left more than there is now.
   const int64_t free_bytes = std::max<int64_t>(0, limits_.capacity_bytes - usage_.used_bytes);
   if (digest.size_bytes > free_bytes) {
@@ -75,46 +96,43 @@ absl::Status BlobStore::CheckRoom(const Digest& digest, Maker maker) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<BlobStore::EntryPtr> BlobStore::FindOrAdd(const Digest& digest, Maker maker) {
-  const std::lock_guard lock(mu_);
-  const auto found = entries_.find(digest);
-  if (found != entries_.end()) return found->second;
-  if (absl::Status room = CheckRoom(digest, maker); !room.ok()) return room;
-  auto entry =
-      std::make_shared<BlobEntry>(digest, BlobEntry::State::kPartial, limits_.sync_interval_bytes,
-                                  /*written_bytes=*/0);
-  entries_[digest] = entry;
-  usage_.used_bytes += digest.size_bytes;
-  ++usage_.uploads;
-  return entry;
-}
-
-absl::StatusOr<std::pair<BlobStore::EntryPtr, std::unique_lock<std::mutex>>> BlobStore::Acquire(
-    const Digest& digest, Maker maker) {
+std::pair<BlobStore::EntryPtr, std::unique_lock<std::mutex>> BlobStore::Acquire(
+    const Digest& digest) {
   while (true) {
-    auto entry = FindOrAdd(digest, maker);
-    if (!entry.ok()) return entry.status();
-    std::unique_lock lock((*entry)->mu);
+    EntryPtr entry;
+    {
+      const std::lock_guard lock(mu_);
+      EntryPtr& found = entries_[digest];
+      if (found == nullptr) {
+        found = std::make_shared<BlobEntry>(digest, BlobEntry::State::kPartial);
+      }
+      entry = found;
+    }
+    std::unique_lock lock(entry->mu);
     // Deleted while we waited: its successor is found next time.
-    if ((*entry)->state != BlobEntry::State::kGone) return std::pair(*entry, std::move(lock));
+    if (entry->state != BlobEntry::State::kGone) return {std::move(entry), std::move(lock)};
   }
 }
 
 void BlobStore::Forget(BlobEntry& entry) {
   const bool complete = entry.state == BlobEntry::State::kComplete;
   entry.state = BlobEntry::State::kGone;
-  entry.partial.Close();
   const std::lock_guard lock(mu_);
-  usage_.used_bytes -= entry.digest.size_bytes;
-  --(complete ? usage_.blobs : usage_.uploads);
+  if (complete) {
+    usage_.used_bytes -= entry.digest.size_bytes;
+    --usage_.blobs;
+  }
   entries_.erase(entry.digest);  // last: the map's may be the last pointer but the caller's
 }
 
 absl::Status BlobStore::Remove(BlobEntry& entry) {
-  absl::Status removed = entry.state == BlobEntry::State::kComplete
-                             ? layout_.RemoveBlob(entry.digest)
-                             : layout_.RemovePartial(entry.digest);
+  absl::Status removed;
+  if (entry.state == BlobEntry::State::kComplete) removed = layout_.RemoveBlob(entry.digest);
   if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  while (!entry.parts.empty()) {
+    removed = RemovePart(entry, *entry.parts.back());
+    if (!removed.ok()) return removed;
+  }
   Forget(entry);
   return absl::OkStatus();
 }
@@ -124,28 +142,6 @@ void BlobStore::Quarantine(BlobEntry& entry) {
   // A file that cannot be moved is found, and judged, again when the store is opened.
   layout_.Quarantine(entry.digest).IgnoreError();
   Forget(entry);
-}
-
-absl::Status BlobStore::OpenForWriter(BlobEntry& entry) {
-  ++entry.writer;
-  absl::Status opened = entry.partial.Open(layout_);
-  if (!opened.ok() && entry.partial.committed_bytes() == 0) {
-    // Nothing is lost, and its place in the store is free for others.
-    if (absl::Status removed = Remove(entry); !removed.ok()) Forget(entry);
-  }
-  return opened;
-}
-
-absl::Status BlobStore::Commit(BlobEntry& entry) {
-  if (absl::Status moved = layout_.Commit(entry.digest); !moved.ok()) return moved;
-  entry.partial.Close();
-  entry.state = BlobEntry::State::kComplete;
-  {
-    const std::lock_guard lock(mu_);
-    --usage_.uploads;
-    ++usage_.blobs;
-  }
-  return absl::OkStatus();
 }
 
 std::vector<Digest> BlobStore::FindMissing(absl::Span<const Digest> digests) const {
@@ -166,7 +162,7 @@ BlobStatus BlobStore::Status(const Digest& digest) const {
   if (entry == nullptr) return {};
   switch (entry->state.load()) {
     case BlobEntry::State::kPartial:
-      return {entry->partial.committed_bytes(), false};
+      return {entry->Look().committed_bytes, false};
     case BlobEntry::State::kComplete:
       return {digest.size_bytes, true};
     case BlobEntry::State::kGone:
@@ -175,46 +171,12 @@ BlobStatus BlobStore::Status(const Digest& digest) const {
   return {};
 }
 
-absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest, Maker maker) {
-  if (digest != EmptyDigest()) {
-    auto acquired = Acquire(digest, maker);
-    if (!acquired.ok()) return acquired.status();
-    const auto& [entry, lock] = *acquired;
-    if (entry->state == BlobEntry::State::kPartial) {
-      if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
-      return Upload(this, entry, entry->writer);
-    }
-  }
-  return absl::AlreadyExistsError(absl::StrCat("blob ", ToString(digest), ": is complete"));
-}
-
 absl::Status BlobStore::Delete(const Digest& digest) {
   const EntryPtr entry = Find(digest);
   if (entry == nullptr) return BlobNotFound(digest);
   const std::lock_guard lock(entry->mu);
   if (entry->state == BlobEntry::State::kGone) return BlobNotFound(digest);
   return Remove(*entry);
-}
-
-absl::StatusOr<int64_t> BlobStore::ExpireUploads(absl::Time now) {
-  std::vector<EntryPtr> uploads;
-  {
-    const std::lock_guard lock(mu_);
-    for (const auto& [digest, entry] : entries_) {
-      if (entry->state == BlobEntry::State::kPartial) uploads.push_back(entry);
-    }
-  }
-  int64_t expired = 0;
-  for (const EntryPtr& entry : uploads) {
-    const std::unique_lock lock(entry->mu, std::try_to_lock);
-    if (!lock.owns_lock() || entry->state != BlobEntry::State::kPartial) continue;
-    const auto info = layout_.PartialInfo(entry->digest);
-    if (!info.ok() && !absl::IsNotFound(info.status())) return info.status();
-    if (info.ok() && now - info->changed_at < limits_.upload_ttl) continue;
-    if (absl::Status removed = Remove(*entry); !removed.ok()) return removed;
-    ++expired;
-  }
-  return expired;
 }
 
 BlobStoreUsage BlobStore::Usage() const {

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -28,6 +30,9 @@ struct BlobStoreLimits {
   absl::Duration upload_ttl = absl::Hours(24);      // since the last byte
   int64_t sync_interval_bytes = int64_t{64} << 20;  // of an upload; at most this is sent again
                                                     // after a restart
+  // Whoever continues an upload replaces its writer if nothing came of that one for so long: a
+  // client that lost its connection need not wait until that is noticed.
+  absl::Duration takeover_after = absl::Seconds(5);
 };
 
 struct BlobStatus {
@@ -41,19 +46,29 @@ struct BlobStoreUsage {
   int64_t uploads = 0;
 };
 
+class ChunkSums;
 struct BlobEntry;
+struct BlobPart;
 
 // Thread-safe. All calls but Usage and recovery may wait for a disk, or for another call on the
 // same blob: call them from workers. Calls on different blobs do not wait for each other.
 //
-// What is committed survives the process. After a restart an upload continues from what was
-// certainly synced. The empty blob is always there.
+// A whole survives the process; an upload continues after a restart from what was certainly synced.
+// The empty blob is always there.
+//
+// Several writers may send one blob. Each has a file of its own, or continues what one that is gone
+// left; the first to finish with the right digest makes the blob, and nobody can spoil what
+// another is sending.
+//
+// What is read is checked against checksums of what came (chunk_sums.h). Bytes of an earlier
+// process are as they are found, until Verify has read all of them.
 //
 // This room locks with the standard library's mutex, as server/jobs does.
 class BlobStore {
  public:
   // Opens the store in `directory`, which is made if only it is missing, and recovers what is
-  // there. FAILED_PRECONDITION if another store has it open, INVALID_ARGUMENT for a limit below
+  // there. A disk that cannot hold what the limits say is remarked on in recovery().
+  // FAILED_PRECONDITION if another store has it open, INVALID_ARGUMENT for a limit below
   // 1 (names it); errors of file.h.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& directory,
                                                          const BlobStoreLimits& limits);
@@ -64,19 +79,26 @@ class BlobStore {
   // Those of `digests` that are not complete, in order.
   std::vector<Digest> FindMissing(absl::Span<const Digest> digests) const;
 
-  // Of a blob nobody began: 0, not complete.
+  // Of a blob nobody began: 0, not complete. Of several uploads the one to go on with counts.
   BlobStatus Status(const Digest& digest) const;
 
   // What is made here does not wait for clients to finish their uploads.
   enum class Maker { kClient, kServer };
 
-  // Begins or continues an upload; the writer before, if any, is ABORTED from its next call on.
-  // ALREADY_EXISTS if the blob is complete; RESOURCE_EXHAUSTED if store or disk has no room or
+  // Begins an upload, or continues one that has committed `offset_bytes` and no writer, or one of
+  // which nothing came for takeover_after, who is then ABORTED at its next call. nullopt: continues
+  // the best there is, or begins. At 0, and always for kServer, it may be a new one beside others.
+  //
+  // ALREADY_EXISTS if the blob is complete; OUT_OF_RANGE if no upload stands at `offset_bytes`;
+  // ABORTED if one does whose writer is at work; RESOURCE_EXHAUSTED if store or disk has no room or
   // a client begins too many; INVALID_ARGUMENT if the blob is larger than the store.
-  absl::StatusOr<Upload> BeginUpload(const Digest& digest, Maker maker = Maker::kClient);
+  absl::StatusOr<Upload> BeginUpload(const Digest& digest, Maker maker = Maker::kClient,
+                                     std::optional<int64_t> offset_bytes = std::nullopt);
 
-  // Stores a whole made here. Replaces an upload of the same blob, whoever goes on with it
-  // meanwhile. Ok if it was there before.
+  // Returns INVALID_ARGUMENT for a blob that is larger than the whole store.
+  absl::Status CheckSize(const Digest& digest) const;
+
+  // Stores a whole made here, whoever uploads the same blob meanwhile. Ok if it was there before.
   absl::StatusOr<Digest> Put(absl::string_view content);
 
   // A whole and its digest, which is the caller's word.
@@ -89,18 +111,29 @@ class BlobStore {
 
   // Reads `limit_bytes` from `offset_bytes`, 0: to the end; more than there is: to the end.
   // NOT_FOUND; INVALID_ARGUMENT for a negative number; OUT_OF_RANGE for an offset beyond the
-  // end. The bytes' digest is not checked again; DATA_LOSS if their number is wrong.
+  // end; DATA_LOSS if the file has another size. What is read is checked, as BlobReader says.
   absl::StatusOr<BlobReader> Read(const Digest& digest, int64_t offset_bytes = 0,
                                   int64_t limit_bytes = 0);
 
   // The same of what was committed so far, whether the blob is complete or not: OUT_OF_RANGE if
-  // not all of [offset_bytes, offset_bytes + limit_bytes) is there. Nobody has verified it.
+  // not all of [offset_bytes, offset_bytes + limit_bytes) is there. Nobody has verified it, and of
+  // several uploads it is one's: FindAgreeing says in the end whether it was the blob.
   absl::StatusOr<BlobReader> ReadCommitted(const Digest& digest, int64_t offset_bytes,
                                            int64_t limit_bytes);
 
-  // Reads all of a blob. DATA_LOSS if it no longer has its digest: it is then moved to
-  // quarantine and missing from now on. NOT_FOUND.
+  // Returns whether this process has seen that the whole has its digest: when it was uploaded or
+  // made, or by Verify. What was and will be read of it is then checked.
+  bool IsVerified(const Digest& digest) const;
+
+  // Reads all of a blob. DATA_LOSS if it no longer has its digest: it is then moved to quarantine
+  // and missing from now on. NOT_FOUND. `proceed` is asked again and again; its error ends it.
+  absl::Status Verify(const Digest& digest, absl::FunctionRef<absl::Status()> proceed);
   absl::Status Verify(const Digest& digest);
+
+  // Returns the sums of the blob, or of the upload of it to go on with, if what was read through
+  // `sums` of another upload are its bytes, too; null if not. Reads it. Errors as Read.
+  absl::StatusOr<std::shared_ptr<ChunkSums>> FindAgreeing(const Digest& digest,
+                                                          const ChunkSums& sums);
 
   // Forgets a blob or an upload. Readers of it go on, its writer is ABORTED. NOT_FOUND.
   absl::Status Delete(const Digest& digest);
@@ -110,6 +143,7 @@ class BlobStore {
   absl::StatusOr<int64_t> ExpireUploads(absl::Time now);
 
   BlobStoreUsage Usage() const;
+  // As given to Open, except that capacity_bytes is at most the size of the disk.
   const BlobStoreLimits& limits() const { return limits_; }
 
   // What Open found.
@@ -117,16 +151,18 @@ class BlobStore {
 
  private:
   friend class Upload;
+  friend class BlobReader;
   using EntryPtr = std::shared_ptr<BlobEntry>;
+  using PartPtr = std::shared_ptr<BlobPart>;
 
   BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery);
   EntryPtr Find(const Digest& digest) const;
-  absl::StatusOr<EntryPtr> FindOrAdd(const Digest& digest, Maker maker);
   // An entry that is not gone, and the lock on it.
-  absl::StatusOr<std::pair<EntryPtr, std::unique_lock<std::mutex>>> Acquire(const Digest& digest,
-                                                                            Maker maker);
+  std::pair<EntryPtr, std::unique_lock<std::mutex>> Acquire(const Digest& digest);
   absl::Status CheckRoom(const Digest& digest, Maker maker) const;  // with mu_ held
   absl::StatusOr<File> OpenBlob(BlobEntry& entry);                  // with the size it must have
+  // Removes the blob or the upload that has these sums: what was read of it is not what came.
+  void TakeOut(BlobEntry& entry, const ChunkSums& sums);
 
   struct Putting;  // one of PutAll
 
@@ -138,15 +174,23 @@ class BlobStore {
   void TakeBack(Putting& put);
 
   // With the entry's lock held.
-  absl::Status OpenForWriter(BlobEntry& entry);
-  absl::Status Commit(BlobEntry& entry);  // durably after Layout::SyncCommits
+  absl::StatusOr<PartPtr> FindPart(BlobEntry& entry, std::optional<int64_t> offset_bytes) const;
+  absl::StatusOr<PartPtr> AddPart(BlobEntry& entry, Maker maker);
+  absl::Status TakeRoom(BlobEntry& entry, Maker maker);
+  absl::Status OpenForWriter(BlobEntry& entry, BlobPart& part);
+  void CloseForWriter(BlobEntry& entry, BlobPart& part);
+  absl::Status Reject(BlobEntry& entry, BlobPart& part);
+  absl::Status Discard(BlobEntry& entry, const BlobPart& part);  // and the entry with the last one
+  absl::Status RemovePart(BlobEntry& entry, const BlobPart& part);
+  void ForgetPart(BlobEntry& entry, const BlobPart& part);
+  absl::Status Commit(BlobEntry& entry, BlobPart& part);  // durably after Layout::SyncCommits
   absl::Status Remove(BlobEntry& entry);
   void Quarantine(BlobEntry& entry);
-  void Forget(BlobEntry& entry);
+  void Forget(BlobEntry& entry);  // one without parts
 
   Layout layout_;
   const BlobStoreLimits limits_;
-  const RecoveryReport recovery_;
+  RecoveryReport recovery_;  // of Open alone
 
   mutable std::mutex mu_;  // of the next two; never held while a disk works
   absl::flat_hash_map<Digest, EntryPtr> entries_;

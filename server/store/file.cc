@@ -133,11 +133,11 @@ absl::StatusOr<Directory> Directory::OpenRoot(const std::string& path) {
   }
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return Errno(errno, path, "cannot open the directory");
-  return Directory(File(fd, path));
+  return Directory(File(fd, path), /*is_root=*/true);
 }
 
 std::string Directory::PathOf(const std::string& name) const {
-  return absl::StrCat(path(), "/", name);
+  return is_root_ ? name : absl::StrCat(path(), "/", name);
 }
 
 absl::StatusOr<Directory> Directory::Subdirectory(const std::string& name) const {
@@ -146,7 +146,7 @@ absl::StatusOr<Directory> Directory::Subdirectory(const std::string& name) const
   }
   const int fd = openat(file_.fd(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return Errno(errno, PathOf(name), "cannot open the directory");
-  return Directory(File(fd, PathOf(name)));
+  return Directory(File(fd, PathOf(name)), /*is_root=*/false);
 }
 
 absl::Status Directory::Lock() {
@@ -216,6 +216,17 @@ absl::Status Directory::Remove(const std::string& name) const {
     return Errno(errno, PathOf(name), "cannot remove");
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Directory::Room> Directory::FindRoom() const {
+  struct statvfs info;
+  if (fstatvfs(file_.fd(), &info) != 0) return Errno(errno, path(), "cannot say what is free");
+  const auto bytes = [&info](fsblkcnt_t blocks) {
+    return static_cast<int64_t>(std::min<uint64_t>(blocks, INT64_MAX / info.f_frsize) *
+                                info.f_frsize);
+  };
+  // What root alone may have is no one's here.
+  return Room{bytes(info.f_blocks - (info.f_bfree - info.f_bavail)), bytes(info.f_bavail)};
 }
 
 absl::Status Directory::MoveTo(const Directory& target, const std::string& name,

@@ -18,7 +18,9 @@
 namespace salient {
 
 // Errors of this file: NOT_FOUND, RESOURCE_EXHAUSTED (no space, quota or file size limit),
-// PERMISSION_DENIED, else as absl::ErrnoToStatus; each names the file. All calls block.
+// PERMISSION_DENIED, else as absl::ErrnoToStatus; each names the file, as it stands below the root
+// that was opened: clients hear of it, and where the root is, is none of their business. All calls
+// block.
 
 // Owns a descriptor. Move-only. Reading is thread-safe.
 class File {
@@ -83,19 +85,26 @@ class Directory {
   absl::StatusOr<FileInfo> Info(const std::string& name) const;
   absl::StatusOr<std::vector<std::string>> Names() const;  // sorted
   absl::Status Remove(const std::string& name) const;
+  // Says how large its file system is, as far as others than root may have it.
+  struct Room {
+    int64_t total_bytes = 0;
+    int64_t free_bytes = 0;
+  };
+  absl::StatusOr<Room> FindRoom() const;
   // Atomic; replaces what stands there.
   absl::Status MoveTo(const Directory& target, const std::string& name,
                       const std::string& new_name) const;
   // Names made, moved and removed survive a crash.
   absl::Status Sync() const;
 
-  const std::string& path() const { return file_.name(); }
+  const std::string& path() const { return file_.name(); }  // for messages
 
  private:
-  explicit Directory(File file) : file_(std::move(file)) {}
+  Directory(File file, bool is_root) : file_(std::move(file)), is_root_(is_root) {}
   std::string PathOf(const std::string& name) const;
   absl::StatusOr<File> OpenFile(const std::string& name, int flags) const;
   File file_;
+  bool is_root_;
 };
 
 }  // namespace salient

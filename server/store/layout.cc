@@ -13,8 +13,25 @@ namespace {
 
 constexpr absl::string_view kPartSuffix = ".part";
 
-std::string PartialName(const Digest& digest) {
-  return absl::StrCat(BlobName(digest), kPartSuffix);
+std::string PartialName(const Digest& digest, int number) {
+  if (number == 0) return absl::StrCat(BlobName(digest), kPartSuffix);
+  return absl::StrCat(BlobName(digest), ".", number, kPartSuffix);
+}
+
+// Nothing for any other text.
+std::optional<Layout::Partial> ParsePartialName(absl::string_view name) {
+  absl::string_view stem = name;
+  if (!absl::ConsumeSuffix(&stem, kPartSuffix)) return std::nullopt;
+  Layout::Partial partial;
+  const size_t dot = stem.find('.');
+  if (dot != stem.npos && !absl::SimpleAtoi(stem.substr(dot + 1), &partial.number)) {
+    return std::nullopt;
+  }
+  const std::optional<Digest> digest = ParseBlobName(stem.substr(0, dot));
+  if (!digest.has_value()) return std::nullopt;
+  partial.digest = *digest;
+  if (PartialName(partial.digest, partial.number) != name) return std::nullopt;
+  return partial;
 }
 
 std::string ShardName(const Digest& digest) { return HexSha256(digest).substr(0, 2); }
@@ -121,49 +138,65 @@ absl::StatusOr<Layout::Contents> Layout::Scan() const {
     }
   }
 
+  if (absl::Status scanned = ScanUploads(contents); !scanned.ok()) return scanned;
+  return contents;
+}
+
+absl::Status Layout::ScanUploads(Contents& contents) const {
   const absl::flat_hash_set<Digest> whole(contents.blobs.begin(), contents.blobs.end());
   const auto names = uploads_.Names();
   if (!names.ok()) return names.status();
   for (const std::string& name : *names) {
-    absl::string_view stem = name;
-    const bool is_partial = absl::ConsumeSuffix(&stem, kPartSuffix);
-    const auto digest = is_partial ? ParseBlobName(stem) : std::nullopt;
+    std::optional<Partial> partial = ParsePartialName(name);
     const auto info = uploads_.Info(name);
     if (!info.ok()) return info.status();
-    if (!digest.has_value() || !info->is_regular_file) {
+    if (!partial.has_value() || !info->is_regular_file) {
       Foreign(contents.report, uploads_, name);
       continue;
     }
-    if (whole.contains(*digest)) {
-      if (absl::Status removed = uploads_.Remove(name); !removed.ok()) return removed;
-      continue;
-    }
-    contents.partials.push_back({*digest, info->size_bytes});
-    ++contents.report.uploads;
+    partial->written_bytes = info->size_bytes;
+    absl::Status status =
+        whole.contains(partial->digest) ? uploads_.Remove(name) : KeepLongest(contents, *partial);
+    if (!status.ok()) return status;
   }
-  return contents;
+  contents.report.uploads = static_cast<int64_t>(contents.partials.size());
+  return absl::OkStatus();
 }
 
-absl::StatusOr<File> Layout::OpenPartial(const Digest& digest) const {
-  return uploads_.OpenForWriting(PartialName(digest));
+// Names come in order, so that those of one blob follow each other.
+absl::Status Layout::KeepLongest(Contents& contents, const Partial& partial) const {
+  if (contents.partials.empty() || contents.partials.back().digest != partial.digest) {
+    contents.partials.push_back(partial);
+    return absl::OkStatus();
+  }
+  Partial& kept = contents.partials.back();
+  const bool longer = partial.written_bytes > kept.written_bytes;
+  const Partial& shorter = longer ? kept : partial;
+  absl::Status removed = RemovePartial(shorter.digest, shorter.number);
+  if (longer) kept = partial;
+  return removed;
 }
 
-absl::StatusOr<File> Layout::OpenPartialForReading(const Digest& digest) const {
-  return uploads_.OpenForReading(PartialName(digest));
+absl::StatusOr<File> Layout::OpenPartial(const Digest& digest, int number) const {
+  return uploads_.OpenForWriting(PartialName(digest, number));
 }
 
-absl::StatusOr<FileInfo> Layout::PartialInfo(const Digest& digest) const {
-  return uploads_.Info(PartialName(digest));
+absl::StatusOr<File> Layout::OpenPartialForReading(const Digest& digest, int number) const {
+  return uploads_.OpenForReading(PartialName(digest, number));
 }
 
-absl::Status Layout::RemovePartial(const Digest& digest) const {
-  return uploads_.Remove(PartialName(digest));
+absl::StatusOr<FileInfo> Layout::PartialInfo(const Digest& digest, int number) const {
+  return uploads_.Info(PartialName(digest, number));
 }
 
-absl::Status Layout::Commit(const Digest& digest) const {
+absl::Status Layout::RemovePartial(const Digest& digest, int number) const {
+  return uploads_.Remove(PartialName(digest, number));
+}
+
+absl::Status Layout::Commit(const Digest& digest, int number) const {
   const auto shard = Shard(digest);
   if (!shard.ok()) return shard.status();
-  return uploads_.MoveTo(*shard, PartialName(digest), BlobName(digest));
+  return uploads_.MoveTo(*shard, PartialName(digest, number), BlobName(digest));
 }
 
 absl::Status Layout::SyncCommits(absl::Span<const Digest> digests) const {

@@ -1,6 +1,7 @@
 // Where blobs lie below the store's directory:
 //
 //   uploads/<sha256>-<size>.part             an upload that is not whole yet
+//   uploads/<sha256>-<size>.<number>.part    another of the same blob, from 1
 //   blobs/sha256/<2 digits>/<sha256>-<size>  a blob, verified before it got here
 //   quarantine/<sha256>-<size>               once a blob, found damaged
 //
@@ -33,7 +34,8 @@ struct RecoveryReport {
   int64_t uploads = 0;
   int64_t quarantined = 0;           // blobs that did not have their size
   int64_t foreign = 0;               // names that are not ours; left alone
-  std::vector<std::string> remarks;  // one line each on the first kMaxRemarks of the last two
+  std::vector<std::string> remarks;  // a line each on the first kMaxRemarks of the last two, and
+                                     // on a disk that is too small
 
   static constexpr size_t kMaxRemarks = 20;
 };
@@ -43,6 +45,7 @@ class Layout {
  public:
   struct Partial {
     Digest digest;
+    int number = 0;  // several uploads of one blob have files of their own
     int64_t written_bytes = 0;
   };
   struct Contents {
@@ -56,16 +59,19 @@ class Layout {
   static absl::StatusOr<Layout> Open(const std::string& directory);
 
   // What is there. Finishes what a crash interrupted: a blob that stands under both names keeps
-  // the verified one, a blob without its size goes into quarantine.
+  // the verified one, a blob without its size goes into quarantine, of several uploads of one blob
+  // the longest stays.
   absl::StatusOr<Contents> Scan() const;
 
-  absl::StatusOr<File> OpenPartial(const Digest& digest) const;  // made if it is not there
-  absl::StatusOr<File> OpenPartialForReading(const Digest& digest) const;
-  absl::StatusOr<FileInfo> PartialInfo(const Digest& digest) const;
-  absl::Status RemovePartial(const Digest& digest) const;
+  absl::StatusOr<File> OpenPartial(const Digest& digest, int number) const;  // made if missing
+  absl::StatusOr<File> OpenPartialForReading(const Digest& digest, int number) const;
+  absl::StatusOr<FileInfo> PartialInfo(const Digest& digest, int number) const;
+  absl::Status RemovePartial(const Digest& digest, int number) const;
   // The upload becomes the blob; durably after SyncCommits.
-  absl::Status Commit(const Digest& digest) const;
+  absl::Status Commit(const Digest& digest, int number) const;
   absl::Status SyncCommits(absl::Span<const Digest> digests) const;
+
+  absl::StatusOr<Directory::Room> FindRoom() const { return root_.FindRoom(); }
 
   absl::StatusOr<File> OpenBlob(const Digest& digest) const;
   absl::Status RemoveBlob(const Digest& digest) const;
@@ -80,6 +86,8 @@ class Layout {
   // Opened when needed: 256 descriptors are too many to keep.
   absl::StatusOr<Directory> Shard(const Digest& digest) const;
   absl::Status ScanShard(const std::string& shard_name, Contents& contents) const;
+  absl::Status ScanUploads(Contents& contents) const;
+  absl::Status KeepLongest(Contents& contents, const Partial& partial) const;
 
   Directory root_;
   Directory uploads_;

@@ -16,17 +16,20 @@ int64_t PartialBlob::SyncedBytes(int64_t written_bytes, int64_t sync_interval_by
   return (written_bytes - 1) / sync_interval_bytes * sync_interval_bytes;
 }
 
-PartialBlob::PartialBlob(const Digest& digest, int64_t sync_interval_bytes, int64_t written_bytes)
+PartialBlob::PartialBlob(const Digest& digest, int number, int64_t sync_interval_bytes,
+                         int64_t written_bytes)
     : digest_(digest),
+      number_(number),
       sync_interval_bytes_(sync_interval_bytes),
       // A file longer than announced is still a prefix plus what will be cut off.
       committed_bytes_(
           SyncedBytes(std::min(written_bytes, digest.size_bytes), sync_interval_bytes)),
       written_bytes_(committed_bytes_.load()),
-      synced_bytes_(written_bytes_) {}
+      synced_bytes_(written_bytes_),
+      sums_(std::make_shared<ChunkSums>(digest.size_bytes)) {}
 
 absl::Status PartialBlob::Open(const Layout& layout) {
-  auto file = layout.OpenPartial(digest_);
+  auto file = layout.OpenPartial(digest_, number_);
   if (!file.ok()) return file.status();
   const auto length = file->SizeBytes();
   if (!length.ok()) return length.status();
@@ -50,6 +53,11 @@ absl::Status PartialBlob::Open(const Layout& layout) {
 void PartialBlob::Close() { file_ = File(); }
 
 void PartialBlob::FallBackTo(int64_t size_bytes) {
+  if (size_bytes < committed_bytes()) {
+    const auto kept = std::make_shared<ChunkSums>(*sums_, size_bytes);
+    sums_->Discard();  // first, so that nobody blames the disk for what is cut now
+    sums_ = kept;
+  }
   file_.Truncate(size_bytes).IgnoreError();  // else later writes replace what is there
   written_bytes_ = size_bytes;
   synced_bytes_ = std::min(synced_bytes_, size_bytes);
@@ -99,16 +107,17 @@ absl::Status PartialBlob::Append(absl::string_view data) {
     if (!sha256_.has_value()) sha256_.emplace();
     sha256_->Update(data);
   }
+  sums_->Append(begin, data);
   committed_bytes_.store(written_bytes_, std::memory_order_release);
   return absl::OkStatus();
 }
 
 absl::Status PartialBlob::WriteWhole(absl::string_view content) {
-  absl::Status status;
-  if (committed_bytes() > 0) status = Restart();
-  if (status.ok()) status = Write(content);
-  if (status.ok()) committed_bytes_.store(written_bytes_, std::memory_order_release);
-  return status;
+  absl::Status status = Write(content);
+  if (!status.ok()) return status;
+  sums_->Append(0, content);
+  committed_bytes_.store(written_bytes_, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Digest> PartialBlob::Finish() {
@@ -118,19 +127,13 @@ absl::StatusOr<Digest> PartialBlob::Finish() {
   while (hashed_bytes() < written_bytes_) {
     const int64_t offset = hashed_bytes();
     buffer.resize(static_cast<size_t>(std::min(kReadBytes, written_bytes_ - offset)));
-    if (absl::Status status = file_.ReadAt(offset, absl::MakeSpan(buffer)); !status.ok()) {
-      return status;
-    }
+    absl::Status status = sums_->Read(file_, offset, absl::MakeSpan(buffer));
+    if (!status.ok()) return status;
     sha256_->Update(absl::string_view(buffer.data(), buffer.size()));
   }
   const Digest digest = sha256_->Snapshot();
   sha256_.reset();
   return digest;
-}
-
-absl::Status PartialBlob::Restart() {
-  FallBackTo(0);
-  return file_.Reserve(0, digest_.size_bytes);
 }
 
 }  // namespace salient

@@ -4,11 +4,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/store/chunk_sums.h"
 #include "server/store/digest.h"
 #include "server/store/file.h"
 #include "server/store/layout.h"
@@ -21,8 +23,9 @@ namespace salient {
 // Not thread-safe, except committed_bytes(). Calls block.
 class PartialBlob {
  public:
-  // `written_bytes`: length of the file that an earlier process left; 0: none.
-  PartialBlob(const Digest& digest, int64_t sync_interval_bytes, int64_t written_bytes);
+  // `number` is that of the file among those of this blob, `written_bytes` the length that an
+  // earlier process left it with; 0: none.
+  PartialBlob(const Digest& digest, int number, int64_t sync_interval_bytes, int64_t written_bytes);
 
   // The part of a file of `written_bytes` that is certainly on disk: whole intervals, the last of
   // which only if there is more behind it.
@@ -38,25 +41,30 @@ class PartialBlob {
   // open file and room for `data` in the announced size.
   absl::Status Append(absl::string_view data);
 
-  // The same of the whole, whose digest the caller computed; and syncs it.
+  // The same of the whole, whose digest the caller computed, into an empty file.
   absl::Status WriteWhole(absl::string_view content);
   absl::Status Sync();
 
   // Syncs, and computes the digest of all committed bytes. What was not hashed when it was
-  // written, because an earlier process wrote it, is read now.
+  // written, because an earlier process wrote it, is read now. DATA_LOSS if that is no longer what
+  // somebody read of it before.
   absl::StatusOr<Digest> Finish();
 
-  // Forgets all committed bytes.
-  absl::Status Restart();
+  // Forgets committed bytes beyond the first `size_bytes`; what is read of them now is ABORTED.
+  // Requires an open file.
+  void FallBackTo(int64_t size_bytes);
 
   int64_t committed_bytes() const { return committed_bytes_.load(std::memory_order_acquire); }
+  int number() const { return number_; }
+  // By which the bytes are read; others after a fall back.
+  const std::shared_ptr<ChunkSums>& sums() const { return sums_; }
 
  private:
   int64_t hashed_bytes() const { return sha256_.has_value() ? sha256_->size_bytes() : 0; }
   absl::Status Write(absl::string_view data);
-  void FallBackTo(int64_t size_bytes);
 
   const Digest digest_;
+  const int number_;
   const int64_t sync_interval_bytes_;
   File file_;
   std::atomic<int64_t> committed_bytes_;
@@ -64,6 +72,7 @@ class PartialBlob {
   int64_t synced_bytes_;
   int64_t handed_bytes_ = 0;      // to the disk, at least in part
   std::optional<Sha256> sha256_;  // of the first hashed_bytes()
+  std::shared_ptr<ChunkSums> sums_;
 };
 
 }  // namespace salient

@@ -11,62 +11,69 @@ struct BlobStore::Putting {
   explicit Putting(const Whole& put_whole) : whole(put_whole) {}
 
   const Whole& whole;
-  EntryPtr entry;      // null: the blob was there, or somebody else made it meanwhile
-  int64_t writer = 0;  // of the entry, while it is ours
+  EntryPtr entry;  // null: the blob was there
+  PartPtr part;    // ours
 
-  // With the entry's lock held. A client that uploads the same blob may have taken over.
-  bool IsOurs() const {
-    return entry->state == BlobEntry::State::kPartial && entry->writer == writer;
-  }
+  // Returns false when the part was deleted or another one became the blob. Needs the entry's lock.
+  bool IsOurs() const { return part->writer != 0; }
 };
 
 absl::Status BlobStore::BeginPut(Putting& put) {
-  auto acquired = Acquire(put.whole.digest, Maker::kServer);
-  if (!acquired.ok()) return acquired.status();
-  return WritePut(put, acquired->first);
+  const auto [entry, lock] = Acquire(put.whole.digest);
+  return WritePut(put, entry);
 }
 
 // With the entry's lock held. What a client sent of it was not verified.
 absl::Status BlobStore::WritePut(Putting& put, const EntryPtr& entry) {
   if (entry->state == BlobEntry::State::kComplete) return absl::OkStatus();
-  if (absl::Status opened = OpenForWriter(*entry); !opened.ok()) return opened;
+  absl::StatusOr<PartPtr> part = AddPart(*entry, Maker::kServer);
+  absl::Status status = part.status();
+  if (status.ok()) status = OpenForWriter(*entry, **part);
+  if (!status.ok()) {
+    if (entry->parts.empty()) Forget(*entry);
+    return status;
+  }
   put.entry = entry;
-  put.writer = entry->writer;
-  return entry->partial.WriteWhole(put.whole.content);
+  put.part = *std::move(part);
+  status = put.part->bytes.WriteWhole(put.whole.content);
+  entry->Publish();
+  return status;
 }
 
 absl::Status BlobStore::SyncPut(Putting& put) {
   if (put.entry == nullptr) return absl::OkStatus();
   const std::lock_guard lock(put.entry->mu);
-  return put.IsOurs() ? put.entry->partial.Sync() : absl::OkStatus();
+  return put.IsOurs() ? put.part->bytes.Sync() : absl::OkStatus();
 }
 
 absl::Status BlobStore::CommitPut(Putting& put) {
   if (put.entry == nullptr) return absl::OkStatus();
   {
     const std::lock_guard lock(put.entry->mu);
-    if (put.IsOurs()) return Commit(*put.entry);
+    if (put.IsOurs()) return Commit(*put.entry, *put.part);
   }
   return PutLocked(put);
 }
 
-// Once more and under one lock, so that nobody can take over: what was computed here is not lost
-// to a client that sends the same bytes.
+// Once more and under one lock: what was computed here is not lost to somebody who deletes or
+// uploads the same bytes.
 absl::Status BlobStore::PutLocked(Putting& put) {
   put.entry = nullptr;
-  auto acquired = Acquire(put.whole.digest, Maker::kServer);
-  if (!acquired.ok()) return acquired.status();
-  absl::Status status = WritePut(put, acquired->first);
+  const auto [entry, lock] = Acquire(put.whole.digest);
+  absl::Status status = WritePut(put, entry);
   if (!status.ok() || put.entry == nullptr) return status;
-  status = put.entry->partial.Sync();
-  return status.ok() ? Commit(*put.entry) : status;
+  status = put.part->bytes.Sync();
+  return status.ok() ? Commit(*put.entry, *put.part) : status;
 }
 
 void BlobStore::TakeBack(Putting& put) {
   if (put.entry == nullptr) return;
   const std::lock_guard lock(put.entry->mu);
-  const bool made = put.entry->state == BlobEntry::State::kComplete;
-  if (put.entry->writer == put.writer && (made || put.IsOurs())) Remove(*put.entry).IgnoreError();
+  if (put.entry->state == BlobEntry::State::kComplete) {
+    if (put.entry->Look().sums == put.part->bytes.sums()) Remove(*put.entry).IgnoreError();
+  } else if (put.IsOurs()) {
+    Discard(*put.entry, *put.part).IgnoreError();
+  }
 }
 
 absl::Status BlobStore::PutAll(absl::Span<const Whole> wholes) {

@@ -62,7 +62,8 @@ absl::StatusOr<BlobReader> BlobStore::Read(const Digest& digest, int64_t offset_
   if (!file.ok()) return file.status();
   const int64_t rest_bytes = size_bytes - offset_bytes;
   const int64_t run_bytes = limit_bytes == 0 ? rest_bytes : std::min(limit_bytes, rest_bytes);
-  return BlobReader(*std::move(file), offset_bytes, offset_bytes + run_bytes);
+  return BlobReader(this, entry, entry->SumsOfWhole(), *std::move(file), offset_bytes,
+                    offset_bytes + run_bytes);
 }
 
 absl::StatusOr<BlobReader> BlobStore::ReadCommitted(const Digest& digest, int64_t offset_bytes,
@@ -70,26 +71,71 @@ absl::StatusOr<BlobReader> BlobStore::ReadCommitted(const Digest& digest, int64_
   if (absl::Status range = CheckRange(digest, offset_bytes, limit_bytes); !range.ok()) {
     return range;
   }
-  const BlobStatus status = Status(digest);
-  if (limit_bytes > status.committed_bytes - offset_bytes) {
+  const EntryPtr entry = Find(digest);
+  if (entry == nullptr || entry->state == BlobEntry::State::kComplete) {
+    return Read(digest, offset_bytes, limit_bytes);
+  }
+  BlobEntry::View view = entry->Look();
+  if (limit_bytes > view.committed_bytes - offset_bytes) {
     return absl::OutOfRangeError(absl::StrCat(
         "blob ", ToString(digest), ": ", limit_bytes, " bytes from offset ", offset_bytes,
-        "; expected ", "them within the ", status.committed_bytes, " committed"));
+        "; expected ", "them within the ", view.committed_bytes, " committed"));
   }
-  if (limit_bytes == 0) return BlobReader(File(), offset_bytes, offset_bytes);
-  if (!status.complete) {
-    auto file = layout_.OpenPartialForReading(digest);
-    if (file.ok()) return BlobReader(*std::move(file), offset_bytes, offset_bytes + limit_bytes);
-    if (!absl::IsNotFound(file.status())) return file.status();
-    // It becomes whole: who moves the file holds the lock until the state says so.
-    if (const EntryPtr entry = Find(digest); entry != nullptr) {
-      const std::lock_guard lock(entry->mu);
+  if (limit_bytes == 0) return BlobReader();
+  auto file = layout_.OpenPartialForReading(digest, view.number);
+  if (absl::IsNotFound(file.status())) {
+    // It becomes whole, or another part is the best: who does that holds the lock meanwhile.
+    const std::lock_guard lock(entry->mu);
+    view = entry->Look();
+    if (entry->state == BlobEntry::State::kPartial && !entry->parts.empty()) {
+      file = layout_.OpenPartialForReading(digest, view.number);
     }
   }
-  return Read(digest, offset_bytes, limit_bytes);
+  if (absl::IsNotFound(file.status())) return Read(digest, offset_bytes, limit_bytes);
+  if (!file.ok()) return file.status();
+  return BlobReader(this, entry, view.sums, *std::move(file), offset_bytes,
+                    offset_bytes + limit_bytes);
+}
+
+void BlobStore::TakeOut(BlobEntry& entry, const ChunkSums& sums) {
+  const std::lock_guard lock(entry.mu);
+  if (entry.state == BlobEntry::State::kComplete && entry.Look().sums.get() == &sums) {
+    Quarantine(entry);
+    return;
+  }
+  for (const PartPtr& part : entry.parts) {
+    if (part->bytes.sums().get() != &sums) continue;
+    Discard(entry, *part).IgnoreError();
+    return;
+  }
+}
+
+bool BlobStore::IsVerified(const Digest& digest) const {
+  if (digest == EmptyDigest()) return true;
+  const EntryPtr entry = Find(digest);
+  return entry != nullptr && entry->state == BlobEntry::State::kComplete && entry->is_verified;
+}
+
+absl::StatusOr<std::shared_ptr<ChunkSums>> BlobStore::FindAgreeing(const Digest& digest,
+                                                                   const ChunkSums& sums) {
+  const auto reader = ReadCommitted(digest, 0, Status(digest).committed_bytes);
+  if (absl::IsNotFound(reader.status()) || absl::IsOutOfRange(reader.status())) return nullptr;
+  if (!reader.ok()) return reader.status();
+  if (reader->sums() == nullptr || reader->sums().get() == &sums) return reader->sums();
+  const auto agrees = sums.AgreesWith([&reader](int64_t offset_bytes, absl::Span<char> bytes) {
+    return reader->ReadAt(offset_bytes, bytes);
+  });
+  // It has fewer bytes, or has gone since.
+  if (absl::IsOutOfRange(agrees.status()) || absl::IsAborted(agrees.status())) return nullptr;
+  if (!agrees.ok()) return agrees.status();
+  return *agrees ? reader->sums() : nullptr;
 }
 
 absl::Status BlobStore::Verify(const Digest& digest) {
+  return Verify(digest, [] { return absl::OkStatus(); });
+}
+
+absl::Status BlobStore::Verify(const Digest& digest, absl::FunctionRef<absl::Status()> proceed) {
   // Of this entry, not of one that replaces it meanwhile.
   const EntryPtr entry = Find(digest);
   auto reader = Read(digest);
@@ -97,13 +143,17 @@ absl::Status BlobStore::Verify(const Digest& digest) {
   Sha256 sha256;
   absl::Status status;
   while (status.ok() && sha256.size_bytes() < digest.size_bytes) {
+    if (absl::Status stopped = proceed(); !stopped.ok()) return stopped;
     const auto bytes = reader->Next(kVerifyBytes);
     if (bytes.ok()) sha256.Update(*bytes);
     status = bytes.status();
   }
   if (status.ok()) {
     const Digest actual = sha256.Snapshot();
-    if (actual == digest) return absl::OkStatus();
+    if (actual == digest) {
+      if (entry != nullptr) entry->is_verified = true;
+      return absl::OkStatus();
+    }
     status = absl::DataLossError(absl::StrCat("blob ", ToString(digest), ": its file has sha256 ",
                                               HexSha256(actual), "; moved to quarantine"));
   }

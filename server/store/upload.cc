@@ -3,16 +3,21 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
 
 namespace salient {
+
+Upload::Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, std::shared_ptr<BlobPart> part)
+    : store_(store), entry_(std::move(entry)), part_(std::move(part)), writer_(part_->writer) {}
 
 Upload& Upload::operator=(Upload&& other) noexcept {
   if (this != &other) {
     Release();
     store_ = other.store_;
     entry_ = std::move(other.entry_);
+    part_ = std::move(other.part_);
     writer_ = other.writer_;
   }
   return *this;
@@ -23,23 +28,25 @@ Upload::~Upload() { Release(); }
 void Upload::Release() {
   if (entry_ == nullptr) return;
   const std::lock_guard lock(entry_->mu);
-  if (CheckWriter().ok()) entry_->partial.Close();
+  if (CheckWriter().ok()) store_->CloseForWriter(*entry_, *part_);
 }
 
 absl::Status Upload::CheckWriter() const {
   using State = BlobEntry::State;
-  const absl::string_view why = entry_->state == State::kGone       ? "was deleted"
-                                : entry_->writer != writer_         ? "has a newer writer"
-                                : entry_->state == State::kComplete ? "is complete"
-                                                                    : "";
-  if (why.empty()) return absl::OkStatus();
-  return absl::AbortedError(absl::StrCat("blob ", ToString(digest()), ": ", why));
+  const std::string blob = absl::StrCat("blob ", ToString(digest()), ": ");
+  if (entry_->state == State::kComplete) {
+    return absl::AlreadyExistsError(absl::StrCat(blob, "is complete"));
+  }
+  if (part_->writer == writer_) return absl::OkStatus();
+  return absl::AbortedError(
+      absl::StrCat(blob, part_->writer == 0 ? "was deleted" : "has a newer writer"));
 }
 
 absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
   const std::lock_guard lock(entry_->mu);
   if (absl::Status current = CheckWriter(); !current.ok()) return current;
-  const int64_t committed = entry_->partial.committed_bytes();
+  part_->heard_at = absl::Now();
+  const int64_t committed = committed_bytes();
   if (offset_bytes != committed) {
     return absl::OutOfRangeError(absl::StrCat("blob ", ToString(digest()), ": offset_bytes is ",
                                               offset_bytes, "; expected ", committed,
@@ -51,31 +58,45 @@ absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
                                                    data.size(), " bytes at offset ", offset_bytes,
                                                    "; expected at most ", room, " more"));
   }
-  return entry_->partial.Append(data);
+  absl::Status status = part_->bytes.Append(data);
+  part_->heard_at = absl::Now();  // however long the disk took
+  entry_->Publish();
+  return status;
 }
 
 absl::Status Upload::Finish() {
   const std::lock_guard lock(entry_->mu);
   if (absl::Status current = CheckWriter(); !current.ok()) return current;
-  const int64_t committed = entry_->partial.committed_bytes();
+  const int64_t committed = committed_bytes();
   if (committed != digest().size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()), ": finished after ",
                                                    committed, " bytes; expected ",
                                                    digest().size_bytes));
   }
-  const auto actual = entry_->partial.Finish();
-  if (!actual.ok()) return actual.status();
+  const auto actual = part_->bytes.Finish();
+  if (!actual.ok()) {
+    entry_->Publish();
+    if (!absl::IsDataLoss(actual.status())) return actual.status();
+    store_->Discard(*entry_, *part_).IgnoreError();
+    return absl::DataLossError(absl::StrCat(
+        "blob ", ToString(digest()), ": ", actual.status().message(), "; the upload is discarded"));
+  }
   if (*actual != digest()) {
-    if (absl::Status removed = store_->Remove(*entry_); !removed.ok()) return removed;
+    if (absl::Status rejected = store_->Reject(*entry_, *part_); !rejected.ok()) return rejected;
     return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()),
                                                    ": its bytes have sha256 ", HexSha256(*actual),
-                                                   "; the upload is discarded"));
+                                                   "; what was sent is discarded"));
   }
-  if (absl::Status status = store_->Commit(*entry_); !status.ok()) return status;
+  if (absl::Status status = store_->Commit(*entry_, *part_); !status.ok()) return status;
   return store_->layout_.SyncCommits({digest()});
 }
 
-int64_t Upload::committed_bytes() const { return entry_->partial.committed_bytes(); }
+void Upload::Discard() {
+  const std::lock_guard lock(entry_->mu);
+  if (CheckWriter().ok()) store_->Discard(*entry_, *part_).IgnoreError();
+}
+
+int64_t Upload::committed_bytes() const { return part_->bytes.committed_bytes(); }
 
 const Digest& Upload::digest() const { return entry_->digest; }
 

@@ -14,6 +14,7 @@ namespace salient {
 
 class BlobStore;
 struct BlobEntry;
+struct BlobPart;
 
 // One writer of one blob. Dropped without Finish, what was committed stays for the next one.
 // Move-only, not thread-safe; borrows the store. All calls, and dropping it, block as BlobStore's.
@@ -23,16 +24,23 @@ class Upload {
   Upload& operator=(Upload&& other) noexcept;
   ~Upload();
 
-  // Appends `data`, all or nothing. On error the upload may be continued, except after ABORTED:
+  // Appends `data`, all or nothing. On error the upload may be continued, except after the last
+  // two:
   //   OUT_OF_RANGE        `offset_bytes` is not committed_bytes()
   //   INVALID_ARGUMENT    `data` reaches beyond the announced size
   //   RESOURCE_EXHAUSTED  the disk is full
-  //   ABORTED             a newer writer took over, or the upload was deleted
+  //   ABORTED             another writer continues it, or it was deleted
+  //   ALREADY_EXISTS      the blob is complete: another upload of it was
   absl::Status Append(int64_t offset_bytes, absl::string_view data);
 
   // Makes the blob complete, durably. INVALID_ARGUMENT if bytes are missing (the upload may be
-  // continued), or if the whole does not have the digest (it is discarded); ABORTED.
+  // continued), or if the whole does not have the digest: what this writer sent is discarded, and
+  // what writers before it sent if that was so once before. DATA_LOSS if the disk lost what an
+  // earlier process wrote: the upload is discarded. ABORTED, ALREADY_EXISTS.
   absl::Status Finish();
+
+  // Removes what was written of this upload, if nobody else continues it.
+  void Discard();
 
   // Where the next byte goes.
   int64_t committed_bytes() const;
@@ -40,13 +48,13 @@ class Upload {
 
  private:
   friend class BlobStore;
-  Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, int64_t writer)
-      : store_(store), entry_(std::move(entry)), writer_(writer) {}
+  Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, std::shared_ptr<BlobPart> part);
   absl::Status CheckWriter() const;  // with the entry's lock held
   void Release();
 
   BlobStore* store_;
   std::shared_ptr<BlobEntry> entry_;
+  std::shared_ptr<BlobPart> part_;
   int64_t writer_;
 };
 

@@ -39,7 +39,7 @@ enum class Reason {
   kMissingBlob,       // a blob that is needed and not there
   kDigestMismatch,    // bytes that do not have their digest
   kBlobDamaged,       // a stored blob that no longer has its digest
-  kUploadTakenOver,   // a newer writer writes the blob
+  kUploadTakenOver,   // another writer sends the blob
   kSpoolFull,         // the store has no room
   kQueueFull,         // too many jobs wait
   kJobExists,         // a job_id or request_id that names another job

@@ -13,6 +13,7 @@ import hashlib
 import json
 import struct
 import threading
+import time
 
 import grpc
 
@@ -144,10 +145,17 @@ class JobClient:
     def upload(self, data, chunk_bytes=CHUNK_BYTES, digest=None):
         """Uploads what the server does not have of it. Returns its digest."""
         digest = digest or digest_of(data)
-        status = self.blob_status(digest)
-        if not status.complete:
+        end = time.monotonic() + CALL_SECONDS
+        while not (status := self.blob_status(digest)).complete:
             messages = upload_messages(digest, data, status.committed_bytes, chunk_bytes)
-            answer = self.blobs.WriteBlob(messages, timeout=CALL_SECONDS)
+            try:
+                answer = self.blobs.WriteBlob(messages, timeout=CALL_SECONDS)
+            except grpc.RpcError as error:
+                # A stream of ours that broke may not be noticed yet.
+                if failure_of(error).reason != "UPLOAD_TAKEN_OVER" or time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+                continue
             if not answer.complete or answer.committed_bytes != len(data):
                 raise AssertionError(f"{digest} after its last byte: {answer}")
         return digest

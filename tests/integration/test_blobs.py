@@ -158,18 +158,43 @@ class UploadTest(BlobTestCase):
                     self.assert_failure(failure_of(raised.exception), Code.INVALID_ARGUMENT,
                                         "MESSAGE_ORDER", f"{method}Request")
 
-    def test_the_newer_writer_takes_over(self):
+    def test_a_writer_at_work_is_not_disturbed(self):
         data = noise(11, 4 * MIB)
         digest = digest_of(data)
+        garbage = bytes(len(data))
         old = OpenUpload(self.blobs, [begin(digest), *chunks(data, 0, MIB)])
         self.wait_for_committed(digest, MIB)
-        with Blobs(self.server) as other:
-            new = OpenUpload(other, [begin(digest), *chunks(data, MIB, 2 * MIB)])
-            self.wait_for_committed(digest, 2 * MIB)
-            old.send(*chunks(data, 2 * MIB, 3 * MIB))
-            self.assert_failure(old.failure(), Code.ABORTED, "UPLOAD_TAKEN_OVER", digest.sha256)
-            new.send(*chunks(data, 2 * MIB), finish())
-            self.assertIsNone(new.failure())
+        with Blobs(self.server) as stranger:
+            failure = stranger.write([begin(digest), *chunks(garbage, MIB), finish()])[1]
+            self.assert_failure(failure, Code.ABORTED, "UPLOAD_TAKEN_OVER", digest.sha256)
+            self.assertGreater(failure.retry_after_seconds, 0)
+            failure = stranger.write([begin(digest), *chunks(garbage), finish()])[1]
+            self.assert_failure(failure, Code.INVALID_ARGUMENT, "DIGEST_MISMATCH", digest.sha256)
+        self.assertEqual(self.blobs.status(digest), (MIB, False))
+        old.send(*chunks(data, MIB), finish())
+        self.assertIsNone(old.failure())
+        self.assert_stored(data)
+
+    def test_wrong_bytes_behind_what_another_sent_are_cut_off(self):
+        data = noise(13, 4 * MIB)
+        digest = digest_of(data)
+        self.assertIsNone(self.blobs.write([begin(digest), *chunks(data, 0, 2 * MIB)])[1])
+        failure = self.blobs.write([begin(digest), *chunks(bytes(len(data)), 2 * MIB), finish()])[1]
+        self.assert_failure(failure, Code.INVALID_ARGUMENT, "DIGEST_MISMATCH", digest.sha256)
+        self.assertEqual(self.blobs.status(digest), (2 * MIB, False))
+        self.assertIsNone(self.blobs.write(whole(data, 2 * MIB))[1])
+        self.assert_stored(data)
+
+    def test_who_finishes_first_finishes_for_both(self):
+        data = noise(14, 4 * MIB)
+        digest = digest_of(data)
+        slow = OpenUpload(self.blobs, [begin(digest), *chunks(data, 0, MIB)])
+        self.wait_for_committed(digest, MIB)
+        with Blobs(self.server) as quick:
+            self.assertIsNone(quick.write(whole(data))[1])
+        slow.send(*chunks(data, MIB, 2 * MIB))
+        self.assertIsNone(slow.failure())
+        self.assertTrue(slow.future.result().complete)
         self.assert_stored(data)
 
     def test_many_at_once(self):

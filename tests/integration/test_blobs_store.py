@@ -159,6 +159,14 @@ class DiskTest(unittest.TestCase):
             self.assertEqual(blobs.status(digest), (0, False), "it must be sent again")
             self.assertIsNone(blobs.write(whole(data))[1])
             self.assertTrue(blobs.read(digest)[0] == data)
+            # A part of it as well as the whole.
+            with open(file, "r+b") as stored:
+                stored.seek(2 * MIB)
+                stored.write(bytes([data[2 * MIB] ^ 1]))
+            self.assertTrue(blobs.read(digest, 0, MIB)[0] == data[:MIB])
+            failure = blobs.read(digest, 2 * MIB, 1)[1]
+            self.assertEqual((failure.code, failure.reason), (Code.DATA_LOSS, "BLOB_DAMAGED"))
+            self.assertEqual(blobs.missing([digest]), [digest])
 
     def test_a_full_disk(self):
         mount = self.path / "small"
@@ -174,6 +182,12 @@ class DiskTest(unittest.TestCase):
             failure = blobs.write(whole(second))[1]
             self.assertEqual((failure.code, failure.reason),
                              (Code.RESOURCE_EXHAUSTED, "SPOOL_FULL"), failure)
+            self.assertNotIn(str(mount), failure.everything())
+            # The flag says 64 GiB.
+            self.assertEqual(server.metrics().total("salient_store_capacity_bytes"), 8 * MIB)
+            failure = blobs.write(whole(noise(76, 9 * MIB)))[1]
+            self.assertEqual((failure.code, failure.reason),
+                             (Code.INVALID_ARGUMENT, "BAD_DIGEST"), failure)
             self.assertTrue(blobs.read(digest_of(first))[0] == first)
             self.assertEqual(server.health(), 1)
 

@@ -137,34 +137,6 @@ TEST_F(ArrivingModelTest, TensorsOfABlockAreReadableBeforeTheNextBlockArrives) {
   }
 }
 
-TEST_F(ArrivingModelTest, AWrongDigestAtTheEndFailsTheJobAndTakesBackItsTensors) {
-  JobBench bench;
-  SendOthers(bench);
-  const std::string name = bench.Submit(Spec(true)).name;
-  std::string wrong = weights();
-  wrong.back() ^= 1;
-  const Digest digest = DigestOf(weights());
-  ASSERT_TRUE(bench.Send(digest, wrong, wrong.size() - 1).ok());
-  std::vector<Digest> ready;
-  bench.WatchUntil(name, [&](const JobEvent& event) {
-    const auto* tensor = std::get_if<TensorReady>(&event.what);
-    if (tensor != nullptr) ready.push_back(tensor->digest);
-    return ready.size() == 30;
-  });
-  ASSERT_EQ(ready.size(), 30u);
-  for (const Digest& tensor : ready) EXPECT_TRUE(bench.store().Status(tensor).complete);
-  EXPECT_TRUE(absl::IsInvalidArgument(bench.Send(digest, wrong, wrong.size())));
-  const JobSnapshot job = bench.Finish(name);
-  EXPECT_EQ(job.state, JobState::kFailed);
-  EXPECT_TRUE(absl::IsInvalidArgument(job.error)) << job.error;
-  EXPECT_EQ(DetailsOf(job.error).reason, Reason::kDigestMismatch);
-  EXPECT_TRUE(job.files.empty());
-  EXPECT_EQ(bench.store().FindMissing(ready).size(), ready.size());
-  EXPECT_EQ(bench.store().Usage().blobs, 3);  // what SendOthers sent
-  EXPECT_EQ(bench.store().Usage().uploads, 0);
-  EXPECT_TRUE(bench.WorkDirectoryIsEmpty());
-}
-
 TEST_F(ArrivingModelTest, InlineHeadersThatAreNotTheBlobsFailTheJob) {
   JobBench bench;
   JobSpec spec = Spec();

@@ -16,6 +16,7 @@ namespace salient {
 namespace {
 
 using testing::ExpectReason;
+using testing::Files;
 using testing::JobBench;
 using testing::kInvalid;
 using testing::MakeTokens;
@@ -89,6 +90,7 @@ TEST_F(JobAdmissionTest, BlobsThatNoStoreHoldsAreRefused) {
   }
   const absl::Status spool = Refusal(bench, JobBench::Quantize(source, tokens_));
   ExpectReason(spool, absl::StatusCode::kResourceExhausted, Reason::kSpoolFull);
+  EXPECT_EQ(DetailsOf(spool).retry_after, std::nullopt) << "it would never succeed";
 }
 
 // What can be known before any work is said before any work.

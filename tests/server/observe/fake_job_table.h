@@ -39,7 +39,6 @@ class FakeJobTable final : public JobTable {
     return absl::UnimplementedError("");
   }
   void BlobChanged(const Digest&) override {}
-  void BlobRejected(const Digest&) override {}
   void ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)>) override {}
   void Drain() override {}
   bool WaitUntilIdle(absl::Duration) override { return true; }

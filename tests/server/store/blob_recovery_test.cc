@@ -177,6 +177,31 @@ TEST(BlobRecoveryTest, ATornUploadNeverBecomesABlob) {
   }
 }
 
+TEST(BlobRecoveryTest, OfSeveralUploadsOfOneBlobTheLongestStays) {
+  const TemporaryDirectory directory;
+  const std::string content = RandomBytes(8, 3 * kInterval);
+  const Digest digest = DigestOf(content);
+  const auto part = [&](int number) {
+    return directory / absl::StrCat("uploads/", BlobName(digest), ".", number, ".part");
+  };
+  WriteFile(PartPath(directory, digest), content.substr(0, 1001));
+  WriteFile(part(1), content.substr(0, 2001));
+  WriteFile(part(2), content.substr(0, 500));
+  WriteFile(directory / absl::StrCat("uploads/", BlobName(digest), ".01.part"), "foreign");
+  const auto store = OpenStore(directory);
+  EXPECT_EQ(store->recovery().uploads, 1);
+  EXPECT_EQ(store->recovery().foreign, 1);
+  EXPECT_EQ(store->Usage().used_bytes, 3 * kInterval);
+  EXPECT_FALSE(std::filesystem::exists(PartPath(directory, digest)));
+  EXPECT_TRUE(std::filesystem::exists(part(1)));
+  EXPECT_FALSE(std::filesystem::exists(part(2)));
+  auto upload = store->BeginUpload(digest);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  ASSERT_EQ(upload->Append(2000, content.substr(2000)), absl::OkStatus());
+  EXPECT_EQ(upload->Finish(), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, digest), content);
+}
+
 TEST(BlobRecoveryTest, AnUploadCutBehindOurBackFallsBack) {
   const TemporaryDirectory directory;
   const std::string content = RandomBytes(5, 3 * kInterval);
@@ -313,6 +338,21 @@ TEST(BlobRecoveryTest, WhatCannotBeOpenedIsSaidByName) {
   const auto limits = BlobStore::Open(directory.string(), {.max_uploads = 0});
   EXPECT_EQ(limits.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(limits.status().message(), HasSubstr("max_uploads is 0; expected at least 1"));
+}
+
+TEST(BlobRecoveryTest, TheCapacityIsAtMostTheDisks) {
+  const TemporaryDirectory directory;
+  const auto disk_bytes = static_cast<int64_t>(std::filesystem::space(directory / ".").capacity);
+  const auto store = BlobStore::Open(directory.string(), {.capacity_bytes = INT64_MAX});
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_GT((*store)->limits().capacity_bytes, 0);
+  EXPECT_LE((*store)->limits().capacity_bytes, disk_bytes);
+  EXPECT_THAT((*store)->recovery().remarks, Contains(HasSubstr("but its disk has")));
+  EXPECT_EQ((*store)->recovery().foreign, 0);
+  const auto upload =
+      (*store)->BeginUpload({DigestOf("large").sha256, (*store)->limits().capacity_bytes + 1});
+  EXPECT_EQ(upload.status().code(), absl::StatusCode::kInvalidArgument) << "it can never fit";
+  EXPECT_THAT(upload.status().message(), HasSubstr("all that the store holds"));
 }
 
 TEST(BlobRecoveryTest, AnUploadOfAnEarlierProcessExpires) {

@@ -22,6 +22,10 @@ class BlobStoreFixture : public ::testing::Test {
 
   std::unique_ptr<BlobStore> Open(BlobStoreLimits limits = {}) {
     limits.sync_interval_bytes = kInterval;
+    return OpenWith(limits);
+  }
+  // With the usual interval, for uploads that are longer.
+  std::unique_ptr<BlobStore> OpenWith(const BlobStoreLimits& limits) {
     auto store = BlobStore::Open(directory_.string(), limits);
     EXPECT_TRUE(store.ok()) << store.status();
     return store.ok() ? *std::move(store) : nullptr;

@@ -42,7 +42,7 @@ TEST_F(BlobStoreTest, WhatWasUploadedIsRead) {
   EXPECT_EQ(store->Usage().uploads, 0);
   EXPECT_EQ(store->Usage().used_bytes, digest.size_bytes);
   EXPECT_EQ(store->BeginUpload(digest).status().code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(upload->Append(digest.size_bytes, "").code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(upload->Append(digest.size_bytes, "").code(), absl::StatusCode::kAlreadyExists);
 }
 
 TEST_F(BlobStoreTest, FindMissingKeepsTheOrderOfTheRequest) {
@@ -81,7 +81,7 @@ TEST_F(BlobStoreTest, PutReplacesWhatAClientSentOfTheSameBlob) {
   ASSERT_TRUE(digest.ok()) << digest.status();
   EXPECT_EQ(*digest, DigestOf(content));
   EXPECT_EQ(ReadAll(*store, *digest), content);
-  EXPECT_EQ(upload->Append(1100, "x").code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(upload->Append(1100, "x").code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(store->Put(content).status(), absl::OkStatus()) << "again";
   EXPECT_EQ(store->Usage().used_bytes, 2500);
 }

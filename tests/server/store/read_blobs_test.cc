@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/store/blob_store.h"
+#include "server/store/chunk_sums.h"
 #include "tests/server/store/blob_store_fixture.h"
 
 namespace salient {
@@ -66,7 +67,7 @@ TEST_F(ReadBlobsTest, ADamagedBlobGoesToQuarantine) {
   std::string damaged = content;
   damaged[2000] ^= 4;
   testing::WriteFile(BlobPath(digest), damaged);
-  EXPECT_TRUE(store->Read(digest).ok()) << "reading looks at the size only";
+  EXPECT_TRUE(store->Read(digest).ok()) << "opening looks at the size only";
   EXPECT_EQ(store->Verify(digest).code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(store->FindMissing({digest}), ElementsAre(digest));
   EXPECT_EQ(FileContent(directory_ / absl::StrCat("quarantine/", BlobName(digest))), damaged);
@@ -85,6 +86,130 @@ TEST_F(ReadBlobsTest, ADamagedBlobGoesToQuarantine) {
   std::filesystem::remove(BlobPath(digest));
   EXPECT_EQ(store->Read(digest).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(store->Usage().blobs, 0);
+}
+
+// Far more than a chunk of checksums, and not a multiple of one.
+constexpr size_t kManyBytes = 5 * ChunkSums::kChunkBytes + 1234;
+
+TEST_F(ReadBlobsTest, ABitThatFlipsInAWholeIsFoundByWhateverReadsIt) {
+  const auto store = OpenWith({});
+  const std::string content = RandomBytes(20, kManyBytes);
+  const Digest digest = DigestOf(content);
+  for (const size_t flipped : {size_t{0}, size_t{70000}, kManyBytes - 1}) {
+    for (const bool made_here : {false, true}) {
+      if (made_here) {
+        ASSERT_TRUE(store->Put(content).ok());
+      } else {
+        auto upload = store->BeginUpload(digest);
+        ASSERT_EQ(Send(*upload, content, 0, 50000), absl::OkStatus());
+        ASSERT_EQ(upload->Finish(), absl::OkStatus());
+      }
+      EXPECT_TRUE(store->IsVerified(digest));
+      const auto opened_before = store->Read(digest);
+      std::string damaged = content;
+      damaged[flipped] ^= 0x10;
+      testing::WriteFile(BlobPath(digest), damaged);
+      const auto offset = static_cast<int64_t>(flipped);
+      const auto reader = store->Read(digest);
+      std::string run(100, '\0');
+      const int64_t elsewhere = flipped == 0 ? 2 * ChunkSums::kChunkBytes : 0;
+      EXPECT_EQ(reader->ReadAt(elsewhere, absl::MakeSpan(run)), absl::OkStatus());
+      EXPECT_EQ(run, content.substr(static_cast<size_t>(elsewhere), 100));
+      // Of the damaged chunk any byte: which one is wrong nobody knows.
+      const absl::Status found = reader->ReadAt(
+          offset / ChunkSums::kChunkBytes * ChunkSums::kChunkBytes, absl::MakeSpan(&run[0], 1));
+      EXPECT_EQ(found.code(), absl::StatusCode::kDataLoss);
+      EXPECT_THAT(found.message(), HasSubstr(ToString(digest)));
+      EXPECT_EQ(opened_before->ReadAt(offset, absl::MakeSpan(&run[0], 1)).code(),
+                absl::StatusCode::kDataLoss);
+      EXPECT_THAT(store->FindMissing({digest}), ElementsAre(digest));
+      EXPECT_EQ(FileContent(directory_ / absl::StrCat("quarantine/", BlobName(digest))), damaged);
+      EXPECT_EQ(store->Usage().blobs, 0);
+    }
+  }
+}
+
+TEST_F(ReadBlobsTest, ABitThatFlipsInAnUploadIsFoundBeforeItEnds) {
+  const auto store = OpenWith({});
+  const std::string content = RandomBytes(21, kManyBytes);
+  const Digest digest = DigestOf(content);
+  auto upload = store->BeginUpload(digest);
+  // Ends within a chunk, of which what is there is checked.
+  ASSERT_EQ(Send(*upload, content.substr(0, 100000), 0, 30000), absl::OkStatus());
+  auto reader = store->ReadCommitted(digest, 0, 100000);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::string damaged = content.substr(0, 100000);
+  damaged[99999] ^= 1;
+  testing::WriteFile(PartPath(digest), damaged);
+  EXPECT_EQ(*reader->Next(65536), content.substr(0, 65536));
+  EXPECT_EQ(reader->Next(1).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 0) << "it is discarded";
+  EXPECT_EQ(upload->Append(100000, "more").code(), absl::StatusCode::kAborted);
+}
+
+// Nobody has seen in this process what the blob was. So what is read first settles what it is, and
+// the digest, whenever it is looked at, speaks of just that.
+TEST_F(ReadBlobsTest, AfterARestartTheDigestVouchesForWhatWasReadBefore) {
+  const std::string content = RandomBytes(22, kManyBytes);
+  const Digest digest = DigestOf(content);
+  ASSERT_TRUE(OpenWith({})->Put(content).ok());
+  const std::string kept = BlobPath(digest);
+  std::string damaged = content;
+  damaged[70001] ^= 1;
+  std::string run(10, '\0');
+  for (const bool heals : {false, true}) {
+    testing::WriteFile(kept, damaged);
+    const auto store = OpenWith({});
+    EXPECT_FALSE(store->IsVerified(digest));
+    ASSERT_EQ(store->Read(digest)->ReadAt(70000, absl::MakeSpan(run)), absl::OkStatus());
+    EXPECT_EQ(run, damaged.substr(70000, 10));
+    if (heals) testing::WriteFile(kept, content);
+    EXPECT_EQ(store->Verify(digest).code(), absl::StatusCode::kDataLoss) << heals;
+    EXPECT_THAT(store->FindMissing({digest}), ElementsAre(digest));
+  }
+  testing::WriteFile(kept, content);
+  const auto store = OpenWith({});
+  ASSERT_EQ(store->Read(digest)->ReadAt(70000, absl::MakeSpan(run)), absl::OkStatus());
+  ASSERT_EQ(store->Verify(digest), absl::OkStatus());
+  EXPECT_TRUE(store->IsVerified(digest));
+  testing::WriteFile(kept, damaged);
+  EXPECT_EQ(store->Read(digest)->ReadAt(70000, absl::MakeSpan(run)).code(),
+            absl::StatusCode::kDataLoss)
+      << "rotten since";
+}
+
+TEST_F(ReadBlobsTest, VerifyingStopsWhenItIsTold) {
+  const auto store = OpenWith({});
+  const Digest digest = *store->Put("content");
+  EXPECT_EQ(store->Verify(digest, [] { return absl::CancelledError("stop"); }),
+            absl::CancelledError("stop"));
+  EXPECT_TRUE(store->Status(digest).complete);
+}
+
+TEST_F(ReadBlobsTest, WhatWasReadOfAnUploadIsHeldAgainstTheBlob) {
+  const auto store = OpenWith({});
+  const std::string content = RandomBytes(23, kManyBytes);
+  std::string wrong = content;
+  wrong[80000] ^= 1;
+  const Digest digest = DigestOf(content);
+  auto bad = store->BeginUpload(digest);
+  ASSERT_EQ(Send(*bad, wrong.substr(0, 90000), 0, 30000), absl::OkStatus());
+  const auto reader = store->ReadCommitted(digest, 0, 90000);
+  std::string run(10, '\0');
+  ASSERT_EQ(reader->ReadAt(79999, absl::MakeSpan(run)), absl::OkStatus());
+  auto good = store->BeginUpload(digest, BlobStore::Maker::kClient, 0);
+  ASSERT_EQ(Send(*good, content.substr(0, 95000), 0, 30000), absl::OkStatus());
+  const auto better = store->ReadCommitted(digest, 0, 95000);
+  ASSERT_EQ(better->ReadAt(79999, absl::MakeSpan(run)), absl::OkStatus());
+  EXPECT_EQ(*store->FindAgreeing(digest, *reader->sums()), nullptr);
+  EXPECT_EQ(*store->FindAgreeing(digest, *better->sums()), better->sums()) << "it is the best";
+  auto other = store->BeginUpload(digest, BlobStore::Maker::kClient, 0);
+  ASSERT_EQ(Send(*other, content, 0, 30000), absl::OkStatus());
+  ASSERT_EQ(other->Finish(), absl::OkStatus());
+  EXPECT_EQ(*store->FindAgreeing(digest, *reader->sums()), nullptr);
+  EXPECT_EQ(*store->FindAgreeing(digest, *better->sums()), store->Read(digest)->sums())
+      << "the same bytes of another writer";
+  EXPECT_EQ(reader->ReadAt(79999, absl::MakeSpan(run)).code(), absl::StatusCode::kAborted);
 }
 
 }  // namespace

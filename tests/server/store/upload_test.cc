@@ -104,14 +104,14 @@ TEST_F(UploadTest, AWholeWithAnotherDigestIsDiscarded) {
   EXPECT_EQ(again->Finish(), absl::OkStatus());
 }
 
-TEST_F(UploadTest, TheNewestWriterTakesOver) {
-  const auto store = Open();
+TEST_F(UploadTest, AWriterOfWhichNothingComesIsReplaced) {
+  const auto store = Open({.takeover_after = absl::ZeroDuration()});
   const std::string content = RandomBytes(7, 2500);
   const Digest digest = DigestOf(content);
   auto older = store->BeginUpload(digest);
   ASSERT_TRUE(older.ok()) << older.status();
   ASSERT_EQ(older->Append(0, content.substr(0, 1100)), absl::OkStatus());
-  auto newer = store->BeginUpload(digest);
+  auto newer = store->BeginUpload(digest, BlobStore::Maker::kClient, 1100);
   ASSERT_TRUE(newer.ok()) << newer.status();
   EXPECT_EQ(newer->committed_bytes(), 1100);
   EXPECT_EQ(older->Append(1100, content.substr(1100, 10)).code(), absl::StatusCode::kAborted);
@@ -119,6 +119,127 @@ TEST_F(UploadTest, TheNewestWriterTakesOver) {
   older = absl::CancelledError();  // dropping it must not close the newer one's file
   ASSERT_EQ(Send(*newer, content, 1100), absl::OkStatus());
   EXPECT_EQ(newer->Finish(), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, digest), content);
+}
+
+TEST_F(UploadTest, AWriterAtWorkIsNotReplaced) {
+  const auto store = Open();
+  const std::string content = RandomBytes(8, 2500);
+  const Digest digest = DigestOf(content);
+  auto first = store->BeginUpload(digest);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_EQ(first->Append(0, content.substr(0, 1100)), absl::OkStatus());
+  const auto rival = store->BeginUpload(digest, BlobStore::Maker::kClient, 1100);
+  EXPECT_EQ(rival.status().code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(rival.status().message(), HasSubstr("somebody is sending what follows byte 1100"));
+  const auto elsewhere = store->BeginUpload(digest, BlobStore::Maker::kClient, 1099);
+  EXPECT_EQ(elsewhere.status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(elsewhere.status().message(), HasSubstr("expected 1100"));
+  ASSERT_EQ(Send(*first, content, 1100), absl::OkStatus());
+  EXPECT_EQ(first->Finish(), absl::OkStatus());
+}
+
+// Each has a file of its own; who finishes first makes the blob for both.
+TEST_F(UploadTest, TwoWritersOfOneBlobDoNotDisturbEachOther) {
+  const auto store = Open();
+  const std::string content = RandomBytes(9, 2500);
+  const Digest digest = DigestOf(content);
+  auto first = store->BeginUpload(digest);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_EQ(first->Append(0, content.substr(0, 1100)), absl::OkStatus());
+  auto second = store->BeginUpload(digest, BlobStore::Maker::kClient, 0);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->committed_bytes(), 0);
+  EXPECT_EQ(store->Usage().uploads, 2);
+  EXPECT_EQ(store->Usage().used_bytes, 5000);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 1100) << "of the one that is further";
+  ASSERT_EQ(Send(*second, content), absl::OkStatus());
+  EXPECT_EQ(store->Status(digest).committed_bytes, 2500);
+  ASSERT_EQ(first->Append(1100, content.substr(1100, 10)), absl::OkStatus());
+  EXPECT_EQ(second->Finish(), absl::OkStatus());
+  EXPECT_EQ(first->Append(1110, content.substr(1110, 10)).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(first->Finish().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReadAll(*store, digest), content);
+  EXPECT_EQ(store->Usage().uploads, 0);
+  EXPECT_EQ(store->Usage().used_bytes, 2500);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ / "uploads"));
+}
+
+TEST_F(UploadTest, WrongBytesSpoilNoOtherUpload) {
+  const auto store = Open();
+  const std::string content = RandomBytes(10, 2500);
+  const std::string wrong(content.size(), '#');
+  const Digest digest = DigestOf(content);
+  auto good = store->BeginUpload(digest);
+  ASSERT_TRUE(good.ok()) << good.status();
+  ASSERT_EQ(good->Append(0, content.substr(0, 1100)), absl::OkStatus());
+  auto bad = store->BeginUpload(digest, BlobStore::Maker::kClient, 0);
+  ASSERT_TRUE(bad.ok()) << bad.status();
+  ASSERT_EQ(Send(*bad, wrong), absl::OkStatus());
+  EXPECT_EQ(bad->Finish().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 1100);
+  ASSERT_EQ(Send(*good, content, 1100), absl::OkStatus());
+  EXPECT_EQ(good->Finish(), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, digest), content);
+}
+
+// Who continues what another left and is rejected loses what he sent; a second rejection means
+// that what was left is no good.
+TEST_F(UploadTest, WrongBytesBehindAnothersAreCutOff) {
+  const auto store = Open();
+  const std::string content = RandomBytes(11, 2500);
+  const std::string wrong(content.size(), '#');
+  const Digest digest = DigestOf(content);
+  const auto send = [&](const std::string& bytes, int64_t from, size_t end) -> absl::Status {
+    auto upload = store->BeginUpload(digest, BlobStore::Maker::kClient, from);
+    if (!upload.ok()) return upload.status();
+    absl::Status status = Send(*upload, bytes.substr(0, end), static_cast<size_t>(from));
+    return status.ok() && end == bytes.size() ? upload->Finish() : status;
+  };
+  ASSERT_EQ(send(content, 0, 1100), absl::OkStatus());
+  EXPECT_EQ(send(wrong, 1100, wrong.size()).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 1100);
+  EXPECT_EQ(send(wrong, 1100, wrong.size()).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 0);
+  EXPECT_EQ(store->Usage().uploads, 0);
+  ASSERT_EQ(send(content, 0, 1100), absl::OkStatus());
+  EXPECT_EQ(send(wrong, 1100, wrong.size()).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(send(content, 1100, content.size()), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, digest), content);
+}
+
+TEST_F(UploadTest, OfWhatWritersLeftTheLongestStays) {
+  const auto store = Open();
+  const std::string content = RandomBytes(12, 2500);
+  const Digest digest = DigestOf(content);
+  auto first = store->BeginUpload(digest);
+  auto second = store->BeginUpload(digest, BlobStore::Maker::kClient, 0);
+  ASSERT_TRUE(first.ok() && second.ok());
+  ASSERT_EQ(first->Append(0, content.substr(0, 600)), absl::OkStatus());
+  ASSERT_EQ(second->Append(0, content.substr(0, 700)), absl::OkStatus());
+  first = absl::CancelledError();
+  EXPECT_EQ(store->Usage().uploads, 2);
+  second = absl::CancelledError();
+  EXPECT_EQ(store->Usage().uploads, 1);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 700);
+}
+
+TEST_F(UploadTest, WhatWasLeftOfABlobMakesRoomForItsNextUpload) {
+  const auto store = Open({.capacity_bytes = 4000});
+  const std::string content = RandomBytes(13, 2500);
+  const Digest digest = DigestOf(content);
+  {
+    auto left = store->BeginUpload(digest);
+    ASSERT_TRUE(left.ok()) << left.status();
+    ASSERT_EQ(left->Append(0, content.substr(0, 600)), absl::OkStatus());
+  }
+  auto upload = store->BeginUpload(digest, BlobStore::Maker::kClient, 0);
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  EXPECT_EQ(store->BeginUpload(digest, BlobStore::Maker::kClient, 0).status().code(),
+            absl::StatusCode::kResourceExhausted)
+      << "but not one that is being sent";
+  ASSERT_EQ(Send(*upload, content), absl::OkStatus());
+  EXPECT_EQ(upload->Finish(), absl::OkStatus());
   EXPECT_EQ(ReadAll(*store, digest), content);
 }
 

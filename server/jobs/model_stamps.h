@@ -1,0 +1,42 @@
+// Tells whether the files of a model directory are still those that a job was accepted for.
+#ifndef SALIENT_SERVER_JOBS_MODEL_STAMPS_H_
+#define SALIENT_SERVER_JOBS_MODEL_STAMPS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace salient {
+
+// What the file system says of every file that is read or carried into a result. Files are read
+// over hours, in pieces, and nobody knows their digests: whoever writes to them meanwhile is found
+// by their time, which every write sets, their size, and which file stands under the name.
+class ModelStamps {
+ public:
+  // Looks at the files. Errors as ListModelDirectory.
+  static absl::StatusOr<ModelStamps> Of(const std::string& directory);
+
+  // Looks again. Returns FAILED_PRECONDITION, BAD_MODEL, naming the first file that changed, came
+  // or went, and how. Errors also as Of.
+  absl::Status CheckUnchanged() const;
+
+ private:
+  struct Stamp {
+    std::string name;
+    uint64_t device = 0;
+    uint64_t file = 0;  // its inode
+    int64_t size_bytes = 0;
+    int64_t changed_ns = 0;  // since the epoch
+    bool operator==(const Stamp&) const = default;
+  };
+
+  std::string directory_;
+  std::vector<Stamp> stamps_;  // sorted by name
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_SERVER_JOBS_MODEL_STAMPS_H_
