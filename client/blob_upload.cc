@@ -26,6 +26,8 @@ namespace salient::client {
 namespace {
 
 constexpr size_t kDigestsAtOnce = 1000;
+constexpr int kWaitsForOthers = 5;
+constexpr int kBeginningsAnew = 3;
 
 // Bytes by position, from a file or from memory.
 class BlobBytes {
@@ -91,11 +93,25 @@ class BlobUpload {
       const absl::Status status = Attempt();
       if (status.ok()) return status;
       if (!local_.ok()) return local_;
+      if (BeginsAnew(status)) continue;
       if (!retry_.WaitAfter(status)) return status;
     }
   }
 
  private:
+  // Returns whether the next attempt is to send all of it: what others sent of the same blob was
+  // rejected with what followed it, or somebody holds that upload and does not come to an end.
+  bool BeginsAnew(const absl::Status& status) {
+    const bool is_rejected = absl::IsInvalidArgument(status);
+    if (absl::IsAborted(status)) ++waits_;
+    if (sent_from_ == 0 || anew_ == kBeginningsAnew) return false;
+    if (!is_rejected && waits_ < kWaitsForOthers) return false;
+    waits_ = 0;
+    ++anew_;
+    sends_all_ = true;
+    return is_rejected;  // else after a while, as ever
+  }
+
   // Asks where to begin and sends what follows.
   absl::Status Attempt() {
     v1::GetBlobStatusRequest question;
@@ -118,7 +134,8 @@ class BlobUpload {
     if (answer.committed_bytes() > kept_) retry_.Succeeded();
     kept_ = answer.committed_bytes();
     Tell(kept_);
-    return Send(answer.committed_bytes());
+    sent_from_ = std::exchange(sends_all_, false) ? 0 : answer.committed_bytes();
+    return Send(sent_from_);
   }
 
   absl::Status Send(int64_t offset) {
@@ -182,7 +199,11 @@ class BlobUpload {
   BytesCommitted committed_;
   const std::unique_ptr<v1::BlobService::Stub> stub_;
   Retry retry_;
-  int64_t kept_ = 0;    // committed before the last attempt
+  int64_t kept_ = 0;  // committed before the last attempt
+  int64_t sent_from_ = 0;
+  int waits_ = 0;  // ABORTED attempts, which others were the reason of
+  int anew_ = 0;
+  bool sends_all_ = false;
   int64_t told_ = 0;    // bytes that somebody was told of
   absl::Status local_;  // an error of our own file
 };

@@ -119,6 +119,28 @@ TEST_F(BlobTransferTest, AnotherWriterIsWaitedFor) {
   EXPECT_TRUE(server_.Has(blob.digest));
 }
 
+TEST_F(BlobTransferTest, WhatAnotherSentIsNotTrustedTwice) {
+  const std::string content = Pattern(2 * kChunk, 7);
+  const LocalBlob blob = InMemory(content);
+  server_.Commit(blob.digest, std::string(kChunk, '#'));
+  const absl::Status uploaded = Upload(blob);
+  ASSERT_TRUE(uploaded.ok()) << uploaded;
+  EXPECT_TRUE(server_.Has(blob.digest));
+  EXPECT_EQ(committed_, 2 * kChunk);
+  EXPECT_EQ(server_.ReceivedBytes(), 3 * kChunk) << "the rest of it, then all";
+}
+
+TEST_F(BlobTransferTest, AnotherWriterIsNotWaitedForForEver) {
+  const std::string content = Pattern(2 * kChunk, 8);
+  const LocalBlob blob = InMemory(content);
+  server_.Commit(blob.digest, content.substr(0, kChunk));
+  for (int i = 0; i < 5; ++i) {
+    server_.BreakNextUpload({0, {grpc::StatusCode::ABORTED, "somebody is sending"}});
+  }
+  ASSERT_TRUE(Upload(blob).ok());
+  EXPECT_EQ(server_.ReceivedBytes(), 2 * kChunk) << "all of it";
+}
+
 TEST_F(BlobTransferTest, ChunksThatAreAlwaysDamagedAreGivenUp) {
   for (int i = 0; i < 10; ++i) {
     server_.BreakNextUpload({0, {grpc::StatusCode::DATA_LOSS, "crc32c"}});

@@ -86,6 +86,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
       if (message.has_finish()) break;
       const v1::Chunk& chunk = message.chunk();
       received_bytes += static_cast<int64_t>(chunk.data().size());
+      if (chunks == 0 && chunk.offset_bytes() == 0) bytes.clear();  // an upload of its own
       if (chunk.offset_bytes() != static_cast<int64_t>(bytes.size())) {
         return {grpc::StatusCode::OUT_OF_RANGE, "not at committed_bytes"};
       }
@@ -246,6 +247,11 @@ JobServer FakeJobServer::Connect() const {
   return {OpenChannel(state_->address),
           state_->address,
           {absl::Milliseconds(2), absl::Milliseconds(50), absl::Seconds(60)}};
+}
+
+void FakeJobServer::Commit(const v1::Digest& digest, const std::string& bytes) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  state_->partial[digest.sha256()] = bytes;
 }
 
 v1::Digest FakeJobServer::Hold(const std::string& content) {

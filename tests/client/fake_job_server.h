@@ -27,6 +27,8 @@ class FakeJobServer {
   // --- Blobs ---
   // Puts a blob there; returns its name.
   v1::Digest Hold(const std::string& content);
+  // Makes `bytes` what others have sent of a blob.
+  void Commit(const v1::Digest& digest, const std::string& bytes);
   bool Has(const v1::Digest& digest) const;
   // Waits until it is there. False after a minute.
   bool WaitFor(const v1::Digest& digest) const;
