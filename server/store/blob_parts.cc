@@ -160,6 +160,7 @@ absl::Status BlobStore::Commit(BlobEntry& entry, BlobPart& part) {
   absl::Status moved = layout_.Commit(entry.digest, part.bytes.number());
   if (!moved.ok()) return moved;
   part.bytes.Close();
+  part.writer = 0;  // so that nobody who held it touches a later upload of the same name
   entry.is_verified = true;
   const std::shared_ptr<ChunkSums> sums = part.bytes.sums();
   for (const PartPtr& other : std::vector<PartPtr>(entry.parts)) {

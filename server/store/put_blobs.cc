@@ -13,9 +13,11 @@ struct BlobStore::Putting {
   const Whole& whole;
   EntryPtr entry;  // null: the blob was there
   PartPtr part;    // ours
+  int64_t writer = 0;
 
-  // Returns false when the part was deleted or another one became the blob. Needs the entry's lock.
-  bool IsOurs() const { return part->writer != 0; }
+  // Returns false when the part was deleted, became the blob or was taken over, or another one
+  // became the blob. Needs the entry's lock.
+  bool IsOurs() const { return part->writer == writer; }
 };
 
 absl::Status BlobStore::BeginPut(Putting& put) {
@@ -35,6 +37,7 @@ absl::Status BlobStore::WritePut(Putting& put, const EntryPtr& entry) {
   }
   put.entry = entry;
   put.part = *std::move(part);
+  put.writer = put.part->writer;
   status = put.part->bytes.WriteWhole(put.whole.content);
   entry->Publish();
   return status;
