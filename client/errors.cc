@@ -1,7 +1,9 @@
 #include "client/errors.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <string>
@@ -109,8 +111,11 @@ absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view addres
   if (!details.ParseFromString(status.error_details())) details.Clear();
 
   std::string message = status.error_message();
+  auto code = static_cast<absl::StatusCode>(status.error_code());
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && details.details().empty()) {
     message = UnavailableSentence(message, address);
+    // It is this process that has no descriptor left, and trying again does not give it one.
+    if (absl::StrContains(message, std::strerror(EMFILE))) code = absl::StatusCode::kInternal;
   } else if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED &&
              details.details().empty()) {
     message = absl::StrCat("the server at ", address, " did not answer in time");
@@ -121,8 +126,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status, absl::string_view addres
 
   Sentence sentence(std::move(message));
   for (const google::protobuf::Any& any : details.details()) sentence.Add(any);
-  absl::Status result(static_cast<absl::StatusCode>(status.error_code()),
-                      Printable(sentence.Text(), kMaxMessageBytes));
+  absl::Status result(code, Printable(sentence.Text(), kMaxMessageBytes));
   result.SetPayload(kReasonUrl, absl::Cord(sentence.reason()));
   if (sentence.retry().has_value()) {
     result.SetPayload(kRetryInfoUrl, absl::Cord(sentence.retry()->SerializeAsString()));

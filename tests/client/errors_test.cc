@@ -46,6 +46,14 @@ TEST(ErrorsTest, OkStaysOk) {
   EXPECT_EQ(ExitCodeOf(absl::OkStatus()), 0);
 }
 
+TEST(ErrorsTest, AProcessWithoutDescriptorsIsNotToldToTryAgain) {
+  const absl::Status status = FromGrpcStatus({grpc::StatusCode::UNAVAILABLE,
+                                              "failed to connect to all addresses; last error: "
+                                              "UNKNOWN: ipv4:127.0.0.1:1: Too many open files"},
+                                             kAddress);
+  EXPECT_EQ(ExitCodeOf(status), 70) << status;
+}
+
 TEST(ErrorsTest, DetailsAddWhatTheMessageDoesNotSay) {
   google::rpc::BadRequest bad;
   auto* violation = bad.add_field_violations();

@@ -131,7 +131,7 @@ class QuantizeTest(ModelCase):
         estimate = run("estimate", *arguments)
         self.assertIn(told[0], estimate.stderr)
         self.assertEqual(run("estimate", self.source, "--rows", "7").stdout.count(
-            "7 calibration rows of 512 tokens, for want of --calibration"), 1)
+            "7 calibration rows of 256 tokens, for want of --calibration"), 1)
 
     def test_an_empty_output_directory_is_taken(self):
         os.mkdir(self.output)

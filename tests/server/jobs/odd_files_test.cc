@@ -258,7 +258,7 @@ TEST_F(OddFilesTest, ADirectoryThatIsNoModelIsCalledWhatItIs) {
   JobBench bench;
   bench.WriteModel("models--x--y", {{"blobs/aa", "{}"}, {"snapshots/0123/config.json", "{}"}});
   ExpectReason(Refusal(bench, JobBench::Quantize({{}, "models--x--y"}, tokens_)), kInvalid,
-               Reason::kBadModel, "/models--x--y/snapshots/0123");
+               Reason::kBadModel, "expected models--x--y/snapshots/0123");
 }
 
 }  // namespace

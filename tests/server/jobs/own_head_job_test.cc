@@ -108,7 +108,8 @@ TEST_F(OwnHeadJobTest, OfAnInspectionIsToldBesideTheEngines) {
   with_head.head = "own";
   EXPECT_EQ(job.inspection->parameters, testing::ParametersOf(with_head));
   for (const EngineVerdict& verdict : job.inspection->engines) {
-    EXPECT_TRUE(verdict.loads()) << EngineName(verdict.engine);
+    // vLLM has no attention on CPUs for heads as small as these.
+    EXPECT_EQ(verdict.loads(), verdict.engine != Engine::kVllmCpu) << EngineName(verdict.engine);
     if (verdict.engine == Engine::kTgi) {
       EXPECT_THAT(verdict.remarks, Contains(HasSubstr(kWarning)));
     }

@@ -35,7 +35,7 @@ class QuantizeJobTest : public testing::JobTest {
   std::vector<std::string> OtherWarnings(const std::string& job) {
     std::vector<std::string> warnings = Warnings(job);
     const auto engine = [](const std::string& warning) {
-      return warning.find("the result will not load in ") == 0;
+      return warning.find("the result loads in ") == 0;
     };
     warnings.erase(std::remove_if(warnings.begin(), warnings.end(), engine), warnings.end());
     return warnings;
