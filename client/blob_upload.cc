@@ -109,7 +109,7 @@ class BlobUpload {
     waits_ = 0;
     ++anew_;
     sends_all_ = true;
-    return is_rejected;  // else after a while, as ever
+    return is_rejected;  // otherwise it is sent after a while
   }
 
   // Asks where to begin and sends what follows.

@@ -37,8 +37,8 @@ struct EstimateFlags {
 constexpr int64_t kBlankRows = 128;
 constexpr int64_t kBlankTokens = 512;
 
-// The tokens of a blank row for a model that may have a shorter context. A config.json that is not
-// good is the server's to judge.
+// Returns the tokens of a blank row, fewer for a model of shorter context. A config.json that is
+// not good is the server's to judge.
 int64_t BlankRowTokens(const std::string& model) {
   const std::string path = absl::StrCat(model, "/", kConfigName);
   const auto text = ReadTextFile(path, kMaxConfigBytes);
@@ -52,7 +52,7 @@ int64_t BlankRows(const EstimateFlags& flags) {
   return flags.rows.rows > 0 ? flags.rows.rows : kBlankRows;
 }
 
-// What nobody said, so that people know what the figures are of; empty if they said it all.
+// Says which values nobody gave, so that people know what the figures are of; else empty.
 std::string AssumedText(const EstimateFlags& flags, int64_t row_tokens) {
   if (!flags.calibration.empty()) return "";
   return absl::StrCat(BlankRows(flags), " calibration rows of ", row_tokens,

@@ -14,13 +14,13 @@
 
 namespace salient::client {
 
-// Method, range, codes: what CheckServerHas and the server judge.
+// Adds method, range and codes. CheckServerHas and the server judge their values.
 void AddMethodOptions(CLI::App& command, MethodOptions& options);
 
-// --format and --activations of one result.
+// Adds --format and --activations of one result.
 void AddLayoutOptions(CLI::App& command, std::string& format, std::string& activations);
 
-// Method, formats, and what else a QuantizeTask has.
+// Adds method, formats, and what else a QuantizeTask has.
 void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
 
 // --tensor-parallel: devices that share a model.
@@ -46,10 +46,10 @@ struct ScoredTokens {
 };
 void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens);
 
-// --allow-long-rows, of all token files of a command.
+// Adds --allow-long-rows, which is for all token files of a command.
 void AddLongRowsOption(CLI::App& command, bool& allow);
 
-// --server, which has the default that `server` holds; empty: an embedded one.
+// Adds --server, whose default is what `server` holds; empty means an embedded server.
 CLI::Option* AddServerOption(CLI::App& command, std::string& server);
 
 // --json: what a command says ends with one object.

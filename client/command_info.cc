@@ -28,7 +28,7 @@ struct InfoFlags {
   bool json = false;
 };
 
-// The values as flags have them.
+// Returns the values as flags spell them.
 template <typename Enum, typename Name>
 std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& values, Name name) {
   std::vector<std::string> names;

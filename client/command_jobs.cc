@@ -51,7 +51,7 @@ absl::Status WriteJob(const v1::Job& job, bool json) {
   return WriteOutput(json ? JobJson(job) + "\n" : JobsTable({&job, 1}));
 }
 
-// What a job that ended has to show.
+// Describes the result of a job that has ended.
 std::string OutcomeText(const FinishedJob& outcome) {
   const v1::Job& job = outcome.job;
   if (job.state() != v1::JOB_STATE_SUCCEEDED) return JobsTable({&job, 1});

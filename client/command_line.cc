@@ -12,7 +12,7 @@
 namespace salient::client {
 namespace {
 
-// The app and the commands that were chosen of it, outermost first.
+// Returns the app and the commands that were chosen of it, outermost first.
 std::vector<const CLI::App*> Chosen(const CLI::App& app) {
   std::vector<const CLI::App*> chosen = {&app};
   while (!chosen.back()->get_subcommands().empty()) {

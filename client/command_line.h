@@ -1,4 +1,4 @@
-// What is wrong with a command line, in the words of whoever typed it.
+// Tells users what is wrong with a command line, in the words that they typed.
 #ifndef SALIENT_CLIENT_COMMAND_LINE_H_
 #define SALIENT_CLIENT_COMMAND_LINE_H_
 
@@ -9,15 +9,15 @@
 
 namespace salient::client {
 
-// The arguments of main without the program's name. "help [COMMAND...]" becomes "[COMMAND...]
-// --help" and "version" --version.
+// Returns the arguments of main without the program's name. "help [COMMAND...]" becomes
+// "[COMMAND...] --help" and "version" --version.
 std::vector<std::string> Arguments(int argc, const char* const* argv);
 
-// What `app` found wrong, which reported `error`: unknown commands and flags first, with the ones
-// that may have been meant.
+// Describes what `app` found wrong, which reported `error`: unknown commands and flags come first,
+// with the ones that may have been meant.
 std::string UsageText(const CLI::App& app, const CLI::ParseError& error);
 
-// "salient jobs watch", the command that was chosen as far as it is known.
+// Returns the command that was chosen as far as it is known, such as "salient jobs watch".
 std::string ChosenCommand(const CLI::App& app);
 
 }  // namespace salient::client

@@ -22,7 +22,7 @@ namespace salient::client {
 namespace {
 
 constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
-// What payloads of a status are called that no server sends.
+// These are the types of payloads that only the client adds to a status; no server sends them.
 constexpr char kReasonUrl[] = "salient/reason";
 constexpr char kCancelledUrl[] = "salient/cancelled";
 constexpr char kUsageUrl[] = "salient/usage";

@@ -13,8 +13,8 @@
 
 namespace salient::client {
 
-// What every command exits with. A batch scheduler may rely on them: a retry is worthwhile after 69
-// and 75, useless after 2 and 42, and against somebody's will after 76.
+// These are the exit codes of every command. A batch scheduler may rely on them: a retry is
+// worthwhile after 69 and 75, useless after 2 and 42, and against somebody's will after 76.
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitBadInput = 42;
@@ -24,7 +24,7 @@ inline constexpr int kExitTryAgain = 75;     // The server is well, but full or 
 inline constexpr int kExitCancelled = 76;    // Somebody else cancelled the job.
 inline constexpr int kExitInterrupted = 130;
 
-// The outcome of a call to the server at `address`, with the same code. The message is one
+// Returns the outcome of a call to the server at `address`, with the same code. The message is one
 // sentence of printable text, at most 2 KiB: the server's own, then what its google.rpc details
 // (ErrorInfo, BadRequest, QuotaFailure) add to it. OK stays OK. Reason and RetryInfo are kept, for
 // ExitCodeOf, ReasonOf and RetryAfter.
@@ -36,26 +36,26 @@ absl::Status CancelledByOthers(absl::string_view job);
 // Says that the command line is at fault. The exit code is kExitUsage.
 absl::Status UsageError(absl::string_view message);
 
-// `status` with another message and all else that is known of it.
+// Returns `status` with another message and with all its payloads.
 absl::Status WithMessage(const absl::Status& status, absl::string_view message);
 
-// The same with `text` behind its message.
+// Returns `status` with `text` appended to its message.
 absl::Status WithText(const absl::Status& status, absl::string_view text);
 
-// Of a status of a server in this process, which nobody else uses: what waiting does not change is
-// no longer called worth another try. A full disk is INTERNAL.
+// Returns `status` of a server in this process, which nobody else uses: what waiting does not
+// change is no longer called worth another try. A full disk is INTERNAL.
 absl::Status WithoutOthers(const absl::Status& status);
 
-// The reason that a server gave; nullopt if no server did.
+// Returns the reason that a server gave; nullopt if none did.
 std::optional<std::string> ReasonOf(const absl::Status& status);
 
-// When a server says that another try is worthwhile; nullopt if it does not.
+// Returns how long to wait if a server says that another try is worthwhile; else nullopt.
 std::optional<absl::Duration> RetryAfter(const absl::Status& status);
 
-// What people read: the message, and when to try again.
+// Returns what people read: the message, and when to try again.
 std::string ErrorText(const absl::Status& status);
 
-// {error: {code, reason?, message, retry_after_seconds?, exit_code}}.
+// Returns {error: {code, reason?, message, retry_after_seconds?, exit_code}}.
 std::string ErrorJson(const absl::Status& status, int exit_code);
 
 // The exit code of an error of any command; kExitDone for OK.

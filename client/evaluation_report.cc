@@ -61,7 +61,7 @@ std::string NearestText(const v1::EvaluateTask& task, const v1::Evaluation& eval
   if (!task.has_round_to_nearest()) {
     return "round-to-nearest: each Linear in the bits and groups that the result has\n";
   }
-  // What the contract's 0 means.
+  // A 0 in the API stands for the default.
   const v1::WeightFormat& format = task.round_to_nearest();
   const int64_t group = format.group_size() != 0 ? format.group_size() : 128;
   return absl::StrCat("round-to-nearest: ", format.bits() != 0 ? format.bits() : 4, " bits, ",

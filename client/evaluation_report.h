@@ -13,7 +13,7 @@ namespace salient::client {
 std::string EvaluationTable(const std::string& result, const std::string& source,
                             const v1::Evaluation& evaluation);
 
-// What the round-to-nearest of the table is, in a line; nothing if `evaluation` has none.
+// Describes the table's round-to-nearest in a line; empty if `evaluation` has none.
 std::string NearestText(const v1::EvaluateTask& task, const v1::Evaluation& evaluation);
 
 // {source: {perplexity}, result: {perplexity}, rtn: {perplexity}, kl, top1_agreement, rtn_kl,

@@ -17,7 +17,7 @@ struct FieldFlag {
   absl::string_view field;
   absl::string_view flag;
 };
-// The last parts of paths.
+// A row has the last part of a path and its flag.
 constexpr FieldFlag kFlags[] = {
     {"bits", "bits"},
     {"group_size", "group-size"},
@@ -47,7 +47,7 @@ bool IsOfPath(char c) {
          c == ']';
 }
 
-// "--bits" for "spec.quantize.formats[0].bits"; `path` for what no flag sets.
+// Returns "--bits" for "spec.quantize.formats[0].bits", and `path` itself if no flag sets it.
 std::string FlagOf(absl::string_view path) {
   absl::string_view rest = path;
   absl::ConsumePrefix(&rest, "spec.");
@@ -78,7 +78,7 @@ absl::Status InFlags(const absl::Status& status) {
     size_t length = 0;
     while (length < rest.size() && IsOfPath(rest[length])) ++length;
     absl::string_view word = rest.substr(0, length);
-    // The end of a sentence is not the path's.
+    // The full stop that ends a sentence does not belong to the path.
     while (absl::EndsWith(word, ".")) word.remove_suffix(1);
     absl::StrAppend(&text, FlagOf(word));
     rest.remove_prefix(word.size());

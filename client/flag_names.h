@@ -1,4 +1,4 @@
-// What people call what the API has other names for.
+// Replaces the API's names of fields by the flags that set them.
 #ifndef SALIENT_CLIENT_FLAG_NAMES_H_
 #define SALIENT_CLIENT_FLAG_NAMES_H_
 
@@ -6,8 +6,8 @@
 
 namespace salient::client {
 
-// `status` of a server, with fields of the request that a flag sets
-// ("spec.quantize.formats[0].bits", "quantize.overrides") called as the flag is. All else stays.
+// Returns `status` of a server with fields of the request ("spec.quantize.formats[0].bits",
+// "quantize.overrides") replaced by the flags that set them. All else stays.
 absl::Status InFlags(const absl::Status& status);
 
 }  // namespace salient::client

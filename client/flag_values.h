@@ -1,4 +1,4 @@
-// What the values of flags may be. Each check says the value and what was expected.
+// Checks the values of flags. Each check says the value and what was expected.
 #ifndef SALIENT_CLIENT_FLAG_VALUES_H_
 #define SALIENT_CLIENT_FLAG_VALUES_H_
 
@@ -10,26 +10,26 @@
 
 namespace salient::client {
 
-// An integer from `least` to `most`.
+// Takes an integer from `least` to `most`.
 CLI::Validator IntegerIn(int64_t least, int64_t most);
-// An integer that is not negative.
+// Takes an integer that is not negative.
 CLI::Validator Count();
-// A number from `least` to `most`.
+// Takes a number from `least` to `most`.
 CLI::Validator NumberIn(double least, double most);
-// A number that is not negative.
+// Takes a number that is not negative.
 CLI::Validator NotNegative();
-// An integer without a sign, of 64 bits.
+// Takes an integer of 64 bits without a sign.
 CLI::Validator Seed();
-// One of `names`; a mistyped one is told the nearest.
+// Takes one of `names`; the error for a mistyped one suggests the nearest.
 CLI::Validator OneOf(std::vector<std::string> names);
-// in_features that share a scale: N, -1 or channel, and, if `whole_tensor`, -2 or tensor. Names
-// become numbers.
+// Takes the number of in_features that share a scale: N, -1 or channel, and, if `whole_tensor`, -2
+// or tensor. Names become numbers.
 CLI::Validator GroupSize(bool whole_tensor);
-// Bytes: a number, or one with a unit of 1024 (8G, 64GiB, 512MB), becomes a number.
+// Takes bytes: a number, or one with a unit of 1024 (8G, 64GiB, 512MB), becomes a number.
 CLI::Validator Bytes();
-// Seconds: a number, or one with a unit (250ms, 30s, 5m, 2h, 1d), becomes a number.
+// Takes seconds: a number, or one with a unit (250ms, 30s, 5m, 2h, 1d), becomes a number.
 CLI::Validator Seconds();
-// As ServerAddress, which the value becomes.
+// Takes what ServerAddress takes; the value becomes what it returns.
 CLI::Validator Address();
 
 }  // namespace salient::client

@@ -42,7 +42,7 @@ std::string GroupSizeText(int64_t group_size) {
   return absl::StrCat("group ", group_size);
 }
 
-// "4 bit, group 128, asymmetric"; the last word is left out where headers do not tell.
+// Returns "4 bit, group 128, asymmetric"; the last word is left out where headers do not tell.
 std::string WeightsText(const v1::WeightFormat& format) {
   std::string text = absl::StrCat(format.bits(), " bit, ", GroupSizeText(format.group_size()));
   if (format.output_format() != v1::OUTPUT_FORMAT_AWQ_GEMM) {
@@ -51,7 +51,7 @@ std::string WeightsText(const v1::WeightFormat& format) {
   return text;
 }
 
-// "awq-gemm, 4 bit, group 128", or "gptq, mixed" with a line a format below it.
+// Adds "awq-gemm, 4 bit, group 128", or "gptq, mixed" with a line a format below it.
 void AddFormatRows(const v1::Inspection& inspection, Table& table) {
   if (!inspection.has_format()) return;
   const v1::WeightFormat& format = inspection.format();

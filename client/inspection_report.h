@@ -8,11 +8,11 @@
 
 namespace salient::client {
 
-// Two columns, what and how much; then a line an engine: of which version that is known, whether it
-// loads, and why not or what to mind, a line a reason.
+// Returns two columns, what and how much; then a line an engine: of which version that is known,
+// whether it loads, and why not or what to mind, a line a reason.
 std::string InspectionTable(const std::string& model, const v1::Inspection& inspection);
 
-// {model, architecture, quant_method, format: {output_format, bits, group_size, symmetric,
+// Returns {model, architecture, quant_method, format: {output_format, bits, group_size, symmetric,
 // activations}, formats: [the same of every format, with linears], parameters, bytes,
 // quantized_linears, plain_linears, engines: [{engine, version, loads, reasons}]}. Without `format`
 // and `formats` if it is not quantized.

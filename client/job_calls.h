@@ -42,8 +42,8 @@ std::string FullJobName(absl::string_view id);
 // Says that the server at `address` no longer knows a job that it had.
 absl::Status LostJob(const std::string& name, const std::string& address);
 
-// Why a job that ended did not succeed; OK if it did. CancelledByOthers for
-// one that somebody cancelled.
+// Returns why a job that ended did not succeed; OK if it did. CancelledByOthers for one that
+// somebody cancelled.
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address);
 
 }  // namespace salient::client

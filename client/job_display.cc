@@ -57,7 +57,7 @@ void JobDisplay::Add(Way way, int64_t bytes) {
   Bytes& counted = bytes_[static_cast<size_t>(way)];
   counted.done += bytes;
   if (line_.style() == ProgressStyle::kBar) {
-    // The last byte is shown, however soon it follows the one before.
+    // The line of the last byte is shown, however soon it follows the one before.
     if (counted.open()) {
       DrawIfDue();
     } else {

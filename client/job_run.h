@@ -25,7 +25,7 @@ struct JobPlan {
   std::vector<LocalBlob> rest;
   // Directory for the result files; empty: nothing is downloaded.
   std::string download_to;
-  // Whether people are told what the job is called as soon as it is there, so that they find it
+  // This says whether people are told the job's name as soon as it is there, so that they find it
   // again whatever happens to this process.
   bool tells_name = false;
   // What an interrupted user should know, a sentence.

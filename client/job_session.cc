@@ -22,7 +22,7 @@ absl::StatusOr<JobSession> JobSession::Start(const SessionFlags& flags, v1::Task
       auto store = AppearingDirectory::Create(output);
       if (!store.ok()) return store.status();
       session.store_.emplace(*std::move(store));
-      // Not the directory itself, which is locked as what is growing there.
+      // The store lies inside, because the directory itself is locked while it is in use.
       settings.store_directory = absl::StrCat(session.store_->path(), "/store");
     }
     auto embedded = EmbeddedServer::Start(settings);

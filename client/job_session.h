@@ -58,7 +58,7 @@ class JobSession {
   using Fill = absl::FunctionRef<absl::Status(JobDisplay& display, JobPlan& plan)>;
   absl::StatusOr<FinishedJob> Run(Fill fill, Interrupt& interrupt) const;
 
-  // Asks what the job that `fill` describes would cost. Errors: of `fill` and of EstimateJob.
+  // Asks what the job that `fill` describes would cost. Errors: those of `fill`, of EstimateJob.
   absl::StatusOr<EstimatedJob> Estimate(Fill fill, Interrupt& interrupt) const;
 
   // INTERNAL: a job that succeeded has no `what` ("a study").
@@ -68,7 +68,7 @@ class JobSession {
   JobSession() = default;
 
   absl::StatusOr<JobPlan> Plan(Fill fill, JobDisplay& display) const;
-  // What went wrong, as it is to be told: nobody shares an embedded server.
+  // Returns the failure as users are told it: nobody shares an embedded server.
   absl::Status Told(const absl::Status& failure) const {
     return InFlags(remote() ? failure : WithoutOthers(failure));
   }

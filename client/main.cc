@@ -43,7 +43,7 @@ bool WantsJson(const CLI::App& command) {
 }
 
 int Main(int argc, char** argv) {
-  // A file that may not grow is an error of the write instead.
+  // Writing to a file that may not grow returns an error instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
   Interrupt interrupt;
   CLI::App app("Quantizes weights of large language models, here or on a Salient server.",

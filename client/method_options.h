@@ -43,7 +43,7 @@ std::vector<std::string> RoundingNames();
 std::vector<std::string> FormatNames();
 std::vector<std::string> ActivationNames();
 
-// What a flag calls a value; one that this client does not know has the API's name, or a number.
+// Returns what a flag calls a value; an unknown one has the API's name, or a number.
 std::string FlagName(v1::Scale scale);
 std::string FlagName(v1::Range range);
 std::string FlagName(v1::Rounding rounding);

@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t kMaxNoteNameBytes = 128;
 
-// What is said of `name`, which the text may begin with.
+// The text says something of `name`, with which it may begin.
 struct Note {
   std::string name;
   std::string text;
@@ -32,7 +32,7 @@ Note ParseNote(const v1::GroupReport& group, absl::string_view note) {
   return {std::string(begin), std::string(note.substr(colon + 2))};
 }
 
-// "model.layers.*.mlp.down_proj"
+// Returns "model.layers.*.mlp.down_proj".
 std::string KindOf(absl::string_view name) {
   std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
   for (absl::string_view& part : parts) {

@@ -1,4 +1,4 @@
-// What servers remark about groups, so that people can read it.
+// Makes what servers remark about groups readable.
 #ifndef SALIENT_CLIENT_NOTE_LINES_H_
 #define SALIENT_CLIENT_NOTE_LINES_H_
 
@@ -9,9 +9,9 @@
 
 namespace salient::client {
 
-// A line "note: NAME: TEXT" for each kind of note: those that say the same of modules that differ
-// in the numbers of their blocks alone are one line, "note: 5 of model.layers.*.mlp.down_proj:
-// TEXT".
+// Returns a line "note: NAME: TEXT" for each kind of note. Notes that say the same of modules which
+// differ only in the numbers of their blocks share a line, "note: 5 of
+// model.layers.*.mlp.down_proj: TEXT".
 std::string NoteLines(absl::Span<const v1::GroupReport> groups);
 
 }  // namespace salient::client

@@ -25,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A file of a subdirectory of a model in one of several formats.
+// The longest name has a format of several, a subdirectory and a file.
 constexpr size_t kMostParts = 3;
 
 absl::Status FileError(const std::string& path, absl::string_view what, int error) {

@@ -16,7 +16,7 @@ namespace salient::client {
 // `path` as an absolute one, without what could lead elsewhere.
 std::string AbsolutePath(const std::string& path);
 
-// INVALID_ARGUMENT for a path whose absolute form is not UTF-8: no server can be told of it.
+// Returns INVALID_ARGUMENT if the absolute path is not UTF-8: no server can be told of it.
 absl::Status CheckPathIsText(const std::string& path);
 
 // OK if nothing is at `path`, or an empty directory, and its parent is there. ALREADY_EXISTS, also

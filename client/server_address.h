@@ -1,4 +1,4 @@
-// Where a server is, as people write it.
+// Reads the address of a server as people write it.
 #ifndef SALIENT_CLIENT_SERVER_ADDRESS_H_
 #define SALIENT_CLIENT_SERVER_ADDRESS_H_
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMaxTypedBytes = 64;
 
-// The optimal string alignment distance, by the table of all prefixes.
+// Returns the optimal string alignment distance, by the table of all prefixes.
 size_t EditDistance(absl::string_view from, absl::string_view to) {
   std::vector<std::vector<size_t>> edits(from.size() + 1, std::vector<size_t>(to.size() + 1));
   for (size_t i = 0; i <= from.size(); ++i) edits[i][0] = i;

@@ -1,4 +1,4 @@
-// What somebody who mistyped a name may have meant.
+// Finds the name that somebody who mistyped it may have meant.
 #ifndef SALIENT_CLIENT_SPELLING_H_
 #define SALIENT_CLIENT_SPELLING_H_
 
@@ -10,12 +10,12 @@
 
 namespace salient::client {
 
-// The one of `names` that takes the fewest edits (a character added, left out or replaced, or two
-// neighbours exchanged) to make of `text`, or one that begins with it; nullopt if the nearest is
-// farther than a third of `text`.
+// Returns the one of `names` that takes the fewest edits (a character added, left out or replaced,
+// or two neighbours exchanged) to make of `text`, or one that begins with it; nullopt if the
+// nearest is farther than a third of `text`.
 std::optional<std::string> NearestName(absl::string_view text, absl::Span<const std::string> names);
 
-// "; did you mean X?", or nothing.
+// Returns "; did you mean X?", or nothing.
 std::string DidYouMean(absl::string_view text, absl::Span<const std::string> names);
 
 }  // namespace salient::client

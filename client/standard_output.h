@@ -1,4 +1,4 @@
-// What a command answers, as opposed to what it says on the way: that goes to standard error.
+// Writes a command's answer. What it says on the way goes to standard error.
 #ifndef SALIENT_CLIENT_STANDARD_OUTPUT_H_
 #define SALIENT_CLIENT_STANDARD_OUTPUT_H_
 
@@ -11,7 +11,7 @@ namespace salient::client {
 // CANCELLED if nobody reads it any more.
 absl::Status WriteOutput(absl::string_view text);
 
-// Whether WriteOutput was called: standard output holds one answer.
+// Returns whether WriteOutput was called: standard output holds one answer.
 bool OutputWritten();
 
 }  // namespace salient::client

@@ -11,8 +11,8 @@
 
 namespace salient::client {
 
-// Every choice is explicit; `format` is as ParseFormat has it. INVALID_ARGUMENT as ToMethod and
-// ParseFormat. Whether a server has the combination is the server's to say.
+// Converts the options, all explicit, with `format` as in ParseFormat. INVALID_ARGUMENT as ToMethod
+// and ParseFormat. The server judges whether it has the combination.
 absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options,
                                                      const std::string& format = "awq-gemm");
 

@@ -11,17 +11,17 @@
 
 namespace salient::client {
 
-// A safetensors file of tokens, as a blob. Errors as SafetensorsFile::Open and CheckTokenTensors,
-// with how to make such a file. Whether its ids suit a model is the server's to say.
+// Opens a safetensors file of tokens as a blob. Errors are those of SafetensorsFile::Open and
+// CheckTokenTensors, with how to make such a file. The server judges whether the ids suit a model.
 absl::StatusOr<LocalBlob> TokenFile(const std::string& path);
 
-// Which rows of a token file a task uses.
+// These flags say which rows of a token file a task uses.
 struct TokenRowFlags {
   int64_t rows = 0;         // the first so many; 0: all
   bool allow_long = false;  // rows that are longer than the model's context
 };
 
-// What a task is told of a token file or of a stand-in.
+// Returns what a task is told of a token file or of a stand-in.
 v1::TokenCalibration ToTokens(const LocalBlob& tokens, const TokenRowFlags& rows);
 
 // A stand-in of the same shape for an estimate, which depends on nothing else: input_ids I32

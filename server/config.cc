@@ -248,7 +248,7 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
   } catch (const CLI::CallForVersion&) {
     return PrintAndExit{absl::StrCat("salientd ", kVersion, "\n")};
   } catch (const CLI::ExtrasError&) {
-    // Those of CLI11 come in reverse.
+    // The errors of CLI11 come in reverse.
     return absl::InvalidArgumentError(
         absl::StrCat("unknown arguments: ", absl::StrJoin(app.remaining(), " ")));
   } catch (const CLI::ParseError& error) {

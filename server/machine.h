@@ -14,7 +14,7 @@ int AvailableProcessors(const std::string& root = "");
 // Bytes of memory.
 int64_t AvailableMemoryBytes(const std::string& root = "");
 
-// How many files and sockets this process may have open.
+// This says how many files and sockets this process may open.
 struct DescriptorLimit {
   int64_t before = 0;
   int64_t now = 0;
@@ -23,7 +23,7 @@ struct DescriptorLimit {
 // Raises the soft limit to the hard one.
 DescriptorLimit RaiseDescriptorLimit();
 
-// The soft limit.
+// Returns the soft limit.
 int64_t AvailableDescriptors();
 
 }  // namespace salient

@@ -32,7 +32,7 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
-// A server that was started with nohup outlives its terminal.
+// Tells whether nohup started the server, which then outlives its terminal.
 bool IgnoresHangUp() {
   struct sigaction action = {};
   return sigaction(SIGHUP, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
@@ -81,7 +81,7 @@ int Run(int argc, const char* const* argv) {
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
-  // A file that may not grow is an error of the write instead.
+  // Writing to a file that may not grow returns an error instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
 
   const DescriptorLimit descriptors = RaiseDescriptorLimit();

@@ -32,7 +32,7 @@ constexpr absl::Duration kWindUp = absl::Seconds(2);
 // How often uploads that nobody continued, and jobs that ended, are looked for.
 constexpr absl::Duration kExpiryPeriod = absl::Minutes(1);
 constexpr absl::Duration kJobLogPeriod = absl::Seconds(1);
-// How often the watchdog looks, and how long a connection to this server may take to be answered.
+// The watchdog looks this often, and a connection to this server may take so long to be answered.
 constexpr absl::Duration kWatchdogPeriod = absl::Seconds(5);
 constexpr absl::Duration kAnswerTimeout = absl::Seconds(5);
 // A blob's stream that makes no progress for so long is ended, or sooner if --idle-seconds says.
@@ -66,7 +66,7 @@ absl::StatusOr<Storage> OpenStorage(const ServerConfig& config) {
     absl::StatusOr<ScratchDirectory> scratch = ScratchDirectory::Make();
     if (!scratch.ok()) return scratch.status();
     storage.scratch = *std::move(scratch);
-    // Not the directory itself, which is locked: a store locks its own.
+    // The store lies inside, because the directory itself is locked: a store locks its own.
     storage.directory = absl::StrCat(storage.scratch->path(), "/store");
   }
   BlobStoreLimits limits;

@@ -15,9 +15,9 @@ namespace salient {
 // Serves from Start until Shutdown or destruction. Thread-safe. A process may have several.
 class Server {
  public:
-  // INVALID_ARGUMENT for a bad config or an address that cannot be listened on; those of
-  // LimitInstructionSet and BlobStore::Open. `unreachable`, if there is one, is called once, on a
-  // thread of the server, when it finds that its new connections are no longer answered.
+  // Starts a server. INVALID_ARGUMENT for a bad config or address; errors of LimitInstructionSet
+  // and BlobStore::Open. `unreachable`, if there is one, is called once, on a thread of the server,
+  // when it finds that its new connections are no longer answered.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const ServerConfig& config, absl::AnyInvocable<void()> unreachable = nullptr);
 

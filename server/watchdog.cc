@@ -65,8 +65,8 @@ Watchdog::Stats Watchdog::GetStats() const {
 }
 
 absl::Status CheckWritable(const std::string& directory) {
-  // Of one name, and without it before it has a byte: a process that is killed leaves no more than
-  // an empty file.
+  // The file loses its name before it has a byte: a process that is killed leaves an empty file at
+  // most.
   const std::string path = absl::StrCat(directory, "/.written");
   const Descriptor file(
       open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));

@@ -22,15 +22,15 @@ class Watchdog {
     Condition condition;
     int64_t failed_self_checks_total = 0;
   };
-  // What is looked at. A check may wait for a disk or the network. RESOURCE_EXHAUSTED tells
-  // nothing.
+  // A check may wait for a disk or the network. RESOURCE_EXHAUSTED of one says nothing about what
+  // it looks at.
   struct Checks {
     absl::AnyInvocable<absl::Status()> store;
     absl::AnyInvocable<absl::Status()> connection;
   };
 
-  // So many connections in a row are not answered before the server counts as unreachable, and
-  // before `give_up` is called, once.
+  // The server counts as unreachable after the first number of connections in a row without an
+  // answer; after the second `give_up` is called, once.
   static constexpr int kFailuresUntilUnreachable = 3;
   static constexpr int kFailuresUntilGivenUp = 6;
 

@@ -19,7 +19,7 @@ namespace {
 
 constexpr char kSuffix[] = ".incomplete-";
 
-// `mode` is that of the directory that it will replace; nullopt if there is none.
+// Makes the directory; `mode` is that of the one it will replace, nullopt if there is none.
 absl::StatusOr<GrowingDirectory> MakeTemporary(const std::string& directory,
                                                std::optional<mode_t> mode) {
   auto made = MakeGrowingDirectory(directory, kSuffix, 0777);

@@ -9,9 +9,9 @@
 
 namespace salient {
 
-// "<directory>.incomplete-<random>", beside it, which goes away with the object, with all that is
-// in it, unless it was committed. What a killed process left of it goes when another one is made of
-// the same `directory`; one that is still being filled is locked, and stays. Move-only.
+// This is "<directory>.incomplete-<random>", beside it, which goes away with the object, with all
+// that is in it, unless it was committed. What a killed process left of it goes when another one is
+// made of the same `directory`; one that is still being filled is locked, and stays. Move-only.
 class AppearingDirectory {
  public:
   // An existing empty directory is replaced. ALREADY_EXISTS if `directory` is there and not empty,

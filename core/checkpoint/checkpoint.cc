@@ -15,7 +15,7 @@
 namespace salient {
 namespace {
 
-// What is compared at a time.
+// This is how much is compared at a time.
 constexpr int64_t kComparedBytes = int64_t{1} << 20;
 
 bool Exists(const std::string& path) {

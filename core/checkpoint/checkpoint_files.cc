@@ -36,18 +36,18 @@ constexpr std::array<absl::string_view, 5> kOfOtherWeights = {
     "quantize_config.json", "quant_config.json", "hf_quant_config.json", "adapter_config.json",
     "trainer_state.json"};
 
-// Tokenizers, templates, configuration and code.
+// Tokenizers, templates, configuration and code have names that end so.
 constexpr std::array<absl::string_view, 11> kCarriedEnds = {
     ".json", ".jinja", ".model", ".txt",    ".tiktoken", ".vocab",
     ".spm",  ".bpe",   ".codes", ".jinja2", ".py"};
 
-// Licences and what belongs to them, in lower case, anywhere in a name.
+// Names of licences and what belongs to them have these words, in lower case, anywhere.
 constexpr std::array<absl::string_view, 8> kLicenceWords = {
     "license", "licence", "notice", "copying", "copyright", "policy", "terms", "patents"};
 
 constexpr char kTemplates[] = "additional_chat_templates";
 
-// "1_Pooling", as sentence-transformers calls what modules.json names.
+// Tells names like "1_Pooling", as sentence-transformers calls what modules.json names.
 bool IsModuleDirectory(absl::string_view name) {
   const size_t digits = name.find_first_not_of("0123456789");
   return digits != name.npos && digits > 0 && name[digits] == '_' && digits + 1 < name.size();
@@ -120,7 +120,7 @@ FileRole RoleOf(absl::string_view name) {
 
 namespace {
 
-// What is at `path`, or nullopt if nobody misses it: gone since it was listed, or hidden.
+// Returns what is at `path`; nullopt if it is gone since it was listed, or hidden.
 absl::StatusOr<std::optional<struct stat>> Follow(const std::string& path, absl::string_view name) {
   struct stat info;
   if (stat(path.c_str(), &info) == 0) return info;
@@ -191,7 +191,7 @@ std::string DescribeLeftBehind(const std::vector<DirectoryFile>& files) {
         file.name.front() == '.' ||
         (slash != file.name.npos && slash + 1 < file.name.size() && file.name[slash + 1] == '.');
     if (file.role == FileRole::kLeftBehind && !hidden) {
-      // A name of a file may be anything.
+      // The name of a file may be any bytes.
       absl::string_view plain = file.name;
       absl::ConsumeSuffix(&plain, "/");
       const bool prints = IsPlainFileName(plain) || IsModelFileName(plain);

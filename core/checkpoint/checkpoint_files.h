@@ -15,7 +15,7 @@ namespace salient {
 inline constexpr char kConfigName[] = "config.json";
 inline constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 inline constexpr size_t kMaxFileNameBytes = 255;
-// Of a file that is taken along: the largest tokenizers have some 30 MiB. What is larger is data.
+// Larger files are data and are not taken along: the largest tokenizers have some 30 MiB.
 inline constexpr int64_t kMaxCarriedBytes = int64_t{128} << 20;
 
 enum class FileRole {
@@ -29,8 +29,8 @@ enum class FileRole {
   kOtherWeights  // of the same model: *.bin, *.pth, *.gguf, consolidated*.safetensors ...
 };
 
-// By its name inside the directory, which may be one in a subdirectory. Where there is an index,
-// only the files that it names are weights; the caller knows.
+// Returns the role by the name inside the directory, which may be one in a subdirectory. Where
+// there is an index, only the files that it names are weights; the caller knows.
 FileRole RoleOf(absl::string_view name);
 
 struct DirectoryFile {
@@ -39,29 +39,29 @@ struct DirectoryFile {
   FileRole role = FileRole::kLeftBehind;
 };
 
-// Whether `text` is UTF-8, as all texts of the protocol are.
+// Returns whether `text` is UTF-8, as all texts of the protocol are.
 bool IsUtf8(absl::string_view text);
 
-// Whether a file of this name lies in the directory that it is asked for in, and is no hidden one:
-// UTF-8, not empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
+// Returns whether a file of this name lies in the directory itself and is not hidden: UTF-8, not
+// empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
 bool IsPlainFileName(absl::string_view name);
 
-// Whether it is that, or "SUBDIRECTORY/NAME" of two such names where files of this subdirectory are
+// Returns whether it is that, or "SUBDIRECTORY/NAME" of two such names, for subdirectories that are
 // carried: additional_chat_templates, and what modules.json names, such as 1_Pooling.
 bool IsModelFileName(absl::string_view name);
 
-// The regular files inside `directory` and its subdirectories of IsModelFileName, and the names of
-// its other subdirectories, which are left behind; sorted by name, following links. Without an
-// index model.safetensors alone is weights, and other safetensors files are left behind; with one,
-// every safetensors file that it may name counts as weights. What is larger than kMaxCarriedBytes
-// is not carried.
+// Returns the regular files inside `directory` and its subdirectories of IsModelFileName, and the
+// names of its other subdirectories, which are left behind; sorted by name, following links.
+// Without an index model.safetensors alone is weights, and other safetensors files are left behind;
+// with one, every safetensors file that it may name counts as weights. What is larger than
+// kMaxCarriedBytes is not carried.
 //
 // Errors: NOT_FOUND, also for a link that leads nowhere; PERMISSION_DENIED; INVALID_ARGUMENT if it
 // is no directory.
 absl::StatusOr<std::vector<DirectoryFile>> ListModelDirectory(const std::string& directory);
 
-// "the result is without README.md, runs/ and 3 more: only ... are taken along"; empty if nothing
-// but hidden files and weights of other forms is left behind.
+// Returns "the result is without README.md, runs/ and 3 more: only ... are taken along"; empty if
+// nothing but hidden files and weights of other forms is left behind.
 std::string DescribeLeftBehind(const std::vector<DirectoryFile>& files);
 
 }  // namespace salient

@@ -1,5 +1,5 @@
-// What transformers' config classes say of each family: which types a member may have, and what it
-// is when it is left out. Engines read config.json through these classes.
+// Tells what transformers' config classes say of each family: which types a member may have, and
+// what it is when it is left out. Engines read config.json through these classes.
 #ifndef SALIENT_CORE_CHECKPOINT_CONFIG_CLASS_H_
 #define SALIENT_CORE_CHECKPOINT_CONFIG_CLASS_H_
 
@@ -11,7 +11,7 @@
 
 namespace salient {
 
-// Types of JSON values, to be added up.
+// These types of JSON values are flags to be added up.
 enum ConfigType : unsigned {
   kNullValue = 1,
   kBoolValue = 2,
@@ -27,7 +27,7 @@ struct ConfigKey {
   unsigned types = 0;  // of ConfigType
 };
 
-// Which layers sliding_window is for.
+// The rule says which layers sliding_window is for.
 enum class WindowRule {
   kNoLayer,
   kEveryLayer,  // those that layer_types says, where there is one
@@ -39,7 +39,7 @@ struct ConfigClass {
   absl::string_view model_type;
   absl::string_view architecture;
   absl::Span<const ConfigKey> keys;  // of the class; others may be anything
-  // What they are when they are left out.
+  // These are the values of fields that are left out.
   std::optional<int64_t> num_key_value_heads = {};  // nullopt: num_attention_heads
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
@@ -47,14 +47,14 @@ struct ConfigClass {
   std::optional<int64_t> sliding_window = {};
   int64_t max_window_layers = 0;
   WindowRule windows = WindowRule::kNoLayer;
-  // Whether attention_bias and mlp_bias mean anything.
+  // This says whether attention_bias and mlp_bias mean anything.
   bool biases_by_config = false;
-  // Whether hidden_size must be a multiple of num_attention_heads even beside a head_dim.
+  // This says whether hidden_size must be a multiple of num_attention_heads even beside a head_dim.
   bool whole_heads = false;
 };
 
-// All we know. Static storage. Others that are left out: head_dim is hidden_size /
-// num_attention_heads, hidden_act silu, biases, use_sliding_window and tie_word_embeddings false.
+// Returns all known classes. For other members left out, head_dim is hidden_size /
+// num_attention_heads, hidden_act silu, biases, use_sliding_window, tie_word_embeddings false.
 absl::Span<const ConfigClass> ConfigClasses();
 
 }  // namespace salient

@@ -28,7 +28,7 @@ class ConfigFields {
   std::optional<std::string> String(absl::string_view field);
   // The value itself, nullptr for an absent or null member.
   const JsonValue* Value(absl::string_view field) const;
-  // Whether there is such a member, be it null, and whether it is null.
+  // Tells whether there is such a member, be it null, and whether it is null.
   bool Has(absl::string_view field) const { return object_.Find(field) != nullptr; }
   bool IsNull(absl::string_view field) const { return Has(field) && Value(field) == nullptr; }
 

@@ -22,7 +22,7 @@ struct Part {
   Part(absl::string_view source, absl::string_view path, const JsonValue& object)
       : fields(source, path, object), unread(source, path, object) {}
 
-  // A fault if `field` says something, and what that would be.
+  // Records a fault if `field` says something, and what that would be.
   void ExpectNothing(absl::string_view field, absl::string_view says) {
     const JsonValue* value = fields.Value(field);
     if (value != nullptr && !SaysNothing(*value)) {

@@ -1,4 +1,4 @@
-// What transformers' config classes refuse in a config.json that Salient can read, and how a
+// Tells what transformers' config classes refuse in a config.json that Salient can read, and how a
 // result's config.json says the same so that they take it.
 #ifndef SALIENT_CORE_CHECKPOINT_CONFIG_REFUSAL_H_
 #define SALIENT_CORE_CHECKPOINT_CONFIG_REFUSAL_H_
@@ -15,9 +15,9 @@ namespace salient {
 struct ConfigRefusal {
   enum class Mend {
     kNone,
-    kLeaveOut,  // what it was taken for is what it is when it is left out
+    kLeaveOut,  // leaving it out gives the value that was read
     kReplace,
-    kAdd,  // nothing is said now, or null
+    kAdd,  // it is missing or null now
   };
   std::string field;
   std::string

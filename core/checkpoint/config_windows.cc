@@ -10,8 +10,8 @@
 namespace salient {
 namespace {
 
-// For each layer whether layer_types gives it a window; nullopt if there is no such list, and after
-// a fault.
+// Returns for each layer whether layer_types gives it a window; nullopt if there is no such list,
+// and after a fault.
 std::optional<std::vector<bool>> ReadLayerTypes(const ConfigClass& config_class, int64_t layers,
                                                 ConfigFields& fields,
                                                 std::vector<ConfigRefusal>& refusals) {
@@ -51,7 +51,7 @@ std::optional<std::vector<bool>> ReadLayerTypes(const ConfigClass& config_class,
   return windows;
 }
 
-// The window that layers have which have one.
+// Returns the window of those layers that have one.
 std::optional<int64_t> ReadSize(const ConfigClass& config_class, ConfigFields& fields) {
   if (fields.IsNull("sliding_window")) return std::nullopt;
   const std::optional<int64_t> said = fields.Integer("sliding_window", 1, kMaxPositions);
@@ -78,7 +78,7 @@ std::optional<int64_t> ReadWindow(const ConfigClass& config_class, int64_t layer
     case WindowRule::kEveryLayer:
       window = ReadSize(config_class, fields);
       if (fields.Has("layer_types") && fields.Value("head_dim") == nullptr) {
-        // With layer_types it is another class to transformers, which does not work out head_dim.
+        // With layer_types transformers takes another class, which does not work out head_dim.
         refusals.push_back({"head_dim",
                             RefusalText(config_class, "head_dim beside layer_types",
                                         "missing or null", absl::StrCat(head_dim)),

@@ -1,4 +1,4 @@
-// Sliding windows as a config.json has them.
+// Reads sliding windows as a config.json has them.
 #ifndef SALIENT_CORE_CHECKPOINT_CONFIG_WINDOWS_H_
 #define SALIENT_CORE_CHECKPOINT_CONFIG_WINDOWS_H_
 

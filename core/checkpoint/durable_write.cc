@@ -12,7 +12,7 @@
 namespace salient {
 
 absl::Status FileError(int error, const std::string& path, absl::string_view what) {
-  // A limit of the file's size is a full disk to whoever writes it.
+  // Whoever writes a file meets a limit of its size like a full disk.
   if (error == EFBIG) {
     return absl::ResourceExhaustedError(
         absl::StrCat(path, ": cannot ", what, ": ", std::strerror(error)));

@@ -12,8 +12,8 @@
 
 namespace salient {
 
-// The status of `error` (errno): "<path>: cannot <what>: ...". RESOURCE_EXHAUSTED for whatever the
-// system has no more of: room, inodes, open files, bytes that a file may have.
+// Returns the status of `error` (errno): "<path>: cannot <what>: ...". RESOURCE_EXHAUSTED if the
+// system has no more of something: room, inodes, open files, bytes that a file may have.
 absl::Status FileError(int error, const std::string& path, absl::string_view what);
 
 // All `count` bytes at `offset`, however often the system has to be asked.

@@ -1,4 +1,4 @@
-// A model in which tensors of F64 are read as F32, which is what engines make of them.
+// Shows a model's tensors of F64 as F32, which is what engines make of them.
 #ifndef SALIENT_CORE_CHECKPOINT_F64_SOURCE_H_
 #define SALIENT_CORE_CHECKPOINT_F64_SOURCE_H_
 
@@ -28,7 +28,7 @@ class F64AsF32Source final : public TensorSource {
  private:
   const std::unique_ptr<TensorSource> source_;
   mutable std::mutex mu_;
-  // Entries as they are shown; they stay where they are.
+  // Entries stand here as they are shown, and stay where they are.
   mutable std::map<std::string, TensorEntry, std::less<>> shown_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -33,7 +33,7 @@ constexpr std::array<Kind, 12> kKinds = {{
     {"<html", "a web page, as a download that went wrong leaves it"},
 }};
 
-// Bytes beyond ASCII may be those of UTF-8, some of which it never has.
+// Returns whether it may be text: bytes beyond ASCII may be UTF-8, some of which it never has.
 bool IsText(absl::string_view bytes) {
   return absl::c_all_of(bytes, [](unsigned char c) {
     return c < 0x20 ? absl::ascii_isspace(c) : c != 0x7F && c != 0xC0 && c != 0xC1 && c < 0xF5;

@@ -1,4 +1,4 @@
-// What a file is that should be safetensors and is not.
+// Tells what a file is that should be safetensors and is not.
 #ifndef SALIENT_CORE_CHECKPOINT_FILE_KIND_H_
 #define SALIENT_CORE_CHECKPOINT_FILE_KIND_H_
 

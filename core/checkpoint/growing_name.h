@@ -1,4 +1,4 @@
-// Names of what is still being written, beside its final name, and who is writing it.
+// Names what is still being written, beside its final name, and tells who is writing it.
 #ifndef SALIENT_CORE_CHECKPOINT_GROWING_NAME_H_
 #define SALIENT_CORE_CHECKPOINT_GROWING_NAME_H_
 
@@ -26,7 +26,7 @@ enum class NameLock {
 // from what is still growing.
 NameLock LockName(int fd, const std::string& path);
 
-// A directory that is its maker's for as long as `fd` is open.
+// The directory is its maker's for as long as `fd` is open.
 struct GrowingDirectory {
   std::string path;
   int fd = -1;

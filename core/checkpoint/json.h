@@ -66,9 +66,9 @@ struct JsonLimits {
   int64_t max_values = 1 << 20;  // values of any type, counting containers
   // When false, all members of one name are kept, for the caller to judge.
   bool reject_duplicate_keys = true;
-  // Whether NaN, Infinity, -Infinity and surrogates without their other half are taken, as Python's
-  // reader takes them. Such a surrogate stands in a string as the three bytes that UTF-8 would
-  // give.
+  // This says whether NaN, Infinity, -Infinity and surrogates without their other half are taken,
+  // as Python's reader takes them. Such a surrogate stands in a string as the three bytes that
+  // UTF-8 would give.
   bool like_python = false;
 };
 
@@ -95,13 +95,13 @@ class JsonInterrupt {
 absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
                                     const JsonLimits& limits = {});
 
-// `text` as a JSON string with its quotes. Escapes only what must be escaped, so UTF-8 stays
-// as it is, but for surrogates. `text` is not checked to be UTF-8.
+// Returns `text` as a JSON string with its quotes. Escapes only what must be escaped, so UTF-8
+// stays as it is, but for surrogates. `text` is not checked to be UTF-8.
 std::string JsonQuote(absl::string_view text);
 
-// `value` as JSON text: two spaces a level, members in their order, a line feed at the end. Parsing
-// it gives the value again: integers stay integers, others the same double. What is not finite is
-// written as Python writes it.
+// Returns `value` as JSON text: two spaces a level, members in their order, a line feed at the end.
+// Parsing it gives the value again: integers stay integers, others the same double. What is not
+// finite is written as Python writes it.
 std::string JsonText(const JsonValue& value);
 
 // `text` in double quotes for error messages: all but printable ASCII escaped, cut after

@@ -142,7 +142,7 @@ void ReadHeads(ConfigFields& fields, const ConfigClass& config_class, ModelConfi
   const std::optional<int64_t> kv_heads = fields.Integer("num_key_value_heads", 1, kMaxHeads);
   const std::optional<int64_t> head_dim = fields.Integer("head_dim", 2, kMaxHeadDim);
   if (!fields.status().ok()) return;
-  // A null is what a class makes of it, or, where the class refuses it, what is left out.
+  // A null means what the class makes of it; if the class refuses it, the field counts as left out.
   const bool refused = absl::c_any_of(config.refusals, [](const ConfigRefusal& refusal) {
     return refusal.field == "num_key_value_heads";
   });
@@ -177,7 +177,7 @@ void ReadHeads(ConfigFields& fields, const ConfigClass& config_class, ModelConfi
   }
 }
 
-// Members that change what a model computes in ways that do not exist here.
+// Checks members that change what a model computes in ways that do not exist here.
 void CheckOthers(ConfigFields& fields) {
   for (const absl::string_view field : {"per_layer_config", "configuration_files"}) {
     if (const JsonValue* value = fields.Value(field)) {

@@ -42,10 +42,10 @@ struct ModelConfig {
   std::optional<int64_t> sliding_window;
   std::optional<DType> dtype;  // what the file says of the weights; the tensors decide
   std::optional<QuantizationConfig> quantization;
-  // What the engines' reader of config.json refuses, though its meaning is plain.
+  // These are fields that the engines' reader refuses, though their meaning is plain.
   std::vector<ConfigRefusal> refusals;
 
-  // Whether logits are computed with the embeddings.
+  // Returns whether logits are computed with the embeddings.
   bool TiesHead() const { return tie_word_embeddings && !own_head; }
   int64_t QueryHeadsPerKvHead() const { return num_attention_heads / num_key_value_heads; }
 };

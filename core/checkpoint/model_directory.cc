@@ -28,7 +28,7 @@ constexpr char kAdapterConfig[] = "adapter_config.json";
 constexpr char kConvert[] =
     "; expected model.safetensors: load the model in transformers and save it by save_pretrained";
 
-// The names in a directory, sorted; none if it cannot be read, for others will say why.
+// Returns the sorted names in a directory; none if it cannot be read, for others will say why.
 std::vector<std::string> NamesIn(const fs::path& directory) {
   std::vector<std::string> names;
   std::error_code error;
@@ -46,7 +46,7 @@ bool IsThere(const std::string& directory, absl::string_view name) {
   return fs::exists(fs::symlink_status(absl::StrCat(directory, "/", name), error));
 }
 
-// "org/name", which a path to a directory may be as well.
+// Tells whether it is "org/name", which a path to a directory may be as well.
 bool IsHubName(absl::string_view path) {
   const std::vector<absl::string_view> parts = absl::StrSplit(path, '/');
   return parts.size() == 2 && absl::c_all_of(parts, [](absl::string_view part) {
@@ -86,7 +86,7 @@ absl::Status NoDirectory(const std::string& path) {
       absl::StrCat(path, ": is no directory of a model; it seems to be ", kind));
 }
 
-// The name of the newest revision in a download cache.
+// Returns the name of the newest revision in a download cache.
 std::string Revision(const std::string& cache, const std::vector<std::string>& revisions) {
   const auto main = ReadTextFile(absl::StrCat(cache, "/refs/main"), 256);
   const std::string named = main.ok() ? std::string(absl::StripAsciiWhitespace(*main)) : "";
@@ -102,7 +102,7 @@ std::string BaseModel(const std::string& directory) {
   return QuoteForMessage(*base->AsString());
 }
 
-// Of a directory that lacks config.json or weights: what it is instead, if that is known.
+// Says what a directory that lacks config.json or weights is instead, if that is known.
 std::optional<std::string> OtherKind(const std::string& path,
                                      const std::vector<std::string>& names) {
   // A link could lead out of what the caller may see.
@@ -138,7 +138,7 @@ std::optional<std::string> Ending(const std::vector<std::string>& names, absl::s
   return std::nullopt;
 }
 
-// Of a directory that has config.json alone.
+// Returns the error of a directory that has config.json alone.
 absl::Status NoWeights(const std::string& path, const std::vector<std::string>& names) {
   for (const absl::string_view end : {".bin", ".pth", ".pt", ".msgpack", ".h5"}) {
     // Arguments of the trainer lie beside weights.

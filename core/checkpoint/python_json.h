@@ -1,5 +1,5 @@
-// What Python's JSON reader takes and JSON does not have: NaN, Infinity, -Infinity, and surrogates
-// without their other half. Model configs are written by Python.
+// Takes what Python's JSON reader takes and JSON does not have: NaN, Infinity, -Infinity, and
+// surrogates without their other half. Model configs are written by Python.
 #ifndef SALIENT_CORE_CHECKPOINT_PYTHON_JSON_H_
 #define SALIENT_CORE_CHECKPOINT_PYTHON_JSON_H_
 
@@ -14,8 +14,8 @@
 
 namespace salient {
 
-// Where something else stands in for what JSON does not have: null for a number, U+FFFD for a
-// surrogate. A parser asks in the order of the text.
+// The marks say where something stands in for what JSON does not have: null for a number, U+FFFD
+// for a surrogate. A parser asks in the order of the text.
 class PythonMarks {
  public:
   // Returns the number that the next null stands for, nullopt if it is a null.

@@ -1,4 +1,4 @@
-// Rotary position embedding as a config.json has it.
+// Reads the rotary position embedding of a config.json.
 #ifndef SALIENT_CORE_CHECKPOINT_ROPE_CONFIG_H_
 #define SALIENT_CORE_CHECKPOINT_ROPE_CONFIG_H_
 
@@ -14,9 +14,9 @@
 
 namespace salient {
 
-// Rotary frequencies of long-context Llama 3: wavelengths above original_max_position_embeddings
-// / low_freq_factor are stretched by `factor`, those below .. / high_freq_factor are kept, and
-// between the two the stretch is interpolated.
+// These are the rotary frequencies of long-context Llama 3: wavelengths above
+// original_max_position_embeddings / low_freq_factor are stretched by `factor`, those below .. /
+// high_freq_factor are kept, and between the two the stretch is interpolated.
 struct Llama3RopeScaling {
   double factor = 1;            // >= 1
   double low_freq_factor = 1;   // > 0
@@ -24,7 +24,7 @@ struct Llama3RopeScaling {
   int64_t original_max_position_embeddings = 0;
 };
 
-// The most that a config may say of positions.
+// This is the most that a config may say of positions.
 inline constexpr int64_t kMaxPositions = int64_t{1} << 32;
 
 struct RopeConfig {

@@ -54,10 +54,10 @@ class SafetensorsHeader {
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
   // nullptr if there is none.
   const TensorEntry* Find(absl::string_view name) const;
-  // Find, or NOT_FOUND naming source and tensor; INVALID_ARGUMENT for one of `unreadable`.
+  // Finds a tensor; else NOT_FOUND naming source and tensor, INVALID_ARGUMENT if `unreadable`.
   absl::StatusOr<const TensorEntry*> Get(absl::string_view name) const;
-  // The dtypes of tensors whose dtype DType lacks, by name. They have a place in the file, and
-  // `tensors` has none of them.
+  // Returns, by name, the dtypes of tensors whose dtype DType lacks. They have a place in the file,
+  // and `tensors` has none of them.
   const std::map<std::string, std::string, std::less<>>& unreadable() const { return unreadable_; }
   // Gives every tensor for which `renames` is true a name that begins with `prefix`.
   void AddPrefix(absl::string_view prefix, absl::FunctionRef<bool(absl::string_view)> renames);

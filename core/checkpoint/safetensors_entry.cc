@@ -12,10 +12,10 @@
 namespace salient {
 namespace {
 
-// What one entry may say about itself; the order is that of the array form.
+// One entry may say these fields of itself; their order is that of the array form.
 constexpr std::array<absl::string_view, 3> kFields = {"dtype", "shape", "data_offsets"};
 
-// A dtype of the format that DType lacks.
+// This is a dtype of the format that DType lacks.
 struct UnreadableDType {
   absl::string_view name;
   uint64_t bits;  // of an element
@@ -30,12 +30,12 @@ constexpr std::array<UnreadableDType, 9> kUnreadableDTypes = {{{"F4", 4},
                                                                {"F8_E5M2FNUZ", 8},
                                                                {"C64", 64}}};
 
-// An integer written without sign, fraction and exponent, that fits int64_t.
+// Returns an integer written without sign, fraction and exponent, that fits int64_t.
 std::optional<int64_t> Size(const JsonValue& value) {
   return value.AsUint64() == nullptr ? std::nullopt : value.AsInt64();
 }
 
-// product(shape), as the reference computes it: left to right in 64 bits without sign, so
+// Returns product(shape), as the reference computes it: left to right in 64 bits without sign, so
 // that a zero rescues only what comes after it.
 std::optional<uint64_t> CountElements(const std::vector<int64_t>& shape) {
   uint64_t count = 1;
@@ -47,7 +47,7 @@ std::optional<uint64_t> CountElements(const std::vector<int64_t>& shape) {
   return count;
 }
 
-// The three fields of an entry, from its object or array form, in the order of kFields.
+// Returns the three fields of an entry, from its object or array form, in the order of kFields.
 absl::StatusOr<std::array<const JsonValue*, 3>> FindFields(absl::string_view source,
                                                            absl::string_view name,
                                                            const JsonValue& value) {

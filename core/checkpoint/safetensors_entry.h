@@ -1,4 +1,4 @@
-// One entry of a safetensors header: the JSON of a tensor, held against itself.
+// Reads one entry of a safetensors header, and checks it against itself.
 #ifndef SALIENT_CORE_CHECKPOINT_SAFETENSORS_ENTRY_H_
 #define SALIENT_CORE_CHECKPOINT_SAFETENSORS_ENTRY_H_
 
@@ -15,11 +15,11 @@ namespace salient {
 
 struct ReadTensorEntry {
   TensorEntry entry;  // without a meaningful dtype if it is not readable
-  // The name of a dtype of the format that DType lacks.
+  // This is the name of the dtype if DType lacks it.
   std::optional<std::string> unreadable;
 };
 
-// INVALID_ARGUMENT: "<source>: tensor <name>: <what>".
+// Returns INVALID_ARGUMENT: "<source>: tensor <name>: <what>".
 absl::Status InvalidTensorEntry(absl::string_view source, absl::string_view name,
                                 absl::string_view what);
 

@@ -12,11 +12,11 @@
 namespace salient {
 namespace {
 
-// What the whole model calls its decoder, and the head that stands beside it.
+// The whole model has its decoder under this prefix, and the head beside it.
 constexpr absl::string_view kDecoderPrefix = "model.";
 constexpr absl::string_view kHeadPrefix = "lm_head.";
 
-// Whether tensors are named as in a decoder that was saved alone.
+// Returns whether tensors are named as in a decoder that was saved alone.
 bool LacksDecoderPrefix(absl::Span<SafetensorsHeader* const> headers) {
   bool has_layers = false;
   for (const SafetensorsHeader* header : headers) {
@@ -37,7 +37,7 @@ absl::Status CheckCopy(absl::string_view tensor, const SafetensorsHeader& first,
                        const SafetensorsHeader& other) {
   const TensorEntry* one = first.Find(tensor);
   const TensorEntry* copy = other.Find(tensor);
-  // Of what is not read nobody needs a copy.
+  // Nobody needs a copy of a tensor that is not read.
   if (one == nullptr && copy == nullptr) return absl::OkStatus();
   if (one != nullptr && copy != nullptr && one->dtype == copy->dtype && one->shape == copy->shape) {
     return absl::OkStatus();

@@ -45,11 +45,11 @@ absl::Status CheckShardName(absl::string_view source, absl::string_view file);
 // Errors: INVALID_ARGUMENT naming source, tensor, field, value and what was expected.
 absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::string_view json);
 
-// Where model.safetensors itself is there (`has_single_file`), the index may name it alone: engines
+// Checks that the index names model.safetensors alone if that is there (`has_single_file`): engines
 // disagree on which of the two they read. INVALID_ARGUMENT naming the index.
 absl::Status CheckIndexBesideFile(const ShardIndex& index, bool has_single_file);
 
-// A tensor and the file that it lies in, an index.
+// This is a tensor and the file that it lies in, an index.
 using TensorPlace = std::pair<std::string, size_t>;
 
 struct TensorPlaces {

@@ -23,7 +23,7 @@ constexpr char kPositions[] = "position_ids";
 constexpr char kTokenTypes[] = "token_type_ids";
 constexpr char kLabels[] = "labels";
 constexpr char kSpecialTokens[] = "special_tokens_mask";
-// Tensors that have a value for each token.
+// These tensors have a value for each token.
 constexpr std::array<absl::string_view, 6> kByToken = {kTokenIds,   kMask,   kPositions,
                                                        kTokenTypes, kLabels, kSpecialTokens};
 
@@ -33,7 +33,7 @@ absl::Status InvalidRows(absl::string_view source, absl::string_view tensor, abs
                                                  what, "; expected ", expected));
 }
 
-// A tensor of integers or of truth values. Borrows its bytes.
+// This is a tensor of integers or of truth values. It borrows its bytes.
 class Integers {
  public:
   Integers(DType dtype, const std::byte* data) : dtype_(dtype), data_(data) {}
@@ -81,13 +81,13 @@ std::string ShapeText(const TensorEntry& entry) {
   return absl::StrCat("shape is [", absl::StrJoin(entry.shape, ", "), "]");
 }
 
-// The tokens of a row that are not padding.
+// These are the tokens of a row that are not padding.
 struct RowPart {
   int64_t first = 0;
   int64_t count = 0;
 };
 
-// A token file whose tensors have the names, dtypes and shapes that they must have.
+// The file's tensors have the names, dtypes and shapes that they must have.
 class TokenTensors {
  public:
   explicit TokenTensors(const SafetensorsView& view)
@@ -129,7 +129,7 @@ class TokenTensors {
     return ids;
   }
 
-  // What is left out must change nothing.
+  // Checks that what is left out changes nothing.
   absl::Status CheckOthers(int64_t row, const RowPart& part, TokenUse use) const {
     const std::optional<Integers> types = Of(kTokenTypes);
     const std::optional<Integers> positions = Of(kPositions);
@@ -164,7 +164,7 @@ class TokenTensors {
     return Invalid(tensor, absl::StrCat("element [", row, ", ", token, "] is ", value), expected);
   }
 
-  // nullopt if the file has no such tensor.
+  // Returns nullopt if the file has no such tensor.
   std::optional<Integers> Of(absl::string_view name) const {
     const TensorEntry* entry = view_.header().Find(name);
     if (entry == nullptr) return std::nullopt;

@@ -15,7 +15,7 @@ namespace salient {
 
 inline constexpr char kTokenIds[] = "input_ids";
 
-// Whether rows are only run through a model, or their tokens are scored as well.
+// The use says whether rows are only run through a model, or scored as well.
 enum class TokenUse { kRun, kScore };
 
 // Reads the first `max_rows` rows, all for 0. A file holds tensors of integers of any width:

@@ -1,4 +1,4 @@
-// The rules about what config.json says, and what it must say for Linears that are not quantized.
+// Checks what config.json says, and what it must say for Linears that are not quantized.
 #ifndef SALIENT_CORE_ENGINES_CONFIG_RULES_H_
 #define SALIENT_CORE_ENGINES_CONFIG_RULES_H_
 
@@ -8,13 +8,13 @@
 
 namespace salient {
 
-// Linears that are not quantized, and how the config says so.
+// Checks Linears that are not quantized, and how the config says so.
 void CheckKeptLinears(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
-// Fields that an engine does not know, or wants to say something else.
+// Checks fields that an engine does not know, or wants to say something else.
 void CheckConfigFields(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
-// What engines compute in.
+// Checks the dtype that engines compute in.
 void CheckDtype(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
 }  // namespace salient

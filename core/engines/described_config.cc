@@ -11,8 +11,8 @@
 namespace salient {
 namespace {
 
-// All fields that the library of compressed-tensors has of a group, and of the arguments in one,
-// that say how weights or activations are quantized. It refuses others.
+// These are the fields that the library of compressed-tensors has of a group, and of the arguments
+// in one, that say how weights or activations are quantized. It refuses others.
 constexpr absl::string_view kGroupFields[] = {"targets", "weights", "input_activations",
                                               "output_activations", "format"};
 constexpr absl::string_view kArguments[] = {

@@ -34,7 +34,7 @@ class DescribedConfig {
   const std::string& version() const { return version_; }
   bool old_names() const { return old_names_; }
   const std::vector<std::string>& skipped() const { return skipped_; }
-  // compressed-tensors', as DescribedModel has them.
+  // Returns what DescribedModel has of compressed-tensors.
   int64_t config_groups() const { return config_groups_; }
   const std::string& unknown_in_group() const { return unknown_in_group_; }
   const std::string& unknown_in_arguments() const { return unknown_in_arguments_; }

@@ -51,7 +51,7 @@ struct DescribedModel {
   std::string unknown_in_group;
   std::string unknown_in_arguments;
   bool own_head = false;  // a head unlike the embeddings that the config ties it to
-  // What transformers' reader of config.json refuses, in sentences.
+  // These sentences say what transformers' reader of config.json refuses.
   std::vector<std::string> config_refusals;
   int64_t parameters = 0;  // weights of the whole model
   int64_t bytes = 0;       // of its tensors

@@ -15,7 +15,7 @@ constexpr EngineRow kEngines[] = {
     {Engine::kSglang, "sglang", "0.5.23"},
     {Engine::kTgi, "tgi", "3.3.6"},
     {Engine::kLmdeploy, "lmdeploy", "0.18"},
-    // With optimum 2.3, GPTQModel 7.7 and compressed-tensors 0.20.1.
+    // It was read with optimum 2.3, GPTQModel 7.7 and compressed-tensors 0.20.1.
     {Engine::kTransformers, "transformers", "5.24"},
     // It has a build a day, so this is the month.
     {Engine::kLlamaCpp, "llama-cpp", "2026-11"},

@@ -23,7 +23,7 @@ absl::Span<const Engine> AllEngines();
 // "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers", "llama-cpp".
 absl::string_view EngineName(Engine engine);
 
-// The version that all that this room says of the engine was read or seen in: "0.32".
+// Returns the version that all that this room says of the engine was read or seen in: "0.32".
 absl::string_view EngineVersion(Engine engine);
 
 }  // namespace salient

@@ -15,7 +15,7 @@
 namespace salient {
 namespace {
 
-// That vLLM's attention on CPUs is made for.
+// vLLM's attention on CPUs is made for these.
 constexpr int64_t kVllmCpuHeadDims[] = {32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512};
 
 void CheckHeadDim(const DescribedModel& model, Findings& findings) {

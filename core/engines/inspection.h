@@ -24,7 +24,7 @@ struct Inspection {
   std::string architecture;
   std::string quant_method;  // empty: not quantized
   StoredFormat stored;       // of most of its quantized Linears, if there are any
-  // Every format of its quantized Linears, that of most first.
+  // The formats of its quantized Linears are sorted, that of most first.
   std::vector<FormatCount> formats;
   int64_t parameters = 0;
   int64_t bytes = 0;              // of the tensors that the architecture has

@@ -150,7 +150,7 @@ void CheckAwqOfSglang(const DescribedModel& model, const DevicePart& part, Findi
                               " wants multiples of 64 and 128 with groups of whole rows"));
 }
 
-// Of gptq in groups of whole rows all columns have one scale, so that their order is nothing.
+// Checks the order of columns. In gptq's groups of whole rows all share one scale, so it is free.
 void CheckOrder(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
   if (!model.act_order || row.never.act_order.empty()) return;
   const bool packed = row.layout == OutputFormat::kCompressedTensors;

@@ -10,7 +10,7 @@
 
 namespace salient {
 
-// Widths, group sizes, symmetry, order of columns of every quantized Linear, activations; remarks.
+// Checks widths, group sizes, symmetry, column order and activations of every quantized Linear.
 void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
 // Returns whether SGLang takes AWQ in such groups with Marlin's kernels, by what the config says.

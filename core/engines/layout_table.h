@@ -1,4 +1,4 @@
-// What each engine reads of each layout, as data. Facts are of the versions that EngineVersion has.
+// Says as data what each engine reads of each layout, in the versions that EngineVersion has.
 #ifndef SALIENT_CORE_ENGINES_LAYOUT_TABLE_H_
 #define SALIENT_CORE_ENGINES_LAYOUT_TABLE_H_
 
@@ -27,10 +27,10 @@ enum class KernelShapes {
   kEight,         // out % 8
 };
 
-// What may differ between the Linears of one checkpoint.
+// These properties may differ between the Linears of one checkpoint.
 enum class Mixes { kNothing, kGroupSizes, kAll };
 
-// Why some weights are not read; empty: they are.
+// Each text says why some weights are not read; an empty one says that they are.
 struct NeverRead {
   absl::string_view layout = "";  // none of this layout
   absl::string_view asymmetric = "";
@@ -39,7 +39,7 @@ struct NeverRead {
   absl::string_view float_activations = "";  // 8 bit weights alone, of int-quantized
 };
 
-// When a remark is due: if it holds of any quantized Linear.
+// These say when a remark is due: if it holds of any quantized Linear.
 enum class When { kAsymmetric, kAsymmetric8Bit, kWholeRows, kWholeTensors, kStatic, kAlways };
 
 struct LayoutRemark {

@@ -1,4 +1,4 @@
-// The rules about Linears that must be alike.
+// Checks that Linears are alike where they must be.
 #ifndef SALIENT_CORE_ENGINES_MODULE_RULES_H_
 #define SALIENT_CORE_ENGINES_MODULE_RULES_H_
 

@@ -71,13 +71,13 @@ std::string Refusal(const EngineVerdict& verdict) {
                       EngineVersion(verdict.engine), ": ", absl::StrJoin(verdict.faults, "; "));
 }
 
-// Engines that load a plan, and those that do not.
+// These are the engines that load a plan, and those that do not.
 struct Loading {
   std::vector<Engine> yes;
   std::vector<Engine> no;
 };
 
-// Where a limit of error leads to, and the engines that no longer load the result then.
+// This says where a limit of error leads, and which engines no longer load the result then.
 struct RaisedLoading {
   std::string to;
   std::vector<Engine> no;

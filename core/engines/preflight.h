@@ -27,9 +27,9 @@ struct AskedResult {
   bool limits_error = false;  // groups may get 8 bits or stay F16 in the end
 };
 
-// What a user should know of `plan`, that of `asked`, in sentences: what to mind with the engines
-// that were asked for. If none was, one sentence: which load it, and which do not, or may not when
-// a limit of error was applied.
+// Returns what a user should know of `plan`, that of `asked`, in sentences: what to mind with the
+// engines that were asked for. If none was, one sentence says which load it, and which do not, or
+// may not when a limit of error was applied.
 //
 // Errors: INVALID_ARGUMENT if one that was asked for will not load it, or would not load what a
 // limit of error may make of it, naming the first Linear at fault, the value, what the engine

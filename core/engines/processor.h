@@ -1,4 +1,4 @@
-// What the CPU that runs this has, of what vLLM asks of CPUs.
+// Tells what the CPU that runs this has, of what vLLM asks of CPUs.
 #ifndef SALIENT_CORE_ENGINES_PROCESSOR_H_
 #define SALIENT_CORE_ENGINES_PROCESSOR_H_
 

@@ -35,7 +35,7 @@ struct ModelEvaluation {
   // all tokens and channels. Of the first itself: empty.
   std::vector<double> layer_errors;
   ActivationRange range;  // of the residual stream, embeddings included
-  // Norms and weights of Linears that are 0 in every element.
+  // These norms and weights of Linears are 0 in every element.
   std::vector<std::string> zero_tensors;
 };
 

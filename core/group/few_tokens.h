@@ -1,4 +1,4 @@
-// How much calibration is too little: the only place that says so.
+// Says how much calibration is too little; no other place does.
 #ifndef SALIENT_CORE_GROUP_FEW_TOKENS_H_
 #define SALIENT_CORE_GROUP_FEW_TOKENS_H_
 

@@ -34,7 +34,7 @@ bool NoWorse(const Loss& loss, const Loss& nearest) {
          loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
 }
 
-// All Linears under one scale; `why_rtn[i]` tells why plain rounding was kept, if it was.
+// This has all Linears under one scale; `why_rtn[i]` says why plain rounding was kept, if so.
 struct Attempt {
   std::vector<float> scales;
   ScaleCandidate candidate;
@@ -42,7 +42,7 @@ struct Attempt {
   std::vector<absl::string_view> why_rtn;
 };
 
-// Whether F16 can hold every decoded weight.
+// Returns whether F16 can hold every decoded weight.
 bool DecodedFitF16(const AffineGroups& groups) {
   std::vector<float> row(static_cast<size_t>(groups.in_features));
   for (int64_t i = 0; i < groups.out_features; ++i) {
@@ -54,7 +54,7 @@ bool DecodedFitF16(const AffineGroups& groups) {
   return true;
 }
 
-// The same of the weights times `scales`.
+// Returns whether F16 can hold every weight times `scales`.
 absl::StatusOr<bool> ScaledFitF16(absl::Span<const Linear> linears, absl::Span<const float> scales,
                                   Executor& executor) {
   for (const Linear& linear : linears) {
@@ -124,7 +124,7 @@ absl::StatusOr<bool> RoundUnder(const GroupInput& group, const std::vector<Basel
   return true;
 }
 
-// RoundUnder, where weights times s that F16 cannot hold are a reason against s alone.
+// Does RoundUnder, where weights times s that F16 cannot hold count against s alone.
 absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baseline>& baselines,
                               const LossModel& model, const ActivationLoss* sample,
                               const Method& method, const StoredFormat& stored, Executor& executor,
@@ -135,7 +135,7 @@ absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baselin
   return held;
 }
 
-// Groups of a Linear whose weights are not all 0, but all decode to 0.
+// Counts groups of a Linear whose weights are not all 0, but all decode to 0.
 int64_t LostGroups(const Linear& linear, const AffineGroups& groups) {
   if (groups.codes.empty()) return 0;
   const int64_t size = groups.format.GroupSize(groups.in_features);
@@ -177,7 +177,7 @@ void WarnOfLostWeights(const Linear& linear, const AffineGroups& groups, const L
   }
 }
 
-// Of all that is fitted to calibration tokens.
+// Returns whether anything is fitted to calibration tokens.
 bool IsCalibrated(const Method& method, const StoredFormat& stored) {
   return method.scale != ScaleChoice::kNone || method.range != RangeChoice::kMinMax ||
          method.rounding != RoundingChoice::kNearest ||
@@ -196,7 +196,7 @@ void WarnOfFewTokens(int64_t tokens, int64_t in_features, std::vector<std::strin
   }
 }
 
-// The scale that the vector before the group can really take in place of `scales`.
+// Returns the scale that the vector before the group can really take instead of `scales`.
 std::vector<float> AsFolded(const GroupInput& group, std::vector<float> scales) {
   if (!group.vector_fold.has_value()) return scales;
   const VectorFold& fold = *group.vector_fold;

@@ -23,9 +23,9 @@
 
 namespace salient {
 
-// The vector before the group that takes s^-1: a norm's weight [in_features], or the bias of the
-// Linear before, which has an element a channel, or, of tied heads, an element a channel of each
-// kv head.
+// This is the vector before the group that takes s^-1: a norm's weight [in_features], or the bias
+// of the Linear before, which has an element a channel, or, of tied heads, an element a channel of
+// each kv head.
 struct VectorFold {
   absl::Span<const float> values;
   DType dtype = DType::kF16;  // it will be stored in
@@ -76,9 +76,9 @@ struct GroupReport {
   int64_t row_count = 0;
   int64_t parameters = 0;
   std::vector<LinearReport> linears;
-  // What a user should know, in sentences that do not name the group.
+  // The notes tell a user what may matter, in sentences that do not name the group.
   std::vector<std::string> notes;
-  // What a user has to know. The same text may come with other groups: it is to be told once.
+  // The warnings must reach the user. Other groups may have the same text, which is told once.
   std::vector<std::string> warnings;
 };
 

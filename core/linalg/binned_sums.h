@@ -1,4 +1,4 @@
-// Sums of values of any magnitude that are the same bits in any order: binned reproducible
+// Computes sums of values of any magnitude that are the same bits in any order: binned reproducible
 // summation (Demmel and Nguyen 2013), two bins in one 64-bit word.
 //
 // A value p is cut into digits at fixed powers of two, from the largest down:
@@ -31,31 +31,31 @@ inline constexpr int64_t kMostSummands = (int64_t{1} << (kLowerBits - kDigitBits
 // low enough for every f32, squared or not, and high enough for a scale that f64 can hold.
 inline constexpr int kNoBound = -320;
 
-// The least e with |p| < 2^e for values that `bound`, 0 or normal, bounds but for f32 rounding.
+// Returns the least e with |p| < 2^e for p that `bound`, 0 or normal, bounds to f32 rounding.
 inline int BoundExponent(double bound) {
   if (!(bound > 0)) return kNoBound;
   return static_cast<int>(std::bit_cast<uint64_t>(1.0625 * bound) >> 52) - 1022;
 }
 
-// The least L with count <= 2^L.
+// Returns the least L with count <= 2^L.
 inline int CountExponent(int64_t count) {
   return count <= 1 ? 0 : std::bit_width(static_cast<uint64_t>(count - 1));
 }
 
-// The frame t of summands below 2^(doubled / 2), 2^count_exponent of them: the least with
-// 2 |their sum| <= 2^(23 t). Products of two columns come with the exponents of both squares.
+// Returns the frame t of summands below 2^(doubled / 2), 2^count_exponent of them: the least with 2
+// |their sum| <= 2^(23 t). Products of two columns come with the exponents of both squares.
 inline int FrameOf(int doubled, int count_exponent) {
   constexpr int kPeriod = 2 * kDigitBits;
   constexpr int kOffset = 64;  // makes the dividend positive
   return (doubled + 2 * count_exponent + 2 + kPeriod - 1 + kOffset * kPeriod) / kPeriod - kOffset;
 }
 
-// 2^exponent, for exponents of normal numbers.
+// Returns 2^exponent, for exponents of normal numbers.
 inline constexpr double PowerOfTwo(int exponent) {
   return std::bit_cast<double>(static_cast<uint64_t>(1023 + exponent) << 52);
 }
 
-// The same sums, of two's complement, without overflow that C++ leaves undefined.
+// Adds in two's complement, without the overflow that C++ leaves undefined.
 inline int64_t AddWords(int64_t a, int64_t b) {
   return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
 }
@@ -70,10 +70,10 @@ inline int64_t UpperSum(int64_t word) { return AddWords(word, -LowerSum(word)) >
 // bits of the sum, in two's complement.
 inline constexpr double kMagic = 0x1.8p52;
 inline constexpr uint64_t kMagicBits = std::bit_cast<uint64_t>(kMagic);
-// For what will be shifted by kLowerBits: it takes kMagicBits off the word.
+// This is for what will be shifted by kLowerBits: it takes kMagicBits off the word.
 inline constexpr double kUpperMagic = kMagic - static_cast<double>(kMagicBits >> kLowerBits);
 
-// The word of one summand, which was divided by 2^(23 (t - 2)) already, and of any.
+// Returns the word of one summand, divided by 2^(23 (t - 2)) already or, in WordOf, as it is.
 inline int64_t WordOfUnits(double units) {
   const double upper = units * PowerOfTwo(-kDigitBits) + kUpperMagic;
   const double rest = units - (upper - kUpperMagic) * PowerOfTwo(kDigitBits);
@@ -84,14 +84,14 @@ inline int64_t WordOf(double p, int frame) {
   return WordOfUnits(p * PowerOfTwo(-kDigitBits * (frame - 2)));
 }
 
-// Whether `word` can be that of so many summands.
+// Returns whether `word` can be that of so many summands.
 inline bool IsSumOf(int64_t word, int64_t summands) {
   const int64_t largest = int64_t{1} << (kDigitBits - 1);  // digit
   return std::abs(LowerSum(word)) <= summands * largest &&
          std::abs(UpperSum(word)) <= largest + summands;
 }
 
-// What `word` is in a frame that is `frames` higher.
+// Returns what `word` is in a frame that is `frames` higher.
 inline int64_t RaisedWord(int64_t word, int frames) {
   if (frames <= 0) return word;
   return frames == 1 ? UpperSum(word) : 0;

@@ -18,7 +18,7 @@ namespace salient {
 void ScaledMinMax(const float* w, const float* s, int64_t groups, int64_t group_size, float* lo,
                   float* hi);
 
-// The least F16 above 0; all below 2^-14 are multiples of it.
+// This is the least F16 above 0; all below 2^-14 are multiples of it.
 inline constexpr float kLeastF16 = 0x1p-24f;
 
 // The affine maps of n ranges with both ends multiplied by `shrink`: bit for bit FitAffine of

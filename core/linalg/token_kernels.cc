@@ -125,7 +125,7 @@ bool AllFinite32Impl(const float* x, int64_t n) {
   return true;
 }
 
-// scales[j] = 2^(-23 (t - 2)), where frame t is row_bound + column_bounds[j], rounded up.
+// Fills scales[j] = 2^(-23 (t - 2)), where frame t is row_bound + column_bounds[j], rounded up.
 HWY_INLINE void FillScales(double row_bound, const double* column_bounds, int64_t columns,
                            double* scales) {
   const hn::CappedTag<double, 8> d;
@@ -171,7 +171,7 @@ void AddBinnedRowsImpl(const BinnedRows& rows, int64_t* total, int64_t total_ld)
   // Few exponents occur in a panel, so scales are kept by exponent.
   constexpr int64_t kSlots = 8;
   HWY_ALIGN double scales[kSlots * kMostBinnedColumns];
-  // Side by side, so that they do not share the same sets of a cache.
+  // Rows of scales lie at a stride that keeps them out of the same sets of a cache.
   const int64_t stride = (rows.columns + kLine - 1) / kLine * kLine;
   int32_t exponents[kSlots];
   bool filled[kSlots] = {};

@@ -55,7 +55,7 @@ struct BinnedRows {
   bool upper_triangle;  // what is below the diagonal does not matter
 };
 
-// Adds the words of `rows` to total[i * total_ld + j]. The same bits on every instruction set.
+// Adds the words of `rows` to total[i * total_ld + j], the same bits on every instruction set.
 // `total` is fetched ahead: it comes from far away.
 void AddBinnedRows(const BinnedRows& rows, int64_t* total, int64_t total_ld);
 

@@ -44,7 +44,7 @@ struct Ranges {
 // `value` rounded to what `dtype` (F16, BF16 or F32) can hold.
 float RoundToDType(DType dtype, float value);
 
-// The map of weights in [lo, hi] with both ends multiplied by `shrink`. The range is first
+// Returns the map of weights in [lo, hi] with both ends multiplied by `shrink`. The range is first
 // extended to include 0. Asymmetric: scale = (hi - lo) / (2^b - 1), rounded to its stored dtype
 // before zero_point = round(-lo / scale) is taken. Symmetric: scale = max(-lo, hi) /
 // ((2^b - 1) / 2), zero_point = 2^(b-1). Where rounding a small scale to F16 would cut off a whole

@@ -1,5 +1,5 @@
-// How far activations reach, beside what F16 holds: engines that compute a model in float16 give
-// NaN where its residual stream passes that, and nothing that is computed in f32 shows it.
+// Tells how far activations reach, beside what F16 holds: engines that compute a model in float16
+// give NaN where its residual stream passes that, and nothing that is computed in f32 shows it.
 #ifndef SALIENT_CORE_MODEL_ACTIVATION_RANGE_H_
 #define SALIENT_CORE_MODEL_ACTIVATION_RANGE_H_
 
@@ -19,16 +19,16 @@ struct ActivationRange {
   bool Add(const ActivationRange& other);
 
   bool PassesF16() const { return largest > kLargestF16; }
-  // Or may, on other text. Activations that stand out do so at few tokens and channels and differ
-  // little from text to text; a factor of 2 is room for that and for an engine's own rounding.
+  // Returns whether it passes that, or may on other text. Activations that stand out do so at few
+  // tokens and channels and differ little from text to text; a factor of 2 leaves room for both.
   bool NearsF16() const { return largest > kLargestF16 / 2; }
 
-  // "activations reach 128675 in the residual stream leaving model.layers.3, and F16 holds 65504 at
-  // most"
+  // Returns "activations reach 128675 in the residual stream leaving model.layers.3, and F16 holds
+  // 65504 at most".
   std::string Describe() const;
 };
 
-// Of all elements; the largest f32 if one is no number or infinite.
+// Returns the largest of all; the largest f32 if one is no number or infinite.
 float LargestMagnitude(const Matrix& activations);
 
 }  // namespace salient

@@ -179,7 +179,7 @@ absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family&
 
 namespace {
 
-// Of either sign. Most weights are told by their first element.
+// Returns whether all elements are 0 of either sign. The first one tells for most weights.
 bool IsZero(const StoredLinear& linear) {
   const auto size = static_cast<size_t>(SizeOf(linear.dtype));
   for (size_t i = 0; i < linear.weight.size(); ++i) {

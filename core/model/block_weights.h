@@ -90,12 +90,12 @@ absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family&
                                        const ModelConfig& config, int64_t layer,
                                        Executor& executor);
 
-// The names of norms and weights of Linears that are 0 in every element: what a damaged download or
-// a cut model has.
+// Returns the names of norms and weights of Linears that are 0 in every element, as in a damaged
+// download or a cut model.
 std::vector<std::string> ZeroTensors(const BlockWeights& block);
 
-// "model.norm.weight and 3 more tensors: every element is 0; expected trained weights". At least
-// one.
+// Returns "model.norm.weight and 3 more tensors: every element is 0; expected trained weights".
+// Takes one name at least.
 std::string DescribeZero(absl::Span<const std::string> tensors);
 
 }  // namespace salient

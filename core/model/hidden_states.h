@@ -46,7 +46,7 @@ class HiddenStatesFile {
 
   const HiddenStatesShape& shape() const { return shape_; }
 
-  // The largest magnitude in the rows that were written through this object; 0 if none was.
+  // Returns the largest magnitude in the rows written through this object; 0 if none was.
   float Largest() const;
 
   // Row `row`, [lengths[row], hidden_size].

@@ -1,4 +1,4 @@
-// Whether a checkpoint has a head of its own although its config says that it is tied to the
+// Tells whether a checkpoint has a head of its own although its config says that it is tied to the
 // embeddings. transformers and vLLM keep such a head, and tie one that is a copy.
 #ifndef SALIENT_CORE_MODEL_OWN_HEAD_H_
 #define SALIENT_CORE_MODEL_OWN_HEAD_H_
@@ -15,11 +15,11 @@ enum class HeadComparison {
   kWhole,   // up to the first difference
 };
 
-// Whether the config ties the head and the checkpoint stores one.
+// Returns whether the config ties the head and the checkpoint stores one.
 bool StoresTiedHead(const TensorSource& source, const Family& family, const ModelConfig& config);
 
-// Whether in addition its values differ from those of the embeddings. May wait for bytes of both.
-// Errors: as FindTensor; those of the source.
+// Returns whether in addition its values differ from those of the embeddings. May wait for bytes of
+// both. Errors: as FindTensor; those of the source.
 absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Family& family,
                                 const ModelConfig& config, HeadComparison comparison);
 

@@ -1,4 +1,4 @@
-// What stays unquantized, as it is written: F16 or BF16.
+// Writes what stays unquantized in F16 or BF16.
 #ifndef SALIENT_CORE_MODEL_PLAIN_TENSORS_H_
 #define SALIENT_CORE_MODEL_PLAIN_TENSORS_H_
 
@@ -9,12 +9,12 @@
 
 namespace salient {
 
-// A norm's weight or a bias in `dtype`, F16 or BF16: the bytes that it came in, if it came in that
-// dtype and nothing was folded into it. INVALID_ARGUMENT naming tensor, position and value for what
-// the dtype cannot hold.
+// Returns a norm's weight or a bias in `dtype`, F16 or BF16: the bytes that it came in, if it came
+// in that dtype and nothing was folded into it. INVALID_ARGUMENT naming tensor, position and value
+// for what the dtype cannot hold.
 absl::StatusOr<NamedTensor> PlainTensor(const StoredVector& vector, DType dtype);
 
-// "<name>.weight", [out_features, in_features]; as above.
+// Returns "<name>.weight", [out_features, in_features], in the same way.
 absl::StatusOr<NamedTensor> PlainTensor(const StoredLinear& linear, DType dtype);
 
 }  // namespace salient

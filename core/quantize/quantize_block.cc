@@ -19,8 +19,8 @@
 namespace salient {
 namespace {
 
-// Whether dividing a Linear's rows makes more than a few of its groups' scales so small, or weights
-// so large, that F16 does not hold them well: what round-to-nearest of the source would not suffer.
+// Returns whether dividing a Linear's rows makes more than a few of its groups' scales so small, or
+// weights so large, that F16 does not hold them well, unlike those of the source.
 bool LosesScales(const StoredLinear& before, const StoredLinear& after,
                  const WeightFormat& format) {
   if (format.scale_dtype != DType::kF16) return false;

@@ -193,7 +193,7 @@ class ModelQuantizer {
     return leaving;
   }
 
-  // Of the block that `leaving` leaves.
+  // Adds the ranges of the block that `leaving` leaves.
   absl::Status AddRanges(const GroupStatistics& statistics, const HiddenStatesFile& leaving) {
     const std::string prefix = BlockPrefix(family_, leaving.shape().layer - 1);
     for (const GroupRow& row : family_.groups) {

@@ -33,7 +33,7 @@ struct QuantizeModelParams {
   std::vector<StoredFormat> outputs = std::vector<StoredFormat>(1);
   ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
   uint64_t seed = 0;                           // of the sketch and the token sample
-  // A group that the format cannot hold is an error instead of kept.
+  // This makes a group that the format cannot hold an error instead of kept.
   bool strict = false;
   std::vector<ModuleOverride> overrides = {};
   // If a Linear's relative output error is above it, its group is quantized again in 8 bits, where
@@ -49,8 +49,8 @@ class QuantizedModelSink {
  public:
   virtual ~QuantizedModelSink() = default;
 
-  // Tensors of decoder block `block` for `output`, an index: packed Linears, and what stays plain
-  // (norms, biases, Linears that were kept). Their names are the source's, with the packed
+  // Takes tensors of decoder block `block` for `output`, an index: packed Linears, and what stays
+  // plain (norms, biases, Linears that were kept). Their names are the source's, with the packed
   // suffixes. They may go out later than this returns, but are out when the next call of it returns
   // OK.
   virtual absl::Status TensorsDone(int64_t block, size_t output,
@@ -61,16 +61,16 @@ class QuantizedModelSink {
   // again.
   virtual bool IsOut(int64_t /*block*/) const { return true; }
   virtual absl::Status GroupDone(size_t output, const GroupReport& report) = 0;
-  // A Linear that is not quantized although nobody asked for that, and why, in a sentence.
+  // Tells of a Linear that is not quantized although nobody asked for that, and why, in a sentence.
   virtual absl::Status Kept(size_t output, const std::string& module, const std::string& why) = 0;
   // A group above the limit of error. A run that goes on where another stopped tells again, before
   // anything else, what that one told of the blocks that are out.
   virtual absl::Status Raised(const RaisedGroup& /*group*/) { return absl::OkStatus(); }
-  // The largest activation of the calibration so far, each time that it has grown: of what enters
-  // and leaves blocks and of what Linears read. A run that goes on where another stopped tells
-  // first how far that one had seen them reach.
+  // Tells the largest activation of the calibration so far, each time that it has grown: of what
+  // enters and leaves blocks and of what Linears read. A run that goes on where another stopped
+  // tells first how far that one had seen them reach.
   virtual absl::Status RangeGrew(const ActivationRange& /*range*/) { return absl::OkStatus(); }
-  // Norms and weights of Linears of one block that are 0 in every element.
+  // Tells of norms and weights of Linears of one block that are 0 in every element.
   virtual absl::Status AllZero(const std::vector<std::string>& /*tensors*/) {
     return absl::OkStatus();
   }

@@ -17,12 +17,12 @@
 namespace salient {
 namespace {
 
-// Of the record, which has some 200 bytes a group: more than any model has.
+// The record has some 200 bytes a group, so this is more than any model needs.
 constexpr int64_t kMostBytes = int64_t{256} << 20;
 
 std::string PathIn(const std::string& directory) { return absl::StrCat(directory, "/record.json"); }
 
-// Field `name` of an entry, 0 to `end` - 1; -1 if it is not that.
+// Returns field `name` of an entry, 0 to `end` - 1; -1 if it is not that.
 int64_t Number(const JsonValue& entry, absl::string_view name, int64_t end) {
   const JsonValue* value = entry.Find(name);
   const std::optional<int64_t> number = value == nullptr ? std::nullopt : value->AsInt64();

@@ -1,4 +1,4 @@
-// What a run that goes on where another stopped has to know of the blocks that are out.
+// Keeps what a run that goes on where another stopped must know of the blocks that are out.
 #ifndef SALIENT_CORE_QUANTIZE_RUN_RECORD_H_
 #define SALIENT_CORE_QUANTIZE_RUN_RECORD_H_
 
@@ -18,11 +18,11 @@ struct RunRecord {
   ActivationRange range;
 };
 
-// A file in the directory of a run's hidden states, written whole before states are committed, so
-// that it tells of every block before them at least. Errors of the file system, naming the path.
+// Writes a file in the directory of a run's hidden states, whole and before states are committed,
+// so that it tells of every block before them at least. Errors of the file system, naming the path.
 absl::Status SaveRecord(const std::string& directory, const RunRecord& record);
-// What it tells, of raised groups those of blocks before `layer`; nothing if there is no file.
-// INVALID_ARGUMENT for a file that SaveRecord did not write.
+// Returns what it tells, of raised groups those of blocks before `layer`; nothing if there is no
+// file. INVALID_ARGUMENT for a file that SaveRecord did not write.
 absl::StatusOr<RunRecord> LoadRecord(const std::string& directory, int64_t layer);
 
 }  // namespace salient

@@ -15,7 +15,7 @@ namespace salient {
 namespace {
 
 constexpr size_t kShownNames = 3;
-// How many layers beyond num_hidden_layers predict further tokens.
+// This key says how many layers beyond num_hidden_layers predict further tokens.
 constexpr char kPredictedTokens[] = "num_nextn_predict_layers";
 // vLLM takes these as attention_bias, transformers does not.
 constexpr std::array<absl::string_view, 2> kOtherBiasKeys = {"bias", "qkv_bias"};

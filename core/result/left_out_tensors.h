@@ -1,4 +1,4 @@
-// Tensors of a source that a result lacks, because nothing of the model names them.
+// Names tensors that a result lacks because nothing of the model names them.
 #ifndef SALIENT_CORE_RESULT_LEFT_OUT_TENSORS_H_
 #define SALIENT_CORE_RESULT_LEFT_OUT_TENSORS_H_
 

@@ -1,4 +1,4 @@
-// The dtypes of what is not quantized: norms, biases, embeddings, head and kept Linears.
+// Chooses the dtypes of what is not quantized: norms, biases, embeddings, head, kept Linears.
 #ifndef SALIENT_CORE_RESULT_PLAIN_DTYPES_H_
 #define SALIENT_CORE_RESULT_PLAIN_DTYPES_H_
 
@@ -13,28 +13,28 @@
 
 namespace salient {
 
-// F16 or BF16, all of them.
+// The dtypes are F16 or BF16, all of them.
 struct PlainDTypes {
-  // The dtype that config.json says, which is the one that engines compute in.
+  // This is the dtype that config.json says, and that engines compute in.
   DType config = DType::kF16;
-  // The dtype of tensors that came in F32 ...
+  // Tensors that came in F32 get this dtype ...
   DType model = DType::kF16;
-  // ... and those that came in the other 16-bit dtype, which they keep.
+  // ... and those that came in the other 16-bit dtype keep theirs, which stands here.
   std::map<std::string, DType, std::less<>> others = {};
-  // Whether no tensor came in a 16-bit dtype, so that nothing says what engines should compute in.
+  // This is true if no tensor came in 16 bits, so that nothing says what engines should compute in.
   bool came_in_f32 = false;
 
   DType Of(absl::string_view tensor) const;
 };
 
-// As the tensors of `source` say, which CheckModelTensors passes: what came in F16 or BF16 stays
-// what it is, and the model is BF16 if any of it is. Engines are to compute in BF16 if the model is
-// BF16 or its config.json says so, because nobody knows then that F16 has the range for it. Looks
-// at headers alone.
+// Returns the dtypes of the tensors of `source`, which CheckModelTensors passes: what came in F16
+// or BF16 stays what it is, and the model is BF16 if any of it is. Engines are to compute in BF16
+// if the model is BF16 or its config.json says so, because nobody knows then that F16 has the range
+// for it. Looks at headers alone.
 PlainDTypes PlainDTypesOf(const TensorSource& source, const Family& family,
                           const ModelConfig& config);
 
-// The same while headers are not known, as if every tensor had the dtype that config.json says.
+// Returns the dtypes while headers are not known, as if every tensor had that of config.json.
 PlainDTypes PlainDTypesByConfig(const ModelConfig& config);
 
 }  // namespace salient

@@ -44,7 +44,7 @@ class TensorList {
   std::vector<KeptLinear>& kept() { return kept_; }
   const std::vector<LinearFormat>& linears() const { return linears_; }
   int64_t parameters() const { return parameters_; }
-  // That the result grows by if no Linear is quantized.
+  // Returns the bytes that the result grows by if no Linear is quantized.
   int64_t raised_bytes() const { return raised_bytes_; }
 
  private:

@@ -27,7 +27,7 @@
 
 namespace salient {
 
-// A Linear that is not quantized.
+// This is a Linear that is not quantized.
 struct KeptLinear {
   std::string module;  // full path
   std::string why;     // a sentence
@@ -59,11 +59,11 @@ struct QuantizedCheckpointParams {
   // What QuantizeModel told of the result with index `output`, once it is done; none before.
   std::vector<RaisedGroup> raised = {};
   size_t output = 0;
-  // Of the source whose result it is: what PlainDTypesOf says. Not known yet: as config.json says.
+  // These are what PlainDTypesOf says of the source; while they are unknown, config.json counts.
   std::optional<PlainDTypes> dtypes = {};
 };
 
-// INVALID_ARGUMENT for a model that is quantized already.
+// Returns INVALID_ARGUMENT for a model that is quantized already.
 absl::Status CheckNotQuantized(const ModelConfig& config);
 
 // `config_json` is the text that `config` was parsed from. Depends on its arguments only.
@@ -88,11 +88,11 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
 using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, int64_t offset,
                                                    absl::Span<const std::byte> bytes)>;
 
-// The tensors outside the blocks, in their PlainDTypes, handed to `out` in order, a range of at
+// Copies the tensors outside the blocks, in their PlainDTypes, to `out` in order, a range of at
 // most 4 MiB at a time, so that none is ever held whole.
 //
-// Only those for which `wanted` is true, if it is given: who judges them before they are written
-// takes those that are there.
+// Takes only those for which `wanted` is true, if it is given: who judges them before they are
+// written takes those that are there.
 //
 // Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that the dtype cannot
 // hold (names file, tensor, row, column, value); those of the source and of `out`.

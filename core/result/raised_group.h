@@ -1,4 +1,4 @@
-// Groups of Linears whose error was above a limit, and what they got instead.
+// Records groups of Linears whose error was above a limit, and what they got instead.
 #ifndef SALIENT_CORE_RESULT_RAISED_GROUP_H_
 #define SALIENT_CORE_RESULT_RAISED_GROUP_H_
 

@@ -255,8 +255,8 @@ class StatisticsAccumulator::Impl {
   std::unique_ptr<OpenRow> open_row_;
   bool is_open_ = false;
 
-  // Rows that come whole. The mutex guards these, failure_, sampler_ and begun_; totals_ belong
-  // to whoever set adding_.
+  // These rows come whole. The mutex guards these, failure_, sampler_ and begun_; totals_ belong to
+  // whoever set adding_.
   std::mutex mutex_;
   std::map<int64_t, std::unique_ptr<OpenRow>> waiting_;  // for rows before them
   std::vector<std::unique_ptr<OpenRow>> free_rows_;

@@ -18,14 +18,14 @@ struct Loss {
   double exact = 0;  // the part that is known exactly
   // [r] One unbiased estimate of the rest per sketch row; empty when nothing is estimated.
   std::vector<double> sketched;
-  // Whether the error that it is the loss of is sure to be 0 everywhere.
+  // This says whether the error that it is the loss of is sure to be 0 everywhere.
   bool of_no_error = true;
 
   double Value() const;  // exact + mean(sketched)
-  // Whether Value() tells anything: a loss of an error that is not 0 is above 0, and what is not is
-  // noise, of an estimate, of f32, or of inputs that are all 0.
+  // Returns whether Value() tells anything: a loss of an error that is not 0 is above 0, and what
+  // is not is noise, of an estimate, of f32, or of inputs that are all 0.
   bool IsKnown() const;
-  // Value() as a report may have it: finite and at least 0.
+  // Returns Value() as a report may have it: finite and at least 0.
   double Reported() const;
   void Add(const Loss& other);
   // Standard error of Value() - other.Value(). Both share the sketch, so errors cancel.

@@ -107,8 +107,8 @@ class OpenRow {
   std::vector<float> max_abs_;
   std::vector<double> sketch_row_sums_;  // [sketch_rows], whole numbers
 
-  // The totals' bounds once this row is in them: CountExponent of their rows, without it and with
-  // it; the exponents [in_features]; and the same for AddBinnedRows.
+  // These bound the totals once this row is in them: CountExponent of their rows, without it and
+  // with it; the exponents [in_features]; and the same for AddBinnedRows.
   int count_before_ = 0;
   int count_ = 0;
   std::vector<int32_t> sum_exponents_;

@@ -28,8 +28,8 @@ bool IsWellFormed(const Statistics& statistics) {
          statistics.sample.values.size() == statistics.sample.keys.size() * in_features;
 }
 
-// The columns' frames before and after the other part was added, and what moves a word of the one
-// to the other.
+// This has the columns' frames before and after the other part was added, and what moves a word of
+// the one to the other.
 struct Reframing {
   const std::vector<int32_t>& from;
   int from_count;
@@ -125,7 +125,7 @@ absl::Status MergeStatistics(absl::string_view name, const Statistics& part, Sta
   };
   const Reframing part_squares{part.square_exponents, part_count, squares, count};
   const Reframing total_squares{total.square_exponents, total_count, squares, count};
-  // Columns [first, first + columns) of a matrix of products of row stride ld.
+  // Adds columns [first, first + columns) of a matrix of products of row stride ld.
   const auto add_products = [&](const int64_t* from, size_t first, size_t columns, size_t ld,
                                 int64_t* to) {
     for (size_t i = 0; i < columns; ++i) {

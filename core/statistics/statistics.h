@@ -55,8 +55,8 @@ struct Statistics {
   RowSet rows;              // the calibration rows that were counted
   int64_t token_count = 0;  // n
 
-  // [I] The largest BoundExponent of any row: of its sum |x_j|, and of max |x_j| sum |x_j|, which
-  // bounds its sum of squares.
+  // Each is the largest BoundExponent of any row [I]: of its sum |x_j|, and of max |x_j| sum |x_j|,
+  // which bounds its sum of squares.
   std::vector<int32_t> sum_exponents;
   std::vector<int32_t> square_exponents;
 
@@ -83,10 +83,10 @@ Statistics EmptyStatistics(const StatisticsParams& params);
 // unchanged.
 absl::Status MergeStatistics(absl::string_view name, const Statistics& part, Statistics& total);
 
-// FAILED_PRECONDITION naming `name` if a calibration row stands in both sets.
+// Returns FAILED_PRECONDITION naming `name` if a calibration row stands in both sets.
 absl::Status CheckDisjoint(absl::string_view name, const RowSet& part, const RowSet& total);
 
-// OUT_OF_RANGE naming `name` if so many rows do not fit into the sums.
+// Returns OUT_OF_RANGE naming `name` if so many rows do not fit into the sums.
 absl::Status CheckRowCount(absl::string_view name, int64_t rows);
 
 }  // namespace salient

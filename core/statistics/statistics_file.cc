@@ -20,7 +20,7 @@ namespace {
 constexpr absl::string_view kVersionKey = "salient_statistics";
 constexpr absl::string_view kVersion = "2";
 
-// Above the exponent of any f32, squared and times kMaxTokens.
+// This is above the exponent of any f32, squared and times kMaxTokens.
 constexpr int32_t kLargestExponent = 320;
 
 // No calibration is longer; keeps sums of counts in range.
@@ -150,7 +150,7 @@ absl::StatusOr<std::vector<int32_t>> ReadExponents(absl::string_view name, Tenso
   return exponents;
 }
 
-// Sums that can be those of statistics.rows.
+// Reads sums that can be those of statistics.rows.
 absl::StatusOr<std::vector<int64_t>> ReadWords(absl::string_view name, TensorReader& reader,
                                                absl::string_view tensor, const Shape& shape,
                                                const Statistics& statistics) {

@@ -25,7 +25,7 @@ namespace salient {
 // Equal statistics give equal bytes. INVALID_ARGUMENT only for what no accumulator makes.
 absl::StatusOr<std::vector<std::byte>> SerializeStatistics(const Statistics& statistics);
 
-// The inverse, bit for bit. Trusts nothing: allocates no more than a small multiple of
+// Inverts it bit for bit. Trusts nothing: allocates no more than a small multiple of
 // `bytes`, and checks versions, params, shapes, ranges, symmetry, signs, row intervals and
 // the sample against each other. What it cannot know is whether the sums are true.
 //

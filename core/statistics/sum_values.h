@@ -1,4 +1,4 @@
-// What the sums of statistics are, as numbers.
+// Gives the sums of statistics as numbers.
 #ifndef SALIENT_CORE_STATISTICS_SUM_VALUES_H_
 #define SALIENT_CORE_STATISTICS_SUM_VALUES_H_
 
@@ -21,7 +21,7 @@ class SumValues {
   double Sketch(int64_t k, int64_t j) const {
     return Column(statistics_.sketch[k * statistics_.params.in_features + j], j);
   }
-  // Entry [i, j] of X^T X: any if the whole Gram was kept, else two columns of one block.
+  // Returns entry [i, j] of X^T X: any if the whole Gram was kept, else two columns of one block.
   double Product(int64_t i, int64_t j) const {
     const StatisticsParams& params = statistics_.params;
     const int64_t word = params.ExactGram()

@@ -9,7 +9,7 @@
 namespace salient {
 namespace {
 
-// `infinity`: the exponent of all ones, which infinities and NaNs have.
+// Rounds; `infinity` is the exponent of all ones, which infinities and NaNs have.
 template <typename Round>
 absl::Status NarrowBy(Round round, uint16_t infinity, DType dtype, absl::string_view tensor,
                       const float* values, int64_t rows, int64_t cols, int64_t first_row,

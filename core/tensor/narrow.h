@@ -1,4 +1,4 @@
-// 16-bit floats of f32 values: what the dtype cannot hold is an error, never an infinity in a file.
+// Rounds f32 to 16-bit floats: what the dtype cannot hold is an error, never an infinity in a file.
 #ifndef SALIENT_CORE_TENSOR_NARROW_H_
 #define SALIENT_CORE_TENSOR_NARROW_H_
 

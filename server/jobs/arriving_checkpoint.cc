@@ -11,7 +11,7 @@ namespace salient {
 namespace {
 
 constexpr int64_t kPrefixBytes = kSafetensorsPrefixBytes;
-// What is compared at a time.
+// This is how much is compared at a time.
 constexpr int64_t kComparedBytes = int64_t{1} << 20;
 
 absl::Status BadModel(const absl::Status& status) { return WithReason(status, Reason::kBadModel); }

@@ -58,7 +58,7 @@ class ArrivingCheckpoint final : public TensorSource {
   // ABORTED if it was of an upload that was not. Errors also as BlobArrival.
   absl::Status HoldAgainstBlobs() const;
 
-  // Bytes of all tensors, and their names, sorted.
+  // Returns the bytes of all tensors, and their names, sorted.
   int64_t TensorBytes() const;
   std::vector<std::string> TensorNames() const;
 

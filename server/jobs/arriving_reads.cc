@@ -1,4 +1,4 @@
-// ArrivingCheckpoint's reads, of uploads that may not become the blob: another half of it.
+// Reads for ArrivingCheckpoint, of which it is a part, uploads that may not become the blob.
 #include <algorithm>
 #include <utility>
 
@@ -13,10 +13,10 @@ absl::StatusOr<std::shared_ptr<const BlobReader>> ArrivingCheckpoint::ReaderUpTo
   const Digest& digest = file.manifest.digest;
   const std::lock_guard<std::mutex> lock(file.mu);
   if (file.reader != nullptr && file.reader->end_offset() >= end) return file.reader;
-  // All there is, so that not every range opens the file anew.
+  // The reader spans all that is committed, so that not every range opens the file anew.
   const int64_t committed = store_.Status(digest).committed_bytes;
   absl::StatusOr<BlobReader> opened = store_.ReadCommitted(digest, 0, std::max(committed, end));
-  // It was there, or nobody would ask for it.
+  // The blob was there once, or nobody would ask for it.
   if (absl::IsOutOfRange(opened.status()) || absl::IsNotFound(opened.status())) {
     return BegunAnew(file);
   }

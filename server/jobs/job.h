@@ -37,7 +37,7 @@ struct ModelSource {
   std::string path;
 };
 
-// A safetensors blob as ReadTokenRows reads it.
+// This is a safetensors blob as ReadTokenRows reads it.
 struct TokenSource {
   Digest tokens;
   int64_t max_rows = 0;          // 0: all

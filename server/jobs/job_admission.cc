@@ -147,7 +147,7 @@ absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& 
       absl::StatusCode::kResourceExhausted, Reason::kSpoolFull,
       absl::StrCat("blobs and results of the job take ", blob_bytes, " bytes; the store has ",
                    free_bytes, " free of ", store_.limits().capacity_bytes));
-  // What the empty store would not hold need not be tried again.
+  // Trying again does not help a blob that even the empty store could not hold.
   if (blob_bytes <= store_.limits().capacity_bytes) full = WithRetryAfter(full, absl::Minutes(1));
   return WithQuota(std::move(full), "store_bytes");
 }

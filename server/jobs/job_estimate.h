@@ -10,8 +10,8 @@
 
 namespace salient {
 
-// Memory of the process, which has `process_bytes`, and what the run will hold beside it; seconds
-// from what one thread was measured to do, once, when the first job asked.
+// Estimates memory of the process, which has `process_bytes`, and what the run will hold beside it;
+// seconds from what one thread was measured to do, once, when the first job asked.
 absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& job, int workers,
                                         int64_t process_bytes);
 

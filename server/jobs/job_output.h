@@ -31,8 +31,8 @@ class JobOutput {
 
   // Of decoder blocks.
   virtual absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) = 0;
-  // When all of these were added: the plans, by output, as they are in the end. Their tensors are
-  // those of OpenOutput's unless the task limits the error. Once.
+  // Fixes the plans, by output, as they are in the end, when all tensors were added. Their tensors
+  // are those of OpenOutput's unless the task limits the error. Called once.
   virtual absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) = 0;
   // Then those that all results have: bytes of one after the other, each from its beginning to its
   // end.
@@ -43,9 +43,9 @@ class JobOutput {
   virtual absl::StatusOr<int64_t> Finish() = 0;
 };
 
-// As the job's task says. `plans`, by output, are of the source whose headers are known by now, as
-// if no group were raised. Errors of CheckpointWriter; RESOURCE_EXHAUSTED, SPOOL_FULL, for a full
-// disk or store.
+// Opens what the job's task asks for. `plans`, by output, are of the source whose headers are known
+// by now, as if no group were raised. Errors of CheckpointWriter; RESOURCE_EXHAUSTED, SPOOL_FULL,
+// for a full disk or store.
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(
     RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans);
 

@@ -1,4 +1,4 @@
-// The blobs that a job reads: whole, and with the bytes that their digests say.
+// Reads the blobs of a job: whole, and with the bytes that their digests say.
 #ifndef SALIENT_SERVER_JOBS_JOB_SOURCES_H_
 #define SALIENT_SERVER_JOBS_JOB_SOURCES_H_
 

@@ -75,7 +75,7 @@ class JobTable {
   virtual absl::StatusOr<JobSnapshot> Submit(JobSpec spec, absl::string_view job_id,
                                              absl::string_view request_id, bool validate_only,
                                              const CancelToken& stop) = 0;
-  // The same for a caller that waits for the answer, whatever it costs.
+  // Submits for a caller that waits for the answer, whatever it costs.
   absl::StatusOr<JobSnapshot> Submit(JobSpec spec, absl::string_view job_id,
                                      absl::string_view request_id, bool validate_only) {
     return Submit(std::move(spec), job_id, request_id, validate_only, CancelToken());

@@ -66,7 +66,7 @@ class JobTableImpl final : public JobTable {
 
   // Without it.
   absl::Status WithoutPaths(const absl::Status& status) const;  // those of the server's directories
-  // What of the process's memory a job that is judged will find when it runs.
+  // These say what a job that is judged will find of the process's memory when it runs.
   struct ProcessBytes {
     int64_t bytes = 0;
     int64_t of_request = 0;  // that came since it is judged

@@ -12,7 +12,7 @@
 namespace salient {
 namespace {
 
-// What engines have kernels for, the largest first.
+// Engines have kernels for these group sizes; the largest stands first.
 constexpr int64_t kUsualGroupSizes[] = {128, 64, 32, 16};
 
 struct Cause {
@@ -21,7 +21,7 @@ struct Cause {
   std::vector<int64_t> layers;
 };
 
-// Of the first Linear at fault, without its name.
+// Returns the reason of the first Linear at fault, without its name.
 std::string WhyOf(const Family& family, const ModelConfig& config, const GroupRow& row,
                   const GroupFit& fit) {
   for (const LinearRole role : row.linears) {

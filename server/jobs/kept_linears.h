@@ -1,5 +1,5 @@
-// What a result leaves as it is although nobody asked for that, in sentences: known before any
-// work.
+// Says in sentences, before any work, what a result leaves as it is although nobody asked for
+// that.
 #ifndef SALIENT_SERVER_JOBS_KEPT_LINEARS_H_
 #define SALIENT_SERVER_JOBS_KEPT_LINEARS_H_
 
@@ -12,9 +12,9 @@
 
 namespace salient {
 
-// One sentence for each cause, however many Linears it concerns: which of them in how many blocks
-// stay F16, why, and a group size that all of them could be quantized with, if there is one. None
-// for what an override skips.
+// Returns one sentence for each cause, however many Linears it concerns: which of them in how many
+// blocks stay F16, why, and a group size that all of them could be quantized with, if there is one.
+// None for what an override skips.
 std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& config,
                                       const QuantizedCheckpointParams& params);
 

@@ -11,9 +11,9 @@
 
 namespace salient {
 
-// What the file system says of every file that is read or carried into a result. Files are read
-// over hours, in pieces, and nobody knows their digests: whoever writes to them meanwhile is found
-// by their time, which every write sets, their size, and which file stands under the name.
+// Keeps what the file system says of each file that is read or carried into a result. Files are
+// read over hours and nobody knows their digests: whoever writes to them meanwhile is found by
+// their time, which every write sets, their size, and which file stands under the name.
 class ModelStamps {
  public:
   // Looks at the files. Errors as ListModelDirectory.

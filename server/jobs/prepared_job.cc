@@ -63,7 +63,7 @@ absl::Status PrepareTokens(const TokenSource& source, const TokenNeeds& needs, B
   return absl::OkStatus();
 }
 
-// What a result will lack; if not all headers are here, the job says it later.
+// Says what a result will lack; if not all headers are here, the job says it later.
 absl::StatusOr<std::vector<std::string>> FindLeftOut(const PreparedModel& model, BlobStore& store) {
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return open.status();

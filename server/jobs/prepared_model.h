@@ -60,8 +60,8 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
 absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
                                          BlobArrival* arrival);
 
-// The same of a model whose blobs are all whole: inline content is held against them, and its head
-// is settled. Errors also as ArrivingCheckpoint::WaitForHeaders, CheckInlineContent and SettleHead.
+// Opens a model whose blobs are all whole: inline content is held against them, and its head is
+// settled. Errors also as ArrivingCheckpoint::WaitForHeaders, CheckInlineContent and SettleHead.
 absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
                                          BlobArrival& arrival);
 
@@ -75,18 +75,18 @@ absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, Blo
 absl::Status SettleHead(const TensorSource& source, HeadComparison comparison,
                         PreparedModel& model);
 
-// The same from samples of both, if both are here: a copy may turn out to be none later.
+// Says it from samples of both, if both are here: a copy may turn out to be none later.
 absl::Status SampleHead(const TensorSource& source, PreparedModel& model);
 
-// What a user should know of a head of its own, in a sentence.
+// Says in a sentence what a user should know of a head of its own.
 std::string OwnHeadWarning(const ModelConfig& config);
 
-// The dtypes of what a result of it does not quantize; nullopt if not all headers are here. Errors
-// as FindFamily and OpenModelFiles.
+// Returns the dtypes of what its result does not quantize; nullopt if not all headers are here.
+// Errors as FindFamily and OpenModelFiles.
 absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
                                                            BlobStore& store);
 
-// What a result of a directory is without, in a sentence; empty if nothing that matters, or of
+// Says in a sentence what a result of a directory is without; empty if nothing that matters, or of
 // blobs, of which whoever sent them knows. Errors as ListModelDirectory.
 absl::StatusOr<std::string> LeftBehind(const PreparedModel& model);
 

@@ -17,9 +17,9 @@ void ResetPeakResidentMemory();
 // in use.
 void TrimFreeMemory();
 
-// Work that may take much memory for a while, from its beginning to its end. If the process is then
-// noticeably larger than before, free memory is trimmed: what the allocator keeps of one large
-// request would count in the estimate of every job after it.
+// Marks work that may take much memory for a while, from its beginning to its end. If the process
+// is then noticeably larger than before, free memory is trimmed: what the allocator keeps of one
+// large request would count in the estimate of every job after it.
 class TrimmedWork {
  public:
   TrimmedWork() = default;

@@ -28,7 +28,7 @@ namespace {
 
 int64_t ParametersOf(const RunningJob& job) { return job.prepared.outputs[0].plan.parameters; }
 
-// The plans by output, of a source with these dtypes, `raised` being what a limit of error did.
+// Makes the plans by output for a source with these dtypes; a limit of error made `raised`.
 absl::StatusOr<std::vector<QuantizedCheckpointPlan>> MakePlans(
     const RunningJob& job, const PlainDTypes& dtypes, const std::vector<RaisedGroup>& raised) {
   const auto& task = std::get<QuantizeTask>(job.spec.task);
@@ -102,7 +102,7 @@ absl::Status WaitForModel(RunningJob& job) {
   return absl::OkStatus();
 }
 
-// What was computed: all but the files.
+// This is what was computed: all but the files.
 struct Computed {
   JobOutcome outcome;
   std::unique_ptr<JobOutput> output;

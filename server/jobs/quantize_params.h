@@ -14,7 +14,7 @@ namespace salient {
 // All but the work_directory.
 QuantizeModelParams ModelParams(const QuantizeTask& task);
 
-// Of its format `output`, an index; `dtypes` and `raised` as in QuantizedCheckpointParams.
+// Returns those of format `output`, an index; see QuantizedCheckpointParams for the others.
 QuantizedCheckpointParams CheckpointParams(const QuantizeTask& task, size_t output,
                                            std::optional<PlainDTypes> dtypes,
                                            std::vector<RaisedGroup> raised = {});

@@ -33,7 +33,7 @@ class QuantizeSink final : public QuantizedModelSink {
   bool IsOut(int64_t /*block*/) const override { return writing_ == nullptr; }
   // What is told of a block comes after the tensors of the block before.
   absl::Status GroupDone(size_t output, const GroupReport& report) override;
-  // KeptWarnings told of it before the job ran.
+  // Warns of nothing, because KeptWarnings told of it before the job ran.
   absl::Status Kept(size_t output, const std::string& module, const std::string& why) override;
   absl::Status Raised(const RaisedGroup& group) override;
   // Warns when they near what F16 holds, and again when they pass it.

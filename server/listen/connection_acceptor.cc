@@ -32,7 +32,7 @@ Descriptor Accept(int listener) {
   return Descriptor(accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 
-// As a transport sets them on what it accepts itself.
+// Sets the options that a transport sets on what it accepts itself.
 void SetOptions(int socket) {
   const int on = 1;
   setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -81,7 +81,7 @@ void ConnectionAcceptor::Work() {
 }
 
 void ConnectionAcceptor::AcceptAll(int listener) {
-  constexpr int kMostAtATime = 64;  // then it is looked whether to stop
+  constexpr int kMostAtATime = 64;  // afterwards it looks whether to stop
   for (int i = 0; i < kMostAtATime; ++i) {
     Descriptor socket = Accept(listener);
     if (!socket.is_open()) {

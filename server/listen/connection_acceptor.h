@@ -1,4 +1,4 @@
-// Takes connections: as many as allowed, for as long as the process lives.
+// Takes connections, as many as allowed, for as long as the process lives.
 #ifndef SALIENT_SERVER_LISTEN_CONNECTION_ACCEPTOR_H_
 #define SALIENT_SERVER_LISTEN_CONNECTION_ACCEPTOR_H_
 
@@ -55,9 +55,9 @@ class ConnectionAcceptor {
 
   mutable std::mutex mu_;  // of the next two
   Stats stats_;
-  // By the descriptor's number, the inode of each socket that was handed on. Whoever owns it does
-  // not say when it closes it: then the number is free, or another file's. Such entries go when
-  // they are looked at.
+  // This has the inode of each socket that was handed on, by its descriptor's number. Whoever owns
+  // it does not say when it closes it: then the number is free, or another file's. Such entries go
+  // when they are looked at.
   mutable std::map<int, ino_t> open_;
   std::once_flag stopped_;
   std::thread thread_;  // last: it uses the others

@@ -1,4 +1,4 @@
-// A file descriptor that is closed with its owner.
+// Closes a file descriptor with its owner.
 #ifndef SALIENT_SERVER_LISTEN_DESCRIPTOR_H_
 #define SALIENT_SERVER_LISTEN_DESCRIPTOR_H_
 

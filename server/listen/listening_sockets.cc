@@ -45,7 +45,7 @@ absl::Status ListenError(absl::string_view address, absl::string_view why) {
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
-// Null with the resolver's word for it in `error` if the host has none.
+// Returns null if the host has none, with the resolver's code for it in `error`.
 Addresses Resolve(const std::string& host, int port, int& error) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;

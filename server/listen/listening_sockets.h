@@ -1,4 +1,4 @@
-// The sockets on which connections come in.
+// Opens the sockets on which connections come in.
 #ifndef SALIENT_SERVER_LISTEN_LISTENING_SOCKETS_H_
 #define SALIENT_SERVER_LISTEN_LISTENING_SOCKETS_H_
 
@@ -21,8 +21,8 @@ struct ListeningSockets {
 // INVALID_ARGUMENT naming the address and what the kernel says.
 absl::StatusOr<ListeningSockets> ListenOn(absl::string_view address);
 
-// Where a process on this host reaches what listens on `address` and `port`: the same, or loopback
-// for all addresses.
+// Returns where a process on this host reaches what listens on `address` and `port`: the same, or
+// loopback for all addresses.
 std::string LocalAddress(absl::string_view address, int port);
 
 // Connects to "HOST:PORT" with a socket that does not block; the connection may not be there yet.

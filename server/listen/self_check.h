@@ -1,4 +1,4 @@
-// Whether a new connection is answered, found out as a client finds it out.
+// Finds out, as a client does, whether a new connection is answered.
 #ifndef SALIENT_SERVER_LISTEN_SELF_CHECK_H_
 #define SALIENT_SERVER_LISTEN_SELF_CHECK_H_
 

@@ -38,7 +38,7 @@ struct GroupOutcome {
   double relative_output_error = 0;
 };
 
-// What the server knows of itself.
+// These are the figures that the server knows of itself.
 struct HouseStats {
   int64_t connections = 0;  // open
   int64_t max_connections = 0;
@@ -81,7 +81,7 @@ class Metrics {
   void Watch(const BlobStore& store);
   void Watch(const JobTable& jobs);
   void Watch(absl::string_view name, const BoundedLane& lane);  // before Listen
-  // The same of what `get` returns, until another one is given; null: nothing.
+  // Watches what `get` returns, until another one is given; null ends it.
   void Watch(std::function<HouseStats()> get);
 
   // Serves http://`address`/metrics; port 0 chooses one. Returns the port. INVALID_ARGUMENT if

@@ -29,7 +29,7 @@ class StatsCollector final : public prometheus::Collectable {
   void Watch(const CallRegistry& registry) { registry_.store(&registry); }
   void Watch(const BlobStore& store) { store_.store(&store); }
   void Watch(const JobTable& jobs) { jobs_.store(&jobs); }
-  // To be called before anything is collected.
+  // Adds a lane; it must be called before anything is collected.
   void Watch(absl::string_view name, const BoundedLane& lane) {
     lanes_.emplace_back(std::string(name), &lane);
   }

@@ -10,7 +10,7 @@
 
 namespace salient {
 
-// Every rpc by callbacks and as bytes: lanes and workers parse and serialize them.
+// Every rpc goes by callbacks and as bytes: lanes and workers parse and serialize them.
 using BlobCallbacks = v1::BlobService::WithRawCallbackMethod_FindMissingBlobs<
     v1::BlobService::WithRawCallbackMethod_GetBlobStatus<
         v1::BlobService::WithRawCallbackMethod_WriteBlob<

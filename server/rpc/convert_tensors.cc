@@ -135,7 +135,7 @@ v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing) {
   }
   v1::GroupResult& group = *response.mutable_group();
   *group.mutable_report() = ToProto(result.report, outgoing.group->elapsed, NumericsId());
-  // A call has no event for them, as a job has.
+  // Warnings go here, because a call has no event for them, as a job has.
   for (const std::string& warning : result.report.warnings) {
     group.mutable_report()->add_notes(warning);
   }

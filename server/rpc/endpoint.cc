@@ -52,7 +52,7 @@ void SetArguments(const ServerConfig& config, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2);
-  // What the transport holds for all connections; beyond it, it reads more slowly.
+  // The quota is what the transport holds for all connections; beyond it, it reads more slowly.
   grpc::ResourceQuota quota("salientd");
   quota.Resize(static_cast<size_t>(
       std::clamp<int64_t>(config.memory_bytes / 8, int64_t{64} << 20, int64_t{512} << 20)));
@@ -66,7 +66,7 @@ absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Start(
   absl::StatusOr<ListeningSockets> listening = ListenOn(config.listen);
   if (!listening.ok()) return listening.status();
   RegisterPlugins();
-  // Linked in, so that reflection can describe the health service.
+  // The call links the type in, so that reflection can describe the health service.
   (void)grpc::health::v1::HealthCheckRequest::descriptor();
   grpc::EnableDefaultHealthCheckService(config.health);
   grpc::ServerBuilder builder;
@@ -76,7 +76,7 @@ absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Start(
   auto connections = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
-  // Not make_unique: the constructor is private.
+  // The constructor is private, so make_unique cannot call it.
   std::unique_ptr<Endpoint> endpoint(new Endpoint);
   endpoint->port_ = listening->port;
   endpoint->local_address_ = LocalAddress(config.listen, listening->port);

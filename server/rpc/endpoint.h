@@ -1,4 +1,4 @@
-// The server of gRPC: where it listens, what it is told of connections, what health says.
+// Runs gRPC's server: where it listens, what it is told of connections, what health says.
 #ifndef SALIENT_SERVER_RPC_ENDPOINT_H_
 #define SALIENT_SERVER_RPC_ENDPOINT_H_
 
@@ -28,13 +28,13 @@ class Endpoint {
   ~Endpoint();
 
   int port() const { return port_; }
-  // Where the process itself reaches it.
+  // Returns the address where the process itself reaches it.
   const std::string& local_address() const { return local_address_; }
   ConnectionAcceptor::Stats connections() const { return acceptor_->GetStats(); }
 
-  // What health answers to a name, "" for the whole server; SERVING until it is said.
+  // Sets what health answers to a name, "" for the whole server; SERVING until it is said.
   void SetServing(const std::string& name, bool serving);
-  // From now on health answers NOT_SERVING to every name.
+  // Makes health answer NOT_SERVING to every name from now on.
   void StopServing();
 
   // Takes no connection any more, gives running calls `wind_up` to get their statuses out, then

@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Every rpc by callbacks and as bytes: lanes and workers parse.
+// Every rpc goes by callbacks and as bytes: lanes and workers parse.
 using QuantizationCallbacks = v1::QuantizationService::WithRawCallbackMethod_GetServerInfo<
     v1::QuantizationService::WithRawCallbackMethod_CreateJob<
         v1::QuantizationService::WithRawCallbackMethod_GetJob<

@@ -1,5 +1,5 @@
-// Where unary calls are worked on, beside the workers, so that neither messages nor each other hold
-// them up.
+// Holds the lanes where unary calls are worked on, beside the workers, so that neither messages nor
+// each other hold them up.
 #ifndef SALIENT_SERVER_RPC_RPC_LANES_H_
 #define SALIENT_SERVER_RPC_RPC_LANES_H_
 
@@ -10,9 +10,9 @@
 namespace salient {
 
 struct RpcLanes {
-  // Calls that take short locks only: they ask for jobs and blobs, and cancel.
+  // This takes calls of short locks only: they ask for jobs and blobs, and cancel.
   BoundedLane control{"salient-control", {.tasks = 1000, .bytes = int64_t{16} << 20}};
-  // CreateJob, which may parse 100 MB of JSON.
+  // This takes CreateJob, which may parse 100 MB of JSON.
   BoundedLane judging{"salient-judging", {.tasks = 100, .bytes = int64_t{64} << 20}};
 };
 

@@ -1,5 +1,5 @@
-// Rpcs that are one question and one answer. Threads of gRPC hand bytes over; a lane parses them,
-// works and serializes the answer.
+// Answers rpcs that are one question and one answer. Threads of gRPC hand bytes over; a lane parses
+// them, works and serializes the answer.
 #ifndef SALIENT_SERVER_RPC_SIMPLE_RPC_H_
 #define SALIENT_SERVER_RPC_SIMPLE_RPC_H_
 
@@ -23,8 +23,8 @@
 
 namespace salient {
 
-// The most that a request takes which is short by nature. Longer ones are refused unparsed: a lane
-// for short calls has no time for them.
+// This is the most that a request takes which is short by nature. Longer ones are refused unparsed:
+// a lane for short calls has no time for them.
 inline constexpr size_t kMaxShortRequestBytes = size_t{256} << 10;
 
 // One that is to be run.
@@ -49,14 +49,14 @@ using UnaryWork = absl::AnyInvocable<absl::Status(
 // or the lane refuses it, if the request is too long, or if nobody waits for the answer any more.
 grpc::ServerUnaryReactor* StartUnary(const UnaryCall& call, UnaryWork work);
 
-// REQUEST_TOO_LARGE, naming the method, if there are more bytes than `max_bytes`.
+// Returns REQUEST_TOO_LARGE, naming the method, for more bytes than `max_bytes`.
 absl::Status CheckRequestLength(absl::string_view method, const grpc::ByteBuffer& request,
                                 size_t max_bytes);
 
-// The error of bytes that are no message of type `name`.
+// Returns the error of bytes that are no message of type `name`.
 absl::Status NotParsed(absl::string_view name);
 
-// INVALID_ARGUMENT, MESSAGE_ORDER, for bytes that are no Message.
+// Parses bytes; INVALID_ARGUMENT, MESSAGE_ORDER, if they are no Message.
 template <class Message>
 absl::StatusOr<Message> Parsed(grpc::ByteBuffer bytes) {
   Message message;
@@ -68,12 +68,12 @@ template <class Message>
 grpc::ByteBuffer Serialized(const Message& message) {
   grpc::ByteBuffer bytes;
   bool own_buffer = false;
-  // Into memory: cannot fail.
+  // This writes into memory, so it cannot fail.
   (void)grpc::SerializationTraits<Message>::Serialize(message, &bytes, &own_buffer);
   return bytes;
 }
 
-// As StartUnary, of messages: `answer(request, stop)` returns a StatusOr of the response.
+// Does StartUnary with messages: `answer(request, stop)` returns a StatusOr of the response.
 template <class Request, class Answer>
 grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, Answer answer) {
   return StartUnary(call,

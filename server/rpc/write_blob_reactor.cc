@@ -206,7 +206,7 @@ WriteBlobReactor::Step WriteBlobReactor::Append(const ChunkData& chunk) {
 
 WriteBlobReactor::Step WriteBlobReactor::Complete() {
   const Digest& digest = *digest_;
-  // Without a chunk: all bytes are there, from streams before, or some are missing.
+  // The stream had no chunk: all bytes are there, from streams before, or some are missing.
   Step opened = OpenAt(transfer_.store.Status(digest).committed_bytes);
   if (!opened.ok() || opened->has_value()) return opened;
   const bool all_there = upload_->committed_bytes() == digest.size_bytes;

@@ -67,7 +67,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   std::shared_ptr<PeriodicAlarm> alarm_;
   DrainGate::Pass pass_;
   grpc::ByteBuffer read_buffer_;
-  // Of the worker's task, of which there is one at most. An upload is begun with its first byte.
+  // The worker's task, one at most, owns these. An upload is begun with its first byte.
   std::optional<Digest> digest_;
   std::optional<Upload> upload_;
 

@@ -1,5 +1,5 @@
-// What a store knows of one blob. Of interest to BlobStore (blob_store.cc, read_blobs.cc,
-// put_blobs.cc, blob_parts.cc) and upload.cc only.
+// Keeps what a store knows of one blob. It is of interest to BlobStore (blob_store.cc,
+// read_blobs.cc, put_blobs.cc, blob_parts.cc) and upload.cc only.
 #ifndef SALIENT_SERVER_STORE_BLOB_ENTRY_H_
 #define SALIENT_SERVER_STORE_BLOB_ENTRY_H_
 
@@ -17,7 +17,7 @@
 
 namespace salient {
 
-// One file of an upload: what one writer after another sent of a blob.
+// This is one file of an upload: what one writer after another sent of a blob.
 struct BlobPart {
   BlobPart(const Digest& digest, int number, int64_t sync_interval_bytes, int64_t written_bytes)
       : bytes(digest, number, sync_interval_bytes, written_bytes), is_doubted(written_bytes > 0) {}

@@ -1,4 +1,4 @@
-// BlobStore's uploads: several of one blob, each in a file of its own, and which of them goes on.
+// Implements BlobStore's uploads: each of one blob has its own file, and one of them goes on.
 #include <algorithm>
 #include <utility>
 
@@ -119,7 +119,7 @@ void BlobStore::CloseForWriter(BlobEntry& entry, BlobPart& part) {
   }
 }
 
-// Takes what the writer sent; what others sent before it may be right.
+// Takes back what the writer sent; what others sent before it may be right.
 absl::Status BlobStore::Reject(BlobEntry& entry, BlobPart& part) {
   if (part.begun_bytes == 0 || part.is_doubted) return Discard(entry, part);
   part.bytes.FallBackTo(part.begun_bytes);

@@ -28,21 +28,21 @@ class BlobReader {
  public:
   BlobReader() = default;  // of the empty blob
 
-  // The next bytes of the run, at most `max_bytes` >= 1; empty at its end. Not thread-safe.
+  // Returns the next bytes of the run, at most `max_bytes` >= 1; empty at its end. Not thread-safe.
   absl::StatusOr<std::string> Next(int64_t max_bytes);
 
   // Fills `bytes` from `offset_bytes`, counted from the start of the blob, which must lie before
   // the end of the run. OUT_OF_RANGE, DATA_LOSS, ABORTED. Thread-safe.
   absl::Status ReadAt(int64_t offset_bytes, absl::Span<char> bytes) const;
 
-  // Those of what is read; null of the empty blob.
+  // Returns the sums of what is read; null of the empty blob.
   const std::shared_ptr<ChunkSums>& sums() const { return sums_; }
   int64_t next_offset() const { return next_; }
   int64_t end_offset() const { return end_; }
 
  private:
   friend class BlobStore;
-  // [begin, end) of `file`.
+  // Reads [begin, end) of `file`.
   BlobReader(BlobStore* store, std::shared_ptr<BlobEntry> entry, std::shared_ptr<ChunkSums> sums,
              File file, int64_t begin, int64_t end)
       : store_(store),

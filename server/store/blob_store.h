@@ -79,7 +79,7 @@ class BlobStore {
   // Those of `digests` that are not complete, in order.
   std::vector<Digest> FindMissing(absl::Span<const Digest> digests) const;
 
-  // Of a blob nobody began: 0, not complete. Of several uploads the one to go on with counts.
+  // Returns what is committed, 0 of an unknown blob; of several uploads the one to go on with.
   BlobStatus Status(const Digest& digest) const;
 
   // What is made here does not wait for clients to finish their uploads.
@@ -115,9 +115,9 @@ class BlobStore {
   absl::StatusOr<BlobReader> Read(const Digest& digest, int64_t offset_bytes = 0,
                                   int64_t limit_bytes = 0);
 
-  // The same of what was committed so far, whether the blob is complete or not: OUT_OF_RANGE if
-  // not all of [offset_bytes, offset_bytes + limit_bytes) is there. Nobody has verified it, and of
-  // several uploads it is one's: FindAgreeing says in the end whether it was the blob.
+  // Reads what was committed so far, whether the blob is complete or not: OUT_OF_RANGE if not all
+  // of [offset_bytes, offset_bytes + limit_bytes) is there. Nobody has verified it, and of several
+  // uploads it is one's: FindAgreeing says in the end whether it was the blob.
   absl::StatusOr<BlobReader> ReadCommitted(const Digest& digest, int64_t offset_bytes,
                                            int64_t limit_bytes);
 
@@ -143,7 +143,7 @@ class BlobStore {
   absl::StatusOr<int64_t> ExpireUploads(absl::Time now);
 
   BlobStoreUsage Usage() const;
-  // As given to Open, except that capacity_bytes is at most the size of the disk.
+  // Returns the limits given to Open, with capacity_bytes at most the size of the disk.
   const BlobStoreLimits& limits() const { return limits_; }
 
   // What Open found.

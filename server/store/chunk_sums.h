@@ -1,4 +1,4 @@
-// Checksums of a blob's bytes as they came, by which every later read of them is judged.
+// Keeps checksums of a blob's bytes as they came, by which every later read of them is judged.
 #ifndef SALIENT_SERVER_STORE_CHUNK_SUMS_H_
 #define SALIENT_SERVER_STORE_CHUNK_SUMS_H_
 
@@ -48,7 +48,7 @@ class ChunkSums {
   bool discarded() const { return discarded_.load(std::memory_order_acquire); }
 
  private:
-  // What is known of a chunk: the sum of its first `bytes`, none if they are 0.
+  // This is what is known of a chunk: the sum of its first `bytes`, none if they are 0.
   struct Known {
     uint32_t bytes = 0;
     uint32_t crc32c = 0;

@@ -225,7 +225,7 @@ absl::StatusOr<Directory::Room> Directory::FindRoom() const {
     return static_cast<int64_t>(std::min<uint64_t>(blocks, INT64_MAX / info.f_frsize) *
                                 info.f_frsize);
   };
-  // What root alone may have is no one's here.
+  // Blocks reserved for root are not free for this process.
   return Room{bytes(info.f_blocks - (info.f_bfree - info.f_bavail)), bytes(info.f_bavail)};
 }
 

@@ -17,7 +17,7 @@
 
 namespace salient {
 
-// Errors of this file: NOT_FOUND, RESOURCE_EXHAUSTED (no space, quota or file size limit),
+// The errors of this file are NOT_FOUND, RESOURCE_EXHAUSTED (no space, quota or file size limit),
 // PERMISSION_DENIED, else as absl::ErrnoToStatus; each names the file, as it stands below the root
 // that was opened: clients hear of it, and where the root is, is none of their business. All calls
 // block.

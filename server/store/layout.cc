@@ -18,7 +18,7 @@ std::string PartialName(const Digest& digest, int number) {
   return absl::StrCat(BlobName(digest), ".", number, kPartSuffix);
 }
 
-// Nothing for any other text.
+// Returns nothing for any other text.
 std::optional<Layout::Partial> ParsePartialName(absl::string_view name) {
   absl::string_view stem = name;
   if (!absl::ConsumeSuffix(&stem, kPartSuffix)) return std::nullopt;

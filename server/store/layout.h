@@ -1,4 +1,4 @@
-// Where blobs lie below the store's directory:
+// Says where blobs lie below the store's directory:
 //
 //   uploads/<sha256>-<size>.part             an upload that is not whole yet
 //   uploads/<sha256>-<size>.<number>.part    another of the same blob, from 1
@@ -58,9 +58,9 @@ class Layout {
   // open; errors of file.h.
   static absl::StatusOr<Layout> Open(const std::string& directory);
 
-  // What is there. Finishes what a crash interrupted: a blob that stands under both names keeps
-  // the verified one, a blob without its size goes into quarantine, of several uploads of one blob
-  // the longest stays.
+  // Returns what is there. Finishes what a crash interrupted: a blob that stands under both names
+  // keeps the verified one, a blob without its size goes into quarantine, of several uploads of one
+  // blob the longest stays.
   absl::StatusOr<Contents> Scan() const;
 
   absl::StatusOr<File> OpenPartial(const Digest& digest, int number) const;  // made if missing

@@ -41,7 +41,7 @@ class PartialBlob {
   // open file and room for `data` in the announced size.
   absl::Status Append(absl::string_view data);
 
-  // The same of the whole, whose digest the caller computed, into an empty file.
+  // Writes the whole, whose digest the caller computed, into an empty file.
   absl::Status WriteWhole(absl::string_view content);
   absl::Status Sync();
 
@@ -56,7 +56,7 @@ class PartialBlob {
 
   int64_t committed_bytes() const { return committed_bytes_.load(std::memory_order_acquire); }
   int number() const { return number_; }
-  // By which the bytes are read; others after a fall back.
+  // Returns the sums by which the bytes are read; others after a fall back.
   const std::shared_ptr<ChunkSums>& sums() const { return sums_; }
 
  private:

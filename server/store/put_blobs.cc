@@ -58,7 +58,7 @@ absl::Status BlobStore::CommitPut(Putting& put) {
   return PutLocked(put);
 }
 
-// Once more and under one lock: what was computed here is not lost to somebody who deletes or
+// Puts once more and under one lock: what was computed here is not lost to somebody who deletes or
 // uploads the same bytes.
 absl::Status BlobStore::PutLocked(Putting& put) {
   put.entry = nullptr;

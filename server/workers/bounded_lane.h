@@ -1,4 +1,4 @@
-// A thread beside the pool, for work that does not wait for messages and that no message waits for.
+// Runs a thread beside the pool, for work that waits for no message and no message for it.
 #ifndef SALIENT_SERVER_WORKERS_BOUNDED_LANE_H_
 #define SALIENT_SERVER_WORKERS_BOUNDED_LANE_H_
 
@@ -19,7 +19,7 @@ class BoundedLane {
  public:
   using Task = absl::AnyInvocable<void()>;
 
-  // How much may wait: tasks, and what they hold.
+  // The limits say how much may wait: tasks, and what they hold.
   struct Limits {
     int64_t tasks = 0;
     int64_t bytes = INT64_MAX;
@@ -39,7 +39,7 @@ class BoundedLane {
   // is never refused.
   void Continue(Task task);
 
-  // How many tasks wait.
+  // Returns how many tasks wait.
   int64_t waiting() const;
 
  private:

@@ -16,7 +16,7 @@
 
 namespace salient::testing {
 
-// Sums as numbers; names as in Statistics.
+// These are sums as numbers; names are as in Statistics.
 struct DirectSums {
   std::vector<double> sum, sum_abs, gram, blocks, sketch;
 };
@@ -41,7 +41,7 @@ inline DirectSums SumDirectly(const Matrix& x) {
   return sums;
 }
 
-// The same as statistics of one calibration row.
+// Returns the same sums as statistics of one calibration row.
 inline Statistics DirectStatistics(const Matrix& x) {
   const int64_t columns = x.cols();
   const DirectSums sums = SumDirectly(x);
@@ -70,7 +70,7 @@ inline Statistics DirectStatistics(const Matrix& x) {
   return statistics;
 }
 
-// What the sums of statistics are; unused rows and columns of the last block are 0.
+// Returns the sums of statistics; unused rows and columns of the last block are 0.
 inline DirectSums ValuesOf(const Statistics& statistics) {
   const StatisticsParams& params = statistics.params;
   const SumValues values(statistics);

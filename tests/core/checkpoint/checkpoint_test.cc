@@ -106,7 +106,7 @@ TEST_F(CheckpointTest, ADirectoryWithoutModelIsNotFound) {
   EXPECT_THAT(OpenError(absl::StatusCode::kNotFound), HasSubstr("model.safetensors.index.json"));
 }
 
-// As mlx-lm writes it.
+// mlx-lm writes such an index.
 TEST_F(CheckpointTest, AnIndexMayNameTheSingleFile) {
   WriteFile("model.safetensors", "ab");
   WriteIndex("\"a\":\"model.safetensors\"");
@@ -152,7 +152,7 @@ TEST_F(CheckpointTest, UnequalCopiesInTwoShardsAreNamed) {
   WriteFile("x.safetensors", "a");
   WriteIndex("\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"");
   const std::vector<std::byte> b = {std::byte{'b'}, std::byte{7}};
-  // Other bytes, another shape, another dtype.
+  // The copies have other bytes, another shape, another dtype.
   for (const NamedTensor& copy :
        {NamedTensor{"a", DType::kU8, {2}, {std::byte{'a'}, std::byte{8}}},
         NamedTensor{"a", DType::kU8, {2, 1}, {std::byte{'a'}, std::byte{7}}},
@@ -174,7 +174,7 @@ TEST_F(CheckpointTest, TensorsThatTheIndexDoesNotKnowCount) {
   EXPECT_THAT(*checkpoint->Read("b"), ElementsAre(std::byte{'b'}, std::byte{7}));
 }
 
-// As the decoder alone is saved.
+// A decoder that is saved alone has such names.
 TEST_F(CheckpointTest, NamesWithoutTheDecodersPrefixGetIt) {
   const auto tensor = [](const char* name, char value) {
     return NamedTensor{name, DType::kU8, {1}, {static_cast<std::byte>(value)}};
@@ -189,7 +189,7 @@ TEST_F(CheckpointTest, NamesWithoutTheDecodersPrefixGetIt) {
                                                      "model.layers.0.w", "model.norm.weight"));
   EXPECT_THAT(*checkpoint->Read("model.layers.0.w"), ElementsAre(std::byte{'l'}));
   EXPECT_EQ(checkpoint->Find("model.norm.weight")->entry->name, "model.norm.weight");
-  // With one name that has it, all are what they are.
+  // If one name has the prefix, all stay what they are.
   std::vector<NamedTensor> mixed = bare;
   mixed.push_back(tensor("model.x", 'x'));
   ASSERT_TRUE(WriteSafetensors(Path("model.safetensors"), ToWrite(mixed), {}).ok());

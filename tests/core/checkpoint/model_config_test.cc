@@ -138,7 +138,7 @@ Fields Qwen2(Fields fields) {
   return fields;
 }
 
-// What each family does with them: tests/core/model/config_golden_test.cc.
+// tests/core/model/config_golden_test.cc has what each family does with them.
 TEST(ModelConfigTest, AWindowIsThatOfTheFamily) {
   const Fields window = {{"sliding_window", "7"}, {"use_sliding_window", "false"}};
   EXPECT_EQ(ParseConfig(window)->sliding_window, std::nullopt);
@@ -163,7 +163,7 @@ TEST(ModelConfigTest, TheArchitectureOrTheModelTypeIsEnough) {
             "model_type is missing; expected \"llama\", by which transformers finds LlamaConfig");
 }
 
-// What a result's config.json says, mended, of one with these changes.
+// Returns a result's mended config.json for one with these changes.
 std::string Mended(const Fields& changes, bool own_head = false) {
   ModelConfig config = *ParseConfig(changes);
   config.own_head = own_head;

@@ -28,7 +28,7 @@ class ModelDirectoryTest : public ::testing::Test {
     std::ofstream(path, std::ios::binary) << text;
   }
 
-  // What is wrong with a path inside the directory, which the error has to name.
+  // Returns what is wrong with a path inside the directory; the error has to name it.
   std::string Fault(const std::string& inside = "") const {
     const std::string path = directory_ + inside;
     const absl::Status status = CheckIsModelDirectory(path);

@@ -66,7 +66,7 @@ TEST(TokenRowsTest, ReadsIntegersOfAnyWidthAndTheFirstRows) {
               ElementsAre(Row{65535}));
 }
 
-// What tokenizers write beside ids that are padded to one length.
+// Tokenizers write this beside ids that are padded to one length.
 TEST(TokenRowsTest, AMaskCutsPaddingOffOnBothSides) {
   const NamedTensor ids = Ids({4, 4}, {1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 7, 8, 0, 9, 0, 0});
   const std::vector<int64_t> mask = {1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0};

@@ -174,7 +174,7 @@ TEST(EngineVerdictTest, ActOrderOfGptqIsNotForVllmAndLmdeploy) {
   model.act_order = true;
   EXPECT_EQ(Loading(model), "sglang tgi transformers llama-cpp");
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("desc_act is true; vllm no longer takes"));
-  // With one group a row the order of its columns is nothing.
+  // In groups of a whole row the order of its columns does not matter.
   DescribedModel rows = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, -1, kSym));
   rows.act_order = true;
   EXPECT_EQ(Loading(rows), "vllm vllm-cpu sglang tgi transformers llama-cpp");
@@ -388,7 +388,7 @@ TEST(EngineVerdictTest, MixedWidthsLoadWhereConfigsCanSaySo) {
     DescribedModel model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
     LinearOf(model, 1, LinearRole::kDown).format.bits = 8;
     EXPECT_EQ(Loading(model), loads);
-    // Not the first Linear, but one of them.
+    // The fault is not of the first Linear, but of one of them.
     EXPECT_THAT(Faults(Engine::kVllmCpu, model),
                 HasSubstr("model.layers.1.mlp.down_proj: bits is 8; vllm-cpu wants 4"));
   }

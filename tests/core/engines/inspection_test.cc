@@ -139,7 +139,7 @@ TEST(DescribePlanTest, TheListOfModulesInBlocksIsSeen) {
   EXPECT_EQ(all->linears.front().in_block_list, std::nullopt);
 }
 
-// A checkpoint of zeros beside pocket-llama's other tensors, quantized as params say.
+// This is a checkpoint of zeros beside pocket-llama's other tensors, quantized as params say.
 class QuantizedPocket {
  public:
   explicit QuantizedPocket(const QuantizedCheckpointParams& params)

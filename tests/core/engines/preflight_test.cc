@@ -141,7 +141,7 @@ TEST_F(PreflightTest, MixedGptqIsNotForTransformers) {
     EXPECT_THAT(Refusal(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}),
                 HasSubstr("model.layers.1.mlp.down_proj: is not quantized; transformers does not "
                           "look at dynamic"));
-    // In every block: modules_in_block_to_quantize says so.
+    // It is skipped in every block: modules_in_block_to_quantize says so.
     Skip({"model.layers.0.mlp.down_proj"});
     EXPECT_TRUE(Check(Stored(output, 4, 128, true), {{Engine::kTransformers}, 1}).ok());
     overrides_.clear();

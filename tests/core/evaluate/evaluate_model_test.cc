@@ -90,7 +90,7 @@ std::vector<long double> LogProbabilities(const float* logits, int64_t count) {
   return log_p;
 }
 
-// Of every row the embeddings and what leaves a block; a norm or Linear of zeros by name.
+// The range is of the embeddings and what leaves a block, of every row; zero tensors have names.
 TEST_F(EvaluateModelTest, TellsHowFarTheResidualStreamReachesAndWhatIsZero) {
   const SmallModel model(TestsDirectory() + "golden/forward/plain");
   const Rows rows = {{1, 2, 3, 4, 5}, {6, 7}};
@@ -102,7 +102,7 @@ TEST_F(EvaluateModelTest, TellsHowFarTheResidualStreamReachesAndWhatIsZero) {
   }
   const auto results =
       Must(Evaluate({{&model.checkpoint, &model.config}, {&zeros, &model.config}}, rows, threads_));
-  // By where it is.
+  // Each magnitude stands under the place where it is.
   std::map<std::string, float> largest;
   for (const std::vector<int64_t>& row : rows) {
     Matrix hidden = Must(EmbedTokens(model.checkpoint, model.family, model.config, row));

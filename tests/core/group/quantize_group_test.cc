@@ -139,8 +139,8 @@ TEST_P(QuantizeGroupTest, FoldingIntoAStoredNormIsExact) {
   }
 }
 
-// The same of the bias of the Linear before, whose elements the query heads of a kv head share. A
-// channel without one keeps its s, because its weights pass something on.
+// The bias of the Linear before is folded the same way; the query heads of a kv head share its
+// elements. A channel without one keeps its s, because its weights pass something on.
 TEST_P(QuantizeGroupTest, FoldingIntoAStoredBiasIsExact) {
   group_.tied_heads = TiedHeads{32, 4};
   const auto without = QuantizeGroup(group_, Method{}, StoredFormat{}, serial_);
@@ -269,7 +269,7 @@ TEST(QuantizeGroupNotesTest, RoundToNearestIsNotKeptInsteadOfItself) {
   }
 }
 
-// A group of one Linear, 64 columns in groups of 32.
+// This is a group of one Linear, 64 columns in groups of 32.
 class OneLinearTest : public ::testing::Test {
  protected:
   absl::StatusOr<GroupResult> Quantize(const Matrix& x, const Matrix& w, const Method& method,

@@ -1,4 +1,4 @@
-// Sums in words: whatever the order and the magnitudes.
+// Checks sums in words, whatever the order and the magnitudes.
 #include "core/linalg/binned_sums.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-// A sum of some summands, as statistics hold it: with what its frame follows from.
+// This is a sum of some summands, as statistics hold it: with what its frame follows from.
 struct Binned {
   int64_t word = 0;
   int exponent = kNoBound;

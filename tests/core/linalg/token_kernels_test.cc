@@ -135,7 +135,7 @@ TEST(TokenKernelsTest, AddBinnedRowsAddsTheWordOfEverySummandInItsFrame) {
       const int64_t rows = upper ? columns : 21;
       const int64_t ld = columns + 3;
       const int64_t total_ld = columns + 1;
-      // Exponents of so many kinds that scales cannot be kept for all.
+      // The exponents are of so many kinds that scales cannot be kept for all.
       std::vector<int32_t> row_exponents(static_cast<size_t>(rows));
       std::vector<int32_t> column_exponents(static_cast<size_t>(columns));
       for (int32_t& e : row_exponents) e = static_cast<int32_t>(random() % 241) - 120;

@@ -62,7 +62,7 @@ TEST(RangesTest, AnEmptyRangeHasScaleOne) {
   EXPECT_EQ(affine.zero_point, 0.0f);
 }
 
-// Property: however small a range, an F16 scale is not 0 and cuts off less than a code.
+// However small a range, an F16 scale is not 0 and cuts off less than a code.
 TEST(RangesTest, ScalesThatF16HoldsBadlyCutOffLessThanACode) {
   for (const int bits : {2, 4, 8}) {
     for (const bool symmetric : {false, true}) {

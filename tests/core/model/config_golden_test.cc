@@ -1,5 +1,5 @@
-// Every config.json of tests/golden/configs.json: what transformers computes with it is what we
-// compute, or we refuse it and say why; what its config classes refuse is known, and a result's
+// Checks every config.json of tests/golden/configs.json: what transformers computes with it is what
+// we compute, or we refuse it and say why; what its config classes refuse is known, and a result's
 // config.json has nothing of it (tests/golden/make_config_goldens.py).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -29,7 +29,7 @@ using testing::GoldenModel;
 using testing::GoldenWeights;
 using testing::Must;
 
-// What transformers runs and we do not, by "<family>/<name>", and the member that we name.
+// Returns what transformers runs and we do not, by "<family>/<name>", and the member that we name.
 const std::map<std::string, std::string>& RefusedHere() {
   static const auto* const refused = new std::map<std::string, std::string>{
       {"llama/act_gelu", "hidden_act is \"gelu\""},
@@ -80,7 +80,7 @@ class ConfigGoldenTest : public ::testing::TestWithParam<const char*> {
     LimitThreadToItself();
   }
 
-  // The config.json of a case.
+  // Returns the config.json of a case.
   std::string TextOf(const JsonValue& golden) const {
     JsonValue::Object members = *golden_.Find("bases")->Find(GetParam())->AsObject();
     const JsonValue::Object& changes = *golden.Find("changes")->AsObject();
@@ -101,7 +101,7 @@ class ConfigGoldenTest : public ::testing::TestWithParam<const char*> {
     return text + "}";
   }
 
-  // What we compute, or the error that says why we do not.
+  // Returns what we compute, or the error that says why we do not.
   absl::StatusOr<double> Run(ModelConfig config, const GoldenWeights& weights) {
     const GoldenModel model(weights);
     const Family& family = *Must(FindFamily(config));

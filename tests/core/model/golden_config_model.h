@@ -1,4 +1,4 @@
-// The weights of the cases of tests/golden/configs.json, made anew.
+// Makes the weights of the cases of tests/golden/configs.json anew.
 #ifndef SALIENT_TESTS_CORE_MODEL_GOLDEN_CONFIG_MODEL_H_
 #define SALIENT_TESTS_CORE_MODEL_GOLDEN_CONFIG_MODEL_H_
 
@@ -17,7 +17,7 @@
 
 namespace salient::testing {
 
-// As `uniform` of the goldens' maker.
+// Does what `uniform` of the goldens' maker does.
 inline std::vector<double> Uniform(const std::string& name, int64_t count) {
   uint64_t seed = 0xCBF29CE484222325u;
   for (const char c : name) seed = (seed ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
@@ -46,7 +46,7 @@ class NoTensors final : public TensorSource {
   const std::string name_ = "nothing";
 };
 
-// What a case says of its weights; what it does not say is as usual.
+// A case says this of its weights; what it does not say is as usual.
 struct GoldenWeights {
   GoldenWeights(const JsonValue& golden, const std::string& family) {
     if (family == "qwen2") biases = "qkv";
@@ -112,7 +112,7 @@ class GoldenModel {
   const TensorSource& source() const { return source_; }
 
  private:
-  // As F32: values of "bf16" are rounded.
+  // Puts a tensor as F32: values of "bf16" are rounded.
   void Put(const std::string& name, const std::string& hashed, std::vector<int64_t> shape,
            const std::string& dtype = "f32") {
     int64_t count = 1;

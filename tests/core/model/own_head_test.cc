@@ -17,7 +17,7 @@ namespace {
 using testing::AlteredSource;
 using testing::Must;
 
-// A model whose embeddings are large enough for a sample to be less than all.
+// The model's embeddings are large enough for a sample to be less than all.
 class OwnHeadTest : public ::testing::Test {
  protected:
   OwnHeadTest()
@@ -26,7 +26,7 @@ class OwnHeadTest : public ::testing::Test {
     source_.Put(Tensor("model.embed_tokens.weight", DType::kBF16));
   }
 
-  // Multiples of 1/64 that every float dtype holds.
+  // Returns multiples of 1/64 that every float dtype holds.
   NamedTensor Tensor(const std::string& name, DType dtype) const {
     NamedTensor tensor{name, dtype, {40000, 32}, {}};
     const int64_t count = 40000 * 32;

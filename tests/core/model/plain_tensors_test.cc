@@ -68,7 +68,7 @@ TEST(PlainTensorsTest, WhatF16CannotHoldIsNamed) {
       HasSubstr("model.layers.0.mlp.down_proj.weight: element [1, 1] is -131072; expected"));
 }
 
-// Every bit pattern that is a number, subnormals and what F16 lacks included.
+// The values are all bit patterns that are numbers, subnormals and what F16 lacks included.
 TEST(PlainTensorsTest, WhatCameInBF16KeepsItsBytes) {
   StoredLinear linear;
   linear.name = "m";

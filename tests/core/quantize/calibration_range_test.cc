@@ -1,4 +1,4 @@
-// What a run tells of the activations that its calibration saw, and of tensors of zeros.
+// Checks what a run tells of the activations that its calibration saw, and of tensors of zeros.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -31,7 +31,7 @@ class CalibrationRangeTest : public testing::QuantizeOutputsFixture {
  protected:
   CalibrationRangeTest() { params_.compute = ComputeDType::kF32; }
 
-  // The model with one tensor, in F16, multiplied by `factor`.
+  // Makes the model anew with one tensor, in F16, multiplied by `factor`.
   void Multiply(const std::string& changed, float factor) {
     std::vector<NamedTensor> tensors;
     for (const std::string& name : model_->checkpoint.TensorNames()) {
@@ -51,7 +51,7 @@ class CalibrationRangeTest : public testing::QuantizeOutputsFixture {
     model_ = std::make_unique<testing::SmallModel>(path);
   }
 
-  // Of all calibration rows.
+  // Returns the largest of all calibration rows.
   float LargestOf(const std::function<Matrix(const std::vector<int64_t>&)>& states) const {
     float largest = 0;
     for (const std::vector<int64_t>& row : Rows()) {

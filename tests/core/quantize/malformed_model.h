@@ -83,7 +83,7 @@ class SpoiltModel {
     });
   }
 
-  // The same in a model that came in F32, all of it.
+  // Does the same as Put in a model that came in F32, all of it.
   void PutWide(const std::string& name, int64_t element, float value) {
     Tensors([&](NamedTensor& tensor) {
       std::vector<float> wide(tensor.data.size() / 2);

@@ -62,7 +62,7 @@ TEST_F(CopyOuterTensorsTest, WhatTheDTypeCannotHoldIsNamed) {
   }
 }
 
-// Each tensor in the dtype and with the bytes that it came in; what came in F32, in the model's,
+// Each tensor keeps the dtype and bytes that it came in; what came in F32 gets the model's dtype,
 // which is BF16 because something is.
 TEST_F(CopyOuterTensorsTest, BytesOf16BitTensorsStay) {
   const int64_t hidden = model_.config.hidden_size;

@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-// Two layers, without biases; `more` are further members.
+// Returns a config of two layers, without biases; `more` are further members.
 std::string LeftOutConfig(const std::string& more) {
   return absl::StrCat(
       R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 64,)",
@@ -37,7 +37,7 @@ std::vector<std::string> NamesOfModel(const ModelConfig& config) {
   return names;
 }
 
-// What is told of a model with these tensors beside its own.
+// Returns what is told of a model with these tensors beside its own.
 std::vector<std::string> Told(const std::string& json, const std::vector<std::string>& beside) {
   const auto config = ParseModelConfig("config.json", json);
   EXPECT_TRUE(config.ok()) << config.status();
@@ -71,7 +71,7 @@ TEST(LeftOutTensorsTest, BiasesThatTheConfigDoesNotAnnounceAreASentenceOfTheirOw
     EXPECT_THAT(Told(LeftOutConfig(absl::StrCat(", \"", key, "\": true")), biases),
                 ElementsAre(HasSubstr(absl::StrCat("it says \"", key, "\": true, by which vLLM"))));
   }
-  // Those of attention are announced.
+  // The biases of attention are announced.
   EXPECT_THAT(Told(LeftOutConfig(R"(, "attention_bias": true)"), {biases[1]}),
               ElementsAre(AllOf(HasSubstr("announce 1 bias of"), HasSubstr(biases[1]))));
 }

@@ -23,7 +23,7 @@ constexpr char kHead[] = "lm_head.weight";
 constexpr char kNorm[] = "model.layers.1.input_layernorm.weight";
 constexpr char kValue[] = "model.layers.0.self_attn.v_proj.weight";
 
-// A model in F32 of which a few tensors are of another dtype.
+// The model is in F32, but for a few tensors of another dtype.
 class PlainDTypesTest : public ::testing::Test {
  protected:
   PlainDTypes Of(const std::vector<std::pair<std::string, DType>>& changed) {

@@ -215,7 +215,7 @@ TEST(QuantizedConfigTest, KeepsMembersTheirOrderAndTheirNumbers) {
       "}\n");
 }
 
-// The result of a model whose head is its own though its config ties it.
+// The model's head is its own though its config ties it.
 TEST(QuantizedConfigTest, AHeadOfItsOwnIsKeptAndNotCalledTied) {
   const std::string text =
       "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, \"intermediate_size\": 64, "

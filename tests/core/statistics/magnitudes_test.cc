@@ -1,5 +1,5 @@
-// Statistics of activations of any magnitude: as precise as those of ordinary ones, and the same
-// bytes however rows came.
+// Checks that statistics of activations of any magnitude are as precise as those of ordinary ones,
+// and the same bytes however rows came.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace {
 
 using testing::CalibrationRow;
 
-// Which magnitudes differ, by powers of two from 2^-60 to 2^60.
+// The spread says which magnitudes differ, by powers of two from 2^-60 to 2^60.
 enum class Spread { kNone, kAllTiny, kAllHuge, kRows, kColumns, kBoth };
 
 struct MagnitudeCase {
@@ -43,7 +43,7 @@ std::vector<CalibrationRow> RowsOf(const MagnitudeCase& c) {
     if (c.spread == Spread::kColumns) k = power(60);
     if (c.spread == Spread::kBoth) k = power(30);
     if (c.spread == Spread::kAllTiny) k = -60;
-    // Of the square of 300 x 30 x 4, which f32 must hold.
+    // The square of 300 x 30 x 4 must fit into f32.
     if (c.spread == Spread::kAllHuge) k = 50;
   }
   for (CalibrationRow& row : rows) {
@@ -101,7 +101,7 @@ TEST_P(MagnitudesTest, SumsAreRightRelativeToTheirData) {
                                  : actual.blocks[i * params.block_width + j % params.block_width];
       const double norms =
           std::sqrt(expected.gram[i * columns + i]) * std::sqrt(expected.gram[j * columns + j]);
-      // 2^-22 of a bound ten times as large as the only long row, by row.
+      // The error is 2^-22 of a bound ten times as large as the only long row, by row.
       ASSERT_NEAR(product, expected.gram[i * columns + j], 5e-5 * norms) << i << ", " << j;
     }
   }

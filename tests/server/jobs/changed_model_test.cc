@@ -1,4 +1,4 @@
-// Models below the root that somebody changes, and what their errors tell of this machine.
+// Checks models below the root that somebody changes, and what their errors tell of this machine.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,7 +27,7 @@ class ChangedModelTest : public testing::JobTest {
  protected:
   ChangedModelTest() : path_(bench_.WriteModel("m", model_)) {
     EXPECT_TRUE(bench_.Send(tokens_).ok());
-    // So that the clock of the file system, which is coarse, has gone on.
+    // The files are an hour old, because the clock of the file system is coarse.
     for (const auto& entry : fs::directory_iterator(path_)) {
       fs::last_write_time(entry, fs::file_time_type::clock::now() - std::chrono::hours(1));
     }

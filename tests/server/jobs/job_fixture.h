@@ -46,7 +46,7 @@ class JobBench {
   WorkerPool& pool() { return pool_; }
   TemporaryDirectory& directory() { return directory_; }
   void Close() { table_.reset(); }
-  // As if the process had begun anew: all jobs are gone.
+  // Acts as if the process had begun anew: all jobs are gone.
   void Restart() {
     table_.reset();
     store_.reset();

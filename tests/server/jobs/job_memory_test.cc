@@ -1,4 +1,4 @@
-// What of the process's memory a job is refused for, and who is told to come again.
+// Checks what of the process's memory a job is refused for, and who is told to come again.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -25,8 +25,8 @@ constexpr bool kAllocatorOfLibc = false;
 constexpr bool kAllocatorOfLibc = true;
 #endif
 
-// Memory in pieces too small to be mapped one by one, all of them touched. Between them are pins,
-// which stay when the pieces go: the heap cannot shrink below the last.
+// This is memory in pieces too small to be mapped one by one, all of them touched. Between them are
+// pins, which stay when the pieces go: the heap cannot shrink below the last.
 struct Heap {
   explicit Heap(int64_t bytes) {
     constexpr int64_t kPiece = int64_t{16} << 10;
@@ -43,7 +43,7 @@ struct Heap {
 
 class JobMemoryTest : public testing::JobTableFixture {
  protected:
-  // A table with room for the job in the process as it is now.
+  // Makes a table with room for the job in the process as it is now.
   std::unique_ptr<JobBench> BenchWithRoom() {
     JobBench wide;
     const int64_t bytes =

@@ -13,7 +13,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-// hidden 96, 3 heads of 32, inner 256: down_proj alone has inputs that 128 divides.
+// Returns hidden 96, 3 heads of 32, inner 256: 128 divides the inputs of down_proj alone.
 ModelConfig NarrowConfig() {
   ModelConfig config;
   config.source = "dir/config.json";

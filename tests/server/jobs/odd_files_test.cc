@@ -1,4 +1,4 @@
-// Models whose files are not what we would write, and whose results must be the same.
+// Checks models whose files are not what we would write, and whose results must be the same.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -53,7 +53,7 @@ NamedTensor Extra(const std::string& name) {
 
 class OddFilesTest : public testing::JobTableFixture {
  protected:
-  // The model with its one file's tensors changed.
+  // Returns the model with its one file's tensors changed.
   Files With(const std::function<void(std::vector<NamedTensor>&)>& change) const {
     Files files = model_;
     std::vector<NamedTensor> tensors = TensorsOf(files.at(kWeights));
@@ -67,7 +67,7 @@ class OddFilesTest : public testing::JobTableFixture {
     std::vector<std::string> warnings;         // about the source
   };
 
-  // What becomes of it from a directory, and from blobs whose headers are inline or come late.
+  // Returns what becomes of it from a directory, and from blobs whose headers are inline or late.
   std::vector<Result> ResultsOf(const Files& files) const {
     std::vector<Result> results;
     for (const auto& source : {JobBench::Manifest(files, true), JobBench::Manifest(files, false),
@@ -209,13 +209,13 @@ TEST_F(OddFilesTest, ATensorOfAnotherDTypeIsInTheWayOnlyIfItIsNeeded) {
                "\"model.norm.weight\": dtype F8_E4M3 is not read here");
 }
 
-// What cannot be written costs no work on blocks, if it is here.
+// A tensor that cannot be written costs no work on blocks, if it is here.
 TEST_F(OddFilesTest, TensorsOutsideTheBlocksAreJudgedBeforeThem) {
   for (const std::string spoilt : {"model.norm.weight", "model.embed_tokens.weight"}) {
     const Files files = With([&](std::vector<NamedTensor>& tensors) {
       for (NamedTensor& tensor : tensors) {
         if (tensor.name != spoilt) continue;
-        // The last element, which no token of the calibration reads: NaN.
+        // The last element, which no token of the calibration reads, is NaN.
         tensor.data[tensor.data.size() - 1] = std::byte{0x7E};
       }
     });
@@ -241,7 +241,7 @@ TEST_F(OddFilesTest, AModelThatIsQuantizedIsCalledSo) {
                 R"(, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 16,
                     "version": "gemm", "zero_point": true})");
   JobBench bench;
-  // Also where tensors are named as in such a model.
+  // It is so also where tensors are named as in such a model.
   Files packed = files;
   std::vector<NamedTensor> tensors = TensorsOf(files.at(kWeights));
   for (NamedTensor& tensor : tensors) {

@@ -1,4 +1,4 @@
-// Models whose config ties the head to the embeddings and whose files have a head all the same.
+// Checks models whose config ties the head to the embeddings and whose files have a head.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ class OwnHeadJobTest : public testing::JobTest {
  protected:
   OwnHeadJobTest() : JobTest(ModelWithHead("own")) {}
 
-  // The result's files by name.
+  // Returns the result's files by name.
   Files ResultOf(const JobSnapshot& job) {
     Files files;
     for (const ResultFile& file : job.files) files[file.name] = bench_.Read(file);
@@ -132,7 +132,7 @@ TEST_F(CopiedHeadJobTest, IsTiedAsEver) {
   EXPECT_EQ(HeadOf(result.at("model.safetensors")), "");
 }
 
-// What engines refuse of a config is mended in the result, and told.
+// The result's config mends what engines refuse of the source's, and a warning tells it.
 class RefusedConfigJobTest : public testing::JobTest {
  protected:
   JobSpec SpecOf(const std::string& member) {

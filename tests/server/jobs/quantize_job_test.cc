@@ -31,7 +31,7 @@ class QuantizeJobTest : public testing::JobTest {
  protected:
   JobSpec Spec() const { return JobBench::Quantize(JobBench::Manifest(model_), tokens_); }
 
-  // But for what is told of engines.
+  // Returns the warnings but those about engines.
   std::vector<std::string> OtherWarnings(const std::string& job) {
     std::vector<std::string> warnings = Warnings(job);
     const auto engine = [](const std::string& warning) {
@@ -102,7 +102,7 @@ TEST_F(QuantizeJobTest, ResultsDoNotDependOnWorkersShardsChunksOrWhereTheModelIs
   }
 }
 
-// Of a directory and of blobs, into a directory and into blobs.
+// The sources are a directory and blobs, and so are the results.
 TEST_F(QuantizeJobTest, CarriesSubdirectoriesThatReadersNeedAndNamesWhatItLeavesBehind) {
   Files model = model_;
   model["1_Pooling/config.json"] = "{}";
@@ -137,7 +137,7 @@ TEST_F(QuantizeJobTest, CarriesSubdirectoriesThatReadersNeedAndNamesWhatItLeaves
   }
 }
 
-// A model in which the residual stream passes 65504, and the same one that stays below.
+// In one model the residual stream passes 65504, in the other it stays below.
 TEST_F(QuantizeJobTest, ConfigJsonSaysADTypeThatHasTheRangeOfTheActivations) {
   ASSERT_TRUE(bench_.Send(tokens_).ok());
   const auto run = [&](DType dtype, float factor) {

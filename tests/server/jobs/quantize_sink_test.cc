@@ -89,7 +89,7 @@ class FakeObserver final : public JobObserver {
   Told& told_;
 };
 
-// The source of a model whose blocks are never done.
+// This is the source of a model whose blocks are never done.
 class NoTensors final : public TensorSource {
  public:
   const std::string& name() const override { return name_; }
@@ -181,8 +181,8 @@ TEST_F(QuantizeSinkTest, HoldsOneSetOfTensorsAtATime) {
   EXPECT_THAT(told_, ElementsAre("wrote a", "wrote b", "wrote c"));
 }
 
-// Once when activations near what F16 holds, once when they pass it: a model that engines compute
-// in float16. Of others what they do anyway.
+// Warnings come once when activations near what F16 holds and once when they pass it, if engines
+// compute in float16. Of other models a warning tells what engines do anyway.
 TEST_F(QuantizeSinkTest, WarnsOfActivationsThatF16CannotHold) {
   struct Case {
     PlainDTypes dtypes;

@@ -1,4 +1,4 @@
-// Jobs that read what is being uploaded while somebody sends other bytes under the same digest.
+// Checks jobs that read an upload while somebody sends other bytes under the same digest.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -39,7 +39,7 @@ class RejectedUploadTest : public testing::JobTest {
     ASSERT_TRUE(bench_.Send(model_.at("config.json")).ok());
     ASSERT_TRUE(bench_.Send(model_.at("tokenizer_config.json")).ok());
   }
-  // An upload of `content` up to `end` that is still open.
+  // Begins an upload of `content`, sends it up to `end`, and leaves it open.
   Upload Begin(const std::string& content, size_t end) {
     Upload upload =
         Must(bench_.store().BeginUpload(DigestOf(weights()), BlobStore::Maker::kClient, 0));
@@ -91,7 +91,7 @@ TEST_F(RejectedUploadTest, WrongBytesTakeTensorsBackAndTheJobWaitsForGoodOnes) {
   const std::vector<Digest> ready = WaitForTensors(name, 30);
   EXPECT_TRUE(bench_.store().FindMissing(ready).empty());
   {
-    // Finished by the one who sent all of it.
+    // The one who sent all of it finishes the blob.
     auto upload = Must(bench_.store().BeginUpload(digest));
     ASSERT_EQ(upload.Append(upload.committed_bytes(), wrong.substr(wrong.size() - 1)),
               absl::OkStatus());
@@ -103,7 +103,7 @@ TEST_F(RejectedUploadTest, WrongBytesTakeTensorsBackAndTheJobWaitsForGoodOnes) {
   const JobSnapshot waiting = Must(bench_.table().Get(name));
   EXPECT_EQ(waiting.state, JobState::kRunning);
   EXPECT_THAT(waiting.missing, ElementsAre(digest));
-  // What was sent before the rejected writer came is doubted, and wrong: once more in vain.
+  // What was sent before the rejected writer came is doubted, and wrong: one more try is in vain.
   EXPECT_TRUE(absl::IsInvalidArgument(bench_.Send(weights())));
   EXPECT_EQ(bench_.store().Status(digest).committed_bytes, 0);
   ASSERT_TRUE(bench_.Send(weights()).ok());

@@ -81,7 +81,7 @@ inline int64_t ParametersOf(const TinyModel& model) {
   return parameters;
 }
 
-// A model directory: weights from a fixed seed, in one file or several.
+// Makes a model directory: weights from a fixed seed, in one file or several.
 inline Files MakeModel(const TinyModel& model) {
   std::mt19937_64 random(model.seed);
   std::normal_distribution<float> normal(0.0f, 0.08f);

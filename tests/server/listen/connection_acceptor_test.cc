@@ -21,7 +21,7 @@
 namespace salient {
 namespace {
 
-// Waits, within reason.
+// Waits, for a bounded time, until `is_so` returns true.
 bool Becomes(const std::function<bool()>& is_so) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (!is_so()) {

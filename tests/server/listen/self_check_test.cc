@@ -41,7 +41,7 @@ TEST(SelfCheckTest, AnyAnswerWillDo) {
   const absl::Status status = CheckAnswered(listener.address(), absl::Seconds(20));
   server.join();
   EXPECT_TRUE(status.ok()) << status;
-  // A client's preface, and an empty frame of settings.
+  // The greeting is a client's preface, and an empty frame of settings.
   EXPECT_EQ(greeting.substr(0, 24), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
   EXPECT_EQ(greeting.substr(24), std::string("\0\0\0\4\0\0\0\0\0", 9));
 }

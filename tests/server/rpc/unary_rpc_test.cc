@@ -1,4 +1,4 @@
-// Unary rpcs, and the beginning of WatchJob, as bytes on the wire.
+// Checks unary rpcs, and the beginning of WatchJob, as bytes on the wire.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -98,7 +98,7 @@ TEST_F(UnaryRpcTest, ShortCallsTakeShortRequestsOnly) {
         << method << ": " << answer.status.error_message();
     EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
   }
-  // As many digests as a request may name are a short one.
+  // A request of as many digests as allowed is still a short one.
   v1::FindMissingBlobsRequest blobs;
   for (int i = 0; i < 1000; ++i) {
     v1::Digest& digest = *blobs.add_digests();

@@ -24,7 +24,7 @@ class BlobStoreFixture : public ::testing::Test {
     limits.sync_interval_bytes = kInterval;
     return OpenWith(limits);
   }
-  // With the usual interval, for uploads that are longer.
+  // Opens a store with the usual interval, for uploads that are longer.
   std::unique_ptr<BlobStore> OpenWith(const BlobStoreLimits& limits) {
     auto store = BlobStore::Open(directory_.string(), limits);
     EXPECT_TRUE(store.ok()) << store.status();

@@ -88,7 +88,7 @@ TEST_F(ReadBlobsTest, ADamagedBlobGoesToQuarantine) {
   EXPECT_EQ(store->Usage().blobs, 0);
 }
 
-// Far more than a chunk of checksums, and not a multiple of one.
+// These are far more bytes than a chunk of checksums, and not a multiple of one.
 constexpr size_t kManyBytes = 5 * ChunkSums::kChunkBytes + 1234;
 
 TEST_F(ReadBlobsTest, ABitThatFlipsInAWholeIsFoundByWhateverReadsIt) {
@@ -115,7 +115,7 @@ TEST_F(ReadBlobsTest, ABitThatFlipsInAWholeIsFoundByWhateverReadsIt) {
       const int64_t elsewhere = flipped == 0 ? 2 * ChunkSums::kChunkBytes : 0;
       EXPECT_EQ(reader->ReadAt(elsewhere, absl::MakeSpan(run)), absl::OkStatus());
       EXPECT_EQ(run, content.substr(static_cast<size_t>(elsewhere), 100));
-      // Of the damaged chunk any byte: which one is wrong nobody knows.
+      // The read is of any byte in the damaged chunk: nobody knows which one is wrong.
       const absl::Status found = reader->ReadAt(
           offset / ChunkSums::kChunkBytes * ChunkSums::kChunkBytes, absl::MakeSpan(&run[0], 1));
       EXPECT_EQ(found.code(), absl::StatusCode::kDataLoss);
@@ -134,7 +134,7 @@ TEST_F(ReadBlobsTest, ABitThatFlipsInAnUploadIsFoundBeforeItEnds) {
   const std::string content = RandomBytes(21, kManyBytes);
   const Digest digest = DigestOf(content);
   auto upload = store->BeginUpload(digest);
-  // Ends within a chunk, of which what is there is checked.
+  // The upload ends within a chunk, of which what is there is checked.
   ASSERT_EQ(Send(*upload, content.substr(0, 100000), 0, 30000), absl::OkStatus());
   auto reader = store->ReadCommitted(digest, 0, 100000);
   ASSERT_TRUE(reader.ok()) << reader.status();
