@@ -42,8 +42,8 @@ absl::Status WithMessage(const absl::Status& status, absl::string_view message);
 // Returns `status` with `text` appended to its message.
 absl::Status WithText(const absl::Status& status, absl::string_view text);
 
-// Returns `status` of a server in this process, which nobody else uses: what waiting does not
-// change is no longer called worth another try. A full disk is INTERNAL.
+// Returns `status` of a server in this process, which nobody else uses. If waiting changes nothing,
+// it no longer says that another try is worthwhile. A full disk is INTERNAL.
 absl::Status WithoutOthers(const absl::Status& status);
 
 // Returns the reason that a server gave; nullopt if none did.

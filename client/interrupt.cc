@@ -17,7 +17,7 @@
 namespace salient::client {
 namespace {
 
-// Tells whether nohup made it ignored, which it then stays; blocked signals come all the same.
+// Returns whether `signal` was ignored before, as nohup does; it is then left alone.
 bool IsIgnored(int signal) {
   struct sigaction action = {};
   return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
@@ -86,7 +86,7 @@ void Interrupt::WaitForSignals() {
     if (fds[1].revents != 0) return;
     uint64_t closed = 0;
     if (read(pipe_fd_, &closed, sizeof(closed)) == sizeof(closed)) {
-      // The command may write of the interrupt into the same pipe, but no user asks again by that.
+      // A message about the interrupt may hit the closed pipe, too; that is no second request.
       Raise(/*again=*/false);
     }
     signalfd_siginfo info;

@@ -25,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The longest name has a format of several, a subdirectory and a file.
+// The longest name is FORMAT/SUBDIRECTORY/NAME, of a model in several formats.
 constexpr size_t kMostParts = 3;
 
 absl::Status FileError(const std::string& path, absl::string_view what, int error) {

@@ -19,8 +19,8 @@ struct ActivationRange {
   bool Add(const ActivationRange& other);
 
   bool PassesF16() const { return largest > kLargestF16; }
-  // Returns whether it passes that, or may on other text. Activations that stand out do so at few
-  // tokens and channels and differ little from text to text; a factor of 2 leaves room for both.
+  // Returns whether it does, or may on other text. Activations that stand out do so at few tokens
+  // and channels and differ little from text to text; a factor of 2 covers that and rounding.
   bool NearsF16() const { return largest > kLargestF16 / 2; }
 
   // Returns "activations reach 128675 in the residual stream leaving model.layers.3, and F16 holds
