@@ -23,6 +23,14 @@ absl::Status OfFile(const ModelFile& file, const absl::Status& status) {
                     Reason::kBlobDamaged);
 }
 
+// Checks the size that was announced: nobody waits for bytes that cannot come.
+absl::Status CheckHoldsPrefix(const ModelFile& file) {
+  if (file.digest.size_bytes >= kPrefixBytes) return absl::OkStatus();
+  return InvalidCall(Reason::kBadModel,
+                     absl::StrCat(file.name, ": file has ", file.digest.size_bytes,
+                                  " bytes; expected at least ", kPrefixBytes));
+}
+
 // What the first 8 bytes say of length and JSON together.
 absl::StatusOr<int64_t> HeadBytes(const ModelFile& file, absl::string_view prefix) {
   const absl::StatusOr<int64_t> json_bytes = SafetensorsHeaderBytes(
@@ -41,11 +49,7 @@ ArrivingCheckpoint::ArrivingCheckpoint(const ModelManifest& manifest, BlobStore&
 
 absl::StatusOr<std::optional<std::string>> ArrivingCheckpoint::HeadOf(const File& file) const {
   const ModelFile& model_file = file.manifest;
-  if (model_file.digest.size_bytes < kPrefixBytes) {
-    return InvalidCall(Reason::kBadModel,
-                       absl::StrCat(model_file.name, ": file has ", model_file.digest.size_bytes,
-                                    " bytes; expected at least ", kPrefixBytes));
-  }
+  if (absl::Status large = CheckHoldsPrefix(model_file); !large.ok()) return large;
   if (model_file.inline_content.has_value()) {
     const std::string& content = *model_file.inline_content;
     const int64_t content_bytes = static_cast<int64_t>(content.size());
@@ -111,7 +115,8 @@ absl::Status ArrivingCheckpoint::WaitForHeaders() {
   for (const std::unique_ptr<File>& file : files_) {
     const ModelFile& model_file = file->manifest;
     if (model_file.inline_content.has_value()) continue;
-    absl::Status status = WaitFor(*file, kPrefixBytes);
+    absl::Status status = CheckHoldsPrefix(model_file);
+    if (status.ok()) status = WaitFor(*file, kPrefixBytes);
     std::string prefix(kPrefixBytes, '\0');
     if (status.ok()) status = ReadAt(*file, 0, absl::MakeSpan(&prefix[0], prefix.size()));
     if (!status.ok()) return OfFile(model_file, status);
