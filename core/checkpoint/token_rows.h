@@ -13,7 +13,7 @@
 
 namespace salient {
 
-inline constexpr char kTokenIds[] = "input_ids";
+inline constexpr absl::string_view kTokenIds = "input_ids";
 
 // The use says whether rows are only run through a model, or scored as well.
 enum class TokenUse { kRun, kScore };
