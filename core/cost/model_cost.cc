@@ -117,7 +117,8 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   // The block before is written while this one is calibrated, the next is read while this one is
   // quantized.
   cost.memory_bytes =
-      ResidentBytes(block_bytes + std::max(calibrating + written, block_bytes + most));
+      ResidentBytes(block_bytes + std::max(calibrating + written, block_bytes + most)) +
+      concurrency * kWorkerBytes;
   cost.parallel_share = ParallelShare(config);
   return cost;
 }
