@@ -66,6 +66,7 @@ TEST_F(JobMemoryTest, WhatTheAllocatorKeepsIsNoReasonToRefuse) {
 }
 
 TEST_F(JobMemoryTest, WhoFitsWhenOthersAreDoneIsToldToComeAgain) {
+  if (!kAllocatorOfLibc) GTEST_SKIP() << "SKIPPED: a sanitizer's process grows with each request";
   const auto bench = BenchWithRoom();
   const Heap in_use(128 * kMiB);
   const absl::Status later = Refusal(*bench, Spec());
