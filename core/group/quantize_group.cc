@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "core/group/activation_loss.h"
 #include "core/group/choose_scale.h"
 #include "core/group/few_tokens.h"
+#include "core/group/group_warnings.h"
 #include "core/group/pack_linears.h"
 #include "core/group/round_linears.h"
 #include "core/linalg/tiles.h"
@@ -135,65 +135,11 @@ absl::StatusOr<bool> RoundAll(const GroupInput& group, const std::vector<Baselin
   return held;
 }
 
-// Counts groups of a Linear whose weights are not all 0, but all decode to 0.
-int64_t LostGroups(const Linear& linear, const AffineGroups& groups) {
-  if (groups.codes.empty()) return 0;
-  const int64_t size = groups.format.GroupSize(groups.in_features);
-  std::vector<float> row(static_cast<size_t>(groups.in_features));
-  int64_t lost = 0;
-  for (int64_t i = 0; i < groups.out_features; ++i) {
-    bool is_read = false;
-    for (int64_t g = 0; g < groups.Groups(); ++g) {
-      const uint8_t* codes = groups.codes.data() + i * groups.in_features + g * size;
-      const uint8_t zero = groups.zero_points[i * groups.Groups() + g];
-      if (!std::all_of(codes, codes + size, [&](uint8_t code) { return code == zero; })) continue;
-      if (!is_read) linear.weight.ReadRows(i, 1, row.data());
-      is_read = true;
-      const float* weights = row.data() + g * size;
-      if (std::any_of(weights, weights + size, [](float w) { return w != 0; })) ++lost;
-    }
-  }
-  return lost;
-}
-
-// Above this share of the output there is more error than signal to speak of.
-constexpr double kLostOutput = 0.5;
-
-void WarnOfLostWeights(const Linear& linear, const AffineGroups& groups, const LinearReport& report,
-                       std::vector<std::string>& warnings) {
-  const int64_t lost = LostGroups(linear, groups);
-  if (lost > 0) {
-    warnings.push_back(
-        absl::StrFormat("%s: %d of %d groups of weights became 0, because they are too small for a "
-                        "scale in %s; the "
-                        "relative output error is %.3g",
-                        linear.name, lost, groups.scales.size(), Name(groups.format.scale_dtype),
-                        report.relative_output_error));
-  } else if (report.relative_output_error > kLostOutput) {
-    warnings.push_back(
-        absl::StrFormat("%s: the relative output error is %.3g, so little is left "
-                        "of the weights; expected far below 1",
-                        linear.name, report.relative_output_error));
-  }
-}
-
 // Returns whether anything is fitted to calibration tokens.
 bool IsCalibrated(const Method& method, const StoredFormat& stored) {
   return method.scale != ScaleChoice::kNone || method.range != RangeChoice::kMinMax ||
          method.rounding != RoundingChoice::kNearest ||
          stored.activations == ActivationFormat::kStaticTensor;
-}
-
-void WarnOfFewTokens(int64_t tokens, int64_t in_features, std::vector<std::string>& warnings) {
-  if (TooFewTokens(tokens)) {
-    warnings.push_back(absl::StrCat("calibration has ", tokens, " tokens; with fewer than ",
-                                    kFewestTokens, " every Linear keeps plain round-to-nearest"));
-  } else if (FewTokens(tokens, in_features)) {
-    warnings.push_back(absl::StrCat("calibration has ", tokens, " tokens, few for Linears of ",
-                                    in_features, " in_features: expected at least ",
-                                    in_features / kFewTokensDivisor,
-                                    ", a quarter, and better as many tokens as in_features"));
-  }
 }
 
 // Returns the scale that the vector before the group can really take instead of `scales`.
@@ -260,7 +206,9 @@ RoundedGroup Finish(const GroupInput& group, const std::vector<Baseline>& baseli
   for (size_t i = 0; i < group.linears.size(); ++i) {
     LinearReport linear = ReportLinear(group.linears[i], attempt.linears[i], baselines[i],
                                        !attempt.why_rtn[i].empty());
-    WarnOfLostWeights(group.linears[i], attempt.linears[i].groups, linear, report.warnings);
+    if (auto warning = LostWeightsWarning(group.linears[i], attempt.linears[i].groups, linear)) {
+      report.warnings.push_back(*std::move(warning));
+    }
     loss.Add(attempt.linears[i].loss);
     report.loss_rtn += linear.loss_rtn;
     energy += baselines[i].energy.Reported();
@@ -364,7 +312,9 @@ absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& a
   if (too_few) attempt.why_rtn.assign(attempt.linears.size(), kTooFewTokens);
   RoundedGroup result = Finish(group, *baselines, model, sample, std::move(attempt));
   if (is_calibrated) {
-    WarnOfFewTokens(statistics.token_count, model.in_features(), result.report.warnings);
+    if (auto warning = FewTokensWarning(statistics.token_count, model.in_features())) {
+      result.report.warnings.push_back(*std::move(warning));
+    }
   }
   if (stored.output == OutputFormat::kScaledFp16) {
     for (LinearReport& linear : result.report.linears) linear.bits = 16;
