@@ -39,7 +39,7 @@ absl::StatusOr<GrowingDirectory> MakeGrowingDirectory(const std::string& path,
                                                       absl::string_view suffix, mode_t mode);
 
 // Removes directories that MakeGrowingDirectory made of the same names and whose makers have ended.
-// What cannot be removed stays.
+// Files that cannot be removed stay.
 void RemoveLeftoverDirectories(const std::string& path, absl::string_view suffix);
 
 }  // namespace salient

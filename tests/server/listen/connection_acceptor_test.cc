@@ -83,7 +83,7 @@ TEST(ConnectionAcceptorTest, HandsOnAsManyAsAllowedAndClosesTheRest) {
   EXPECT_TRUE(Becomes([&] { return IsClosedByPeer(clients[2]); }));
   EXPECT_FALSE(IsClosedByPeer(clients[0]));
   EXPECT_EQ(transport.acceptor().GetStats().open, 2);
-  // Its owner closes one, and the number may become a file's.
+  // The owner closes each descriptor, and its number may become a file's.
   transport.CloseOldest();
   const Descriptor file(open("/dev/null", O_RDONLY));
   EXPECT_EQ(transport.acceptor().GetStats().open, 1);
