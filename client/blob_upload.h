@@ -15,7 +15,8 @@
 
 namespace salient::client {
 
-// Those that the server does not hold, in order, each digest once. Errors: of FromGrpcStatus.
+// Returns those that the server does not hold, in order, each digest once. Errors: of
+// FromGrpcStatus.
 absl::StatusOr<std::vector<LocalBlob>> FindMissing(const JobServer& server, CallGroup& calls,
                                                    absl::Span<const LocalBlob> blobs);
 

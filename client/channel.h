@@ -1,4 +1,4 @@
-// How this program talks to a server.
+// Says how this program talks to a server.
 #ifndef SALIENT_CLIENT_CHANNEL_H_
 #define SALIENT_CLIENT_CHANNEL_H_
 
@@ -13,7 +13,7 @@
 
 namespace salient::client {
 
-// How long a server may take to answer a question that costs it nothing.
+// A server may take this long to answer a question that costs it nothing.
 inline constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
 
 // A channel to `address` ("host:port", or any gRPC name), not yet connected. It notices a server

@@ -1,4 +1,4 @@
-// What main dispatches to.
+// Names what main dispatches to.
 #ifndef SALIENT_CLIENT_COMMAND_H_
 #define SALIENT_CLIENT_COMMAND_H_
 

@@ -17,7 +17,7 @@ std::string Sentence(std::string text) {
   return text;
 }
 
-// Of the name before the settings; those are looked at with all else.
+// Judges the name before the settings; those are looked at with all else.
 std::string KnownFormat(const std::string& flag) {
   return OneOf(FormatNames())(flag.substr(0, flag.find(':')));
 }

@@ -33,7 +33,7 @@ struct JobsFlags {
   bool json = false;
 };
 
-// What every command has: a server, and calls that Ctrl-C ends.
+// Holds what every command has: a server, and calls that Ctrl-C ends.
 class JobsCall {
  public:
   JobsCall(const JobsFlags& flags, Interrupt& interrupt)

@@ -93,7 +93,7 @@ std::string UnavailableSentence(absl::string_view message, absl::string_view add
 
 std::string Printable(absl::string_view text, size_t max_bytes) {
   size_t end = std::min(max_bytes, text.size());
-  // Not inside a UTF-8 sequence.
+  // The cut is not inside a UTF-8 sequence.
   while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
     --end;
   std::string result(text.substr(0, end));

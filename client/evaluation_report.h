@@ -1,4 +1,4 @@
-// How well a model predicts, for people and for machines.
+// Says how well a model predicts, for people and for machines.
 #ifndef SALIENT_CLIENT_EVALUATION_REPORT_H_
 #define SALIENT_CLIENT_EVALUATION_REPORT_H_
 

@@ -19,7 +19,7 @@ class RunningDigest {
   RunningDigest();
 
   void Add(absl::string_view bytes);
-  // Of all that came so far. Nothing may come after.
+  // Returns the digest of all that came so far. Nothing may come after.
   v1::Digest Finish();
 
  private:
@@ -32,12 +32,13 @@ class RunningDigest {
 
 v1::Digest DigestOfBytes(absl::string_view bytes);
 
-// Of the file at `path`; `read` is told of every piece and stops by false. NOT_FOUND if it cannot
-// be opened, INTERNAL if it cannot be read, CANCELLED if stopped; all name the path.
+// Returns the digest of the file at `path`; `read` is told of every piece and stops by false.
+// NOT_FOUND if it cannot be opened, INTERNAL if it cannot be read, CANCELLED if stopped; all name
+// the path.
 absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
                                         absl::FunctionRef<bool(int64_t bytes)> read);
 
-// As a key: "<64 digits>/<size>".
+// Writes a digest as a key: "<64 digits>/<size>".
 std::string DigestText(const v1::Digest& digest);
 
 }  // namespace salient::client

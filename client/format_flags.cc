@@ -14,7 +14,7 @@
 namespace salient::client {
 namespace {
 
-// What follows the colon. 0: not given.
+// Holds what follows the colon. 0: not given.
 struct Settings {
   int32_t bits = 0;
   int64_t group_size = 0;

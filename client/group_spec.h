@@ -1,4 +1,4 @@
-// Which Linears form a group and which activations they read: what the user says about it.
+// Reads which Linears form a group and which activations they read: what the user says about it.
 #ifndef SALIENT_CLIENT_GROUP_SPEC_H_
 #define SALIENT_CLIENT_GROUP_SPEC_H_
 

@@ -1,4 +1,4 @@
-// What a checkpoint is and which engines load it, for people and for machines.
+// Says what a checkpoint is and which engines load it, for people and for machines.
 #ifndef SALIENT_CLIENT_INSPECTION_REPORT_H_
 #define SALIENT_CLIENT_INSPECTION_REPORT_H_
 

@@ -22,7 +22,7 @@ class Interrupt {
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
-  // Whether a signal came. Thread-safe.
+  // Returns whether a signal came. Thread-safe.
   bool Raised() const;
 
   // While it lives, a signal runs `cancel` once on the signal thread; a signal that came before

@@ -1,4 +1,4 @@
-// What a job of quantizing or an estimate of one says to people and to machines.
+// Writes what a job of quantizing or an estimate of one says to people and to machines.
 #ifndef SALIENT_CLIENT_JOB_REPORT_H_
 #define SALIENT_CLIENT_JOB_REPORT_H_
 

@@ -23,7 +23,7 @@ namespace {
 
 using Way = JobDisplay::Way;
 
-// How long a cancelled job may take to end before we go anyway.
+// A cancelled job may take this long to end before we go anyway.
 constexpr absl::Duration kCancelPatience = absl::Seconds(30);
 
 std::string RandomJobId() {
@@ -172,7 +172,7 @@ class JobRun {
     if (!created.ok()) return created.status();
     EstimatedJob estimated{std::move(*created->mutable_job()), {}};
     for (const std::string& warning : created->warnings()) {
-      // As those of a job that runs are shown.
+      // It is shown as the events of a job that runs are.
       v1::JobEvent event;
       event.set_warning(warning);
       display_.Take(event);
@@ -224,7 +224,7 @@ class JobRun {
       if (event.has_file_ready() && downloads.has_value()) downloads->Add(event.file_ready());
     });
 
-    // Whatever is still on its way up is of no use now.
+    // A file that is still on its way up is of no use now.
     const bool needless = ended.ok();
     uploads_.Cancel();
     uploader.join();

@@ -19,7 +19,7 @@ namespace salient::client {
 
 struct JobPlan {
   v1::CreateJobRequest request;
-  // What the server judges the job by: uploaded before it is created.
+  // The server judges the job by these, which are uploaded before it is created.
   std::vector<LocalBlob> first;
   // Uploaded, in this order, while it runs.
   std::vector<LocalBlob> rest;
@@ -28,7 +28,7 @@ struct JobPlan {
   // This says whether people are told the job's name as soon as it is there, so that they find it
   // again whatever happens to this process.
   bool tells_name = false;
-  // What an interrupted user should know, a sentence.
+  // A sentence that an interrupted user should know.
   std::string after_interrupt;
 };
 

@@ -49,7 +49,7 @@ class JobSession {
   absl::Status AddModel(const std::string& directory, int64_t inline_bytes, JobDisplay& display,
                         Interrupt& interrupt, v1::ModelSource& source, JobPlan& plan) const;
 
-  // The same for a job that looks at headers alone: no weights are read or uploaded.
+  // Does the same for a job that looks at headers alone: no weights are read or uploaded.
   absl::Status AddHeaders(const std::string& directory, Interrupt& interrupt,
                           v1::ModelSource& source, JobPlan& plan) const;
 

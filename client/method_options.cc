@@ -199,7 +199,7 @@ absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
   // What GPTQ's first layout says of zero points is not read alike: it is symmetric.
   message.set_symmetric(options.symmetric || w8a8 || *output_format == v1::OUTPUT_FORMAT_GPTQ);
   message.set_output_format(*output_format);
-  // Of several formats it is meant for those that have it.
+  // Where there are several formats, it is meant for those that have it.
   if (w8a8) {
     const auto activations =
         Named("activations", options.activations.empty() ? "dynamic" : options.activations,

@@ -1,4 +1,4 @@
-// How to quantize, as flags and as messages.
+// Says how to quantize, as flags and as messages.
 #ifndef SALIENT_CLIENT_METHOD_OPTIONS_H_
 #define SALIENT_CLIENT_METHOD_OPTIONS_H_
 
@@ -14,19 +14,19 @@
 
 namespace salient::client {
 
-// What the command line says. Empty strings were not given.
+// Holds what the command line says. Empty strings were not given.
 struct MethodOptions {
   std::string method = "awq";  // A preset of the three choices: awq, rtn, smoothquant, gptq.
   std::string scale = "";      // none, awq, smoothquant.
   std::string range = "";      // minmax, clip.
   std::string rounding = "";   // nearest, block, gptq.
   bool autoawq = false;        // Follow AutoAWQ; rounding is then nearest unless given.
-  // Of the rounding, where it has them; nullopt: the server's default.
+  // The rounding's own settings, where it has them; nullopt stands for the server's default.
   std::optional<float> gptq_damping = std::nullopt;
   bool no_act_order = false;
   std::optional<int32_t> descent_sweeps = std::nullopt;
   std::optional<int32_t> refits = std::nullopt;
-  // Of --scale smoothquant; nullopt: searched.
+  // --scale smoothquant takes it; nullopt has it searched.
   std::optional<double> smoothquant_alpha = std::nullopt;
   int32_t bits = 0;              // 0: 4; int-quantized: 8
   int64_t group_size = 0;        // 0: 128; int-quantized: -1

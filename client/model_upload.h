@@ -14,12 +14,12 @@
 
 namespace salient::client {
 
-// What a manifest may hold inline in all: that of every model of a job together.
+// A manifest holds at most this much inline, counting every model of a job together.
 inline constexpr int64_t kInlineBytes = int64_t{2} << 20;
 
 struct ModelUpload {
   v1::ModelManifest manifest;
-  // What the server has to have before it can judge a job: config and index, unless inline.
+  // The server has to have these before it can judge a job: config and index, unless inline.
   std::vector<LocalBlob> first;
   // Weights, in the order of blocks, then what is taken along.
   std::vector<LocalBlob> rest;
@@ -42,9 +42,9 @@ absl::StatusOr<int64_t> BytesToHash(const std::string& directory);
 absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,
                                           absl::FunctionRef<bool(int64_t bytes)> read);
 
-// The same for a server that looks at headers alone: what goes along is left out, weights whose
-// header is inline have their size for a name and are not read, and none is to be uploaded. Those
-// whose header finds no room are hashed, in case that the server has them.
+// Does the same for a server that looks at headers alone: what goes along is left out, weights
+// whose header is inline have their size for a name and are not read, and none is to be uploaded.
+// Those whose header finds no room are hashed, in case that the server has them.
 absl::StatusOr<ModelUpload> DescribeHeaders(const std::string& directory, int64_t inline_bytes,
                                             absl::FunctionRef<bool(int64_t bytes)> read);
 

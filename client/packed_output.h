@@ -34,7 +34,7 @@ class PackedOutput {
   // INTERNAL, naming the output, if the disk does not take them.
   absl::Status Append(absl::string_view bytes);
 
-  // Whether the tensor opened last has all its bytes. True before the first.
+  // Returns whether the tensor opened last has all its bytes. True before the first.
   bool Complete() const;
   int64_t expected_bytes() const { return tensors_.empty() ? 0 : tensors_.back().bytes; }
 

@@ -14,7 +14,7 @@
 
 namespace salient::client {
 
-// What the whole call amounts to.
+// Says what the whole call amounts to.
 struct ProgressTotals {
   int64_t bytes = 0;
   int64_t groups = 0;

@@ -1,4 +1,4 @@
-// What is to be made of a model, as flags and as a task.
+// Says what is to be made of a model, as flags and as a task.
 #ifndef SALIENT_CLIENT_QUANTIZE_OPTIONS_H_
 #define SALIENT_CLIENT_QUANTIZE_OPTIONS_H_
 
@@ -15,7 +15,8 @@ namespace salient::client {
 
 struct QuantizeOptions {
   MethodOptions method;
-  // As ParseFormat. None: int-quantized, which the preset smoothquant is for, else awq-gemm.
+  // ParseFormat takes each. None: int-quantized, which the preset smoothquant is for, else
+  // awq-gemm.
   std::vector<std::string> formats;
   std::vector<std::string> overrides;  // as ParseOverride
   double max_relative_error = 0;       // 0: no limit

@@ -15,7 +15,7 @@
 namespace salient::client {
 namespace {
 
-// Whether the other end still listens, or why we cannot go on.
+// Says whether the other end still listens, or why we cannot go on.
 using Sent = absl::StatusOr<bool>;
 
 absl::Status ReadInto(const SafetensorsFile& file, const TensorEntry& tensor,

@@ -12,7 +12,7 @@
 
 namespace salient::client {
 
-// What a call sends. Borrows all of it.
+// Holds what a call sends. Borrows all of it.
 struct TensorsInput {
   const TensorsPlan& plan;
   const SafetensorsFile& weights;

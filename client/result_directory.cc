@@ -49,7 +49,7 @@ absl::Status FileError(const std::string& path, absl::string_view what, int erro
 
 std::string AbsolutePath(const std::string& path) {
   std::error_code error;
-  // Of a relative path whose first part is not there, weakly_canonical gives that path.
+  // weakly_canonical gives a relative path whose first part is not there back as it is.
   const fs::path whole = fs::absolute(path, error).lexically_normal();
   fs::path absolute = fs::weakly_canonical(whole, error);
   if (error) absolute = whole;

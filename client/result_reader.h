@@ -28,7 +28,7 @@ class ResultReader {
   // To be called at the end of the stream: INTERNAL unless every group came whole.
   absl::Status Finish() const;
 
-  // Of the groups that came whole so far.
+  // Returns the reports of the groups that came whole so far.
   const std::vector<v1::GroupReport>& reports() const { return reports_; }
 
  private:

@@ -18,7 +18,7 @@ ProgressStyle StyleFor(std::FILE* out);
 // "[######..................]" for a share of 0 to 1.
 std::string BarCells(double share);
 
-// Not thread-safe.
+// It is not thread-safe.
 class StatusLine {
  public:
   // `out` outlives it; nothing is written before the first line.
@@ -30,7 +30,7 @@ class StatusLine {
 
   ProgressStyle style() const { return style_; }
 
-  // Whether the bar is old enough to be drawn again. False for lines.
+  // Returns whether the bar is old enough to be drawn again. False for lines.
   bool Due() const;
   // Draws the bar, as much of `text` as fits.
   void Draw(absl::string_view text);

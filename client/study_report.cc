@@ -12,7 +12,7 @@ namespace {
 
 using Align = Table::Align;
 
-// What the contract's 0 and unset mean.
+// Holds what the contract's 0 and unset mean.
 struct StudiedFormat {
   double share = 0.01;
   int bits = 3;

@@ -1,4 +1,4 @@
-// What salient channels are worth, for people and for machines.
+// Says what salient channels are worth, for people and for machines.
 #ifndef SALIENT_CLIENT_STUDY_REPORT_H_
 #define SALIENT_CLIENT_STUDY_REPORT_H_
 

@@ -1,4 +1,4 @@
-// What jobs do, as text and as what a server says it does.
+// Names what jobs do, as text and as what a server says it does.
 #ifndef SALIENT_CLIENT_TASK_KIND_H_
 #define SALIENT_CLIENT_TASK_KIND_H_
 

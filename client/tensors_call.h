@@ -17,7 +17,7 @@
 
 namespace salient::client {
 
-// Where to send it and how long it may take.
+// Says where to send it and how long it may take.
 struct TensorsServer {
   std::shared_ptr<grpc::Channel> channel;
   std::string address;                                // For errors.

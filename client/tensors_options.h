@@ -1,4 +1,4 @@
-// How to quantize tensors, as a message and as what a file says about itself.
+// Says how to quantize tensors, as a message and as what a file says about itself.
 #ifndef SALIENT_CLIENT_TENSORS_OPTIONS_H_
 #define SALIENT_CLIENT_TENSORS_OPTIONS_H_
 
@@ -16,7 +16,7 @@ namespace salient::client {
 absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options,
                                                      const std::string& format = "awq-gemm");
 
-// What a reader of the result has to know, for the metadata of the file.
+// Tells what a reader of the result has to know, for the metadata of the file.
 std::map<std::string, std::string> FileMetadata(const v1::QuantizeTensorsOptions& options);
 
 }  // namespace salient::client

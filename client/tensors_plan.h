@@ -1,4 +1,4 @@
-// What a call will send, checked against the files before anybody is connected to.
+// Plans what a call will send, checked against the files before anybody is connected to.
 #ifndef SALIENT_CLIENT_TENSORS_PLAN_H_
 #define SALIENT_CLIENT_TENSORS_PLAN_H_
 
@@ -34,7 +34,7 @@ struct PlannedGroup {
   std::optional<TiedHeadsSpec> tied_heads;
 
   int64_t WeightBytes() const;
-  // Without padding.
+  // Counts them without padding.
   int64_t ActivationBytes() const;
 };
 

@@ -1,4 +1,4 @@
-// What `salient tensors` says about its result, to people and to machines.
+// Writes what `salient tensors` says about its result, to people and to machines.
 #ifndef SALIENT_CLIENT_TENSORS_REPORT_H_
 #define SALIENT_CLIENT_TENSORS_REPORT_H_
 

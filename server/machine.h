@@ -1,4 +1,4 @@
-// What this process may use: limits of the cgroup, v1 or v2, else of the machine.
+// Reads what this process may use: limits of the cgroup, v1 or v2, else of the machine.
 #ifndef SALIENT_SERVER_MACHINE_H_
 #define SALIENT_SERVER_MACHINE_H_
 

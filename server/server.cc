@@ -27,9 +27,9 @@
 namespace salient {
 namespace {
 
-// How long gRPC may take to wind up calls that were told to end.
+// gRPC may take this long to wind up calls that were told to end.
 constexpr absl::Duration kWindUp = absl::Seconds(2);
-// How often uploads that nobody continued, and jobs that ended, are looked for.
+// Uploads that nobody continued, and jobs that ended, are looked for this often.
 constexpr absl::Duration kExpiryPeriod = absl::Minutes(1);
 constexpr absl::Duration kJobLogPeriod = absl::Seconds(1);
 // The watchdog looks this often, and a connection to this server may take so long to be answered.
@@ -52,7 +52,7 @@ CallRegistry::Settings SettingsOf(const ServerConfig& config) {
   return settings;
 }
 
-// Where blobs are, and what must outlive it.
+// Says where blobs are, and what must outlive it.
 struct Storage {
   std::optional<ScratchDirectory> scratch;
   std::string directory;
@@ -108,7 +108,8 @@ JobTableSettings JobSettingsOf(const ServerConfig& config, const Storage& storag
 
 class Server::Impl {
  public:
-  // What can fail was made before: the store, and the jobs that use it and the registry's workers.
+  // The parts that can fail were made before: the store, and the jobs that use it and the
+  // registry's workers.
   Impl(ServerConfig config, Storage storage, std::unique_ptr<CallRegistry> registry,
        std::unique_ptr<JobTable> jobs)
       : config_(std::move(config)),

@@ -21,12 +21,12 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const ServerConfig& config, absl::AnyInvocable<void()> unreachable = nullptr);
 
-  // As Shutdown with no grace.
+  // Does as Shutdown with no grace.
   ~Server();
 
-  // Of gRPC, as bound.
+  // Returns the port of gRPC, as bound.
   int port() const;
-  // Of the metrics, as bound; 0: off.
+  // Returns the port of the metrics, as bound; 0: off.
   int metrics_port() const;
   // With everything that has a default filled in.
   const ServerConfig& config() const;

@@ -64,7 +64,7 @@ absl::StatusOr<AppearingDirectory> AppearingDirectory::Create(const std::string&
     if (!S_ISDIR(info.st_mode) || !std::filesystem::is_empty(target, error)) {
       return error ? FileError(error.value(), target, "read") : Taken(target);
     }
-    // What a link leads to is replaced, not the link.
+    // The directory that a link leads to is replaced, not the link.
     target = std::filesystem::canonical(target, error).string();
     if (error) return FileError(error.value(), directory, "resolve");
   }

@@ -1,4 +1,4 @@
-// Which bytes of something have arrived.
+// Knows which bytes of something have arrived.
 #ifndef SALIENT_CORE_CHECKPOINT_BYTE_COVERAGE_H_
 #define SALIENT_CORE_CHECKPOINT_BYTE_COVERAGE_H_
 

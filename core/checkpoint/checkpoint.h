@@ -37,9 +37,9 @@ class Checkpoint final : public TensorSource {
                          absl::Span<std::byte> bytes) const override;
   absl::StatusOr<std::vector<std::byte>> Read(absl::string_view tensor) const;
 
-  // In the order of their names.
+  // Returns them in the order of their names.
   const std::vector<SafetensorsFile>& files() const { return files_; }
-  // Of all files, sorted.
+  // Returns the names of the tensors of all files, sorted.
   std::vector<std::string> TensorNames() const;
 
  private:

@@ -23,7 +23,7 @@
 namespace salient {
 namespace {
 
-// The same weights for other readers, and what training leaves behind.
+// These hold the same weights for other readers, and what training leaves behind.
 constexpr std::array<absl::string_view, 18> kOtherWeights = {
     ".bin",     ".ckpt",    ".ggml", ".gguf", ".h5",     ".llamafile",
     ".mlmodel", ".msgpack", ".nemo", ".npz",  ".onnx",   ".ot",

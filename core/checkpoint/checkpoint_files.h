@@ -1,4 +1,4 @@
-// What a model directory holds beside weights, and what of it a quantized model takes along.
+// Says what a model directory holds beside weights, and what of it a quantized model takes along.
 #ifndef SALIENT_CORE_CHECKPOINT_CHECKPOINT_FILES_H_
 #define SALIENT_CORE_CHECKPOINT_CHECKPOINT_FILES_H_
 

@@ -96,7 +96,7 @@ struct CheckpointWriter::State {
     return absl::OkStatus();
   }
 
-  // Of a file that cannot be.
+  // Frees the names of a file that cannot be.
   void GiveUp(const SafetensorsLayout& layout) {
     const std::lock_guard<std::mutex> lock(mutex);
     for (const SafetensorsLayout::Place& place : layout.places) tensors.erase(place.tensor.name);

@@ -19,7 +19,7 @@ namespace salient {
 // An AppearingDirectory and what is in it. Thread-safe except for Commit.
 class CheckpointWriter {
  public:
-  // As AppearingDirectory::Create.
+  // Creates it as AppearingDirectory::Create.
   static absl::StatusOr<CheckpointWriter> Create(const std::string& directory);
   CheckpointWriter(CheckpointWriter&&) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) noexcept;

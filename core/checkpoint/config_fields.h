@@ -32,7 +32,7 @@ class ConfigFields {
   bool Has(absl::string_view field) const { return object_.Find(field) != nullptr; }
   bool IsNull(absl::string_view field) const { return Has(field) && Value(field) == nullptr; }
 
-  // The same, and a fault when there is none; the least value then.
+  // Reads the same, and a fault when there is none; the least value then.
   int64_t RequiredInteger(absl::string_view field, int64_t least, int64_t most);
   double RequiredNumber(absl::string_view field, double least, double most);
 

@@ -6,7 +6,7 @@
 namespace salient {
 namespace {
 
-// Whether what would change how a model computes is there in name only, as tools write it.
+// Returns whether what would change how a model computes is there in name only, as tools write it.
 bool SaysNothing(const JsonValue& value) {
   const JsonValue::Object* object = value.AsObject();
   if (object == nullptr) return value.IsNull();
@@ -117,7 +117,7 @@ ActivationFormat ReadActivations(Part& part) {
   return dynamic ? ActivationFormat::kDynamicToken : ActivationFormat::kStaticTensor;
 }
 
-// What the layout has no place for.
+// Refuses what the layout has no place for.
 void CheckLayout(const WeightFormat& format, absl::string_view name, Part& weights,
                  StoredFormat& stored) {
   if (name == "pack-quantized") {

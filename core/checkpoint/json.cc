@@ -205,7 +205,7 @@ std::string JsonValue::Describe() const {
   if (const auto* value = std::get_if<int64_t>(&value_)) {
     return *value == 0 ? "-0" : absl::StrCat(*value);
   }
-  // As a float, so that 2.0 does not read like the integer it is not.
+  // It is written as a float, so that 2.0 does not read like the integer it is not.
   char text[32];
   std::snprintf(text, sizeof(text), "%#.15g", std::get<double>(value_));
   return text;

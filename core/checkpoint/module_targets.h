@@ -1,4 +1,4 @@
-// Which modules a part of a quantization config speaks of.
+// Tells which modules a part of a quantization config speaks of.
 #ifndef SALIENT_CORE_CHECKPOINT_MODULE_TARGETS_H_
 #define SALIENT_CORE_CHECKPOINT_MODULE_TARGETS_H_
 
@@ -16,21 +16,21 @@ namespace salient {
 
 class ModuleTargets {
  public:
-  // How a Linear was meant; the larger one wins where several groups mean the same Linear.
+  // Says how a Linear was meant; the larger one wins where several groups mean the same Linear.
   enum class Match { kNone, kClass, kPattern, kName };
 
-  // As compressed-tensors writes them: "re:" and a regular expression, the class "Linear" or a full
-  // path. Errors as NamePattern::Parse.
+  // Adds a target as compressed-tensors writes them: "re:" and a regular expression, the class
+  // "Linear" or a full path. Errors as NamePattern::Parse.
   absl::Status Add(absl::string_view target);
   // Errors as NamePattern::Parse; INVALID_ARGUMENT if all patterns are too large together.
   absl::Status AddPattern(absl::string_view pattern);
 
   Match MatchOf(absl::string_view module) const;
 
-  // Of its patterns, which is what matching costs. Those that are one path, spelled out, are looked
-  // up instead and cost nothing.
+  // Counts the steps of its patterns, which is what matching costs. Those that are one path,
+  // spelled out, are looked up instead and cost nothing.
   int64_t steps() const { return steps_; }
-  // Of all patterns of a config together: configs are untrusted.
+  // All patterns of a config together may have this many, because configs are untrusted.
   static constexpr int64_t kMaxSteps = 4096;
 
  private:
@@ -41,7 +41,7 @@ class ModuleTargets {
   bool all_linears_ = false;
 };
 
-// What was expected where Add or AddPattern gave this error, for its message.
+// Returns what was expected where Add or AddPattern gave this error, for its message.
 std::string ExpectedPattern(const absl::Status& status);
 
 }  // namespace salient

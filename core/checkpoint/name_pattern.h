@@ -12,19 +12,19 @@
 
 namespace salient {
 
-// What Python's `re` makes of these parts of its language, for names of ASCII: characters, `.`,
-// sets [a-z] and [^a-z], \d \w \s and their opposites, escaped punctuation, groups ( ) and (?: ),
-// |, ^, $, and * + ? {m} {m,} {m,n}, lazy or not. Immutable; thread-safe.
+// Matches what Python's `re` makes of these parts of its language, for names of ASCII: characters,
+// `.`, sets [a-z] and [^a-z], \d \w \s and their opposites, escaped punctuation, groups ( ) and
+// (?: ), |, ^, $, and * + ? {m} {m,} {m,n}, lazy or not. Immutable; thread-safe.
 class NamePattern {
  public:
   // `pattern` compiled. INVALID_ARGUMENT saying what is wrong at which byte, also for a pattern
   // that is too large; UNIMPLEMENTED for other parts of the language, such as look-around.
   static absl::StatusOr<NamePattern> Parse(absl::string_view pattern);
 
-  // Whether it matches a beginning of `name`, as re.match.
+  // Returns whether it matches a beginning of `name`, as re.match.
   bool MatchesStart(absl::string_view name) const;
 
-  // What it takes of memory, and of time for each character of a name.
+  // Returns what it takes of memory, and of time for each character of a name.
   int64_t steps() const { return static_cast<int64_t>(program_.size()); }
 
  private:

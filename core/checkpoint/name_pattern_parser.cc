@@ -59,7 +59,7 @@ class NamePatternParser {
     return true;
   }
 
-  // Whether a program of `steps` steps more is not too large.
+  // Returns whether a program of `steps` steps more is not too large.
   bool Fits(size_t steps) {
     if (steps <= kMaxSteps) return true;
     Invalid(absl::StrCat("more than ", kMaxSteps, " steps"));

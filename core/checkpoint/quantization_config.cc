@@ -36,7 +36,7 @@ void ReadAwq(ConfigFields& fields, ConfigFields& unread, QuantizationConfig& con
   }
 }
 
-// What a Linear is stored in by gptq's fields of it, those that are absent as `otherwise`.
+// Reads what a Linear is stored in by gptq's fields of it, those that are absent as `otherwise`.
 StoredFormat ReadGptqFormat(ConfigFields& fields, ConfigFields& unread, StoredFormat otherwise) {
   StoredFormat stored = otherwise;
   if (const auto bits = fields.Integer("bits", 1, 64)) stored.format.bits = static_cast<int>(*bits);

@@ -26,7 +26,7 @@ struct ModuleRule {
 struct QuantizationConfig {
   std::string quant_method;  // "awq", "gptq", "compressed-tensors"; of others all else is default
 
-  // Of all Linears that no rule names; of the first group of compressed-tensors.
+  // These are of all Linears that no rule names, and of the first group of compressed-tensors.
   int64_t bits = 0;         // awq: also called w_bit; 0: not said
   int64_t group_size = 0;   // awq: also called q_group_size; kWholeRow, kWholeTensor; 0: not said
   bool zero_point = true;   // asymmetric
@@ -35,7 +35,7 @@ struct QuantizationConfig {
   bool desc_act = false;    // gptq: groups are of columns by falling importance
   ActivationFormat activations = ActivationFormat::kNone;
 
-  // Of gptq ("dynamic") and compressed-tensors ("config_groups"), in their order.
+  // gptq ("dynamic") and compressed-tensors ("config_groups") have them, in this order.
   std::vector<ModuleRule> rules = {};
   ModuleTargets ignored = {};  // compressed-tensors: "ignore"
 
@@ -43,8 +43,8 @@ struct QuantizationConfig {
   // cannot be read here. Everything else in the config may be looked at all the same.
   absl::Status readable = {};
 
-  // How a Linear is stored if it is quantized; bits and group_size may be 0, not said. nullopt: the
-  // config says that it is not. Whether it is, its tensors tell.
+  // Returns how a Linear is stored if it is quantized; bits and group_size may be 0, not said.
+  // nullopt: the config says that it is not. Whether it is, its tensors tell.
   std::optional<StoredFormat> FormatOf(absl::string_view module) const;
 };
 

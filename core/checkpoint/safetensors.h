@@ -47,10 +47,10 @@ struct TensorEntry {
   int64_t SizeBytes() const { return end - begin; }
 };
 
-// What a header says, validated. Immutable.
+// Holds what a header says, validated. Immutable.
 class SafetensorsHeader {
  public:
-  // In the order of their bytes.
+  // Returns them in the order of their bytes.
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
   // nullptr if there is none.
   const TensorEntry* Find(absl::string_view name) const;
@@ -149,8 +149,8 @@ std::vector<TensorToWrite> ToWrite(absl::Span<const NamedTensor> tensors);
 absl::StatusOr<std::vector<std::byte>> SerializeSafetensors(
     absl::Span<const TensorToWrite> tensors, const std::map<std::string, std::string>& metadata);
 
-// The same bytes to a file, which appears complete (written beside it, synced, renamed) or
-// not at all. Replaces an existing file. Errors also from the file system, naming `path`.
+// Writes the same bytes to a file, which appears complete (written beside it, synced, renamed)
+// or not at all. Replaces an existing file. Errors also from the file system, naming `path`.
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorToWrite> tensors,
                               const std::map<std::string, std::string>& metadata);
 

@@ -26,7 +26,7 @@ struct TensorShape {
   int64_t SizeBytes() const;
 };
 
-// Where everything stands. Immutable.
+// Says where everything stands. Immutable.
 struct SafetensorsLayout {
   struct Place {
     TensorShape tensor;

@@ -18,7 +18,7 @@ namespace {
 constexpr char kPartialSuffix[] = ".partial-";
 constexpr int kMaxWriters = 1000;  // of one path at a time
 
-// What is written: the head, then the tensors' bytes in this order.
+// Holds what is written: the head, then the tensors' bytes in this order.
 struct Arranged {
   std::string head;
   std::vector<TensorToWrite> tensors;

@@ -84,7 +84,7 @@ absl::Status CheckSizes(absl::Span<const TensorSize> tensors, int64_t max_shard_
       absl::StrCat("tensor ", QuoteForMessage(*twice), " stands twice; expected once"));
 }
 
-// As the reference writer lays it out: two spaces, sorted keys, a line feed at the end.
+// Writes it as the reference writer lays it out: two spaces, sorted keys, a line feed at the end.
 std::string IndexJson(const ShardPlan& plan, absl::Span<const TensorSize> tensors) {
   std::vector<std::pair<absl::string_view, absl::string_view>> rows;
   for (const Shard& shard : plan.shards) {

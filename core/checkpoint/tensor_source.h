@@ -1,4 +1,4 @@
-// Where the tensors of a model come from: a directory, or bytes that are still arriving.
+// Says where the tensors of a model come from: a directory, or bytes that are still arriving.
 #ifndef SALIENT_CORE_CHECKPOINT_TENSOR_SOURCE_H_
 #define SALIENT_CORE_CHECKPOINT_TENSOR_SOURCE_H_
 
@@ -31,7 +31,8 @@ class TensorSource {
   // NOT_FOUND if no file holds it.
   virtual absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const = 0;
 
-  // Whether its bytes can be read without waiting for them to arrive; false if no file holds it.
+  // Returns whether its bytes can be read without waiting for them to arrive; false if no file
+  // holds it.
   virtual bool IsHere(absl::string_view tensor) const { return Find(tensor).ok(); }
 
   // Fills `bytes` from byte `offset` of the tensor. May wait until they have arrived. Errors as

@@ -88,7 +88,7 @@ BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
       const StoredFormat& stored = params.outputs[result.outputs[0]];
       const bool limited =
           params.max_relative_error != 0 && fit.fits && stored.output != OutputFormat::kScaledFp16;
-      // What is raised stays F16 in the worst case.
+      // A raised group stays F16 in the worst case.
       if (limited) {
         packed = std::max(packed, 2 * weights * static_cast<int64_t>(result.outputs.size()));
       }
@@ -114,7 +114,7 @@ BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
       held += packed;
       cost.most_output_bytes += packed;
       if (fit.fits && last) held -= StatisticsBytes(statistics);
-      // What takes the fold becomes F32.
+      // The tensor that takes the fold becomes F32.
       if (fit.fits && into_linear) {
         const LinearShape shape = ShapeOf(family, config, *row.fold_into_linear);
         held += (4 - StoredBytes(config)) * shape.out_features * shape.in_features;

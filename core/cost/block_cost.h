@@ -1,4 +1,4 @@
-// What one decoder block costs to quantize, computed from shapes alone.
+// Says what one decoder block costs to quantize, computed from shapes alone.
 #ifndef SALIENT_CORE_COST_BLOCK_COST_H_
 #define SALIENT_CORE_COST_BLOCK_COST_H_
 
@@ -19,11 +19,11 @@ int64_t StoredBytes(const ModelConfig& config);
 
 int64_t ElementsOf(const TensorSpec& spec);
 
-// What is kept of the inputs of a group.
+// Returns what is kept of the inputs of a group.
 StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
                               const Method& method);
 
-// Of quantizing one block for one SharedResult.
+// The cost of quantizing one block for one SharedResult.
 struct BlockCost {
   int64_t output_bytes = 0;       // of all its outputs, if no group is raised
   int64_t most_output_bytes = 0;  // the same, if all are

@@ -14,8 +14,8 @@ using namespace operations;
 
 namespace {
 
-// Of the scale search: candidates; up to how many rows all of them are evaluated; of more, at least
-// how many are looked at, elementwise, to find those few that are.
+// The scale search evaluates all candidates on up to kFewRows rows; with more rows it looks at
+// kSampledRows or more of them, elementwise, and evaluates the kFinalists that it finds.
 constexpr double kCandidates = 41;
 constexpr double kCandidatesSmoothQuant = 22;
 constexpr double kFewRows = 128;
@@ -201,7 +201,7 @@ void WorkCount::RoundGptq(double weights, double in, double group, const RoundGp
   work.vector_flop += (descends ? 2 : 1) * kGather * Square(in) + kFactor * Square(in) * block / 4;
   work.f32_flop += in * Square(in) / 3;
   work.bytes += (descends ? 4 : 2) * 4 * Square(in);
-  // What the columns before a block leave to it, and what those of a block leave to each other.
+  // The columns before a block leave errors to it, and those of a block leave them to each other.
   work.f32_flop += weights * (in + 3 * block);
   work.vector_flop += 2 * kAdd * weights + in / block * 2 * kHandOver;
   if (!descends) return;

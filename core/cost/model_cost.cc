@@ -14,8 +14,8 @@
 namespace salient {
 namespace {
 
-// What the allocator keeps of memory that was freed between pieces still in use, and what generated
-// code and a worker's own heap take. Measured with glibc.
+// The allocator keeps memory that was freed between pieces still in use; generated code and each
+// worker's own heap take some as well. The numbers were measured with glibc.
 constexpr double kKeptByAllocator = 1.15;
 constexpr int64_t kRuntimeBytes = 3 << 20;
 constexpr int64_t kWorkerBytes = 4 << 20;
@@ -82,7 +82,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   int64_t most = 0;
   for (const SharedResult& result : *results) {
     const bool last = &result == &results->back();
-    // Without overrides all blocks are alike.
+    // All blocks are alike where there are no overrides.
     const size_t blocks = params.overrides.empty() ? 1 : result.fits.size();
     WorkCount quantizing(family, config);
     int64_t output_bytes = 0;

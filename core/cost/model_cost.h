@@ -1,4 +1,4 @@
-// What a run will cost, computed from shapes alone.
+// Says what a run will cost, computed from shapes alone.
 #ifndef SALIENT_CORE_COST_MODEL_COST_H_
 #define SALIENT_CORE_COST_MODEL_COST_H_
 
@@ -20,37 +20,37 @@ struct ModelCost {
   // Resident at most because of the run, beside what is resident already: what it holds at once,
   // and the share of freed memory that an allocator keeps.
   int64_t memory_bytes = 0;
-  // Of the result's tensors, if a limit of error raises none; headers and config.json not among
-  // them.
+  // Counts the bytes of the result's tensors, if a limit of error raises none; headers and
+  // config.json not among them.
   int64_t output_bytes = 0;
-  // How much of its time every worker but the first computes, 0 to 1. The loops of a narrow model
-  // have few tiles, and some have one.
+  // The share of its time that every worker but the first computes, 0 to 1. The loops of a narrow
+  // model have few tiles, and some have one.
   double parallel_share = 1;
 
   Work Total() const;  // of all stages
 };
 
-// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row. Work and
-// memory are those of the worst case under a limit of error, in which all groups are above it.
-// Errors as FindFamily.
+// Returns the cost of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration
+// row. Work and memory are those of the worst case under a limit of error, in which all groups are
+// above it. Errors as FindFamily.
 absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens,
                                            const QuantizeModelParams& params, int concurrency);
 
-// Of EvaluateModels with `models` >= 1 models of this shape: the one of `config`, whose weights are
-// decoded if it says that they are quantized, then a plain one, then decoded ones
+// Returns the cost of EvaluateModels with `models` >= 1 models of this shape: the one of `config`,
+// whose weights are decoded if it says that they are quantized, then a plain one, then decoded ones
 // (round-to-nearest).
 absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens, int models,
                                            int concurrency);
 
-// The same of `plain` models whose weights are as the config says and `decoded` ones, `plain` at
-// least 1.
+// Returns the same of `plain` models whose weights are as the config says and `decoded` ones,
+// `plain` at least 1.
 absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens, int plain,
                                            int decoded, int concurrency);
 
-// What this machine does in a second with one thread.
+// Says what this machine does in a second with one thread.
 struct MachineSpeed {
   double bf16_flop = 0;
   double f32_flop = 0;

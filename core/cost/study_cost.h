@@ -1,4 +1,4 @@
-// What a study of salient channels will cost, computed from shapes alone.
+// Says what a study of salient channels will cost, computed from shapes alone.
 #ifndef SALIENT_CORE_COST_STUDY_COST_H_
 #define SALIENT_CORE_COST_STUDY_COST_H_
 
@@ -17,7 +17,7 @@ struct StudyCost {
   double evaluation_share = 0;  // of the work, 0 to 1: what is left when the channels are chosen
 };
 
-// Of StudyModel. Errors as CheckStudy.
+// Returns the cost of StudyModel. Errors as CheckStudy.
 absl::StatusOr<StudyCost> CostOfStudying(const ModelConfig& config,
                                          absl::Span<const int64_t> calibration_row_tokens,
                                          absl::Span<const int64_t> evaluation_row_tokens,

@@ -1,4 +1,5 @@
-// How much arithmetic each stage of a run does, from shapes alone: what its loops run through.
+// Counts how much arithmetic each stage of a run does, from shapes alone: what its loops run
+// through.
 #ifndef SALIENT_CORE_COST_WORK_COUNT_H_
 #define SALIENT_CORE_COST_WORK_COUNT_H_
 
@@ -66,7 +67,7 @@ class WorkCount {
   void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
   // LossModel::Evaluate of errors of `weights` elements.
   void Evaluate(Stage stage, double weights, const StatisticsParams& params);
-  // The same of SearchLoss, in bfloat16.
+  // Counts the same of SearchLoss, in bfloat16.
   void Compare(Stage stage, double weights, const StatisticsParams& params);
   void Search(double weights, const StatisticsParams& params, const Method& method, bool on_sample);
   // `times` losses of ActivationLoss.

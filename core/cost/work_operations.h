@@ -1,5 +1,5 @@
-// What elementwise and latency-bound work costs, in operations of SpeedProbe::Vector an element.
-// They were measured against it.
+// Says what elementwise and latency-bound work costs, in operations of SpeedProbe::Vector an
+// element. They were measured against it.
 #ifndef SALIENT_CORE_COST_WORK_OPERATIONS_H_
 #define SALIENT_CORE_COST_WORK_OPERATIONS_H_
 
@@ -15,7 +15,7 @@ inline constexpr double kAddRounded = 4;  // a statistic's f64 total
 inline constexpr double kLaySums = 5;     // a token's value laid out; sum, sum |x|, max |x|
 inline constexpr double kSigns = 1;
 inline constexpr double kRound = 3;  // scale, range, code, error
-// The same of a weight that is scaled, and the error's own square.
+// A weight that is scaled costs this, and the error's own square.
 inline constexpr double kScaled = 3.5;
 inline constexpr double kDot = 0.6;
 inline constexpr double kSketchSquares = 4;  // (sum D S)^2 and its parts, in f64

@@ -76,7 +76,7 @@ int64_t GroupSizeOf(int64_t in_features, int64_t groups, int64_t said) {
   return said == in_features ? said : kWholeRow;
 }
 
-// What the tensors of one Linear say. Its shapes were checked, or are a plan's.
+// Reads what the tensors of one Linear say. Its shapes were checked, or are a plan's.
 class LinearReader {
  public:
   LinearReader(Headers& headers, const DescribedConfig& config)

@@ -20,8 +20,8 @@ namespace salient {
 absl::StatusOr<DescribedModel> DescribeModel(const TensorSource& source, const ModelConfig& config,
                                              absl::string_view config_json);
 
-// What a plan will make, as if it were there; of its first `blocks` decoder blocks, 0 for all.
-// Errors: INVALID_ARGUMENT for a plan whose config cannot be read.
+// Describes what a plan will make, as if it were there; of its first `blocks` decoder blocks, 0 for
+// all. Errors: INVALID_ARGUMENT for a plan whose config cannot be read.
 absl::StatusOr<DescribedModel> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks);
 
 }  // namespace salient

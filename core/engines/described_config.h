@@ -1,4 +1,4 @@
-// What quantization_config says to engines.
+// Holds what quantization_config says to engines.
 #ifndef SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
 #define SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
 
@@ -21,12 +21,13 @@ class DescribedConfig {
   static absl::StatusOr<DescribedConfig> Parse(const ModelConfig& config, absl::string_view json);
 
   const std::string& quant_method() const { return config_.quant_method; }  // empty: not quantized
-  // Whether the config says that the Linear is not quantized; of awq it says so in `skipped`.
+  // Returns whether the config says that the Linear is not quantized; of awq it says so in
+  // `skipped`.
   bool SaysPlain(absl::string_view module) const;
   // Returns, of gptq, whether modules_in_block_to_quantize has the Linear; nullopt: there is no
   // list.
   std::optional<bool> InBlockList(absl::string_view module) const;
-  // As far as the config says it: bits and group_size of 0 are not said.
+  // Returns it as far as the config says it: bits and group_size of 0 are not said.
   StoredFormat FormatOf(absl::string_view module) const;
   bool act_order() const { return config_.desc_act || act_order_; }
   bool zero_point() const { return config_.zero_point; }

@@ -31,9 +31,9 @@ struct DescribedLinear {
 struct DescribedModel {
   std::string architecture;
   std::string quant_method;  // "awq", "gptq", "compressed-tensors"; empty: not quantized
-  // Of the first quantized Linear; the others may differ in bits, group_size and symmetry.
+  // The first quantized Linear has it; the others may differ in bits, group_size and symmetry.
   StoredFormat stored;
-  // By block, in each by LinearRole.
+  // They stand by block, in each by LinearRole.
   std::vector<DescribedLinear> linears;
   int64_t num_attention_heads = 1;
   int64_t num_key_value_heads = 1;

@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-// Of these the inputs are split over devices, of the others the outputs.
+// Engines split these by their inputs over devices, and the others by their outputs.
 bool SplitsInputs(LinearRole role) {
   return role == LinearRole::kOutput || role == LinearRole::kDown;
 }
@@ -41,7 +41,7 @@ class Splitter {
   Splitter(const DescribedModel& model, int64_t devices, Findings& findings)
       : model_(model), devices_(devices), findings_(findings) {}
 
-  // Of the heads, which all blocks share.
+  // Checks the split of the heads, which all blocks share.
   void CheckHeads() {
     const auto fault = [&](absl::string_view field, int64_t value, absl::string_view wanted) {
       findings_.Fault(field, absl::StrCat(field, " is ", value, "; ", findings_.name(), " wants ",

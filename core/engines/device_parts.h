@@ -1,5 +1,5 @@
-// What one device multiplies by: the Linears of a block as an engine lays them together and splits
-// them over devices.
+// Says what one device multiplies by: the Linears of a block as an engine lays them together and
+// splits them over devices.
 #ifndef SALIENT_CORE_ENGINES_DEVICE_PARTS_H_
 #define SALIENT_CORE_ENGINES_DEVICE_PARTS_H_
 
@@ -20,7 +20,7 @@ struct DevicePart {
   int64_t in_features = 0;
 };
 
-// Whether the engine splits models over devices at all; the others spread whole blocks.
+// Returns whether the engine splits models over devices at all; the others spread whole blocks.
 bool SplitsLinears(Engine engine);
 
 // The parts of all blocks, quantized or not. What cannot be split says so in `findings` and is left

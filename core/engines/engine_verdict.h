@@ -1,6 +1,6 @@
-// Which engines load a checkpoint, and why not: known before any work, from shapes and names alone.
-// The constraints were read from the engines' own sources; what is not known of an engine is said
-// as a remark and counts for loading.
+// Judges which engines load a checkpoint, and why not: known before any work, from shapes and names
+// alone. The constraints were read from the engines' own sources; what is not known of an engine is
+// said as a remark and counts for loading.
 #ifndef SALIENT_CORE_ENGINES_ENGINE_VERDICT_H_
 #define SALIENT_CORE_ENGINES_ENGINE_VERDICT_H_
 

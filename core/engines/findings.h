@@ -1,4 +1,4 @@
-// What rules find out about an engine and a checkpoint.
+// Holds what rules find out about an engine and a checkpoint.
 #ifndef SALIENT_CORE_ENGINES_FINDINGS_H_
 #define SALIENT_CORE_ENGINES_FINDINGS_H_
 

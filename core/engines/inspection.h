@@ -1,4 +1,4 @@
-// What a checkpoint is, and which engines load it.
+// Says what a checkpoint is, and which engines load it.
 #ifndef SALIENT_CORE_ENGINES_INSPECTION_H_
 #define SALIENT_CORE_ENGINES_INSPECTION_H_
 

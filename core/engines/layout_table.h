@@ -12,10 +12,10 @@
 
 namespace salient {
 
-// What Marlin's kernels take.
+// Marlin's kernels take these.
 inline constexpr int64_t kMarlinGroups[] = {kWholeRow, 32, 64, 128};
 
-// How a Linear's shape, as one device has it, meets the engine's kernels.
+// Says how a Linear's shape, as one device has it, meets the engine's kernels.
 enum class KernelShapes {
   kAny,
   kPaddedMarlin,  // vLLM's pads what is not out % 64 and in % 128

@@ -20,7 +20,7 @@ bool IsGptq(OutputFormat layout) {
   return layout == OutputFormat::kGptq || layout == OutputFormat::kGptqV2;
 }
 
-// Of a fault between a Linear and its sibling, the words; empty if they agree.
+// Words a fault between a Linear and its sibling; empty if they agree.
 std::string Difference(const DescribedLinear& a, const DescribedLinear& b) {
   if (a.quantized != b.quantized) {
     const auto word = [](bool quantized) { return quantized ? "quantized" : "not quantized"; };

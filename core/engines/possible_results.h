@@ -1,5 +1,5 @@
-// What a job may make of a model, as far as engines care: few blocks of it stand for all, and a
-// limit of error leaves open which groups have other widths.
+// Lists what a job may make of a model, as far as engines care: few blocks of it stand for all, and
+// a limit of error leaves open which groups have other widths.
 #ifndef SALIENT_CORE_ENGINES_POSSIBLE_RESULTS_H_
 #define SALIENT_CORE_ENGINES_POSSIBLE_RESULTS_H_
 
@@ -12,8 +12,8 @@
 
 namespace salient {
 
-// The same model with two blocks of each kind: those that the same overrides change are of one
-// kind. `params` follow. An architecture that is not known stays as it is.
+// Holds the same model with two blocks of each kind: those that the same overrides change are
+// of one kind. `params` follow. An architecture that is not known stays as it is.
 struct ModelSample {
   ModelConfig config;
   QuantizedCheckpointParams params;
@@ -25,8 +25,9 @@ struct RaisedPlan {
   QuantizedCheckpointPlan plan;
 };
 
-// Of the results that a limit of error may lead to, the two that stand for the others: groups of
-// the last block in 8 bits, where that is a choice, and in F16. None for what is not rounded.
+// Returns, of the results that a limit of error may lead to, the two that stand for the others:
+// groups of the last block in 8 bits, where that is a choice, and in F16. None for what is not
+// rounded.
 std::vector<RaisedPlan> PlansRaised(const ModelConfig& config, absl::string_view config_json,
                                     const QuantizedCheckpointParams& params);
 

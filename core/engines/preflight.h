@@ -1,4 +1,4 @@
-// Whether engines will load a result, asked before any work; if not, what to ask for instead.
+// Tells whether engines will load a result, asked before any work; if not, what to ask for instead.
 #ifndef SALIENT_CORE_ENGINES_PREFLIGHT_H_
 #define SALIENT_CORE_ENGINES_PREFLIGHT_H_
 

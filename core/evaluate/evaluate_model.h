@@ -24,7 +24,7 @@ namespace salient {
 struct EvaluatedModel {
   const TensorSource* source = nullptr;
   const ModelConfig* config = nullptr;
-  // What an engine does to the inputs of its Linears: of every layer, or of none.
+  // Says what an engine does to the inputs of its Linears: of every layer, or of none.
   InputRoundings inputs = {};
 };
 
@@ -61,8 +61,8 @@ absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
     absl::Span<const EvaluatedModel> models, absl::Span<const std::vector<int64_t>> tokens,
     const std::string& work_directory, EvaluationObserver& observer, Executor& executor);
 
-// Whether rows of up to `tokens` tokens run side by side (side_by_side.h), and what the rows that
-// are under way hold at most.
+// Returns whether rows of up to `tokens` tokens run side by side (side_by_side.h), and what the
+// rows that are under way hold at most.
 bool EvaluatesSideBySide(const Family& family, const ModelConfig& config, int64_t tokens,
                          int models, int concurrency);
 int64_t EvaluatedRowBytes(const ModelConfig& config, int64_t tokens, int concurrency,

@@ -162,7 +162,8 @@ absl::StatusOr<std::vector<Loss>> ActivationLoss::Nearest(absl::Span<const float
       const int zero_point = static_cast<int>(affine.zero_point);
       float* values = out + g * size;
       NearestCodes(values, size, affine, codes.data());
-      // As AffineGroups::DecodeRow, so that round-to-nearest is exactly as good as itself.
+      // It decodes as AffineGroups::DecodeRow, so that round-to-nearest is exactly as good as
+      // itself.
       for (int64_t k = 0; k < size; ++k) {
         values[k] = affine.scale * static_cast<float>(codes[k] - zero_point);
       }

@@ -40,17 +40,18 @@ class ActivationLoss {
                                                const Statistics& statistics,
                                                ActivationFormat activations, Executor& executor);
 
-  // What one step of static activations is worth on inputs divided by `scales`: the largest of
-  // |x_j / s_j| over all calibration tokens and channels, over 127; 1 if that is 0.
-  // 0 for dynamic ones.
+  // Returns what one step of static activations is worth on inputs divided by `scales`: the largest
+  // of |x_j / s_j| over all calibration tokens and channels, over 127; 1 if that is 0. 0 for
+  // dynamic ones.
   float InputScale(absl::Span<const float> scales) const;
 
-  // Of having no weights at all, which relative errors are shares of. By Linear.
+  // Returns the loss of having no weights at all, which relative errors are shares of, by Linear.
   std::vector<Loss> Energies() const;
-  // Of rounding W s to nearest on min-max ranges. By Linear. CANCELLED from `executor`.
+  // Returns the loss of rounding W s to nearest on min-max ranges, by Linear. CANCELLED from
+  // `executor`.
   absl::StatusOr<std::vector<Loss>> Nearest(absl::Span<const float> scales,
                                             const WeightFormat& format, Executor& executor) const;
-  // Of `groups`, the roundings of each W s. By Linear. CANCELLED from `executor`.
+  // Returns the loss of `groups`, the roundings of each W s, by Linear. CANCELLED from `executor`.
   absl::StatusOr<std::vector<Loss>> Of(absl::Span<const AffineGroups> groups,
                                        absl::Span<const float> scales, Executor& executor) const;
 

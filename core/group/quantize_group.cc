@@ -28,7 +28,7 @@ constexpr absl::string_view kBeyondF16 =
     "its rounded weights exceed F16, so plain round-to-nearest was kept";
 constexpr absl::string_view kTooFewTokens = "too few tokens";  // A warning tells it once for all.
 
-// Whether it is sure, as far as the estimates can be, that round-to-nearest's is not less.
+// Returns whether it is sure, as far as the estimates can be, that round-to-nearest's is not less.
 bool NoWorse(const Loss& loss, const Loss& nearest) {
   return loss.IsKnown() &&
          loss.Value() + loss.StandardErrorOfDifference(nearest) <= nearest.Value();
@@ -67,9 +67,9 @@ absl::StatusOr<bool> ScaledFitF16(absl::Span<const Linear> linears, absl::Span<c
   return true;
 }
 
-// Of weights that are scaled and not rounded. s was searched for rounding, so it is judged by what
-// plain round-to-nearest loses under it: returns false if s makes a Linear worse. These losses are
-// the ones reported.
+// Judges the scales of weights that are scaled and not rounded. s was searched for rounding, so it
+// is judged by what plain round-to-nearest loses under it: returns false if s makes a Linear worse.
+// These losses are the ones reported.
 absl::StatusOr<bool> JudgeScales(const GroupInput& group, const std::vector<Baseline>& baselines,
                                  const LossModel& model, const Method& method,
                                  const WeightFormat& format, Executor& executor, Attempt& attempt) {
@@ -103,7 +103,7 @@ absl::StatusOr<bool> RoundUnder(const GroupInput& group, const std::vector<Basel
   if (!rounded.ok()) return rounded.status();
   attempt.linears = *std::move(rounded);
   attempt.why_rtn.resize(attempt.linears.size());
-  // What is round-to-nearest itself has the same loss, but for the last bits.
+  // Round-to-nearest itself has the same loss, but for the last bits.
   const bool is_nearest = attempt.candidate.identity && method.range == RangeChoice::kMinMax &&
                           method.rounding == RoundingChoice::kNearest;
   if (method.autoawq || is_nearest) return true;

@@ -144,7 +144,7 @@ absl::StatusOr<std::vector<Ranges>> RangesOf(absl::Span<const Linear> linears,
   return ranges;
 }
 
-// Of all Linears, and what a user should know of them.
+// Holds the codes of all Linears, and what a user should know of them.
 struct Codes {
   std::vector<AffineGroups> groups;
   std::string note;

@@ -28,8 +28,8 @@ struct Baseline {
   Loss energy;  // to about 1e-3 of itself
 };
 
-// Of all `linears` in one pass over their weights, for inputs divided by `scales`: on `sample`,
-// with the activations rounded, unless it is null; else by `model`.
+// Returns the baselines of all `linears` in one pass over their weights, for inputs divided by
+// `scales`: on `sample`, with the activations rounded, unless it is null; else by `model`.
 //
 // INVALID_ARGUMENT (IsNonFinite) naming the tensor and where for a weight that is not finite or a
 // scale that its stored dtype cannot hold; CANCELLED from the executor.
@@ -41,7 +41,8 @@ absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears
 
 struct RoundedLinear {
   AffineGroups groups;
-  // Of what a reader of the packed tensors computes on x / s: D = W' / s - W, or on `sample`.
+  // The loss of what a reader of the packed tensors computes on x / s: D = W' / s - W, or on
+  // `sample`.
   Loss loss;
   double clipped_share = 0;  // of groups whose range was narrowed
   std::string note;          // what a user should know of it, in a sentence

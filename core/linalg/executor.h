@@ -12,7 +12,7 @@
 
 namespace salient {
 
-// What a run spends its time on. Executors that measure tell these apart.
+// Names what a run spends its time on. Executors that measure tell these apart.
 enum class Stage {
   kOther,
   kRead,         // weights from the checkpoint, laid out for products

@@ -101,7 +101,8 @@ class Product {
   std::unordered_map<int, memory> arguments_;
 };
 
-// What a thread keeps between calls, because a primitive's memory objects are not to be shared.
+// Holds what a thread keeps between calls, because a primitive's memory objects are not to be
+// shared.
 class ThreadProducts {
  public:
   void Run(const ProductShape& shape, const void* a, const void* b, float* c) {

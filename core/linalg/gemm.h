@@ -23,8 +23,8 @@ enum class Op { kPlain, kTransposed };
 absl::Status Gemm(Op op_a, Op op_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
                   const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
-// Whether the CPU multiplies bfloat16. Where it does not, the products below are computed in f32:
-// the product of two bfloat16 is exact there, so only the order of the sums differs.
+// Returns whether the CPU multiplies bfloat16. Where it does not, the products below are computed
+// in f32: the product of two bfloat16 is exact there, so only the order of the sums differs.
 bool MultipliesBf16();
 
 // C = A B^T + beta C for bfloat16 A [m, k] and B [n, k] and f32 C [m, n], all row-major, with row
@@ -50,7 +50,7 @@ class Bf16Factor {
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
-  // Of one such factor.
+  // Returns the bytes of one such factor.
   static int64_t MemoryBytes(int64_t n, int64_t k);
 
  private:

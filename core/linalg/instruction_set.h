@@ -20,7 +20,7 @@ enum class InstructionSet {
   kAvx512CoreAmx,   // in tiles
 };
 
-// As oneDNN names them: "avx512_core_bf16"; "native".
+// Names them as oneDNN names them: "avx512_core_bf16"; "native".
 absl::string_view NameOf(InstructionSet set);
 
 // All of them, in order.

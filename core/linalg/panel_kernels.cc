@@ -19,7 +19,7 @@ using Full = hn::CappedTag<float, 16>;
 // Columns whose changes are applied to the rest of a row together.
 constexpr int64_t kWindow = 64;
 
-// What is known of the column that error feedback fixes next.
+// Holds what is known of the column that error feedback fixes next.
 struct GptqColumn {
   const float* scales;
   const float* zero_points;

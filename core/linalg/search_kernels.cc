@@ -113,7 +113,7 @@ HWY_INLINE void StoreBf16(D d, V v, uint16_t* bits) {
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, upper)), d16, bits);
 }
 
-// What a vector of lanes holds of one group's map.
+// Holds what a vector of lanes holds of one group's map.
 template <class D>
 struct Map {
   Map(D d, float scale_of_group, float zero_point, float max_code)

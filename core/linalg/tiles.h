@@ -1,4 +1,4 @@
-// How rows are cut into independent pieces of work. The cut depends on the shape alone, never
+// Says how rows are cut into independent pieces of work. The cut depends on the shape alone, never
 // on the number of workers, so results do not depend on it either.
 #ifndef SALIENT_CORE_LINALG_TILES_H_
 #define SALIENT_CORE_LINALG_TILES_H_

@@ -13,14 +13,14 @@
 
 namespace salient {
 
-// What one channel adds up to.
+// Holds what one channel adds up to.
 struct ChannelSums {
   double sum = 0;
   double sum_abs = 0;
   float max_abs = 0;  // not finite if any value is not
 };
 
-// Of the BF16 bits x[0 .. n); sums in f64.
+// Sums the BF16 bits x[0 .. n) in f64.
 ChannelSums SumBf16(const uint16_t* x, int64_t n);
 
 // Adds tokens x [tokens, columns] of row stride `stride`, f32, to the sums of their columns, each
@@ -28,7 +28,7 @@ ChannelSums SumBf16(const uint16_t* x, int64_t n);
 void AddColumnSums(const float* x, int64_t tokens, int64_t columns, int64_t stride, double* sum,
                    double* sum_abs, float* max_abs);
 
-// Whether no element is NaN or an infinity: no bits of `exponent`, a mask, are all set.
+// Returns whether no element is NaN or an infinity: no bits of `exponent`, a mask, are all set.
 bool AllFinite16(const uint16_t* x, int64_t n, uint16_t exponent);
 bool AllFinite32(const float* x, int64_t n);
 

@@ -14,7 +14,7 @@ namespace {
 // Less is lost in the rounding of f32.
 constexpr double kLeastDamping = 1e-6;
 
-// Of the block's h, permuted and damped by that share of its mean diagonal.
+// Factors the inverse of the block's h, permuted and damped by that share of its mean diagonal.
 absl::StatusOr<std::vector<double>> FactorOf(const BlockCurvature& block, double mean,
                                              float damping) {
   const int64_t n = block.columns();

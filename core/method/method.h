@@ -45,7 +45,7 @@ struct Method {
   ScaleSmoothQuantParams smoothquant = {};
 };
 
-// Whether the statistics it works on have to keep the whole X^T X.
+// Returns whether the statistics it works on have to keep the whole X^T X.
 inline bool NeedsWholeGram(const Method& method) {
   return method.rounding == RoundingChoice::kGptq;
 }

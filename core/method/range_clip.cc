@@ -146,7 +146,7 @@ absl::StatusOr<std::vector<std::vector<Part>>> CutGroups(const LossModel& model,
   return groups;
 }
 
-// What the tiles of one RangeClip share.
+// Holds what the tiles of one RangeClip share.
 struct ClipInput {
   const WeightView* weight;
   absl::Span<const float> scales;

@@ -34,7 +34,7 @@ struct Ranges {
     scales[row * groups + group] = affine.scale;
     zero_points[row * groups + group] = affine.zero_point;
   }
-  // The same for all.
+  // Writes the same for all.
   void Fill(const Affine& affine) {
     std::fill(scales.begin(), scales.end(), affine.scale);
     std::fill(zero_points.begin(), zero_points.end(), affine.zero_point);

@@ -169,7 +169,7 @@ class Panel {
   DType scale_dtype_;
   Matrix counted_codes_;          // those that products_ are of
   std::vector<Matrix> products_;  // [kPanelRows, columns of the block] of each segment
-  // Of one row's refit.
+  // One row's refit works on these.
   std::vector<double> curvature_;
   std::vector<double> residual_;
   std::vector<int64_t> active_;

@@ -44,7 +44,7 @@ absl::StatusOr<std::vector<AffineGroups>> RoundBlock(absl::Span<const RoundInput
                                                      const RoundBlockParams& params,
                                                      Executor& executor);
 
-// Of one Linear, from its statistics. Errors: as ValidateRoundBlockParams and ShrinkBlocks.
+// Rounds one Linear from its statistics. Errors: as ValidateRoundBlockParams and ShrinkBlocks.
 absl::StatusOr<AffineGroups> RoundBlock(const WeightView& weight, absl::Span<const float> scales,
                                         const Ranges& ranges, const LossModel& model,
                                         const WeightFormat& format, const RoundBlockParams& params,

@@ -27,7 +27,7 @@ absl::StatusOr<std::vector<AffineGroups>> RoundNearest(absl::Span<const RoundInp
                                                        const WeightFormat& format,
                                                        Executor& executor);
 
-// Of one.
+// Rounds one.
 absl::StatusOr<AffineGroups> RoundNearest(const WeightView& weight, absl::Span<const float> scales,
                                           const Ranges& ranges, const WeightFormat& format,
                                           Executor& executor);

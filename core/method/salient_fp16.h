@@ -16,7 +16,7 @@
 
 namespace salient {
 
-// Which channels stay.
+// Says which channels stay.
 enum class SalientChoice {
   kNone,        // plain round-to-nearest
   kActivation,  // those with the largest mean |x_j|

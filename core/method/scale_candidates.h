@@ -32,7 +32,7 @@ struct ScaleCandidate {
   bool operator==(const ScaleCandidate&) const = default;
 };
 
-// What the candidates of a group are made of. [in_features] each.
+// Holds what the candidates of a group are made of. [in_features] each.
 struct ChannelMagnitudes {
   std::vector<double> x;  // mean |x_j|
   // Mean over rows of |W_ij| over the largest of its (row, group); kWholeTensor: of its weight.

@@ -89,8 +89,8 @@ struct Maps {
   Matrix zero_points;
 };
 
-// Of one row of weights, into row t of `maps`; `whole` as in ScaleContest::ExtentOf. `lo` and `hi`
-// are scratch, a float a group.
+// Fits the maps of one row of weights, into row t of `maps`; `whole` as in ScaleContest::ExtentOf.
+// `lo` and `hi` are scratch, a float a group.
 void FitRow(const float* row, const Scaling& scaling, const Extent* whole,
             const WeightFormat& format, int64_t t, Matrix& lo, Matrix& hi, Maps& maps) {
   const int64_t groups = maps.scales.cols();

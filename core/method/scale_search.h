@@ -1,4 +1,4 @@
-// Which of some proposed scales is best for round-to-nearest, by the loss on statistics.
+// Finds which of some proposed scales is best for round-to-nearest, by the loss on statistics.
 #ifndef SALIENT_CORE_METHOD_SCALE_SEARCH_H_
 #define SALIENT_CORE_METHOD_SCALE_SEARCH_H_
 
@@ -37,8 +37,8 @@ absl::StatusOr<ScaleSearch> SearchScales(absl::Span<const WeightView> weights,
                                          const WeightFormat& format,
                                          const ScaleSearchParams& params, Executor& executor);
 
-// Where the least of `losses` stands, but 0 (identity's place) if it is not below the first by more
-// than the standard error of their difference. `autoawq`: the first of the least.
+// Returns where the least of `losses` stands, but 0 (identity's place) if it is not below the first
+// by more than the standard error of their difference. `autoawq`: the first of the least.
 size_t LeastLoss(absl::Span<const Loss> losses, bool autoawq);
 
 }  // namespace salient

@@ -27,7 +27,8 @@ struct ShrunkRange {
   float clamp = 0;  // AutoAWQ only
 };
 
-// Of weights in [lo, hi], `step` counted from 0. `autoawq`: AutoAWQ's bounds and map.
+// Shrinks the range of weights in [lo, hi], `step` counted from 0. `autoawq`: AutoAWQ's bounds and
+// map.
 ShrunkRange Shrunk(float lo, float hi, int step, const WeightFormat& format, bool autoawq);
 
 // One range for all groups of a weight, from its smallest to its largest; none unless kWholeTensor.

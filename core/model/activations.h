@@ -1,4 +1,4 @@
-// What the Linears of a group read, in the dtype that their products take.
+// Holds what the Linears of a group read, in the dtype that their products take.
 #ifndef SALIENT_CORE_MODEL_ACTIVATIONS_H_
 #define SALIENT_CORE_MODEL_ACTIVATIONS_H_
 
@@ -12,7 +12,7 @@
 
 namespace salient {
 
-// What both factors of a product are rounded to; sums are f32 either way.
+// Says what both factors of a product are rounded to; sums are f32 either way.
 enum class ComputeDType { kF32, kBF16 };
 
 // Activations of one calibration row have a multiple of this many rows, the last ones unused: a

@@ -40,7 +40,7 @@ class QueryTile {
 
   absl::Status See(const Matrix& key, const Matrix& value) {
     const int64_t window = shape_.window.value_or(key.rows());
-    // In whole tiles.
+    // The window is cut in whole tiles.
     const int64_t begin = std::max<int64_t>(0, first_query_ - window + 1) / kTokenTile * kTokenTile;
     const int64_t end = first_query_ + kTokenTile;
     for (int64_t first = begin; first < end; first += kKeyTile) {

@@ -28,7 +28,7 @@ struct StoredVector {
   std::vector<float> values;  // empty if the model has none
 };
 
-// What an engine does to the input of a Linear before it multiplies.
+// Says what an engine does to the input of a Linear before it multiplies.
 struct InputRounding {
   ActivationFormat format = ActivationFormat::kNone;
   float step = 0;  // kStaticTensor: what one code is worth, > 0

@@ -1,5 +1,5 @@
-// What stands before and after the blocks: token ids to hidden states, hidden states to logits.
-// Both read from the file what they need of matrices that are larger than a block.
+// Computes what stands before and after the blocks: token ids to hidden states, hidden states to
+// logits. Both read from the file what they need of matrices that are larger than a block.
 #ifndef SALIENT_CORE_MODEL_ENDS_H_
 #define SALIENT_CORE_MODEL_ENDS_H_
 

@@ -43,7 +43,7 @@ struct GroupRow {
   bool tied_heads = false;
 };
 
-// Which Linears have a bias.
+// Says which Linears have a bias.
 enum class BiasRule {
   kNone,
   kQueryKeyValue,
@@ -91,7 +91,7 @@ struct TensorSpec {
   std::vector<int64_t> shape;
 };
 
-// Of one block, in the order of the forward pass.
+// Returns the tensors of one block, in the order of the forward pass.
 std::vector<TensorSpec> BlockTensors(const Family& family, const ModelConfig& config,
                                      int64_t layer);
 // Outside the blocks: embeddings, final norm, and the head when it is not tied.

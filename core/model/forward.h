@@ -51,7 +51,7 @@ class BlockForward {
   const ModelConfig& config() const { return config_; }
   ComputeDType compute() const { return compute_; }
 
-  // What Run takes. Borrows `block`. Errors as PreparedBlock::Create.
+  // Returns what Run takes. Borrows `block`. Errors as PreparedBlock::Create.
   absl::StatusOr<PreparedBlock> Prepare(const BlockWeights& block, Executor& executor) const;
 
   // The residual stream leaving the block, from `hidden` [tokens, hidden_size] entering it.

@@ -18,7 +18,7 @@
 
 namespace salient {
 
-// What a file is about.
+// Says what a file is about.
 struct HiddenStatesShape {
   int64_t layer = 0;  // the block that these states enter
   int64_t hidden_size = 0;

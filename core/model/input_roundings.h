@@ -1,4 +1,4 @@
-// What an engine does to the inputs of a model's Linears before it multiplies them.
+// Says what an engine does to the inputs of a model's Linears before it multiplies them.
 #ifndef SALIENT_CORE_MODEL_INPUT_ROUNDINGS_H_
 #define SALIENT_CORE_MODEL_INPUT_ROUNDINGS_H_
 

@@ -16,7 +16,7 @@ inline constexpr int kAlgorithmVersion = 5;
 // bit-identical results.
 std::string NumericsId(ComputeDType compute);
 
-// Of what has no forward pass, or one in f32.
+// Names the arithmetic of what has no forward pass, or one in f32.
 inline std::string NumericsId() { return NumericsId(ComputeDType::kF32); }
 
 }  // namespace salient

@@ -18,7 +18,7 @@ std::vector<double> RotaryFrequencies(const ModelConfig& config);
 // Immutable; thread-safe.
 class RotaryTable {
  public:
-  // For positions [0, positions).
+  // Makes the table for positions [0, positions).
   RotaryTable(const ModelConfig& config, int64_t positions);
 
   int64_t positions() const { return cosines_.rows(); }

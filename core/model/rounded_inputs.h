@@ -1,4 +1,5 @@
-// What the Linears of a group multiply: the input they share, rounded as engines round it for each.
+// Holds what the Linears of a group multiply: the input they share, rounded as engines round it for
+// each.
 #ifndef SALIENT_CORE_MODEL_ROUNDED_INPUTS_H_
 #define SALIENT_CORE_MODEL_ROUNDED_INPUTS_H_
 
@@ -31,7 +32,7 @@ class RoundedInputs {
                                               absl::Span<const LinearRole> roles, Activations exact,
                                               Executor& executor);
 
-  // Of one of the roles.
+  // Returns those of one of the roles.
   const Activations& Of(LinearRole role) const {
     return inputs_[place_[static_cast<size_t>(role)]];
   }

@@ -33,9 +33,9 @@ class RowExecutor final : public Executor {
 // Floating-point operations of a block's Linears on `tokens` tokens.
 double LinearFlop(const Family& family, const ModelConfig& config, int64_t tokens);
 
-// Whether rows run side by side. A row then keeps its thread from everything else, so its products
-// of `flop` operations must be over in about a tenth of a second at 200 GFLOP/s; and all of them
-// together hold `bytes`, which must be few.
+// Returns whether rows run side by side. A row then keeps its thread from everything else, so its
+// products of `flop` operations must be over in about a tenth of a second at 200 GFLOP/s; and all
+// of them together hold `bytes`, which must be few.
 bool RunsSideBySide(double flop, int64_t bytes, int concurrency);
 
 }  // namespace salient

@@ -34,7 +34,8 @@ struct AwqGemmTensors {
   NamedTensor scales;  // F16, BF16 or F32: tools write all three
 };
 
-// The same in two steps, for callers that share the work out: the three tensors with all bits 0,
+// Does the same in two steps, for callers that share the work out: the three tensors with all
+// bits 0,
 absl::StatusOr<std::vector<NamedTensor>> StartAwqGemm(const std::string& prefix,
                                                       const AffineGroups& groups);
 // and what they hold of outputs [8 first, 8 last), written into words and scales of their own.

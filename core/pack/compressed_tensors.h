@@ -30,8 +30,8 @@ namespace salient {
 absl::StatusOr<std::vector<NamedTensor>> PackCompressedTensors(const std::string& prefix,
                                                                const AffineGroups& groups);
 
-// The same in two steps, for callers that share the work out: the tensors, weight_shape as it is to
-// be and the others with all bits 0,
+// Does the same in two steps, for callers that share the work out: the tensors, weight_shape
+// as it is to be and the others with all bits 0,
 absl::StatusOr<std::vector<NamedTensor>> StartCompressedTensors(const std::string& prefix,
                                                                 const AffineGroups& groups);
 // and what they hold of outputs [first, last), multiples of 8 (or `last` the last), written into

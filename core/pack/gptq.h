@@ -16,8 +16,8 @@
 
 namespace salient {
 
-// How codes lie in words. 4 and 8 bit: 32 / bits codes a word, the first in the lowest bits. 3 bit:
-// a stream of bits, 32 codes in 3 words, the first in the lowest.
+// Says how codes lie in words. 4 and 8 bit: 32 / bits codes a word, the first in the lowest bits. 3
+// bit: a stream of bits, 32 codes in 3 words, the first in the lowest.
 struct GptqLayout {
   int bits = 4;     // 3, 4 or 8
   bool v2 = false;  // zero points as they are; v1: minus one, in as many bits
@@ -36,8 +36,8 @@ absl::StatusOr<std::vector<NamedTensor>> PackGptq(const std::string& prefix,
                                                   const AffineGroups& groups,
                                                   const GptqLayout& layout);
 
-// The same in two steps, for callers that share the work out: the four tensors, g_idx as it is to
-// be and the others with all bits 0,
+// Does the same in two steps, for callers that share the work out: the four tensors, g_idx as
+// it is to be and the others with all bits 0,
 absl::StatusOr<std::vector<NamedTensor>> StartGptq(const std::string& prefix,
                                                    const AffineGroups& groups,
                                                    const GptqLayout& layout);

@@ -28,7 +28,8 @@ absl::StatusOr<std::vector<NamedTensor>> PackIntQuantized(const std::string& pre
                                                           const AffineGroups& groups,
                                                           float input_scale);
 
-// The same in two steps, for callers that share the work out: the tensors with a weight of 0,
+// Does the same in two steps, for callers that share the work out: the tensors with a weight
+// of 0,
 absl::StatusOr<std::vector<NamedTensor>> StartIntQuantized(const std::string& prefix,
                                                            const AffineGroups& groups,
                                                            float input_scale);

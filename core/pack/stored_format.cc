@@ -11,7 +11,7 @@ bool IsPlain(OutputFormat output) {
   return output == OutputFormat::kScaledFp16 || output == OutputFormat::kDequantizedFp16;
 }
 
-// What holds codes of this width.
+// Names what holds codes of this width.
 std::string NearestOfWidth(const WeightFormat& format) {
   const absl::string_view gptq = format.symmetric ? "gptq" : "gptq-v2";
   switch (format.bits) {
@@ -31,7 +31,7 @@ Fault FaultOfBits(const WeightFormat& format, absl::string_view expected) {
                      absl::StrCat(expected, "; ", NearestOfWidth(format))};
 }
 
-// Of layouts with words and F16 scales.
+// Finds the fault of layouts with words and F16 scales.
 Fault FaultOfPacked(const StoredFormat& stored) {
   const WeightFormat& format = stored.format;
   if (format.group_size == kWholeTensor) {

@@ -1,4 +1,4 @@
-// What a stored format is called, and which combinations there are.
+// Says what a stored format is called, and which combinations there are.
 #ifndef SALIENT_CORE_PACK_STORED_FORMAT_H_
 #define SALIENT_CORE_PACK_STORED_FORMAT_H_
 
@@ -10,12 +10,12 @@
 
 namespace salient {
 
-// As flags and reports have them: "awq-gemm", "gptq", "gptq-v2", "compressed-tensors" ...
+// Names it as flags and reports have them: "awq-gemm", "gptq", "gptq-v2", "compressed-tensors" ...
 absl::string_view Name(OutputFormat output);
 // "none", "dynamic", "static".
 absl::string_view Name(ActivationFormat activations);
 
-// Why there is no such format, whatever the model.
+// Says why there is no such format, whatever the model.
 struct FormatFault {
   std::string field;     // bits, group_size, symmetric, scale_dtype or activations
   std::string value;     // it is

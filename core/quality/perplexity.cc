@@ -29,7 +29,7 @@ absl::Status CheckSlice(int64_t first_id, int64_t expected_id, int64_t positions
 // Index of the largest of a row, the first of equals.
 int64_t Top(const float* row, int64_t count) { return std::max_element(row, row + count) - row; }
 
-// What sums of exp(. - before) are multiplied by when the largest becomes `after`.
+// Returns what sums of exp(. - before) are multiplied by when the largest becomes `after`.
 double Rescale(double before, double after) { return std::exp(before - after); }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// How well logits predict a row of tokens, and how far two models' logits are apart. Fed with
-// slices of the vocabulary, so that a whole [tokens, vocabulary] matrix need not exist.
+// Measures how well logits predict a row of tokens, and how far two models' logits are apart. Fed
+// with slices of the vocabulary, so that a whole [tokens, vocabulary] matrix need not exist.
 //
 // Logits are natural: p = softmax(logits). All sums are f64 and all losses in nats.
 #ifndef SALIENT_CORE_QUALITY_PERPLEXITY_H_
@@ -64,7 +64,7 @@ class RowDivergence {
   // Looks at positions [0, positions).
   explicit RowDivergence(int64_t positions);
 
-  // As RowLikelihood::Add, for two matrices of one shape.
+  // Does as RowLikelihood::Add, for two matrices of one shape.
   absl::Status Add(int64_t first_id, MatrixView source, MatrixView result);
 
   // INVALID_ARGUMENT if no slice came.

@@ -22,8 +22,8 @@ StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const
   return params;
 }
 
-// How many rows are begun together when rows run side by side: a fast thread need not wait for
-// a slow one, and sums of rows that wait for an earlier one stay few.
+// Returns how many rows are begun together when rows run side by side: a fast thread need not wait
+// for a slow one, and sums of rows that wait for an earlier one stay few.
 int RowsTogether(int concurrency) { return 4 * concurrency; }
 
 // Bytes of rows side by side and of the sums of `rows` of them, those that wait among them.

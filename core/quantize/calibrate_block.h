@@ -19,7 +19,7 @@
 
 namespace salient {
 
-// By GroupRole.
+// They stand by GroupRole.
 using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 
 // Runs every row of `entering` through `block` and writes it to `leaving`, uncommitted. Gives the

@@ -11,7 +11,7 @@ namespace {
 // The first Linear above the limit; null if there is none.
 const LinearReport* Above(const GroupReport& report, double limit) {
   for (const LinearReport& linear : report.linears) {
-    // Also what is no number.
+    // A loss that is no number is above every limit, too.
     if (!(linear.relative_output_error <= limit)) return &linear;
   }
   return nullptr;
@@ -22,7 +22,7 @@ std::string Describe(const LinearReport& linear, double limit) {
                          linear.name, linear.relative_output_error, linear.bits, limit);
 }
 
-// What a group that is not quantized has to report.
+// Returns what a group that is not quantized has to report.
 GroupReport Plain(GroupReport report) {
   report.candidate = {};
   report.loss = 0;
@@ -50,7 +50,7 @@ absl::StatusOr<LimitedGroup> RoundWithinLimit(const GroupInput& group, const Met
       RoundGroup(group, method, StoredAs(stored, fit.format), executor);
   if (!rounded.ok()) return rounded.status();
   LimitedGroup result{*std::move(rounded), fit.format, false, false, ""};
-  // What is not rounded has no error to limit.
+  // A result that is not rounded has no error to limit.
   const bool is_rounded = stored.output != OutputFormat::kScaledFp16;
   if (max_relative_error == 0 || !is_rounded) return result;
   const LinearReport* above = Above(result.rounded.report, max_relative_error);

@@ -100,7 +100,7 @@ class BlockQuantizer {
   std::vector<RaisedGroup>& raised() { return raised_; }
 
  private:
-  // The same tensor for every output.
+  // Adds the same tensor for every output.
   absl::Status Add(absl::StatusOr<NamedTensor> tensor) {
     if (!tensor.ok()) return tensor.status();
     for (size_t i = 1; i < tensors_.size(); ++i) tensors_[i].push_back(*tensor);
@@ -130,7 +130,8 @@ class BlockQuantizer {
     return absl::OkStatus();
   }
 
-  // Whether what the group folds into is itself quantized afterwards, so that it can take s.
+  // Returns whether what the group folds into is itself quantized afterwards, so that it can take
+  // s.
   bool CanFold(const GroupRow& row) const {
     if (!row.fold_into_linear.has_value()) return true;
     return FitOf(GroupOf(*row.fold_into_linear)).fits;

@@ -59,7 +59,7 @@ class ModelQuantizer {
       auto leaving = std::make_shared<HiddenStatesFile>(*std::move(left));
       if (status = WaitForCommit(); !status.ok()) return status;
       const bool is_out = sink_.IsOut(layer);
-      // What came before is out in any case.
+      // The blocks before are out in any case.
       if (is_out || !is_committed) StartCommit(is_out ? leaving : entering);
       is_committed = is_out;
       entering = std::move(leaving);

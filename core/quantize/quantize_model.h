@@ -28,8 +28,8 @@ namespace salient {
 
 struct QuantizeModelParams {
   Method method;
-  // What results are made, at least one. The model is calibrated once for all; results that differ
-  // in their layout alone (see ShareResults) are searched and rounded once.
+  // Says what results are made, at least one. The model is calibrated once for all; results that
+  // differ in their layout alone (see ShareResults) are searched and rounded once.
   std::vector<StoredFormat> outputs = std::vector<StoredFormat>(1);
   ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
   uint64_t seed = 0;                           // of the sketch and the token sample
@@ -57,8 +57,8 @@ class QuantizedModelSink {
                                    std::vector<NamedTensor> tensors) = 0;
   // All outputs had their tensors of this block.
   virtual absl::Status BlockDone(int64_t /*block*/) { return absl::OkStatus(); }
-  // Whether the tensors of this block, which was handed over, are out: no later run is to make them
-  // again.
+  // Returns whether the tensors of this block, which was handed over, are out: no later run is to
+  // make them again.
   virtual bool IsOut(int64_t /*block*/) const { return true; }
   virtual absl::Status GroupDone(size_t output, const GroupReport& report) = 0;
   // Tells of a Linear that is not quantized although nobody asked for that, and why, in a sentence.

@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-// What each module is to become, by its full path.
+// Says what each module is to become, by its full path.
 using OverrideMap = std::map<std::string, const ModuleOverride*, std::less<>>;
 
 absl::Status Fault(const std::string& module, absl::string_view what) {
@@ -65,7 +65,8 @@ std::string Describe(const GroupFormat& format) {
   return absl::StrCat("have ", format.format.bits, " bits in groups of ", format.format.group_size);
 }
 
-// Of the Linears of one group, which are all to become the same. Takes what it used out of `map`.
+// Merges those of the Linears of one group, which are all to become the same. Takes what it used
+// out of `map`.
 absl::StatusOr<GroupFormat> Merge(const Family& family, int64_t layer, const GroupRow& row,
                                   const StoredFormat& stored, OverrideMap& map) {
   std::vector<std::string> modules;

@@ -1,4 +1,4 @@
-// What is different for single Linears, by their module paths.
+// Says what is different for single Linears, by their module paths.
 #ifndef SALIENT_CORE_RESULT_MODULE_OVERRIDE_H_
 #define SALIENT_CORE_RESULT_MODULE_OVERRIDE_H_
 
@@ -22,18 +22,18 @@ struct ModuleOverride {
   bool skip = false;       // it stays F16; bits and group_size are 0
 };
 
-// What the Linears of a group are to become.
+// Says what the Linears of a group are to become.
 struct GroupFormat {
   WeightFormat format;
   bool skip = false;
   bool overridden = false;  // an override made it unlike the format, or skips it
 };
 
-// By GroupRole.
+// They stand by GroupRole.
 using BlockFormats = std::array<GroupFormat, kGroupRoles>;
 
-// Whether Linears of different widths or group sizes can stand side by side in this layout, as its
-// config.json tells engines.
+// Returns whether Linears of different widths or group sizes can stand side by side in this layout,
+// as its config.json tells engines.
 bool HoldsMixedFormats(OutputFormat output);
 
 // By layer: the format with the overrides applied.

@@ -1,5 +1,5 @@
-// Which Linears of a model a format can hold, and in what format each is held: known from shapes
-// and overrides alone.
+// Tells which Linears of a model a format can hold, and in what format each is held: known from
+// shapes and overrides alone.
 #ifndef SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_
 #define SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_
 
@@ -26,7 +26,7 @@ struct GroupFit {
   std::optional<WeightFormat> wider;
 };
 
-// By GroupRole.
+// They stand by GroupRole.
 using BlockFits = std::array<GroupFit, kGroupRoles>;
 
 // By layer. Engines fuse the Linears of a group, so one that does not fit keeps its siblings from
@@ -39,7 +39,7 @@ absl::StatusOr<std::vector<BlockFits>> QuantizableGroups(
     const Family& family, const ModelConfig& config, const StoredFormat& stored, bool strict,
     absl::Span<const ModuleOverride> overrides = {});
 
-// The same format with the codes of this group.
+// Returns the same format with the codes of this group.
 inline StoredFormat StoredAs(const StoredFormat& stored, const WeightFormat& format) {
   return {format, stored.output, stored.activations};
 }

@@ -30,7 +30,7 @@ bool SameFormat(const WeightFormat& a, const WeightFormat& b) {
   return a.bits == b.bits && a.group_size == b.group_size && a.symmetric == b.symmetric;
 }
 
-// That of most, then the others, in the order in which they come.
+// Returns that of most, then the others, in the order in which they come.
 std::vector<WeightFormat> FormatsOf(const WeightFormat& most,
                                     absl::Span<const LinearFormat> linears) {
   std::vector<WeightFormat> formats = {most};
@@ -116,7 +116,8 @@ std::string InsideBlock(const std::string& module) {
   return module;
 }
 
-// What is quantized in every block, for readers that know no `dynamic`; empty if blocks differ.
+// Lists what is quantized in every block, for readers that know no `dynamic`; empty if blocks
+// differ.
 std::vector<std::string> InsideEveryBlock(absl::Span<const LinearFormat> linears,
                                           absl::Span<const std::string> kept) {
   std::set<std::string> left;
@@ -165,8 +166,8 @@ JsonValue GptqConfig(const StoredFormat& stored, absl::Span<const LinearFormat> 
   return JsonValue(std::move(config));
 }
 
-// How something is quantized, in compressed-tensors' words. Readers refuse keys that they do not
-// know, so these are all there are, and a group_size with any strategy but "group" is an error.
+// Says how something is quantized, in compressed-tensors' words. Readers refuse keys that they do
+// not know, so these are all there are, and a group_size with any strategy but "group" is an error.
 JsonValue Arguments(int bits, bool symmetric, absl::string_view strategy, int64_t group_size,
                     bool dynamic) {
   Object arguments = {{"num_bits", Number(bits)},

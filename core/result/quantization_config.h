@@ -1,4 +1,4 @@
-// What config.json says of each output format, so that engines know what they load.
+// Writes what config.json says of each output format, so that engines know what they load.
 #ifndef SALIENT_CORE_RESULT_QUANTIZATION_CONFIG_H_
 #define SALIENT_CORE_RESULT_QUANTIZATION_CONFIG_H_
 

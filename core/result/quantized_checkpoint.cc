@@ -17,7 +17,8 @@
 namespace salient {
 namespace {
 
-// What CopyOuterTensors converts at a time. No row is longer: a config's hidden_size is bounded.
+// CopyOuterTensors converts this many at a time. No row is longer: a config's hidden_size is
+// bounded.
 constexpr int64_t kRangeElements = int64_t{1} << 20;
 
 int64_t Elements(const std::vector<int64_t>& shape) {

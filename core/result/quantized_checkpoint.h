@@ -1,6 +1,6 @@
-// What a quantized checkpoint consists of. All of it but the tensors' bytes is known before any
-// work: files, headers, index, config.json. Only a limit of error leaves open until the end which
-// groups have other widths.
+// Says what a quantized checkpoint consists of. All of it but the tensors' bytes is known before
+// any work: files, headers, index, config.json. Only a limit of error leaves open until the end
+// which groups have other widths.
 #ifndef SALIENT_CORE_RESULT_QUANTIZED_CHECKPOINT_H_
 #define SALIENT_CORE_RESULT_QUANTIZED_CHECKPOINT_H_
 
@@ -46,7 +46,7 @@ struct QuantizedCheckpointPlan {
   std::vector<KeptLinear> kept;
   int64_t parameters = 0;    // of the whole model
   int64_t output_bytes = 0;  // of all of the above
-  // The same but for config.json, if a limit of error leaves every Linear F16.
+  // It is the same, but for config.json, if a limit of error leaves every Linear F16.
   int64_t most_output_bytes = 0;
 };
 
@@ -56,7 +56,7 @@ struct QuantizedCheckpointParams {
   bool strict = false;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;
   std::vector<ModuleOverride> overrides = {};
-  // What QuantizeModel told of the result with index `output`, once it is done; none before.
+  // Says what QuantizeModel told of the result with index `output`, once it is done; none before.
   std::vector<RaisedGroup> raised = {};
   size_t output = 0;
   // These are what PlainDTypesOf says of the source; while they are unknown, config.json counts.

@@ -1,5 +1,5 @@
-// Which of several results are the same but for their layout, so that one search and one rounding
-// serves them.
+// Finds which of several results are the same but for their layout, so that one search and one
+// rounding serves them.
 #ifndef SALIENT_CORE_RESULT_SHARED_RESULTS_H_
 #define SALIENT_CORE_RESULT_SHARED_RESULTS_H_
 

@@ -45,7 +45,7 @@ class DecodedSource : public TensorSource {
   // `weights`: those that may be replaced.
   DecodedSource(const TensorSource& source, std::vector<Weight> weights);
 
-  // Of all decoder blocks.
+  // Lists those of all decoder blocks.
   static std::vector<Weight> AllLinears(const Family& family, const ModelConfig& config);
 
   const TensorSource& source() const { return source_; }

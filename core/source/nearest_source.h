@@ -41,8 +41,8 @@ absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorS
                                                                    const ModelConfig& config,
                                                                    const WeightFormat& format);
 
-// What an engine does to the inputs of the Linears that are rounded, under `activations` but with
-// one scale a token in any case: nothing calibrated others.
+// Returns what an engine does to the inputs of the Linears that are rounded, under `activations`
+// but with one scale a token in any case: nothing calibrated others.
 InputRoundings RoundToNearestInputs(const NearestFormats& formats, ActivationFormat activations);
 
 }  // namespace salient

@@ -45,8 +45,9 @@ class PackedLinear {
   // for content that cannot be; errors of the source.
   absl::Status Decode(const TensorSource& source, int64_t first, int64_t count, RowSink out) const;
 
-  // What an engine does to its input. Reads the scale of static activations: INVALID_ARGUMENT
-  // naming the tensor and its value if that is no number above 0; errors of the source.
+  // Returns what an engine does to its input. Reads the scale of static activations:
+  // INVALID_ARGUMENT naming the tensor and its value if that is no number above 0; errors of the
+  // source.
   absl::StatusOr<InputRounding> ReadInputRounding(const TensorSource& source) const;
 
  private:

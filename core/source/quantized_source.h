@@ -21,7 +21,7 @@ namespace salient {
 absl::StatusOr<std::unique_ptr<TensorSource>> OpenQuantizedSource(const TensorSource& source,
                                                                   const ModelConfig& config);
 
-// What an engine does to the inputs of the model's Linears: of those that are packed, what
+// Reads what an engine does to the inputs of the model's Linears: of those that are packed, what
 // config.quantization says. Reads the scales of static activations. Errors as OpenQuantizedSource;
 // INVALID_ARGUMENT naming a scale that is no number above 0; errors of the source.
 absl::StatusOr<InputRoundings> ReadInputRoundings(const TensorSource& source,

@@ -212,8 +212,8 @@ class StatisticsAccumulator::Impl {
     return row;
   }
 
-  // Whether the row may be added to the totals as it is folded. If so, nobody else adds until
-  // AddWaiting.
+  // Returns whether the row may be added to the totals as it is folded. If so, nobody else adds
+  // until AddWaiting.
   bool ClaimIfNext(int64_t calibration_row) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (adding_ || !failure_.ok() || calibration_row != next_row_) return false;

@@ -48,7 +48,7 @@ class LossModel {
  public:
   // CANCELLED and the like from `executor`.
   static absl::StatusOr<LossModel> Create(const Statistics& statistics, Executor& executor);
-  // On the calling thread.
+  // Builds it on the calling thread.
   explicit LossModel(const Statistics& statistics);
 
   int64_t in_features() const { return in_features_; }

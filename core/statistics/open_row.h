@@ -54,7 +54,7 @@ class OpenRow {
   // Errors as FoldLastTile.
   absl::Status AddTo(Statistics& totals, Executor& executor);
 
-  // Of a row that comes in batches, and of one that comes whole.
+  // Returns the bytes of a row that comes in batches, and of one that comes whole.
   static int64_t MemoryBytes(const StatisticsParams& params, bool whole);
 
  private:

@@ -38,13 +38,13 @@ class SearchLoss {
   // Errors of a block come as pieces of so many columns, see QuadraticForm.
   static constexpr int64_t kPiece = 128;
 
-  // Of H_c / n, and of x: [in_features].
+  // Returns the diagonal of H_c / n, and of x: [in_features].
   const float* diagonal() const { return diagonal_.data(); }
   const float* mean() const { return model_->mean().data(); }
 
-  // What some rows' blocks so far add up to.
+  // Holds what some rows' blocks so far add up to.
   struct Sums {
-    // Of errors [rows, in_features].
+    // Holds the sums of errors [rows, in_features].
     Sums(const SearchLoss& loss, int64_t rows);
 
     std::vector<double> squares;  // [rows]  d H_c d^T of the blocks

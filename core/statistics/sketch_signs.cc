@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kGolden = 0x9E3779B97F4A7C15u;
 
-// What keeps the two streams of one seed apart: the first 64 bits of pi and of e.
+// These constants keep the two streams of one seed apart: the first 64 bits of pi and of e.
 constexpr uint64_t kSketchStream = 0x3243F6A8885A308Du;
 constexpr uint64_t kSampleStream = 0x2B7E151628AED2A6u;
 

@@ -18,7 +18,7 @@ namespace salient {
 void FillSketchSigns(uint64_t seed, int64_t calibration_row, int64_t position,
                      absl::Span<float> signs);
 
-// The same columns for `tokens` positions from first_position on, side by side: signs
+// Fills the same columns for `tokens` positions from first_position on, side by side: signs
 // [sketch_rows, depth], BF16 or, if `wide`, f32; entries from `tokens` on are 0. Adds the sums of
 // its rows to row_sums [sketch_rows].
 void FillSketchTile(uint64_t seed, int64_t calibration_row, int64_t first_position, int64_t tokens,

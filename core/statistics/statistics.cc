@@ -9,7 +9,7 @@
 namespace salient {
 namespace {
 
-// Whether every vector has the size that params ask for.
+// Returns whether every vector has the size that params ask for.
 bool IsWellFormed(const Statistics& statistics) {
   const StatisticsParams& params = statistics.params;
   const size_t in_features = static_cast<size_t>(params.in_features);

@@ -1,4 +1,4 @@
-// What calibration leaves behind: sums over tokens, per group of Linears that read the same
+// Holds what calibration leaves behind: sums over tokens, per group of Linears that read the same
 // input. Everything here adds, so rows may come in any order and on any machine.
 #ifndef SALIENT_CORE_STATISTICS_STATISTICS_H_
 #define SALIENT_CORE_STATISTICS_STATISTICS_H_
@@ -16,7 +16,7 @@ namespace salient {
 // Widest input whose whole Gram can be kept: 8 GiB of it.
 inline constexpr int64_t kMostWholeGram = 1 << 15;
 
-// What is kept. Parts merge only when all of this is equal.
+// Says what is kept. Parts merge only when all of this is equal.
 struct StatisticsParams {
   int64_t in_features = 0;
   int64_t block_width = 256;        // columns of one exact diagonal block of X^T X

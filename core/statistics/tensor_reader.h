@@ -60,7 +60,7 @@ class TensorReader {
     return values;
   }
 
-  // As Take, for sums: every value finite and, if `at_least_zero`, not negative.
+  // Takes sums, as Take does; every value must be finite and, if `at_least_zero`, not negative.
   template <typename T>
   absl::StatusOr<std::vector<T>> TakeSums(absl::string_view tensor, DType dtype, const Shape& shape,
                                           bool at_least_zero) {

@@ -15,8 +15,8 @@ class TokenSampler {
  public:
   explicit TokenSampler(const StatisticsParams& params);
 
-  // Where to copy this token's vector [in_features]; nullptr if it is not among the smallest.
-  // Valid until the next call. Each token may be offered once. Costs a hash when refused.
+  // Returns where to copy this token's vector [in_features]; nullptr if it is not among the
+  // smallest. Valid until the next call. Each token may be offered once. Costs a hash when refused.
   float* Offer(int64_t calibration_row, int64_t position);
 
   // Gives the sample up, sorted.

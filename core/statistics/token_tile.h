@@ -24,7 +24,7 @@ struct TokenTile {
   int64_t tokens = 0;
   int64_t in_features = 0;
 
-  // How many tokens of this dtype make a whole tile.
+  // Returns how many tokens of this dtype make a whole tile.
   static int64_t Tokens(DType dtype) { return kBytesPerColumn / (dtype == DType::kBF16 ? 2 : 4); }
 
   bool IsBf16() const { return dtype == DType::kBF16; }
@@ -50,14 +50,14 @@ TokenPanel LayPanel(const TokenTile& tile, int64_t first_column, int64_t columns
 // Adds a panel to the sums of its columns. A max_abs is not finite if a value was not.
 void AddSums(const TokenPanel& panel, double* sum, double* sum_abs, float* max_abs);
 
-// Whether `count` values are neither NaN nor infinite; any alignment.
+// Returns whether `count` values are neither NaN nor infinite; any alignment.
 bool AllFinite(DType dtype, const std::byte* data, int64_t count);
 
 // C = A^T B + beta C of two panels of one tile, C [a.columns, b.columns] of row stride ldc.
 absl::Status MultiplyPanels(const TokenPanel& a, const TokenPanel& b, float beta, float* c,
                             int64_t ldc);
 
-// The same for a == b; leaves most of what is below the diagonal undefined.
+// Does the same for a == b; leaves most of what is below the diagonal undefined.
 absl::Status MultiplyPanelByItself(const TokenPanel& panel, float beta, float* c, int64_t ldc);
 
 // C = R A + beta C for signs R [rows, depth], BF16 or f32 as the panel is.

@@ -18,7 +18,7 @@ WeightView Rows(const WeightView& weight, int64_t first, int64_t count) {
           weight.in_features};
 }
 
-// Of some rows: the loss of each choice, and of having no weight at all.
+// Holds, of some rows, the loss of each choice and of having no weight at all.
 struct TileLosses {
   std::array<Loss, kStudiedChoices> errors;
   Loss energy;

@@ -32,14 +32,14 @@ struct StudyBlockParams {
   uint64_t seed = 0;            // of the random choice
 };
 
-// By the order of kSalientChoices.
+// Choices stand in the order of kSalientChoices.
 struct StudiedBlock {
   std::array<KeptChannels, kStudiedChoices> kept;
-  // Of each group: tr(D H D^T) / tr(W H W^T), D = W' - W, both sums over its Linears.
+  // Each group has tr(D H D^T) / tr(W H W^T), D = W' - W, both sums over its Linears.
   std::array<std::vector<double>, kStudiedChoices> relative_errors;
 };
 
-// Of the groups that fit. The same bits for any executor.
+// Studies the choices of the groups that fit. The same bits for any executor.
 //
 // Errors: of SalientChannels and RoundSalientFp16, naming the tensor; CANCELLED from the executor.
 absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,

@@ -51,7 +51,7 @@ absl::Status CheckRows(absl::string_view what, TokenIds rows, size_t least,
   return absl::OkStatus();
 }
 
-// By the order of kSalientChoices.
+// They stand in the order of kSalientChoices.
 struct Choices {
   std::array<KeptChannels, kStudiedChoices> kept;
   std::array<double, kStudiedChoices> relative_errors = {};

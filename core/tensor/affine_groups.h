@@ -1,4 +1,4 @@
-// What every rounding returns: integer codes with one affine map per group.
+// Holds what every rounding returns: integer codes with one affine map per group.
 #ifndef SALIENT_CORE_TENSOR_AFFINE_GROUPS_H_
 #define SALIENT_CORE_TENSOR_AFFINE_GROUPS_H_
 
@@ -13,7 +13,7 @@ namespace salient {
 inline constexpr int64_t kWholeRow = -1;     // one (scale, zero_point) for all of an output
 inline constexpr int64_t kWholeTensor = -2;  // the same one for all outputs, too
 
-// How weights are stored: results belong to one such format, because the scale is rounded to
+// Says how weights are stored: results belong to one such format, because the scale is rounded to
 // its stored dtype before codes are computed.
 struct WeightFormat {
   int bits = 4;  // 2..8

@@ -28,7 +28,7 @@ class Matrix {
     std::memset(data_.get(), 0, static_cast<size_t>(rows * cols) * sizeof(float));
   }
 
-  // The same with floats of any value, for what is overwritten anyway.
+  // Makes the same with floats of any value, for what is overwritten anyway.
   static Matrix Unset(int64_t rows, int64_t cols) {
     Matrix matrix;
     matrix.rows_ = rows;

@@ -1,5 +1,5 @@
-// How a result is stored: its weights' format, the layout of its tensors, and what an engine does
-// to the activations that its Linears read.
+// Says how a result is stored: its weights' format, the layout of its tensors, and what an engine
+// does to the activations that its Linears read.
 #ifndef SALIENT_CORE_TENSOR_STORED_FORMAT_H_
 #define SALIENT_CORE_TENSOR_STORED_FORMAT_H_
 

@@ -1,5 +1,5 @@
-// How a tensor, file or blob is cut into chunks: the sizes both ends keep to and the arithmetic
-// of offsets.
+// Says how a tensor, file or blob is cut into chunks: the sizes both ends keep to and the
+// arithmetic of offsets.
 #ifndef SALIENT_PROTO_WIRE_CHUNK_H_
 #define SALIENT_PROTO_WIRE_CHUNK_H_
 
@@ -29,7 +29,7 @@ ByteRange ChunkAt(int64_t total_bytes, int64_t offset, int64_t chunk_bytes = kCh
 // rows * cols * element_bytes, or nullopt if a factor is negative or the product does not fit.
 std::optional<int64_t> CheckedBytes(int64_t rows, int64_t cols, int64_t element_bytes);
 
-// How much of a whole has arrived. Chunks come in order and without holes.
+// Knows how much of a whole has arrived. Chunks come in order and without holes.
 class ChunkCursor {
  public:
   explicit ChunkCursor(int64_t total_bytes) : total_bytes_(total_bytes) {}

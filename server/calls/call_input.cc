@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-// In the order of CallMessage.
+// They stand in the order of CallMessage.
 constexpr std::array<absl::string_view, 6> kMessageNames = {
     "options", "group", "weight", "activations", "statistics", "end_group"};
 

@@ -23,7 +23,7 @@ namespace salient {
 // Errors carry reason and field (call_error.h).
 class CallInput {
  public:
-  // What a message led to.
+  // Says what a message led to.
   struct Taken {
     int64_t tokens = 0;                 // folded
     bool opened_group = false;          // the reservation belongs to the group

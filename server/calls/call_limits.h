@@ -1,4 +1,4 @@
-// What one QuantizeTensors call may use and how long it may keep others waiting.
+// Says what one QuantizeTensors call may use and how long it may keep others waiting.
 #ifndef SALIENT_SERVER_CALLS_CALL_LIMITS_H_
 #define SALIENT_SERVER_CALLS_CALL_LIMITS_H_
 

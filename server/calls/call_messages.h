@@ -1,5 +1,5 @@
-// What a client of QuantizeTensors says, free of the transport that brought it. Field by field
-// the messages of proto/salient/v1/quantize_tensors.proto, where their meaning is written.
+// Holds what a client of QuantizeTensors says, free of the transport that brought it. Field by
+// field the messages of proto/salient/v1/quantize_tensors.proto, where their meaning is written.
 #ifndef SALIENT_SERVER_CALLS_CALL_MESSAGES_H_
 #define SALIENT_SERVER_CALLS_CALL_MESSAGES_H_
 

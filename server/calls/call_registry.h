@@ -49,7 +49,7 @@ class CallRegistry {
   // too many calls are active; UNAVAILABLE, DRAINING, after Drain.
   absl::StatusOr<std::shared_ptr<TensorCall>> Open(std::shared_ptr<CallTransport> transport);
 
-  // From now on nothing is admitted.
+  // Admits nothing from now on.
   void Drain();
 
   // Waits until no call is active. False if that took longer than `timeout`.

@@ -28,7 +28,8 @@ Reason FoldReason(const absl::Status& status) {
   }
 }
 
-// What keeping the whole X^T X takes beyond blocks and a sketch, until a group is quantized.
+// Returns what keeping the whole X^T X takes beyond blocks and a sketch, until a group is
+// quantized.
 int64_t WholeGramBytes(const StatisticsParams& blocks) {
   if (blocks.ExactGram() || blocks.in_features > kMostWholeGram) return 0;
   StatisticsParams whole = blocks;
@@ -70,7 +71,7 @@ int64_t GroupCalibration::MergeBytes(int64_t file_bytes) const {
   return has_room ? bytes + WholeGramBytes(params_) : bytes;
 }
 
-// Whether the statistics of a file of the same inputs add to those that there are.
+// Checks whether the statistics of a file of the same inputs add to those that there are.
 absl::Status GroupCalibration::CheckGram(absl::string_view name,
                                          const StatisticsParams& file) const {
   const auto fail = [](const std::string& message) {

@@ -1,5 +1,5 @@
-// What is known of an open group's inputs: activations that were folded, statistics files that were
-// merged.
+// Holds what is known of an open group's inputs: activations that were folded, statistics files
+// that were merged.
 #ifndef SALIENT_SERVER_CALLS_GROUP_CALIBRATION_H_
 #define SALIENT_SERVER_CALLS_GROUP_CALIBRATION_H_
 
@@ -25,7 +25,7 @@ class GroupCalibration {
   static absl::StatusOr<GroupCalibration> Create(const std::string& group,
                                                  const StatisticsParams& params);
 
-  // As StatisticsAccumulator::Fold. NON_FINITE, POSITION, DUPLICATE_ROW.
+  // Folds as StatisticsAccumulator::Fold does. NON_FINITE, POSITION, DUPLICATE_ROW.
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor);
 
@@ -38,8 +38,8 @@ class GroupCalibration {
   absl::Status Merge(absl::string_view name, Statistics statistics);
 
   bool has_tokens() const { return has_tokens_; }
-  // What is held, until the group is quantized, beyond what its header says: because a file kept
-  // the whole X^T X.
+  // Returns what is held, until the group is quantized, beyond what its header says: because a file
+  // kept the whole X^T X.
   int64_t whole_gram_bytes() const { return whole_gram_bytes_; }
 
   absl::StatusOr<Statistics> Finish(Executor& executor) &&;

@@ -59,8 +59,8 @@ class OpenGroup {
   // CHUNK_TOO_LARGE, OFFSET, CHUNK_CRC, STATISTICS, DUPLICATE_ROW.
   absl::StatusOr<bool> AddStatistics(const StatisticsData& part);
 
-  // What the group holds, until it is quantized, beyond what was reserved for its header: because a
-  // file kept the whole X^T X.
+  // Returns what the group holds, until it is quantized, beyond what was reserved for its header:
+  // because a file kept the whole X^T X.
   int64_t whole_gram_bytes() const { return calibration_.whole_gram_bytes(); }
 
   // MISSING_BYTES, NO_TOKENS.

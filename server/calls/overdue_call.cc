@@ -1,4 +1,4 @@
-// What a TensorCall waits for no longer: memory, messages, a client that reads.
+// Ends what a TensorCall waits for no longer: memory, messages, a client that reads.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"

@@ -50,7 +50,7 @@ class ResultQueue {
 
  private:
   std::deque<Entry> entries_;
-  // Where in the first entry sending stands.
+  // Sending stands here in the first entry.
   bool head_sent_ = false;
   size_t tensor_ = 0;
   int64_t offset_ = 0;

@@ -90,7 +90,7 @@ std::optional<MemoryHold> TensorCall::TryHold(int64_t bytes) {
     return MemoryHold{*std::move(call), *std::move(process)};
   }
   const bool by_call = !call.has_value();
-  // Who waits for the client must not stand in the way of others.
+  // A call that waits for its client must not stand in the way of others.
   if (by_call) side_.place = nullptr;
   if (!blocked_.has_value() || blocked_->by_call != by_call) {
     blocked_ = Blocked{bytes, absl::Now(), by_call};

@@ -46,7 +46,7 @@ struct CallCounters {
   std::atomic<int64_t> parameters_quantized{0};
 };
 
-// What one call did, for its log line.
+// Says what one call did, for its log line.
 struct CallSummary {
   int64_t groups = 0;
   int64_t parameters = 0;
@@ -62,7 +62,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   // Decodes a message that was read; runs on a worker.
   using MessageSource = absl::AnyInvocable<absl::StatusOr<CallMessage>()>;
 
-  // What calls share. Outlives them all.
+  // Holds what calls share. Outlives them all.
   struct Shared {
     WorkerPool& pool;
     MemoryBudget& memory;
@@ -109,7 +109,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
     absl::Time since;
     bool by_call = false;  // the call's own memory is full, else that of all calls
   };
-  // What the taking side works on.
+  // Holds what the taking side works on.
   struct Taking {
     MemoryHold group;
     MemoryHold statistics;

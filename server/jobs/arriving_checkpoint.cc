@@ -31,7 +31,7 @@ absl::Status CheckHoldsPrefix(const ModelFile& file) {
                                   " bytes; expected at least ", kPrefixBytes));
 }
 
-// What the first 8 bytes say of length and JSON together.
+// Returns what the first 8 bytes say of length and JSON together.
 absl::StatusOr<int64_t> HeadBytes(const ModelFile& file, absl::string_view prefix) {
   const absl::StatusOr<int64_t> json_bytes = SafetensorsHeaderBytes(
       file.name, prefix.substr(0, kSafetensorsPrefixBytes), file.digest.size_bytes);

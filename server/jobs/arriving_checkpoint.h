@@ -44,7 +44,7 @@ class ArrivingCheckpoint final : public TensorSource {
   // inline content that is not the whole header, or not the first bytes of its blob.
   absl::StatusOr<bool> ReadHeaders();
 
-  // The same when all of them have come. Errors also as BlobArrival.
+  // Returns the same when all of them have come. Errors also as BlobArrival.
   absl::Status WaitForHeaders();
 
   // Returns when all bytes of these tensors have come. Errors as Find and BlobArrival.

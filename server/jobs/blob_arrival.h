@@ -18,7 +18,7 @@
 
 namespace salient {
 
-// Of one job. Thread-safe, but one thread waits at a time.
+// Serves one job. It is thread-safe, but one thread waits at a time.
 class BlobArrival {
  public:
   // Borrows both. `waits` is called again and again, without locks, by a thread that waits. A blob

@@ -50,7 +50,7 @@ absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, PreparedModel& prepared) {
   return PlainModel{*std::move(open), *std::move(plain), *std::move(inputs)};
 }
 
-// Whether the reference rounded to nearest is evaluated beside it.
+// Returns whether the reference rounded to nearest is evaluated beside it.
 bool ComparesWithNearest(const EvaluateTask& task, const ModelConfig& model) {
   return task.reference.has_value() && !task.without_round_to_nearest &&
          (task.round_to_nearest.has_value() || model.quantization.has_value());
@@ -61,8 +61,8 @@ struct Nearest {
   ActivationFormat activations = ActivationFormat::kNone;
 };
 
-// As the task says; else each Linear as that of the model is stored, so that the two differ in how
-// they were rounded alone.
+// Returns what the task says; else each Linear as that of the model is stored, so that the two
+// differ in how they were rounded alone.
 absl::StatusOr<Nearest> NearestOf(const RunningJob& job, const TensorSource& model) {
   const auto& task = std::get<EvaluateTask>(job.spec.task);
   Nearest nearest;
@@ -83,7 +83,7 @@ absl::StatusOr<Nearest> NearestOf(const RunningJob& job, const TensorSource& mod
     const DescribedLinear& linear = described->linears[i];
     if (!linear.quantized) continue;
     WeightFormat format = linear.format;
-    // As int-quantized stores its scales, and what else we write.
+    // int-quantized stores its scales so, and so does what else we write.
     format.scale_dtype = nearest.activations == ActivationFormat::kNone ? DType::kF16 : DType::kF32;
     nearest.formats[i / kLinearRoles][i % kLinearRoles] = format;
   }

@@ -12,7 +12,8 @@ namespace salient {
 // of an evaluation is of use before. Errors have a reason.
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified);
 
-// How many models an evaluation runs: the model, the reference, and that rounded to nearest.
+// Returns how many models an evaluation runs: the model, the reference, and that rounded to
+// nearest.
 int ModelCount(const EvaluateTask& task, const ModelConfig& model);
 
 }  // namespace salient

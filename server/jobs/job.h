@@ -1,4 +1,4 @@
-// What a job is: what was asked, what it will cost, what happened to it. Plain data.
+// Says what a job is: what was asked, what it will cost, what happened to it. Plain data.
 #ifndef SALIENT_SERVER_JOBS_JOB_H_
 #define SALIENT_SERVER_JOBS_JOB_H_
 
@@ -62,8 +62,9 @@ struct QuantizeTask {
 struct EvaluateTask {
   TokenSource tokens;
   std::optional<ModelSource> reference;
-  // Of the reference, beside it; its layout counts for nothing, its activations are rounded by the
-  // token or not at all. nullopt: each Linear in what that of the model is stored in.
+  // The reference rounded to nearest stands beside it; its layout counts for nothing, its
+  // activations are rounded by the token or not at all. nullopt: each Linear in what that of the
+  // model is stored in.
   std::optional<StoredFormat> round_to_nearest;
   bool without_round_to_nearest = false;
 };

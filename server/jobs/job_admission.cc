@@ -1,4 +1,4 @@
-// What the table takes, and what it turns away. A third part of JobTableImpl.
+// Decides what the table takes, and what it turns away. A third part of JobTableImpl.
 #include <algorithm>
 #include <utility>
 
@@ -121,7 +121,7 @@ JobTableImpl::ProcessBytes JobTableImpl::MeasureProcess(int64_t resident_before)
   return process;
 }
 
-// Of memory and of the store, as far as that can be told beforehand.
+// Checks the room of memory and of the store, as far as that can be told beforehand.
 absl::Status JobTableImpl::CheckRoom(const PreparedJob& job, const JobEstimate& estimate,
                                      int64_t job_bytes) const {
   if (estimate.peak_memory_bytes > settings_.memory_bytes) {

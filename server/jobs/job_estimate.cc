@@ -37,7 +37,7 @@ double Rate(absl::FunctionRef<double()> piece) {
   return fastest;
 }
 
-// Of one thread; measured once, by the thread that asks first.
+// Returns that of one thread, measured once by the thread that asks first.
 const MachineSpeed& SpeedOfThisMachine() {
   static const MachineSpeed speed = [] {
     LimitThreadToItself();

@@ -1,4 +1,4 @@
-// What a job will cost on this machine.
+// Estimates what a job will cost on this machine.
 #ifndef SALIENT_SERVER_JOBS_JOB_ESTIMATE_H_
 #define SALIENT_SERVER_JOBS_JOB_ESTIMATE_H_
 

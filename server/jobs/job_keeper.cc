@@ -14,7 +14,7 @@ constexpr absl::Duration kLongestPeriod = absl::Seconds(1);
 
 }  // namespace
 
-// What a running job says goes into its log.
+// Writes what a running job says into its log.
 class JobTableImpl::Observer final : public JobObserver {
  public:
   Observer(JobTableImpl& table, JobRecord& job) : table_(table), job_(job) {}
@@ -136,7 +136,7 @@ void JobTableImpl::StartReady(absl::Time now, std::vector<RecordPtr>& changed) {
     if (difference != 0) return difference > 0;
     return a->sequence < b->sequence;
   });
-  // Who finds no room is not passed by, except by inspections, which need none.
+  // A job that finds no room is not passed by, except by inspections, which need none.
   bool has_room = true;
   for (const RecordPtr& job : queue) {
     if (IsReady(*job)) {

@@ -1,4 +1,4 @@
-// What happened to one job, in order, and who wants to hear of it.
+// Records what happened to one job, in order, and who wants to hear of it.
 #ifndef SALIENT_SERVER_JOBS_JOB_LOG_H_
 #define SALIENT_SERVER_JOBS_JOB_LOG_H_
 

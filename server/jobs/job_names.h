@@ -14,7 +14,7 @@ namespace salient {
 // A DNS label, so that the name of a Kubernetes Job is one: [a-z]([a-z0-9-]{0,61}[a-z0-9])?.
 // INVALID_ARGUMENT, BAD_JOB. The empty id, of a job that is to be named here, is fine.
 absl::Status CheckJobId(absl::string_view job_id);
-// At most 128 bytes.
+// Refuses more than 128 bytes.
 absl::Status CheckRequestId(absl::string_view request_id);
 
 // "job-" and 16 random hexadecimal digits.

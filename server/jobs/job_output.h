@@ -1,4 +1,4 @@
-// Where the tensors of a quantize job go: blobs, readable at once, or a directory that appears
+// Says where the tensors of a quantize job go: blobs, readable at once, or a directory that appears
 // complete.
 #ifndef SALIENT_SERVER_JOBS_JOB_OUTPUT_H_
 #define SALIENT_SERVER_JOBS_JOB_OUTPUT_H_
@@ -19,7 +19,7 @@
 
 namespace salient {
 
-// So much of a file that is copied or hashed is in memory at a time.
+// This much of a file that is copied or hashed is in memory at a time.
 inline constexpr int64_t kReadBytes = int64_t{1} << 20;
 
 // Takes the tensors of the plans of all of a job's results; `output` is an index
@@ -29,7 +29,7 @@ class JobOutput {
  public:
   virtual ~JobOutput() = default;
 
-  // Of decoder blocks.
+  // Adds those of decoder blocks.
   virtual absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) = 0;
   // Fixes the plans, by output, as they are in the end, when all tensors were added. Their tensors
   // are those of OpenOutput's unless the task limits the error. Called once.
@@ -56,10 +56,10 @@ struct CarriedFile {
   Digest blob;
 };
 
-// In the order of their names.
+// Returns them in the order of their names.
 absl::StatusOr<std::vector<CarriedFile>> CarriedFiles(const PreparedModel& model);
 
-// For OpenOutput.
+// Open the two kinds that OpenOutput chooses from.
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenBlobOutput(RunningJob& job);
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenDirectoryOutput(
     RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans);

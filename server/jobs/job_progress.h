@@ -1,4 +1,4 @@
-// How far a job is and how long it will take, told at a bearable pace.
+// Tells how far a job is and how long it will take, told at a bearable pace.
 #ifndef SALIENT_SERVER_JOBS_JOB_PROGRESS_H_
 #define SALIENT_SERVER_JOBS_JOB_PROGRESS_H_
 
@@ -52,7 +52,7 @@ class JobProgressReporter {
   void ChangeStage(JobProgress::Stage stage);
   absl::Duration ActiveSince(absl::Duration& mark);
   double SecondsLeft() const;  // with mu_ held, as the one before
-  // What is to be told now, with mu_ held; telling it, without.
+  // Returns what is to be told now, with mu_ held; telling it is done without.
   std::optional<JobProgress> Due(bool only_changed_stage);
   void Tell(const std::optional<JobProgress>& progress);
 

@@ -23,14 +23,14 @@
 
 namespace salient {
 
-// What ends a job from outside: CANCELLED, or FAILED with the error.
+// Says what ends a job from outside: CANCELLED, or FAILED with the error.
 struct JobStop {
   JobState state = JobState::kCancelled;
   absl::Status error;
 };
 
-// What a job is to do and what running it takes. With its texts inline and the plans of its results
-// this may be many megabytes, which nobody needs when the job has ended.
+// Holds what a job is to do and what running it takes. With its texts inline and the plans of its
+// results this may be many megabytes, which nobody needs when the job has ended.
 struct JobWork {
   JobSpec spec;  // without `serialized`
   PreparedJob prepared;
@@ -64,7 +64,7 @@ struct JobRecord {
   std::unique_ptr<BlobArrival> arrival;
   std::atomic<double> share{0};  // done
 
-  // Of the thread that runs it, then of the one that forgets it.
+  // The thread that runs it owns them, then the one that forgets it.
   ResultBlobs::Hold sources;
   ResultBlobs::Hold results;
 

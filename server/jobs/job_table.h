@@ -28,8 +28,8 @@ struct JobTableSettings {
   int max_queued_jobs = 100;
   int64_t memory_bytes = int64_t{8} << 30;  // a job estimated above it is refused
   absl::Duration ttl_after_finished = absl::Hours(24);
-  // Of jobs that ended without a result (failed, cancelled, inspections): what their specs take.
-  // Above it the oldest are forgotten before their time.
+  // The specs of jobs that ended without a result (failed, cancelled, inspections) take this at
+  // most. Above it the oldest are forgotten before their time.
   int64_t ended_spec_bytes = int64_t{256} << 20;
   // A job fails that waits for a blob of which nothing came for so long.
   absl::Duration stall_timeout = absl::Hours(1);
@@ -112,7 +112,7 @@ class JobTable {
   // replaced; nullptr: nothing. `observe` must be quick and must not call the table.
   virtual void ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) = 0;
 
-  // From now on nothing is accepted.
+  // Accepts nothing from now on.
   virtual void Drain() = 0;
   // Waits until no job runs. False if that took longer than `timeout`. Then EndAll.
   virtual bool WaitUntilIdle(absl::Duration timeout) = 0;

@@ -49,7 +49,7 @@ class JobTableImpl final : public JobTable {
   using RecordPtr = std::shared_ptr<JobRecord>;
   class Observer;
 
-  // With mu_ held.
+  // These are called with mu_ held.
   absl::StatusOr<RecordPtr> Find(absl::string_view name) const;
   absl::StatusOr<RecordPtr> FindSame(absl::string_view serialized_spec, absl::string_view job_id,
                                      absl::string_view request_id) const;  // null: none
@@ -64,7 +64,7 @@ class JobTableImpl final : public JobTable {
   void Forget(const RecordPtr& job);
   JobSnapshot SnapshotLocked(const JobRecord& job) const;
 
-  // Without it.
+  // These are called without it.
   absl::Status WithoutPaths(const absl::Status& status) const;  // those of the server's directories
   // These say what a job that is judged will find of the process's memory when it runs.
   struct ProcessBytes {

@@ -1,4 +1,4 @@
-// What the files of a manifest are to a model: read, taken along, or of no concern.
+// Says what the files of a manifest are to a model: read, taken along, or of no concern.
 #ifndef SALIENT_SERVER_JOBS_MODEL_MANIFEST_H_
 #define SALIENT_SERVER_JOBS_MODEL_MANIFEST_H_
 

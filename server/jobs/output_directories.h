@@ -1,4 +1,4 @@
-// What the directories of a job's results are called.
+// Says what the directories of a job's results are called.
 #ifndef SALIENT_SERVER_JOBS_OUTPUT_DIRECTORIES_H_
 #define SALIENT_SERVER_JOBS_OUTPUT_DIRECTORIES_H_
 

@@ -29,7 +29,7 @@ class PendingTensor {
   // The next bytes. INTERNAL if they are others; errors of the file.
   absl::Status Append(int64_t offset, absl::string_view bytes);
 
-  // As a blob, once it is whole.
+  // Stores it as a blob, once it is whole.
   absl::StatusOr<Digest> Store(const CancelToken& stop, ResultBlobs::Hold& results);
 
  private:

@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<std::string>> FindLeftOut(const PreparedModel& model,
   return LeftOutTensors(open->tensor_names, model.config(), model.manifest.config_json);
 }
 
-// What each result will consist of.
+// Says what each result will consist of.
 absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(
     const QuantizeTask& task, const PreparedModel& model,
     const std::optional<PlainDTypes>& dtypes) {

@@ -1,4 +1,4 @@
-// What the kernel says about this process's memory.
+// Reads what the kernel says about this process's memory.
 #ifndef SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_
 #define SALIENT_SERVER_JOBS_PROCESS_MEMORY_H_
 

@@ -118,7 +118,7 @@ absl::StatusOr<Computed> Compute(RunningJob& job, const std::vector<std::vector<
   absl::Status status;
   if (model.arriving != nullptr) {
     status = model.arriving->WaitForHeaders();
-    // As at submission, if the headers were not there then.
+    // It is checked as at submission, if the headers were not there then.
     if (status.ok()) status = WithModelReason(CheckModelTensors(*model.source, **family, config));
     if (!status.ok()) return status;
     WarnOfLeftOut(job, model.arriving->TensorNames());

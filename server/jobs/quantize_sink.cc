@@ -30,7 +30,7 @@ absl::Status QuantizeSink::TensorsDone(int64_t /*block*/, size_t output,
   writing_ = job_.executor.Start([this, output, tensors = std::move(tensors)]() mutable {
     return Write(output, std::move(tensors));
   });
-  // What the allocator kept between what is in use would add up block by block.
+  // The allocator keeps memory between what is in use, which would add up block by block.
   TrimFreeMemory();
   return absl::OkStatus();
 }
@@ -137,7 +137,7 @@ bool QuantizeSink::IsHere(int64_t block) const {
                      [this](const TensorSpec& tensor) { return arriving_->IsHere(tensor.name); });
 }
 
-// On the thread for that.
+// Runs on the thread for that.
 absl::Status QuantizeSink::Write(size_t output, std::vector<NamedTensor> tensors) {
   const StageScope stage(job_.executor, Stage::kWrite);
   if (absl::Status status = output_.AddTensors(output, tensors); !status.ok()) return status;

@@ -1,4 +1,4 @@
-// What a quantize job does with what the core has to say.
+// Says what a quantize job does with what the core has to say.
 #ifndef SALIENT_SERVER_JOBS_QUANTIZE_SINK_H_
 #define SALIENT_SERVER_JOBS_QUANTIZE_SINK_H_
 
@@ -41,7 +41,7 @@ class QuantizeSink final : public QuantizedModelSink {
   absl::Status AllZero(const std::vector<std::string>& tensors) override;
   absl::Status TokensDone(int64_t block, int64_t tokens) override;
 
-  // What was handed over last is out.
+  // Waits until what was handed over last is out.
   absl::Status WaitForWriting();
   // On this thread, so that no worker waits when the block is read.
   absl::Status WaitForBlock(int64_t block) const;

@@ -21,7 +21,7 @@ namespace salient {
 // is never deleted here. Thread-safe; calls wait for a disk, and for each other.
 class ResultBlobs {
  public:
-  // What one job holds. Released blobs that no other job holds are deleted. Not thread-safe.
+  // Holds what one job holds. Released blobs that no other job holds are deleted. Not thread-safe.
   class Hold {
    public:
     explicit Hold(ResultBlobs& blobs) : blobs_(&blobs) {}
@@ -31,7 +31,7 @@ class ResultBlobs {
 
     // Stores a whole; as BlobStore::Put.
     absl::StatusOr<Digest> Put(absl::string_view content);
-    // The same of several, all or none, in order.
+    // Puts the same of several, all or none, in order.
     absl::StatusOr<std::vector<Digest>> PutAll(absl::Span<const absl::string_view> contents);
 
     // Stores what `write` appends to the upload it is given, which is `digest` in the end; does not

@@ -19,8 +19,8 @@ namespace salient {
 absl::StatusOr<std::string> ResolveModelPath(absl::string_view flag, const std::string& root,
                                              const std::string& path);
 
-// The same for a directory to be made, whose parent must exist. What stands there already is the
-// writer's business, unless it is a link.
+// Resolves the same for a directory to be made, whose parent must exist. What stands there
+// already is the writer's business, unless it is a link.
 absl::StatusOr<std::string> ResolveOutputPath(absl::string_view flag, const std::string& root,
                                               const std::string& path);
 
@@ -28,7 +28,7 @@ absl::StatusOr<std::string> ResolveOutputPath(absl::string_view flag, const std:
 // the operator keeps a root is none of a client's business.
 absl::Status WithoutRoots(const absl::Status& status, absl::Span<const std::string> roots);
 
-// Whether what stands at `path`, followed through links, lies below `root`.
+// Returns whether what stands at `path`, followed through links, lies below `root`.
 bool IsBelowRoot(const std::string& root, const std::string& path);
 
 }  // namespace salient

@@ -1,4 +1,4 @@
-// What a job that runs has at hand.
+// Holds what a job that runs has at hand.
 #ifndef SALIENT_SERVER_JOBS_RUNNING_JOB_H_
 #define SALIENT_SERVER_JOBS_RUNNING_JOB_H_
 

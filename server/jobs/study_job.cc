@@ -63,7 +63,7 @@ absl::StatusOr<TokenRows> Read(const char* what, const TokenSource& tokens, cons
   return WithField(rows.status(), absl::StrCat("study.", what, ".tokens"));
 }
 
-// What is left of the work when the channels are chosen.
+// Returns what is left of the work when the channels are chosen.
 absl::StatusOr<double> EvaluationShare(const RunningJob& job, const TokenRows& calibration,
                                        const TokenRows& evaluation,
                                        const StudyModelParams& params) {

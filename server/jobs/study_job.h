@@ -13,7 +13,7 @@ namespace salient {
 // have a reason.
 absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()> verified);
 
-// Without a work directory.
+// Leaves the work directory out.
 StudyModelParams ToStudyModelParams(const StudyTask& task);
 
 }  // namespace salient

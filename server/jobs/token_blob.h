@@ -18,11 +18,11 @@ namespace salient {
 
 inline constexpr int64_t kMaxTokenBlobBytes = int64_t{1} << 30;
 
-// What can be said of it before it is here. INVALID_ARGUMENT, BAD_TOKENS, for a blob above the
-// limit or a negative max_rows.
+// Checks what can be said of it before it is here. INVALID_ARGUMENT, BAD_TOKENS, for a blob above
+// the limit or a negative max_rows.
 absl::Status CheckTokenSource(const TokenSource& source);
 
-// What rows must be like.
+// Says what rows must be like.
 struct TokenNeeds {
   int64_t vocab_size = 0;             // ids are less
   TokenUse use = TokenUse::kRun;      // a token is scored from those before it, so a row has two

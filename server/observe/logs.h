@@ -1,5 +1,5 @@
-// What the server writes about itself: one line a call, on standard error. No client data but
-// names of tensors and groups inside error messages.
+// Writes what the server writes about itself: one line a call, on standard error. No client data
+// but names of tensors and groups inside error messages.
 #ifndef SALIENT_SERVER_OBSERVE_LOGS_H_
 #define SALIENT_SERVER_OBSERVE_LOGS_H_
 
@@ -17,7 +17,7 @@ namespace salient {
 // This is the longest part of an error's message that a line shows.
 inline constexpr size_t kMaxLoggedBytes = 512;
 
-// How a call ended.
+// Says how a call ended.
 struct CallLine {
   absl::string_view method;
   absl::string_view peer;

@@ -88,7 +88,7 @@ class Metrics {
   // the address cannot be listened on.
   absl::StatusOr<int> Listen(const std::string& address);
 
-  // What a scrape returns, in the Prometheus text format.
+  // Returns what a scrape returns, in the Prometheus text format.
   std::string Text() const;
 
  private:

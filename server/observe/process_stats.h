@@ -1,4 +1,4 @@
-// What the kernel says about this process.
+// Reads what the kernel says about this process.
 #ifndef SALIENT_SERVER_OBSERVE_PROCESS_STATS_H_
 #define SALIENT_SERVER_OBSERVE_PROCESS_STATS_H_
 

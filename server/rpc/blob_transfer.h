@@ -1,4 +1,4 @@
-// What the rpcs of BlobService share.
+// Holds what the rpcs of BlobService share.
 #ifndef SALIENT_SERVER_RPC_BLOB_TRANSFER_H_
 #define SALIENT_SERVER_RPC_BLOB_TRANSFER_H_
 

@@ -22,7 +22,7 @@ inline constexpr int kMaxDigestsPerRequest = 1000;
 absl::StatusOr<Digest> ToDigest(absl::string_view field, const v1::Digest& message);
 v1::Digest ToProto(const Digest& digest);
 
-// As ToDigest, fields "digests[i]"; also for too many of them.
+// Converts as ToDigest, fields "digests[i]"; also for too many of them.
 absl::StatusOr<std::vector<Digest>> ToDigests(const v1::FindMissingBlobsRequest& request);
 
 // One message of an upload.
@@ -39,7 +39,7 @@ struct BlobRange {
   int64_t limit_bytes = 0;  // 0: to the end
 };
 
-// As ToDigest, also for "offset_bytes" and "limit_bytes".
+// Converts as ToDigest, also for "offset_bytes" and "limit_bytes".
 absl::StatusOr<BlobRange> ToBlobRange(const v1::ReadBlobRequest& request);
 
 // A chunk of `data` with its crc32c.

@@ -9,8 +9,8 @@ namespace salient {
 
 v1::Job ToProto(const JobSnapshot& job);
 
-// The same without what grows with the model: the files of manifests, missing blobs, the parts of
-// result files. A page of these fits into a message.
+// Converts the same without what grows with the model: the files of manifests, missing blobs,
+// the parts of result files. A page of these fits into a message.
 v1::Job ToSummary(const JobSnapshot& job);
 
 v1::JobEvent ToProto(const JobEvent& event);

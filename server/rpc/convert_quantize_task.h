@@ -1,4 +1,4 @@
-// What is to be quantized and how: from the contract's message to our type.
+// Converts what is to be quantized and how: from the contract's message to our type.
 #ifndef SALIENT_SERVER_RPC_CONVERT_QUANTIZE_TASK_H_
 #define SALIENT_SERVER_RPC_CONVERT_QUANTIZE_TASK_H_
 

@@ -1,4 +1,4 @@
-// How well models predict: from our types to the contract's messages.
+// Converts how well models predict: from our types to the contract's messages.
 #ifndef SALIENT_SERVER_RPC_CONVERT_SCORES_H_
 #define SALIENT_SERVER_RPC_CONVERT_SCORES_H_
 

@@ -22,7 +22,7 @@ absl::StatusOr<CallMessage> ToCallMessage(v1::QuantizeTensorsRequest&& request);
 // The response that carries `result`, tensor bytes with their crc32c.
 v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& result);
 
-// What a server of these settings can do.
+// Says what a server of these settings can do.
 v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
                                        absl::string_view version, absl::string_view grpc_version);
 

@@ -22,7 +22,7 @@ class DrainGate {
   // UNAVAILABLE, DRAINING, with a retry delay, after Drain.
   absl::StatusOr<Pass> Enter();
 
-  // From now on nobody enters.
+  // Lets nobody enter from now on.
   void Drain();
 
   // Waits until nobody is inside. False if that took longer than `timeout`.

@@ -1,4 +1,4 @@
-// What is said of a field that cannot be taken as it is.
+// Says what is said of a field that cannot be taken as it is.
 #ifndef SALIENT_SERVER_RPC_FIELD_ERROR_H_
 #define SALIENT_SERVER_RPC_FIELD_ERROR_H_
 

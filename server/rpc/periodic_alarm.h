@@ -37,7 +37,7 @@ class PeriodicAlarm : public std::enable_shared_from_this<PeriodicAlarm> {
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-// How often to look at a clock that may run for `limit`.
+// Returns how often to look at a clock that may run for `limit`.
 absl::Duration PeriodFor(absl::Duration limit);
 
 }  // namespace salient

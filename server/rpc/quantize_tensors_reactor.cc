@@ -163,7 +163,7 @@ void QuantizeTensorsReactor::SetWriteBuffer(const OutgoingResult& result) {
   const v1::QuantizeTensorsResponse response = ToResponse(result);
   bool own_buffer = false;
   write_buffer_.Clear();
-  // Into memory: cannot fail.
+  // It goes into memory and cannot fail.
   (void)grpc::SerializationTraits<v1::QuantizeTensorsResponse>::Serialize(response, &write_buffer_,
                                                                           &own_buffer);
 }

@@ -23,7 +23,7 @@
 
 namespace salient {
 
-// What the reactors of a service share. Outlives them.
+// Holds what the reactors of a service share. Outlives them.
 struct QuantizeTensorsShared {
   CallRegistry& registry;
   Metrics& metrics;
@@ -87,7 +87,7 @@ class QuantizeTensorsReactor final
   bool sending_ ABSL_GUARDED_BY(mu_) = false;  // a thread is looking for something to write
   bool result_ready_ ABSL_GUARDED_BY(mu_) = false;
 
-  // Of lingering.
+  // It ends the lingering.
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mu_);
   bool progress_ ABSL_GUARDED_BY(mu_) = false;
   bool input_ended_ ABSL_GUARDED_BY(mu_) = false;

@@ -104,7 +104,7 @@ absl::StatusOr<std::optional<ReadBlobReactor::Message>> ReadBlobReactor::NextMes
   message.data_bytes = static_cast<int64_t>(data->size());
   const v1::ReadBlobResponse response = ToChunkResponse(offset_bytes, *std::move(data));
   bool own_buffer = false;
-  // Into memory: cannot fail.
+  // It goes into memory and cannot fail.
   (void)grpc::SerializationTraits<v1::ReadBlobResponse>::Serialize(response, &message.buffer,
                                                                    &own_buffer);
   return message;

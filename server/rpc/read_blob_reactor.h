@@ -70,7 +70,7 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::shared_ptr<PeriodicAlarm> alarm_;
   DrainGate::Pass pass_;
   grpc::ByteBuffer write_buffer_;
-  // Of the worker's task, of which there is one at most.
+  // The worker's task owns these; there is one such task at most.
   Digest digest_;
   std::optional<BlobReader> reader_;
   std::optional<Sha256> sha256_;  // of a whole

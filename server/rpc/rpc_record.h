@@ -1,4 +1,4 @@
-// What every rpc shares: where it is counted and logged.
+// Holds what every rpc shares: where it is counted and logged.
 #ifndef SALIENT_SERVER_RPC_RPC_RECORD_H_
 #define SALIENT_SERVER_RPC_RPC_RECORD_H_
 

@@ -14,9 +14,9 @@ namespace salient {
 inline constexpr size_t kMaxStatusMessageBytes = 1024;
 inline constexpr size_t kMaxStatusDetailsBytes = 3072;
 
-// The same code and message, with a google.rpc.Status of ErrorInfo (domain "salient.v1"),
-// BadRequest, RetryInfo and QuotaFailure as the payloads of call_error.h say. What exceeds the
-// bounds is cut; ErrorInfo.metadata["omitted"] counts the entries left out.
+// Returns the same code and message, with a google.rpc.Status of ErrorInfo (domain
+// "salient.v1"), BadRequest, RetryInfo and QuotaFailure as the payloads of call_error.h say. What
+// exceeds the bounds is cut; ErrorInfo.metadata["omitted"] counts the entries left out.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace salient

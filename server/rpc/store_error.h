@@ -1,4 +1,4 @@
-// What clients are told of the errors of server/store.
+// Says what clients are told of the errors of server/store.
 #ifndef SALIENT_SERVER_RPC_STORE_ERROR_H_
 #define SALIENT_SERVER_RPC_STORE_ERROR_H_
 

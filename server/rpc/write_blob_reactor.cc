@@ -249,7 +249,7 @@ void WriteBlobReactor::Fail(absl::Status status) {
 void WriteBlobReactor::Answer(const v1::WriteBlobResponse& response) {
   upload_ = std::nullopt;
   bool own_buffer = false;
-  // Into memory: cannot fail.
+  // It goes into memory and cannot fail.
   (void)grpc::SerializationTraits<v1::WriteBlobResponse>::Serialize(response, response_,
                                                                     &own_buffer);
   record_.Sent(response_->Length());

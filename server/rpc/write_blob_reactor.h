@@ -35,7 +35,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
  private:
-  // What a message led to: go on, or the response.
+  // Says what a message led to: go on, or the response.
   using Step = absl::StatusOr<std::optional<v1::WriteBlobResponse>>;
 
   WriteBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc, grpc::CallbackServerContext* context,

@@ -33,7 +33,7 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& di
         directory, ": the store may use ", limits.capacity_bytes, " bytes, but its disk has ",
         room->total_bytes, " in all, which is its capacity now"));
   }
-  // Not make_unique: the constructor is private.
+  // make_unique cannot be used: the constructor is private.
   std::unique_ptr<BlobStore> store(
       new BlobStore(*std::move(layout), possible, std::move(contents->report)));
   for (const Digest& digest : contents->blobs) {

@@ -76,13 +76,13 @@ class BlobStore {
   BlobStore(const BlobStore&) = delete;
   BlobStore& operator=(const BlobStore&) = delete;
 
-  // Those of `digests` that are not complete, in order.
+  // Returns those of `digests` that are not complete, in order.
   std::vector<Digest> FindMissing(absl::Span<const Digest> digests) const;
 
   // Returns what is committed, 0 of an unknown blob; of several uploads the one to go on with.
   BlobStatus Status(const Digest& digest) const;
 
-  // What is made here does not wait for clients to finish their uploads.
+  // A blob that is made here does not wait for clients to finish their uploads.
   enum class Maker { kClient, kServer };
 
   // Begins an upload, or continues one that has committed `offset_bytes` and no writer, or one of
@@ -146,7 +146,7 @@ class BlobStore {
   // Returns the limits given to Open, with capacity_bytes at most the size of the disk.
   const BlobStoreLimits& limits() const { return limits_; }
 
-  // What Open found.
+  // Returns what Open found.
   const RecoveryReport& recovery() const { return recovery_; }
 
  private:
@@ -173,7 +173,7 @@ class BlobStore {
   absl::Status WritePut(Putting& put, const EntryPtr& entry);
   void TakeBack(Putting& put);
 
-  // With the entry's lock held.
+  // Is called with the entry's lock held.
   absl::StatusOr<PartPtr> FindPart(BlobEntry& entry, std::optional<int64_t> offset_bytes) const;
   absl::StatusOr<PartPtr> AddPart(BlobEntry& entry, Maker maker);
   absl::Status TakeRoom(BlobEntry& entry, Maker maker);

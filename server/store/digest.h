@@ -64,7 +64,7 @@ class Sha256 {
   int64_t size_bytes_ = 0;
 };
 
-// Of a whole.
+// Returns the digest of a whole.
 Digest DigestOf(absl::string_view content);
 
 }  // namespace salient

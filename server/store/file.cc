@@ -118,7 +118,7 @@ absl::Status File::Touch() {
 }
 
 void File::BeginSync(int64_t offset, int64_t size) const {
-  // What goes wrong is told by the Sync that follows.
+  // The Sync that follows tells what goes wrong.
   (void)sync_file_range(fd_, offset, size, SYNC_FILE_RANGE_WRITE);
 }
 

@@ -58,7 +58,7 @@ class File {
   std::string name_;
 };
 
-// What stands under a name.
+// Says what stands under a name.
 struct FileInfo {
   bool is_regular_file = false;
   int64_t size_bytes = 0;

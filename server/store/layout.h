@@ -28,7 +28,7 @@ namespace salient {
 std::string BlobName(const Digest& digest);
 std::optional<Digest> ParseBlobName(absl::string_view name);
 
-// What was found when the directory was opened, beside what belongs there.
+// Says what was found when the directory was opened, beside what belongs there.
 struct RecoveryReport {
   int64_t blobs = 0;
   int64_t uploads = 0;

@@ -136,7 +136,7 @@ absl::Status BlobStore::Verify(const Digest& digest) {
 }
 
 absl::Status BlobStore::Verify(const Digest& digest, absl::FunctionRef<absl::Status()> proceed) {
-  // Of this entry, not of one that replaces it meanwhile.
+  // This entry is read, not one that replaces it meanwhile.
   const EntryPtr entry = Find(digest);
   auto reader = Read(digest);
   if (!reader.ok()) return reader.status();

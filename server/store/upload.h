@@ -42,7 +42,7 @@ class Upload {
   // Removes what was written of this upload, if nobody else continues it.
   void Discard();
 
-  // Where the next byte goes.
+  // Returns where the next byte goes.
   int64_t committed_bytes() const;
   const Digest& digest() const;
 

@@ -1,5 +1,5 @@
-// Why a call failed, in words that software reads: carried inside absl::Status as payloads from
-// where a fault is found to where it becomes google.rpc.Status and a metric label.
+// Says why a call failed, in words that software reads: carried inside absl::Status as payloads
+// from where a fault is found to where it becomes google.rpc.Status and a metric label.
 #ifndef SALIENT_SERVER_WORKERS_CALL_ERROR_H_
 #define SALIENT_SERVER_WORKERS_CALL_ERROR_H_
 
@@ -87,7 +87,7 @@ absl::Status WithQuota(absl::Status status, absl::string_view subject);
 // Gives a status that has none, such as one of the core's, a reason.
 absl::Status WithReason(absl::Status status, Reason reason);
 
-// What the payloads say.
+// Holds what the payloads say.
 struct CallErrorDetails {
   Reason reason = Reason::kInternal;
   std::string field;  // empty: none
@@ -96,8 +96,8 @@ struct CallErrorDetails {
   std::string quota;  // empty: none
 };
 
-// Of a status that is not OK. Without payloads the reason follows from the code: CANCELLED and
-// DEADLINE_EXCEEDED mean themselves, all others INTERNAL.
+// Returns the details of a status that is not OK. Without payloads the reason follows from the
+// code: CANCELLED and DEADLINE_EXCEEDED mean themselves, all others INTERNAL.
 CallErrorDetails DetailsOf(const absl::Status& status);
 
 }  // namespace salient

@@ -33,7 +33,7 @@ class IoThread::Task final : public Background {
   friend class IoThread;
   IoThread& io_;
   absl::AnyInvocable<absl::Status()> work_;
-  // Of the thread's mutex.
+  // The thread's mutex guards it.
   bool has_ended_ = false;
   absl::Status status_;
 };

@@ -24,7 +24,7 @@ class IoThread {
   IoThread(const IoThread&) = delete;
   IoThread& operator=(const IoThread&) = delete;
 
-  // As Executor::Start.
+  // Starts as Executor::Start does.
   std::unique_ptr<Background> Start(absl::AnyInvocable<absl::Status()> work);
 
  private:

@@ -1,4 +1,4 @@
-// How much memory all calls together may hold, handed out first come, first served.
+// Says how much memory all calls together may hold, handed out first come, first served.
 #ifndef SALIENT_SERVER_WORKERS_MEMORY_BUDGET_H_
 #define SALIENT_SERVER_WORKERS_MEMORY_BUDGET_H_
 
@@ -35,8 +35,8 @@ class Reservation {
   int64_t bytes_ = 0;
 };
 
-// The same bytes held of a call's budget and of all calls'. Declared before what they are held for,
-// so that the memory goes first.
+// Holds the same bytes of a call's budget and of all calls'. Declared before what they are held
+// for, so that the memory goes first.
 struct MemoryHold {
   Reservation call;
   Reservation process;

@@ -30,7 +30,7 @@ struct WorkerPool::Loop {
   const Stage stage = StageClock::OfThisThread().stage();  // the caller's
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
-  // Of the pool's mutex: workers inside an item, and that the last of them left.
+  // The pool's mutex guards these: workers inside an item, and that the last of them left.
   int helpers = 0;
   std::condition_variable left;
   std::atomic<bool> is_done{false};  // the last left and there was nothing more

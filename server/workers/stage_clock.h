@@ -1,4 +1,4 @@
-// What threads spend their time on, by stage of the core's work.
+// Counts what threads spend their time on, by stage of the core's work.
 #ifndef SALIENT_SERVER_WORKERS_STAGE_CLOCK_H_
 #define SALIENT_SERVER_WORKERS_STAGE_CLOCK_H_
 

@@ -14,7 +14,7 @@
 namespace salient {
 namespace {
 
-// What the current thread is to the pool it belongs to, if to any.
+// Says what the current thread is to the pool it belongs to, if to any.
 struct ThisWorker {
   const WorkerPool* pool = nullptr;
   bool in_short_task = false;  // short work does not begin inside short work

@@ -57,15 +57,15 @@ class WorkerPool {
   // Runs `task` some time later on a worker. Tasks of one lane start in order.
   void Submit(Lane lane, Task task);
 
-  // As Executor::ForEach. A calling worker takes part, so that its loop advances even when every
-  // other one is busy; any other thread waits: nobody computes but the workers. `stop` is checked
-  // before each item.
+  // Does as Executor::ForEach. A calling worker takes part, so that its loop advances even when
+  // every other one is busy; any other thread waits: nobody computes but the workers. `stop` is
+  // checked before each item.
   //
   // Items count as the stage that the caller is in, for `busy` (none: for what the caller counts).
   absl::Status ForEach(const CancelToken& stop, int64_t count,
                        absl::FunctionRef<absl::Status(int64_t)> task, StageTimes* busy = nullptr);
 
-  // Of all work, by stage: of workers, and of threads that coordinate.
+  // Returns the times of all work, by stage: of workers, and of threads that coordinate.
   StageTimes& busy_times() { return busy_times_; }
   StageTimes& wall_times() { return wall_times_; }
 
@@ -76,7 +76,7 @@ class WorkerPool {
   struct Loop;
 
   void Work(int index);
-  // With mu_ held.
+  // These are called with mu_ held.
   bool HasWork() const;
   Loop* JoinableLoop(bool of_waiting_callers);
   void Help(Loop& loop, bool only_one, std::unique_lock<std::mutex>& lock);
@@ -84,7 +84,7 @@ class WorkerPool {
   void Add(Loop& loop, int64_t helpers);
   void Remove(Loop& loop);
   Task Pop(std::deque<Task>& lane, std::atomic<int64_t>& queued);
-  // Without it.
+  // These are called without it.
   bool NobodyElseWaits() const;
   void DoShortWork();
   void HelpWaitingCaller();

@@ -25,7 +25,7 @@ class BareMatmul {
   void Run();  // once, on the calling thread
   double Flop() const;
   DType dtype() const { return dtype_; }  // of the factors that are really multiplied
-  // As oneDNN calls it: "brg:avx512_core_bf16".
+  // Names it as oneDNN does: "brg:avx512_core_bf16".
   const std::string& implementation() const { return implementation_; }
 
  private:

@@ -1,6 +1,6 @@
-// What every byte on its way through the server pays: checksums and files, beside a copy. Counters:
-// beside_memcpy.h, where a checksum reads and writes nothing, so GBs counts each byte twice as for
-// a copy; payload_GBs counts it once.
+// Measures what every byte on its way through the server pays: checksums and files, beside a copy.
+// Counters: beside_memcpy.h, where a checksum reads and writes nothing, so GBs counts each byte
+// twice as for a copy; payload_GBs counts it once.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -32,7 +32,7 @@ void BM_Crc32c(benchmark::State& state) {
   Report(state, [](const std::string& bytes) { benchmark::DoNotOptimize(Crc32c(bytes)); });
 }
 
-// Into the cache of the system, as an upload does; the thread's own time, so not the disk's.
+// Writes into the cache of the system, as an upload does; the thread's own time, so not the disk's.
 void BM_FileWrite(benchmark::State& state) {
   const std::string path =
       std::filesystem::temp_directory_path() / absl::StrCat("salient_bench_bytes_", getpid());

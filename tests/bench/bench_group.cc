@@ -68,7 +68,8 @@ double GemmFlopRate(Executor& executor) {
   return 2.0 * kSide * kSide * kSide * kCalls / seconds;
 }
 
-// The same of bfloat16 products in tiles that stay in cache, as the searches make them.
+// Measures the same of bfloat16 products in tiles that stay in cache, as the searches make
+// them.
 double Bf16FlopRate(Executor& executor) {
   constexpr int64_t kRows = 64, kOutputs = 512, kColumns = 256, kRepeats = 250;
   static const std::vector<uint16_t> ones(kOutputs * kColumns, 0x3F80);
@@ -195,7 +196,7 @@ void BM_Search(benchmark::State& state) {
 void BM_Clip(benchmark::State& state) {
   Fixture& fixture = FixtureOf(state);
   constexpr double kFactors = 20;
-  // Of a group of 128 columns, 3 of 4 squares of 64 are multiplied.
+  // A group of 128 columns multiplies 3 of 4 squares of 64.
   const double flop =
       2.0 * kFactors * Parameters(state) * 0.75 * static_cast<double>(fixture.format.group_size);
   Report(
@@ -223,7 +224,7 @@ void BM_RoundBlock(benchmark::State& state) {
 
 void BM_Losses(benchmark::State& state) {
   Fixture& fixture = FixtureOf(state);
-  // Of round-to-nearest and of the weights, and of a result.
+  // It counts the sums of round-to-nearest and of the weights, and of a result.
   const double flop = 3 * 2.0 * Parameters(state) * PerColumn(fixture);
   Report(state, flop, [](Fixture& f) {
     const Linear linear{"bench", f.View()};

@@ -18,7 +18,7 @@
 namespace salient::bench {
 namespace {
 
-// What kernels read and write: `x` and `y` of both signs.
+// Holds what kernels read and write: `x` and `y` of both signs.
 struct Vectors {
   explicit Vectors(int64_t n)
       : x(static_cast<size_t>(n)),

@@ -1,4 +1,4 @@
-// What a loop over bytes takes beside a copy of as many, alternating on one thread.
+// Measures what a loop over bytes takes beside a copy of as many, alternating on one thread.
 #ifndef SALIENT_TESTS_BENCH_BESIDE_MEMCPY_H_
 #define SALIENT_TESTS_BENCH_BESIDE_MEMCPY_H_
 

@@ -1,4 +1,4 @@
-// What one core of this machine does in a second when nothing is in its way.
+// Measures what one core of this machine does in a second when nothing is in its way.
 #ifndef SALIENT_TESTS_BENCH_MACHINE_PEAKS_H_
 #define SALIENT_TESTS_BENCH_MACHINE_PEAKS_H_
 

@@ -66,7 +66,7 @@ double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Of all series of the family that are about this stage.
+// Sums those of all series of the family that are about this stage.
 double StageSum(const Samples& samples, const std::string& family, Stage stage) {
   const std::string label = absl::StrCat("stage=\"", StageName(stage), "\"");
   double sum = 0;

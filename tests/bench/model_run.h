@@ -44,7 +44,7 @@ struct RunResult {
   double mean_loss_ratio = 0;  // over groups: loss of the result over that of round-to-nearest
 };
 
-// Where the checkpoint of this shape lies.
+// Returns where the checkpoint of this shape lies.
 std::string ModelDirectory(const RunRequest& request);
 
 // Makes checkpoint and tokens unless they are there, starts a server, quantizes with the default

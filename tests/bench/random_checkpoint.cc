@@ -158,7 +158,7 @@ absl::Status WritePieces(const std::vector<Tensor>& tensors, int threads,
   return absl::OkStatus();
 }
 
-// Whether `directory` holds this model already.
+// Returns whether `directory` holds this model already.
 absl::StatusOr<bool> HasCheckpoint(const ModelShape& shape, const std::string& directory) {
   std::ifstream file(directory + "/config.json", std::ios::binary);
   if (!file) return false;

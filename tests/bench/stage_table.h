@@ -1,4 +1,4 @@
-// What a run took beside the least that this machine could have taken.
+// Shows what a run took beside the least that this machine could have taken.
 #ifndef SALIENT_TESTS_BENCH_STAGE_TABLE_H_
 #define SALIENT_TESTS_BENCH_STAGE_TABLE_H_
 

@@ -8,7 +8,7 @@
 
 namespace salient {
 
-// What `work` takes of the calling thread.
+// Measures what `work` takes of the calling thread.
 inline double ThreadCpuSeconds(absl::FunctionRef<void()> work) {
   const auto now = [] {
     timespec time;

@@ -61,11 +61,11 @@ class FakeJobServer {
   void Play(Script script);
   // WatchJob breaks behind these events, once each.
   void BreakWatchAfter(std::vector<int> events);
-  // As after a restart: later calls do not find the job.
+  // Does as after a restart: later calls do not find the job.
   void ForgetJob();
   // Answers the next CreateJob.
   void RefuseNextJob(grpc::Status status);
-  // Of the last CreateJob.
+  // Returns that of the last CreateJob.
   v1::CreateJobRequest Request() const;
   bool Cancelled() const;
   int Watches() const;

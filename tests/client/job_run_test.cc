@@ -72,7 +72,7 @@ class JobRunTest : public ::testing::Test {
     return RunJob(server_.Connect(), std::move(plan), display, interrupt_);
   }
 
-  // What the display printed.
+  // Returns what the display printed.
   std::string Log() const {
     std::rewind(log_.get());
     std::string text(4096, '\0');

@@ -178,7 +178,7 @@ TEST(TokenFileTest, FileWithoutTokenIdsIsNamed) {
               HasSubstr(directory.File("t") + ": tensor \"input_ids\": is missing"));
 }
 
-// Who brings a text is told how tokens are made of it.
+// A user who brings a text is told how tokens are made of it.
 TEST(TokenFileTest, OtherFilesAreNamedWithWhatMakesTokens) {
   const TemporaryDirectory directory;
   const std::string path = directory.File("corpus.txt");

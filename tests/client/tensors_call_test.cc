@@ -31,7 +31,7 @@ using ::testing::IsEmpty;
 
 constexpr int64_t kChunkBytes = 1000;  // Neither a multiple of a row nor of a tensor.
 
-// Whether the client cancels the call; one that does not is waited for long enough to tell.
+// Returns whether the client cancels the call; one that does not is waited for long enough to tell.
 bool WaitUntilCancelled(const grpc::ServerContext& context) {
   for (int i = 0; i < 6000 && !context.IsCancelled(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -224,7 +224,7 @@ TEST_F(TensorsCallTest, ServerThatIsGoneIsUnavailable) {
   EXPECT_THAT(info.status().message(), HasSubstr("cannot reach a server at " + address));
 }
 
-// What a broken server sends after the first group, and what is said about it.
+// Says what a broken server sends after the first group, and what is said about it.
 struct Fault {
   const char* name;
   std::function<void(std::vector<v1::QuantizeTensorsResponse>& messages)> spoil;

@@ -68,7 +68,7 @@ TEST_F(TensorsPlanTest, LengthsCutRowsShort) {
   EXPECT_EQ(plan->groups[0].ActivationBytes(), 3 * 4 * 4);
 }
 
-// What is wrong, and what the error has to say about it.
+// Says what is wrong, and what the error has to say about it.
 struct BadCase {
   const char* name;
   std::function<void(std::vector<NamedTensor>& weights, std::vector<NamedTensor>& activations,

@@ -1,4 +1,4 @@
-// What an independent NumPy twin computed (tests/golden/make_goldens.py).
+// Reads what an independent NumPy twin computed (tests/golden/make_goldens.py).
 #ifndef SALIENT_TESTS_SUPPORT_GOLDEN_FILE_H_
 #define SALIENT_TESTS_SUPPORT_GOLDEN_FILE_H_
 

@@ -1,4 +1,4 @@
-// What every test program does around GoogleTest.
+// Does what every test program does around GoogleTest.
 #ifndef SALIENT_TESTS_SUPPORT_RUN_TESTS_H_
 #define SALIENT_TESTS_SUPPORT_RUN_TESTS_H_
 

@@ -1,6 +1,6 @@
-// Whether this is compiled with AddressSanitizer or ThreadSanitizer, under which arithmetic takes
-// ten to thirty times as long. Tests that only measure how good a whole model's numbers are leave
-// themselves out then: smaller ones run the same code.
+// Tells whether this is compiled with AddressSanitizer or ThreadSanitizer, under which arithmetic
+// takes ten to thirty times as long. Tests that only measure how good a whole model's numbers are
+// leave themselves out then: smaller ones run the same code.
 #ifndef SALIENT_TESTS_SUPPORT_SANITIZER_H_
 #define SALIENT_TESTS_SUPPORT_SANITIZER_H_
 

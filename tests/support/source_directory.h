@@ -1,4 +1,4 @@
-// Where the repository is that the tests were compiled from.
+// Says where the repository is that the tests were compiled from.
 #ifndef SALIENT_TESTS_SUPPORT_SOURCE_DIRECTORY_H_
 #define SALIENT_TESTS_SUPPORT_SOURCE_DIRECTORY_H_
 

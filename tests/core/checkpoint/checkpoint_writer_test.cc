@@ -85,7 +85,7 @@ TEST_F(CheckpointWriterTest, AppearsCompleteAndOnlyWhenCommitted) {
   EXPECT_TRUE(writer->AddSafetensors("model.safetensors", Layout(shapes)).ok());
   const std::vector<std::byte> a = Counting(16, 1);
   const std::vector<std::byte> b = Counting(10, 99);
-  // In any order and any pieces.
+  // They come in any order and any pieces.
   EXPECT_TRUE(writer->WriteTensor("b", 7, absl::MakeConstSpan(b).subspan(7)).ok());
   EXPECT_TRUE(writer->WriteTensor("a", 0, a).ok());
   EXPECT_TRUE(writer->WriteTensor("b", 0, absl::MakeConstSpan(b).subspan(0, 4)).ok());
@@ -247,7 +247,7 @@ TEST_F(CheckpointWriterTest, OfFilesWithOneTensorThatComeTogetherOneIsTaken) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(taken, 1);
-  // What could not be made holds no names.
+  // A file that could not be made holds no names.
   ASSERT_TRUE(writer->WriteFile("there.safetensors", "x").ok());
   const SafetensorsLayout other = Layout({{"v", DType::kU8, {4}}});
   EXPECT_EQ(writer->AddSafetensors("there.safetensors", other).code(),

@@ -251,7 +251,7 @@ TEST(ModelConfigTest, ReadsWhatAwqSaysInBothSpellings) {
   EXPECT_EQ(silent->quantization->group_size, -1);
   EXPECT_TRUE(silent->quantization->zero_point);
   EXPECT_EQ(silent->quantization->version, "");
-  // Of other methods only the name is read: their fields mean other things.
+  // Only the name is read of other methods: their fields mean other things.
   const auto other = ParseConfig(
       {{"quantization_config", R"({"quant_method":"exl2","bits":4.25,"group_size":null})"}});
   ASSERT_TRUE(other.ok()) << other.status();
@@ -379,7 +379,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"partial_rotary_factor", "0.5"}},
        "partial_rotary_factor is 0.5; expected 1",
        kUnimplemented},
-      // What exists, but not here.
+      // These exist, but not here.
       {{{"hidden_act", "\"gelu\""}}, "hidden_act is \"gelu\"; expected \"silu\"", kUnimplemented},
       {Mistral({{"layer_types", "[\"full_attention\",\"sliding_attention\"]"}}),
        "layer_types is for a sliding window in 1 of 2 layers; expected one in all of them or in "

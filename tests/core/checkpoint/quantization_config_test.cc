@@ -30,7 +30,7 @@ QuantizationConfig Good(const std::string& json) {
   return *config;
 }
 
-// What cannot be read is no fault of the file.
+// Returns why a file cannot be read, which is no fault of the file.
 std::string Unreadable(const std::string& json) {
   const auto config = ParseQuantization(json);
   EXPECT_TRUE(config.ok()) << config.status() << "\n" << json;
@@ -80,7 +80,7 @@ TEST(QuantizationConfigTest, ReadsTheOtherGptqs) {
   EXPECT_EQ(v2.FormatOf(kQuery)->format.bits, 8);
   EXPECT_EQ(v2.FormatOf(kQuery)->format.group_size, kWholeRow);
   EXPECT_FALSE(v2.FormatOf(kQuery)->format.symmetric);
-  // As old tools leave it out.
+  // Old tools leave it out.
   const QuantizationConfig old = Good(R"({"quant_method":"gptq","bits":3})");
   EXPECT_EQ(old.FormatOf(kQuery)->output, OutputFormat::kGptq);
   EXPECT_EQ(old.group_size, 0);
@@ -131,7 +131,7 @@ TEST(QuantizationConfigTest, WhatGptqCannotBeReadInIsNamed) {
           "is \"-:(x\"; expected a regular expression, found the end, without \")\" at byte 2"));
 }
 
-// As llm-compressor writes it, with one part replaced.
+// Writes it as llm-compressor writes it, with one part replaced.
 std::string Compressed(const std::string& what = "", const std::string& by = "") {
   const std::string good = R"({
     "config_groups": {"group_0": {
@@ -149,7 +149,7 @@ std::string Compressed(const std::string& what = "", const std::string& by = "")
   return absl::StrReplaceAll(good, {{what, by}});
 }
 
-// The same of W8A8; `input` is its input_activations.
+// Writes the same of W8A8; `input` is its input_activations.
 std::string IntQuantized(const std::string& input) {
   return R"({"quant_method":"compressed-tensors","format":"int-quantized","ignore":["lm_head"],
     "config_groups":{"group_0":{"targets":["Linear"],"weights":{"num_bits":8,"type":"int",

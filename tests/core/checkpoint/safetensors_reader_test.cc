@@ -72,7 +72,8 @@ struct Case {
 // One tensor "a" of two I32 with one more field or another shape or offsets.
 std::string One(const std::string& fields) { return "{\"a\":{" + fields + "}}"; }
 
-// What the reference reader accepts and rejects (safetensors 0.8, observed), and our own rules.
+// Lists what the reference reader accepts and rejects (safetensors 0.8, observed), and our own
+// rules.
 std::vector<Case> Cases() {
   const std::string good = "\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]";
   return {

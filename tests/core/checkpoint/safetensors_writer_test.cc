@@ -59,7 +59,7 @@ std::vector<NamedTensor> ExampleTensors() {
           {"c", DType::kU8, {3}, Bytes({1, 2, 3})}};
 }
 
-// What safetensors 0.8.0 (Python, safetensors.numpy.save) gives for ExampleTensors with
+// Returns what safetensors 0.8.0 (Python, safetensors.numpy.save) gives for ExampleTensors with
 // metadata {"format": "pt"}.
 std::string ExampleFile() {
   const std::string json =
@@ -96,7 +96,7 @@ TEST(SafetensorsWriterTest, FileAndMemoryAreEqualAndNothingIsLeftBehind) {
   const std::string directory = MakeDirectory("writer_test_same");
   const std::string path = directory + "/out.safetensors";
   const std::vector<NamedTensor> tensors = ExampleTensors();
-  // What a killed writer left, and an older result.
+  // A killed writer left this, and there is an older result.
   std::ofstream(path + ".partial-0") << "half";
   std::ofstream(path) << "old";
   ASSERT_TRUE(WriteSafetensors(path, ToWrite(tensors), {}).ok());

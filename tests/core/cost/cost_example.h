@@ -22,7 +22,7 @@ inline ModelConfig CostExample() {
   return config;
 }
 
-// Of matrix products, whatever their dtype.
+// Counts matrix products, whatever their dtype.
 inline double Gemm(const ModelCost& cost) {
   const Work work = cost.Total();
   return work.bf16_flop + work.f32_flop;

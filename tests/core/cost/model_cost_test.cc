@@ -30,7 +30,7 @@ constexpr Method kRtn{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 constexpr Method kAwq{ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 
-// Of CostExample().
+// CostExample() has these.
 constexpr double kAttentionParameters = 512 * (512 + 256 + 256 + 512);
 constexpr double kMlpParameters = 3 * 512 * 1408;
 
@@ -67,7 +67,7 @@ TEST(ModelCostTest, EveryFinalistOfTheSearchIsAProductWithTheStatistics) {
               1e-9 * search);
   params.method.range = RangeChoice::kClip;
   const double clip = Gemm(Must(CostOfQuantizing(CostExample(), rows, params, 1))) - plain - search;
-  // Of a group of 128 columns, 3 of 4 squares of 64.
+  // A group of 128 columns has 3 of 4 squares of 64.
   EXPECT_NEAR(clip, 3 * 20 * 2 * (narrow + wide) * 96, 1e-9 * plain);
 }
 

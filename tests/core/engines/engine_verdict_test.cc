@@ -425,7 +425,7 @@ TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
     linear.in_block_list = linear.role != LinearRole::kDown;
   }
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers llama-cpp");
-  // In one block it is quantized.
+  // It is quantized in one block.
   LinearOf(model, 1, LinearRole::kDown).quantized = true;
   EXPECT_THAT(Faults(Engine::kTransformers, model),
               HasSubstr("model.layers.1.mlp.down_proj: is quantized; transformers does not look at "
@@ -492,7 +492,7 @@ TEST(EngineVerdictTest, InputsOfADeviceAreAMultipleOfTheGroupSize) {
       "model.layers.0.mlp.down_proj: in_features is 29568, which 4 devices share; vllm wants a "
       "multiple of group_size, 64 on each");
   EXPECT_EQ(Faults(Engine::kVllm, awq(32), 4), "");
-  // Those two do not split Linears.
+  // The two engines do not split Linears.
   EXPECT_EQ(Loading(awq(128), 2), "transformers");
   EXPECT_THAT(Remarks(Engine::kTransformers, awq(128), 2), HasSubstr("does not split"));
 }

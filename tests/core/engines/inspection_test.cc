@@ -237,7 +237,7 @@ struct Peer {
   const char* loads;
 };
 
-// What real tools wrote; each loads in vLLM on a CPU, which was tried.
+// Lists what real tools wrote; each loads in vLLM on a CPU, which was tried.
 const Peer kPeers[] = {
     {"autoawq-awq", "awq", OutputFormat::kAwqGemm, 4, 128, ActivationFormat::kNone,
      "vllm vllm-cpu sglang tgi lmdeploy transformers"},

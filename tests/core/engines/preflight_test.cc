@@ -193,7 +193,7 @@ TEST_F(PreflightTest, TheNearestIsOneWithTheOverridesOfTheJob) {
               AllOf(HasSubstr("model.layers.1.mlp.down_proj: bits is 8"),
                     HasSubstr("no other group_size, symmetry, width or output format loads in "
                               "lmdeploy either")));
-  // What is skipped is no width; TGI wants that said in compressed-tensors.
+  // A skipped Linear has no width; TGI wants that said in compressed-tensors.
   overrides_.clear();
   Skip({"model.layers.1.mlp.down_proj"});
   EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, true), {{Engine::kTgi}, 1}),

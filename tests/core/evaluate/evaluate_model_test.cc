@@ -348,7 +348,7 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
   EXPECT_NEAR(results[0].likelihood.Perplexity(), 16.7410, 1e-3);
   EXPECT_NEAR(results[1].likelihood.Perplexity(), 17.1783, 1e-3);
   EXPECT_NEAR(results[1].divergence.MeanKl(), 0.02707, 2e-5);
-  // Of this one the other reader took the weights' scales from another quantizer: the same grid but
+  // The other reader took this one's weights' scales from another quantizer: the same grid but
   // for their last bits, which moves as many codes as a scale rounded otherwise does.
   EXPECT_NEAR(results[2].likelihood.Perplexity(), 16.8610, 0.02);
   EXPECT_NEAR(results[2].divergence.MeanKl(), 0.00717, 0.02 * 0.00717);

@@ -93,7 +93,7 @@ class CombinationsTest : public ::testing::Test {
     return testing::DirectLoss(decoded.data(), w.rows(), x_);
   }
 
-  // Of plain round-to-nearest, from the definition of the ranges alone.
+  // Returns the loss of plain round-to-nearest, from the definition of the ranges alone.
   double NearestLoss(const Matrix& w, const WeightFormat& format) const {
     const int64_t size = format.GroupSize(kColumns);
     const int64_t rows_together = format.group_size == kWholeTensor ? w.rows() : 1;
@@ -195,7 +195,7 @@ TEST_F(CombinationsTest, AllReportTheLossOfTheirTensorsAndBeatRoundToNearest) {
   EXPECT_GT(better, index) << "of two Linears each";
 }
 
-// As above, of "int-quantized" tensors, with x / s rounded as engines round it.
+// Does as above, with "int-quantized" tensors, with x / s rounded as engines round it.
 class EightBitsTest : public CombinationsTest,
                       public ::testing::WithParamInterface<ActivationFormat> {
  protected:

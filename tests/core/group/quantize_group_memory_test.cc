@@ -1,4 +1,4 @@
-// What quantizing a group really allocates, counted where memory is handed out.
+// Measures what quantizing a group really allocates, counted where memory is handed out.
 #include <gtest/gtest.h>
 
 #include <vector>

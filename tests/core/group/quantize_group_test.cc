@@ -161,8 +161,8 @@ TEST_P(QuantizeGroupTest, FoldingIntoAStoredBiasIsExact) {
   }
 }
 
-// The same codes, whether packed or decoded: words of the one, read by its description, round to
-// the halves of the other.
+// Reads the same codes, whether packed or decoded: words of the one, read by its description,
+// round to the halves of the other.
 TEST_P(QuantizeGroupTest, DecodedWeightsAreThoseThatThePackedOnesDecodeTo) {
   WeightFormat format;
   format.group_size = GetParam().group_size;

@@ -103,7 +103,7 @@ TEST(UpperCholeskyErrorsTest, IndefiniteOrSingularMatrixIsRefused) {
   EXPECT_EQ(negative.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(std::string(negative.status().message()).find("columns 0 to 128"), std::string::npos)
       << negative.status();
-  // Of rank 100, so that the pivots beyond are nothing but rounding.
+  // The rank is 100, so that the pivots beyond are nothing but rounding.
   EXPECT_EQ(UpperCholesky(Damped(200, 0.0f), 1e-5, serial).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }

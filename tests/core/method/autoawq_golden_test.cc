@@ -1,4 +1,4 @@
-// What AutoAWQ 0.2.9's own functions computed (torch, f32, CPU) against our `autoawq` mode.
+// Holds what AutoAWQ 0.2.9's own functions computed (torch, f32, CPU) against our `autoawq` mode.
 #include <cmath>
 #include <cstring>
 #include <map>

@@ -257,7 +257,7 @@ TEST(RoundGptqGoldenTest, WideCodesAreThoseOfThePapersSteps) {
   golden.CheckShare();
 }
 
-// Whatever it is rounded with, a weight [8, 64] on X and groups of 32.
+// Rounds, with whatever it is given, a weight [8, 64] on X and groups of 32.
 struct SmallRounding {
   absl::StatusOr<GptqRounding> rounded;
   AffineGroups nearest;

@@ -1,5 +1,5 @@
-// What screening costs: the exact loss of the scale that the search picks over that of the scale
-// that all candidates in f32 would have picked, from the same statistics.
+// Measures what screening costs: the exact loss of the scale that the search picks over that of the
+// scale that all candidates in f32 would have picked, from the same statistics.
 #include <algorithm>
 #include <cmath>
 #include <iostream>

@@ -85,7 +85,7 @@ TEST_P(AttentionTest, IsTheFormula) {
       }
     }
   }
-  // What is written as bfloat16 is the same, rounded; padding is 0; any executor gives these bits.
+  // The bfloat16 output is the same, rounded; padding is 0; any executor gives these bits.
   testing::ThreadExecutor threads(3);
   const auto rounded = CausalAttention(q, k, v, tokens, shape, ComputeDType::kBF16, threads);
   ASSERT_TRUE(rounded.ok());

@@ -91,7 +91,7 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
     return outcome;
   }
 
-  // Of the largest magnitude.
+  // Returns it as a share of the largest magnitude.
   static double Difference(const Matrix& a, const Matrix& b) {
     double largest = 0;
     double difference = 0;

@@ -1,4 +1,4 @@
-// What a forward pass really allocates, counted where memory is handed out.
+// Measures what a forward pass really allocates, counted where memory is handed out.
 #include <gtest/gtest.h>
 
 #include <cstdint>

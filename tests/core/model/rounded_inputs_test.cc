@@ -171,7 +171,7 @@ double LargestOutputDifference(const Rows& a, const Rows& b) {
   return largest;
 }
 
-// What entered and left a block, and what its groups read, before it was rounded for them.
+// Holds what entered and left a block, and what its groups read, before it was rounded for them.
 struct Seen {
   Rows entering;
   Rows leaving;
@@ -205,7 +205,7 @@ class RoundedBlockTest : public ::testing::TestWithParam<const char*> {
     for (StoredLinear& linear : block_.linears) linear.input = rounding;
   }
 
-  // What each part computed from what it saw.
+  // Checks what each part computed from what it saw.
   void ExpectPlainLoops(const Seen& seen) const {
     const Rows& normed = seen.groups.at(GroupRole::kQkv);
     Rows q = Product(block_.linear(LinearRole::kQuery), normed);

@@ -85,7 +85,7 @@ TEST(IntQuantizedTest, DecodingGivesWhatTheCodesMean) {
   EXPECT_EQ(testing::ValuesOf(DecodeIntQuantized(read, 0, 75)), expected);
   EXPECT_EQ(testing::ValuesOf(DecodeIntQuantized(read, 40, 3)),
             std::vector<float>(expected.begin() + 40 * 33, expected.begin() + 43 * 33));
-  // As other writers have it.
+  // Other writers have it so.
   read.weight_scale.shape = {75};
   EXPECT_TRUE(CheckIntQuantized("f", read, 75, 33).ok());
   Tensors parts = *StartIntQuantized("m", groups, 0);

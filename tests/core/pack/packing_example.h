@@ -63,7 +63,7 @@ inline std::vector<float> Floats(const NamedTensor& tensor) {
   return values;
 }
 
-// What the groups decode to.
+// Returns what the groups decode to.
 inline std::vector<float> Decoded(const AffineGroups& groups) {
   std::vector<float> values(static_cast<size_t>(groups.out_features * groups.in_features));
   for (int64_t n = 0; n < groups.out_features; ++n) {

@@ -1,7 +1,7 @@
-// The same model on every instruction set that this CPU has, each in a process of its own, beside
-// the native one. Sums run in another order there, so results differ in their last bits, and where
-// a value stands between two codes or two bfloat16 these differ. How far is one table, kTolerances;
-// the test prints it beside what was measured.
+// Runs the same model on every instruction set that this CPU has, each in a process of its
+// own, beside the native one. Sums run in another order there, so results differ in their last
+// bits, and where a value stands between two codes or two bfloat16 these differ. How far is one
+// table, kTolerances; the test prints it beside what was measured.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -87,7 +87,8 @@ std::vector<std::vector<int64_t>> CalibrationTokens() {
   return rows;
 }
 
-// What a run emits: chosen candidates and losses by group, codes and scales of packed Linears.
+// Collects what a run emits: chosen candidates and losses by group, codes and scales of packed
+// Linears.
 class PathCollector final : public QuantizedModelSink {
  public:
   explicit PathCollector(PathResults& results) : results_(results) {}
@@ -146,7 +147,7 @@ void RunForward(const testing::SmallModel& model, PathResults& results) {
   }
 }
 
-// Of inputs too wide for the whole Gram.
+// Adds those of inputs too wide for the whole Gram.
 void RunStatistics(PathResults& results) {
   constexpr int64_t kInFeatures = 1280;
   SerialExecutor executor;

@@ -161,7 +161,7 @@ const MalformedCase kFileCases[] = {
     {"ATensorHasADTypeThatIsNotRead",
      false,
      [](SpoiltModel& model) {
-       // As long as the name it replaces, so that the header stays valid otherwise.
+       // It is as long as the name it replaces, so that the header stays valid otherwise.
        model.Tensor(kValueProjection, [](NamedTensor& tensor) {
          tensor.data.resize(tensor.data.size() / static_cast<size_t>(SizeOf(tensor.dtype)) * 8);
          tensor.dtype = DType::kU64;

@@ -126,7 +126,7 @@ class CountingSink final : public QuantizedModelSink {
   int64_t tokens = 0;
 };
 
-// What a job does with a directory, one step after the other.
+// Does what a job does with a directory, one step after the other.
 inline absl::Status RunJob(const SpoiltModel& model, const fs::path& work,
                            QuantizedModelSink& sink) {
   const std::string path = (model.directory() / kConfigName).string();

@@ -50,7 +50,7 @@ const MalformedCase kValueCases[] = {
      kInvalid,
      {"model/model.safetensors: model.embed_tokens.weight: element [94, 1] is nan"},
      Found::kOnTheWay},
-    // What came in F32 is written in F16.
+    // A tensor that came in F32 is written in F16.
     {"ANormBeyondF16",
      false,
      [](SpoiltModel& model) { model.PutWide(kNorm, 9, 0x1p17f); },

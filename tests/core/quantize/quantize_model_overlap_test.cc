@@ -1,4 +1,4 @@
-// What overlaps in the block loop: reading a block, computing one, tensors going out.
+// Checks what overlaps in the block loop: reading a block, computing one, tensors going out.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace {
 using testing::SmallModel;
 using testing::TestsDirectory;
 
-// What happened, in order.
+// Records what happened, in order.
 class Events {
  public:
   void Add(std::string event) {

@@ -151,7 +151,7 @@ class QuantizeOutputsFixture : public ::testing::Test {
     return QuantizeModel(model_->checkpoint, model_->config, Rows(), params, results, executor);
   }
 
-  // In a fresh directory.
+  // Quantizes in a fresh directory.
   Results Quantize(const std::vector<StoredFormat>& outputs) {
     params_.work_directory = Directory("run");
     Results results;
@@ -160,7 +160,7 @@ class QuantizeOutputsFixture : public ::testing::Test {
     return results;
   }
 
-  // What the plan foretells of the blocks is what was emitted.
+  // Checks that what the plan foretells of the blocks is what was emitted.
   void ExpectPlanned(const StoredFormat& stored, const Results& results, size_t output) {
     QuantizedCheckpointParams params;
     params.stored = stored;

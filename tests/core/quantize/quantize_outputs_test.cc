@@ -156,7 +156,7 @@ TEST_F(QuantizeOutputsTest, WhatCannotBeIsRefusedBeforeAnyWork) {
     return std::string(status.message());
   };
   EXPECT_THAT(refusal({}), HasSubstr("0 outputs"));
-  // Of several, the layout at fault is named.
+  // The layout at fault is named where there are several.
   EXPECT_THAT(refusal({Stored(kPlain, 3), Stored(kAwq, 3)}), HasSubstr("awq-gemm: "));
   for (const double limit : {-0.5, std::nan(""), std::numeric_limits<double>::infinity()}) {
     params_.max_relative_error = limit;

@@ -35,7 +35,7 @@ absl::StatusOr<std::vector<BlockFits>> FitsOfBlocks(
                            {{bits, group_size, false, DType::kF16}, output}, strict, overrides);
 }
 
-// Of the first block; all are alike.
+// Returns the fits of the first block; all are alike.
 absl::StatusOr<BlockFits> Fits(int bits, int64_t group_size, OutputFormat output,
                                bool strict = false) {
   const auto blocks = FitsOfBlocks(bits, group_size, output, strict);
@@ -111,7 +111,8 @@ TEST(QuantizableGroupsTest, OverridesChangeTheirOwnBlockAlone) {
   EXPECT_EQ((*blocks)[1][3].format.group_size, 4);
 }
 
-// What a limit of error can do to a group: 8 bits, unless it has them or the layout has one width.
+// Checks what a limit of error can do to a group: 8 bits, unless it has them or the layout has one
+// width.
 TEST(QuantizableGroupsTest, OnlyNarrowCodesInLayoutsThatMixHaveAWiderFormat) {
   const auto mixed = Fits(3, 4, OutputFormat::kDequantizedFp16);
   ASSERT_TRUE(mixed.ok()) << mixed.status();

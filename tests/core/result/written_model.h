@@ -155,7 +155,8 @@ inline WrittenModel Quantize(const fs::path& source, const fs::path& out,
   return result;
 }
 
-// What the directory holds is what was emitted, name by name, and what the plan foretold.
+// Checks that what the directory holds is what was emitted, name by name, and what the plan
+// foretold.
 inline void CheckWritten(const fs::path& out, const WrittenModel& result) {
   const Checkpoint written = Must(Checkpoint::Open(out.string()));
   EXPECT_EQ(written.TensorNames().size(), result.tensors.size());

@@ -1,4 +1,4 @@
-// Whether a source shows the same bytes however they are asked for.
+// Checks whether a source shows the same bytes however they are asked for.
 #ifndef SALIENT_TESTS_CORE_SOURCE_ANY_RANGE_H_
 #define SALIENT_TESTS_CORE_SOURCE_ANY_RANGE_H_
 

@@ -141,7 +141,7 @@ class PackedLinearTest : public ::testing::Test {
     EXPECT_EQ(std::memcmp(part.data(), bytes.data() + 70 * kIn * 4 + 6, some.size()), 0);
   }
 
-  // Why the module cannot be found under `json`.
+  // Returns why the module cannot be found under `json`.
   std::string FindError(const std::string& json) {
     config_.quantization = Config(json);
     const absl::Status status =

@@ -20,7 +20,7 @@ inline constexpr char kModule[] = "model.layers.1.self_attn.k_proj";
 inline constexpr int64_t kOut = 128;
 inline constexpr int64_t kIn = 256;
 
-// What is stored: code, zero point and scale of output n and input k or group g.
+// Says what is stored: code, zero point and scale of output n and input k or group g.
 inline int Code(int64_t n, int64_t k, int bits) {
   return static_cast<int>((5 * k + 3 * n) % (1 << bits));
 }
@@ -64,7 +64,7 @@ inline NamedTensor MakeScales(const std::string& name, DType dtype, int64_t rows
   return Make(name, dtype, {rows, columns}, half);
 }
 
-// Where the words of row i of [rows, words] go: as they are, or turned into [words, rows].
+// Says where the words of row i of [rows, words] go: as they are, or turned into [words, rows].
 inline NamedTensor MakeWords(const std::string& name, int64_t rows, int64_t count, int bits,
                              bool turned, const std::function<int(int64_t row, int64_t i)>& code) {
   const int64_t words = (count * bits + 31) / 32;

@@ -1,4 +1,4 @@
-// What an accumulator adds up against sums over all tokens at once.
+// Holds what an accumulator adds up against sums over all tokens at once.
 #include <gtest/gtest.h>
 
 #include <cmath>

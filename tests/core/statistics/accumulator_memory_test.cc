@@ -1,4 +1,4 @@
-// What an accumulator really allocates, counted where memory is handed out.
+// Measures what an accumulator really allocates, counted where memory is handed out.
 #include <gtest/gtest.h>
 
 #include <cstdint>

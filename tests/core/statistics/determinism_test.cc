@@ -1,4 +1,4 @@
-// The same tokens give the same bytes, however they came.
+// Checks that the same tokens give the same bytes, however they came.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

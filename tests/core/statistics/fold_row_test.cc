@@ -153,7 +153,7 @@ TEST(FoldRowTest, AfterAnErrorEverybodyGetsAnError) {
   EXPECT_EQ(std::move(accumulator).Finish(serial).status(), status);
 }
 
-// Of a wide Gram matrix it takes seconds to give both triangles.
+// It takes seconds to give both triangles of a wide Gram matrix.
 TEST(FoldRowTest, TheResultIsCancelledToo) {
   for (const int64_t in_features : {172, 1100}) {
     StatisticsAccumulator accumulator = MakeRowAccumulator(RowParamsOf(in_features));

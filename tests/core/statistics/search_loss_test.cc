@@ -25,7 +25,8 @@ Statistics StatisticsOf(const Matrix& x, StatisticsParams params) {
   return *std::move(accumulator).Finish(executor);
 }
 
-// What `loss` makes of errors that are known in f32, as a caller without a fused kernel would.
+// Returns what `loss` makes of errors that are known in f32, as a caller without a fused kernel
+// would.
 Loss Evaluate(const SearchLoss& loss, const Matrix& errors) {
   const int64_t rows = errors.rows();
   SearchLoss::Sums sums(loss, rows);
@@ -63,9 +64,9 @@ struct Input {
 
 class SearchLossTest : public ::testing::TestWithParam<Input> {};
 
-// The same loss as LossModel's, far below what an estimate or two candidates differ by, however
-// unequal the columns are. The errors are those of no rounding in particular: Gaussian, of one
-// size.
+// Compares the same loss as LossModel's, far below what an estimate or two candidates differ
+// by, however unequal the columns are. The errors are those of no rounding in particular: Gaussian,
+// of one size.
 TEST_P(SearchLossTest, AgreesWithTheLossInF32) {
   const Input& input = GetParam();
   Matrix x = GaussianMatrix(1, 320, input.columns);

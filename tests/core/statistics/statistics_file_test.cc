@@ -277,7 +277,7 @@ TEST(StatisticsFileTest, BrokenBytesGiveAnAnswer) {
     broken[random() % broken.size()] = static_cast<std::byte>(random());
     const auto parsed = ParseStatistics("x", broken);
     refused += !parsed.ok();
-    // What is accepted is whole: it can be used like any other.
+    // A file that is accepted is whole: it can be used like any other.
     if (parsed.ok()) {
       Statistics total = EmptyStatistics(parsed->params);
       EXPECT_TRUE(MergeStatistics("g", *parsed, total).ok());

@@ -1,4 +1,4 @@
-// What a call waits for, and how long: memory of its own, that of others, and its client.
+// Checks what a call waits for, and how long: memory of its own, that of others, and its client.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What a server would hold, for one call or several.
+// Holds what a server would hold, for one call or several.
 #ifndef SALIENT_TESTS_SERVER_CALLS_HOUSE_H_
 #define SALIENT_TESTS_SERVER_CALLS_HOUSE_H_
 

@@ -24,7 +24,7 @@ using testing::MakeModel;
 using testing::MakeTokens;
 using testing::Must;
 
-// What QuantizeModel emits without any server, by tensor.
+// Collects what QuantizeModel emits without any server, by tensor.
 class Direct final : public QuantizedModelSink {
  public:
   Direct(const std::string& directory, const std::string& tokens, const std::string& work) {

@@ -1,4 +1,4 @@
-// What a job that has ended still takes, counted where memory is handed out.
+// Measures what a job that has ended still takes, counted where memory is handed out.
 #include <gtest/gtest.h>
 #include <malloc.h>
 
@@ -99,7 +99,7 @@ TEST_F(EndedJobMemoryTest, PlansAreGivenBackAndWhatIsAskedForStays) {
   EXPECT_FALSE(ended.serialized_spec.empty());
   EXPECT_EQ(ended.numerics_id, submitted.numerics_id);
   EXPECT_EQ(ended.estimate.output_bytes, submitted.estimate.output_bytes);
-  // The same request names the same job, and one with another spec is refused.
+  // A repeated request names the same job, and one with another spec is refused.
   EXPECT_EQ(bench_.Submit(Spec(), "second").state, JobState::kCancelled);
   JobSpec other = Spec();
   other.serialized += "other";

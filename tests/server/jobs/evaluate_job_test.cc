@@ -30,7 +30,7 @@ class QuietEvaluation final : public EvaluationObserver {
   absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
 };
 
-// As evaluate reads it.
+// Opens it as evaluate does.
 struct Opened : testing::ModelOnDisk {
   explicit Opened(const std::string& directory)
       : ModelOnDisk(directory), plain(Must(OpenQuantizedSource(checkpoint, config))) {}

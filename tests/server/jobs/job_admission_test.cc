@@ -1,4 +1,4 @@
-// What the job table says before any work: of specs, of room, and of jobs submitted twice.
+// Checks what the job table says before any work: of specs, of room, and of jobs submitted twice.
 #include <gtest/gtest.h>
 
 #include <cstdint>

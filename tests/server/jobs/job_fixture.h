@@ -197,7 +197,7 @@ class JobTest : public ::testing::Test {
  protected:
   explicit JobTest(Files model = MakeModel({})) : model_(std::move(model)) {}
 
-  // What a client sends before the job.
+  // Sends what a client sends before the job.
   void SendAll() {
     bench_.SendAll(model_);
     ASSERT_TRUE(bench_.Send(tokens_).ok());

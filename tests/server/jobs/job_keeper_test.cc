@@ -1,4 +1,5 @@
-// How jobs begin and end: their turn, their time, bytes that do not come, a server that stops.
+// Checks how jobs begin and end: their turn, their time, bytes that do not come, a server that
+// stops.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -33,7 +34,7 @@ TEST_F(JobKeeperTest, AJobThatWaitsForBytesDoesNotHoldUpOthersAndIsGivenUp) {
   ExpectReason(bench.Finish(waits).error, absl::StatusCode::kFailedPrecondition,
                Reason::kMissingBlob);
 
-  // The same in the middle of its bytes: the blob is named.
+  // The blob is named as well when it stops in the middle of its bytes.
   const std::string begins =
       bench.Submit(JobBench::Quantize(JobBench::Manifest(absent), tokens_)).name;
   const std::string& weights = absent.at("model.safetensors");

@@ -1,4 +1,4 @@
-// What a job asks of single modules, and formats and overrides that cannot be.
+// Checks what a job asks of single modules, and formats and overrides that cannot be.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

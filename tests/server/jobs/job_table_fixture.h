@@ -27,7 +27,7 @@ class JobTableFixture : public ::testing::Test {
     bench.SendAll(model_);
     ASSERT_TRUE(bench.Send(tokens_).ok());
   }
-  // Why the spec is refused; the table stays as it was.
+  // Returns why the spec is refused; the table stays as it was.
   static absl::Status Refusal(JobBench& bench, JobSpec spec) {
     const absl::Status status = bench.table().Submit(std::move(spec), "", "", false).status();
     EXPECT_TRUE(Must(bench.table().List(0, "", {})).jobs.empty());

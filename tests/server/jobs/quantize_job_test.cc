@@ -1,4 +1,5 @@
-// What quantize jobs make: the same files for any number of workers, in blobs and in a directory.
+// Checks what quantize jobs make: the same files for any number of workers, in blobs and in a
+// directory.
 #include <gtest/gtest.h>
 
 #include <algorithm>

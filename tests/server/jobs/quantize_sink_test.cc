@@ -1,4 +1,4 @@
-// What observers hear while tensors are still being written.
+// Checks what observers hear while tensors are still being written.
 #include "server/jobs/quantize_sink.h"
 
 #include <gmock/gmock.h>

@@ -27,7 +27,7 @@ class QuietStudy final : public StudyObserver {
   absl::Status TokensDone(int64_t, int64_t) override { return absl::OkStatus(); }
 };
 
-// What tells studies apart.
+// Returns what tells studies apart.
 std::vector<double> NumbersOfStudy(const ModelStudy& study) {
   std::vector<double> numbers = {study.source.likelihood.negative_log_likelihood};
   for (const StudyRow& row : study.rows) {

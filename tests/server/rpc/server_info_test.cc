@@ -1,4 +1,4 @@
-// What the server says of itself.
+// Checks what the server says of itself.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -57,7 +57,7 @@ TEST(ServerInfoTest, TellsTheTruthAboutMethods) {
   }
 }
 
-// The same of jobs: a task that it does not name is unsupported, whatever it says.
+// Checks the same of jobs: a task that it does not name is unsupported, whatever it says.
 TEST(ServerInfoTest, TellsTheTruthAboutTasks) {
   const v1::GetServerInfoResponse info = ToServerInfo(CallRegistry::Settings(), "1.2.3", "1.51");
   for (int i = 1; i < v1::TaskKind_ARRAYSIZE; ++i) {

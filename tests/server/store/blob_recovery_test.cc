@@ -1,4 +1,4 @@
-// What a store finds when it is opened again, whoever left it behind.
+// Checks what a store finds when it is opened again, whoever left it behind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>

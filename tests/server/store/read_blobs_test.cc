@@ -1,4 +1,4 @@
-// What can be read of a blob, and what happens when its file is not what it was.
+// Checks what can be read of a blob, and what happens when its file is not what it was.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

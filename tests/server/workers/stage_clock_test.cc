@@ -96,7 +96,7 @@ TEST_P(StageOfLoopTest, AnItemMayEnterOtherStagesAndTheNextBeginsInTheLoops) {
                     .ForEach(40,
                              [&](int64_t) {
                                PassTime();
-                               // As a whole item, and never taken back.
+                               // It counts as a whole item, and is never taken back.
                                if (executor.Enter(Stage::kStatistics) == Stage::kForward) {
                                  begun_in_forward.fetch_add(1);
                                }

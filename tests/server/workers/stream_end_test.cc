@@ -75,7 +75,7 @@ TEST(StreamEndTest, AFinishedStreamMayNotBeUsed) {
   EXPECT_EQ(stream.times, 1);
 }
 
-// What gRPC destroys when a stream is finished.
+// Holds what gRPC destroys when a stream is finished.
 struct Context {
   std::atomic<bool> alive{true};
 };
