@@ -7,8 +7,8 @@
 namespace salient {
 
 // With fewer calibration tokens than this, scale, range and rounding are fitted to them alone, and
-// the result is worse than plain round-to-nearest on any other text (core/README.md has the
-// measurement), so that is kept.
+// the result is worse than plain round-to-nearest on any other text (tests/interop/choices.md has
+// the measurement), so that is kept.
 inline constexpr int64_t kFewestTokens = 48;
 
 // With fewer than a share of the in_features, directions of the input are left that no token shows:
