@@ -10,6 +10,8 @@ namespace salient {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Keeps two vectors of each of four rows in registers: a row above is loaded once for eight
+// multiply-adds, which do not wait for each other, and the result is stored once.
 void EliminateRowsImpl(double* rows, int64_t ld, int64_t first, int64_t count, int64_t skip,
                        int64_t begin, int64_t end) {
   const hn::CappedTag<double, 8> d;
@@ -21,6 +23,8 @@ void EliminateRowsImpl(double* rows, int64_t ld, int64_t first, int64_t count, i
     auto a1 = hn::LoadU(d, row + ld + j), b1 = hn::LoadU(d, row + ld + j + lanes);
     auto a2 = hn::LoadU(d, row + 2 * ld + j), b2 = hn::LoadU(d, row + 2 * ld + j + lanes);
     auto a3 = hn::LoadU(d, row + 3 * ld + j), b3 = hn::LoadU(d, row + 3 * ld + j + lanes);
+    // Row k has the factors of the four rows in its own columns first .. first + 3, because what is
+    // eliminated is symmetric.
     for (int64_t k = skip; k < first; ++k) {
       const double* above = rows + k * ld;
       const auto a = hn::LoadU(d, above + j), b = hn::LoadU(d, above + j + lanes);
@@ -44,6 +48,7 @@ void EliminateRowsImpl(double* rows, int64_t ld, int64_t first, int64_t count, i
     hn::StoreU(a3, d, row + 3 * ld + j);
     hn::StoreU(b3, d, row + 3 * ld + j + lanes);
   }
+  // The columns that fill no two vectors, and panels of fewer rows, take the plain loop.
   for (int64_t i = first; i < first + count; ++i) {
     for (int64_t k = skip; k < first; ++k) {
       const double factor = rows[k * ld + i];

@@ -10,6 +10,7 @@ namespace salient {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// A vector is a cache line of f32 at most.
 using Full = hn::CappedTag<float, 16>;
 
 template <class D>
@@ -25,6 +26,8 @@ void OffsetErrorsImpl(const float* w, const float* codes, float scale, int64_t n
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) OffsetErrorsStep(d, w + i, codes + i, scale, errors + i);
+  // The rest goes through the same code with vectors of one lane, so that its bits do not depend on
+  // where a row is cut.
   const hn::CappedTag<float, 1> one;
   for (; i < n; ++i) OffsetErrorsStep(one, w + i, codes + i, scale, errors + i);
 }
@@ -32,6 +35,7 @@ void OffsetErrorsImpl(const float* w, const float* codes, float scale, int64_t n
 template <class D>
 HWY_INLINE void DecodedErrorsStep(D d, const uint8_t* codes, float scale, float zero_point,
                                   const float* inverse, float* errors) {
+  // Each step is rounded by itself, as by a reader who decodes a weight before he uses it.
   const hn::RebindToSigned<D> d32;
   const auto wide = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, D>(), codes));
   const auto offset = hn::Sub(hn::ConvertTo(d, wide), hn::Set(d, zero_point));

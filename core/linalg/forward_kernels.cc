@@ -25,6 +25,9 @@ HWY_INLINE void StoreAs(D /*d*/, V v, uint16_t* out) {
   const hn::RebindToUnsigned<D> d32;
   const hn::RebindToSigned<D> i32;
   const hn::Rebind<uint16_t, D> d16;
+  // Adding just under half of the last place, and one more where that place is odd, rounds ties to
+  // even; the carry runs into the exponent where it must. A NaN could become an infinity by that,
+  // so its upper half is kept and made quiet.
   const auto bits = hn::BitCast(d32, v);
   const auto high = hn::ShiftRight<16>(bits);
   const auto half = hn::Add(hn::Set(d32, 0x7FFF), hn::And(high, hn::Set(d32, 1)));
@@ -32,6 +35,7 @@ HWY_INLINE void StoreAs(D /*d*/, V v, uint16_t* out) {
   const auto quiet = hn::Or(high, hn::Set(d32, 0x40));
   const auto is_nan = hn::RebindMask(d32, hn::IsNaN(v));
   const auto result = hn::IfThenElse(is_nan, quiet, rounded);
+  // The values are 0 .. 2^16 - 1, so demoting them does not saturate.
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(i32, result)), d16, out);
 }
 
@@ -63,6 +67,7 @@ HWY_INLINE V Exp(D d, V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  // 2^k is made of its exponent bits alone; the bounds above keep k within -126 .. 127.
   const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(i32, k), hn::Set(i32, 127)));
   const V power = hn::Mul(p, hn::BitCast(d, exponent));
   const V known = hn::IfThenElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Zero(d), power);
@@ -96,6 +101,7 @@ double SquaresImpl(const float* x, int64_t n) {
   const hn::ScalableTag<double> d;
   const hn::Rebind<float, decltype(d)> d32;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  // Two sums, so that an addition does not wait for the one before it.
   auto sum0 = hn::Zero(d);
   auto sum1 = hn::Zero(d);
   int64_t i = 0;
@@ -113,6 +119,7 @@ double SquaresImpl(const float* x, int64_t n) {
 template <class Out>
 HWY_INLINE void Normalize(const float* x, const float* weight, int64_t n, double epsilon,
                           Out* out) {
+  // The squares are summed in f64: some channels of a residual stream are a thousand times others.
   const double mean = SquaresImpl(x, n) / static_cast<double>(n);
   const float inverse = static_cast<float>(1 / std::sqrt(mean + epsilon));
   const auto step = [=](auto d, int64_t i) HWY_ATTR {
@@ -141,6 +148,7 @@ void RotateHeadsImpl(const float* cosines, const float* sines, int64_t half, int
       const auto b = hn::LoadU(d, second + i);
       const auto c = hn::LoadU(d, cosines + i);
       const auto s = hn::LoadU(d, sines + i);
+      // Both halves are read before either is written: the rotation is done in place.
       hn::StoreU(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), d, first + i);
       hn::StoreU(hn::MulAdd(b, c, hn::Mul(a, s)), d, second + i);
     };
@@ -152,6 +160,8 @@ template <class Out>
 HWY_INLINE void Silu(const float* gate, const float* up, int64_t n, Out* out) {
   const auto step = [=](auto d, int64_t i) HWY_ATTR {
     const auto g = hn::LoadU(d, gate + i);
+    // silu(g) = g / (1 + exp(-g)); Exp bounds its argument, so the quotient never meets an
+    // infinity.
     const auto below = hn::Add(hn::Set(d, 1.0f), Exp(d, hn::Neg(g)));
     StoreAs(d, hn::Mul(hn::Div(g, below), hn::LoadU(d, up + i)), out + i);
   };
@@ -177,6 +187,8 @@ float SoftmaxPartImpl(float* scores, int64_t n, float factor, SoftmaxState& stat
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   auto most = hn::LoadU(d, scores);
   for (int64_t i = lanes; i < n; i += lanes) most = hn::Max(most, hn::LoadU(d, scores + i));
+  // Scores are taken relative to the largest so far, whichever part it is in, so that no
+  // exponential overflows; `kept` is what the parts before are worth by the new one.
   const float before = state.largest;
   const float part = hn::GetLane(hn::MaxOfLanes(d, most));
   state.largest = part > before ? part : before;

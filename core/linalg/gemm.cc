@@ -86,6 +86,7 @@ class Product {
   size_t ScratchpadBytes() const { return description_.scratchpad_desc().get_size(); }
 
   void Run(const void* a, const void* b, float* c, void* scratchpad, dnnl::stream& stream) {
+    // oneDNN's handles know no const; of these the product writes c and the scratchpad alone.
     a_.set_data_handle(const_cast<void*>(a));
     b_.set_data_handle(const_cast<void*>(b));
     c_.set_data_handle(c);
@@ -198,6 +199,7 @@ bool MultipliesBf16() {
 
 absl::Status GemmBf16(int64_t m, int64_t n, int64_t k, const uint16_t* a, int64_t lda,
                       const uint16_t* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  // Widening costs m k + n k conversions beside m n k products, so it is not kept.
   if (MultipliesBf16()) return RunProduct({m, n, k, lda, ldb, ldc, beta != 0}, a, b, c);
   const std::vector<float> wide_a = Widened(a, m, k, lda);
   const std::vector<float> wide_b = Widened(b, n, k, ldb);

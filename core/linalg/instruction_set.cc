@@ -56,6 +56,9 @@ absl::StatusOr<InstructionSet> ParseInstructionSet(absl::string_view name) {
 }
 
 absl::Status LimitInstructionSet(InstructionSet set) {
+  // oneDNN takes one limit, before it first computes, and none after that. So the first one is
+  // kept, it may be named again, and another is refused. Threads may ask at once, as tests of
+  // several servers in one process do.
   static std::mutex mutex;
   static InstructionSet limit = InstructionSet::kNative;
   const std::lock_guard<std::mutex> lock(mutex);

@@ -34,6 +34,8 @@ HWY_INLINE V FixColumn(V w, const GptqColumn& column, int64_t t) {
   const PanelTag d;
   const auto scale = hn::Load(d, column.scales + t);
   const auto zero = hn::Load(d, column.zero_points + t);
+  // The division is by the scale itself: a product with its inverse would move codes near a tie to
+  // the other side than round-to-nearest does.
   const auto code = hn::Min(hn::Max(hn::Add(hn::Round(hn::Div(w, scale)), zero), hn::Zero(d)),
                             hn::Set(d, column.max_code));
   const auto offset = hn::Sub(code, zero);
@@ -61,6 +63,8 @@ void PanelGptqImpl(const float* upper, int64_t n, const int32_t* order, const Pa
     const float* u2 = u1 + n;
     for (int64_t t = 0; t < kPanelRows; t += 2 * lanes) {
       float* w = work + p * kPanelRows + t;
+      // Row r of `work` holds the error of column r by now. Four columns of two vectors use it per
+      // load, in eight independent chains.
       auto a0 = hn::Load(d, w), b0 = hn::Load(d, w + lanes);
       auto a1 = hn::Load(d, w + kPanelRows), b1 = hn::Load(d, w + kPanelRows + lanes);
       auto a2 = hn::Load(d, w + 2 * kPanelRows), b2 = hn::Load(d, w + 2 * kPanelRows + lanes);

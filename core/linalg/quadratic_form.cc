@@ -18,6 +18,9 @@ absl::StatusOr<QuadraticForm> QuadraticForm::Create(MatrixView h, int64_t piece,
     const int64_t first = pieces.First(index);
     const int64_t count = pieces.Count(index);
     const int64_t rest = h.rows - first;
+    // The factor has the piece's own rows and all below: H is symmetric, so rows above were met by
+    // an earlier piece. Off the piece an element stands for two and is doubled, which bfloat16 does
+    // exactly; within the piece both halves are there.
     std::vector<uint16_t> rounded(static_cast<size_t>(rest * count));
     for (int64_t i = 0; i < rest; ++i) {
       uint16_t* row = rounded.data() + i * count;
@@ -41,6 +44,9 @@ absl::Status QuadraticForm::Add(int64_t rows, const uint16_t* d, float* product,
         !status.ok()) {
       return status;
     }
+    // Row t of the product is the piece of d_t times H, over the columns from this piece on; its
+    // dot products with those columns of d_t finish the form. d lies piece by piece, so each is met
+    // at its own offset.
     const uint16_t* other = d;
     for (int64_t at = 0; at < rest;) {
       const int64_t n = std::min(columns, rest - at);

@@ -18,6 +18,7 @@ using One = hn::CappedTag<float, 1>;
 // round(w / scale) + zero_point, clamped to the codes.
 template <class D, class V>
 HWY_INLINE V NearestCode(D d, V w, const Affine& affine) {
+  // It divides as the definition does; multiplying by 1 / scale moves codes that are near a tie.
   const V steps = hn::Round(hn::Div(w, hn::Set(d, affine.scale)));
   const V code = hn::Add(steps, hn::Set(d, affine.zero_point));
   return hn::Min(hn::Max(code, hn::Zero(d)), hn::Set(d, affine.max_code));
@@ -30,6 +31,7 @@ std::pair<float, float> MinMaxImpl(const float* w, int64_t n) {
   float hi = w[0];
   int64_t i = 0;
   if (n >= lanes) {
+    // Minima and maxima are exact in any order, so the lanes are joined at the end alone.
     auto lows = hn::LoadU(d, w);
     auto highs = lows;
     for (; i + lanes <= n; i += lanes) {
@@ -66,6 +68,7 @@ void NearestErrorsImpl(const float* w, int64_t n, const Affine& affine, float* e
 template <class D>
 HWY_INLINE void NearestCodesStep(D d, const float* w, const Affine& affine, uint8_t* codes) {
   const auto code = hn::ConvertTo(hn::RebindToSigned<D>(), NearestCode(d, hn::LoadU(d, w), affine));
+  // A code is 0 .. 255, so that demoting from 32 bits to 8 never saturates.
   const hn::Rebind<uint8_t, D> d8;
   hn::StoreU(hn::DemoteTo(d8, code), d8, codes);
 }
@@ -84,6 +87,7 @@ HWY_INLINE void RoundToStepsStep(D d, float step, float* values) {
   const auto steps = hn::Set(d, step);
   const auto code = hn::Round(hn::Div(v, steps));
   const auto held = hn::Min(hn::Max(code, hn::Set(d, -128.0f)), hn::Set(d, kMostSteps));
+  // A value that is not finite stays for the caller to find: a clamp would hide it.
   hn::StoreU(hn::IfThenElse(hn::IsFinite(v), hn::Mul(held, steps), v), d, values);
 }
 

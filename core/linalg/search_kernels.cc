@@ -20,6 +20,7 @@ void ScaledMinMaxImpl(const float* w, const float* s, int64_t groups, int64_t gr
   const Full d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t g = 0; g < groups; ++g, w += group_size, s += group_size) {
+    // Products are formed in registers, so that no scaled copy of w is written for a candidate.
     float low = w[0] * s[0];
     float high = low;
     int64_t i = 0;
@@ -49,6 +50,8 @@ template <int kDropped, class D, class V>
 HWY_INLINE V RoundMantissa(D d, V v) {
   const hn::RebindToUnsigned<D> du;
   const auto bits = hn::BitCast(du, v);
+  // Bits of a non-negative float are ordered as its value, so a carry out of the mantissa rounds up
+  // to the next exponent.
   const auto odd = hn::And(hn::ShiftRight<kDropped>(bits), hn::Set(du, 1u));
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, (1u << (kDropped - 1)) - 1)), odd);
   return hn::BitCast(d, hn::AndNot(hn::Set(du, (1u << kDropped) - 1), rounded));
@@ -79,6 +82,8 @@ HWY_INLINE void FitAffinesStep(D d, const float* lo, const float* hi, float shri
   const auto width = format.symmetric ? hn::Mul(hn::Set(d, 2.0f), hn::Max(hn::Sub(zero, low), high))
                                       : hn::Sub(high, low);
   auto fitted = RoundToStored(d, hn::Div(width, max_code), format.scale_dtype);
+  // An F16 scale that was rounded down so far that a whole code is cut off goes one up, as
+  // FitAffine.
   if (format.scale_dtype == DType::kF16) {
     const auto cut = hn::Lt(hn::Mul(hn::Add(max_code, one), fitted), width);
     fitted = hn::IfThenElse(cut, hn::Add(fitted, hn::Set(d, kLeastF16)), fitted);
@@ -129,6 +134,8 @@ template <class D, class V>
 HWY_INLINE V RoundStep(D d, const RoundingPanel& panel, const float* w, int64_t j,
                        const Map<D>& map, V& squares, V& shifts) {
   const auto v = hn::Mul(hn::LoadU(d, w + j), hn::LoadU(d, panel.s + j));
+  // A product with the inverse instead of a division, because this only compares candidates: where
+  // it moves a code near a tie, the error is about as large on either side.
   const auto steps = hn::Round(hn::Mul(v, map.inverse));
   const auto offset = hn::Min(hn::Max(steps, map.least), map.most);
   const auto error = hn::Mul(hn::MulSub(offset, map.scale, v), hn::LoadU(d, panel.inverse_s + j));
@@ -171,6 +178,7 @@ HWY_INLINE void RoundPanelRows(const RoundingPanel& panel, uint16_t* errors, dou
     auto shifts0 = hn::Zero(d), shifts1 = hn::Zero(d);
     auto squares_of_rest = hn::Zero(d1), shifts_of_rest = hn::Zero(d1);
     int64_t j = 0;
+    // One map serves until its group ends, so that the inner loop loads no scales.
     for (int64_t end = first_end; j < panel.columns; end += panel.group_size) {
       end = std::min(end, panel.columns);
       const Map<Full> map(d, *scale, *zero_point, panel.max_code);
@@ -193,6 +201,7 @@ HWY_INLINE void RoundPanelRows(const RoundingPanel& panel, uint16_t* errors, dou
         hn::GetLane(hn::SumOfLanes(d, hn::Add(squares0, squares1))) + hn::GetLane(squares_of_rest);
     shifts[t] +=
         hn::GetLane(hn::SumOfLanes(d, hn::Add(shifts0, shifts1))) + hn::GetLane(shifts_of_rest);
+    // `repeats` candidates of one row of w follow each other and find it in the cache.
     if (--repeats == 0) {
       repeats = panel.repeats;
       w += panel.w_stride;

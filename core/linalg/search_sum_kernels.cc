@@ -20,6 +20,7 @@ template <class D>
 HWY_INLINE hn::Vec<D> LoadBf16(D d, const uint16_t* bits) {
   const hn::RebindToUnsigned<D> du;
   const hn::Rebind<uint16_t, D> d16;
+  // A bfloat16 is the upper half of the f32 of the same value.
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, bits))));
 }
 
@@ -36,6 +37,8 @@ void AddRowDotsImpl(const float* a, int64_t lda, const uint16_t* b, int64_t ldb,
       sum0 = hn::MulAdd(hn::LoadU(d, a + j), LoadBf16(d, b + j), sum0);
       sum1 = hn::MulAdd(hn::LoadU(d, a + j + lanes), LoadBf16(d, b + j + lanes), sum1);
     }
+    // A row's sum over the columns of a piece is f32, like the products; sums[t], which adds up the
+    // pieces, is f64.
     float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
     for (; j < columns; ++j) sum += a[j] * hn::GetLane(LoadBf16(d1, b + j));
     sums[t] += sum;
@@ -48,6 +51,7 @@ HWY_INLINE void AddColumnSquaresStep(D d, const float* a, int64_t rows, int64_t 
                                      float* total, double* sums) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   hn::Vec<D> squares0 = hn::Zero(d), squares1 = squares0, squares2 = squares0, squares3 = squares0;
+  // Squares stay in registers over all rows; only the running total goes through memory.
   const auto add = [&](int64_t at, hn::Vec<D>& squares) HWY_ATTR {
     const auto v = hn::LoadU(d, a + at);
     squares = hn::MulAdd(v, v, squares);
@@ -94,6 +98,8 @@ void AddRelativeMagnitudesImpl(const float* w, int64_t groups, int64_t group_siz
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t lanes64 = static_cast<int64_t>(hn::Lanes(d64));
   for (int64_t g = 0; g < groups; ++g, w += group_size, sums += group_size) {
+    // The largest of the group has to be known before the first share, so w is read twice; the
+    // second time it is in the cache.
     float largest = 0;
     int64_t i = 0;
     auto most = hn::Zero(d);

@@ -25,6 +25,7 @@ void WidenF16Impl(const uint16_t* bits, int64_t n, float* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) WidenF16Step(d, bits + i, out + i);
+  // The rest takes vectors of one lane, for which Highway has the same conversion.
   for (; i < n; ++i) WidenF16Step(One(), bits + i, out + i);
 }
 
@@ -39,6 +40,7 @@ void MultiplyImpl(const float* a, const float* b, int64_t n, float* out) {
 }
 
 double DotImpl(const float* a, const float* b, int64_t n) {
+  // A product of two f32 is exact in f64, so only the order of the sum is left to rounding.
   const hn::ScalableTag<double> d;
   const hn::Rebind<float, decltype(d)> d32;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));

@@ -133,6 +133,8 @@ HWY_INLINE void FillScales(double row_bound, const double* column_bounds, int64_
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t j = 0;
   for (; j + lanes <= columns; j += lanes) {
+    // The exponent of the scale is written by adding 1.5 * 2^52, which leaves an integer in the low
+    // bits, and shifting it to where a double has its exponent.
     const auto frame = hn::Ceil(hn::Add(hn::LoadU(d, column_bounds + j), hn::Set(d, row_bound)));
     const auto exponent = hn::MulAdd(frame, hn::Set(d, -double{kDigitBits}),
                                      hn::Set(d, kMagic + 1023 + 2 * kDigitBits));
@@ -154,6 +156,8 @@ HWY_INLINE void AddBinnedRow(const float* from, const double* scales, int64_t co
   const auto upper_magic = hn::Set(d, kUpperMagic);
   int64_t j = 0;
   for (; j + lanes <= columns; j += lanes) {
+    // Adding and taking off a magic number rounds to a multiple of its last place. The upper digit
+    // is rounded off first, and the lower one is what that left, which f64 holds exactly.
     const auto units =
         hn::Mul(hn::PromoteTo(d, hn::LoadU(d32, from + j)), hn::LoadU(d, scales + j));
     const auto upper = hn::MulAdd(units, hn::Set(d, 0x1p-23), upper_magic);
@@ -184,6 +188,8 @@ void AddBinnedRowsImpl(const BinnedRows& rows, int64_t* total, int64_t total_ld)
         hwy::Prefetch(to + kAhead * total_ld + j);
       }
     }
+    // A slot is chosen by the exponent's low bits, so that neighbouring exponents do not push each
+    // other out.
     const int32_t exponent = rows.row_exponents[i];
     const int64_t slot = static_cast<uint32_t>(exponent) % kSlots;
     if (!filled[slot] || exponents[slot] != exponent) {

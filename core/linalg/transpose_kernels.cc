@@ -24,6 +24,8 @@ HWY_INLINE void TransposeStrip(D d, const uint16_t* x, int64_t stride, uint16_t*
   const hn::Full128<uint16_t> d_block;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   HWY_ALIGN uint16_t columns[HWY_MAX_BYTES / sizeof(uint16_t)];
+  // A vector holds the same column of each block, eight tokens long; they go to rows of `out` that
+  // lie eight rows apart.
   const auto store = [&](int64_t column, auto tokens) HWY_ATTR {
     hn::Store(hn::BitCast(d, tokens), d, columns);
     for (int64_t block = 0; block < lanes; block += kSide) {

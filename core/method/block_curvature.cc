@@ -39,6 +39,8 @@ absl::Status Shrink(const LossModel& model, absl::Span<const float> scales,
   for (int64_t i = 0; i < n; ++i) {
     const float* from = source + (offset + i) * width + offset;
     float* to = block.h.Row(i);
+    // Weights are scaled by s, so inputs are divided by it: h_ij / (s_i s_j). Shrinking spares the
+    // diagonal: it is what ties columns to each other that is over-fitted to the calibration text.
     const float factor = inverse[i] * params.shrinkage;
     for (int64_t j = 0; j < n; ++j) to[j] = from[j] * (factor * inverse[j]);
     to[i] = from[i] * (inverse[i] * inverse[i]);

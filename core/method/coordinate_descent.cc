@@ -21,6 +21,7 @@ DescentPanel::DescentPanel(absl::Span<const DescentBlock> blocks, int64_t group_
       gradient_(capacity, columns_),
       scales_(capacity, groups_),
       zero_points_(capacity, groups_) {
+  // A segment is where a block and a group overlap: one curvature and one scale.
   for (size_t b = 0; b < blocks.size(); ++b) {
     const int64_t end = blocks[b].begin + blocks[b].columns();
     first_segment_.push_back(segments_.size());
@@ -41,6 +42,8 @@ void DescentPanel::Begin(absl::Span<const DescentBlock> blocks, const Ranges& ra
   for (int64_t t = 0; t < capacity(); ++t) {
     for (int64_t g = 0; g < groups_; ++g) {
       const int64_t at = (weight_row + t) * ranges.groups + first_group + g;
+      // Rows beyond the last have a map that rounds zeros to zeros, so that kernels need not know
+      // of them.
       scales_.Row(t)[g] = t < count ? ranges.scales[at] : 1.0f;
       zero_points_.Row(t)[g] = t < count ? ranges.zero_points[at] : 0.0f;
     }
@@ -80,6 +83,7 @@ void DescentPanel::DescendCodes(int sweeps) {
           maps.push_back({segment.begin - block.begin, segment.end - block.begin,
                           scales_.Row(t)[segment.group], zero_points_.Row(t)[segment.group]});
         }
+        // The loss has no products between blocks, so each block is settled by itself.
         settled[t] =
             DescendRow(block.h.data, block.h.stride, block.columns(), block.diagonal, maps.data(),
                        max_code_, codes_.Row(t) + block.begin, gradient_.Row(t) + block.begin) == 0;
@@ -110,6 +114,7 @@ absl::Status DescentPanel::DescendScales() {
       if (!(best > 0) || !std::isfinite(best)) continue;
       const double step = double{best} - scale;
       if (!(step * (2 * r - a * step) > 0)) continue;
+      // The gradient follows at once, so that the next group meets the new errors.
       scale = best;
       AddScaled(product.Row(t), static_cast<float>(step), n, gradient_.Row(t));
     }

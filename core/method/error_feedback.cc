@@ -13,6 +13,7 @@ void FeedBackErrors(absl::Span<const BlockCurvature> blocks, const float* rows, 
                     DescentPanel& panel) {
   const int64_t groups = panel.groups();
   const int64_t group_size = panel.columns() / groups;
+  // The maps are turned once for all blocks: a group may reach over several.
   Matrix scales(groups, kPanelRows);
   Matrix zero_points(groups, kPanelRows);
   for (int64_t g = 0; g < groups; ++g) {
@@ -41,6 +42,7 @@ void FeedBackErrors(absl::Span<const BlockCurvature> blocks, const float* rows, 
         for (int64_t j = first; j < last; ++j) work.Row(place[j])[t] = row[j];
       }
     }
+    // `work` was laid out in the order of visit, and codes come back in the order of columns.
     PanelGptq(block.upper.data(), n, block.order.data(),
               {group_of.data(), scales.data(), zero_points.data(), panel.max_code()}, work.data(),
               codes.data());

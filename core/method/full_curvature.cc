@@ -21,6 +21,7 @@ absl::StatusOr<FullCurvature> FullCurvature::Create(const LossModel& model,
   const MatrixView h = model.Centred(0, n);
   double trace = 0;
   for (int64_t j = 0; j < n; ++j) {
+    // The model keeps H centred; adding the products of the means gives X^T X / n again.
     const float mean = model.mean().data()[j];
     const float inverse = 1.0f / scales[j];
     curvature.inverse_.push_back(inverse);
@@ -55,8 +56,11 @@ absl::StatusOr<Matrix> FullCurvature::Damped(absl::Span<const int32_t> order, fl
       float* to = damped.Row(p);
       for (int64_t q = 0; q < n; ++q) {
         const int32_t j = order[q];
+        // A row is permuted, uncentred and scaled as it is read: no second matrix is made.
         to[q] = (from[j] + mean[i] * mean[j]) * (inverse_[i] * inverse_[j]);
       }
+      // A channel that never fired gets the mean as its diagonal, so that the matrix can be
+      // factored; its products with all others are 0, so it feeds nothing back.
       const double own = diagonal_[i] > 0 ? diagonal_[i] : mean_;
       to[p] = static_cast<float>(own + damping * mean_);
     }

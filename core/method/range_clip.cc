@@ -39,6 +39,7 @@ absl::Status GroupLosses(const LossModel& model, const Matrix& errors, int64_t b
     const int64_t block = at / width;
     const int64_t stop = std::min(end, (block + 1) * width);
     const int64_t n = stop - at;
+    // A group that crosses a block's end is two parts: only products within a block count.
     const float* h = model.Block(block) + (at % width) * width + at % width;
     const float* part = errors.data() + (at - begin);
     if (absl::Status status = Gemm(Op::kPlain, Op::kPlain, errors.rows(), n, n, part, errors.cols(),
@@ -74,6 +75,8 @@ absl::StatusOr<Ranges> ClipInF32(const WeightView& weight, absl::Span<const floa
     const int64_t count = tiles.Count(tile);
     Matrix rows(count, columns);
     ReadScaledRows(weight, scales, tiles.First(tile), count, rows.data());
+    // All factors of all rows of the tile are the rows of one product, so that H of a group is read
+    // once a tile and not once a candidate.
     Matrix errors(count * factors, size);
     Matrix product(count * factors, std::min(size, model.block_width()));
     std::vector<double> losses(static_cast<size_t>(errors.rows()));
@@ -179,6 +182,7 @@ absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Rang
       ScaledMinMax(rows.Row(i), input.scales.data(), ranges.groups, size, lo.data(), hi.data());
     }
     for (int f = 0; f < kShrinkFactors; ++f) {
+      // The maps of one factor are fitted for all groups of the row at once.
       FitAffines(lo.data(), hi.data(), ShrinkFactor(f), ranges.groups, *input.format,
                  fitted.Row(i * kShrinkFactors + f), zero_points.Row(i * kShrinkFactors + f));
     }
@@ -186,6 +190,7 @@ absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Rang
   RoundingPanel panel;
   panel.rows = candidates;
   panel.w_stride = columns;
+  // A row of weights stands under all its factors, one after the other.
   panel.repeats = kShrinkFactors;
   panel.scales = fitted.data();
   panel.zero_points = zero_points.data();
@@ -212,6 +217,7 @@ absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Rang
       }
       absl::Status status = part.form.Add(candidates, errors.data(), product.data(), losses.data());
       if (!status.ok()) return status;
+      // The form has the centred part; the shift of the output's mean is added exactly.
       for (size_t t = 0; t < losses.size(); ++t) losses[t] += shifts[t] * shifts[t];
     }
     if (input.whole.has_value()) {

@@ -28,12 +28,14 @@ float RoundToDType(DType dtype, float value) {
 Affine FitAffine(float lo, float hi, float shrink, const WeightFormat& format) {
   const float max_code = static_cast<float>(format.MaxCode());
   const float middle = static_cast<float>(1 << (format.bits - 1));
+  // 0 is always in range: padding and pruned weights must come back as they were.
   lo = std::min(lo, 0.0f) * shrink;
   hi = std::max(hi, 0.0f) * shrink;
   const float width = format.symmetric ? 2 * std::max(-lo, hi) : hi - lo;
   float scale = RoundToDType(format.scale_dtype, width / max_code);
   // An F16 below 2^-14 may be so much smaller that a whole code is cut off, or be 0.
   if (format.scale_dtype == DType::kF16 && (max_code + 1) * scale < width) scale += kLeastF16;
+  // A group of zeros has no width; with a scale of 1 its codes are all the zero point.
   if (!(scale > 0)) return {1.0f, format.symmetric ? middle : 0.0f, max_code};
   const float zero_point =
       format.symmetric ? middle : std::clamp(std::nearbyint(-lo / scale), 0.0f, max_code);
@@ -43,6 +45,7 @@ Affine FitAffine(float lo, float hi, float shrink, const WeightFormat& format) {
 Affine FitAffineAutoAwq(float lo, float hi, const WeightFormat& format) {
   const float max_code = static_cast<float>(format.MaxCode());
   const float middle = static_cast<float>(1 << (format.bits - 1));
+  // AutoAWQ divides by the largest code of one sign, and takes a range to be 1e-5 wide at least.
   if (format.symmetric) {
     return {std::max({-lo, hi, 1e-5f}) / (middle - 1), middle, max_code};
   }
@@ -66,11 +69,13 @@ absl::StatusOr<std::pair<float, float>> TensorMinMax(const WeightView& weight,
   std::vector<std::pair<float, float>> partial(static_cast<size_t>(tiles.size()));
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     Matrix rows(tiles.Count(tile), weight.in_features);
+    // Only a tile of rows is ever held in f32, scaled as it is read.
     ReadScaledRows(weight, scales, tiles.First(tile), rows.rows(), rows.data());
     partial[tile] = MinMax(rows.data(), rows.rows() * rows.cols());
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
+  // Tiles are joined after all have ended; minima do not depend on their order.
   std::pair<float, float> total = partial.front();
   for (const auto& [lo, hi] : partial) {
     total = {std::min(total.first, lo), std::max(total.second, hi)};

@@ -128,6 +128,8 @@ class Panel {
     for (int64_t g = 0; g < groups_; ++g) {
       if (curvature_[g * groups_ + g] > 0) active_.push_back(g);
     }
+    // The normal equations of the groups that are left are dense and small: at most the groups of a
+    // run.
     factor_.clear();
     step_.clear();
     for (int64_t g : active_) {
@@ -136,6 +138,8 @@ class Panel {
     }
     if (!SolveInPlace(absl::MakeSpan(factor_), absl::MakeSpan(step_)).ok()) return;
     for (size_t i = 0; i < active_.size(); ++i) {
+      // The loss is judged at the scale that will be stored, not at the exact minimum, which its
+      // dtype may not hold.
       const float old = scales[active_[i]];
       const float scale = RoundToDType(scale_dtype_, static_cast<float>(old + step_[i]));
       if (!(scale > 0) || !std::isfinite(scale)) return;
@@ -157,6 +161,7 @@ class Panel {
     }
     for (size_t i = 0; i < segments.size(); ++i) {
       const DescentPanel::Segment& segment = segments[i];
+      // A changed scale moves the errors by step * C_g, so the gradient moves by step * C_g H.
       if (residual_[segment.group] == 0) continue;
       AddScaled(products_[i].Row(t), static_cast<float>(residual_[segment.group]),
                 products_[i].cols(), gradient + panel_.block(segment.block).begin);

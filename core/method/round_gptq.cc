@@ -129,6 +129,7 @@ class Feedback {
       uint8_t* code = result_.codes.data() + (row + t) * columns_;
       for (int64_t p = 0; p < width; ++p) {
         const float offset = codes.Row(p)[t];
+        // Columns to come need the error w s - w' of this one, so it takes the weight's place.
         weight[p] -= offset * scales.Row(p)[t];
         code[order_[begin + p]] =
             static_cast<uint8_t>(static_cast<int32_t>(offset + zero_points.Row(p)[t]));
@@ -167,6 +168,7 @@ absl::Status Descend(const DescentBlock& block, const RoundInput& input,
     ReadScaledRows(input.weight, scales, row, count, rows.data());
     if (absl::Status status = panel.Measure(rows.data(), columns); !status.ok()) return status;
   }
+  // A scale that all rows share cannot be refitted row by row.
   const bool shared_scale = result.format.group_size == kWholeTensor;
   for (int r = 0; r < params.refits; ++r) {
     panel.DescendCodes(params.descent_sweeps);

@@ -19,6 +19,7 @@ AffineGroups EmptyGroups(const WeightView& weight, const Ranges& ranges,
   groups.scales.resize(ranges.scales.size());
   groups.zero_points.resize(ranges.zero_points.size());
   for (size_t i = 0; i < ranges.scales.size(); ++i) {
+    // The scale is what a file will hold; codes are computed from that, not from the fitted one.
     groups.scales[i] = RoundToDType(format.scale_dtype, ranges.scales[i]);
     groups.zero_points[i] = static_cast<uint8_t>(ranges.zero_points[i]);
   }
@@ -37,6 +38,8 @@ absl::StatusOr<std::vector<AffineGroups>> RoundNearest(absl::Span<const RoundInp
     results.push_back(EmptyGroups(input.weight, *input.ranges, format));
     rows_of.push_back(input.weight.out_features);
   }
+  // The rows of all weights are tiles of one loop, so that a small weight does not leave workers
+  // idle.
   const StackedTiles tiles(rows_of, kRowTile);
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     const auto [index, first, count] = tiles.At(tile);
@@ -47,6 +50,7 @@ absl::StatusOr<std::vector<AffineGroups>> RoundNearest(absl::Span<const RoundInp
       const int64_t row = first + i;
       for (int64_t g = 0; g < ranges.groups; ++g) {
         float* w = rows.Row(i) + g * size;
+        // AutoAWQ clamps the weights themselves before it rounds them.
         if (!ranges.clamps.empty()) {
           const float bound = ranges.clamps[row * ranges.groups + g];
           for (int64_t k = 0; k < size; ++k) w[k] = std::clamp(w[k], -bound, bound);

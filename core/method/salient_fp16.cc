@@ -37,6 +37,7 @@ template <class Before>
 std::vector<int64_t> First(int64_t count, int64_t in_features, Before before) {
   std::vector<int64_t> channels(static_cast<size_t>(in_features));
   std::iota(channels.begin(), channels.end(), int64_t{0});
+  // The sort is stable, so that among equals the first channels are taken.
   std::stable_sort(channels.begin(), channels.end(), before);
   channels.resize(static_cast<size_t>(count));
   std::sort(channels.begin(), channels.end());
@@ -91,6 +92,7 @@ absl::StatusOr<std::vector<int64_t>> SalientChannels(const WeightView& weight,
       for (int64_t j = 0; j < weight.in_features; ++j) {
         hashes[j] = SampleHash(params.seed, params.linear, j);
       }
+      // Random channels are the smallest hashes: the same on any machine, and each seed its own.
       return First(count, weight.in_features,
                    [&](int64_t a, int64_t b) { return hashes[a] < hashes[b]; });
     }
@@ -119,6 +121,8 @@ absl::StatusOr<Matrix> RoundSalientFp16(const WeightView& weight, absl::Span<con
       }
       row[kept[k]] = 0;
     }
+    // The range is fitted to what is left of the group, so that a large kept weight no longer
+    // coarsens the others.
     for (int64_t g = 0; g < columns / size; ++g) {
       float* group = row + g * size;
       const auto [lo, hi] = MinMax(group, size);

@@ -74,6 +74,7 @@ absl::StatusOr<std::vector<double>> SumRelativeMagnitudes(const WeightView& weig
     for (int64_t j = 0; j < columns; ++j) total[j] += sums[j];
   }
   if (!whole) return total;
+  // The largest of the whole tensor is known only now, so its shares are taken of the sums.
   const double range = *std::max_element(largest.begin(), largest.end()) + epsilon;
   for (double& value : total) value = range > 0 ? value / range : 0;
   return total;
@@ -143,6 +144,8 @@ std::vector<float> ScalesOf(const ScaleCandidate& candidate, const ChannelMagnit
     if (autoawq) raw[j] = std::max(raw[j], 1e-4);
   }
   const auto [lo, hi] = std::minmax_element(raw.begin(), raw.end());
+  // A common factor of s changes no loss; this one puts the largest and the smallest equally
+  // far from 1.
   const double middle = std::sqrt(*lo * *hi);
   for (size_t j = 0; j < x.size(); ++j) {
     const float scale = static_cast<float>(raw[j] / middle);

@@ -22,6 +22,7 @@ absl::Status Measure(ScaleContest& contest, Executor& executor) {
   absl::Status status = executor.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) {
     const Matrix rows = ReadPiece(contest.weights[pieces[index].weight], pieces[index], 1);
     for (const Scaling& scaling : contest.scalings) {
+      // A row is read once and measured under every scaling while it is in the cache.
       Extent extent{kInfinity, -kInfinity};
       for (int64_t t = 0; t < rows.rows(); ++t) {
         Extent row;
@@ -64,6 +65,7 @@ void ScaleContest::Keep(const std::vector<size_t>& places) {
     kept.push_back(candidates[c]);
     those.push_back(std::move(scalings[c]));
   }
+  // Extents stand by scaling, so they are thinned out alike.
   for (std::vector<Extent>& of_weight : extents) {
     std::vector<Extent> of_those;
     for (size_t c : places) of_those.push_back(of_weight[c]);
@@ -77,6 +79,8 @@ std::vector<WeightPiece> CutWeights(absl::Span<const WeightView> weights, int64_
                                     int64_t tile) {
   std::vector<WeightPiece> pieces;
   for (size_t w = 0; w < weights.size(); ++w) {
+    // A sample takes every stride-th row from the middle of the first stride, so that no weight is
+    // left without one.
     const int64_t offset = std::min(stride, weights[w].out_features) / 2;
     const RowTiles tiles((weights[w].out_features - offset + stride - 1) / stride, tile);
     for (int64_t t = 0; t < tiles.size(); ++t) {

@@ -23,6 +23,8 @@ absl::Status AddLargest(const WeightView& weight, Executor& executor,
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     Matrix rows(tiles.Count(tile), columns);
     weight.ReadRows(tiles.First(tile), rows.rows(), rows.data());
+    // Each tile has maxima of its own and they are joined afterwards: no two workers write one
+    // column.
     partial[tile].assign(static_cast<size_t>(columns), 0.0f);
     float* sizes = partial[tile].data();
     for (int64_t i = 0; i < rows.rows(); ++i) {
@@ -76,6 +78,7 @@ absl::StatusOr<ScaleProposals> ProposeSmoothQuantScales(absl::Span<const WeightV
       return status;
     }
   }
+  // Tied heads share one factor, so both sides have to be joined before s is made of them.
   for (std::vector<double>* values : {&channels.x, &channels.w}) {
     if (tied != nullptr) JoinTiedHeads(*tied, *values);
     FloorAtShareOfMean(*values);
@@ -89,6 +92,7 @@ absl::StatusOr<ScaleProposals> ProposeSmoothQuantScales(absl::Span<const WeightV
     propose({false, true, *params.alpha, true});
     return proposals;
   }
+  // Identity goes first: another candidate replaces it only by more than its standard error.
   propose({});
   for (int i = 0; i <= kAlphaSteps; ++i) propose({false, true, i / double{kAlphaSteps}, true});
   return proposals;

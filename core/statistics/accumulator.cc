@@ -80,6 +80,8 @@ class StatisticsAccumulator::Impl {
     absl::Status status = CheckDisjoint(name_, part.rows, begun_);
     if (status.ok()) status = CheckRowCount(name_, part.rows.size() + begun_.size());
     if (!status.ok()) return status;
+    // MergeStatistics merges samples, too, so that of the sampler goes in, sorted, and is put back
+    // as a heap.
     totals_.sample = sampler_.Take();
     status = MergeStatistics(name_, part, totals_);
     sampler_.Restore(std::exchange(totals_.sample, {}));

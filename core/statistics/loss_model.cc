@@ -11,6 +11,7 @@ namespace salient {
 
 double Loss::Value() const {
   if (sketched.empty()) return exact;
+  // Each sketch row estimates the off-diagonal part by itself; their mean is the estimate.
   double sum = 0;
   for (double term : sketched) sum += term;
   return exact + sum / static_cast<double>(sketched.size());
@@ -38,6 +39,8 @@ void Loss::Add(const Loss& other) {
 double Loss::StandardErrorOfDifference(const Loss& other) const {
   const size_t r = std::max(sketched.size(), other.sketched.size());
   if (r < 2) return 0;
+  // Both losses were sketched with the same signs, so the rows are compared in pairs: most of their
+  // error is common and falls out of the difference.
   const auto term = [&](size_t k) {
     return (sketched.empty() ? 0 : sketched[k]) - (other.sketched.empty() ? 0 : other.sketched[k]);
   };
@@ -90,6 +93,7 @@ void LossModel::FillColumns(const Statistics& statistics, int64_t block) {
   for (int64_t j = first; j < first + columns; ++j) mean_.data()[j] = static_cast<float>(mean[j]);
   for (int64_t i = first; i < first + columns; ++i) {
     for (int64_t j = first; j < first + columns; ++j) {
+      // Products are centred in f64, where taking off the means still leaves enough digits.
       const double product = values.Product(i, j) / n;
       blocks_.Row(i)[j - first] = static_cast<float>(product);
       if (exact_gram) continue;
@@ -102,6 +106,8 @@ void LossModel::FillColumns(const Statistics& statistics, int64_t block) {
   }
   for (int64_t k = 0; k < sketch_.rows(); ++k) {
     for (int64_t j = first; j < first + columns; ++j) {
+      // R (x - mean): the row sums of R, kept beside R X, centre the sketch when all tokens are
+      // known.
       sketch_.Row(k)[j] = static_cast<float>(
           (values.Sketch(k, j) - statistics.sketch_row_sums[k] * mean[j]) / root);
     }
@@ -124,6 +130,7 @@ absl::StatusOr<Loss> LossModel::Evaluate(const float* errors, int64_t rows) cons
   loss->of_no_error =
       std::all_of(errors, errors + rows * in_features_, [](float e) { return e == 0; });
   for (int64_t i = 0; i < rows; ++i) {
+    // |D mean|^2 is what centring left out: exact, for one dot product a row.
     const double shift = Dot(errors + i * in_features_, mean_.data(), in_features_);
     loss->exact += shift * shift;
   }
@@ -182,6 +189,8 @@ absl::StatusOr<Loss> LossModel::EvaluateSketched(const float* errors, int64_t ro
       const float* p = projection.Row(i);
       float* t = total.Row(i);
       for (int64_t k = 0; k < r; ++k) {
+        // The sketch of all columns counts the diagonal blocks, too, which are known exactly; each
+        // block's own part is taken off again.
         loss.sketched[k] -= static_cast<double>(p[k]) * p[k];
         t[k] += p[k];
       }

@@ -37,6 +37,7 @@ OpenRow::OpenRow(std::string name, const StatisticsParams& params, PanelScratchP
       square_exponents_(sum_.size()),
       square_bounds_(sum_.size()) {
   for (int64_t i = 0; i < params.Blocks(); ++i) {
+    // A whole Gram matrix needs the upper triangle of panel pairs, blocks only the diagonal.
     const int64_t end = params.ExactGram() ? params.Blocks() : i + 1;
     for (int64_t j = i; j < end; ++j) pairs_.push_back({i, j});
   }
@@ -114,6 +115,7 @@ absl::Status OpenRow::Append(DType dtype, const std::byte* activations, int64_t 
     const int64_t count = std::min(tokens, TokenTile::Tokens(dtype) - pending_.tokens);
     std::byte* out = buffer_.data() + pending_.tokens * token_bytes;
     std::atomic<bool> finite = true;
+    // A value is looked at while it is in the cache from being copied.
     const auto copy = [&](int64_t token, int64_t vectors) {
       std::memcpy(out + token * token_bytes, activations + token * token_bytes,
                   static_cast<size_t>(vectors * token_bytes));
@@ -183,6 +185,7 @@ absl::Status OpenRow::FoldTile(const TokenTile& tile, Statistics* totals, Execut
 void OpenRow::SumPanel(int64_t panel, const TokenPanel& laid) {
   const auto first = static_cast<size_t>(panel * params_.block_width);
   AddSums(laid, &sum_[first], &sum_abs_[first], &max_abs_[first]);
+  // A NaN or an infinity of any token shows in the largest magnitude of its column.
   for (size_t c = first; c < first + static_cast<size_t>(laid.columns); ++c) {
     if (!std::isfinite(max_abs_[c])) non_finite_ = true;
   }
@@ -193,11 +196,13 @@ absl::Status OpenRow::FoldGram(const TokenTile& tile, Statistics* totals, Execut
   std::vector<TokenPanel> laid(static_cast<size_t>(params_.Blocks()));
   absl::Status status = executor.ForEach(params_.Blocks(), [&](int64_t i) {
     TokenPanel& panel = laid[static_cast<size_t>(i)];
+    // A panel is laid out once and multiplied by all that pair with it.
     panel = LayPanel(tile, i * width, Columns(i), width, panels_.Row(i * width));
     SumPanel(i, panel);
     return totals == nullptr || non_finite_ ? absl::OkStatus() : AddPanelTo(i, *totals);
   });
   if (!status.ok() || non_finite_) return status;
+  // The first tile overwrites what an earlier row left in the products.
   const float beta = first_tile_ ? 0.0f : 1.0f;
   const bool keeps = totals == nullptr || !first_tile_;
   return executor.ForEach(static_cast<int64_t>(pairs_.size()), [&](int64_t index) {
@@ -223,6 +228,8 @@ absl::Status OpenRow::FoldBlocks(const TokenTile& tile, Statistics* totals, Exec
   const bool keeps = totals == nullptr || !first_tile_;
   return executor.ForEach(params_.Blocks(), [&](int64_t i) {
     PanelScratchPool::Loan scratch = scratch_.Borrow();
+    // One task does all there is to a panel while it is in the cache: its sums, its block, its
+    // sketch.
     const TokenPanel panel = LayPanel(tile, i * width, Columns(i), width, scratch->panel.data());
     SumPanel(i, panel);
     if (non_finite_) return absl::OkStatus();
@@ -281,6 +288,8 @@ absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) {
     if (!params_.ExactGram()) {
       sketch_bounds_[column] = ColumnFrameBound(2 * sum_exponents_[column]);
     }
+    // A column's words are raised to the new frame before anything is added, so that both sides
+    // have digits of one size.
     const int frame = FrameOf(2 * sum_exponents_[column], count_);
     const int raise = RaiseOfColumn(static_cast<int64_t>(column), totals);
     totals.sum[column] =
@@ -305,6 +314,8 @@ void OpenRow::RaiseProducts(PanelPair pair, int64_t* total, int64_t ld,
   const auto first_column = static_cast<size_t>(pair.j * params_.block_width);
   const std::vector<int32_t>& before = totals.square_exponents;
   const std::vector<int32_t>& after = square_exponents_;
+  // A row of products is gone through whole where its own exponent or the count grew, else only at
+  // the columns that grew: after the first rows of calibration these are few.
   std::vector<size_t> grown;  // columns
   for (size_t j = 0; j < static_cast<size_t>(Columns(pair.j)); ++j) {
     if (before[first_column + j] != after[first_column + j]) grown.push_back(j);

@@ -23,6 +23,7 @@ bool RowSet::Contains(int64_t row) const {
 bool RowSet::Insert(int64_t row) {
   const auto found = FirstEndingAfter(intervals_, row);
   if (found != intervals_.end() && found->begin <= row) return false;
+  // Intervals never touch: a row that closes a gap joins two into one.
   const auto next = intervals_.begin() + (found - intervals_.cbegin());
   const bool touches_next = next != intervals_.end() && next->begin == row + 1;
   const bool touches_previous = next != intervals_.begin() && (next - 1)->end == row;
@@ -45,6 +46,7 @@ std::optional<int64_t> RowSet::FirstCommon(const RowSet& other) const {
   while (a != intervals_.end() && b != other.intervals_.end()) {
     const int64_t begin = std::max(a->begin, b->begin);
     if (begin < std::min(a->end, b->end)) return begin;
+    // The interval that ends first can meet nothing further on.
     if (a->end <= b->end) {
       ++a;
     } else {
@@ -60,6 +62,7 @@ void RowSet::InsertAll(const RowSet& other) {
   std::merge(intervals_.begin(), intervals_.end(), other.intervals_.begin(), other.intervals_.end(),
              std::back_inserter(all),
              [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  // The sets are disjoint, so merged intervals touch at most and never overlap.
   intervals_.clear();
   for (const Interval& interval : all) {
     if (!intervals_.empty() && intervals_.back().end == interval.begin) {

@@ -18,6 +18,7 @@ absl::StatusOr<SearchLoss> SearchLoss::Create(const LossModel& model, Executor& 
   const auto create = [&](int64_t b, Executor& of_pieces) -> absl::Status {
     const int64_t first = loss.First(b);
     const MatrixView h = model.Centred(first, loss.Columns(b));
+    // The diagonal stays f32: a bfloat16 of it would err the same way in every square.
     for (int64_t j = 0; j < h.cols; ++j) loss.diagonal_[first + j] = h.Row(j)[j];
     absl::StatusOr<QuadraticForm> form = QuadraticForm::Create(h, kPiece, of_pieces);
     if (!form.ok()) return form.status();
@@ -66,6 +67,7 @@ absl::Status SearchLoss::AddBlock(int64_t block, const uint16_t* errors, int64_t
       forms_[block].Add(rows, errors, scratch.product.data(), sums.squares.data());
   if (!status.ok() || sketches_.empty()) return status;
   float* projection = scratch.projection.data();
+  // Errors lie piece by piece, and so does the sketch: the pieces of a block add up in one product.
   float beta = 0.0f;
   for (const Bf16Factor& sketch : sketches_[block]) {
     status = sketch.Multiply(rows, errors, sketch.k(), beta, projection, sketch.n());
@@ -73,6 +75,7 @@ absl::Status SearchLoss::AddBlock(int64_t block, const uint16_t* errors, int64_t
     errors += rows * sketch.k();
     beta = 1.0f;
   }
+  // `projected` goes on adding up over blocks; the squares within this one are kept beside it.
   AddColumnSquares(projection, rows, scratch.projection.cols(), sums.projected.data(),
                    sums.within.data());
   return absl::OkStatus();
@@ -80,6 +83,7 @@ absl::Status SearchLoss::AddBlock(int64_t block, const uint16_t* errors, int64_t
 
 Loss SearchLoss::Total(const Sums& sums) const {
   Loss loss;
+  // Sums cannot tell no error at all from one that rounding lost, so a 0 counts as unknown.
   loss.of_no_error = false;
   for (size_t t = 0; t < sums.squares.size(); ++t) {
     loss.exact += sums.squares[t] + sums.shifts[t] * sums.shifts[t];
@@ -88,6 +92,7 @@ Loss SearchLoss::Total(const Sums& sums) const {
   loss.sketched.assign(sums.within.size(), 0.0);
   AddColumnSquares(sums.projected.data(), sums.projected.rows(), sums.projected.cols(), nullptr,
                    loss.sketched.data());
+  // Blocks are known exactly, so what the sketch says of each by itself is taken off.
   for (size_t k = 0; k < sums.within.size(); ++k) loss.sketched[k] -= sums.within[k];
   return loss;
 }

@@ -113,6 +113,9 @@ absl::Status MergeStatistics(absl::string_view name, const Statistics& part, Sta
   const std::vector<int32_t> squares = larger(part.square_exponents, total.square_exponents);
   const int part_count = CountExponent(part.rows.size());
   const int total_count = CountExponent(total.rows.size());
+  // Both parts are moved to the frames of the larger bounds and of all rows, and only then added,
+  // so the result does not depend on which of them is the total. Raising rounds nothing: what it
+  // cuts off is what the higher frame would never have held.
   const int count = CountExponent(rows);
   // A sum's bound is one column's, so that column counts twice.
   const Reframing part_sums{part.sum_exponents, part_count, sums, count};

@@ -42,6 +42,7 @@ absl::Status CheckGram(absl::string_view name, absl::string_view tensor, const i
       const int64_t lower = matrix[column * n + row];
       absl::string_view expected;
       if (upper != lower) expected = "the same value across the diagonal";
+      // A word's sign is that of its value, whatever frame it stands in.
       if (row == column && ValueOf(upper, 0) < 0) expected = "a sum of squares";
       if (column >= used && upper != 0) expected = "0 where no column is";
       if (expected.empty()) continue;
@@ -66,6 +67,7 @@ absl::StatusOr<int64_t> ReadNumber(absl::string_view name, const SafetensorsHead
 
 absl::StatusOr<StatisticsParams> ReadParams(absl::string_view name,
                                             const SafetensorsHeader& header) {
+  // A file of another version is refused as a whole: its words mean other sums.
   const auto version = header.metadata().find(std::string(kVersionKey));
   if (version == header.metadata().end() || version->second != kVersion) {
     return InvalidStatistics(name, absl::StrCat("metadata ", kVersionKey, " is ",
@@ -91,6 +93,7 @@ absl::StatusOr<StatisticsParams> ReadParams(absl::string_view name,
   if (seed == header.metadata().end() || !absl::SimpleAtoi(seed->second, &params.seed)) {
     return InvalidStatistics(name, "metadata seed is missing or no integer from 0 to 2^64 - 1");
   }
+  // The params decide the shapes of all that follows, so they are judged before anything is taken.
   if (absl::Status status = CheckStatisticsParams(name, params); !status.ok()) return status;
   return params;
 }
@@ -98,6 +101,8 @@ absl::StatusOr<StatisticsParams> ReadParams(absl::string_view name,
 absl::StatusOr<RowSet> ReadRows(absl::string_view name, const std::vector<int64_t>& bounds) {
   std::vector<RowSet::Interval> intervals;
   for (size_t i = 0; i < bounds.size(); i += 2) {
+    // Intervals that touch would be one: a set of rows has a single form, so equal sets are equal
+    // bytes.
     const bool after_previous = i == 0 ? bounds[i] >= 0 : bounds[i] > bounds[i - 1];
     if (!after_previous || bounds[i + 1] <= bounds[i]) {
       return InvalidStatistics(
@@ -112,6 +117,7 @@ absl::StatusOr<RowSet> ReadRows(absl::string_view name, const std::vector<int64_
 absl::StatusOr<TokenSample> ReadSample(absl::string_view name, TensorReader& reader,
                                        const Statistics& statistics) {
   const StatisticsParams& params = statistics.params;
+  // A sample has fewer tokens than were asked for only where there were no more.
   const int64_t count = std::min(params.sample_tokens, statistics.token_count);
   const auto tokens = reader.Take<int64_t>("sample_tokens", DType::kI64, {count, 2});
   if (!tokens.ok()) return tokens.status();
@@ -124,6 +130,7 @@ absl::StatusOr<TokenSample> ReadSample(absl::string_view name, TensorReader& rea
   for (size_t i = 0; i < tokens->size(); i += 2) {
     const int64_t row = (*tokens)[i];
     const int64_t position = (*tokens)[i + 1];
+    // The hash is not stored: it follows from the seed, so that a file cannot claim another.
     const TokenSample::Key key = {SampleHash(params.seed, row, position), row, position};
     if (position < 0 || position >= statistics.token_count || !statistics.rows.Contains(row) ||
         (!sample.keys.empty() && !(sample.keys.back() < key))) {
@@ -158,6 +165,7 @@ absl::StatusOr<std::vector<int64_t>> ReadWords(absl::string_view name, TensorRea
   if (!words.ok()) return words;
   const int64_t rows = statistics.rows.size();
   for (size_t i = 0; i < words->size(); ++i) {
+    // A word that no such number of rows can add up to would overflow when more are added.
     if (IsSumOf((*words)[i], rows)) continue;
     return InvalidStatistics(name,
                              absl::StrCat("tensor ", tensor, ", element ", i, " is ", (*words)[i],
@@ -194,6 +202,7 @@ absl::Status ReadProducts(absl::string_view name, TensorReader& reader, Statisti
   statistics.sketch_row_sums = *std::move(row_sums);
   for (size_t k = 0; k < statistics.sketch_row_sums.size(); ++k) {
     const double sum = statistics.sketch_row_sums[k];
+    // Row sums of +1 and -1 are integers of at most one a token.
     if (sum == std::rint(sum) && std::fabs(sum) <= static_cast<double>(statistics.token_count)) {
       continue;
     }
@@ -235,6 +244,7 @@ absl::StatusOr<std::vector<std::byte>> SerializeStatistics(const Statistics& sta
       {"rows", DType::kI64, rows_shape, BytesOf(rows)},
       {"sample_tokens", DType::kI64, tokens_shape, BytesOf(sample_tokens)},
       {"sample_values", DType::kF32, values_shape, BytesOf(statistics.sample.values)}};
+  // A file holds the whole Gram matrix or blocks and a sketch, never both; the params tell which.
   if (params.ExactGram()) {
     tensors.push_back({"gram", DType::kI64, gram_shape, BytesOf(statistics.gram)});
   } else {
@@ -270,6 +280,7 @@ absl::StatusOr<Statistics> ParseStatistics(absl::string_view name,
   statistics.rows = *std::move(rows);
   const auto token_count = ReadNumber(name, file->header(), "token_count");
   if (!token_count.ok()) return token_count.status();
+  // Frames are bounds for a number of rows, so rows and tokens are checked before any word is read.
   const int64_t fewest = std::max<int64_t>(1, statistics.rows.size());
   if (*token_count < fewest || *token_count > kMaxTokens) {
     return InvalidStatistics(
@@ -294,6 +305,7 @@ absl::StatusOr<Statistics> ParseStatistics(absl::string_view name,
   auto sum_abs = ReadWords(name, reader, "sum_abs", columns, statistics);
   if (!sum_abs.ok()) return sum_abs.status();
   for (size_t j = 0; j < sum_abs->size(); ++j) {
+    // The order of magnitude does not matter for a sign, so any frame serves.
     if (ValueOf((*sum_abs)[j], 0) >= 0) continue;
     return InvalidStatistics(name, absl::StrCat("tensor sum_abs, element ", j, " is ",
                                                 (*sum_abs)[j], "; expected a sum of at least 0"));
@@ -306,6 +318,7 @@ absl::StatusOr<Statistics> ParseStatistics(absl::string_view name,
   auto sample = ReadSample(name, reader, statistics);
   if (!sample.ok()) return sample.status();
   statistics.sample = *std::move(sample);
+  // A tensor that nobody knows may be of a later version that means something by it.
   if (absl::Status status = reader.CheckAllTaken(); !status.ok()) return status;
   return statistics;
 }

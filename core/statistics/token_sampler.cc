@@ -20,6 +20,8 @@ float* TokenSampler::Offer(int64_t calibration_row, int64_t position) {
   if (index < capacity_) {
     values_.resize(values_.size() + static_cast<size_t>(in_features_));
   } else {
+    // The heap has its largest key on top, so a token is refused by one comparison, and one that is
+    // taken gets the place of the one it replaces.
     if (capacity_ == 0 || heap_.front().key < key) return nullptr;
     std::pop_heap(heap_.begin(), heap_.end());
     index = heap_.back().index;
@@ -31,6 +33,7 @@ float* TokenSampler::Offer(int64_t calibration_row, int64_t position) {
 }
 
 TokenSample TokenSampler::Take() {
+  // Sorted by key, the sample does not tell in which order tokens came.
   std::sort(heap_.begin(), heap_.end());
   TokenSample sample;
   sample.keys.reserve(heap_.size());
@@ -60,6 +63,8 @@ TokenSample MergeSamples(const TokenSample& a, const TokenSample& b,
   size_t i = 0;
   size_t j = 0;
   while (static_cast<int64_t>(merged.keys.size()) < params.sample_tokens) {
+    // Both are sorted, so the smallest keys of both come first in a merge that stops when it is
+    // full.
     const bool from_a = i < a.keys.size() && (j == b.keys.size() || a.keys[i] < b.keys[j]);
     if (!from_a && j == b.keys.size()) break;
     const TokenSample& source = from_a ? a : b;

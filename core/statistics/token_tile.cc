@@ -51,6 +51,7 @@ TokenPanel LayPanel(const TokenTile& tile, int64_t first_column, int64_t columns
     Transpose16(reinterpret_cast<const uint16_t*>(first), tile.tokens, columns, tile.in_features,
                 panel, depth);
     for (int64_t c = 0; c < columns && tile.tokens < depth; ++c) {
+      // Zeros behind the tokens change no sum, and leave products few shapes.
       std::fill(panel + c * depth + tile.tokens, panel + (c + 1) * depth, uint16_t{0});
     }
   } else {
@@ -82,6 +83,7 @@ void AddSums(const TokenPanel& panel, double* sum, double* sum_abs, float* max_a
 bool AllFinite(DType dtype, const std::byte* data, int64_t count) {
   if (IsAligned(data, static_cast<size_t>(SizeOf(dtype)))) {
     if (dtype == DType::kF32) return AllFinite32(reinterpret_cast<const float*>(data), count);
+    // An exponent of all ones is a NaN or an infinity.
     const uint16_t exponent = dtype == DType::kBF16 ? 0x7F80 : 0x7C00;
     return AllFinite16(reinterpret_cast<const uint16_t*>(data), count, exponent);
   }
