@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Proves that the checks of the house can fail: each planted fault must be found and named, and a
+house without one must pass."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TESTS = pathlib.Path(__file__).resolve().parent
+
+
+class House(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.root = pathlib.Path(self.place.name)
+        self.addCleanup(self.place.cleanup)
+
+    def plant(self, name, text):
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text, encoding="utf-8")
+
+    def check(self, script):
+        ended = subprocess.run([sys.executable, TESTS / script, self.root], capture_output=True, text=True,
+                               check=False)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def finds(self, script, *words):
+        code, said = self.check(script)
+        self.assertEqual(code, 1, said)
+        for word in words:
+            self.assertIn(word, said)
+
+    def passes(self, script):
+        code, said = self.check(script)
+        self.assertEqual(code, 0, said)
+
+
+class CommentsTest(House):
+    def setUp(self):
+        super().setUp()
+        self.plant("core/sum.cc", "".join(f"// Returns the sum of {n}.\nint Sum{n}();\n\n" for n in range(100)))
+
+    def test_sentences_pass(self):
+        self.plant("core/one.cc", "// What is added here is added there, too.\nint x;\n")
+        self.passes("comments.py")
+
+    def test_titles_are_counted(self):
+        self.plant("core/titles.cc", "// What it sums.\nint x;\n\n  // By role.\nint y;\n\n// The same, sorted.\nint z;\n")
+        self.finds("comments.py", "3 of 103 comments")
+
+    def test_a_loop_without_a_comment_is_named(self):
+        self.plant("core/kernels/bare.cc", "int x;\n" * 60)
+        self.finds("comments.py", "core/kernels/bare.cc: 0.0% of its 60 lines")
+
+    def test_an_empty_house_is_no_house(self):
+        (self.root / "core/sum.cc").unlink()
+        self.finds("comments.py", "no comment was found")
+
+
+class ReadmesTest(House):
+    def setUp(self):
+        super().setUp()
+        self.plant("core/sum.h", "")
+        self.plant("server/observe/metrics.cc", 'AddCounter("salient_calls_total", "Calls.");')
+        self.plant("README.md", "`core/sum.h`, [the room](core/README.md), `salient_calls_total`\n")
+        self.plant("core/README.md", "| file | holds |\n| --- | --- |\n| `sum` | sums |\n")
+
+    def test_what_is_there_passes(self):
+        self.passes("readmes.py")
+
+    def test_dead_paths_are_named(self):
+        for page, text, path in (("README.md", "`core/product.h`", "core/product.h"),
+                                 ("README.md", "[it](core/product.md)", "core/product.md"),
+                                 ("README.md", "    tests/product.sh --all\n", "tests/product.sh"),
+                                 ("README.md", "`core/{sum,product}.h`", "core/product.h"),
+                                 ("README.md", "`product.py`", "product.py"),
+                                 ("core/README.md", "| file | x |\n|-|-|\n| `product` | y |\n", "product")):
+            with self.subTest(text):
+                before = (self.root / page).read_text(encoding="utf-8")
+                self.plant(page, text)
+                self.finds("readmes.py", f"{page}: {path} does not exist")
+                self.plant(page, before)
+
+    def test_dead_metrics_are_named(self):
+        self.plant("deploy/rules.yaml", "expr: rate(salient_cals_total[5m])\n")
+        self.finds("readmes.py", "deploy/rules.yaml: server/observe declares no metric salient_cals_total")
+
+
+if __name__ == "__main__":
+    unittest.main()
