@@ -11,25 +11,29 @@
 
 namespace salient {
 
-inline constexpr int64_t kMaxMessageBytes = int64_t{4} << 20;  // of one gRPC message
-inline constexpr int64_t kMaxChunkBytes = int64_t{2} << 20;    // of one chunk's data
-inline constexpr int64_t kChunkBytes = int64_t{1} << 20;       // what a sender cuts
+// One gRPC message is at most this long.
+inline constexpr int64_t kMaxMessageBytes = int64_t{4} << 20;
+// The data of one chunk is at most this long.
+inline constexpr int64_t kMaxChunkBytes = int64_t{2} << 20;
+// A sender of ours cuts chunks of this size.
+inline constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
-// A run of bytes [offset, offset + size).
+// Holds a run of bytes [offset, offset + size).
 struct ByteRange {
   int64_t offset = 0;
   int64_t size = 0;
   bool operator==(const ByteRange&) const = default;
 };
 
-// The chunk that begins at `offset` of a whole of `total_bytes`: at most `chunk_bytes`, shorter
-// at the end, empty at or after it.
+// Returns the chunk that begins at `offset` of a whole of `total_bytes`: at most `chunk_bytes`,
+// shorter at the end, empty at or after it.
 ByteRange ChunkAt(int64_t total_bytes, int64_t offset, int64_t chunk_bytes = kChunkBytes);
 
-// rows * cols * element_bytes, or nullopt if a factor is negative or the product does not fit.
+// Returns rows * cols * element_bytes, or nullopt if a factor is negative or the product does not
+// fit.
 std::optional<int64_t> CheckedBytes(int64_t rows, int64_t cols, int64_t element_bytes);
 
-// Knows how much of a whole has arrived. Chunks come in order and without holes.
+// Knows how much of a whole has arrived. Chunks come in order and without holes. Not thread-safe.
 class ChunkCursor {
  public:
   explicit ChunkCursor(int64_t total_bytes) : total_bytes_(total_bytes) {}
