@@ -15,6 +15,7 @@
 #include "client/errors.h"
 #include "client/interrupt.h"
 #include "client/standard_output.h"
+#include "core/checkpoint/standard_descriptors.h"
 
 namespace salient::client {
 namespace {
@@ -43,6 +44,7 @@ bool WantsJson(const CLI::App& command) {
 }
 
 int Main(int argc, char** argv) {
+  HoldStandardDescriptors();
   // Writing to a file that may not grow returns an error instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
   Interrupt interrupt;

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/standard_descriptors.h"
 #include "server/config.h"
 #include "server/machine.h"
 #include "server/observe/logs.h"
@@ -64,6 +65,7 @@ void AnnounceReady(const Server& server) {
 }
 
 int Run(int argc, const char* const* argv) {
+  HoldStandardDescriptors();
   auto flags = ParseFlags(argc, argv);
   if (!flags.ok()) {
     const std::string message(flags.status().message());

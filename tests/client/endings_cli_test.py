@@ -143,6 +143,14 @@ class EndingsTest(ModelCase):
         os.close(writer)
         self.assertEqual(result.returncode, 130, result.stderr)
 
+    def test_standard_descriptors_that_are_closed_are_given_to_nobody(self):
+        process = self.start("--method", "rtn", preexec_fn=lambda: os.closerange(0, 2))
+        # gRPC's library takes the lowest number while it is loaded, and never uses it.
+        self.assertEqual(os.readlink(f"/proc/{process.pid}/fd/1"), "/dev/null")
+        result = self.finished(process)
+        self.assertEqual(result.returncode, 70, result.stderr)
+        self.assertIn("standard output cannot be written: Bad file descriptor", result.stderr)
+
     def test_a_long_name_is_written_and_one_too_long_is_42(self):
         self.output = self.path("out" + "n" * 252)
         self.assert_done(self.quantize("--method", "rtn"))
@@ -198,6 +206,17 @@ class ServerEndingsTest(unittest.TestCase):
         self.assertEqual(code, 0, log)
         self.assertIn("stopping: signal 1 (Hangup)", log)
         self.assertIn("stopped", log)
+
+    def test_standard_descriptors_that_are_closed_are_given_to_nobody(self):
+        process = subprocess.Popen(
+            [programs.SALIENTD, "--listen", "127.0.0.1:0", "--metrics-listen", ""],
+            stdout=subprocess.PIPE, text=True, preexec_fn=lambda: (os.close(0), os.close(2)))
+        self.assertIn("ready", process.stdout.readline())
+        held = os.readlink(f"/proc/{process.pid}/fd/2")
+        process.terminate()
+        process.communicate(timeout=programs.TIMEOUT)
+        self.assertEqual(held, "/dev/null")
+        self.assertEqual(process.returncode, 0)
 
     def test_nohup_is_stopped_by_others_alone(self):
         ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
