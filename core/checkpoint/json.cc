@@ -18,14 +18,17 @@ namespace {
 
 thread_local const JsonInterrupt* interrupt = nullptr;  // the newest of the thread
 
+using Visitor = absl::FunctionRef<void(absl::Span<const std::string> path, const JsonValue& value)>;
+
 }  // namespace
 
-// Receives the parser's events and builds the value bottom up. The parser itself keeps no
-// stack of calls, so depth costs nothing before the limit is reached.
+// Receives the parser's events and builds the value bottom up, or, with a visitor, tells that of
+// what would be built. The parser itself keeps no stack of calls, so depth costs nothing before the
+// limit is reached.
 class JsonBuilder {
  public:
-  JsonBuilder(const JsonLimits& limits, PythonMarks marks)
-      : limits_(limits), marks_(std::move(marks)) {}
+  JsonBuilder(const JsonLimits& limits, PythonMarks marks, const Visitor* visit)
+      : limits_(limits), marks_(std::move(marks)), visit_(visit) {}
 
   // The names are the parser's.
   bool null() {
@@ -102,7 +105,12 @@ class JsonBuilder {
     return true;
   }
 
-  bool Add(JsonValue value) { return Count() && Attach(std::move(value)); }
+  bool Add(JsonValue value) {
+    if (!Count()) return false;
+    if (visit_ == nullptr) return Attach(std::move(value));
+    (*visit_)(keys_, value);
+    return true;
+  }
 
   bool Open(JsonValue container) {
     if (static_cast<int64_t>(open_.size()) >= limits_.max_depth) {
@@ -118,11 +126,12 @@ class JsonBuilder {
     JsonValue value = std::move(open_.back());
     open_.pop_back();
     keys_.pop_back();
-    return Attach(std::move(value));
+    return visit_ != nullptr || Attach(std::move(value));
   }
 
   const JsonLimits limits_;
   PythonMarks marks_;
+  const Visitor* const visit_;
   int64_t values_ = 0;
   std::vector<JsonValue> open_;    // containers not yet closed, outermost first
   std::vector<std::string> keys_;  // the pending key of each
@@ -216,8 +225,10 @@ JsonInterrupt::JsonInterrupt(absl::FunctionRef<absl::Status()> keep_going)
 
 JsonInterrupt::~JsonInterrupt() { interrupt = before_; }
 
-absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
-                                    const JsonLimits& limits) {
+namespace {
+
+absl::StatusOr<JsonValue> Parse(absl::string_view source, absl::string_view text,
+                                const JsonLimits& limits, const Visitor* visit) {
   // Two things the parser lets pass and JSON does not: it skips a byte order mark, and takes
   // a NUL byte for the end of the text.
   if (absl::StartsWith(text, "\xEF\xBB\xBF")) {
@@ -234,12 +245,24 @@ absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view 
     std::tie(plain, marks) = MarkPython(text);
     text = plain;
   }
-  JsonBuilder builder(limits, std::move(marks));
+  JsonBuilder builder(limits, std::move(marks), visit);
   if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder)) {
     if (!builder.interrupted().ok()) return builder.interrupted();
     return absl::InvalidArgumentError(absl::StrCat(source, ": not valid JSON: ", builder.error()));
   }
   return std::move(builder.root());
+}
+
+}  // namespace
+
+absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
+                                    const JsonLimits& limits) {
+  return Parse(source, text, limits, nullptr);
+}
+
+absl::Status VisitJson(absl::string_view source, absl::string_view text, const JsonLimits& limits,
+                       Visitor visit) {
+  return Parse(source, text, limits, &visit).status();
 }
 
 std::string JsonQuote(absl::string_view text) {

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace salient {
 
@@ -94,6 +95,14 @@ class JsonInterrupt {
 // JsonInterrupt.
 absl::StatusOr<JsonValue> ParseJson(absl::string_view source, absl::string_view text,
                                     const JsonLimits& limits = {});
+
+// Tells `visit` every value that is no array or object, with the names of the members that it lies
+// in, outermost first; an element of an array counts as a member without a name. Nothing of the
+// document is kept, so members of one name are all told, whatever the limits say of them. Errors as
+// ParseJson.
+absl::Status VisitJson(
+    absl::string_view source, absl::string_view text, const JsonLimits& limits,
+    absl::FunctionRef<void(absl::Span<const std::string> path, const JsonValue& value)> visit);
 
 // Returns `text` as a JSON string with its quotes. Escapes only what must be escaped, so UTF-8
 // stays as it is, but for surrogates. `text` is not checked to be UTF-8.

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace salient {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string JsonErrorOf(absl::string_view text, const JsonLimits& limits = {}) {
@@ -116,6 +118,23 @@ TEST(JsonTest, DepthAndValuesAreBounded) {
   EXPECT_EQ(JsonErrorOf("[1,2]", three), "");
   EXPECT_THAT(JsonErrorOf("[1,2,3]", three), HasSubstr("3 values"));
   EXPECT_THAT(JsonErrorOf("[[],[],[]]", three), HasSubstr("3 values"));
+}
+
+TEST(JsonTest, AVisitorIsToldEachScalarAndWhereItLies) {
+  std::vector<std::string> told;
+  const auto visit = [&](absl::Span<const std::string> path, const JsonValue& value) {
+    told.push_back(absl::StrCat(absl::StrJoin(path, "/"), "=", value.Describe()));
+  };
+  const absl::Status status =
+      VisitJson("x", R"({"a": {"b": 1, "c": [true, {"d": "e"}]}, "f": [], "a": null})", {}, visit);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(told, ElementsAre("a/b=1", "a/c/=true", "a/c//d=\"e\"", "a=null"));
+  told.clear();
+  EXPECT_TRUE(VisitJson("x", "7", {}, visit).ok());
+  EXPECT_THAT(told, ElementsAre("=7"));
+  for (const char* const bad : {"[[1]]", "[1, 2, 3]", "{\"a\": 1"}) {
+    EXPECT_FALSE(VisitJson("x", bad, {.max_depth = 1, .max_values = 3}, visit).ok()) << bad;
+  }
 }
 
 TEST(JsonTest, ErrorsStayShortAndPrintable) {
