@@ -1,6 +1,7 @@
 #include "core/model/ends.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -9,6 +10,7 @@
 #include "core/model/forward.h"
 #include "core/model/projection.h"
 #include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
@@ -81,8 +83,10 @@ absl::StatusOr<HeadSlice> OutputHead::Read(int64_t slice, Executor& executor) co
     return InItsFile(*source_, head_,
                      CheckFinite(head_, values, count, hidden_size_, head.first_id + first));
   });
-  if (!status.ok()) return status;
-  return head;
+  if (status.ok()) return head;
+  if (!IsNonFinite(status)) return status;
+  return NonFiniteError(absl::StrCat(
+      status.message(), ", because softmax over all ids is NaN with it, as engines compute it"));
 }
 
 absl::StatusOr<Matrix> Logits(const Matrix& normed, const HeadSlice& slice, Executor& executor) {

@@ -1,7 +1,9 @@
 #include "core/model/own_head.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,11 @@ absl::StatusOr<std::vector<float>> ReadElements(const TensorSource& source,
   std::vector<float> values(static_cast<size_t>(count));
   WidenToF32(dtype, bytes.data(), count, values.data());
   return values;
+}
+
+// Returns whether two are one value, which a NaN of unused ids is, too.
+bool IsSame(float a, float b) {
+  return a == b || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
 }
 
 }  // namespace
@@ -56,7 +63,7 @@ absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Family& family
     if (!embeddings.ok()) return embeddings.status();
     const auto head = ReadElements(source, names[1], dtypes[1], first, count);
     if (!head.ok()) return head.status();
-    if (*embeddings != *head) return true;
+    if (!std::equal(embeddings->begin(), embeddings->end(), head->begin(), IsSame)) return true;
   }
   return false;
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,20 @@ TEST_F(OwnHeadTest, OneValueMakesItOneWhereverItIs) {
     source_.Put(head);
     EXPECT_TRUE(HasOwn(HeadComparison::kWhole)) << element;
   }
+}
+
+// An id that no token has may have anything for its row.
+TEST_F(OwnHeadTest, ANotANumberIsACopyOfItself) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  NamedTensor embeddings = Tensor("model.embed_tokens.weight", DType::kF32);
+  Set(embeddings, 39999 * 32, nan);
+  source_.Put(embeddings);
+  NamedTensor head = Tensor("lm_head.weight", DType::kF32);
+  source_.Put(head);
+  EXPECT_TRUE(HasOwn(HeadComparison::kWhole));
+  Set(head, 39999 * 32, nan);
+  source_.Put(head);
+  EXPECT_FALSE(HasOwn(HeadComparison::kWhole));
 }
 
 TEST_F(OwnHeadTest, ASampleFindsAHeadThatDiffersEverywhere) {
