@@ -11,15 +11,9 @@
 #include "core/result/left_out_tensors.h"
 #include "core/result/quantizable_groups.h"
 #include "core/result/quantization_config.h"
-#include "core/tensor/half.h"
-#include "core/tensor/narrow.h"
 
 namespace salient {
 namespace {
-
-// CopyOuterTensors converts this many at a time. No row is longer: a config's hidden_size is
-// bounded.
-constexpr int64_t kRangeElements = int64_t{1} << 20;
 
 int64_t Elements(const std::vector<int64_t>& shape) {
   int64_t elements = 1;
@@ -188,40 +182,6 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
   }
   plan.most_output_bytes = plan.output_bytes + list.raised_bytes();
   return plan;
-}
-
-absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
-                              TensorBytes out,
-                              const std::function<bool(const std::string& tensor)>& wanted) {
-  const auto family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  const PlainDTypes dtypes = PlainDTypesOf(source, **family, config);
-  for (const TensorSpec& spec : OuterTensors(**family, config)) {
-    if (wanted && !wanted(spec.name)) continue;
-    const auto found = FindTensor(source, config, spec);
-    if (!found.ok()) return found.status();
-    const DType dtype = found->entry->dtype;
-    const TensorShape target{spec.name, dtypes.Of(spec.name), spec.shape};
-    const int64_t element_bytes = SizeOf(target.dtype);
-    const int64_t columns = spec.shape.back();
-    const int64_t rows = Elements(spec.shape) / columns;
-    const int64_t step = std::max<int64_t>(1, kRangeElements / columns);
-    for (int64_t row = 0; row < rows; row += step) {
-      const int64_t count = std::min(step, rows - row);
-      std::vector<std::byte> bytes(static_cast<size_t>(count * columns * SizeOf(dtype)));
-      absl::Status status =
-          source.ReadRange(spec.name, row * columns * SizeOf(dtype), absl::MakeSpan(bytes));
-      if (!status.ok()) return status;
-      std::vector<float> values(static_cast<size_t>(count * columns));
-      WidenToF32(dtype, bytes.data(), count * columns, values.data());
-      bytes.resize(static_cast<size_t>(count * columns * element_bytes));
-      status = Narrow(target.dtype, spec.name, values.data(), count, columns, row, bytes.data());
-      if (!status.ok()) return InItsFile(source, spec.name, status);
-      status = out(target, row * columns * element_bytes, bytes);
-      if (!status.ok()) return status;
-    }
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace salient

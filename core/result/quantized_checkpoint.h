@@ -6,20 +6,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 #include "core/checkpoint/model_config.h"
 #include "core/checkpoint/safetensors_layout.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/checkpoint/tensor_source.h"
 #include "core/pack/stored_format.h"
 #include "core/result/module_override.h"
 #include "core/result/plain_dtypes.h"
@@ -83,22 +79,6 @@ absl::Status CheckNotQuantized(const ModelConfig& config);
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
     const ModelConfig& config, absl::string_view config_json,
     const QuantizedCheckpointParams& params);
-
-// Bytes of a tensor from byte `offset` of it on.
-using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, int64_t offset,
-                                                   absl::Span<const std::byte> bytes)>;
-
-// Copies the tensors outside the blocks, in their PlainDTypes, to `out` in order, a range of at
-// most 4 MiB at a time, so that none is ever held whole.
-//
-// Takes only those for which `wanted` is true, if it is given: who judges them before they are
-// written takes those that are there.
-//
-// Errors: as FindTensor; INVALID_ARGUMENT for a NaN, an infinity, or a value that the dtype cannot
-// hold (names file, tensor, row, column, value); those of the source and of `out`.
-absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
-                              TensorBytes out,
-                              const std::function<bool(const std::string& tensor)>& wanted = {});
 
 }  // namespace salient
 

@@ -14,6 +14,7 @@
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/left_out_tensors.h"
+#include "core/result/outer_tensors.h"
 #include "core/result/plain_dtypes.h"
 #include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job_output.h"
@@ -162,7 +163,8 @@ absl::StatusOr<Computed> Compute(RunningJob& job, const std::vector<std::vector<
                                 return stopped;
                               }
                               return (*output)->AddBytes(tensor, offset, bytes);
-                            });
+                            },
+                            {.highest_token_id = [&] { return sink.HighestTokenId(); }});
   if (!status.ok()) return WithModelReason(status);
   return Computed{std::move(outcome), *std::move(output)};
 }

@@ -6,9 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
 #include "core/model/numerics.h"
-#include "core/result/quantized_checkpoint.h"
+#include "core/result/outer_tensors.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/process_memory.h"
+#include "server/jobs/tokenizer_files.h"
 
 namespace salient {
 
@@ -120,9 +121,20 @@ absl::Status QuantizeSink::CheckOuterTensors() {
       source_, config_,
       [this](const TensorShape& /*tensor*/, int64_t /*offset*/,
              absl::Span<const std::byte> /*bytes*/) { return job_.stop.Check(); },
-      [this](const std::string& tensor) {
-        return source_.IsHere(tensor) && checked_.insert(tensor).second;
-      });
+      {.wanted =
+           [this](const std::string& tensor) {
+             return source_.IsHere(tensor) && checked_.insert(tensor).second;
+           },
+       .highest_token_id = [this] { return HighestTokenId(); },
+       .unused =
+           [this](const UnusedRows& rows) {
+             job_.observer.Happened(JobWarning{rows.Describe()});
+           }});
+}
+
+absl::StatusOr<int64_t> QuantizeSink::HighestTokenId() {
+  if (!highest_token_id_.has_value()) highest_token_id_ = ReadHighestTokenId(job_);
+  return *highest_token_id_;
 }
 
 absl::Status QuantizeSink::WaitForBlock(int64_t block) const {

@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "core/linalg/executor.h"
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"
@@ -47,8 +49,12 @@ class QuantizeSink final : public QuantizedModelSink {
   absl::Status WaitForBlock(int64_t block) const;
 
   // Reads the tensors outside the blocks that are here and were not read before: what cannot be
-  // written costs no work on more blocks. Errors: as CopyOuterTensors.
+  // written costs no work on more blocks. Warns of rows that are kept though no result can hold
+  // them. Errors: as CopyOuterTensors and ReadHighestTokenId.
   absl::Status CheckOuterTensors();
+
+  // Returns what ReadHighestTokenId says, which is asked once.
+  absl::StatusOr<int64_t> HighestTokenId();
 
   const std::vector<RaisedGroup>& raised() const { return raised_; }
   const ActivationRange& range() const { return range_; }
@@ -68,6 +74,7 @@ class QuantizeSink final : public QuantizedModelSink {
   JobOutput& output_;
   ActivationRange range_;
   std::vector<RaisedGroup> raised_;
+  std::optional<absl::StatusOr<int64_t>> highest_token_id_;
   std::set<std::string> checked_;        // tensors outside the blocks
   std::set<std::string> warned_;         // what groups warned of
   std::unique_ptr<Background> writing_;  // last, because it uses what is above

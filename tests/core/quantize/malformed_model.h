@@ -22,6 +22,7 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/linalg/gemm.h"
 #include "core/quantize/quantize_model.h"
+#include "core/result/outer_tensors.h"
 #include "core/result/quantized_checkpoint.h"
 #include "core/tensor/half.h"
 #include "tests/support/random_model.h"

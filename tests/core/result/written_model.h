@@ -19,6 +19,7 @@
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/linalg/gemm.h"
 #include "core/quantize/quantize_model.h"
+#include "core/result/outer_tensors.h"
 #include "core/result/quantization_config.h"
 #include "core/result/quantized_checkpoint.h"
 #include "tests/core/model/small_model.h"

@@ -1,4 +1,5 @@
-// The tensors outside the blocks, on their way to the result.
+#include "core/result/outer_tensors.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,8 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/result/quantized_checkpoint.h"
+#include "absl/strings/str_cat.h"
 #include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/random_model.h"
@@ -20,7 +22,9 @@
 namespace salient {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::SmallModel;
 using testing::TestsDirectory;
 
@@ -100,6 +104,145 @@ TEST_F(CopyOuterTensorsTest, BytesOf16BitTensorsStay) {
   uint16_t bits;
   std::memcpy(&bits, narrow.data.data() + 2, 2);
   EXPECT_EQ(BF16ToF32(bits), 0x1.04p17f) << "a tie, to even";
+}
+
+// The last rows of the vocabulary, above the tokenizer's ids, hold what no result can hold.
+class UnusedRowsTest : public CopyOuterTensorsTest {
+ protected:
+  static constexpr int64_t kHighestId = 29;
+
+  // Returns a random tensor of the vocabulary's shape with `value` at column 1 of the rows `ids`.
+  NamedTensor WithValue(const std::string& name, DType dtype, const std::vector<int64_t>& ids,
+                        float value) const {
+    std::mt19937_64 random(1);
+    const int64_t columns = model_.config.hidden_size;
+    NamedTensor tensor =
+        testing::RandomTensor({name, {model_.config.vocab_size, columns}}, dtype, random);
+    for (const int64_t id : ids) {
+      const uint16_t half = dtype == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
+      const auto size = static_cast<size_t>(SizeOf(dtype));
+      const void* bytes = dtype == DType::kF32 ? static_cast<const void*>(&value) : &half;
+      std::memcpy(tensor.data.data() + static_cast<size_t>(id * columns + 1) * size, bytes, size);
+    }
+    return tensor;
+  }
+
+  // Copies, and keeps what was told and the bytes of `tensor`.
+  absl::Status Copy(const TensorSource& source, const std::string& tensor,
+                    absl::StatusOr<int64_t> highest = kHighestId) {
+    told_.clear();
+    bytes_.clear();
+    asked_ = 0;
+    return CopyOuterTensors(
+        source, model_.config,
+        [&](const TensorShape& shape, int64_t, absl::Span<const std::byte> bytes) {
+          if (shape.name == tensor) bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+          return absl::OkStatus();
+        },
+        {.highest_token_id =
+             [&] {
+               ++asked_;
+               return highest;
+             },
+         .unused = [&](const UnusedRows& rows) { told_.push_back(rows.Describe()); }});
+  }
+
+  // Returns element `column` of row `id` of what was copied.
+  uint16_t Bits(int64_t id, int64_t column) const {
+    uint16_t bits = 0;
+    const int64_t element = id * model_.config.hidden_size + column;
+    std::memcpy(&bits, bytes_.data() + 2 * element, 2);
+    return bits;
+  }
+
+  std::vector<std::string> told_;
+  std::vector<std::byte> bytes_;
+  int asked_ = 0;
+};
+
+constexpr char kEmbeddings[] = "model.embed_tokens.weight";
+constexpr char kHead[] = "lm_head.weight";
+
+TEST_F(UnusedRowsTest, KeepTheirBytesIn16Bits) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    for (const float value : {std::nanf(""), INFINITY, -INFINITY}) {
+      testing::AlteredSource source(model_.checkpoint);
+      NamedTensor embeddings = WithValue(kEmbeddings, dtype, {30, 35}, value);
+      // A NaN that converting would quieten.
+      embeddings.data[2 * (30 * model_.config.hidden_size + 1)] |= std::byte{0x01};
+      source.Put(embeddings);
+      ASSERT_TRUE(Copy(source, kEmbeddings).ok());
+      EXPECT_EQ(bytes_, embeddings.data);
+      EXPECT_THAT(told_, ElementsAre(absl::StrCat(
+                             "model.embed_tokens.weight: 2 rows of 30 to 35 are not finite in ",
+                             Name(dtype), " and kept so, because no token has an id above 29")));
+    }
+  }
+}
+
+TEST_F(UnusedRowsTest, StayNotFiniteInAnotherDType) {
+  testing::AlteredSource source(model_.checkpoint);
+  for (const auto& [value, bits] : {std::pair{std::nanf(""), 0x7E00},
+                                    {INFINITY, 0x7C00},
+                                    {-INFINITY, 0xFC00},
+                                    {-7e4f, 0xFC00}}) {
+    source.Put(WithValue(kEmbeddings, DType::kF32, {32}, value));
+    ASSERT_TRUE(Copy(source, kEmbeddings).ok()) << value;
+    EXPECT_EQ(Bits(32, 1), bits) << value;
+    const NamedTensor finite = WithValue(kEmbeddings, DType::kF32, {}, 0);
+    for (const auto& [id, column] : {std::pair{32, 0}, {32, 2}, {31, 1}, {33, 1}}) {
+      float plain = 0;
+      const int64_t element = id * model_.config.hidden_size + column;
+      std::memcpy(&plain, finite.data.data() + 4 * element, 4);
+      EXPECT_EQ(Bits(id, column), F32ToF16(plain));
+    }
+    EXPECT_THAT(told_, ElementsAre(HasSubstr("row 32 is not finite in F16")));
+  }
+}
+
+TEST_F(UnusedRowsTest, OfTheHeadAreToldWithWhatEnginesMakeOfThem) {
+  testing::AlteredSource source(model_.checkpoint);
+  source.Put(WithValue(kHead, DType::kBF16, {30}, std::nanf("")));
+  ASSERT_TRUE(Copy(source, kHead).ok());
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("Engines make NaN of every probability")));
+  // Its logit would be finite in the source alone.
+  source.Put(WithValue(kHead, DType::kF32, {30}, 7e4f));
+  EXPECT_THAT(std::string(Copy(source, kHead).message()),
+              HasSubstr("lm_head.weight: element [30, 1] is 70000; expected a value that F16"));
+  // Embeddings that are the head make logits, too.
+  source.Put(WithValue(kEmbeddings, DType::kF32, {30}, 7e4f));
+  model_.config.tie_word_embeddings = true;
+  EXPECT_THAT(std::string(Copy(source, kEmbeddings).message()), HasSubstr("element [30, 1]"));
+}
+
+TEST_F(UnusedRowsTest, OthersAreErrors) {
+  testing::AlteredSource source(model_.checkpoint);
+  source.Put(WithValue(kEmbeddings, DType::kBF16, {kHighestId, 30}, std::nanf("")));
+  const absl::Status used = Copy(source, kEmbeddings);
+  EXPECT_TRUE(IsNonFinite(used)) << used;
+  EXPECT_THAT(std::string(used.message()),
+              HasSubstr("altered: model.embed_tokens.weight: element [29, 1] is nan"));
+  EXPECT_THAT(told_, IsEmpty());
+
+  source.Put(WithValue(kEmbeddings, DType::kBF16, {35}, std::nanf("")));
+  for (const absl::Status& unknown :
+       {absl::NotFoundError("no tokenizer"), absl::InvalidArgumentError("tokenizer.json: bad")}) {
+    const absl::Status status = Copy(source, kEmbeddings, unknown);
+    EXPECT_TRUE(IsNonFinite(status)) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(absl::StrCat("unless no token has this id: ", unknown.message())));
+  }
+  EXPECT_EQ(Copy(source, kEmbeddings, absl::CancelledError("")).code(),
+            absl::StatusCode::kCancelled);
+  EXPECT_THAT(Error(source), HasSubstr("element [35, 1] is nan"));
+
+  // A norm has no rows by id.
+  testing::AlteredSource norm(model_.checkpoint);
+  const std::vector<std::byte> nans(static_cast<size_t>(4 * model_.config.hidden_size),
+                                    std::byte{0xFF});
+  norm.Put({"model.norm.weight", DType::kF32, {model_.config.hidden_size}, nans});
+  EXPECT_THAT(std::string(Copy(norm, kEmbeddings).message()), HasSubstr("model.norm.weight"));
+  EXPECT_EQ(asked_, 0);
 }
 
 TEST_F(CopyOuterTensorsTest, TensorsThatAreMissingOrOfAnotherShapeAreNamed) {
