@@ -160,18 +160,18 @@ class UnusedRowsTest : public CopyOuterTensorsTest {
   int asked_ = 0;
 };
 
-constexpr char kEmbeddings[] = "model.embed_tokens.weight";
-constexpr char kHead[] = "lm_head.weight";
+constexpr char kOuterEmbeddings[] = "model.embed_tokens.weight";
+constexpr char kOuterHead[] = "lm_head.weight";
 
 TEST_F(UnusedRowsTest, KeepTheirBytesIn16Bits) {
   for (const DType dtype : {DType::kF16, DType::kBF16}) {
     for (const float value : {std::nanf(""), INFINITY, -INFINITY}) {
       testing::AlteredSource source(model_.checkpoint);
-      NamedTensor embeddings = WithValue(kEmbeddings, dtype, {30, 35}, value);
+      NamedTensor embeddings = WithValue(kOuterEmbeddings, dtype, {30, 35}, value);
       // A NaN that converting would quieten.
       embeddings.data[2 * (30 * model_.config.hidden_size + 1)] |= std::byte{0x01};
       source.Put(embeddings);
-      ASSERT_TRUE(Copy(source, kEmbeddings).ok());
+      ASSERT_TRUE(Copy(source, kOuterEmbeddings).ok());
       EXPECT_EQ(bytes_, embeddings.data);
       EXPECT_THAT(told_, ElementsAre(absl::StrCat(
                              "model.embed_tokens.weight: 2 rows of 30 to 35 are not finite in ",
@@ -186,10 +186,10 @@ TEST_F(UnusedRowsTest, StayNotFiniteInAnotherDType) {
                                     {INFINITY, 0x7C00},
                                     {-INFINITY, 0xFC00},
                                     {-7e4f, 0xFC00}}) {
-    source.Put(WithValue(kEmbeddings, DType::kF32, {32}, value));
-    ASSERT_TRUE(Copy(source, kEmbeddings).ok()) << value;
+    source.Put(WithValue(kOuterEmbeddings, DType::kF32, {32}, value));
+    ASSERT_TRUE(Copy(source, kOuterEmbeddings).ok()) << value;
     EXPECT_EQ(Bits(32, 1), bits) << value;
-    const NamedTensor finite = WithValue(kEmbeddings, DType::kF32, {}, 0);
+    const NamedTensor finite = WithValue(kOuterEmbeddings, DType::kF32, {}, 0);
     for (const auto& [id, column] : {std::pair{32, 0}, {32, 2}, {31, 1}, {33, 1}}) {
       float plain = 0;
       const int64_t element = id * model_.config.hidden_size + column;
@@ -202,37 +202,37 @@ TEST_F(UnusedRowsTest, StayNotFiniteInAnotherDType) {
 
 TEST_F(UnusedRowsTest, OfTheHeadAreToldWithWhatEnginesMakeOfThem) {
   testing::AlteredSource source(model_.checkpoint);
-  source.Put(WithValue(kHead, DType::kBF16, {30}, std::nanf("")));
-  ASSERT_TRUE(Copy(source, kHead).ok());
+  source.Put(WithValue(kOuterHead, DType::kBF16, {30}, std::nanf("")));
+  ASSERT_TRUE(Copy(source, kOuterHead).ok());
   EXPECT_THAT(told_, ElementsAre(HasSubstr("Engines make NaN of every probability")));
   // Its logit would be finite in the source alone.
-  source.Put(WithValue(kHead, DType::kF32, {30}, 7e4f));
-  EXPECT_THAT(std::string(Copy(source, kHead).message()),
+  source.Put(WithValue(kOuterHead, DType::kF32, {30}, 7e4f));
+  EXPECT_THAT(std::string(Copy(source, kOuterHead).message()),
               HasSubstr("lm_head.weight: element [30, 1] is 70000; expected a value that F16"));
   // Embeddings that are the head make logits, too.
-  source.Put(WithValue(kEmbeddings, DType::kF32, {30}, 7e4f));
+  source.Put(WithValue(kOuterEmbeddings, DType::kF32, {30}, 7e4f));
   model_.config.tie_word_embeddings = true;
-  EXPECT_THAT(std::string(Copy(source, kEmbeddings).message()), HasSubstr("element [30, 1]"));
+  EXPECT_THAT(std::string(Copy(source, kOuterEmbeddings).message()), HasSubstr("element [30, 1]"));
 }
 
 TEST_F(UnusedRowsTest, OthersAreErrors) {
   testing::AlteredSource source(model_.checkpoint);
-  source.Put(WithValue(kEmbeddings, DType::kBF16, {kHighestId, 30}, std::nanf("")));
-  const absl::Status used = Copy(source, kEmbeddings);
+  source.Put(WithValue(kOuterEmbeddings, DType::kBF16, {kHighestId, 30}, std::nanf("")));
+  const absl::Status used = Copy(source, kOuterEmbeddings);
   EXPECT_TRUE(IsNonFinite(used)) << used;
   EXPECT_THAT(std::string(used.message()),
               HasSubstr("altered: model.embed_tokens.weight: element [29, 1] is nan"));
   EXPECT_THAT(told_, IsEmpty());
 
-  source.Put(WithValue(kEmbeddings, DType::kBF16, {35}, std::nanf("")));
+  source.Put(WithValue(kOuterEmbeddings, DType::kBF16, {35}, std::nanf("")));
   for (const absl::Status& unknown :
        {absl::NotFoundError("no tokenizer"), absl::InvalidArgumentError("tokenizer.json: bad")}) {
-    const absl::Status status = Copy(source, kEmbeddings, unknown);
+    const absl::Status status = Copy(source, kOuterEmbeddings, unknown);
     EXPECT_TRUE(IsNonFinite(status)) << status;
     EXPECT_THAT(std::string(status.message()),
                 HasSubstr(absl::StrCat("unless no token has this id: ", unknown.message())));
   }
-  EXPECT_EQ(Copy(source, kEmbeddings, absl::CancelledError("")).code(),
+  EXPECT_EQ(Copy(source, kOuterEmbeddings, absl::CancelledError("")).code(),
             absl::StatusCode::kCancelled);
   EXPECT_THAT(Error(source), HasSubstr("element [35, 1] is nan"));
 
@@ -241,7 +241,7 @@ TEST_F(UnusedRowsTest, OthersAreErrors) {
   const std::vector<std::byte> nans(static_cast<size_t>(4 * model_.config.hidden_size),
                                     std::byte{0xFF});
   norm.Put({"model.norm.weight", DType::kF32, {model_.config.hidden_size}, nans});
-  EXPECT_THAT(std::string(Copy(norm, kEmbeddings).message()), HasSubstr("model.norm.weight"));
+  EXPECT_THAT(std::string(Copy(norm, kOuterEmbeddings).message()), HasSubstr("model.norm.weight"));
   EXPECT_EQ(asked_, 0);
 }
 
