@@ -108,7 +108,7 @@ class Evaluator {
     }
     runners_.push_back(
         {model.source, model.config, *family, model.inputs,
-         BlockForward(**family, *model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
+         BlockForward(*model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
          *std::move(states)});
     return absl::OkStatus();
   }

@@ -56,8 +56,7 @@ absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> wei
   return normed;
 }
 
-BlockForward::BlockForward(const Family& /*family*/, const ModelConfig& config,
-                           ComputeDType compute, int64_t max_tokens)
+BlockForward::BlockForward(const ModelConfig& config, ComputeDType compute, int64_t max_tokens)
     : config_(config),
       compute_(compute),
       attention_{config.num_attention_heads, config.num_key_value_heads, config.head_dim,

@@ -43,7 +43,7 @@ class ModelQuantizer {
         sink_(sink),
         executor_(executor),
         dtypes_(PlainDTypesOf(source, family, config)),
-        forward_(family, config, params.compute, LongestRow()) {}
+        forward_(config, params.compute, LongestRow()) {}
 
   absl::Status Run() {
     absl::StatusOr<HiddenStatesFile> first = FirstStates();

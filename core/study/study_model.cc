@@ -71,7 +71,7 @@ class ChannelChooser {
         fits_(fits),
         observer_(observer),
         executor_(executor),
-        forward_(family, config, params.compute, LongestRow()) {}
+        forward_(config, params.compute, LongestRow()) {}
 
   absl::StatusOr<Choices> Run() {
     absl::StatusOr<HiddenStatesFile> entering = Embed();

@@ -135,7 +135,7 @@ void BM_Forward(benchmark::State& state) {
   const Family& family = **FindFamily(config);
   const BlockWeights block = RandomBlock(family, config);
   SerialExecutor executor;
-  const BlockForward forward(family, config, ComputeDType::kBF16, tokens);
+  const BlockForward forward(config, ComputeDType::kBF16, tokens);
   std::unique_ptr<PreparedBlock> prepared;
   const double prepare = ThreadCpuSeconds(
       [&] { prepared = std::make_unique<PreparedBlock>(*forward.Prepare(block, executor)); });

@@ -110,7 +110,7 @@ TEST_F(EvaluateModelTest, TellsHowFarTheResidualStreamReachesAndWhatIsZero) {
       largest[where] = std::max(largest[where], LargestMagnitude(hidden));
     };
     add("the embeddings");
-    const BlockForward forward(model.family, model.config, ComputeDType::kF32, 5);
+    const BlockForward forward(model.config, ComputeDType::kF32, 5);
     for (const int64_t layer : {0, 1}) {
       const BlockWeights block =
           Must(ReadBlock(model.checkpoint, model.family, model.config, layer, serial_));
@@ -216,7 +216,7 @@ TEST_F(EvaluateModelTest, LayerErrorsAreThoseOfTheResidualStream) {
   double error = 0;
   double energy = 0;
   for (const std::vector<int64_t>& row : rows) {
-    const BlockForward forward(model.family, model.config, ComputeDType::kF32, 8);
+    const BlockForward forward(model.config, ComputeDType::kF32, 8);
     Matrix entering = Must(EmbedTokens(model.checkpoint, model.family, model.config, row));
     const auto run = [&](int64_t layer, const Matrix& hidden) {
       Matrix copy(hidden.rows(), hidden.cols());

@@ -149,8 +149,7 @@ void SearchModel(const std::string& directory, const std::vector<std::vector<int
                  const WeightFormat& format, std::vector<Comparison>& results, Executor& executor) {
   const testing::SmallModel model(directory);
   const ModelConfig& config = model.config;
-  const BlockForward forward(model.family, config, ComputeDType::kF32,
-                             static_cast<int64_t>(rows[0].size()));
+  const BlockForward forward(config, ComputeDType::kF32, static_cast<int64_t>(rows[0].size()));
   std::vector<Matrix> hidden;
   for (const std::vector<int64_t>& row : rows) {
     hidden.push_back(Must(EmbedTokens(model.checkpoint, model.family, config, row)));

@@ -71,7 +71,7 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
   Outcome Run(Change change) {
     const ModelConfig& config = model_->config;
     const Family& family = model_->family;
-    const BlockForward forward(family, config, ComputeDType::kF32, kTokens);
+    const BlockForward forward(config, ComputeDType::kF32, kTokens);
     Outcome outcome;
     Matrix hidden = Must(EmbedTokens(model_->checkpoint, family, config, tokens_));
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {

@@ -49,7 +49,7 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
   const BlockWeights block = Zeros(family, config);
   SerialExecutor executor;
   const auto run = [&] {
-    const BlockForward forward(family, config, compute, tokens);
+    const BlockForward forward(config, compute, tokens);
     Matrix hidden(tokens, config.hidden_size);
     EXPECT_TRUE(
         forward.Run(*forward.Prepare(block, executor), std::move(hidden), IgnoreGroup, executor)

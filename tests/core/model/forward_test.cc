@@ -160,7 +160,7 @@ TEST(BlockForwardTest, StopsWhenTheObserverOrTheExecutorFails) {
   LimitThreadToItself();
   const SmallModel model(CasePath("plain"));
   SerialExecutor executor;
-  const BlockForward forward(model.family, model.config, ComputeDType::kF32, 70);
+  const BlockForward forward(model.config, ComputeDType::kF32, 70);
   const BlockWeights block =
       Must(ReadBlock(model.checkpoint, model.family, model.config, 0, executor));
   const PreparedBlock prepared = Must(forward.Prepare(block, executor));
@@ -183,7 +183,7 @@ TEST(BlockForwardTest, RefusesOtherShapes) {
   LimitThreadToItself();
   const SmallModel model(CasePath("plain"));
   SerialExecutor executor;
-  const BlockForward forward(model.family, model.config, ComputeDType::kF32, 64);
+  const BlockForward forward(model.config, ComputeDType::kF32, 64);
   const BlockWeights block =
       Must(ReadBlock(model.checkpoint, model.family, model.config, 0, executor));
   const PreparedBlock prepared = Must(forward.Prepare(block, executor));

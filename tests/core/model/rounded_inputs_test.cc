@@ -181,7 +181,7 @@ struct Seen {
 Seen RunBlock(const SmallModel& model, const BlockWeights& block, Executor& executor) {
   std::vector<int64_t> tokens;
   for (int64_t t = 0; t < 70; ++t) tokens.push_back((t * t + 3 * t) % model.config.vocab_size);
-  const BlockForward forward(model.family, model.config, ComputeDType::kF32, 70);
+  const BlockForward forward(model.config, ComputeDType::kF32, 70);
   Matrix hidden = Must(EmbedTokens(model.checkpoint, model.family, model.config, tokens));
   Seen seen;
   seen.entering = ToRows(hidden);
@@ -272,7 +272,7 @@ TEST_P(RoundedBlockTest, TheExecutorLeavesNoTrace) {
 
 TEST_P(RoundedBlockTest, BFloat16IsRefused) {
   block_.linear(LinearRole::kUp).input = kToken;
-  const BlockForward forward(model_.family, model_.config, ComputeDType::kBF16, 8);
+  const BlockForward forward(model_.config, ComputeDType::kBF16, 8);
   const absl::Status status = forward.Prepare(block_, serial_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("model.layers.0.mlp.up_proj: its input"));

@@ -42,7 +42,7 @@ std::vector<T> ReadAs(const SafetensorsFile& file, const std::string& tensor) {
 inline Matrix RunBlocks(const TensorSource& source, const Family& family, const ModelConfig& config,
                         const std::vector<int64_t>& tokens, ComputeDType compute,
                         GroupObserver observer, Executor& executor) {
-  const BlockForward forward(family, config, compute, static_cast<int64_t>(tokens.size()));
+  const BlockForward forward(config, compute, static_cast<int64_t>(tokens.size()));
   Matrix hidden = Must(EmbedTokens(source, family, config, tokens));
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const BlockWeights block = Must(ReadBlock(source, family, config, layer, executor));

@@ -41,7 +41,7 @@ class CalibrateBlockTest : public ::testing::Test {
  protected:
   CalibrateBlockTest()
       : model_(TestsDirectory() + "golden/forward/grouped_query"),
-        forward_(model_.family, model_.config, ComputeDType::kBF16, 130),
+        forward_(model_.config, ComputeDType::kBF16, 130),
         directory_(::testing::TempDir() + "calibrate_block_test." +
                    ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     LimitThreadToItself();

@@ -183,7 +183,7 @@ class QuantizeModelTest : public ::testing::Test {
   }
 
   Matrix Normed(const TensorSource& source, const std::vector<int64_t>& tokens) {
-    const BlockForward forward(model_.family, model_.config, ComputeDType::kF32, 256);
+    const BlockForward forward(model_.config, ComputeDType::kF32, 256);
     Matrix hidden = Must(EmbedTokens(source, model_.family, model_.config, tokens));
     for (int64_t layer = 0; layer < model_.config.num_hidden_layers; ++layer) {
       const BlockWeights block =
