@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/core/engines/described_models.h"
+
 namespace salient {
 namespace {
 
@@ -15,9 +17,7 @@ using ::testing::SizeIs;
 
 // Returns hidden 96, 3 heads of 32, inner 256: 128 divides the inputs of down_proj alone.
 ModelConfig NarrowConfig() {
-  ModelConfig config;
-  config.source = "dir/config.json";
-  config.architecture = "LlamaForCausalLM";
+  ModelConfig config = testing::LargeConfig();
   config.hidden_size = 96;
   config.intermediate_size = 256;
   config.num_hidden_layers = 5;
