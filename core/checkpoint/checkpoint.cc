@@ -15,9 +15,6 @@
 namespace salient {
 namespace {
 
-// This is how much is compared at a time.
-constexpr int64_t kComparedBytes = int64_t{1} << 20;
-
 bool Exists(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0;
@@ -94,20 +91,15 @@ absl::Status Checkpoint::CheckCopy(const std::string& tensor, size_t file) const
   const auto first = FileOf(tensor);
   if (!first.ok()) return first.status();
   const SafetensorsFile& other = files_[file];
-  const int64_t bytes = other.header().Find(tensor)->SizeBytes();
-  std::vector<std::byte> one;
-  std::vector<std::byte> copy;
-  for (int64_t begin = 0; begin < bytes; begin += kComparedBytes) {
-    one.resize(static_cast<size_t>(std::min(kComparedBytes, bytes - begin)));
-    copy.resize(one.size());
-    absl::Status status = (*first)->ReadRange(tensor, begin, absl::MakeSpan(one));
-    if (status.ok()) status = other.ReadRange(tensor, begin, absl::MakeSpan(copy));
-    if (!status.ok()) return status;
-    if (one != copy) {
-      return UnequalCopies(tensor, (*first)->header().source(), other.header().source());
-    }
-  }
-  return absl::OkStatus();
+  const auto read_first = [&](int64_t offset, absl::Span<std::byte> bytes) {
+    return (*first)->ReadRange(tensor, offset, bytes);
+  };
+  const auto read_other = [&](int64_t offset, absl::Span<std::byte> bytes) {
+    return other.ReadRange(tensor, offset, bytes);
+  };
+  return CheckCopies(tensor, other.header().Find(tensor)->SizeBytes(),
+                     {(*first)->header().source(), read_first},
+                     {other.header().source(), read_other});
 }
 
 absl::StatusOr<const SafetensorsFile*> Checkpoint::FileOf(absl::string_view tensor) const {

@@ -27,7 +27,7 @@ class Checkpoint final : public TensorSource {
   // Opens all files, holds the index against their headers and copies against each other.
   //
   // Errors: NOT_FOUND if neither model.safetensors nor its index is there, or a shard is not;
-  // INVALID_ARGUMENT as CheckIndexBesideFile, ParseShardIndex, PlaceTensors, UnequalCopies and
+  // INVALID_ARGUMENT as CheckIndexBesideFile, ParseShardIndex, PlaceTensors, CheckCopies and
   // ParseSafetensorsHeader.
   static absl::StatusOr<Checkpoint> Open(const std::string& directory);
 

@@ -28,6 +28,13 @@ bool LacksDecoderPrefix(absl::Span<SafetensorsHeader* const> headers) {
   return has_layers;
 }
 
+absl::Status UnequalCopies(absl::string_view tensor, absl::string_view file,
+                           absl::string_view other_file) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(other_file, ": tensor ", QuoteForMessage(tensor), " is also in ", file,
+                   " and differs from it; expected it in one file, or equal"));
+}
+
 bool Has(const SafetensorsHeader& header, absl::string_view tensor) {
   return header.Find(tensor) != nullptr ||
          header.unreadable().find(tensor) != header.unreadable().end();
@@ -164,11 +171,20 @@ absl::Status CheckIndexBesideFile(const ShardIndex& index, bool has_single_file)
                    "read"));
 }
 
-absl::Status UnequalCopies(absl::string_view tensor, absl::string_view file,
-                           absl::string_view other_file) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(other_file, ": tensor ", QuoteForMessage(tensor), " is also in ", file,
-                   " and differs from it; expected it in one file, or equal"));
+absl::Status CheckCopies(absl::string_view tensor, int64_t size_bytes, const TensorCopy& first,
+                         const TensorCopy& other) {
+  constexpr int64_t kRangeBytes = int64_t{1} << 20;
+  std::vector<std::byte> one;
+  std::vector<std::byte> copy;
+  for (int64_t offset = 0; offset < size_bytes; offset += kRangeBytes) {
+    one.resize(static_cast<size_t>(std::min(kRangeBytes, size_bytes - offset)));
+    copy.resize(one.size());
+    absl::Status status = first.read(offset, absl::MakeSpan(one));
+    if (status.ok()) status = other.read(offset, absl::MakeSpan(copy));
+    if (!status.ok()) return status;
+    if (one != copy) return UnequalCopies(tensor, first.file, other.file);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<TensorPlaces> PlaceTensors(const ShardIndex* index,

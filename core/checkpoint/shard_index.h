@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -68,9 +69,17 @@ struct TensorPlaces {
 absl::StatusOr<TensorPlaces> PlaceTensors(const ShardIndex* index,
                                           absl::Span<SafetensorsHeader* const> headers);
 
-// Names a tensor whose copies differ, for those who compare their bytes.
-absl::Status UnequalCopies(absl::string_view tensor, absl::string_view file,
-                           absl::string_view other_file);
+// Names one of the files that a tensor lies in. They may both hold it if it is the same in both.
+struct TensorCopy {
+  absl::string_view file;
+  // Reads the tensor's bytes from byte `offset` of it on.
+  absl::FunctionRef<absl::Status(int64_t offset, absl::Span<std::byte> bytes)> read;
+};
+
+// Compares the `size_bytes` bytes of two copies. INVALID_ARGUMENT naming both files and the tensor
+// if they differ; errors of reading.
+absl::Status CheckCopies(absl::string_view tensor, int64_t size_bytes, const TensorCopy& first,
+                         const TensorCopy& other);
 
 // A tensor to be placed.
 struct TensorSize {

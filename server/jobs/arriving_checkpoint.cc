@@ -11,8 +11,6 @@ namespace salient {
 namespace {
 
 constexpr int64_t kPrefixBytes = kSafetensorsPrefixBytes;
-// This is how much is compared at a time.
-constexpr int64_t kComparedBytes = int64_t{1} << 20;
 
 absl::Status BadModel(const absl::Status& status) { return WithReason(status, Reason::kBadModel); }
 
@@ -157,25 +155,21 @@ absl::Status ArrivingCheckpoint::Index() {
 absl::Status ArrivingCheckpoint::CheckCopy(const std::string& tensor, const File& other) const {
   const absl::StatusOr<const File*> first = FileOf(tensor);
   if (!first.ok()) return first.status();
-  const TensorEntry& one = *(*first)->header->Find(tensor);
-  const TensorEntry& copy = *other.header->Find(tensor);
-  std::string bytes;
-  std::string same;
-  for (int64_t begin = 0; begin < one.SizeBytes(); begin += kComparedBytes) {
-    bytes.resize(static_cast<size_t>(std::min(kComparedBytes, one.SizeBytes() - begin)));
-    same.resize(bytes.size());
-    absl::Status status = ReadAt(**first, (*first)->data_begin + one.begin + begin,
-                                 absl::MakeSpan(bytes.data(), bytes.size()));
-    if (status.ok()) {
-      status = ReadAt(other, other.data_begin + copy.begin + begin,
-                      absl::MakeSpan(same.data(), same.size()));
-    }
-    if (!status.ok()) return status;
-    if (bytes != same) {
-      return BadModel(UnequalCopies(tensor, (*first)->manifest.name, other.manifest.name));
-    }
-  }
-  return absl::OkStatus();
+  const auto read = [&](const File& file, int64_t offset, absl::Span<std::byte> bytes) {
+    const int64_t begin = file.data_begin + file.header->Find(tensor)->begin;
+    return ReadAt(file, begin + offset,
+                  absl::MakeSpan(reinterpret_cast<char*>(bytes.data()), bytes.size()));
+  };
+  const auto read_first = [&](int64_t offset, absl::Span<std::byte> bytes) {
+    return read(**first, offset, bytes);
+  };
+  const auto read_other = [&](int64_t offset, absl::Span<std::byte> bytes) {
+    return read(other, offset, bytes);
+  };
+  absl::Status status =
+      CheckCopies(tensor, (*first)->header->Find(tensor)->SizeBytes(),
+                  {(*first)->manifest.name, read_first}, {other.manifest.name, read_other});
+  return absl::IsInvalidArgument(status) ? BadModel(status) : status;
 }
 
 int64_t ArrivingCheckpoint::TensorBytes() const {
