@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "core/linalg/instruction_limit.h"
 #include "core/linalg/instruction_set.h"
 #include "server/machine.h"
 #include "server/observe/logs.h"

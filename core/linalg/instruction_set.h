@@ -4,7 +4,6 @@
 
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -28,14 +27,6 @@ std::vector<InstructionSet> InstructionSets();
 
 // INVALID_ARGUMENT with the known names.
 absl::StatusOr<InstructionSet> ParseInstructionSet(absl::string_view name);
-
-// From now on this process uses no more than `set`: unlike machines that are limited alike compute
-// alike. To be called before anything is computed; a second call may only ask for the same.
-//
-// Errors: FAILED_PRECONDITION, naming what this CPU has, if that is less; if something was
-// computed already; if the process is limited otherwise. Nothing should be computed after an error,
-// because the limit may be in force in part. Thread-safe.
-absl::Status LimitInstructionSet(InstructionSet set);
 
 }  // namespace salient
 

@@ -12,6 +12,7 @@
 #include "client/interrupt.h"
 #include "client/json_text.h"
 #include "client/table.h"
+#include "core/linalg/instruction_limit.h"
 #include "core/linalg/instruction_set.h"
 #include "tests/bench/model_run.h"
 #include "tests/bench/random_checkpoint.h"

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "core/linalg/gemm.h"
+#include "core/linalg/instruction_limit.h"
 #include "core/linalg/instruction_set.h"
 #include "core/linalg/sum_kernels.h"
 #include "tests/support/run_tests.h"

@@ -21,6 +21,7 @@
 
 #include "absl/strings/match.h"
 #include "core/linalg/gemm.h"
+#include "core/linalg/instruction_limit.h"
 #include "core/linalg/instruction_set.h"
 #include "core/linalg/sum_kernels.h"
 #include "core/quantize/quantize_model.h"
