@@ -10,12 +10,12 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "client/command.h"
-#include "client/command_line.h"
-#include "client/errors.h"
-#include "client/interrupt.h"
-#include "client/standard_output.h"
-#include "core/checkpoint/standard_descriptors.h"
+#include "client/commands/command.h"
+#include "client/commands/command_line.h"
+#include "client/terminal/errors.h"
+#include "client/terminal/interrupt.h"
+#include "client/terminal/standard_output.h"
+#include "core/file/standard_descriptors.h"
 
 namespace salient::client {
 namespace {

@@ -12,10 +12,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "core/kernels/instruction_set.h"
 #include "core/linalg/instruction_limit.h"
-#include "core/linalg/instruction_set.h"
-#include "server/machine.h"
 #include "server/observe/logs.h"
+#include "server/process/machine.h"
 #include "server/version.h"
 
 namespace salient {

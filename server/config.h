@@ -17,7 +17,7 @@ struct ServerConfig {
   std::string listen = "127.0.0.1:8443";  // gRPC; port 0 chooses one
   std::string metrics_listen;             // HTTP, GET /metrics; empty: off
   int workers = 0;                        // default: processors the cgroup allows
-  // The process computes with this at most, a name of core/linalg/instruction_set.h.
+  // The process computes with this at most, a name of core/kernels/instruction_set.h.
   std::string instruction_set = "native";
   int64_t memory_bytes = 0;       // of all calls; default: 3/4 of what there is
   int64_t call_memory_bytes = 0;  // of one call; default: memory_bytes / 2, at most 4 GiB

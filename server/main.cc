@@ -14,10 +14,10 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/standard_descriptors.h"
+#include "core/file/standard_descriptors.h"
 #include "server/config.h"
-#include "server/machine.h"
 #include "server/observe/logs.h"
+#include "server/process/machine.h"
 #include "server/server.h"
 #include "server/version.h"
 

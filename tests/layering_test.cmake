@@ -26,21 +26,26 @@ file(REMOVE_RECURSE "${house}")
 plant(README.md "a house")
 plant(core/tensor/matrix.h "#include \"core/tensor/dtype.h\"" "#include <vector>")
 plant(core/linalg/gemm.cc "#include <oneapi/dnnl/dnnl.hpp>" "#include \"core/tensor/matrix.h\"")
-plant(core/linalg/sum_kernels.cc "#include \"hwy/highway.h\"" "// no getenv(\"X\") here" "int x = snprintf(0, 0, \"\");")
-plant(core/checkpoint/json.cc "#include <nlohmann/json.hpp>")
-plant(core/statistics/statistics_file.cc "#include \"core/checkpoint/safetensors.h\"")
+plant(core/kernels/sum_kernels.cc "#include \"hwy/highway.h\"" "// no getenv(\"X\") here" "int x = snprintf(0, 0, \"\");")
+plant(core/config/json.cc "#include <nlohmann/json.hpp>")
+plant(core/config/model/model_config.cc "#include \"core/config/json.h\"")
+plant(core/safetensors/header.cc "#include \"core/config/json.h\"" "#include \"core/file/durable_write.h\"")
+plant(core/checkpoint/checkpoint.cc "#include \"core/safetensors/safetensors.h\"")
+plant(core/statistics/statistics_file.cc "#include \"core/safetensors/safetensors.h\"")
 plant(core/method/awq.cc "#include \"core/statistics/statistics.h\"" "#include \"absl/strings/str_cat.h\"")
 plant(core/pack/awq_gemm.cc "#include \"core/tensor/matrix.h\"")
 plant(core/group/quantize_group.cc "#include \"core/method/awq.h\"" "#include \"core/pack/awq_gemm.h\"")
 plant(server/store/call_memory.cc "#include <mutex>" "#include <chrono>")
-plant(server/workers/worker_pool.cc "#include \"core/linalg/executor.h\"")
+plant(server/workers/worker_pool.cc "#include \"core/parallel/executor.h\"")
 plant(server/observe/metrics.cc "#include <prometheus/registry.h>")
-plant(server/rpc/convert.cc "#include \"salient/v1/method.pb.h\"" "#include \"core/method/awq.h\"")
-plant(server/rpc/convert_job.cc "#include \"salient/v1/job.pb.h\"" "#include \"core/method/awq.h\"")
-plant(server/rpc/reactor.cc "#include <grpcpp/grpcpp.h>" "#include \"server/rpc/convert_job.h\"")
-plant(server/server.cc "#include <grpcpp/server_builder.h>" "#include \"server/rpc/reactor.h\"")
-plant(client/embedded.cc "#include \"server/server.h\"" "#include \"salient/v1/method.pb.h\"")
-plant(client/tensor_file.cc "#include \"core/checkpoint/safetensors.h\"" "#include <iostream>")
+plant(server/rpc/convert/method.cc "#include \"salient/v1/method.pb.h\"" "#include \"core/method/awq.h\"")
+plant(server/rpc/unary/unary.cc "#include <grpcpp/grpcpp.h>" "#include \"server/rpc/convert/method.h\"")
+plant(server/rpc/streams/reactor.cc "#include <grpcpp/grpcpp.h>" "#include \"server/rpc/unary/unary.h\"")
+plant(server/rpc/service.cc "#include <grpcpp/grpcpp.h>" "#include \"server/rpc/streams/reactor.h\"")
+plant(server/server.cc "#include <grpcpp/server_builder.h>" "#include \"server/rpc/service.h\"")
+plant(client/transfer/embedded.cc "#include \"server/server.h\"" "#include \"salient/v1/method.pb.h\"")
+plant(client/tensors/tensor_file.cc "#include \"core/safetensors/safetensors.h\"" "#include <iostream>")
+plant(client/commands/quantize.cc "#include \"client/jobs/run.h\"" "#include \"client/terminal/errors.h\"")
 plant(proto/wire/chunk.cc "#include \"proto/wire/crc32c.h\"" "#include <isa-l/crc.h>")
 check(code text)
 if(NOT code EQUAL 0)
@@ -58,13 +63,21 @@ foreach(violation IN ITEMS
     "core/tensor/bad.cc|#include \"client/client.h\""
     "core/tensor/bad.cc|#include <spdlog/spdlog.h>"
     "core/tensor/bad.cc|#include <nlohmann/json.hpp>"
-    "core/checkpoint/json.cc|#include <oneapi/dnnl/dnnl.hpp>"
+    "core/config/json.cc|#include <oneapi/dnnl/dnnl.hpp>"
+    "core/config/bad.cc|#include <nlohmann/json.hpp>"
+    "core/config/bad.cc|#include \"core/config/model/model_config.h\""
+    "core/config/bad.h|#include \"core/safetensors/safetensors.h\""
+    "core/file/bad.h|#include \"core/config/json.h\""
+    "core/safetensors/bad.h|#include \"core/checkpoint/checkpoint.h\""
+    "core/kernels/bad.h|#include \"core/linalg/gemm.h\""
+    "core/kernels/bad.cc|#include \"hwy/highway.h\""
+    "core/parallel/bad.h|#include \"core/tensor/matrix.h\""
     "core/linalg/bad.cc|#include <oneapi/dnnl/dnnl.hpp>"
     "core/linalg/gemm.cc|#include \"hwy/highway.h\""
     "core/tensor/bad.h|#include \"core/linalg/gemm.h\""
     "core/linalg/bad.h|#include \"core/statistics/statistics.h\""
     "core/statistics/bad.h|#include \"core/method/awq.h\""
-    "core/statistics/bad.h|#include \"core/checkpoint/safetensors.h\""
+    "core/statistics/bad.h|#include \"core/safetensors/safetensors.h\""
     "core/method/bad.h|#include \"core/group/quantize_group.h\""
     "core/method/bad.h|#include \"core/pack/awq_gemm.h\""
     "core/pack/bad.h|#include \"core/linalg/gemm.h\""
@@ -84,13 +97,25 @@ foreach(violation IN ITEMS
     "server/jobs/bad.cc|#include <prometheus/counter.h>"
     "server/observe/bad.cc|#include <grpcpp/grpcpp.h>"
     "server/main.cc|#include <grpcpp/grpcpp.h>"
+    "server/error/bad.cc|#include <grpcpp/grpcpp.h>"
+    "server/error/bad.cc|#include \"server/workers/worker_pool.h\""
+    "server/process/bad.cc|#include \"server/jobs/job.h\""
     "server/rpc/bad.cc|#include <prometheus/counter.h>"
+    "server/rpc/convert/bad.cc|#include \"server/rpc/unary/unary.h\""
+    "server/rpc/unary/bad.cc|#include \"server/rpc/streams/reactor.h\""
+    "server/rpc/streams/bad.cc|#include \"server/rpc/service.h\""
+    "server/rpc/streams/bad.cc|#include \"salient/v1/job.pb.h\"|#include \"core/group/quantize_group.h\""
     "server/rpc/bad.cc|#include \"salient/v1/job.pb.h\"|#include \"core/group/quantize_group.h\""
     "server/rpc/bad.cc|#include \"client/client.h\""
     "server/jobs/bad.cc|#include <oneapi/dnnl/dnnl.hpp>"
-    "client/bad.cc|#include \"core/group/quantize_group.h\""
-    "client/bad.cc|#include \"server/server.h\""
-    "client/bad.cc|#include <prometheus/counter.h>"
+    "client/bad.cc|#include \"client/jobs/run.h\""
+    "client/jobs/bad.cc|#include \"core/group/quantize_group.h\""
+    "client/jobs/bad.cc|#include \"server/server.h\""
+    "client/jobs/bad.cc|#include \"client/report/job.h\""
+    "client/terminal/bad.cc|#include \"client/transfer/channel.h\""
+    "client/transfer/bad.cc|#include \"client/options/method.h\""
+    "client/report/bad.cc|#include \"client/tensors/call.h\""
+    "client/transfer/bad.cc|#include <prometheus/counter.h>"
     "proto/wire/bad.cc|#include \"core/tensor/matrix.h\""
     "proto/wire/bad.cc|#include <grpcpp/grpcpp.h>"
     "docs/index.md|a room without a lodger"

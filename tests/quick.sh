@@ -12,6 +12,10 @@ changed() {
     sed -E 's|^tests/||' |
     while read -r file; do
       directory=$(dirname "$file")
+      case $directory in  # one program tests several rooms
+        core/file | core/config | core/config/model | core/safetensors) directory=core/checkpoint ;;
+        core/parallel | core/kernels) directory=core/linalg ;;
+      esac
       while [ "$directory" != . ] && [ ! -f "tests/$directory/CMakeLists.txt" ]; do
         directory=$(dirname "$directory")
       done

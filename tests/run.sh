@@ -121,7 +121,7 @@ if [ $sanitize -eq 1 ]; then
   finish
 
   # gRPC and protobuf are not instrumented: what drives them would drown in false reports.
-  rooms=(core server/{workers,calls,jobs,listen})
+  rooms=(core server/{error,workers,calls,jobs,listen})
   begin build-tsan
   targets=("${rooms[@]/#/tests/}")
   build tsan "${targets[@]/%//all}"

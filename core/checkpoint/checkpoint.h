@@ -11,9 +11,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/safetensors/safetensors.h"
 
 namespace salient {
 

@@ -17,8 +17,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "core/checkpoint/json.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/config/json.h"
 
 namespace salient {
 namespace {

@@ -14,12 +14,12 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/appearing_directory.h"
-#include "core/checkpoint/byte_coverage.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/checkpoint/durable_write.h"
-#include "core/checkpoint/json.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/config/json.h"
+#include "core/file/appearing_directory.h"
+#include "core/file/byte_coverage.h"
+#include "core/file/durable_write.h"
 
 namespace salient {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/safetensors_layout.h"
+#include "core/safetensors/layout.h"
 
 namespace salient {
 

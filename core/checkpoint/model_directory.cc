@@ -15,9 +15,9 @@
 #include "absl/strings/str_split.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/checkpoint/file_kind.h"
-#include "core/checkpoint/json.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/config/json.h"
+#include "core/safetensors/file_kind.h"
 
 namespace salient {
 namespace {
@@ -29,7 +29,7 @@ constexpr char kConvert[] =
     "; expected model.safetensors: load the model in transformers and save it by save_pretrained";
 
 // Returns the sorted names in a directory; none if it cannot be read, for others will say why.
-std::vector<std::string> NamesIn(const fs::path& directory) {
+std::vector<std::string> NamesInside(const fs::path& directory) {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
@@ -109,7 +109,7 @@ std::optional<std::string> OtherKind(const std::string& path,
   std::error_code error;
   const std::string snapshots = absl::StrCat(path, "/snapshots");
   std::vector<std::string> revisions;
-  if (fs::is_directory(fs::symlink_status(snapshots, error))) revisions = NamesIn(snapshots);
+  if (fs::is_directory(fs::symlink_status(snapshots, error))) revisions = NamesInside(snapshots);
   if (!revisions.empty()) {
     return absl::StrCat("is the root of a download cache; expected ", path, "/snapshots/",
                         Revision(path, revisions));
@@ -172,7 +172,7 @@ absl::Status CheckIsModelDirectory(const std::string& path) {
   const bool has_config = IsThere(path, kConfigName);
   const bool has_weights = IsThere(path, kSingleFileName) || IsThere(path, kShardIndexName);
   if (has_config && has_weights) return absl::OkStatus();
-  const std::vector<std::string> names = NamesIn(path);
+  const std::vector<std::string> names = NamesInside(path);
   if (const std::optional<std::string> other = OtherKind(path, names); other.has_value()) {
     return absl::NotFoundError(absl::StrCat(path, ": ", *other));
   }

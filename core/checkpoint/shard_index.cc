@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 
 namespace salient {
 namespace {

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/safetensors.h"
+#include "core/safetensors/safetensors.h"
 
 namespace salient {
 

@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 
 namespace salient {
 namespace {

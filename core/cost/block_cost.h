@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/cost/work_count.h"
 #include "core/model/family.h"
 #include "core/quantize/quantize_model.h"

@@ -4,9 +4,9 @@
 #include <cstring>
 #include <utility>
 
-#include "core/linalg/forward_kernels.h"
+#include "core/kernels/forward_kernels.h"
+#include "core/kernels/round_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/round_kernels.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -6,12 +6,12 @@
 #include <array>
 #include <cstdint>
 
-#include "core/checkpoint/model_config.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
 #include "core/method/method.h"
 #include "core/model/family.h"
 #include "core/model/projection.h"
 #include "core/pack/stored_format.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 
 namespace salient {

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/engines/described_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"

@@ -6,7 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 
 namespace salient {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/json.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/json.h"
+#include "core/config/model/model_config.h"
 #include "core/pack/stored_format.h"
 
 namespace salient {

@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/engines/engine_verdict.h"
 #include "core/pack/stored_format.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/result/quantized_checkpoint.h"
 
 namespace salient {

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/engines/engine.h"
 #include "core/pack/stored_format.h"
 #include "core/result/quantized_checkpoint.h"

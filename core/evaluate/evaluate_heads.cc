@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "core/linalg/tiles.h"
 #include "core/model/activations.h"
 #include "core/model/ends.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

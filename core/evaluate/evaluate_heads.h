@@ -8,12 +8,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/evaluate/evaluate_model.h"
-#include "core/linalg/executor.h"
 #include "core/model/family.h"
 #include "core/model/hidden_states.h"
+#include "core/parallel/executor.h"
 #include "core/quality/perplexity.h"
 
 namespace salient {

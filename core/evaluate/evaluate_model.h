@@ -10,12 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
 #include "core/model/activation_range.h"
 #include "core/model/family.h"
 #include "core/model/input_roundings.h"
+#include "core/parallel/executor.h"
 #include "core/quality/perplexity.h"
 
 namespace salient {

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/group/round_linears.h"
+#include "core/kernels/round_kernels.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/sum_kernels.h"
 #include "core/method/ranges.h"
 
 namespace salient {

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
 #include "core/pack/awq_gemm.h"
 #include "core/pack/code_stream.h"
 #include "core/pack/compressed_tensors.h"
@@ -11,6 +10,7 @@
 #include "core/pack/gptq.h"
 #include "core/pack/int_quantized.h"
 #include "core/pack/scaled_fp16.h"
+#include "core/parallel/tiles.h"
 
 namespace salient {
 namespace {

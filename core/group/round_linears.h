@@ -10,8 +10,8 @@
 #include "absl/types/span.h"
 #include "core/group/activation_loss.h"
 #include "core/group/linear.h"
-#include "core/linalg/executor.h"
 #include "core/method/method.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/affine_groups.h"
 

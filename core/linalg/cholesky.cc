@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/linalg/elimination_kernels.h"
+#include "core/kernels/elimination_kernels.h"
 #include "core/linalg/gemm.h"
 
 namespace salient {

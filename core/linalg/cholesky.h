@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

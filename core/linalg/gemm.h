@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/linalg/instruction_set.h"
+#include "core/kernels/instruction_set.h"
 
 namespace salient {
 

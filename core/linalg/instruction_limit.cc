@@ -3,8 +3,8 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/sum_kernels.h"
 
 namespace salient {
 namespace {

@@ -3,7 +3,7 @@
 #define SALIENT_CORE_LINALG_INSTRUCTION_LIMIT_H_
 
 #include "absl/status/status.h"
-#include "core/linalg/instruction_set.h"
+#include "core/kernels/instruction_set.h"
 
 namespace salient {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/search_sum_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/search_kernels.h"
+#include "core/kernels/search_sum_kernels.h"
+#include "core/parallel/tiles.h"
 
 namespace salient {
 

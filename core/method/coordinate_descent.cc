@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/linalg/error_kernels.h"
+#include "core/kernels/error_kernels.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/sum_kernels.h"
 
 namespace salient {
 

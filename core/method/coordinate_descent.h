@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "core/linalg/panel_kernels.h"
+#include "core/kernels/panel_kernels.h"
 #include "core/method/ranges.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/matrix.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/linalg/panel_kernels.h"
+#include "core/kernels/panel_kernels.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
+#include "core/parallel/tiles.h"
 
 namespace salient {
 

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/matrix.h"
 

@@ -5,13 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "core/kernels/round_kernels.h"
+#include "core/kernels/search_kernels.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/quadratic_form.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/tiles.h"
 #include "core/method/shrunk_range.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

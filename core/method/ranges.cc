@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/search_kernels.h"
+#include "core/kernels/sum_kernels.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/non_finite.h"

@@ -10,8 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
-#include "core/linalg/round_kernels.h"
+#include "core/kernels/round_kernels.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/weight_view.h"
 

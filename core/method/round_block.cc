@@ -8,15 +8,15 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/kernels/panel_kernels.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/cholesky.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/panel_kernels.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/tiles.h"
 #include "core/method/coordinate_descent.h"
 #include "core/method/damping.h"
 #include "core/method/error_feedback.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

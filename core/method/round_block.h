@@ -10,10 +10,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/method/block_curvature.h"
 #include "core/method/method.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/affine_groups.h"
 
 namespace salient {

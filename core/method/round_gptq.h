@@ -9,9 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/affine_groups.h"
 

@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/method/ranges.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/weight_view.h"
 

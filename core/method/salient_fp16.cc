@@ -5,9 +5,9 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/round_kernels.h"
 #include "core/method/ranges.h"
+#include "core/parallel/tiles.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/statistics/sum_values.h"
 #include "core/tensor/half.h"

@@ -7,9 +7,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/method/scale_candidates.h"
 #include "core/method/scale_search.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"

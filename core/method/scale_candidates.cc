@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/linalg/search_sum_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/search_sum_kernels.h"
+#include "core/parallel/tiles.h"
 #include "core/statistics/sum_values.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"

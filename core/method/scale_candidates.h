@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/weight_view.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/search_kernels.h"
+#include "core/parallel/tiles.h"
 
 namespace salient {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/method/scale_candidates.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/weight_view.h"

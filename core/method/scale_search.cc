@@ -4,12 +4,12 @@
 #include <utility>
 
 #include "absl/functional/function_ref.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/round_kernels.h"
+#include "core/kernels/search_kernels.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/method/ranges.h"
 #include "core/method/scale_contest.h"
+#include "core/parallel/tiles.h"
 #include "core/statistics/search_loss.h"
 #include "core/tensor/matrix.h"
 

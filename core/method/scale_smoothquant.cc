@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

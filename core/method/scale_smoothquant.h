@@ -7,10 +7,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/method/scale_candidates.h"
 #include "core/method/scale_search.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/weight_view.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/linalg/forward_kernels.h"
+#include "core/kernels/forward_kernels.h"
 #include "core/linalg/gemm.h"
 
 namespace salient {

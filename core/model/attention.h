@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
 #include "core/model/activations.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

@@ -6,9 +6,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
 #include "core/model/forward.h"
 #include "core/model/projection.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
 

@@ -10,12 +10,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/model/projection.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

@@ -16,7 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 
 namespace salient {
 

@@ -8,7 +8,7 @@
 #define SALIENT_CORE_MODEL_FOLD_H_
 
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/forward_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/forward_kernels.h"
+#include "core/parallel/tiles.h"
 
 namespace salient {
 namespace {

@@ -13,8 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
 #include "core/model/activations.h"
 #include "core/model/attention.h"
 #include "core/model/block_weights.h"
@@ -22,6 +21,7 @@
 #include "core/model/prepared_block.h"
 #include "core/model/rotary.h"
 #include "core/model/rounded_inputs.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/durable_write.h"
+#include "core/file/durable_write.h"
 #include "core/model/activation_range.h"
 
 namespace salient {

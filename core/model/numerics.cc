@@ -1,8 +1,8 @@
 #include "core/model/numerics.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/sum_kernels.h"
 
 namespace salient {
 

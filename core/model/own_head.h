@@ -4,8 +4,8 @@
 #define SALIENT_CORE_MODEL_OWN_HEAD_H_
 
 #include "absl/status/statusor.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/family.h"
 
 namespace salient {

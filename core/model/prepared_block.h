@@ -6,11 +6,11 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
-#include "core/checkpoint/model_config.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/model/projection.h"
+#include "core/parallel/executor.h"
 
 namespace salient {
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/linalg/forward_kernels.h"
-#include "core/linalg/sum_kernels.h"
+#include "core/kernels/forward_kernels.h"
+#include "core/kernels/sum_kernels.h"
 
 namespace salient {
 const float* WidenedRows(const WeightView& weight, int64_t first, int64_t count, Matrix& wide) {

@@ -8,11 +8,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/tiles.h"
 #include "core/model/activations.h"
 #include "core/model/block_weights.h"
+#include "core/parallel/executor.h"
+#include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/weight_view.h"
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "core/linalg/forward_kernels.h"
+#include "core/kernels/forward_kernels.h"
 
 namespace salient {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

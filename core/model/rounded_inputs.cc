@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/tiles.h"
+#include "core/kernels/round_kernels.h"
+#include "core/parallel/tiles.h"
 
 namespace salient {
 namespace {

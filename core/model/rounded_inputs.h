@@ -10,11 +10,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/linalg/executor.h"
 #include "core/model/activations.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/model/prepared_block.h"
+#include "core/parallel/executor.h"
 
 namespace salient {
 

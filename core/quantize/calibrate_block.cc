@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
 #include "core/model/side_by_side.h"
+#include "core/parallel/tiles.h"
 #include "core/statistics/accumulator.h"
 
 namespace salient {

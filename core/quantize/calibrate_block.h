@@ -10,11 +10,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 
 namespace salient {

@@ -6,9 +6,9 @@
 
 #include "absl/status/statusor.h"
 #include "core/group/quantize_group.h"
-#include "core/linalg/executor.h"
 #include "core/method/method.h"
 #include "core/pack/stored_format.h"
+#include "core/parallel/executor.h"
 #include "core/result/quantizable_groups.h"
 
 namespace salient {

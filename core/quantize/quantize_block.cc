@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/search_kernels.h"
+#include "core/kernels/round_kernels.h"
+#include "core/kernels/search_kernels.h"
 #include "core/method/ranges.h"
 #include "core/model/fold.h"
 #include "core/model/plain_tensors.h"

@@ -6,10 +6,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/plain_dtypes.h"

@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/durable_write.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
+#include "core/file/durable_write.h"
 
 namespace salient {
 namespace {

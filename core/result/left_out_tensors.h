@@ -7,8 +7,8 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/json.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/json.h"
+#include "core/config/model/model_config.h"
 
 namespace salient {
 

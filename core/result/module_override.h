@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/model/family.h"
 #include "core/pack/stored_format.h"
 

@@ -11,9 +11,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
-#include "core/checkpoint/safetensors_layout.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
+#include "core/safetensors/layout.h"
 #include "core/tensor/dtype.h"
 
 namespace salient {

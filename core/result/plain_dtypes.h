@@ -6,8 +6,8 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/family.h"
 #include "core/tensor/dtype.h"
 

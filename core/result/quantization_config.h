@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/pack/stored_format.h"
 
 namespace salient {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/group/pack_linears.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"

@@ -13,13 +13,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/model_config.h"
-#include "core/checkpoint/safetensors_layout.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/config/model/model_config.h"
 #include "core/pack/stored_format.h"
 #include "core/result/module_override.h"
 #include "core/result/plain_dtypes.h"
 #include "core/result/raised_group.h"
+#include "core/safetensors/layout.h"
 
 namespace salient {
 

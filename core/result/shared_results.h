@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/model/family.h"
 #include "core/result/quantizable_groups.h"
 

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/group/quantize_group.h"
-#include "core/linalg/executor.h"
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/executor.h"
 #include "core/result/quantizable_groups.h"
 #include "core/source/decoded_source.h"
 

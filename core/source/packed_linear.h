@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/pack/awq_gemm.h"

@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/input_roundings.h"
 
 namespace salient {

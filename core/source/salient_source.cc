@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "core/linalg/tiles.h"
 #include "core/method/salient_fp16.h"
+#include "core/parallel/tiles.h"
 #include "core/source/decoded_source.h"
 
 namespace salient {

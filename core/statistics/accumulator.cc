@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
+#include "core/parallel/tiles.h"
 #include "core/statistics/open_row.h"
 #include "core/statistics/panel_scratch.h"
 #include "core/statistics/token_sampler.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/sum_kernels.h"
 #include "core/statistics/sum_values.h"
 
 namespace salient {

@@ -8,8 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "core/linalg/binned_sums.h"
-#include "core/linalg/token_kernels.h"
+#include "core/kernels/binned_sums.h"
+#include "core/kernels/token_kernels.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/tensor/half.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/panel_scratch.h"
 #include "core/statistics/statistics.h"
 #include "core/statistics/token_tile.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/linalg/search_kernels.h"
-#include "core/linalg/search_sum_kernels.h"
+#include "core/kernels/search_kernels.h"
+#include "core/kernels/search_sum_kernels.h"
 
 namespace salient {
 absl::StatusOr<SearchLoss> SearchLoss::Create(const LossModel& model, Executor& executor) {

@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/quadratic_form.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/matrix.h"
 

@@ -4,7 +4,7 @@
 #include <bit>
 #include <vector>
 
-#include "core/linalg/token_kernels.h"
+#include "core/kernels/token_kernels.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/binned_sums.h"
+#include "core/kernels/binned_sums.h"
 #include "core/statistics/token_sampler.h"
 
 namespace salient {

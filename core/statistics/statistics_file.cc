@@ -8,9 +8,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
-#include "core/checkpoint/safetensors.h"
-#include "core/linalg/binned_sums.h"
+#include "core/config/json.h"
+#include "core/kernels/binned_sums.h"
+#include "core/safetensors/safetensors.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/statistics/tensor_reader.h"
 

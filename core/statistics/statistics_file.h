@@ -7,7 +7,7 @@
 //   gram I64 [I, I], or blocks I64 [blocks, w, w], sketch I64 [r, I], sketch_row_sums F64 [r]
 //   sample_tokens I64 [samples, 2] of (calibration row, position)   sample_values F32 [samples, I]
 //
-// I64 sums are words of core/linalg/binned_sums.h; their frames follow from the exponents and the
+// I64 sums are words of core/kernels/binned_sums.h; their frames follow from the exponents and the
 // number of rows, see SumValues. The sample's hashes are not stored: they follow from the seed.
 #ifndef SALIENT_CORE_STATISTICS_STATISTICS_FILE_H_
 #define SALIENT_CORE_STATISTICS_STATISTICS_FILE_H_

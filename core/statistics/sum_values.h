@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/linalg/binned_sums.h"
+#include "core/kernels/binned_sums.h"
 #include "core/statistics/statistics.h"
 
 namespace salient {

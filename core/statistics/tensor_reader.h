@@ -15,7 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/dtype.h"
 
 namespace salient {

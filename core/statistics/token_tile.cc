@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernels/sum_kernels.h"
+#include "core/kernels/token_kernels.h"
+#include "core/kernels/transpose_kernels.h"
 #include "core/linalg/gemm.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/token_kernels.h"
-#include "core/linalg/transpose_kernels.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/linalg/tiles.h"
+#include "core/parallel/tiles.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/matrix.h"
 

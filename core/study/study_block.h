@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
 #include "core/method/salient_fp16.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/quantizable_groups.h"
 #include "core/source/salient_source.h"

@@ -17,11 +17,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/evaluate/evaluate_model.h"
-#include "core/linalg/executor.h"
 #include "core/model/projection.h"
+#include "core/parallel/executor.h"
 #include "core/study/study_block.h"
 
 namespace salient {

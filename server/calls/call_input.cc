@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/calls/group_check.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "server/calls/call_limits.h"
 #include "server/calls/call_messages.h"
 #include "server/calls/open_group.h"

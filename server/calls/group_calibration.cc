@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

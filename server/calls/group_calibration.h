@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/dtype.h"

@@ -9,7 +9,7 @@
 #include "absl/strings/strip.h"
 #include "core/statistics/accumulator.h"
 #include "proto/wire/chunk.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

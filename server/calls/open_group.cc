@@ -13,7 +13,7 @@
 #include "core/tensor/weight_view.h"
 #include "proto/wire/crc32c.h"
 #include "server/calls/group_check.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

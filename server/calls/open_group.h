@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/group/quantize_group.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 #include "proto/wire/chunk.h"
 #include "server/calls/call_limits.h"

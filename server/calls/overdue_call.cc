@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/calls/tensor_call.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 

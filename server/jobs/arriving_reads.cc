@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/error/call_error.h"
 #include "server/jobs/arriving_checkpoint.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 

@@ -7,10 +7,10 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/result/quantization_config.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/pending_tensor.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -4,17 +4,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/appearing_directory.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/file/appearing_directory.h"
 #include "core/result/quantization_config.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/job_sources.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/tensor_spool.h"
 #include "server/store/file.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

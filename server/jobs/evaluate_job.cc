@@ -12,9 +12,9 @@
 #include "core/model/block_weights.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
 #include "server/jobs/token_blob.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

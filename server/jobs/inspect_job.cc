@@ -1,6 +1,6 @@
 #include "server/jobs/inspect_job.h"
 
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 

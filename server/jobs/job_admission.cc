@@ -3,13 +3,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/model/numerics.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_estimate.h"
 #include "server/jobs/job_table_impl.h"
-#include "server/jobs/process_memory.h"
 #include "server/jobs/root_path.h"
-#include "server/workers/call_error.h"
+#include "server/process/memory.h"
 
 namespace salient {
 namespace {

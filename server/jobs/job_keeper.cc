@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_table_impl.h"
-#include "server/jobs/process_memory.h"
-#include "server/workers/call_error.h"
+#include "server/process/memory.h"
 
 namespace salient {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 

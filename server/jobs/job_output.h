@@ -12,8 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/safetensors_layout.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/safetensors/layout.h"
 #include "core/tensor/named_tensor.h"
 #include "server/jobs/running_job.h"
 

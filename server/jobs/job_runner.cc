@@ -8,11 +8,11 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
+#include "server/error/call_error.h"
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/quantize_job.h"
 #include "server/jobs/study_job.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "core/checkpoint/json.h"
-#include "server/jobs/process_memory.h"
-#include "server/workers/call_error.h"
+#include "core/config/json.h"
+#include "server/error/call_error.h"
+#include "server/process/memory.h"
 
 namespace salient {
 namespace {

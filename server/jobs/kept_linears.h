@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/model/family.h"
 #include "core/result/quantized_checkpoint.h"
 

@@ -6,9 +6,9 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

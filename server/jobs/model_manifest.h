@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/config/model/model_config.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
 

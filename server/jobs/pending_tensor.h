@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/checkpoint/safetensors_layout.h"
+#include "core/safetensors/layout.h"
 #include "server/jobs/result_blobs.h"
 #include "server/store/digest.h"
 #include "server/store/file.h"

@@ -7,17 +7,17 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/model/family.h"
 #include "core/result/left_out_tensors.h"
 #include "core/source/nearest_source.h"
+#include "server/error/call_error.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/kept_linears.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

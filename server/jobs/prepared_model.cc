@@ -15,8 +15,8 @@
 #include "core/result/quantized_checkpoint.h"
 #include "core/source/quantized_source.h"
 #include "core/tensor/non_finite.h"
+#include "server/error/call_error.h"
 #include "server/jobs/root_path.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

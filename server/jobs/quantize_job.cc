@@ -17,12 +17,12 @@
 #include "core/result/outer_tensors.h"
 #include "core/result/plain_dtypes.h"
 #include "core/result/quantized_checkpoint.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/job_sources.h"
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/quantize_sink.h"
 #include "server/jobs/token_blob.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

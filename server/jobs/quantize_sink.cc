@@ -8,8 +8,8 @@
 #include "core/model/numerics.h"
 #include "core/result/outer_tensors.h"
 #include "server/jobs/output_directories.h"
-#include "server/jobs/process_memory.h"
 #include "server/jobs/tokenizer_files.h"
+#include "server/process/memory.h"
 
 namespace salient {
 

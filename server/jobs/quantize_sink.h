@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/linalg/executor.h"
 #include "core/model/family.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/plain_dtypes.h"
 #include "server/jobs/arriving_checkpoint.h"

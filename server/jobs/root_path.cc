@@ -7,8 +7,8 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "core/checkpoint/json.h"
-#include "server/workers/call_error.h"
+#include "core/config/json.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_progress.h"

@@ -7,10 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/cost/study_cost.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
-#include "server/jobs/process_memory.h"
 #include "server/jobs/token_blob.h"
-#include "server/workers/call_error.h"
+#include "server/process/memory.h"
 
 namespace salient {
 namespace {

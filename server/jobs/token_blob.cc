@@ -4,8 +4,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 namespace {

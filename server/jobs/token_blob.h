@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/checkpoint/model_config.h"
-#include "core/checkpoint/token_rows.h"
+#include "core/config/model/model_config.h"
+#include "core/safetensors/token_rows.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
 

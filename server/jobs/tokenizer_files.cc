@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/checkpoint/json.h"
 #include "core/checkpoint/token_ids.h"
+#include "core/config/json.h"
 #include "server/jobs/job_sources.h"
 
 namespace salient {

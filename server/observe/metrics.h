@@ -13,10 +13,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/calls/call_registry.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_table.h"
 #include "server/store/blob_store.h"
 #include "server/workers/bounded_lane.h"
-#include "server/workers/call_error.h"
 
 namespace salient {
 

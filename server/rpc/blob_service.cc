@@ -1,9 +1,9 @@
 #include "server/rpc/blob_service.h"
 
-#include "server/rpc/convert_blob.h"
-#include "server/rpc/read_blob_reactor.h"
-#include "server/rpc/simple_rpc.h"
-#include "server/rpc/write_blob_reactor.h"
+#include "server/rpc/convert/blob.h"
+#include "server/rpc/streams/read_blob_reactor.h"
+#include "server/rpc/streams/write_blob_reactor.h"
+#include "server/rpc/unary/simple_rpc.h"
 
 namespace salient {
 namespace {

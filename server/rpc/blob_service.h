@@ -6,7 +6,7 @@
 
 #include "salient/v1/blob_service.grpc.pb.h"
 #include "server/observe/metrics.h"
-#include "server/rpc/blob_transfer.h"
+#include "server/rpc/streams/blob_transfer.h"
 
 namespace salient {
 

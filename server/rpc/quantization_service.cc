@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "proto/wire/chunk.h"
-#include "server/rpc/convert_job.h"
-#include "server/rpc/convert_job_spec.h"
-#include "server/rpc/convert_tensors.h"
-#include "server/rpc/simple_rpc.h"
-#include "server/rpc/watch_job_reactor.h"
+#include "server/rpc/convert/job.h"
+#include "server/rpc/convert/job_spec.h"
+#include "server/rpc/convert/tensors.h"
+#include "server/rpc/streams/watch_job_reactor.h"
+#include "server/rpc/unary/simple_rpc.h"
 
 namespace salient {
 namespace {

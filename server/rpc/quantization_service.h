@@ -9,8 +9,8 @@
 #include "server/jobs/job_table.h"
 #include "server/observe/job_lines.h"
 #include "server/observe/metrics.h"
-#include "server/rpc/quantize_tensors_reactor.h"
-#include "server/rpc/rpc_lanes.h"
+#include "server/rpc/streams/quantize_tensors_reactor.h"
+#include "server/rpc/unary/rpc_lanes.h"
 
 namespace salient {
 

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/linalg/gemm.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

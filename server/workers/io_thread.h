@@ -10,7 +10,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "server/workers/stage_clock.h"
 
 namespace salient {

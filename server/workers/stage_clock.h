@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 
 namespace salient {
 

@@ -15,7 +15,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "server/workers/cancel_token.h"
 #include "server/workers/io_thread.h"
 #include "server/workers/stage_clock.h"

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "core/linalg/forward_kernels.h"
+#include "core/kernels/forward_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/model/forward.h"
 #include "tests/bench/floor_dtype.h"

@@ -8,10 +8,10 @@
 #include <functional>
 #include <vector>
 
-#include "core/linalg/forward_kernels.h"
-#include "core/linalg/round_kernels.h"
-#include "core/linalg/sum_kernels.h"
-#include "core/linalg/token_kernels.h"
+#include "core/kernels/forward_kernels.h"
+#include "core/kernels/round_kernels.h"
+#include "core/kernels/sum_kernels.h"
+#include "core/kernels/token_kernels.h"
 #include "core/tensor/half.h"
 #include "tests/bench/beside_memcpy.h"
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/durable_write.h"
+#include "core/file/durable_write.h"
 #include "core/linalg/gemm.h"
 #include "core/model/projection.h"
 #include "tests/bench/bare_matmul.h"

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "core/checkpoint/model_config.h"
-#include "core/linalg/executor.h"
+#include "core/config/model/model_config.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/dtype.h"
 
 namespace salient::bench {

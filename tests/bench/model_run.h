@@ -7,9 +7,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "client/interrupt.h"
+#include "client/terminal/interrupt.h"
 #include "core/cost/model_cost.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "tests/bench/machine_peaks.h"
 #include "tests/bench/model_shape.h"
 

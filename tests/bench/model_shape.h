@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 
 namespace salient::bench {
 

@@ -15,9 +15,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_writer.h"
-#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/model/family.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
 
 namespace salient::bench {

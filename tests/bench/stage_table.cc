@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/json_text.h"
-#include "client/table.h"
+#include "client/terminal/json_text.h"
+#include "client/terminal/table.h"
 #include "core/linalg/gemm.h"
 
 namespace salient::bench {

@@ -5,7 +5,7 @@
 #include <array>
 #include <string>
 
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "tests/bench/model_run.h"
 
 namespace salient::bench {

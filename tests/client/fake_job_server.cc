@@ -9,8 +9,8 @@
 #include <thread>
 #include <utility>
 
-#include "client/channel.h"
-#include "client/file_digest.h"
+#include "client/transfer/channel.h"
+#include "client/transfer/file_digest.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "client/retry.h"
+#include "client/transfer/retry.h"
 #include "grpcpp/support/status.h"
 #include "salient/v1/job.pb.h"
 #include "salient/v1/quantization_service.pb.h"

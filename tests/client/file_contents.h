@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "client/file_digest.h"
-#include "client/local_blob.h"
+#include "client/transfer/file_digest.h"
+#include "client/transfer/local_blob.h"
 
 namespace salient::client {
 

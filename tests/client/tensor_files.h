@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/named_tensor.h"
 
 namespace salient::client {

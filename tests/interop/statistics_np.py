@@ -1,6 +1,6 @@
 """Writes statistics files from activations with NumPy, by core/statistics/statistics_file.h.
 
-Sums are words of two digits of 23 bits, as core/linalg/binned_sums.h has them: by whole numbers here,
+Sums are words of two digits of 23 bits, as core/kernels/binned_sums.h has them: by whole numbers here,
 which Python adds exactly.
 """
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"

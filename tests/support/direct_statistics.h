@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "core/linalg/binned_sums.h"
+#include "core/kernels/binned_sums.h"
 #include "core/statistics/statistics.h"
 #include "core/statistics/sum_values.h"
 #include "core/tensor/matrix.h"

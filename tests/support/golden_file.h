@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "tests/support/source_directory.h"

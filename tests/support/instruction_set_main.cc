@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/kernels/instruction_set.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/instruction_limit.h"
-#include "core/linalg/instruction_set.h"
-#include "core/linalg/sum_kernels.h"
 #include "tests/support/run_tests.h"
 
 namespace {

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "core/checkpoint/model_config.h"
-#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/config/model/model_config.h"
 #include "core/model/family.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
 
 namespace salient::testing {

@@ -10,8 +10,8 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
+#include "core/parallel/executor.h"
 
 namespace salient::testing {
 

@@ -2,7 +2,7 @@
 #ifndef SALIENT_TESTS_CORE_COST_COST_EXAMPLE_H_
 #define SALIENT_TESTS_CORE_COST_COST_EXAMPLE_H_
 
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/cost/model_cost.h"
 
 namespace salient::testing {

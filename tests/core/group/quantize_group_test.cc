@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/group/few_tokens.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
-#include "core/linalg/executor.h"
 #include "core/method/range_clip.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/pack/awq_gemm.h"
+#include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

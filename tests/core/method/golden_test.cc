@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "core/linalg/executor.h"
 #include "core/method/range_clip.h"
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/method/scale_smoothquant.h"
+#include "core/parallel/executor.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"

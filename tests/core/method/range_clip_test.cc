@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/matrix_view.h"

@@ -4,9 +4,9 @@
 #include <random>
 #include <vector>
 
-#include "core/linalg/executor.h"
-#include "core/linalg/search_kernels.h"
+#include "core/kernels/search_kernels.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

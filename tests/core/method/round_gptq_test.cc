@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/linalg/executor.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

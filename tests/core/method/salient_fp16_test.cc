@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "core/linalg/executor.h"
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"

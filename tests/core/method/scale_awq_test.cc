@@ -4,8 +4,8 @@
 #include <cmath>
 #include <vector>
 
-#include "core/linalg/executor.h"
 #include "core/method/ranges.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

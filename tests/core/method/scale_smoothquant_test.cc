@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
 

@@ -13,12 +13,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
-#include "core/checkpoint/model_config.h"
-#include "core/linalg/executor.h"
+#include "core/config/json.h"
+#include "core/config/model/model_config.h"
 #include "core/linalg/gemm.h"
 #include "core/model/block_weights.h"
 #include "core/model/own_head.h"
+#include "core/parallel/executor.h"
 #include "tests/core/model/golden_config_model.h"
 #include "tests/core/model/small_model.h"
 

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <utility>
 
-#include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
 #include "core/model/forward.h"
+#include "core/parallel/executor.h"
 #include "tests/support/counted_allocation.h"
 
 namespace salient {

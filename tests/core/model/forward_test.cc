@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "core/linalg/executor.h"
 #include "core/linalg/gemm.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"

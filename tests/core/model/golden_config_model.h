@@ -10,8 +10,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/json.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/json.h"
 #include "core/tensor/half.h"
 #include "tests/support/altered_source.h"
 

@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/model_config.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/ends.h"
 #include "core/model/family.h"

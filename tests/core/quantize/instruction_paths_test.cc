@@ -20,10 +20,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "core/kernels/instruction_set.h"
+#include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/linalg/instruction_limit.h"
-#include "core/linalg/instruction_set.h"
-#include "core/linalg/sum_kernels.h"
 #include "core/quantize/quantize_model.h"
 #include "core/statistics/accumulator.h"
 #include "core/tensor/half.h"

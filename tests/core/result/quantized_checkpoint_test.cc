@@ -13,7 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/result/quantization_config.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/result/written_model.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "core/checkpoint/json.h"
+#include "core/config/json.h"
 #include "core/result/quantization_config.h"
 #include "core/result/quantized_checkpoint.h"
 #include "tests/core/model/small_model.h"

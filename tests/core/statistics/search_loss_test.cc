@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/linalg/search_kernels.h"
+#include "core/kernels/search_kernels.h"
 #include "core/statistics/accumulator.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"

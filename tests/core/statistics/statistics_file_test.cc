@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/safetensors.h"
 #include "core/linalg/gemm.h"
+#include "core/safetensors/safetensors.h"
 #include "core/statistics/accumulator.h"
 #include "tests/support/calibration_rows.h"
 

@@ -9,7 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "server/calls/call_input.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/calls/house.h"
 #include "tests/server/calls/scripted_client.h"
 

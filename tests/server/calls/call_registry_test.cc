@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/calls/scripted_client.h"
 
 namespace salient {

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/calls/house.h"
 #include "tests/server/calls/scripted_client.h"
 

@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/group/quantize_group.h"
 #include "core/statistics/accumulator.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/calls/house.h"
 #include "tests/server/calls/scripted_client.h"
 

@@ -9,7 +9,7 @@
 #include "core/statistics/statistics_file.h"
 #include "server/calls/group_check.h"
 #include "server/calls/open_group.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/calls/scripted_client.h"
 
 namespace salient {

@@ -10,9 +10,9 @@
 #include <thread>
 #include <vector>
 
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -9,8 +9,8 @@
 #include <functional>
 #include <string>
 
+#include "server/error/call_error.h"
 #include "server/jobs/root_path.h"
-#include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

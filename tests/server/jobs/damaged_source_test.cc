@@ -8,8 +8,8 @@
 #include <iterator>
 #include <string>
 
+#include "server/error/call_error.h"
 #include "server/store/layout.h"
-#include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

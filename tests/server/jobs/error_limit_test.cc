@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/json.h"
-#include "server/workers/call_error.h"
+#include "core/config/json.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/output_fixture.h"
 
 namespace salient {

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "core/evaluate/evaluate_model.h"
-#include "core/linalg/executor.h"
+#include "core/parallel/executor.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

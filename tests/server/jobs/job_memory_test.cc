@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/jobs/process_memory.h"
+#include "server/process/memory.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

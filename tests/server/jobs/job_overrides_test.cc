@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/output_fixture.h"
 
 namespace salient {

@@ -9,8 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "server/error/call_error.h"
 #include "server/jobs/job_table.h"
-#include "server/workers/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient::testing {

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/output_fixture.h"
 
 namespace salient {

@@ -9,8 +9,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
-#include "core/checkpoint/json.h"
-#include "core/checkpoint/safetensors.h"
+#include "core/config/json.h"
+#include "core/safetensors/safetensors.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 #include "tests/support/source_directory.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/linalg/executor.h"
-#include "server/workers/call_error.h"
+#include "core/parallel/executor.h"
+#include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

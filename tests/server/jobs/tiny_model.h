@@ -16,10 +16,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/model_config.h"
-#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/checkpoint/token_rows.h"
+#include "core/config/model/model_config.h"
+#include "core/safetensors/safetensors.h"
+#include "core/safetensors/token_rows.h"
 #include "core/tensor/half.h"
 
 namespace salient::testing {

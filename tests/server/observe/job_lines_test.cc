@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <string>
 
+#include "server/error/call_error.h"
 #include "server/observe/logs.h"
-#include "server/workers/call_error.h"
 #include "tests/server/observe/fake_job_table.h"
 
 namespace salient {

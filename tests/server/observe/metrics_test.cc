@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/calls/call_registry.h"
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 #include "tests/server/observe/fake_job_table.h"
 
 namespace salient {

@@ -8,8 +8,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
-#include "server/rpc/convert_job_spec.h"
-#include "server/rpc/convert_tensors.h"
+#include "server/rpc/convert/job_spec.h"
+#include "server/rpc/convert/tensors.h"
 
 namespace salient {
 namespace {

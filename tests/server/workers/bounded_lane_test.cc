@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "server/workers/call_error.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

@@ -1,0 +1,43 @@
+// Names what main dispatches to.
+#ifndef SALIENT_CLIENT_COMMANDS_COMMAND_H_
+#define SALIENT_CLIENT_COMMANDS_COMMAND_H_
+
+#include <functional>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "client/options/server_address.h"  // IWYU pragma: export
+#include "client/terminal/interrupt.h"
+
+namespace salient::client {
+
+// A subcommand. `run` is called after the command line was parsed, if `arguments` was chosen; its
+// error is printed by main and becomes the exit code.
+struct Command {
+  CLI::App* arguments = nullptr;  // Owned by the app it was added to.
+  std::function<absl::Status(Interrupt&)> run;
+};
+
+// salient quantize: a model directory to a quantized one.
+Command AddQuantizeCommand(CLI::App& app);
+// salient verify: perplexity of a result, beside its source.
+Command AddVerifyCommand(CLI::App& app);
+// salient study: what a few salient channels in F16 are worth.
+Command AddStudyCommand(CLI::App& app);
+// salient estimate: what quantizing would cost.
+Command AddEstimateCommand(CLI::App& app);
+// salient inspect: what a model directory is, and which engines load it.
+Command AddInspectCommand(CLI::App& app);
+// salient jobs: list, watch, cancel, delete, download.
+std::vector<Command> AddJobsCommands(CLI::App& app);
+// salient tensors: QuantizeTensors from files to a file.
+Command AddTensorsCommand(CLI::App& app);
+// salient health: is a server serving?
+Command AddHealthCommand(CLI::App& app);
+// salient info: what a server is and has.
+Command AddInfoCommand(CLI::App& app);
+
+}  // namespace salient::client
+
+#endif  // SALIENT_CLIENT_COMMANDS_COMMAND_H_

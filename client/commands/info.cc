@@ -1,0 +1,154 @@
+// salient info: what a server is, has and allows.
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/commands/command.h"
+#include "client/commands/flags.h"
+#include "client/jobs/task_kind.h"
+#include "client/options/engine.h"
+#include "client/options/method.h"
+#include "client/terminal/errors.h"
+#include "client/terminal/json_text.h"
+#include "client/terminal/standard_output.h"
+#include "client/terminal/table.h"
+#include "client/transfer/channel.h"
+#include "core/config/json.h"
+
+namespace salient::client {
+namespace {
+
+constexpr size_t kMaxCellBytes = 256;
+
+struct InfoFlags {
+  std::string server = kDefaultServer;
+  bool json = false;
+};
+
+// Returns the values as flags spell them.
+template <typename Enum, typename Name>
+std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& values, Name name) {
+  std::vector<std::string> names;
+  for (const int value : values) names.push_back(name(static_cast<Enum>(value)));
+  return names;
+}
+
+template <typename Enum>
+std::vector<std::string> AsFlags(const google::protobuf::RepeatedField<int>& values) {
+  return Names<Enum>(values, [](Enum value) { return FlagName(value); });
+}
+
+struct Capabilities {
+  explicit Capabilities(const v1::GetServerInfoResponse& info)
+      : scales(AsFlags<v1::Scale>(info.scales())),
+        ranges(AsFlags<v1::Range>(info.ranges())),
+        roundings(AsFlags<v1::Rounding>(info.roundings())),
+        output_formats(AsFlags<v1::OutputFormat>(info.output_formats())),
+        activation_formats(AsFlags<v1::ActivationFormat>(info.activation_formats())),
+        engines(Names<v1::Engine>(info.engines(), EngineText)),
+        tasks(Names<v1::TaskKind>(info.task_kinds(), TaskKindText)),
+        libraries(info.library_versions().begin(), info.library_versions().end()) {}
+
+  std::vector<std::string> scales;
+  std::vector<std::string> ranges;
+  std::vector<std::string> roundings;
+  std::vector<std::string> output_formats;
+  std::vector<std::string> activation_formats;
+  std::vector<std::string> engines;
+  std::vector<std::string> tasks;
+  std::map<std::string, std::string> libraries;  // In a fixed order.
+};
+
+std::string InfoTable(const v1::GetServerInfoResponse& info) {
+  const Capabilities has(info);
+  const v1::ServerLimits& limits = info.limits();
+  std::vector<std::string> libraries;
+  for (const auto& [name, version] : has.libraries) {
+    libraries.push_back(absl::StrCat(name, " ", version));
+  }
+  Table table({{"what", Table::Align::kLeft}, {"value", Table::Align::kLeft}});
+  const auto add = [&table](std::string what, absl::string_view value) {
+    table.AddRow({std::move(what), Printable(value, kMaxCellBytes)});
+  };
+  add("version", info.version());
+  add("scales", absl::StrJoin(has.scales, ", "));
+  add("ranges", absl::StrJoin(has.ranges, ", "));
+  add("roundings", absl::StrJoin(has.roundings, ", "));
+  add("output formats", absl::StrJoin(has.output_formats, ", "));
+  add("activation formats", absl::StrJoin(has.activation_formats, ", "));
+  add("engines", absl::StrJoin(has.engines, ", "));
+  add("tasks of jobs", absl::StrJoin(has.tasks, ", "));
+  add("instruction path", info.instruction_path());
+  add("numerics id", info.numerics_id());
+  add("workers", absl::StrCat(info.worker_count()));
+  add("libraries", absl::StrJoin(libraries, ", "));
+  add("largest message", FormatBytes(limits.max_message_bytes()));
+  add("largest chunk", FormatBytes(limits.max_chunk_bytes()));
+  add("memory of a call", FormatBytes(limits.call_memory_bytes()));
+  add("calls at a time", absl::StrCat(limits.max_active_calls()));
+  add("Linears in a group", absl::StrCat(limits.max_linears_per_group()));
+  add("largest in/out_features", absl::StrCat(limits.max_features()));
+  add("idle timeout", absl::StrCat(limits.idle_timeout_seconds(), " s"));
+  return table.Render();
+}
+
+std::string StringArray(const std::vector<std::string>& texts) {
+  std::vector<std::string> items;
+  items.reserve(texts.size());
+  for (const std::string& text : texts) items.push_back(JsonQuote(text));
+  return JsonArray(items);
+}
+
+std::string InfoJson(const v1::GetServerInfoResponse& info) {
+  const Capabilities has(info);
+  const v1::ServerLimits& limits = info.limits();
+  JsonObject libraries;
+  for (const auto& [name, version] : has.libraries) libraries.AddString(name, version);
+  const std::string limits_json =
+      JsonObject()
+          .AddInteger("max_message_bytes", limits.max_message_bytes())
+          .AddInteger("max_chunk_bytes", limits.max_chunk_bytes())
+          .AddInteger("call_memory_bytes", limits.call_memory_bytes())
+          .AddInteger("max_active_calls", limits.max_active_calls())
+          .AddInteger("max_linears_per_group", limits.max_linears_per_group())
+          .AddInteger("max_features", limits.max_features())
+          .AddNumber("idle_timeout_seconds", limits.idle_timeout_seconds())
+          .Text();
+  return JsonObject()
+      .AddString("version", info.version())
+      .AddJson("limits", limits_json)
+      .AddJson("scales", StringArray(has.scales))
+      .AddJson("ranges", StringArray(has.ranges))
+      .AddJson("roundings", StringArray(has.roundings))
+      .AddJson("output_formats", StringArray(has.output_formats))
+      .AddJson("activation_formats", StringArray(has.activation_formats))
+      .AddJson("engines", StringArray(has.engines))
+      .AddJson("tasks", StringArray(has.tasks))
+      .AddString("instruction_path", info.instruction_path())
+      .AddString("numerics_id", info.numerics_id())
+      .AddInteger("worker_count", info.worker_count())
+      .AddJson("library_versions", libraries.Text())
+      .Text();
+}
+
+absl::Status RunInfo(const InfoFlags& flags, Interrupt& interrupt) {
+  const auto info =
+      FetchServerInfo(OpenChannel(flags.server), flags.server, kAnswerTimeout, interrupt);
+  if (!info.ok()) return info.status();
+  return WriteOutput(flags.json ? InfoJson(*info) + "\n" : InfoTable(*info));
+}
+
+}  // namespace
+
+Command AddInfoCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("info", "Limits, capabilities and versions of a server");
+  auto flags = std::make_shared<InfoFlags>();
+  AddServerOption(*command, flags->server);
+  AddJsonOption(*command, flags->json);
+  return {command, [flags](Interrupt& interrupt) { return RunInfo(*flags, interrupt); }};
+}
+
+}  // namespace salient::client

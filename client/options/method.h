@@ -1,0 +1,69 @@
+// Says how to quantize, as flags and as messages.
+#ifndef SALIENT_CLIENT_OPTIONS_METHOD_H_
+#define SALIENT_CLIENT_OPTIONS_METHOD_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "salient/v1/method.pb.h"
+#include "salient/v1/quantization_service.pb.h"
+
+namespace salient::client {
+
+// Holds what the command line says. Empty strings were not given.
+struct MethodOptions {
+  std::string method = "awq";  // A preset of the three choices: awq, rtn, smoothquant, gptq.
+  std::string scale = "";      // none, awq, smoothquant.
+  std::string range = "";      // minmax, clip.
+  std::string rounding = "";   // nearest, block, gptq.
+  bool autoawq = false;        // Follow AutoAWQ; rounding is then nearest unless given.
+  // The rounding's own settings, where it has them; nullopt stands for the server's default.
+  std::optional<float> gptq_damping = std::nullopt;
+  bool no_act_order = false;
+  std::optional<int32_t> descent_sweeps = std::nullopt;
+  std::optional<int32_t> refits = std::nullopt;
+  // --scale smoothquant takes it; nullopt has it searched.
+  std::optional<double> smoothquant_alpha = std::nullopt;
+  int32_t bits = 0;              // 0: 4; int-quantized: 8
+  int64_t group_size = 0;        // 0: 128; int-quantized: -1
+  bool symmetric = false;        // gptq and int-quantized always are
+  std::string activations = "";  // dynamic, static; int-quantized alone: dynamic
+  uint64_t seed = 0;
+};
+
+// Names as flags have them, in the order they are to be told.
+std::vector<std::string> MethodNames();
+std::vector<std::string> ScaleNames();
+std::vector<std::string> RangeNames();
+std::vector<std::string> RoundingNames();
+std::vector<std::string> FormatNames();
+std::vector<std::string> ActivationNames();
+
+// Returns what a flag calls a value; an unknown one has the API's name, or a number.
+std::string FlagName(v1::Scale scale);
+std::string FlagName(v1::Range range);
+std::string FlagName(v1::Rounding rounding);
+std::string FlagName(v1::OutputFormat format);
+std::string FlagName(v1::ActivationFormat activations);
+
+// A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
+// known ones, or a flag that does not go with the scale or the rounding.
+absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
+
+// `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod. Whether there is such a combination
+// is for the server to say.
+absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
+                                                const std::string& format);
+
+// UNIMPLEMENTED, naming the flag, its value and what the server has, for a choice that the server
+// does not say it has. Whether it has the combination is for the server to say.
+absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Method& method,
+                            const v1::WeightFormat& format);
+
+}  // namespace salient::client
+
+#endif  // SALIENT_CLIENT_OPTIONS_METHOD_H_

@@ -1,0 +1,48 @@
+// One line of a terminal, drawn over itself, or plain lines where there is no terminal.
+#ifndef SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_
+#define SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_
+
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace salient::client {
+
+enum class ProgressStyle { kBar, kLines };
+
+// The style that suits `out`: a bar for a terminal.
+ProgressStyle StyleFor(std::FILE* out);
+
+// "[######..................]" for a share of 0 to 1.
+std::string BarCells(double share);
+
+// It is not thread-safe.
+class StatusLine {
+ public:
+  // `out` outlives it; nothing is written before the first line.
+  StatusLine(std::FILE* out, ProgressStyle style) : out_(out), style_(style) {}
+  // Ends the bar, if there is one.
+  ~StatusLine();
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
+
+  ProgressStyle style() const { return style_; }
+
+  // Returns whether the bar is old enough to be drawn again. False for lines.
+  bool Due() const;
+  // Draws the bar, as much of `text` as fits.
+  void Draw(absl::string_view text);
+  // A line that stays.
+  void Print(absl::string_view text);
+
+ private:
+  std::FILE* const out_;
+  const ProgressStyle style_;
+  absl::Time drawn_ = absl::InfinitePast();
+};
+
+}  // namespace salient::client
+
+#endif  // SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_

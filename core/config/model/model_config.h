@@ -1,0 +1,73 @@
+// config.json of a Hugging Face checkpoint, as far as a decoder of the Llama kind needs it.
+#ifndef SALIENT_CORE_CONFIG_MODEL_MODEL_CONFIG_H_
+#define SALIENT_CORE_CONFIG_MODEL_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/config/json.h"
+#include "core/config/model/refusal.h"
+#include "core/config/model/rope.h"
+#include "core/config/quantization_config.h"
+#include "core/tensor/dtype.h"
+
+namespace salient {
+
+struct ModelConfig {
+  std::string source;        // the name that errors give to the file
+  std::string architecture;  // "LlamaForCausalLM"; that of model_type if the file has none
+  std::string model_type;    // "llama"
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+  int64_t num_key_value_heads = 0;  // divides num_attention_heads
+  int64_t head_dim = 0;             // even
+  int64_t vocab_size = 0;
+  double rms_norm_eps = 0;
+  double rope_theta = 0;
+  std::optional<Llama3RopeScaling> llama3_rope;
+  bool attention_bias = false;  // false where the family does not ask for it, as mlp_bias
+  bool mlp_bias = false;
+  bool tie_word_embeddings = false;
+  // The checkpoint has a head unlike the embeddings though tie_word_embeddings is true. The config
+  // does not say so: see HasOwnHead of core/model.
+  bool own_head = false;
+  std::optional<int64_t> max_position_embeddings;  // if the file says so
+  // A query of any layer sees this many positions, its own included.
+  std::optional<int64_t> sliding_window;
+  std::optional<DType> dtype;  // what the file says of the weights; the tensors decide
+  std::optional<QuantizationConfig> quantization;
+  // These are fields that the engines' reader refuses, though their meaning is plain.
+  std::vector<ConfigRefusal> refusals;
+
+  // Returns whether logits are computed with the embeddings.
+  bool TiesHead() const { return tie_word_embeddings && !own_head; }
+  int64_t QueryHeadsPerKvHead() const { return num_attention_heads / num_key_value_heads; }
+};
+
+// Reads `json` as transformers does: what is left out is what ConfigClasses says of the family, and
+// what means nothing in a family is ignored. NaN and the like may stand in it: see
+// JsonLimits::like_python.
+//
+// Errors name source, field, value and what was expected: INVALID_ARGUMENT for a missing field,
+// a wrong type, a value out of range or two that contradict each other; UNIMPLEMENTED for an
+// architecture, activation, rotary embedding or window that exists but not here. A
+// quantization_config that exists but not here is no error yet: see QuantizationConfig::readable.
+absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json);
+
+// Reads the text of a config.json. Errors as ParseJson; INVALID_ARGUMENT for what is no object.
+absl::StatusOr<JsonValue> ParseConfigJson(absl::string_view source, absl::string_view json);
+
+// Changes the object that `config` was parsed from so that engines take it and it says what
+// `config` does: names that it lacks are added, refusals mended as far as they can be, and a head
+// of its own is not called tied.
+void MendConfig(const ModelConfig& config, JsonValue::Object& object);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_CONFIG_MODEL_MODEL_CONFIG_H_

@@ -1,0 +1,37 @@
+// Writing files that must be there after a power cut. Errors are those of the file system, naming
+// the path.
+#ifndef SALIENT_CORE_FILE_DURABLE_WRITE_H_
+#define SALIENT_CORE_FILE_DURABLE_WRITE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace salient {
+
+// Returns the status of `error` (errno): "<path>: cannot <what>: ...". RESOURCE_EXHAUSTED if the
+// system has no more of something: room, inodes, open files, bytes that a file may have.
+absl::Status FileError(int error, const std::string& path, absl::string_view what);
+
+// All `count` bytes at `offset`, however often the system has to be asked.
+absl::Status WriteAt(int fd, const std::string& path, int64_t offset, const void* data,
+                     size_t count);
+
+// Closes `fd` and returns `status`, or what closing tells: it can be of a write that failed.
+absl::Status CloseAfter(int fd, const std::string& path, absl::Status status);
+
+// Takes room for `bytes` at once: a full disk is told before the work, not after it.
+absl::Status MakeRoom(int fd, const std::string& path, int64_t bytes);
+
+// Syncs a file, or a directory, which makes the names in it last.
+absl::Status SyncPath(const std::string& path);
+
+// "dir" of "dir/file"; "." of "file".
+std::string ParentOf(const std::string& path);
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_FILE_DURABLE_WRITE_H_

@@ -1,0 +1,90 @@
+// The only way the core runs things in parallel: an executor handed in by the caller.
+#ifndef SALIENT_CORE_PARALLEL_EXECUTOR_H_
+#define SALIENT_CORE_PARALLEL_EXECUTOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+
+namespace salient {
+
+// Names what a run spends its time on. Executors that measure tell these apart.
+enum class Stage {
+  kOther,
+  kRead,         // weights from the checkpoint, laid out for products
+  kForward,      // calibration rows through a block
+  kStatistics,   // what groups read, folded
+  kScaleSearch,  // candidates and their losses
+  kRange,        // clipping
+  kRounding,     // codes, curvature included
+  kLoss,         // the final comparison with round-to-nearest
+  kPack,         // codes to the words of a format
+  kWrite,        // tensors to the sink
+};
+inline constexpr size_t kStages = 10;
+
+// Something under way beside what its starter does.
+class Background {
+ public:
+  // Ends it: not begun, it never begins; begun, the destructor waits.
+  virtual ~Background() = default;
+  // Returns what it returned, when it has ended. Once.
+  virtual absl::Status Wait() = 0;
+};
+
+// Implementations are safe to call from the thread that runs the work, and may run tasks on
+// other threads, each of which has been limited to one OpenMP thread.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Runs task(0) .. task(count - 1), in any order and on any thread, and returns when all
+  // that were started have ended. After the first failure or once the work was cancelled no
+  // new task starts. Returns the error of the failed task with the lowest index, CANCELLED
+  // (or DEADLINE_EXCEEDED) if the work was stopped from outside, else OK.
+  //
+  // Tasks must not depend on each other. Results are independent of the number of threads
+  // when each task writes only its own slots and reductions happen after the call.
+  virtual absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) = 0;
+
+  // From now on what the calling thread does, and the loops it starts, count as `stage`. Returns
+  // what they counted as before. See StageScope.
+  virtual Stage Enter(Stage /*stage*/) { return Stage::kOther; }
+
+  // Does `work`, which waits for a disk rather than computes: on a thread for that, in order with
+  // what was started before; without one, now.
+  virtual std::unique_ptr<Background> Start(absl::AnyInvocable<absl::Status()> work);
+
+  // Threads that may run tasks at the same time, at least 1. A hint for cutting work; the
+  // cut must not change results.
+  virtual int Concurrency() const = 0;
+};
+
+// Counts what its scope does as one stage.
+class StageScope {
+ public:
+  StageScope(Executor& executor, Stage stage)
+      : executor_(executor), before_(executor.Enter(stage)) {}
+  ~StageScope() { executor_.Enter(before_); }
+  StageScope(const StageScope&) = delete;
+  StageScope& operator=(const StageScope&) = delete;
+
+ private:
+  Executor& executor_;
+  Stage before_;
+};
+
+// Runs everything on the calling thread, in order.
+class SerialExecutor final : public Executor {
+ public:
+  absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) override;
+  int Concurrency() const override { return 1; }
+};
+
+}  // namespace salient
+
+#endif  // SALIENT_CORE_PARALLEL_EXECUTOR_H_

@@ -1,0 +1,140 @@
+#include "server/rpc/convert/engine.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "server/error/field_error.h"
+
+namespace salient {
+namespace {
+
+std::optional<Engine> ToEngine(int value) {
+  for (const Engine engine : AllEngines()) {
+    if (static_cast<int>(ToProto(engine)) == value) return engine;
+  }
+  return std::nullopt;
+}
+
+v1::OutputFormat ToProto(OutputFormat output) {
+  switch (output) {
+    case OutputFormat::kAwqGemm:
+      return v1::OUTPUT_FORMAT_AWQ_GEMM;
+    case OutputFormat::kGptq:
+      return v1::OUTPUT_FORMAT_GPTQ;
+    case OutputFormat::kGptqV2:
+      return v1::OUTPUT_FORMAT_GPTQ_V2;
+    case OutputFormat::kCompressedTensors:
+      return v1::OUTPUT_FORMAT_COMPRESSED_TENSORS;
+    case OutputFormat::kIntQuantized:
+      return v1::OUTPUT_FORMAT_INT_QUANTIZED;
+    case OutputFormat::kScaledFp16:
+      return v1::OUTPUT_FORMAT_SCALED_FP16;
+    case OutputFormat::kDequantizedFp16:
+      return v1::OUTPUT_FORMAT_DEQUANTIZED_FP16;
+  }
+  return v1::OUTPUT_FORMAT_UNSPECIFIED;
+}
+
+v1::ActivationFormat ToProto(ActivationFormat activations) {
+  switch (activations) {
+    case ActivationFormat::kNone:
+      break;
+    case ActivationFormat::kDynamicToken:
+      return v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN;
+    case ActivationFormat::kStaticTensor:
+      return v1::ACTIVATION_FORMAT_STATIC_TENSOR;
+  }
+  return v1::ACTIVATION_FORMAT_UNSPECIFIED;
+}
+
+v1::WeightFormat ToProto(const StoredFormat& stored) {
+  v1::WeightFormat message;
+  message.set_bits(stored.format.bits);
+  message.set_group_size(stored.format.group_size);
+  message.set_symmetric(stored.format.symmetric);
+  message.set_output_format(ToProto(stored.output));
+  message.set_activations(ToProto(stored.activations));
+  return message;
+}
+
+}  // namespace
+
+v1::Engine ToProto(Engine engine) {
+  switch (engine) {
+    case Engine::kVllm:
+      return v1::ENGINE_VLLM;
+    case Engine::kVllmCpu:
+      return v1::ENGINE_VLLM_CPU;
+    case Engine::kSglang:
+      return v1::ENGINE_SGLANG;
+    case Engine::kTgi:
+      return v1::ENGINE_TGI;
+    case Engine::kLmdeploy:
+      return v1::ENGINE_LMDEPLOY;
+    case Engine::kTransformers:
+      return v1::ENGINE_TRANSFORMERS;
+    case Engine::kLlamaCpp:
+      return v1::ENGINE_LLAMA_CPP;
+  }
+  return v1::ENGINE_UNSPECIFIED;
+}
+
+absl::StatusOr<int64_t> ToTensorParallel(absl::string_view path, int32_t tensor_parallel) {
+  if (tensor_parallel < 0 || tensor_parallel > kMaxTensorParallel) {
+    return BadField(Reason::kBadJob, absl::StrCat(path, ".tensor_parallel"),
+                    absl::StrCat(tensor_parallel),
+                    absl::StrCat("1 to ", kMaxTensorParallel, " devices, or 0 for 1"));
+  }
+  return std::max<int64_t>(1, tensor_parallel);
+}
+
+absl::StatusOr<EngineRequest> ToEngineRequest(absl::string_view path,
+                                              const google::protobuf::RepeatedField<int>& engines,
+                                              int32_t tensor_parallel) {
+  EngineRequest request;
+  for (int i = 0; i < engines.size(); ++i) {
+    const std::optional<Engine> engine = ToEngine(engines.Get(i));
+    if (!engine.has_value()) {
+      return BadField(Reason::kBadJob, absl::StrCat(path, ".engines[", i, "]"),
+                      absl::StrCat(engines.Get(i)), "a value of Engine");
+    }
+    if (std::find(request.engines.begin(), request.engines.end(), *engine) ==
+        request.engines.end()) {
+      request.engines.push_back(*engine);
+    }
+  }
+  const auto devices = ToTensorParallel(path, tensor_parallel);
+  if (!devices.ok()) return devices.status();
+  request.tensor_parallel = *devices;
+  return request;
+}
+
+v1::Inspection ToProto(const Inspection& inspection) {
+  v1::Inspection message;
+  message.set_architecture(inspection.architecture);
+  message.set_quant_method(inspection.quant_method);
+  if (inspection.quantized_linears > 0) *message.mutable_format() = ToProto(inspection.stored);
+  message.set_parameters(inspection.parameters);
+  message.set_bytes(inspection.bytes);
+  message.set_quantized_linears(inspection.quantized_linears);
+  message.set_plain_linears(inspection.plain_linears);
+  for (const FormatCount& count : inspection.formats) {
+    v1::FormatCount& format = *message.add_formats();
+    *format.mutable_format() = ToProto(
+        StoredFormat{count.format, inspection.stored.output, inspection.stored.activations});
+    format.set_linears(count.linears);
+  }
+  for (const EngineVerdict& verdict : inspection.engines) {
+    v1::EngineVerdict& engine = *message.add_engines();
+    engine.set_engine(ToProto(verdict.engine));
+    engine.set_loads(verdict.loads());
+    engine.set_version(std::string(EngineVersion(verdict.engine)));
+    for (const auto* reasons : {&verdict.faults, &verdict.remarks}) {
+      for (const std::string& reason : *reasons) engine.add_reasons(reason);
+    }
+  }
+  return message;
+}
+
+}  // namespace salient

@@ -1,0 +1,63 @@
+#include "server/rpc/convert/job_fields.h"
+
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "server/error/call_error.h"
+#include "server/error/field_error.h"
+#include "server/rpc/convert/blob.h"
+
+namespace salient {
+namespace {
+
+constexpr size_t kShownBytes = 80;  // of a text that is refused
+
+bool IsControlCharacter(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+
+}  // namespace
+
+absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected) {
+  return BadField(Reason::kBadJob, field, value, expected);
+}
+
+std::string Quoted(absl::string_view text) {
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(text.substr(0, kShownBytes)),
+                      text.size() > kShownBytes ? "...\"" : "\"");
+}
+
+absl::Status CheckPath(absl::string_view field, absl::string_view path) {
+  const bool plain = std::none_of(path.begin(), path.end(), IsControlCharacter);
+  if (static_cast<int64_t>(path.size()) <= kMaxPathBytes && plain) return absl::OkStatus();
+  return BadField(Reason::kBadPath, field, Quoted(path),
+                  absl::StrCat("at most ", kMaxPathBytes, " bytes without control characters"));
+}
+
+absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCalibration& message) {
+  const auto digest = ToDigest(absl::StrCat(path, ".tokens"), message.tokens());
+  if (!digest.ok()) return digest.status();
+  if (message.max_rows() < 0) {
+    return BadJob(absl::StrCat(path, ".max_rows"), absl::StrCat(message.max_rows()),
+                  "at least 0 (0: all)");
+  }
+  absl::Status status = CheckPath(absl::StrCat(path, ".name"), message.name());
+  if (!status.ok()) return status;
+  TokenSource source{.tokens = *digest, .max_rows = message.max_rows()};
+  if (!message.name().empty()) source.name = message.name();
+  source.allow_long_rows = message.allow_long_rows();
+  return source;
+}
+
+absl::StatusOr<ComputeDType> ToCompute(absl::string_view field, int value) {
+  switch (value) {
+    case v1::COMPUTE_DTYPE_UNSPECIFIED:
+    case v1::COMPUTE_DTYPE_BF16:
+      return ComputeDType::kBF16;
+    case v1::COMPUTE_DTYPE_F32:
+      return ComputeDType::kF32;
+    default:
+      return BadJob(field, absl::StrCat(value), "a value of ComputeDtype");
+  }
+}
+
+}  // namespace salient

@@ -1,0 +1,233 @@
+#include "server/rpc/convert/method.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/error/field_error.h"
+
+namespace salient {
+namespace {
+
+// A field that is 0 to `high`.
+struct Bound {
+  absl::string_view field;
+  double value;
+  double high;
+};
+
+absl::Status CheckBound(absl::string_view path, const Bound& bound) {
+  if (bound.value >= 0 && bound.value <= bound.high) return absl::OkStatus();  // false for NaN
+  return BadField(Reason::kBadMethod, absl::StrCat(path, bound.field), absl::StrCat(bound.value),
+                  absl::StrCat("0 to ", bound.high));
+}
+
+absl::StatusOr<ScaleChoice> ToScale(absl::string_view field, int value) {
+  switch (value) {
+    case v1::SCALE_NONE:
+      return ScaleChoice::kNone;
+    case v1::SCALE_UNSPECIFIED:
+    case v1::SCALE_AWQ:
+      return ScaleChoice::kAwq;
+    case v1::SCALE_SMOOTHQUANT:
+      return ScaleChoice::kSmoothQuant;
+    default:
+      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Scale");
+  }
+}
+
+absl::StatusOr<RangeChoice> ToRange(absl::string_view field, int value) {
+  switch (value) {
+    case v1::RANGE_MIN_MAX:
+      return RangeChoice::kMinMax;
+    case v1::RANGE_UNSPECIFIED:
+    case v1::RANGE_CLIP:
+      return RangeChoice::kClip;
+    default:
+      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Range");
+  }
+}
+
+absl::StatusOr<RoundingChoice> ToRounding(absl::string_view field, int value) {
+  switch (value) {
+    case v1::ROUNDING_NEAREST:
+      return RoundingChoice::kNearest;
+    case v1::ROUNDING_UNSPECIFIED:
+    case v1::ROUNDING_BLOCK:
+      return RoundingChoice::kBlock;
+    case v1::ROUNDING_GPTQ:
+      return RoundingChoice::kGptq;
+    default:
+      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Rounding");
+  }
+}
+
+absl::StatusOr<RoundBlockParams> ToBlock(absl::string_view path, const v1::BlockRounding& block) {
+  RoundBlockParams params;
+  if (block.has_width()) params.width = block.width();
+  if (block.has_shrinkage()) params.shrinkage = block.shrinkage();
+  if (block.has_descent_sweeps()) params.descent_sweeps = block.descent_sweeps();
+  if (block.has_refits()) params.refits = block.refits();
+  if (block.has_damping()) params.damping = block.damping();
+  if (params.width != 128 && params.width != 256) {
+    return BadField(Reason::kBadMethod, absl::StrCat(path, ".width"), absl::StrCat(params.width),
+                    "128 or 256");
+  }
+  for (const Bound& bound :
+       {Bound{".shrinkage", params.shrinkage, 1},
+        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
+        Bound{".refits", static_cast<double>(params.refits), 16},
+        Bound{".damping", params.damping, 10}}) {
+    if (absl::Status status = CheckBound(path, bound); !status.ok()) return status;
+  }
+  return params;
+}
+
+absl::StatusOr<RoundGptqParams> ToGptq(absl::string_view path, const v1::GptqRounding& gptq) {
+  RoundGptqParams params;
+  if (gptq.has_damping()) params.damping = gptq.damping();
+  if (gptq.has_act_order()) params.act_order = gptq.act_order();
+  if (gptq.has_descent_sweeps()) params.descent_sweeps = gptq.descent_sweeps();
+  if (gptq.has_refits()) params.refits = gptq.refits();
+  for (const Bound& bound :
+       {Bound{".damping", params.damping, 10},
+        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
+        Bound{".refits", static_cast<double>(params.refits), 16}}) {
+    if (absl::Status status = CheckBound(path, bound); !status.ok()) return status;
+  }
+  return params;
+}
+
+absl::StatusOr<ScaleSmoothQuantParams> ToSmoothQuant(absl::string_view path,
+                                                     const v1::SmoothQuantScale& message) {
+  ScaleSmoothQuantParams params;
+  if (!message.has_alpha()) return params;
+  absl::Status status = CheckBound(path, {".alpha", message.alpha(), 1});
+  if (!status.ok()) return status;
+  params.alpha = message.alpha();
+  return params;
+}
+
+absl::StatusOr<OutputFormat> ToOutputFormat(absl::string_view field, int value) {
+  switch (value) {
+    case v1::OUTPUT_FORMAT_UNSPECIFIED:
+    case v1::OUTPUT_FORMAT_AWQ_GEMM:
+      return OutputFormat::kAwqGemm;
+    case v1::OUTPUT_FORMAT_GPTQ:
+      return OutputFormat::kGptq;
+    case v1::OUTPUT_FORMAT_GPTQ_V2:
+      return OutputFormat::kGptqV2;
+    case v1::OUTPUT_FORMAT_COMPRESSED_TENSORS:
+      return OutputFormat::kCompressedTensors;
+    case v1::OUTPUT_FORMAT_INT_QUANTIZED:
+      return OutputFormat::kIntQuantized;
+    case v1::OUTPUT_FORMAT_SCALED_FP16:
+      return OutputFormat::kScaledFp16;
+    case v1::OUTPUT_FORMAT_DEQUANTIZED_FP16:
+      return OutputFormat::kDequantizedFp16;
+    default:
+      return BadField(Reason::kBadFormat, field, absl::StrCat(value), "a value of OutputFormat");
+  }
+}
+
+absl::StatusOr<ActivationFormat> ToActivations(absl::string_view field, int value,
+                                               OutputFormat output) {
+  switch (value) {
+    case v1::ACTIVATION_FORMAT_UNSPECIFIED:
+      return output == OutputFormat::kIntQuantized ? ActivationFormat::kDynamicToken
+                                                   : ActivationFormat::kNone;
+    case v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN:
+      return ActivationFormat::kDynamicToken;
+    case v1::ACTIVATION_FORMAT_STATIC_TENSOR:
+      return ActivationFormat::kStaticTensor;
+    default:
+      return BadField(Reason::kBadFormat, field, absl::StrCat(value),
+                      "a value of ActivationFormat");
+  }
+}
+
+// Unset fields keep what `format` has.
+absl::StatusOr<WeightFormat> ToWeights(absl::string_view path, const v1::WeightFormat& message,
+                                       WeightFormat format) {
+  if (message.bits() != 0) format.bits = message.bits();
+  if (format.bits < 2 || format.bits > 8) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
+                    "2 to 8");
+  }
+  if (message.group_size() != 0) format.group_size = message.group_size();
+  if (format.group_size < kWholeTensor) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".group_size"),
+                    absl::StrCat(message.group_size()),
+                    "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
+  }
+  format.symmetric = format.symmetric || message.symmetric();
+  return format;
+}
+
+}  // namespace
+
+absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& message) {
+  Method method;
+  const auto scale = ToScale(absl::StrCat(path, ".scale"), message.scale());
+  if (!scale.ok()) return scale.status();
+  const auto range = ToRange(absl::StrCat(path, ".range"), message.range());
+  if (!range.ok()) return range.status();
+  const auto rounding = ToRounding(absl::StrCat(path, ".rounding"), message.rounding());
+  if (!rounding.ok()) return rounding.status();
+  const auto block = ToBlock(absl::StrCat(path, ".block"), message.block());
+  if (!block.ok()) return block.status();
+  const auto gptq = ToGptq(absl::StrCat(path, ".gptq"), message.gptq());
+  if (!gptq.ok()) return gptq.status();
+  const auto smoothquant = ToSmoothQuant(absl::StrCat(path, ".smoothquant"), message.smoothquant());
+  if (!smoothquant.ok()) return smoothquant.status();
+  method.scale = *scale;
+  method.range = *range;
+  method.rounding = *rounding;
+  method.block = *block;
+  method.gptq = *gptq;
+  method.smoothquant = *smoothquant;
+  method.autoawq = message.autoawq();
+  if (method.autoawq && method.scale == ScaleChoice::kSmoothQuant) {
+    return WithField(InvalidCall(Reason::kBadMethod,
+                                 "autoawq with a scale of SCALE_SMOOTHQUANT; expected SCALE_AWQ or "
+                                 "SCALE_NONE, which is what AutoAWQ does"),
+                     absl::StrCat(path, ".autoawq"));
+  }
+  if (method.autoawq && method.rounding != RoundingChoice::kNearest) {
+    return WithField(
+        InvalidCall(Reason::kBadMethod,
+                    absl::StrCat("autoawq with a rounding of ",
+                                 method.rounding == RoundingChoice::kGptq ? "ROUNDING_GPTQ"
+                                                                          : "ROUNDING_BLOCK",
+                                 "; expected ROUNDING_NEAREST, which is what AutoAWQ "
+                                 "does")),
+        absl::StrCat(path, ".autoawq"));
+  }
+  return method;
+}
+
+absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
+                                            const v1::WeightFormat& message) {
+  return ToWeights(path, message, {});
+}
+
+absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
+                                            const v1::WeightFormat& message) {
+  const auto output = ToOutputFormat(absl::StrCat(path, ".output_format"), message.output_format());
+  if (!output.ok()) return output.status();
+  WeightFormat defaults;
+  // Its scales are stored as F32.
+  if (*output == OutputFormat::kIntQuantized) defaults = {8, kWholeRow, true, DType::kF32};
+  const auto format = ToWeights(path, message, defaults);
+  if (!format.ok()) return format.status();
+  const auto activations =
+      ToActivations(absl::StrCat(path, ".activations"), message.activations(), *output);
+  if (!activations.ok()) return activations.status();
+  const StoredFormat stored{*format, *output, *activations};
+  if (const auto fault = FindFormatFault(stored); fault.has_value()) {
+    return BadField(Reason::kBadFormat, absl::StrCat(path, ".", fault->field), fault->value,
+                    fault->expected);
+  }
+  return stored;
+}
+
+}  // namespace salient

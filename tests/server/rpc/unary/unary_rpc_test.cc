@@ -1,0 +1,131 @@
+// Checks unary rpcs, and the beginning of WatchJob, as bytes on the wire.
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "salient/v1/blob_service.pb.h"
+#include "salient/v1/quantization_service.pb.h"
+#include "server/rpc/unary/simple_rpc.h"
+#include "server/server.h"
+
+namespace salient {
+namespace {
+
+constexpr const char* kMethods[] = {
+    "/salient.v1.QuantizationService/GetServerInfo", "/salient.v1.QuantizationService/CreateJob",
+    "/salient.v1.QuantizationService/GetJob",        "/salient.v1.QuantizationService/ListJobs",
+    "/salient.v1.QuantizationService/CancelJob",     "/salient.v1.QuantizationService/DeleteJob",
+    "/salient.v1.QuantizationService/WatchJob",      "/salient.v1.BlobService/FindMissingBlobs",
+    "/salient.v1.BlobService/GetBlobStatus"};
+
+class UnaryRpcTest : public ::testing::Test {
+ protected:
+  struct Answer {
+    grpc::Status status;
+    std::string response;
+  };
+
+  void SetUp() override {
+    ServerConfig config;
+    config.listen = "127.0.0.1:0";
+    config.workers = 1;
+    auto server = Server::Start(config);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = grpc::CreateChannel(absl::StrCat("127.0.0.1:", server_->port()),
+                                   grpc::InsecureChannelCredentials());
+  }
+
+  Answer Call(const std::string& method, const std::string& bytes) {
+    grpc::GenericStub stub(channel_);
+    grpc::ClientContext context;
+    const grpc::Slice slice(bytes);
+    const grpc::ByteBuffer request(&slice, 1);
+    grpc::ByteBuffer response;
+    std::promise<grpc::Status> status;
+    stub.UnaryCall(&context, method, grpc::StubOptions(), &request, &response,
+                   [&status](grpc::Status ended) { status.set_value(std::move(ended)); });
+    Answer answer{status.get_future().get(), ""};
+    grpc::Slice whole;
+    if (answer.status.ok() && response.DumpToSingleSlice(&whole).ok()) {
+      answer.response.assign(reinterpret_cast<const char*>(whole.begin()), whole.size());
+    }
+    return answer;
+  }
+
+  static std::string ReasonOf(const grpc::Status& status) {
+    google::rpc::Status details;
+    details.ParseFromString(status.error_details());
+    google::rpc::ErrorInfo info;
+    for (const auto& any : details.details()) {
+      if (any.UnpackTo(&info)) return info.reason();
+    }
+    return "";
+  }
+
+  std::unique_ptr<Server> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_F(UnaryRpcTest, BytesThatAreNoProtobufAreTheClientsFault) {
+  for (const std::string method : kMethods) {
+    for (const char* bytes : {"\xFF\xFF\xFF", "\x0A\x7F"}) {
+      const Answer answer = Call(method, bytes);
+      EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
+      EXPECT_EQ(ReasonOf(answer.status), "MESSAGE_ORDER") << method;
+      const std::string name = method.substr(method.rfind('/') + 1);
+      EXPECT_NE(answer.status.error_message().find(absl::StrCat(name, "Request")),
+                std::string::npos)
+          << answer.status.error_message();
+    }
+  }
+}
+
+TEST_F(UnaryRpcTest, ShortCallsTakeShortRequestsOnly) {
+  v1::GetJobRequest request;  // on the wire as most of the others: field 1, a text
+  request.set_name(std::string(kMaxShortRequestBytes, 'x'));
+  for (const std::string method : kMethods) {
+    const Answer answer = Call(method, request.SerializeAsString());
+    const bool is_short = method.find("CreateJob") == std::string::npos;
+    EXPECT_EQ(ReasonOf(answer.status) == "REQUEST_TOO_LARGE", is_short)
+        << method << ": " << answer.status.error_message();
+    EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
+  }
+  // A request of as many digests as allowed is still a short one.
+  v1::FindMissingBlobsRequest blobs;
+  for (int i = 0; i < 1000; ++i) {
+    v1::Digest& digest = *blobs.add_digests();
+    digest.set_sha256(std::string(64, 'a'));
+    digest.set_size_bytes(INT64_MAX - i);
+  }
+  const Answer answer = Call("/salient.v1.BlobService/FindMissingBlobs", blobs.SerializeAsString());
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  v1::FindMissingBlobsResponse missing;
+  ASSERT_TRUE(missing.ParseFromString(answer.response));
+  EXPECT_EQ(missing.missing_size(), 1000);
+}
+
+TEST_F(UnaryRpcTest, AnswersAreMessages) {
+  const Answer info = Call("/salient.v1.QuantizationService/GetServerInfo", "");
+  v1::GetServerInfoResponse response;
+  ASSERT_TRUE(info.status.ok() && response.ParseFromString(info.response));
+  EXPECT_EQ(response.worker_count(), 1);
+  v1::GetJobRequest request;
+  request.set_name("jobs/none");
+  for (const char* name : {"GetJob", "CancelJob", "DeleteJob", "WatchJob"}) {
+    const Answer absent =
+        Call(absl::StrCat("/salient.v1.QuantizationService/", name), request.SerializeAsString());
+    EXPECT_EQ(absent.status.error_code(), grpc::StatusCode::NOT_FOUND) << name;
+    EXPECT_EQ(ReasonOf(absent.status), "UNKNOWN_JOB") << name;
+  }
+}
+
+}  // namespace
+}  // namespace salient
