@@ -21,7 +21,8 @@ DENSE_ROOMS = ("core/kernels", "core/linalg", "core/method", "core/statistics")
 LEAST_SHARE_OF_LINES = 0.05
 SHORT_FILE = 40  # lines that are not blank
 
-OPENER = re.compile(r"(What|Whatever|Whether|Who|Whom|Whose|Where|Which|Why|How|Of|Those|That|As|Also|The same|So much|Into)\b")
+OPENER = re.compile(r"(What|Whatever|Whether|Who|Whom|Whose|Where|Which|Why|How|Of|Those|That|As|Also|"
+                    r"The same|So much|Into)\b")
 # These begin many a sentence, but none so short.
 PREPOSITION = re.compile(r"(At|By|For|From|In|On|Not|To|Up|When|With|Without)\b")
 SHORT_PHRASE = 6  # words

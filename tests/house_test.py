@@ -47,7 +47,8 @@ class CommentsTest(House):
         self.passes("comments.py")
 
     def test_titles_are_counted(self):
-        self.plant("core/titles.cc", "// What it sums.\nint x;\n\n  // By role.\nint y;\n\n// The same, sorted.\nint z;\n")
+        self.plant("core/titles.cc",
+                   "// What it sums.\nint x;\n\n  // By role.\nint y;\n\n// The same, sorted.\nint z;\n")
         self.finds("comments.py", "3 of 103 comments")
 
     def test_a_loop_without_a_comment_is_named(self):

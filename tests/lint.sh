@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks what no compiler of this house reads: that every script and every JSON file of the
-# repository can be parsed. Names those that cannot.
+# repository can be parsed, and scripts as shellcheck reads them. Names those that cannot.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 # The files of a pattern that git knows or would take; all of them where there is no git.
 files() {
@@ -14,6 +14,11 @@ failed=0
 while read -r script; do
   [ ! -f "$script" ] || bash -n "$script" || failed=1
 done < <(files '*.sh'; echo .ci/run)
+if command -v shellcheck > /dev/null; then
+  { files '*.sh'; echo .ci/run; } | xargs shellcheck --external-sources || failed=1
+else
+  echo "NOT RUN: shellcheck is not installed"
+fi
 files '*.py' | python3 -c '
 import ast, os, sys
 bad = 0

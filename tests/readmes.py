@@ -62,7 +62,7 @@ def looks_like_path(name):
         return False
     if name in FOREIGN_PATHS or name.split("/")[0] in FOREIGN_PATHS:
         return False
-    return "/" in name or name.endswith(SOURCES) and not name.startswith(".")
+    return "/" in name or (name.endswith(SOURCES) and not name.startswith("."))
 
 
 def exists(name, page, rooms, root, names_below):

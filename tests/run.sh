@@ -100,7 +100,7 @@ no_tests=error
 
 begin house
 [ build/release/build.ninja -nt CMakePresets.json ] || cmake --preset release > /dev/null
-run_ctest release --no-tests=$([ ${#filter[@]} -eq 0 ] && echo error || echo ignore) -L house
+run_ctest release --no-tests=$no_tests -L house
 finish
 
 begin build-release

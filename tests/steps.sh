@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The steps of a long script: what they are and how long they take, said beforehand, while and
 # after. To be sourced at the top of the repository, by bash.
 

@@ -13,7 +13,11 @@ stamp=$venv/requirements.sha256
 [ -f "$requirements" ] || { echo "tool_environment.sh: no $requirements" >&2; exit 2; }
 
 fingerprint() {
-  { "$1" -c 'import sys; print(sys.version)' && cat "$requirements" "$overrides" 2> /dev/null || true; } | sha256sum
+  {
+    "$1" -c 'import sys; print(sys.version)'
+    cat "$requirements"
+    [ ! -f "$overrides" ] || cat "$overrides"
+  } 2> /dev/null | sha256sum
 }
 
 if [ -x "$venv/bin/python" ] && [ "$(fingerprint "$venv/bin/python")" = "$(cat "$stamp" 2> /dev/null)" ]; then

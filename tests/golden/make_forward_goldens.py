@@ -10,7 +10,6 @@ tests/interop/llama_np.py, which also has to agree on every case. What transform
 same models: make_transformers_goldens.py.
 """
 
-import json
 import pathlib
 import sys
 

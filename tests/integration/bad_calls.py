@@ -11,7 +11,7 @@ from contract import tensor_pb2
 Code = grpc.StatusCode
 F32, F16, BF16 = (tensor_pb2.DATA_TYPE_F32, tensor_pb2.DATA_TYPE_F16, tensor_pb2.DATA_TYPE_BF16)
 MAX_INT64 = 2**63 - 1
-CASES = {}
+CASES: dict = {}
 
 
 @dataclasses.dataclass
@@ -23,7 +23,7 @@ class Case:
     """
 
     requests: object
-    code: Code
+    code: grpc.StatusCode
     reason: str | None
     names: tuple = ()
     field: str | None = None

@@ -23,7 +23,7 @@ NORM = "model.layers.1.input_layernorm.weight"
 
 MODEL = models.random_llama(seed=33)  # hidden 128, 2 layers, vocabulary 256
 IDS = models.random_tokens(4, 64, 256)
-CASES = {}
+CASES: dict = {}
 
 
 @dataclasses.dataclass
@@ -34,7 +34,7 @@ class Case:
     """
 
     make: object
-    code: Code
+    code: grpc.StatusCode
     reason: str
     names: tuple
     at_once: bool
@@ -194,16 +194,16 @@ for _field in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_att
     add(f"config_without_{_field}", lambda field=_field: MODEL.with_config(**{field: None}).files(),
         "BAD_MODEL", "config.json", _field)
 
-for _name, _field, _value in (
+for _name, _field, _wrong in (
         ("text_for_a_number", "hidden_size", "128"), ("a_fraction", "hidden_size", 128.5),
         ("zero_layers", "num_hidden_layers", 0), ("negative_size", "intermediate_size", -1),
         ("a_huge_size", "vocab_size", 2**62), ("zero_epsilon", "rms_norm_eps", -1e-5),
         ("heads_that_do_not_divide", "num_attention_heads", 3),
-        ("kv_heads_that_do_not_divide", "num_key_value_heads", 3),
+        ("kv_heads_that_do_not_divide", "num_key_wrong_heads", 3),
         ("no_list_of_architectures", "architectures", "LlamaForCausalLM"),
         ("another_model_type", "model_type", "mistral"),
         ("negative_theta", "rope_theta", -1.0)):
-    add(f"config_with_{_name}", lambda field=_field, value=_value: MODEL.with_config(
+    add(f"config_with_{_name}", lambda field=_field, value=_wrong: MODEL.with_config(
         **{field: value}).files(), "BAD_MODEL", "config.json", _field)
 
 for _name, _fields, _names in (

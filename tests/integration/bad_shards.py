@@ -12,7 +12,7 @@ TENSOR = "model.norm.weight"
 LOW = "lm_head.weight"
 LAST = TENSOR
 
-CASES = {}
+CASES: dict = {}
 
 
 def case(*names):

@@ -311,8 +311,7 @@ class HeldUpload(threading.Thread):
         self._released = threading.Event()
 
     def _messages(self):
-        for message in upload_messages(self.digest, self._data[:-1], 0, finish=False):
-            yield message
+        yield from upload_messages(self.digest, self._data[:-1], 0, finish=False)
         self._released.wait(WATCH_SECONDS)
         chunk = tensor_pb2.Chunk(offset_bytes=len(self._data) - 1, data=self._last)
         yield blob_pb2.WriteBlobRequest(chunk=chunk)

@@ -125,8 +125,8 @@ class UploadTest(BlobTestCase):
         data = noise(9, 3 * MIB)
         failure = self.blobs.write([begin(digest_of(data)), chunk(0, data[:2 * MIB + 1])])[1]
         self.assert_failure(failure, Code.INVALID_ARGUMENT, "CHUNK_TOO_LARGE", str(2 * MIB + 1))
-        answer, failure = self.blobs.write([begin(digest_of(data)), chunk(0, data[:2 * MIB]),
-                                            chunk(2 * MIB, data[2 * MIB:]), finish()])
+        _, failure = self.blobs.write([begin(digest_of(data)), chunk(0, data[:2 * MIB]),
+                                       chunk(2 * MIB, data[2 * MIB:]), finish()])
         self.assertIsNone(failure)
         self.assert_stored(data)
 

@@ -101,7 +101,7 @@ class ControlTest(unittest.TestCase):
             answered = time.monotonic() - begin
             self.assertEqual(missing.reason, "UNKNOWN_JOB")
             group = messages.random_group("group", 1, 64, 128)
-            results, failed = server.quantize(messages.call_messages([group]))
+            _, failed = server.quantize(messages.call_messages([group]))
             self.assertIsNone(failed)
             quantized = time.monotonic() - begin
             time.sleep(2)

@@ -154,6 +154,9 @@ class WholeModelTest(unittest.TestCase):
 class SameBytesTest(unittest.TestCase):
     """What must not matter for a single byte of the result."""
 
+    files: dict
+    tokens: bytes
+
     @classmethod
     def setUpClass(cls):
         cls.model = models.random_llama(hidden=256, intermediate=512, heads=8, kv_heads=4)

@@ -15,8 +15,8 @@ import bad_shards
 import job_models as models
 from bad_models import CASES, IDS, INVALID, MODEL, SHARD, Case, whole
 from contract import ERROR_DOMAIN
-from job_client import (SUCCEEDED, Outcome, digest_of, inline_content, manifest, model_path,
-                        quantize)
+from job_client import (SUCCEEDED, JobClient, Outcome, digest_of, inline_content, manifest,
+                        model_path, quantize)
 from job_server import JobServer
 from live_server import run_tests
 
@@ -25,6 +25,10 @@ BAD_INPUT_EXIT = 42  # of the command line
 
 class BadModelTest(unittest.TestCase):
     """One method a case is added below."""
+
+    client: JobClient
+    good: dict
+    want: dict
 
     @classmethod
     def setUpClass(cls):
@@ -88,7 +92,7 @@ for _name, _case in CASES.items():
 class OddModelTest(BadModelTest):
     """What is unusual and yet allowed."""
 
-    run_case = None
+    run_case = None  # type: ignore[assignment]
 
     def quantize(self, files):
         digest = self.client.upload(models.token_file(IDS))

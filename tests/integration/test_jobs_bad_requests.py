@@ -1,7 +1,6 @@
 """Bad requests for jobs: fields out of range, digests that lie, paths that lead out."""
 
 import os
-import unittest
 
 import grpc
 

@@ -5,7 +5,6 @@ import uuid
 
 import grpc
 
-import job_models as models
 from job_case import JobCase, content, failure
 from job_client import (CANCELLED, QUEUED, RUNNING, SUCCEEDED, digest_of, manifest, quantize)
 from live_server import run_tests, wait_until

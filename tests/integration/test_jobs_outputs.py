@@ -4,7 +4,6 @@ through directories: NumPy reads what came back."""
 import json
 import pathlib
 import tempfile
-import unittest
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class OutputsTest(JobCase):
             expected |= {f"{directory}/{name}": key for name, key in one.files.items()}
         both = self.run_job(formats=[AWQ, PLAIN])
         self.assertEqual(both.files, expected)
-        self.assertEqual({name for name in self.client.read_files(both.job)}, set(expected))
+        self.assertEqual(set(self.client.read_files(both.job)), set(expected))
         for kind in ("tensor_ready", "group_report"):
             self.assertEqual({event.directory for event in both.of(kind)},
                              {"awq-gemm", "dequantized-fp16"})

@@ -10,8 +10,7 @@ import grpc
 import job_models as models
 from contract import failure_of, job_pb2
 from job_case import JobCase
-from job_client import (CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, JobClient, manifest,
-                        model_path, quantize)
+from job_client import (CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, JobClient, model_path, quantize)
 from job_server import JobServer
 from live_server import run_tests, wait_until
 

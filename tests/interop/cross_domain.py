@@ -18,13 +18,13 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import paths  # noqa: E402, F401
-import judge_np  # noqa: E402
-import llama  # noqa: E402
-import llama_call  # noqa: E402
-import llama_groups  # noqa: E402
-import llama_np  # noqa: E402
-from shared_models import shared  # noqa: E402
+import paths  # noqa: F401
+import judge_np
+import llama
+import llama_call
+import llama_groups
+import llama_np
+from shared_models import shared
 
 FEEDBACK_ONLY = {"descent_sweeps": 0, "refits": 0}
 # Arguments of salient_client.options; scale awq and range clip in all of them.

@@ -19,12 +19,12 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import checkpoint_np  # noqa: E402
-import compressed_tensors_reader_np  # noqa: E402
-import llama_np  # noqa: E402
-import quantize_np  # noqa: E402
-import safetensors_np  # noqa: E402
-from stored_formats_np import WHOLE_ROW, WHOLE_TENSOR, Scheme  # noqa: E402
+import checkpoint_np
+import compressed_tensors_reader_np
+import llama_np
+import quantize_np
+import safetensors_np
+from stored_formats_np import WHOLE_ROW, WHOLE_TENSOR, Scheme
 
 
 def read_tokens(path, rows=0):

@@ -20,14 +20,14 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import checkpoint_np  # noqa: E402
-import llama_np  # noqa: E402
-import safetensors_np  # noqa: E402
-from awq_directory_np import write_awq  # noqa: E402
-from evaluate_np import read_tokens  # noqa: E402
-from judge_np import Judge, mean  # noqa: E402
-from llama_call import Caller  # noqa: E402
-from llama_groups import group_name, module, quantizable_groups, run_block, tied_heads  # noqa: E402
+import checkpoint_np
+import llama_np
+import safetensors_np
+from awq_directory_np import write_awq
+from evaluate_np import read_tokens
+from judge_np import Judge, mean
+from llama_call import Caller
+from llama_groups import group_name, module, quantizable_groups, run_block, tied_heads
 
 # Arguments of salient_client.options.
 METHODS = {

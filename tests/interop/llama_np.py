@@ -209,9 +209,9 @@ def compare(models, tokens, batch=8):
                 divergence[i] += (weight * (source - log_p)).sum(dtype=np.float64)
             agreeing[i] += (log_p.argmax(-1) == source.argmax(-1)).sum()
     return [
-        {"perplexity": float(np.exp(l / count)), "kl": float(d / count),
+        {"perplexity": float(np.exp(nats / count)), "kl": float(d / count),
          "top1_agreement": float(a / count)}
-        for l, d, a in zip(loss, divergence, agreeing)
+        for nats, d, a in zip(loss, divergence, agreeing)
     ]
 
 

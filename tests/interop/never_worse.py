@@ -20,14 +20,14 @@ import unittest
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import paths  # noqa: E402, F401
-import checkpoint_np  # noqa: E402
-import evaluate_np  # noqa: E402
-import llama_np  # noqa: E402
-import model_variants  # noqa: E402
-import quality  # noqa: E402
-import safetensors_np  # noqa: E402
-import salient_cli  # noqa: E402
+import paths  # noqa: F401
+import checkpoint_np
+import evaluate_np
+import llama_np
+import model_variants
+import quality
+import safetensors_np
+import salient_cli
 
 SMALL_MODELS = ("committed, salient",)
 FULL_MODELS = ("committed, salient", "stories260k", "babyllama-969k", "pocket-llama")

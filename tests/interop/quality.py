@@ -24,15 +24,15 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import paths  # noqa: E402
-import model_variants  # noqa: E402
-import safetensors_np  # noqa: E402
-import salient_cli  # noqa: E402
-from shared_models import shared  # noqa: E402
+import paths
+import model_variants
+import safetensors_np
+import salient_cli
+from shared_models import shared
 
 GPTQ = ["--method", "awq", "--rounding", "gptq"]
 FEEDBACK_ONLY = ["--descent-sweeps", 0, "--refits", 0]
-METHODS = {
+METHODS: dict[str, list] = {
     "rtn": ["--method", "rtn"],
     "awq+clip": ["--method", "awq", "--rounding", "nearest"],
     "awq+clip+block": ["--method", "awq"],  # the default
@@ -173,7 +173,7 @@ def short(value):
 def peers_table(rows):
     """Lines of a table of [(who, format, cell)], by falling KL."""
     best = min(cell["kl"] for who, _, cell in rows if who in PEERS and "AWQ" in who)
-    yield f"| | format | perplexity | KL | of the best other AWQ |"
+    yield "| | format | perplexity | KL | of the best other AWQ |"
     yield "| --- | --- | --- | --- | --- |"
     for who, form, cell in sorted(rows, key=lambda row: -row[2]["kl"]):
         name = who if who in PEERS else f"**Salient, {who}**"

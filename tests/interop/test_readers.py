@@ -6,7 +6,7 @@ import unittest
 
 import numpy as np
 
-import paths  # noqa: F401
+import paths
 import awq_reader_np
 import bit_stream_np
 import checkpoint_np

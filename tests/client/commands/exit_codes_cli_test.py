@@ -128,7 +128,7 @@ class FailingTest(TensorsCase):
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
             silent.listen()
-            address = "127.0.0.1:%d" % silent.getsockname()[1]
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
             self.assert_fails(run("health", "--server", address, "--timeout", "0.5"), 69, address)
 
     def test_server_that_dies_midway_is_69(self):

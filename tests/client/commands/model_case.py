@@ -8,7 +8,6 @@ import struct
 import tempfile
 import unittest
 
-import programs
 from programs import run
 
 MODEL = ""  # a test sets it

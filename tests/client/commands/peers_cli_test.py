@@ -12,8 +12,8 @@ import unittest
 import programs
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "support"))
-import run_tests  # noqa: E402
-from shared_models import shared  # noqa: E402
+import run_tests
+from shared_models import shared
 
 # Perplexity and KL of 128 rows; the reference's README says by whom.
 PEERS = {"gptqmodel-gptq": (17.1210, 0.01970), "llmcompressor-awq": (16.9330, 0.01317),

@@ -17,9 +17,9 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # half of the time is the start of a process
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import vllm  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-from vllm.distributed import cleanup_dist_env_and_memory  # noqa: E402
+import vllm
+from safetensors import safe_open
+from vllm.distributed import cleanup_dist_env_and_memory
 
 
 def perplexity(directory, dtype, ids):
