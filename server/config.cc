@@ -34,7 +34,7 @@ absl::Status Bad(absl::string_view flag, absl::string_view value, absl::string_v
   return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, "; expected ", expected));
 }
 
-// HOST:PORT, [IPV6]:PORT.
+// Takes HOST:PORT and [IPV6]:PORT.
 absl::Status CheckAddress(absl::string_view flag, absl::string_view address) {
   const size_t colon = address.rfind(':');
   int port = -1;
@@ -249,7 +249,7 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
   } catch (const CLI::CallForVersion&) {
     return PrintAndExit{absl::StrCat("salientd ", kVersion, "\n")};
   } catch (const CLI::ExtrasError&) {
-    // The errors of CLI11 come in reverse.
+    // CLI11 gives its errors in reverse.
     return absl::InvalidArgumentError(
         absl::StrCat("unknown arguments: ", absl::StrJoin(app.remaining(), " ")));
   } catch (const CLI::ParseError& error) {

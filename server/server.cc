@@ -182,7 +182,7 @@ class Server::Impl {
     gate_.Drain();
     if (endpoint_ == nullptr) return;
     endpoint_->StopServing();
-    watching_ = nullptr;  // it may be waiting for an answer, for which there is time now
+    watching_ = nullptr;  // It may be waiting for an answer, for which there is time now.
     const auto rest = [end] { return std::max(end - absl::Now(), absl::ZeroDuration()); };
     if (!registry_->WaitUntilIdle(rest())) {
       LogWarning("calls are still active at the end of the grace; ending them");
@@ -249,7 +249,7 @@ class Server::Impl {
   std::unique_ptr<Endpoint> endpoint_;
   std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<PeriodicTask> watching_;
-  int64_t refused_connections_ = 0;  // of the watching thread: those that were logged
+  int64_t refused_connections_ = 0;  // The watching thread counts those that were logged.
   std::once_flag shutdown_;
   int metrics_port_ = 0;
 };

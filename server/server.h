@@ -1,5 +1,5 @@
-// The process without its main: services, engine, metrics, wired together. Also what an
-// embedded server is.
+// Is the process without its main: services, engine and metrics, wired together. An embedded server
+// is one, too.
 #ifndef SALIENT_SERVER_SERVER_H_
 #define SALIENT_SERVER_SERVER_H_
 
@@ -12,12 +12,12 @@
 
 namespace salient {
 
-// Serves from Start until Shutdown or destruction. Thread-safe. A process may have several.
+// Serves from Start until Shutdown or destruction. It is thread-safe. A process may have several.
 class Server {
  public:
-  // Starts a server. INVALID_ARGUMENT for a bad config or address; errors of LimitInstructionSet
-  // and BlobStore::Open. `unreachable`, if there is one, is called once, on a thread of the server,
-  // when it finds that its new connections are no longer answered.
+  // Starts a server. Returns INVALID_ARGUMENT for a bad config or address, and the errors of
+  // LimitInstructionSet and BlobStore::Open. `unreachable`, if there is one, is called once, on a
+  // thread of the server, when it finds that its new connections are no longer answered.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const ServerConfig& config, absl::AnyInvocable<void()> unreachable = nullptr);
 

@@ -11,12 +11,12 @@
 
 namespace salient {
 
-// Thread-safe, except Look.
+// Is thread-safe, except Look.
 class Watchdog {
  public:
   struct Condition {
     bool store_writable = true;
-    bool reachable = true;  // new connections are answered
+    bool reachable = true;  // New connections are answered.
   };
   struct Stats {
     Condition condition;
@@ -49,9 +49,9 @@ class Watchdog {
   Checks checks_;
   absl::AnyInvocable<void(Condition)> tell_;
   absl::AnyInvocable<void()> give_up_;
-  int failures_ = 0;  // in a row
+  int failures_ = 0;  // They came in a row.
   mutable std::mutex mu_;
-  Stats stats_;  // guarded by mu_
+  Stats stats_;  // mu_ guards it.
 };
 
 // Writes a file into `directory` and removes it. A full disk is no error: what needs room says so

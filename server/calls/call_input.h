@@ -19,20 +19,20 @@
 
 namespace salient {
 
-// Not thread-safe. For each message: MemoryBytes, reserve, Take. After an error it is unusable.
-// Errors carry reason and field (call_error.h).
+// Is not thread-safe. For each message call MemoryBytes, reserve, and call Take. After an error it
+// is unusable. Errors carry reason and field (call_error.h).
 class CallInput {
  public:
   // Says what a message led to.
   struct Taken {
-    int64_t tokens = 0;                 // folded
-    bool opened_group = false;          // the reservation belongs to the group
-    bool merged_statistics = false;     // the reservation of the file may go, but for
-    int64_t kept_bytes = 0;             // what the group holds because of it
-    std::optional<ClosedGroup> closed;  // the group is whole
+    int64_t tokens = 0;                 // They were folded.
+    bool opened_group = false;          // The reservation belongs to the group.
+    bool merged_statistics = false;     // The reservation of the file may go, but for kept_bytes.
+    int64_t kept_bytes = 0;             // The group holds so much because of it.
+    std::optional<ClosedGroup> closed;  // The group is whole.
   };
 
-  // `concurrency`: threads that quantize.
+  // `concurrency` threads quantize.
   CallInput(const CallLimits& limits, int concurrency)
       : limits_(limits), concurrency_(concurrency) {}
 

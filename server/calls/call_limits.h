@@ -8,13 +8,13 @@
 
 namespace salient {
 
-inline constexpr int64_t kMaxNameBytes = 512;  // of a group or a Linear
+inline constexpr int64_t kMaxNameBytes = 512;  // It limits the name of a group or a Linear.
 
 struct CallLimits {
   // Weights, statistics and working memory of the groups inside, and results that wait.
   int64_t call_memory_bytes = int64_t{2} << 30;
   int64_t max_linears_per_group = 1024;
-  int64_t max_features = int64_t{1} << 18;  // of in_features and out_features
+  int64_t max_features = int64_t{1} << 18;  // It limits in_features and out_features.
 
   // Without a message while one is waited for: ABORTED, CLIENT_IDLE. Also how long results may
   // wait for a client that is owed nothing else.

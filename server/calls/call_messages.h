@@ -33,7 +33,7 @@ struct GroupSpec {
   std::string name;
   int64_t in_features = 0;
   std::vector<LinearSpec> linears;
-  std::optional<DType> activation_dtype;  // needed only for activations
+  std::optional<DType> activation_dtype;  // Only activations need it.
   std::optional<TiedHeads> tied_heads;
 };
 

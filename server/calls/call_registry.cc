@@ -78,7 +78,7 @@ void CallRegistry::Drain() {
 }
 
 bool CallRegistry::WaitUntilIdle(absl::Duration timeout) {
-  constexpr absl::Duration kLongest = absl::Hours(24 * 365);  // what the clock can add
+  constexpr absl::Duration kLongest = absl::Hours(24 * 365);  // The clock can add so much.
   std::unique_lock<std::mutex> lock(mu_);
   return changed_.wait_for(lock, absl::ToChronoMilliseconds(std::min(timeout, kLongest)),
                            [this] { return active_.empty(); });

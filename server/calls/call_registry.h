@@ -19,14 +19,14 @@
 
 namespace salient {
 
-// Thread-safe. Owns the worker pool and the memory of all calls. Must outlive every transport of
-// its calls.
+// Is thread-safe. It owns the worker pool and the memory of all calls, and must outlive every
+// transport of its calls.
 class CallRegistry {
  public:
   struct Settings {
     int workers = 1;
     int max_active_calls = 64;
-    int64_t memory_bytes = int64_t{8} << 30;  // of all calls together
+    int64_t memory_bytes = int64_t{8} << 30;  // All calls together may have it.
     CallLimits call;
   };
 
@@ -74,13 +74,13 @@ class CallRegistry {
   const Settings settings_;
   MemoryBudget memory_;
   CallCounters counters_;
-  mutable std::mutex mu_;  // of the next five
+  mutable std::mutex mu_;  // It guards the next five.
   std::condition_variable changed_;
   std::map<int64_t, std::weak_ptr<TensorCall>> active_;
   int64_t next_id_ = 0;
   bool draining_ = false;
   bool stopping_ = false;
-  WorkerPool pool_;  // after what its tasks use
+  WorkerPool pool_;  // It goes before what its tasks use.
   std::thread watch_;
 };
 

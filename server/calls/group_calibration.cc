@@ -10,7 +10,7 @@
 namespace salient {
 namespace {
 
-// The reason of an error of the accumulator, by its code.
+// Returns the reason of an error of the accumulator, by its code.
 Reason FoldReason(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:

@@ -18,14 +18,15 @@
 
 namespace salient {
 
-// Not thread-safe. Errors carry a reason; after one it is unusable.
+// Is not thread-safe. Errors carry a reason; after one it is unusable.
 class GroupCalibration {
  public:
-  // INTERNAL.
+  // Returns INTERNAL if the core refuses the parameters.
   static absl::StatusOr<GroupCalibration> Create(const std::string& group,
                                                  const StatisticsParams& params);
 
-  // Folds as StatisticsAccumulator::Fold does. NON_FINITE, POSITION, DUPLICATE_ROW.
+  // Folds as StatisticsAccumulator::Fold does. Its reasons are NON_FINITE, POSITION and
+  // DUPLICATE_ROW.
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor);
 
@@ -33,8 +34,9 @@ class GroupCalibration {
   // whole X^T X what stays of it.
   int64_t MergeBytes(int64_t file_bytes) const;
 
-  // The statistics of a file, called `name` in errors. The first that comes may keep the whole
-  // X^T X though the call has no need of it: then all do. STATISTICS, DUPLICATE_ROW.
+  // Merges the statistics of a file, called `name` in errors. The first that comes may keep the
+  // whole X^T X though the call has no need of it: then all do. Its reasons are STATISTICS and
+  // DUPLICATE_ROW.
   absl::Status Merge(absl::string_view name, Statistics statistics);
 
   bool has_tokens() const { return has_tokens_; }

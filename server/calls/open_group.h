@@ -25,27 +25,29 @@ namespace salient {
 // A group that is whole. Owns its weights, in the dtype they came in, and its statistics.
 struct ClosedGroup {
   GroupSpec spec;
-  std::vector<std::unique_ptr<std::byte[]>> weights;  // by Linear, [out_features, in_features]
+  std::vector<std::unique_ptr<std::byte[]>>
+      weights;  // They stand by Linear, [out_features, in_features].
   Statistics statistics;
 
   // Runs the core. Errors carry a reason: NON_FINITE, CANCELLED, DEADLINE_EXCEEDED, INTERNAL.
   absl::StatusOr<GroupResult> Quantize(const CallOptions& options, Executor& executor) const;
 };
 
-// Not thread-safe. Errors carry reason and field (call_error.h) and name the tensor; after one
+// Is not thread-safe. Errors carry reason and field (call_error.h) and name the tensor; after one
 // the group is unusable.
 class OpenGroup {
  public:
-  // `spec` has passed CheckGroup. Allocates the weights.
+  // Allocates the weights. `spec` has passed CheckGroup.
   static absl::StatusOr<OpenGroup> Create(GroupSpec spec, const CallOptions& options);
 
   const GroupSpec& spec() const { return spec_; }
 
-  // BAD_HEADER (index), CHUNK_TOO_LARGE, OFFSET, BAD_SHAPE (beyond the end), CHUNK_CRC, NON_FINITE.
+  // Copies a part of a weight. Its reasons are BAD_HEADER (index), CHUNK_TOO_LARGE, OFFSET,
+  // BAD_SHAPE (beyond the end), CHUNK_CRC and NON_FINITE.
   absl::Status AddWeight(const WeightData& weight);
 
-  // Returns the number of tokens. BAD_HEADER (no activation_dtype), CHUNK_TOO_LARGE, BAD_SHAPE,
-  // CHUNK_CRC, POSITION, DUPLICATE_ROW, NON_FINITE.
+  // Returns the number of tokens. Its reasons are BAD_HEADER (no activation_dtype),
+  // CHUNK_TOO_LARGE, BAD_SHAPE, CHUNK_CRC, POSITION, DUPLICATE_ROW and NON_FINITE.
   absl::StatusOr<int64_t> AddActivations(const ActivationData& batch, Executor& executor);
 
   // Bytes to reserve before the next AddStatistics: what a further file takes until it is
@@ -55,22 +57,22 @@ class OpenGroup {
                                                 const CallLimits& limits) const;
 
   // Returns whether the file is whole; it was then merged and its bytes are gone. The first that
-  // comes may keep the whole X^T X though the call has no need of it: then all do. BAD_SHAPE,
-  // CHUNK_TOO_LARGE, OFFSET, CHUNK_CRC, STATISTICS, DUPLICATE_ROW.
+  // comes may keep the whole X^T X though the call has no need of it: then all do. Its reasons are
+  // BAD_SHAPE, CHUNK_TOO_LARGE, OFFSET, CHUNK_CRC, STATISTICS and DUPLICATE_ROW.
   absl::StatusOr<bool> AddStatistics(const StatisticsData& part);
 
   // Returns what the group holds, until it is quantized, beyond what was reserved for its header:
   // because a file kept the whole X^T X.
   int64_t whole_gram_bytes() const { return calibration_.whole_gram_bytes(); }
 
-  // MISSING_BYTES, NO_TOKENS.
+  // Ends the input. Its reasons are MISSING_BYTES and NO_TOKENS.
   absl::StatusOr<ClosedGroup> Close(Executor& executor) &&;
 
  private:
   struct Weight {
-    std::string tensor;  // "<linear>.weight"
+    std::string tensor;  // It is "<linear>.weight".
     ChunkCursor cursor;
-    int64_t finite_elements = 0;  // checked so far
+    int64_t finite_elements = 0;  // So many were checked so far.
     std::unique_ptr<std::byte[]> data;
   };
   struct StatisticsFile {

@@ -15,10 +15,10 @@
 
 namespace salient {
 
-// A group's result on its way out.
+// Holds a group's result on its way out.
 struct FinishedGroup {
   GroupResult result;
-  absl::Duration elapsed;  // from the end of the group's input to its result
+  absl::Duration elapsed;  // It runs from the end of the group's input to its result.
 };
 
 // Bytes of its scales and tensors.
@@ -27,12 +27,12 @@ int64_t ResultBytes(const GroupResult& result);
 // One thing to send: the head of a group's result, or a part of one of its tensors.
 struct OutgoingResult {
   std::shared_ptr<const FinishedGroup> group;
-  std::optional<int32_t> tensor_index;  // unset: the head
-  ByteRange range;                      // of the tensor's bytes
+  std::optional<int32_t> tensor_index;  // It is unset for the head.
+  ByteRange range;                      // It is that of the tensor's bytes.
 };
 
-// First in, first out. A group and the memory it holds stay until its last chunk was sent.
-// Not thread-safe.
+// Gives groups out in the order in which they came. A group and the memory it holds stay until its
+// last chunk was sent. It is not thread-safe.
 class ResultQueue {
  public:
   struct Entry {
@@ -43,9 +43,9 @@ class ResultQueue {
   void Push(Entry entry) { entries_.push_back(std::move(entry)); }
   bool empty() const { return entries_.empty(); }
 
-  // Head, chunks of 1 MiB, the next group's head, ...; nullopt when empty. Calling it says that
-  // what it returned before was sent; groups that are thereby through go to `sent`, for the
-  // caller to free where it likes.
+  // Returns the head, chunks of 1 MiB, the next group's head and so on; nullopt when empty. Calling
+  // it says that what it returned before was sent; groups that are thereby through go to `sent`,
+  // for the caller to free where it likes.
   std::optional<OutgoingResult> Next(std::vector<Entry>& sent);
 
  private:

@@ -110,7 +110,7 @@ absl::Status TensorCall::Quantize(QuantizeTask task) {
   const absl::Time now = absl::Now();
   auto finished = std::make_shared<const FinishedGroup>(
       FinishedGroup{*std::move(result), now - task.closed_at});
-  task.group = ClosedGroup();  // the inputs go before their memory is given back
+  task.group = ClosedGroup();  // The inputs go before their memory is given back.
   task.hold.ShrinkTo(bytes);
 
   std::lock_guard<std::mutex> lock(mu_);
@@ -124,7 +124,7 @@ absl::Status TensorCall::Quantize(QuantizeTask task) {
 
 std::optional<OutgoingResult> TensorCall::TakeResult() {
   std::optional<OutgoingResult> outgoing;
-  std::vector<ResultQueue::Entry> sent;  // freed without the lock
+  std::vector<ResultQueue::Entry> sent;  // It is freed without the lock.
   bool all_sent = false;
   {
     std::lock_guard<std::mutex> lock(mu_);

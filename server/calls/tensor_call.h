@@ -23,7 +23,7 @@
 
 namespace salient {
 
-// The other side of a call. Methods are called from any thread, never with a lock held, and must
+// Is the other side of a call. Methods are called from any thread, never with a lock held, and must
 // not block. Calls may still arrive after Finish; they are then ignored.
 class CallTransport {
  public:
@@ -35,7 +35,7 @@ class CallTransport {
   // TensorCall::TakeResult has something new to say.
   virtual void ResultReady() = 0;
 
-  // The call is over. Called once.
+  // Ends the call. It is called once.
   virtual void Finish(const absl::Status& status) = 0;
 };
 
@@ -53,7 +53,7 @@ struct CallSummary {
   int64_t tokens = 0;
 };
 
-// Thread-safe. Messages are taken one at a time, in order, on the pool's short lane, one being
+// Is thread-safe. Messages are taken one at a time, in order, on the pool's short lane, one being
 // read while another is taken; groups that are whole are quantized one at a time, in order, on the
 // long lane, while the next is read. Reading stops while the next group does not fit into the
 // memory that the call, or all calls together, may have.
@@ -107,7 +107,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   struct Blocked {
     int64_t bytes = 0;
     absl::Time since;
-    bool by_call = false;  // the call's own memory is full, else that of all calls
+    bool by_call = false;  // The call's own memory is full, else that of all calls.
   };
   // Holds what the taking side works on.
   struct Taking {
@@ -115,7 +115,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
     MemoryHold statistics;
     std::unique_ptr<MemoryBudget::Place> place;
     std::unique_ptr<CallInput> input;
-    std::optional<CallMessage> waiting;  // for memory
+    std::optional<CallMessage> waiting;  // It waits for memory.
   };
 
   // The taking side: at most one of these runs at a time.
@@ -131,29 +131,30 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   void NotifyResult();
   void Schedule();
   void End(const absl::Status& status);
-  absl::Status Overdue(absl::Time now) const;  // with mu_ held
+  // Is called with mu_ held.
+  absl::Status Overdue(absl::Time now) const;
 
   const Shared shared_;
   const CallLimits limits_;
   CancelToken stop_;
-  MemoryBudget call_memory_;  // before everything that holds of it
-  Taking side_;               // belongs to whoever set taking_
+  MemoryBudget call_memory_;  // It outlives everything that holds of it.
+  Taking side_;               // It belongs to whoever set taking_.
 
-  mutable std::mutex mu_;  // of all that follows
+  mutable std::mutex mu_;  // It guards all that follows.
   std::shared_ptr<CallTransport> transport_;
   absl::AnyInvocable<void()> on_end_;
   std::deque<MessageSource> inbox_;
   bool reading_ = false;
   bool taking_ = false;
-  bool end_of_input_ = false;  // the client said all
-  bool input_done_ = false;    // and all of it was taken
+  bool end_of_input_ = false;  // The client said all.
+  bool input_done_ = false;    // All of it was taken.
   std::optional<Blocked> blocked_;
   std::deque<QuantizeTask> closed_;
   bool quantizing_ = false;
   ResultQueue results_;
   bool ended_ = false;
-  absl::Time last_message_;   // came, or was asked for after a pause
-  absl::Time last_progress_;  // a result became ready or was taken
+  absl::Time last_message_;   // It came then, or was asked for after a pause.
+  absl::Time last_progress_;  // A result became ready or was taken then.
   CallSummary summary_;
 };
 

@@ -16,62 +16,63 @@ namespace salient {
 
 // A closed set: ErrorInfo.reason for clients, the label of salient_errors_total for operators.
 enum class Reason {
-  kMessageOrder,      // a message where another was expected, or one that cannot be parsed
-  kBadMethod,         // a parameter of the method
-  kBadFormat,         // a parameter of the weight format
-  kBadHeader,         // a field of a group's header, or an index into it
-  kBadShape,          // sizes that do not fit each other
-  kDuplicateName,     // a group or a Linear stands twice
-  kOffset,            // a chunk is not the next one
-  kPosition,          // a batch's tokens are not the next ones
-  kChunkTooLarge,     // a chunk above kMaxChunkBytes
-  kRequestTooLarge,   // a request longer than its kind may be
-  kChunkCrc,          // a chunk does not have its checksum
-  kMissingBytes,      // a weight or file is not whole
-  kNonFinite,         // NaN or infinity
-  kNoTokens,          // a group without calibration
-  kDuplicateRow,      // a calibration row counted twice
-  kStatistics,        // a statistics file that cannot be read or does not fit
-  kUnsupported,       // a method or format this server does not have
-  kUnimplemented,     // an rpc this server does not have
-  kUnknownJob,        // no such job
-  kUnknownBlob,       // no such blob
-  kMissingBlob,       // a blob that is needed and not there
-  kDigestMismatch,    // bytes that do not have their digest
-  kBlobDamaged,       // a stored blob that no longer has its digest
-  kUploadTakenOver,   // another writer sends the blob
-  kSpoolFull,         // the store has no room
-  kQueueFull,         // too many jobs wait
-  kJobExists,         // a job_id or request_id that names another job
-  kJobNotEnded,       // possible only when the job has ended
-  kBadJob,            // a field of a job, or of a request about jobs
-  kBadDigest,         // a digest, offset or limit of a request about blobs
-  kBadModel,          // config, index, shards or tensors of a model
-  kBadTokens,         // token ids of calibration or evaluation
-  kBadPath,           // a path outside its root, or nothing usable there
-  kMemory,            // needs more memory than it may ever have
-  kBusy,              // no room now
-  kClientNotReading,  // results wait and nobody reads them
-  kClientIdle,        // the client stopped sending
-  kCancelled,         // by the client, or its connection broke
-  kDeadlineExceeded,  // the client's deadline passed
-  kDraining,          // the server is stopping
-  kInternal,          // our fault
+  kMessageOrder,      // A message came where another was expected, or cannot be parsed.
+  kBadMethod,         // A parameter of the method is at fault.
+  kBadFormat,         // A parameter of the weight format is at fault.
+  kBadHeader,         // A field of a group's header, or an index into it, is at fault.
+  kBadShape,          // Sizes do not fit each other.
+  kDuplicateName,     // A group or a Linear stands twice.
+  kOffset,            // A chunk is not the next one.
+  kPosition,          // A batch's tokens are not the next ones.
+  kChunkTooLarge,     // A chunk is above kMaxChunkBytes.
+  kRequestTooLarge,   // A request is longer than its kind may be.
+  kChunkCrc,          // A chunk does not have its checksum.
+  kMissingBytes,      // A weight or file is not whole.
+  kNonFinite,         // A value is NaN or infinity.
+  kNoTokens,          // A group has no calibration.
+  kDuplicateRow,      // A calibration row was counted twice.
+  kStatistics,        // A statistics file cannot be read or does not fit.
+  kUnsupported,       // The server does not have this method or format.
+  kUnimplemented,     // The server does not have this rpc.
+  kUnknownJob,        // There is no such job.
+  kUnknownBlob,       // There is no such blob.
+  kMissingBlob,       // A blob that is needed is not there.
+  kDigestMismatch,    // Bytes do not have their digest.
+  kBlobDamaged,       // A stored blob no longer has its digest.
+  kUploadTakenOver,   // Another writer sends the blob.
+  kSpoolFull,         // The store has no room.
+  kQueueFull,         // Too many jobs wait.
+  kJobExists,         // A job_id or request_id names another job.
+  kJobNotEnded,       // The job would have to have ended.
+  kBadJob,            // A field of a job, or of a request about jobs, is at fault.
+  kBadDigest,         // A digest, offset or limit of a request about blobs is at fault.
+  kBadModel,          // Config, index, shards or tensors of a model are at fault.
+  kBadTokens,         // Token ids of calibration or evaluation are at fault.
+  kBadPath,           // A path is outside its root, or nothing usable is there.
+  kMemory,            // The work needs more memory than it may ever have.
+  kBusy,              // There is no room now.
+  kClientNotReading,  // Results wait and nobody reads them.
+  kClientIdle,        // The client stopped sending.
+  kCancelled,         // The client cancelled, or its connection broke.
+  kDeadlineExceeded,  // The client's deadline passed.
+  kDraining,          // The server is stopping.
+  kInternal,          // The fault is ours.
 };
 
-// "MESSAGE_ORDER", ...
+// Returns "MESSAGE_ORDER", ...
 absl::string_view Name(Reason reason);
 
-// All of them, in order of declaration.
+// Returns all of them, in order of declaration.
 absl::Span<const Reason> AllReasons();
 
-// A status with a reason. `message` names what is at fault, its value and what was expected.
+// Makes a status with a reason. `message` names what is at fault, its value and what was expected.
 absl::Status CallError(absl::StatusCode code, Reason reason, absl::string_view message);
 
-// Shorthand for the most frequent code, INVALID_ARGUMENT.
+// Makes one of the most frequent code, INVALID_ARGUMENT.
 absl::Status InvalidCall(Reason reason, absl::string_view message);
 
-// Adds the path of the field at fault, e.g. "group.linears[1].out_features". No-ops on OK.
+// Adds the path of the field at fault, e.g. "group.linears[1].out_features". It changes nothing of
+// OK.
 absl::Status WithField(absl::Status status, absl::string_view field);
 
 // Adds one ErrorInfo metadata entry, e.g. {"group", "model.layers.0.mlp"}. The first entry under
@@ -90,10 +91,10 @@ absl::Status WithReason(absl::Status status, Reason reason);
 // Holds what the payloads say.
 struct CallErrorDetails {
   Reason reason = Reason::kInternal;
-  std::string field;  // empty: none
+  std::string field;  // It is empty for none.
   std::map<std::string, std::string> metadata;
   std::optional<absl::Duration> retry_after;
-  std::string quota;  // empty: none
+  std::string quota;  // It is empty for none.
 };
 
 // Returns the details of a status that is not OK. Without payloads the reason follows from the

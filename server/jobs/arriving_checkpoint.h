@@ -31,8 +31,9 @@ namespace salient {
 // for, but only on the thread that made the object: a worker that waited for bytes could be the one
 // that is to receive them. So that thread calls WaitForTensors before workers read. Bytes are
 // handed out before their file's digest was verified, of the upload that is furthest: whoever uses
-// them asks HoldAgainstBlobs in the end. ABORTED if that upload is gone and its bytes were not
-// those of the blob. Thread-safe after ReadHeaders or WaitForHeaders returned true or OK.
+// them asks HoldAgainstBlobs in the end. Reading returns ABORTED if that upload is gone and its
+// bytes were not those of the blob. It is thread-safe after ReadHeaders or WaitForHeaders returned
+// true or OK.
 class ArrivingCheckpoint final : public TensorSource {
  public:
   // Borrows all. `arrival` may be null for one that is only asked for headers and for
@@ -44,7 +45,7 @@ class ArrivingCheckpoint final : public TensorSource {
   // inline content that is not the whole header, or not the first bytes of its blob.
   absl::StatusOr<bool> ReadHeaders();
 
-  // Returns the same when all of them have come. Errors also as BlobArrival.
+  // Returns the same when all of them have come. Its errors are also those of BlobArrival.
   absl::Status WaitForHeaders();
 
   // Returns when all bytes of these tensors have come. Errors as Find and BlobArrival.
@@ -55,7 +56,7 @@ class ArrivingCheckpoint final : public TensorSource {
   absl::Status CheckInlineContent() const;
 
   // Waits until the files that were read are complete, and says whether what was read is theirs:
-  // ABORTED if it was of an upload that was not. Errors also as BlobArrival.
+  // ABORTED if it was of an upload that was not. Its errors are also those of BlobArrival.
   absl::Status HoldAgainstBlobs() const;
 
   // Returns the bytes of all tensors, and their names, sorted.
@@ -74,11 +75,12 @@ class ArrivingCheckpoint final : public TensorSource {
     const ModelFile& manifest;
     std::optional<SafetensorsHeader> header;
     int64_t data_begin = 0;
-    mutable std::mutex mu;  // of the next four
+    mutable std::mutex mu;  // It guards the next four.
     mutable bool inline_checked = false;
-    mutable std::shared_ptr<const BlobReader> reader;  // of what was committed when it was opened
-    mutable std::vector<std::shared_ptr<ChunkSums>> read_through;  // each of another upload
-    mutable absl::Status damage;                                   // that a read found
+    mutable std::shared_ptr<const BlobReader>
+        reader;  // It reads what was committed when it was opened.
+    mutable std::vector<std::shared_ptr<ChunkSums>> read_through;  // Each is of another upload.
+    mutable absl::Status damage;                                   // A read found it.
   };
 
   // The length and JSON of a file's header; nullopt if not all of it is here.
@@ -102,8 +104,8 @@ class ArrivingCheckpoint final : public TensorSource {
   BlobStore& store_;
   BlobArrival* const arrival_;
   std::vector<std::unique_ptr<File>> files_;
-  std::vector<TensorPlace> file_of_;  // (tensor, index into files_), sorted
-  std::vector<TensorPlace> copies_;   // of the same
+  std::vector<TensorPlace> file_of_;  // It holds (tensor, index into files_), sorted.
+  std::vector<TensorPlace> copies_;   // It holds the copies in other files.
 };
 
 }  // namespace salient

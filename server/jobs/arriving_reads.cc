@@ -50,7 +50,7 @@ absl::Status ArrivingCheckpoint::BegunAnew(const File& file) const {
 absl::Status ArrivingCheckpoint::CheckUploads(const File& file) const {
   const Digest& digest = file.manifest.digest;
   const std::lock_guard<std::mutex> lock(file.mu);
-  if (!file.damage.ok()) return file.damage;  // nobody waits until it is sent again
+  if (!file.damage.ok()) return file.damage;  // Nobody waits until it is sent again.
   for (std::shared_ptr<ChunkSums>& sums : file.read_through) {
     if (!sums->discarded()) continue;
     // Somebody else may have sent the same bytes.
@@ -58,7 +58,7 @@ absl::Status ArrivingCheckpoint::CheckUploads(const File& file) const {
     if (!agreeing.ok()) return WithReason(agreeing.status(), Reason::kBlobDamaged);
     if (*agreeing == nullptr) return BegunAnew(file);
     sums = *std::move(agreeing);
-    file.reader = nullptr;  // the next is of that one
+    file.reader = nullptr;  // The next one reads that upload.
   }
   return absl::OkStatus();
 }

@@ -27,7 +27,7 @@ absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arr
   absl::Status status;
   while (true) {
     const int64_t seen = changes_;
-    blob = store_.Status(digest);  // neither waits nor takes a lock of ours
+    blob = store_.Status(digest);  // It neither waits nor takes a lock of ours.
     if (arrived(blob)) break;
     if (status = stop_.Check(); !status.ok()) break;
     const absl::Time now = absl::Now();

@@ -41,7 +41,7 @@ class BlobArrival {
   // Something came, or the job was stopped: those who wait look again.
   void LookAgain();
 
-  // Time during which somebody waited.
+  // Returns the time during which somebody waited.
   absl::Duration Waited() const;
 
  private:
@@ -51,7 +51,7 @@ class BlobArrival {
   BlobStore& store_;
   const CancelToken& stop_;
   const absl::Duration stall_timeout_;
-  mutable std::mutex mu_;  // of the next five
+  mutable std::mutex mu_;  // It guards the next five.
   std::condition_variable changed_;
   int64_t changes_ = 0;
   int waiting_ = 0;

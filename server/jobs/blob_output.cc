@@ -28,7 +28,7 @@ absl::Status StoreError(const absl::Status& status) {
 
 // One result, as far as it is there.
 struct BlobPart {
-  std::string directory;  // empty: the job has this one alone
+  std::string directory;  // It is empty if the job has this result alone.
   std::map<std::string, Digest> tensors = {};
 };
 

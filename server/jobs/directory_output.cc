@@ -32,13 +32,13 @@ absl::Status PathError(const absl::Status& status) {
   return status;
 }
 
-// One result: a model directory.
+// Holds one result: a model directory.
 struct DirectoryPart {
-  std::string directory;  // inside the output; empty: the output itself
+  std::string directory;  // It stands inside the output; it is empty for the output itself.
   CheckpointWriter writer;
   // While it is not known where tensors will stand.
   std::optional<TensorSpool> spool;
-  std::vector<std::string> names = {};  // of its files
+  std::vector<std::string> names = {};  // They are the names of its files.
 };
 
 class DirectoryOutput final : public JobOutput {
@@ -209,7 +209,7 @@ class DirectoryOutput final : public JobOutput {
 
   RunningJob& job_;
   std::optional<AppearingDirectory> parent_;
-  std::vector<DirectoryPart> parts_;  // after their parent, so that they go first
+  std::vector<DirectoryPart> parts_;  // They stand after their parent, so that they go first.
   std::vector<QuantizedCheckpointPlan> plans_;
 };
 

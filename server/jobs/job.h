@@ -1,4 +1,4 @@
-// Says what a job is: what was asked, what it will cost, what happened to it. Plain data.
+// Says what a job is: what was asked, what it will cost, what happened to it. It is plain data.
 #ifndef SALIENT_SERVER_JOBS_JOB_H_
 #define SALIENT_SERVER_JOBS_JOB_H_
 
@@ -25,9 +25,9 @@
 namespace salient {
 
 struct ModelFile {
-  std::string name;  // inside the model directory, without separators
+  std::string name;  // It stands inside the model directory, without separators.
   Digest digest;
-  // All of a small file; of a safetensors file its first bytes: length and JSON.
+  // The content is all of a small file, or the first bytes of a safetensors file: length and JSON.
   std::optional<std::string> inline_content;
 };
 
@@ -40,23 +40,23 @@ struct ModelSource {
 // This is a safetensors blob as ReadTokenRows reads it.
 struct TokenSource {
   Digest tokens;
-  int64_t max_rows = 0;          // 0: all
-  std::string name = "tokens";   // what errors call it
-  bool allow_long_rows = false;  // rows beyond the model's max_position_embeddings are taken
+  int64_t max_rows = 0;          // 0 stands for all.
+  std::string name = "tokens";   // Errors call it so.
+  bool allow_long_rows = false;  // Rows beyond the model's max_position_embeddings are taken.
 };
 
 struct QuantizeTask {
   TokenSource calibration;
   Method method;
-  std::vector<StoredFormat> formats = std::vector<StoredFormat>(1);  // of the results, 1 to 8
+  std::vector<StoredFormat> formats = std::vector<StoredFormat>(1);  // A job has 1 to 8 results.
   ComputeDType compute = ComputeDType::kBF16;
   bool strict = false;
   uint64_t seed = 0;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;
-  std::string output_path;  // below --output-root; empty: the result becomes blobs
+  std::string output_path;  // It lies below --output-root; if it is empty the result becomes blobs.
   EngineRequest engines;
   std::vector<ModuleOverride> overrides;
-  double max_relative_error = 0;  // as in QuantizeModelParams
+  double max_relative_error = 0;  // It is that of QuantizeModelParams.
 };
 
 struct EvaluateTask {
@@ -84,9 +84,9 @@ struct StudyTask {
 struct JobSpec {
   ModelSource model;
   std::variant<QuantizeTask, EvaluateTask, InspectTask, StudyTask> task;
-  absl::Duration timeout = absl::InfiniteDuration();  // of running
+  absl::Duration timeout = absl::InfiniteDuration();  // It limits running.
   std::optional<absl::Duration> ttl_after_finished;
-  int priority = 0;  // 0 to 9, higher first
+  int priority = 0;  // It is 0 to 9, higher ones run first.
   // The request's own bytes, deterministically serialized: two specs are equal if these are, and
   // GetJob gives the spec back as it came.
   std::string serialized;
@@ -99,21 +99,21 @@ inline bool HasEnded(JobState state) {
 }
 
 struct JobEstimate {
-  int64_t peak_memory_bytes = 0;  // of the process
+  int64_t peak_memory_bytes = 0;  // It is that of the process.
   double flop = 0;
   double seconds = 0;
-  int64_t output_bytes = 0;       // if a limit of error raises nothing
-  int64_t most_output_bytes = 0;  // whatever it raises
+  int64_t output_bytes = 0;       // It holds if a limit of error raises nothing.
+  int64_t most_output_bytes = 0;  // It holds whatever a limit of error raises.
 };
 
 struct JobUsage {
-  double seconds = 0;             // of running, without waiting for bytes
-  int64_t peak_memory_bytes = 0;  // of the process while the job ran
+  double seconds = 0;             // It leaves out waiting for bytes.
+  int64_t peak_memory_bytes = 0;  // It is that of the process while the job ran.
   int64_t parameters = 0;
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  int64_t linear_count = 0;            // of the decoder blocks of all results
-  int64_t quantized_linear_count = 0;  // of these
+  int64_t linear_count = 0;            // They are those of the decoder blocks of all results.
+  int64_t quantized_linear_count = 0;  // They are among these.
 };
 
 struct JobProgress {
@@ -132,13 +132,13 @@ struct TensorReady {
   std::vector<int64_t> shape;
   Digest digest;
   bool provisional = false;
-  std::string directory;  // of the result that it belongs to; empty: the job has one
+  std::string directory;  // It is that of the result; it is empty if the job has one.
 };
 
-// A finished file. With parts, a header and tensors: their concatenation. Files in an output
-// directory have none.
+// Describes a finished file. If it has parts, a header and tensors, it is their concatenation.
+// Files in an output directory have none.
 struct ResultFile {
-  std::string name;  // "DIRECTORY/NAME" of a job with several results
+  std::string name;  // A job with several results says "DIRECTORY/NAME".
   Digest digest;
   std::vector<Digest> parts;
 };
@@ -148,7 +148,7 @@ struct TimedGroupReport {
   GroupReport report;
   absl::Duration elapsed;
   std::string numerics_id;
-  std::string directory;  // as TensorReady's
+  std::string directory;  // It is that of TensorReady.
 };
 
 struct JobWarning {
@@ -156,7 +156,7 @@ struct JobWarning {
 };
 
 struct JobEvent {
-  int64_t revision = 0;  // strictly increasing within a job, from 1
+  int64_t revision = 0;  // It grows strictly within a job, from 1.
   absl::Time time;
   std::variant<JobState, JobProgress, TimedGroupReport, TensorReady, ResultFile, JobWarning> what;
 };
@@ -169,24 +169,25 @@ struct JobEvaluation {
 
 // A job as it is now.
 struct JobSnapshot {
-  std::string name;  // "jobs/{job_id}"
+  std::string name;  // It is "jobs/{job_id}".
   std::string serialized_spec;
   JobState state = JobState::kQueued;
-  absl::Status error;  // in kFailed only
+  absl::Status error;  // It is set in kFailed only.
   JobEstimate estimate;
   std::vector<Digest> missing;
   std::vector<ResultFile> files;
   bool provisional = false;
   int64_t revision = 0;
   absl::Time create_time;
-  absl::Time start_time = absl::InfiniteFuture();  // not yet
-  absl::Time end_time = absl::InfiniteFuture();    // not yet
+  absl::Time start_time = absl::InfiniteFuture();  // It is so before the job begins.
+  absl::Time end_time = absl::InfiniteFuture();    // It is so before the job ends.
   std::string numerics_id;
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
   std::optional<ModelStudy> study;
   JobUsage usage;
-  std::vector<std::string> warnings;  // of a job that is validated only; others are told by events
+  std::vector<std::string>
+      warnings;  // A job that is validated only has them; others are told by events.
 };
 
 }  // namespace salient

@@ -1,4 +1,4 @@
-// Decides what the table takes, and what it turns away. A third part of JobTableImpl.
+// Decides what the table takes, and what it turns away. It is the third part of JobTableImpl.
 #include <algorithm>
 #include <utility>
 
@@ -164,7 +164,7 @@ absl::StatusOr<JobTableImpl::RecordPtr> JobTableImpl::FindSame(absl::string_view
     const bool same_id = !job_id.empty() && job->id == job_id;
     const bool same_request = !request_id.empty() && job->request_id == request_id;
     if (!same_id && !same_request) continue;
-    const bool same_both = job_id.empty() || same_id;  // a request that names two jobs is neither
+    const bool same_both = job_id.empty() || same_id;  // A request that names two jobs is neither.
     if (same_both && job->serialized_spec == serialized_spec) return job;
     return CallError(
         absl::StatusCode::kAlreadyExists, Reason::kJobExists,

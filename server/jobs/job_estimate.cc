@@ -84,7 +84,7 @@ absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, in
 absl::StatusOr<JobEstimate> EstimateJob(const JobSpec& spec, const PreparedJob& job, int workers,
                                         int64_t process_bytes) {
   if (std::holds_alternative<InspectTask>(spec.task)) {
-    JobEstimate estimate;  // it is done
+    JobEstimate estimate;  // It is done.
     estimate.peak_memory_bytes = process_bytes;
     return estimate;
   }

@@ -1,4 +1,4 @@
-// The life of jobs: begun, run, ended, forgotten. The other half of JobTableImpl.
+// Begins, runs, ends and forgets jobs. It is the other half of JobTableImpl.
 #include <algorithm>
 #include <utility>
 
@@ -92,7 +92,7 @@ void JobTableImpl::End(JobRecord& job, JobState state, absl::Status error) {
 }
 
 void JobTableImpl::Forget(const RecordPtr& job) {
-  const RecordPtr keep = job;  // the argument may be the map's own
+  const RecordPtr keep = job;  // The argument may be the map's own.
   forgotten_.push_back(keep);
   by_id_.erase(keep->id);
   jobs_.erase(keep->sequence);
@@ -206,7 +206,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
   JobUsage usage;
   usage.seconds = absl::ToDoubleSeconds(job->progress->Active());
   usage.peak_memory_bytes = PeakResidentMemoryBytes();
-  TrimFreeMemory();  // the next job's estimate begins with what is resident
+  TrimFreeMemory();  // The next job's estimate begins with what is resident.
   {
     const std::lock_guard<std::mutex> lock(mu_);
     if (outcome.ok()) {
@@ -240,7 +240,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
 absl::Time JobTableImpl::Keep(absl::Time now, std::vector<RecordPtr>& changed) {
   absl::Time next = now + kLongestPeriod;
   std::vector<RecordPtr> over;
-  int64_t spec_bytes = 0;  // of jobs without a result, the newest first
+  int64_t spec_bytes = 0;  // It counts jobs without a result, the newest first.
   for (const auto& [sequence, job] : jobs_) {
     if (HasEnded(job->state)) {
       const bool has_result = job->state == JobState::kSucceeded && !job->inspection.has_value();
@@ -283,7 +283,7 @@ void JobTableImpl::KeepTable() {
       for (std::thread& thread : finished) thread.join();
       changed.clear();
       released.clear();
-      forgotten.clear();  // may wait for a disk
+      forgotten.clear();  // It may wait for a disk.
       lock.lock();
       continue;
     }

@@ -39,13 +39,13 @@ class JobLog::Watcher {
   }
 
  private:
-  std::mutex mu_;  // of the next five
+  std::mutex mu_;  // It guards the next five.
   std::condition_variable idle_;
   bool again_ = false;
   bool running_ = false;
   bool closed_ = false;
   std::thread::id runner_;
-  absl::AnyInvocable<void()> wake_;  // called by the runner only
+  absl::AnyInvocable<void()> wake_;  // Only the runner calls it.
 };
 
 class JobLog::View final : public JobWatch {

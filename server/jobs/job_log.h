@@ -39,10 +39,10 @@ class JobLog : public std::enable_shared_from_this<JobLog> {
   // Events after `revision`, at most `max_events`; moves `revision` on.
   JobWatch::Batch TakeAfter(int64_t& revision, int max_events) const;
 
-  mutable std::mutex mu_;  // of all below
+  mutable std::mutex mu_;  // It guards all below.
   std::map<int64_t, JobEvent> events_;
   int64_t revision_ = 0;
-  int64_t progress_revision_ = 0;  // of the newest progress; 0: none
+  int64_t progress_revision_ = 0;  // It is that of the newest progress; 0 stands for none.
   bool ended_ = false;
   std::vector<std::weak_ptr<Watcher>> watchers_;
 };

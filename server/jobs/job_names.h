@@ -11,23 +11,25 @@
 
 namespace salient {
 
-// A DNS label, so that the name of a Kubernetes Job is one: [a-z]([a-z0-9-]{0,61}[a-z0-9])?.
-// INVALID_ARGUMENT, BAD_JOB. The empty id, of a job that is to be named here, is fine.
+// Checks that a name is a DNS label, so that the name of a Kubernetes Job is one:
+// [a-z]([a-z0-9-]{0,61}[a-z0-9])?. Returns INVALID_ARGUMENT, BAD_JOB, otherwise. The empty id, of a
+// job that is to be named here, is fine.
 absl::Status CheckJobId(absl::string_view job_id);
 // Refuses more than 128 bytes.
 absl::Status CheckRequestId(absl::string_view request_id);
 
-// "job-" and 16 random hexadecimal digits.
+// Returns "job-" and 16 random hexadecimal digits.
 std::string NewJobId();
 
-std::string NameOfJob(absl::string_view job_id);  // "jobs/{job_id}"
+// Returns "jobs/{job_id}".
+std::string NameOfJob(absl::string_view job_id);
 
 // Opaque to clients: a position and what tells it from a made-up or foreign one.
 class PageTokens {
  public:
-  PageTokens();  // of this process
+  PageTokens();  // Its tokens are those of this process.
   std::string Encode(int64_t position) const;
-  // INVALID_ARGUMENT, BAD_JOB.
+  // Returns INVALID_ARGUMENT, BAD_JOB, for a token that Encode did not make.
   absl::StatusOr<int64_t> Decode(absl::string_view token) const;
 
  private:

@@ -32,7 +32,7 @@ class JobOutput {
   // Adds those of decoder blocks.
   virtual absl::Status AddTensors(size_t output, absl::Span<const NamedTensor> tensors) = 0;
   // Fixes the plans, by output, as they are in the end, when all tensors were added. Their tensors
-  // are those of OpenOutput's unless the task limits the error. Called once.
+  // are those of OpenOutput's unless the task limits the error. It is called once.
   virtual absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) = 0;
   // Then those that all results have: bytes of one after the other, each from its beginning to its
   // end.
@@ -44,15 +44,15 @@ class JobOutput {
 };
 
 // Opens what the job's task asks for. `plans`, by output, are of the source whose headers are known
-// by now, as if no group were raised. Errors of CheckpointWriter; RESOURCE_EXHAUSTED, SPOOL_FULL,
-// for a full disk or store.
+// by now, as if no group were raised. Returns the errors of CheckpointWriter, and
+// RESOURCE_EXHAUSTED, SPOOL_FULL, for a full disk or store.
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(
     RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans);
 
 // A file that a result takes along, in a directory or a blob.
 struct CarriedFile {
   std::string name;
-  std::string path;  // empty: `blob`
+  std::string path;  // It is empty for `blob`.
   Digest blob;
 };
 

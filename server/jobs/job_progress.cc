@@ -5,7 +5,7 @@
 namespace salient {
 namespace {
 
-constexpr size_t kLateGroups = 8;  // that the speed is measured over
+constexpr size_t kLateGroups = 8;  // The speed is measured over so many.
 
 }  // namespace
 
@@ -91,7 +91,7 @@ double JobProgressReporter::SecondsLeft() const {
   const double tokens_left = static_cast<double>(tokens_total_ - tokens);
   const double parameters_left = static_cast<double>(parameters_total_ - parameters_);
   if (tokens == 0 || (parameters_ == 0 && parameters_total_ > 0)) {
-    // Nothing measured yet of one of the two.
+    // One of the two was not measured yet.
     return std::max(0.0, estimated_seconds_ - absl::ToDoubleSeconds(mark_));
   }
   double seconds = seconds_after_ + tokens_left * absl::ToDoubleSeconds(running_tokens_) /

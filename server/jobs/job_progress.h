@@ -14,18 +14,18 @@
 
 namespace salient {
 
-// Hears what a running job has to say. Thread-safe.
+// Hears what a running job has to say. It is thread-safe.
 class JobObserver {
  public:
   virtual ~JobObserver() = default;
   virtual void Happened(decltype(JobEvent::what) what) = 0;
   // More tokens went through a block; more weights were quantized.
   virtual void Computed(int64_t tokens, int64_t parameters) = 0;
-  // 0 to 1.
+  // Tells the share that is done, 0 to 1.
   virtual void Advanced(double share) = 0;
 };
 
-// Thread-safe.
+// Tells an observer of progress at a bearable pace. It is thread-safe.
 class JobProgressReporter {
  public:
   static constexpr absl::Duration kPeriod = absl::Milliseconds(250);
@@ -45,35 +45,37 @@ class JobProgressReporter {
   void WaitsForBytes() { ChangeStage(JobProgress::Stage::kIngest); }
   void Writes() { ChangeStage(JobProgress::Stage::kWrite); }
 
-  // Time of running, without waiting.
+  // Returns the time of running, without waiting.
   absl::Duration Active();
 
  private:
   void ChangeStage(JobProgress::Stage stage);
   absl::Duration ActiveSince(absl::Duration& mark);
-  double SecondsLeft() const;  // with mu_ held, as the one before
+  // Is called with mu_ held, as the one before.
+  double SecondsLeft() const;
   // Returns what is to be told now, with mu_ held; telling it is done without.
   std::optional<JobProgress> Due(bool only_changed_stage);
   void Tell(const std::optional<JobProgress>& progress);
 
   JobObserver& observer_;
   const absl::Time begun_ = absl::Now();
-  std::mutex mu_;  // of all below
+  std::mutex mu_;  // It guards all below.
   absl::AnyInvocable<absl::Duration()> waited_;
   const double estimated_seconds_;
   JobProgress now_;
   JobProgress::Stage told_stage_ = JobProgress::Stage::kIngest;
   absl::Time told_at_ = absl::InfinitePast();
   double seconds_after_ = 0;
-  int64_t tokens_before_ = 0;  // run since an earlier Begin
+  int64_t tokens_before_ = 0;  // They ran since an earlier Begin.
   int64_t tokens_total_ = 0;
   int64_t parameters_total_ = 0;
   int64_t parameters_ = 0;
-  double share_ = 0;     // done
-  absl::Duration mark_;  // of active time: the last tokens or group
+  double share_ = 0;     // So much is done.
+  absl::Duration mark_;  // It is the active time of the last tokens or group.
   absl::Duration running_tokens_;
   absl::Duration quantizing_;
-  std::deque<std::pair<absl::Duration, int64_t>> lately_;  // (active time, parameters_) of groups
+  std::deque<std::pair<absl::Duration, int64_t>>
+      lately_;  // It holds (active time, parameters_) of groups.
 };
 
 }  // namespace salient

@@ -32,7 +32,7 @@ struct JobStop {
 // Holds what a job is to do and what running it takes. With its texts inline and the plans of its
 // results this may be many megabytes, which nobody needs when the job has ended.
 struct JobWork {
-  JobSpec spec;  // without `serialized`
+  JobSpec spec;  // It lacks `serialized`.
   PreparedJob prepared;
 
   // An inspection was done from headers when it was prepared.
@@ -62,26 +62,27 @@ struct JobRecord {
 
   CancelToken stop;
   std::unique_ptr<BlobArrival> arrival;
-  std::atomic<double> share{0};  // done
+  std::atomic<double> share{0};  // So much is done.
 
   // The thread that runs it owns them, then the one that forgets it.
   ResultBlobs::Hold sources;
   ResultBlobs::Hold results;
 
   // Guarded by the table's lock.
-  std::shared_ptr<const JobWork> work;  // null when it has ended
+  std::shared_ptr<const JobWork> work;  // It is null when the job has ended.
   JobState state = JobState::kQueued;
   absl::Status error;
   std::vector<ResultFile> files;
   bool provisional = false;
   absl::Time start_time = absl::InfiniteFuture();
   absl::Time end_time = absl::InfiniteFuture();
-  std::optional<JobStop> stopped_by;  // the first
+  std::optional<JobStop> stopped_by;  // The first stop counts.
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
   std::optional<ModelStudy> study;
   JobUsage usage;
-  std::unique_ptr<JobProgressReporter> progress;  // once it runs; itself thread-safe
+  std::unique_ptr<JobProgressReporter>
+      progress;  // It is set once the job runs and is thread-safe itself.
   std::thread thread;
   // While queued: what had come of its blobs, and when it last grew.
   int64_t arrived_bytes = -1;

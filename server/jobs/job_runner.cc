@@ -46,7 +46,7 @@ absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_direct
                                   BlobStore& store, WorkerPool& pool, JobObserver& observer,
                                   absl::FunctionRef<void()> verified) {
   pthread_setname_np(pthread_self(), "salient-job");
-  LimitThreadToItself();  // what little is computed here, between loops
+  LimitThreadToItself();  // Little is computed here, between loops.
   const std::string directory = absl::StrCat(work_directory, "/", job.id, kDirectorySuffix);
   std::error_code error;
   fs::remove_all(directory, error);
@@ -57,7 +57,7 @@ absl::StatusOr<JobOutcome> RunJob(JobRecord& job, const std::string& work_direct
   };
   IoThread io(pool.wall_times());
   PoolExecutor executor(pool, job.stop, &io);
-  const std::shared_ptr<const JobWork> work = job.work;  // until it has ended
+  const std::shared_ptr<const JobWork> work = job.work;  // It is held until the job has ended.
   PreparedJob prepared = work->prepared;
   RunningJob running{work->spec, prepared, store,    job.results,   *job.arrival,
                      job.stop,   executor, observer, *job.progress, directory};

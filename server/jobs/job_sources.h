@@ -18,7 +18,7 @@ namespace salient {
 absl::StatusOr<std::string> ReadSource(absl::string_view file, const Digest& digest,
                                        BlobStore& store);
 
-// Waits until all that the job needs is complete and verified. Errors as BlobArrival.
+// Waits until all that the job needs is complete and verified. Its errors are those of BlobArrival.
 absl::Status WaitForSources(RunningJob& job);
 
 // Verifies what is complete already: nobody computes for hours from what has rotted.

@@ -1,4 +1,4 @@
-// The jobs of this server: accepted, run in turn, watched, cancelled, forgotten.
+// Keeps the jobs of this server: accepted, run in turn, watched, cancelled, forgotten.
 #ifndef SALIENT_SERVER_JOBS_JOB_TABLE_H_
 #define SALIENT_SERVER_JOBS_JOB_TABLE_H_
 
@@ -21,12 +21,12 @@
 namespace salient {
 
 struct JobTableSettings {
-  std::string work_directory;  // for hidden states; made if missing
-  std::string model_root;      // empty: no path sources
-  std::string output_root;     // empty: no output paths
+  std::string work_directory;  // Hidden states lie there; it is made if it is missing.
+  std::string model_root;      // It is empty where no path is allowed.
+  std::string output_root;     // It is empty where no path is allowed.
   int max_running_jobs = 1;
   int max_queued_jobs = 100;
-  int64_t memory_bytes = int64_t{8} << 30;  // a job estimated above it is refused
+  int64_t memory_bytes = int64_t{8} << 30;  // A job estimated above it is refused.
   absl::Duration ttl_after_finished = absl::Hours(24);
   // The specs of jobs that ended without a result (failed, cancelled, inspections) take this at
   // most. Above it the oldest are forgotten before their time.
@@ -35,20 +35,21 @@ struct JobTableSettings {
   absl::Duration stall_timeout = absl::Hours(1);
 };
 
-// A view of one job's events. Destroying it never waits for a `wake` that is running on this
-// thread; otherwise no wake runs after the destructor.
+// Shows one job's events. Destroying it never waits for a `wake` that is running on this thread;
+// otherwise no wake runs after the destructor.
 class JobWatch {
  public:
   struct Batch {
     std::vector<JobEvent> events;
-    bool ended = false;  // the job ended and every event of it was taken
+    bool ended = false;  // The job ended and every event of it was taken.
   };
   virtual ~JobWatch() = default;
-  // The next events, at most `max_events`. Never waits. Superseded progress may be left out.
+  // Takes the next events, at most `max_events`, and never waits. Progress that newer progress has
+  // replaced may be left out.
   virtual Batch Take(int max_events) = 0;
 };
 
-// Thread-safe. Create reads small files and may wait for a disk: call it on a worker. The others
+// Is thread-safe. Create reads small files and may wait for a disk: call it on a worker. The others
 // take short locks only. Locks with the standard library's mutex, as all of this room.
 //
 // Jobs live in memory: they end with the process. Their results are blobs of `store`, held until
@@ -59,7 +60,8 @@ class JobTable {
   // Borrows all; they must outlive the table.
   static absl::StatusOr<std::unique_ptr<JobTable>> Create(const JobTableSettings& settings,
                                                           BlobStore& store, WorkerPool& pool);
-  virtual ~JobTable() = default;  // cancels what runs and waits for it
+  // Cancels what runs and waits for it.
+  virtual ~JobTable() = default;
 
   // Validates all that can be validated before any work, estimates, and accepts unless
   // `validate_only`: then the snapshot has the warnings. Needs config.json and the index inline or
@@ -85,10 +87,10 @@ class JobTable {
   virtual absl::StatusOr<JobSnapshot> Get(absl::string_view name) const = 0;
 
   struct Page {
-    std::vector<JobSnapshot> jobs;  // newest first
-    std::string next_page_token;    // empty on the last page
+    std::vector<JobSnapshot> jobs;  // The newest stands first.
+    std::string next_page_token;    // It is empty on the last page.
   };
-  // INVALID_ARGUMENT for an unknown token. Empty `states`: all.
+  // Returns INVALID_ARGUMENT for an unknown token. Empty `states` stand for all.
   virtual absl::StatusOr<Page> List(int page_size, absl::string_view page_token,
                                     const std::vector<JobState>& states) const = 0;
 
@@ -98,14 +100,14 @@ class JobTable {
   // NOT_FOUND; FAILED_PRECONDITION while it has not ended.
   virtual absl::Status Delete(absl::string_view name) = 0;
 
-  // Events after `after_revision`. `wake` is called, without locks, from any thread, whenever there
-  // may be more to take. NOT_FOUND.
+  // Watches events after `after_revision`. `wake` is called, without locks, from any thread,
+  // whenever there may be more to take. Returns NOT_FOUND for an unknown job.
   virtual absl::StatusOr<std::unique_ptr<JobWatch>> Watch(absl::string_view name,
                                                           int64_t after_revision,
                                                           absl::AnyInvocable<void()> wake) = 0;
 
-  // To be called after every change of an upload or blob in the store: bytes appended, finished,
-  // discarded. Jobs that wait for bytes look again. Cheap.
+  // Tells that an upload or blob of the store changed: bytes were appended, it was finished or
+  // discarded. Jobs that wait for bytes look again. It is cheap.
   virtual void BlobChanged(const Digest& digest) = 0;
 
   // Calls `observe` for every group that a job quantizes, on the job's thread, until it is
@@ -114,7 +116,7 @@ class JobTable {
 
   // Accepts nothing from now on.
   virtual void Drain() = 0;
-  // Waits until no job runs. False if that took longer than `timeout`. Then EndAll.
+  // Waits until no job runs. Returns false if that took longer than `timeout`. EndAll is to follow.
   virtual bool WaitUntilIdle(absl::Duration timeout) = 0;
   // Fails all that has not ended: UNAVAILABLE, DRAINING.
   virtual void EndAll() = 0;
@@ -125,9 +127,9 @@ class JobTable {
     int64_t succeeded_total = 0;
     int64_t failed_total = 0;
     int64_t cancelled_total = 0;
-    int64_t tokens_total = 0;      // through a block, in all jobs
-    int64_t parameters_total = 0;  // quantized
-    double running_progress = 0;   // 0 to 1, of the job that began first; 0: none runs
+    int64_t tokens_total = 0;      // They count through each block, in all jobs.
+    int64_t parameters_total = 0;  // They were quantized.
+    double running_progress = 0;  // It is that of the job that began first, 0 to 1; 0 if none runs.
   };
   virtual Stats GetStats() const = 0;
 };

@@ -51,8 +51,9 @@ class JobTableImpl final : public JobTable {
 
   // These are called with mu_ held.
   absl::StatusOr<RecordPtr> Find(absl::string_view name) const;
+  // Returns null if there is none.
   absl::StatusOr<RecordPtr> FindSame(absl::string_view serialized_spec, absl::string_view job_id,
-                                     absl::string_view request_id) const;  // null: none
+                                     absl::string_view request_id) const;
   absl::Status CheckAdmission() const;
   void Stop(JobRecord& job, JobState state, absl::Status error);
   void End(JobRecord& job, JobState state, absl::Status error);
@@ -65,11 +66,12 @@ class JobTableImpl final : public JobTable {
   JobSnapshot SnapshotLocked(const JobRecord& job) const;
 
   // These are called without it.
-  absl::Status WithoutPaths(const absl::Status& status) const;  // those of the server's directories
+  // Hides the paths of the server's directories.
+  absl::Status WithoutPaths(const absl::Status& status) const;
   // These say what a job that is judged will find of the process's memory when it runs.
   struct ProcessBytes {
     int64_t bytes = 0;
-    int64_t of_request = 0;  // that came since it is judged
+    int64_t of_request = 0;  // It came since the job is judged.
   };
   ProcessBytes MeasureProcess(int64_t resident_before) const;
   // `job_bytes` of the estimate are the job's own.
@@ -84,23 +86,23 @@ class JobTableImpl final : public JobTable {
   WorkerPool& pool_;
   ResultBlobs blobs_;
   const PageTokens page_tokens_;
-  const int64_t first_resident_bytes_;  // of the process before any job
+  const int64_t first_resident_bytes_;  // The process had so many before any job.
   std::atomic<int64_t> tokens_total_{0};
   std::atomic<int64_t> parameters_total_{0};
 
-  mutable std::mutex mu_;  // of all below
+  mutable std::mutex mu_;  // It guards all below.
   std::condition_variable changed_;
-  std::condition_variable idle_;                       // nothing runs
-  std::map<int64_t, RecordPtr, std::greater<>> jobs_;  // by sequence, newest first
+  std::condition_variable idle_;                       // It tells that nothing runs.
+  std::map<int64_t, RecordPtr, std::greater<>> jobs_;  // They stand by sequence, newest first.
   absl::flat_hash_map<std::string, RecordPtr> by_id_;
   int64_t next_sequence_ = 1;
   int64_t queued_ = 0;
-  std::vector<RecordPtr> running_;   // in the order in which they began
-  int64_t idle_resident_bytes_ = 0;  // of the process when the first of them began
+  std::vector<RecordPtr> running_;   // They stand in the order in which they began.
+  int64_t idle_resident_bytes_ = 0;  // The process had it when the first of them began.
   std::vector<RecordPtr> forgotten_;
-  std::vector<std::shared_ptr<const JobWork>> released_;  // of jobs that ended
+  std::vector<std::shared_ptr<const JobWork>> released_;  // They belonged to jobs that ended.
   absl::AnyInvocable<void(const TimedGroupReport&)> observe_group_;
-  std::vector<std::thread> finished_;  // threads to be joined
+  std::vector<std::thread> finished_;  // These threads are to be joined.
   int64_t succeeded_total_ = 0;
   int64_t failed_total_ = 0;
   int64_t cancelled_total_ = 0;

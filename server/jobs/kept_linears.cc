@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kUsualGroupSizes[] = {128, 64, 32, 16};
 
 struct Cause {
-  std::string why;  // of any Linear
+  std::string why;  // It holds for any of the Linears.
   std::vector<std::string> linears;
   std::vector<int64_t> layers;
 };
@@ -97,7 +97,7 @@ std::string BlocksText(const std::vector<int64_t>& layers, size_t blocks) {
 std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& config,
                                       const QuantizedCheckpointParams& params) {
   const auto fits = FitsOf(family, config, params, params.stored);
-  if (!fits.ok()) return {};  // whoever makes a plan of the same is told
+  if (!fits.ok()) return {};  // Whoever makes a plan of the same is told.
   const std::vector<Cause> causes = CausesOf(family, config, *fits);
   if (causes.empty()) return {};
   const std::optional<int64_t> size = GroupSizeThatFits(family, config, params);

@@ -20,9 +20,9 @@ struct ModelManifest {
   std::string config_json;
   ModelConfig config;
   std::optional<ShardIndex> index;
-  std::vector<ModelFile> weights;  // in the order of the index, or the single file
-  std::vector<ModelFile> carried;  // files that a result takes along
-  std::vector<Digest> needed;      // of everything above, each once
+  std::vector<ModelFile> weights;  // They stand in the order of the index, or are the single file.
+  std::vector<ModelFile> carried;  // A result takes them along.
+  std::vector<Digest> needed;      // It names everything above, each once.
 };
 
 // Reads config and index, which must be inline or in `store`; may wait for a disk. `field` is

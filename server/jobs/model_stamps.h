@@ -16,25 +16,25 @@ namespace salient {
 // their time, which every write sets, their size, and which file stands under the name.
 class ModelStamps {
  public:
-  // Looks at the files. Errors as ListModelDirectory.
+  // Looks at the files. Its errors are those of ListModelDirectory.
   static absl::StatusOr<ModelStamps> Of(const std::string& directory);
 
   // Looks again. Returns FAILED_PRECONDITION, BAD_MODEL, naming the first file that changed, came
-  // or went, and how. Errors also as Of.
+  // or went, and how. Its errors are also those of Of.
   absl::Status CheckUnchanged() const;
 
  private:
   struct Stamp {
     std::string name;
     uint64_t device = 0;
-    uint64_t file = 0;  // its inode
+    uint64_t file = 0;  // It is the inode.
     int64_t size_bytes = 0;
-    int64_t changed_ns = 0;  // since the epoch
+    int64_t changed_ns = 0;  // It counts since the epoch.
     bool operator==(const Stamp&) const = default;
   };
 
   std::string directory_;
-  std::vector<Stamp> stamps_;  // sorted by name
+  std::vector<Stamp> stamps_;  // They are sorted by name.
 };
 
 }  // namespace salient

@@ -14,12 +14,13 @@ namespace salient {
 
 inline constexpr size_t kMaxOutputs = 8;
 
-// In the order of `formats`. One result has none: "". Of several each has its layout's name,
-// "awq-gemm", and if another has it, too, its width and group size: "compressed-tensors-8bit-g128".
-// INVALID_ARGUMENT, BAD_JOB, for no format, more than kMaxOutputs, or two that would share a name.
+// Returns the directories in the order of `formats`. One result has none: "". Of several, each has
+// its layout's name, "awq-gemm", and if another has it, too, its width and group size:
+// "compressed-tensors-8bit-g128". Returns INVALID_ARGUMENT, BAD_JOB, for no format, more than
+// kMaxOutputs, or two that would share a name.
 absl::StatusOr<std::vector<std::string>> OutputDirectories(absl::Span<const StoredFormat> formats);
 
-// "awq-gemm/config.json"; the name alone without a directory.
+// Returns "awq-gemm/config.json", or the name alone if there is no directory.
 std::string InDirectory(absl::string_view directory, absl::string_view name);
 
 }  // namespace salient

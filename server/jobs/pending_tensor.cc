@@ -8,7 +8,7 @@ namespace salient {
 namespace {
 
 constexpr char kFileName[] = "tensor";
-constexpr int64_t kHeldTensorBytes = int64_t{32} << 20;  // larger ones go through a file
+constexpr int64_t kHeldTensorBytes = int64_t{32} << 20;  // Larger ones go through a file.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 }  // namespace

@@ -17,7 +17,8 @@
 
 namespace salient {
 
-// In memory, or, if it is larger than 32 MiB, in a file of `directory`. One at a time.
+// Holds a tensor that still arrives, in memory or, if it is larger than 32 MiB, in a file of
+// `directory`. It holds one at a time.
 class PendingTensor {
  public:
   PendingTensor(std::string directory, TensorShape tensor)
@@ -26,7 +27,7 @@ class PendingTensor {
   const TensorShape& tensor() const { return tensor_; }
   bool IsWhole() const { return sha256_.size_bytes() == tensor_.SizeBytes(); }
 
-  // The next bytes. INTERNAL if they are others; errors of the file.
+  // Appends the next bytes. Returns INTERNAL if they are others, and the errors of the file.
   absl::Status Append(int64_t offset, absl::string_view bytes);
 
   // Stores it as a blob, once it is whole.

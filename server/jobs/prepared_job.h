@@ -17,23 +17,23 @@
 
 namespace salient {
 
-// One of the results of a QuantizeTask.
+// Describes one of the results of a QuantizeTask.
 struct PreparedOutput {
-  std::string directory;  // as OutputDirectories says
+  std::string directory;  // It is the one that OutputDirectories says.
   QuantizedCheckpointPlan plan;
 };
 
 struct PreparedJob {
   PreparedModel model;
   std::optional<PreparedModel> reference;
-  std::vector<PreparedOutput> outputs;         // of a QuantizeTask, by format
-  std::string output_path;                     // of a QuantizeTask; empty: blobs
-  std::vector<int64_t> row_tokens;             // guessed while the tokens are not here
-  std::vector<int64_t> evaluation_row_tokens;  // the same, of a StudyTask
-  std::vector<Digest> needed;                  // all blobs that it reads, each once
-  std::optional<Digest> tokens;                // one of them
-  std::vector<std::string> warnings;           // what a user should know beforehand, in sentences
-  std::optional<Inspection> inspection;        // of an InspectTask
+  std::vector<PreparedOutput> outputs;         // A QuantizeTask has one a format.
+  std::string output_path;                     // A QuantizeTask has it; it is empty for blobs.
+  std::vector<int64_t> row_tokens;             // They are guessed while the tokens are not here.
+  std::vector<int64_t> evaluation_row_tokens;  // A StudyTask has them, too.
+  std::vector<Digest> needed;                  // It names all blobs that the job reads, each once.
+  std::optional<Digest> tokens;                // It is one of them.
+  std::vector<std::string> warnings;     // Each is a sentence that a user should know beforehand.
+  std::optional<Inspection> inspection;  // An InspectTask has it.
 };
 
 // Reads config, index, headers that are here and tokens that are here; may wait for a disk. All

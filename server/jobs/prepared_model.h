@@ -24,13 +24,14 @@
 
 namespace salient {
 
-// Blobs, or a directory.
+// Is a model in blobs or in a directory.
 struct PreparedModel {
-  std::string path;                   // without links, below the root; empty: blobs
-  ModelManifest manifest;             // of a directory: config_json and config alone
-  std::optional<ModelStamps> stamps;  // of a directory
+  std::string path;        // It lies below the root and has no links; it is empty for blobs.
+  ModelManifest manifest;  // That of a directory has config_json and config alone.
+  std::optional<ModelStamps> stamps;  // A directory has them.
 
-  // Fails unless the files of a directory are those that were judged. Errors as ModelStamps.
+  // Fails unless the files of a directory are those that were judged. Its errors are those of
+  // ModelStamps.
   absl::Status CheckUnchanged() const {
     return stamps.has_value() ? stamps->CheckUnchanged() : absl::OkStatus();
   }
@@ -41,10 +42,10 @@ struct PreparedModel {
 // A model whose tensors can be asked for. Borrows the PreparedModel.
 struct OpenModel {
   std::unique_ptr<TensorSource> source;
-  ArrivingCheckpoint* arriving = nullptr;  // the source, if it is made of blobs
-  bool headers_known = false;              // all of them
-  int64_t tensor_bytes = 0;                // of all tensors, once headers are known
-  std::vector<std::string> tensor_names;   // the same
+  ArrivingCheckpoint* arriving = nullptr;  // It is the source, if that is made of blobs.
+  bool headers_known = false;              // It is true when all are known.
+  int64_t tensor_bytes = 0;                // It counts all tensors, once headers are known.
+  std::vector<std::string> tensor_names;   // They are those of the headers.
 };
 
 // Reads config and index, which must be inline, in `store`, or below `model_root`; may wait for a
@@ -61,7 +62,8 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
                                          BlobArrival* arrival);
 
 // Opens a model whose blobs are all whole: inline content is held against them, and its head is
-// settled. Errors also as ArrivingCheckpoint::WaitForHeaders, CheckInlineContent and SettleHead.
+// settled. Its errors are also those of ArrivingCheckpoint::WaitForHeaders, CheckInlineContent and
+// SettleHead.
 absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
                                          BlobArrival& arrival);
 
@@ -71,7 +73,7 @@ absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
 absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store);
 
 // Says in the model's config if the head differs from the embeddings though the config ties the
-// two. Waits for both where they are arriving. Errors as HasOwnHead.
+// two. Waits for both where they are arriving. Its errors are those of HasOwnHead.
 absl::Status SettleHead(const TensorSource& source, HeadComparison comparison,
                         PreparedModel& model);
 
@@ -81,13 +83,13 @@ absl::Status SampleHead(const TensorSource& source, PreparedModel& model);
 // Says in a sentence what a user should know of a head of its own.
 std::string OwnHeadWarning(const ModelConfig& config);
 
-// Returns the dtypes of what its result does not quantize; nullopt if not all headers are here.
-// Errors as FindFamily and OpenModelFiles.
+// Returns the dtypes of what its result does not quantize; nullopt if not all headers are here. Its
+// errors are those of FindFamily and OpenModelFiles.
 absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
                                                            BlobStore& store);
 
 // Says in a sentence what a result of a directory is without; empty if nothing that matters, or of
-// blobs, of which whoever sent them knows. Errors as ListModelDirectory.
+// blobs, of which whoever sent them knows. Its errors are those of ListModelDirectory.
 absl::StatusOr<std::string> LeftBehind(const PreparedModel& model);
 
 // Weights of the whole model, as Usage has them; 0 of a family that is not known.

@@ -72,7 +72,7 @@ void WarnOfLeftOut(RunningJob& job, absl::Span<const std::string> names) {
 // arriving.
 absl::Status SettleHeadOfResults(RunningJob& job, const TensorSource& source) {
   PreparedModel& model = job.prepared.model;
-  if (model.config().own_head) return absl::OkStatus();  // known when the job came
+  if (model.config().own_head) return absl::OkStatus();  // It was known when the job came.
   absl::Status status = SettleHead(source, HeadComparison::kWhole, model);
   if (!status.ok()) return WithModelReason(status);
   if (!model.config().own_head) return absl::OkStatus();
@@ -185,7 +185,7 @@ absl::StatusOr<JobOutcome> QuantizeOnce(RunningJob& job,
     if (status.ok()) status = WaitForModel(job);
     if (status.ok()) status = arriving->CheckInlineContent();
   } else if (absl::Status same = job.prepared.model.CheckUnchanged(); !same.ok()) {
-    status = same;  // which explains whatever else went wrong
+    status = same;  // It explains whatever else went wrong.
   }
   if (!status.ok()) return status;
   verified();
@@ -208,7 +208,7 @@ absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<voi
   if (!status.ok()) return status;
   const auto rows = ReadTokens(calibration, ToRun(job.prepared.model.config()), job.store);
   if (!rows.ok()) return rows.status();
-  const PreparedModel judged = job.prepared.model;  // reading may tell more of it
+  const PreparedModel judged = job.prepared.model;  // Reading may tell more of it.
   while (true) {
     absl::StatusOr<JobOutcome> outcome = QuantizeOnce(job, *rows, verified);
     if (!absl::IsAborted(outcome.status())) return outcome;

@@ -11,7 +11,7 @@
 
 namespace salient {
 
-// All but the work_directory.
+// Returns all of them but the work_directory.
 QuantizeModelParams ModelParams(const QuantizeTask& task);
 
 // Returns those of format `output`, an index; see QuantizedCheckpointParams for the others.

@@ -50,7 +50,7 @@ class QuantizeSink final : public QuantizedModelSink {
 
   // Reads the tensors outside the blocks that are here and were not read before: what cannot be
   // written costs no work on more blocks. Warns of rows that are kept though no result can hold
-  // them. Errors: as CopyOuterTensors and ReadHighestTokenId.
+  // them. Its errors are those of CopyOuterTensors and ReadHighestTokenId.
   absl::Status CheckOuterTensors();
 
   // Returns what ReadHighestTokenId says, which is asked once.
@@ -75,9 +75,9 @@ class QuantizeSink final : public QuantizedModelSink {
   ActivationRange range_;
   std::vector<RaisedGroup> raised_;
   std::optional<absl::StatusOr<int64_t>> highest_token_id_;
-  std::set<std::string> checked_;        // tensors outside the blocks
-  std::set<std::string> warned_;         // what groups warned of
-  std::unique_ptr<Background> writing_;  // last, because it uses what is above
+  std::set<std::string> checked_;        // They lie outside the blocks.
+  std::set<std::string> warned_;         // Groups warned of these.
+  std::unique_ptr<Background> writing_;  // It stands last, because it uses what is above.
 };
 
 }  // namespace salient

@@ -87,7 +87,7 @@ void ResultBlobs::Hold::Release() {
     const auto found = blobs_->holders_.find(digest);
     if (--found->second > 0) continue;
     blobs_->holders_.erase(found);
-    blobs_->store_.Delete(digest).IgnoreError();  // gone already, or found damaged
+    blobs_->store_.Delete(digest).IgnoreError();  // It is gone already, or was found damaged.
   }
 }
 

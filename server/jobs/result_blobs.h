@@ -21,7 +21,8 @@ namespace salient {
 // is never deleted here. Thread-safe; calls wait for a disk, and for each other.
 class ResultBlobs {
  public:
-  // Holds what one job holds. Released blobs that no other job holds are deleted. Not thread-safe.
+  // Holds what one job holds. Released blobs that no other job holds are deleted. It is not
+  // thread-safe.
   class Hold {
    public:
     explicit Hold(ResultBlobs& blobs) : blobs_(&blobs) {}
@@ -54,7 +55,7 @@ class ResultBlobs {
 
  private:
   BlobStore& store_;
-  std::mutex mu_;  // of the map, and held while the store makes or deletes what it is about
+  std::mutex mu_;  // It guards the map, and is held while the store makes or deletes a blob of it.
   absl::flat_hash_map<Digest, int64_t> holders_;
 };
 

@@ -34,7 +34,7 @@ bool IsBelow(const fs::path& root, const fs::path& path) {
   return std::mismatch(root.begin(), root.end(), path.begin(), path.end()).first == root.end();
 }
 
-// An existing directory, without links.
+// Returns an existing directory, without links.
 absl::StatusOr<fs::path> Existing(absl::string_view flag, const fs::path& root,
                                   const fs::path& wanted, const std::string& path) {
   // A name with a NUL would be cut by the kernel, and another one be looked at.
@@ -93,7 +93,7 @@ absl::StatusOr<std::string> ResolveOutputPath(absl::string_view flag, const std:
   const absl::StatusOr<fs::path> base = Root(flag, root, path);
   if (!base.ok()) return base.status();
   fs::path wanted = *base / path;
-  if (!wanted.has_filename()) wanted = wanted.parent_path();  // "out/" is "out"
+  if (!wanted.has_filename()) wanted = wanted.parent_path();  // "out/" is "out".
   const fs::path name = wanted.filename();
   if (name.empty() || name == "." || name == "..") {
     return BadPath(path, "expected the name of a directory to be made");
@@ -102,7 +102,7 @@ absl::StatusOr<std::string> ResolveOutputPath(absl::string_view flag, const std:
   if (!parent.ok()) return parent.status();
   std::error_code error;
   if (fs::is_symlink(*parent / name, error)) return BadPath(path, "is a link; expected none");
-  // The root itself, named absolutely.
+  // It is the root itself, named absolutely.
   if (!IsBelow(*base, *parent)) return BadPath(path, absl::StrCat("is not below ", flag));
   return (*parent / name).string();
 }

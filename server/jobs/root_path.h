@@ -11,8 +11,8 @@
 
 namespace salient {
 
-// The absolute path, without links, of an existing directory below `root`. `path` is relative to
-// `root`, or absolute and below it. `flag` is how the operator sets the root.
+// Returns the absolute path, without links, of an existing directory below `root`. `path` is
+// relative to `root`, or absolute and below it. `flag` is how the operator sets the root.
 //
 // Errors: INVALID_ARGUMENT, BAD_PATH, if there is no root, the path leads out of it (by ".." or by
 // links), or no directory is there.

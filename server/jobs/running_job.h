@@ -19,7 +19,7 @@ namespace salient {
 // Everything is borrowed, for the time of running.
 struct RunningJob {
   const JobSpec& spec;
-  PreparedJob& prepared;  // of this run: what is found out is put in
+  PreparedJob& prepared;  // What this run finds out is put in.
   BlobStore& store;
   ResultBlobs::Hold& results;
   BlobArrival& arrival;
@@ -27,15 +27,15 @@ struct RunningJob {
   Executor& executor;
   JobObserver& observer;
   JobProgressReporter& progress;
-  const std::string& work_directory;  // its own; exists
+  const std::string& work_directory;  // It is the job's own and exists.
 };
 
 struct JobOutcome {
   int64_t parameters = 0;
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  int64_t linear_count = 0;            // of the decoder blocks of all results
-  int64_t quantized_linear_count = 0;  // of these
+  int64_t linear_count = 0;            // They are those of the decoder blocks of all results.
+  int64_t quantized_linear_count = 0;  // They are among these.
   std::optional<JobEvaluation> evaluation;
   std::optional<Inspection> inspection;
   std::optional<ModelStudy> study;

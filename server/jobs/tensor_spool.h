@@ -16,7 +16,8 @@
 
 namespace salient {
 
-// One file, one tensor after the other. Not thread-safe; calls wait for a disk. Errors as File's.
+// Writes one tensor after the other to one file. It is not thread-safe; calls wait for a disk. Its
+// errors are those of File.
 class TensorSpool {
  public:
   // `name` inside `directory`, which exists and is cleaned up by its owner. Sets aside room for

@@ -1,4 +1,4 @@
-// Token rows from a blob.
+// Reads token rows from a blob.
 #ifndef SALIENT_SERVER_JOBS_TOKEN_BLOB_H_
 #define SALIENT_SERVER_JOBS_TOKEN_BLOB_H_
 
@@ -18,15 +18,15 @@ namespace salient {
 
 inline constexpr int64_t kMaxTokenBlobBytes = int64_t{1} << 30;
 
-// Checks what can be said of it before it is here. INVALID_ARGUMENT, BAD_TOKENS, for a blob above
-// the limit or a negative max_rows.
+// Checks what can be said of it before it is here. Returns INVALID_ARGUMENT, BAD_TOKENS, for a blob
+// above the limit or a negative max_rows.
 absl::Status CheckTokenSource(const TokenSource& source);
 
 // Says what rows must be like.
 struct TokenNeeds {
-  int64_t vocab_size = 0;             // ids are less
-  TokenUse use = TokenUse::kRun;      // a token is scored from those before it, so a row has two
-  std::optional<int64_t> row_tokens;  // at most, unless the source allows more
+  int64_t vocab_size = 0;             // Ids are less.
+  TokenUse use = TokenUse::kRun;      // A token is scored from those before it, so a row has two.
+  std::optional<int64_t> row_tokens;  // A row has at most so many, unless the source allows more.
 };
 
 inline TokenNeeds ToRun(const ModelConfig& config) {
@@ -42,8 +42,8 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& 
                                                              const TokenNeeds& needs,
                                                              BlobStore& store);
 
-// Tokens of each row. From the blob if it is here, else a guess from its size: rows of 2048 ids of
-// 4 bytes.
+// Returns the tokens of each row: from the blob if it is here, else a guess from its size, rows of
+// 2048 ids of 4 bytes.
 std::vector<int64_t> RowTokens(absl::Span<const std::vector<int64_t>> rows);
 std::vector<int64_t> GuessRowTokens(const TokenSource& source);
 

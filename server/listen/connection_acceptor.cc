@@ -81,16 +81,16 @@ void ConnectionAcceptor::Work() {
 }
 
 void ConnectionAcceptor::AcceptAll(int listener) {
-  constexpr int kMostAtATime = 64;  // afterwards it looks whether to stop
+  constexpr int kMostAtATime = 64;  // Afterwards it looks whether to stop.
   for (int i = 0; i < kMostAtATime; ++i) {
     Descriptor socket = Accept(listener);
     if (!socket.is_open()) {
       if (errno == EMFILE || errno == ENFILE) {
         AcceptWithReserve(listener);
       } else if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) {
-        continue;  // that connection is gone
+        continue;  // That connection is gone.
       } else if (errno != EAGAIN) {
-        poll(nullptr, 0, kPauseMilliseconds);  // short of memory, most likely
+        poll(nullptr, 0, kPauseMilliseconds);  // Memory is short, most likely.
       }
       return;
     }
@@ -116,10 +116,10 @@ void ConnectionAcceptor::AcceptWithReserve(int listener) {
     if (socket.is_open()) {
       Count(&Stats::refused_by_system_total);
     } else {
-      poll(nullptr, 0, kPauseMilliseconds);  // another thread was faster
+      poll(nullptr, 0, kPauseMilliseconds);  // Another thread was faster.
     }
   }
-  reserve_ = OpenReserve();  // if it finds no descriptor, the next round tries again
+  reserve_ = OpenReserve();  // If it finds no descriptor, the next round tries again.
 }
 
 bool ConnectionAcceptor::IsFull() {

@@ -17,21 +17,22 @@ namespace salient {
 
 // A transport that stops listening when descriptors run out once would be deaf for good. This does
 // not: it keeps one descriptor in reserve, with which it takes a connection in order to close it.
-// Thread-safe.
+// It is thread-safe.
 class ConnectionAcceptor {
  public:
   struct Stats {
-    int64_t open = 0;                     // connections now
-    int64_t accepted_total = 0;           // handed on
-    int64_t refused_by_limit_total = 0;   // closed, because as many as allowed were open
-    int64_t refused_by_system_total = 0;  // closed, because there was no descriptor
+    int64_t open = 0;                     // So many are open now.
+    int64_t accepted_total = 0;           // They were handed on.
+    int64_t refused_by_limit_total = 0;   // They were closed because as many as allowed were open.
+    int64_t refused_by_system_total = 0;  // They were closed because there was no descriptor.
   };
 
   // `take` is called on a thread of this object with a connected socket that does not block, which
   // it then owns and closes some time.
   ConnectionAcceptor(ListeningSockets listening, int64_t max_connections,
                      absl::AnyInvocable<void(int listener, int socket)> take);
-  ~ConnectionAcceptor();  // as Stop
+  // Stops, as Stop does.
+  ~ConnectionAcceptor();
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
   ConnectionAcceptor& operator=(const ConnectionAcceptor&) = delete;
 
@@ -50,17 +51,17 @@ class ConnectionAcceptor {
   const int64_t max_connections_;
   absl::AnyInvocable<void(int, int)> take_;
   ListeningSockets listening_;
-  Descriptor stop_;     // readable when the thread is to end
-  Descriptor reserve_;  // of the thread
+  Descriptor stop_;     // It is readable when the thread is to end.
+  Descriptor reserve_;  // Only the thread uses it.
 
-  mutable std::mutex mu_;  // of the next two
+  mutable std::mutex mu_;  // It guards the next two.
   Stats stats_;
   // This has the inode of each socket that was handed on, by its descriptor's number. Whoever owns
   // it does not say when it closes it: then the number is free, or another file's. Such entries go
   // when they are looked at.
   mutable std::map<int, ino_t> open_;
   std::once_flag stopped_;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;  // It stands last, because it uses the others.
 };
 
 }  // namespace salient

@@ -20,7 +20,7 @@ class Descriptor {
   ~Descriptor() { Close(); }
 
   bool is_open() const { return number_ >= 0; }
-  int number() const { return number_; }  // -1: none
+  int number() const { return number_; }  // -1 stands for none.
   int Release() { return std::exchange(number_, -1); }
   void Close() {
     if (const int number = Release(); number >= 0) close(number);

@@ -93,11 +93,11 @@ absl::StatusOr<ListeningSockets> ListenEverywhere(absl::string_view address, int
   ListeningSockets listening;
   Descriptor socket;
   sockaddr_storage any{};
-  any.ss_family = AF_INET6;  // the address of all is zero
+  any.ss_family = AF_INET6;  // The address of all is zero.
   SetPort(any, port);
   int error =
       ListenOnOne(reinterpret_cast<const sockaddr*>(&any), sizeof(sockaddr_in6), true, socket);
-  if (error != 0 && error != EADDRINUSE && error != EACCES) {  // there is no IPv6
+  if (error != 0 && error != EADDRINUSE && error != EACCES) {  // There is no IPv6.
     any.ss_family = AF_INET;
     SetPort(any, port);
     error =

@@ -12,8 +12,8 @@
 namespace salient {
 
 struct ListeningSockets {
-  std::vector<Descriptor> sockets;  // they do not block
-  int port = 0;                     // as bound
+  std::vector<Descriptor> sockets;  // They do not block.
+  int port = 0;                     // It is the one that was bound.
 };
 
 // Listens on "HOST:PORT" or "[IPV6]:PORT", on every address that HOST has; port 0 takes one that is

@@ -16,7 +16,7 @@ namespace {
 // The greeting is a client's preface and its settings, of which there are none.
 constexpr char kGreeting[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0";
 constexpr size_t kGreetingBytes = 24 + 9;
-static_assert(sizeof(kGreeting) == kGreetingBytes);  // the last zero is the literal's own
+static_assert(sizeof(kGreeting) == kGreetingBytes);  // The last zero is the literal's own.
 
 absl::Status WaitFor(int socket, short events, absl::string_view address, absl::Time end) {
   pollfd polled = {socket, events, 0};

@@ -73,7 +73,7 @@ void JobLines::Look() {
     if (job.ok() && !HasEnded(job->state)) continue;
     {
       const std::lock_guard lock(mu_);
-      if (alive_.erase(name) == 0) continue;  // another look had it
+      if (alive_.erase(name) == 0) continue;  // Another look had it.
     }
     if (!job.ok()) {
       LogInfo(absl::StrCat("job name=", name, " state=deleted"));

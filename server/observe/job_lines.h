@@ -11,7 +11,7 @@
 
 namespace salient {
 
-// Thread-safe. Borrows the table. Ends are looked for, not told: jobs know of no log.
+// Is thread-safe and borrows the table. Ends are looked for, not told: jobs know of no log.
 class JobLines {
  public:
   explicit JobLines(const JobTable& jobs) : jobs_(jobs) {}
@@ -22,15 +22,15 @@ class JobLines {
   // Writes the lines of those that ended since the last time. Cheap if none did.
   void Look();
 
-  // The lines' texts.
+  // Returns the text of a line.
   static std::string AcceptedText(const JobSnapshot& job);
   static std::string EndedText(const JobSnapshot& job);
 
  private:
   const JobTable& jobs_;
-  std::mutex mu_;  // of the next two
+  std::mutex mu_;  // It guards the next two.
   std::set<std::string> alive_;
-  int64_t ended_ = 0;  // jobs, at the last look
+  int64_t ended_ = 0;  // So many jobs had ended at the last look.
 };
 
 }  // namespace salient

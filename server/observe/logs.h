@@ -31,16 +31,16 @@ struct CallLine {
 // Names accepted by SetLogLevel: "debug", "info", "warning", "error", "off".
 bool IsLogLevel(absl::string_view level);
 
-// For the process. Without it nothing is logged: an embedded server is silent.
+// Starts logging for the process. Without it nothing is logged: an embedded server is silent.
 void StartLogging(absl::string_view level);
 
 void LogInfo(absl::string_view message);
 void LogWarning(absl::string_view message);
 
-// OK at info, INTERNAL at error, others at warning.
+// Logs OK at info, INTERNAL at error, others at warning.
 void LogCall(const CallLine& line);
 
-// The line's text: key=value fields, the message quoted with control characters escaped.
+// Returns the line's text: key=value fields, the message quoted with control characters escaped.
 std::string CallText(const CallLine& line);
 
 }  // namespace salient

@@ -31,7 +31,7 @@ using prometheus::Histogram;
 using prometheus::Labels;
 
 constexpr size_t kCodes = 17;
-// Spelled as in the metrics of other gRPC servers, so that dashboards for those fit.
+// Codes are spelled as in the metrics of other gRPC servers, so that dashboards for those fit.
 constexpr std::array<const char*, kCodes> kCodeNames = {
     "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
     "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
@@ -206,9 +206,10 @@ class Metrics::Impl {
   Histogram& loss_ratio_ =
       AddHistogram("salient_loss_ratio", "Loss of a group over the loss of round-to-nearest.")
           .Add({}, kLossRatio);
-  std::vector<Counter*> by_reason_;  // in order of AllReasons
+  std::vector<Counter*> by_reason_;  // They stand in the order of AllReasons.
   std::deque<std::unique_ptr<MethodSeries>> rpcs_;
-  std::unique_ptr<prometheus::Exposer> exposer_;  // last: goes before what it collects
+  std::unique_ptr<prometheus::Exposer>
+      exposer_;  // It stands last, because it goes before what it collects.
 };
 
 Metrics::Metrics(absl::string_view version) : impl_(std::make_unique<Impl>(version)) {}

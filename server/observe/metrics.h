@@ -1,5 +1,5 @@
-// Every metric family of the server, its labels and its buckets. Nothing the client says becomes
-// a label.
+// Declares every metric family of the server, its labels and its buckets. Nothing the client says
+// becomes a label.
 #ifndef SALIENT_SERVER_OBSERVE_METRICS_H_
 #define SALIENT_SERVER_OBSERVE_METRICS_H_
 
@@ -22,14 +22,14 @@ namespace salient {
 
 enum class RpcType { kUnary, kClientStream, kServerStream, kBidiStream };
 
-// One method, as labels.
+// Names one method, as labels.
 struct RpcName {
-  absl::string_view service;  // "salient.v1.QuantizationService"
-  absl::string_view method;   // "QuantizeTensors"
+  absl::string_view service;  // It is e.g. "salient.v1.QuantizationService".
+  absl::string_view method;   // It is e.g. "QuantizeTensors".
   RpcType type = RpcType::kUnary;
 };
 
-// The outcome of one group.
+// Tells the outcome of one group.
 struct GroupOutcome {
   int64_t parameters = 0;
   absl::Duration elapsed;
@@ -40,18 +40,18 @@ struct GroupOutcome {
 
 // These are the figures that the server knows of itself.
 struct HouseStats {
-  int64_t connections = 0;  // open
+  int64_t connections = 0;  // So many are open.
   int64_t max_connections = 0;
   int64_t connections_refused_by_limit_total = 0;
-  int64_t connections_refused_by_system_total = 0;  // there was no descriptor
-  int64_t failed_self_checks_total = 0;             // connections to itself without an answer
+  int64_t connections_refused_by_system_total = 0;  // There was no descriptor for them.
+  int64_t failed_self_checks_total = 0;  // They were connections to itself without an answer.
   bool store_writable = true;
 };
 
-// Thread-safe. All series exist from the start, so that rates see the first event.
+// Is thread-safe. All series exist from the start, so that rates see the first event.
 class Metrics {
  public:
-  // The series of one method.
+  // Counts the calls of one method.
   class Rpc {
    public:
     virtual ~Rpc() = default;
@@ -67,7 +67,7 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // Declares a method; at start-up, before it is served. Owned by this object.
+  // Declares a method; at start-up, before it is served. This object owns the result.
   Rpc& AddRpc(const RpcName& name);
 
   void GroupDone(const GroupOutcome& outcome);
@@ -80,7 +80,8 @@ class Metrics {
   void Watch(const CallRegistry& registry);
   void Watch(const BlobStore& store);
   void Watch(const JobTable& jobs);
-  void Watch(absl::string_view name, const BoundedLane& lane);  // before Listen
+  // Watches a lane; it is called before Listen.
+  void Watch(absl::string_view name, const BoundedLane& lane);
   // Watches what `get` returns, until another one is given; null ends it.
   void Watch(std::function<HouseStats()> get);
 

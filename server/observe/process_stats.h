@@ -5,12 +5,12 @@
 namespace salient {
 
 struct ProcessStats {
-  double cpu_seconds = 0;  // user and system
+  double cpu_seconds = 0;  // It is user and system time together.
   double resident_memory_bytes = 0;
   double virtual_memory_bytes = 0;
   double open_fds = 0;
   double max_fds = 0;
-  double start_time_seconds = 0;  // since the Unix epoch
+  double start_time_seconds = 0;  // It counts since the Unix epoch.
 };
 
 // From /proc/self; what cannot be read stays 0.

@@ -22,7 +22,7 @@
 
 namespace salient {
 
-// Thread-safe.
+// Is thread-safe.
 class StatsCollector final : public prometheus::Collectable {
  public:
   // Borrows; each outlives this object.
@@ -43,7 +43,7 @@ class StatsCollector final : public prometheus::Collectable {
   std::atomic<const BlobStore*> store_{nullptr};
   std::atomic<const JobTable*> jobs_{nullptr};
   std::vector<std::pair<std::string, const BoundedLane*>> lanes_;
-  mutable std::mutex mu_;  // of the next, also while it is called
+  mutable std::mutex mu_;  // It guards the next, also while that is called.
   std::function<HouseStats()> house_;
 };
 

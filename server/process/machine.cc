@@ -28,7 +28,7 @@ std::string FirstLine(const std::string& path) {
 
 std::optional<int64_t> Number(absl::string_view text) {
   int64_t value = 0;
-  if (!absl::SimpleAtoi(text, &value)) return std::nullopt;  // "max"
+  if (!absl::SimpleAtoi(text, &value)) return std::nullopt;  // It is "max".
   return value;
 }
 
@@ -114,7 +114,7 @@ DescriptorLimit RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
     limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);  // if it is refused, the limit stays
+    setrlimit(RLIMIT_NOFILE, &limit);  // If it is refused, the limit stays.
   }
   raised.now = AvailableDescriptors();
   return raised;

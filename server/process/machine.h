@@ -11,7 +11,7 @@ namespace salient {
 // least 1. `root` is where the file system begins: "" in production.
 int AvailableProcessors(const std::string& root = "");
 
-// Bytes of memory.
+// Returns the bytes of memory.
 int64_t AvailableMemoryBytes(const std::string& root = "");
 
 // This says how many files and sockets this process may open.

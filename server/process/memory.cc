@@ -13,7 +13,7 @@
 namespace salient {
 namespace {
 
-// A line of /proc/self/status: "VmHWM:     1234 kB".
+// Reads a line of /proc/self/status: "VmHWM:     1234 kB".
 int64_t StatusBytes(absl::string_view field) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {

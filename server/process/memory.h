@@ -8,7 +8,8 @@ namespace salient {
 
 // Bytes; 0 where /proc does not say.
 int64_t ResidentMemoryBytes();
-int64_t PeakResidentMemoryBytes();  // since the start, or since the last reset
+// Returns the peak since the start, or since the last reset.
+int64_t PeakResidentMemoryBytes();
 
 // From now on the peak is counted anew. Where that is not permitted, nothing happens.
 void ResetPeakResidentMemory();

@@ -27,10 +27,10 @@ class PeriodicTask {
 
   const absl::Duration period_;
   absl::AnyInvocable<void()> task_;
-  std::mutex mu_;  // of the next two
+  std::mutex mu_;  // It guards the next two.
   std::condition_variable stop_;
   bool stopping_ = false;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;  // It stands last, because it uses the others.
 };
 
 }  // namespace salient

@@ -27,7 +27,7 @@ absl::StatusOr<ScratchDirectory> ScratchDirectory::Make() {
 }
 
 ScratchDirectory::~ScratchDirectory() {
-  std::error_code ignored;  // nobody is left to hear of it
+  std::error_code ignored;  // Nobody is left to hear of it.
   if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
   // It stays locked until it is gone.
   if (fd_ >= 0) close(fd_);

@@ -13,7 +13,7 @@ namespace salient {
 class ScratchDirectory {
  public:
   // Makes "salient.scratch-<random>" with mode 0700 below $TMPDIR, else /tmp, and removes what
-  // killed processes left there. Errors: of MakeGrowingDirectory.
+  // killed processes left there. Its errors are those of MakeGrowingDirectory.
   static absl::StatusOr<ScratchDirectory> Make();
 
   ScratchDirectory(ScratchDirectory&& other) noexcept
@@ -30,7 +30,7 @@ class ScratchDirectory {
  private:
   ScratchDirectory(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   std::string path_;
-  int fd_ = -1;  // holds the lock
+  int fd_ = -1;  // It holds the lock.
 };
 
 }  // namespace salient

@@ -18,7 +18,7 @@
 namespace salient {
 
 // gRPC 1.51 stops listening for good when descriptors run out while it accepts, so connections are
-// accepted here and handed to it. Thread-safe.
+// accepted here and handed to it. It is thread-safe.
 class Endpoint {
  public:
   // Serves `services`, which it borrows, and health and reflection if the config says so.

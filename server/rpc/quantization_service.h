@@ -1,4 +1,4 @@
-// salient.v1.QuantizationService: each rpc in a sentence.
+// Serves salient.v1.QuantizationService: each rpc in a sentence.
 #ifndef SALIENT_SERVER_RPC_QUANTIZATION_SERVICE_H_
 #define SALIENT_SERVER_RPC_QUANTIZATION_SERVICE_H_
 

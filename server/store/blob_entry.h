@@ -23,9 +23,9 @@ struct BlobPart {
       : bytes(digest, number, sync_interval_bytes, written_bytes), is_doubted(written_bytes > 0) {}
 
   PartialBlob bytes;
-  int64_t writer = 0;       // the number of its present one; 0: it has none
-  absl::Time heard_at;      // the time when its writer last did something
-  int64_t begun_bytes = 0;  // the bytes that were there before its writer came
+  int64_t writer = 0;       // It is the number of the present one; 0 says that there is none.
+  absl::Time heard_at;      // Its writer last did something then.
+  int64_t begun_bytes = 0;  // They were there before its writer came.
   // This is set when a whole made of it was rejected, or a crash may have torn it: with the next
   // rejection all of it goes, not only what its last writer sent.
   bool is_doubted;
@@ -45,8 +45,9 @@ struct BlobEntry {
 
   // A view is what readers are to read: the whole, or the best part.
   struct View {
-    std::shared_ptr<ChunkSums> sums;  // null: of a whole that nobody has read yet, or of nothing
-    int number = 0;                   // of the part
+    std::shared_ptr<ChunkSums>
+        sums;        // It is null for a whole that nobody has read yet, and for nothing.
+    int number = 0;  // It is that of the part.
     int64_t committed_bytes = 0;
   };
 
@@ -79,13 +80,13 @@ struct BlobEntry {
 
   const Digest digest;
   std::atomic<State> state;
-  std::atomic<bool> is_verified = false;  // the digest, by this process
+  std::atomic<bool> is_verified = false;  // The digest was verified by this process.
 
-  std::mutex mu;            // of the next two, of changes of state, and of changing the files
-  int64_t last_writer = 0;  // every writer has a number of its own
+  std::mutex mu;            // It guards the next two, changes of state, and changing the files.
+  int64_t last_writer = 0;  // Every writer has a number of its own.
   std::vector<std::shared_ptr<BlobPart>> parts;
 
-  mutable std::mutex view_mu;  // never held while a disk works
+  mutable std::mutex view_mu;  // It is never held while a disk works.
   View view;
 };
 

@@ -96,7 +96,7 @@ absl::Status BlobStore::OpenForWriter(BlobEntry& entry, BlobPart& part) {
     if (absl::Status removed = RemovePart(entry, part); !removed.ok()) ForgetPart(entry, part);
     return opened;
   }
-  entry.Publish();  // the file may have been cut behind our back
+  entry.Publish();  // The file may have been cut by somebody else.
   part.writer = opened.ok() ? ++entry.last_writer : 0;
   part.heard_at = absl::Now();
   part.begun_bytes = part.bytes.committed_bytes();
@@ -160,7 +160,7 @@ absl::Status BlobStore::Commit(BlobEntry& entry, BlobPart& part) {
   absl::Status moved = layout_.Commit(entry.digest, part.bytes.number());
   if (!moved.ok()) return moved;
   part.bytes.Close();
-  part.writer = 0;  // so that nobody who held it touches a later upload of the same name
+  part.writer = 0;  // So nobody who held it touches a later upload of the same name.
   entry.is_verified = true;
   const std::shared_ptr<ChunkSums> sums = part.bytes.sums();
   for (const PartPtr& other : std::vector<PartPtr>(entry.parts)) {

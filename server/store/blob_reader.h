@@ -26,13 +26,15 @@ struct BlobEntry;
 // the blob, or the upload, is then taken out of the store. ABORTED if the upload is written anew.
 class BlobReader {
  public:
-  BlobReader() = default;  // of the empty blob
+  // Makes a reader of the empty blob.
+  BlobReader() = default;
 
-  // Returns the next bytes of the run, at most `max_bytes` >= 1; empty at its end. Not thread-safe.
+  // Returns the next bytes of the run, at most `max_bytes` >= 1; empty at its end. It is not
+  // thread-safe.
   absl::StatusOr<std::string> Next(int64_t max_bytes);
 
   // Fills `bytes` from `offset_bytes`, counted from the start of the blob, which must lie before
-  // the end of the run. OUT_OF_RANGE, DATA_LOSS, ABORTED. Thread-safe.
+  // the end of the run. Returns OUT_OF_RANGE, DATA_LOSS or ABORTED. It is thread-safe.
   absl::Status ReadAt(int64_t offset_bytes, absl::Span<char> bytes) const;
 
   // Returns the sums of what is read; null of the empty blob.

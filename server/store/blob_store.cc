@@ -122,7 +122,8 @@ void BlobStore::Forget(BlobEntry& entry) {
     usage_.used_bytes -= entry.digest.size_bytes;
     --usage_.blobs;
   }
-  entries_.erase(entry.digest);  // last: the map's may be the last pointer but the caller's
+  entries_.erase(
+      entry.digest);  // It goes last: the map's may be the last pointer but the caller's.
 }
 
 absl::Status BlobStore::Remove(BlobEntry& entry) {

@@ -1,4 +1,5 @@
-// Content-addressed blobs on disk: shards, calibration and results, each named by sha256 and size.
+// Keeps content-addressed blobs on disk: shards, calibration and results, each named by sha256 and
+// size.
 #ifndef SALIENT_SERVER_STORE_BLOB_STORE_H_
 #define SALIENT_SERVER_STORE_BLOB_STORE_H_
 
@@ -25,23 +26,25 @@
 namespace salient {
 
 struct BlobStoreLimits {
-  int64_t capacity_bytes = int64_t{64} << 30;       // blobs, and uploads at their announced size
-  int64_t max_uploads = 1000;                       // begun by clients, not finished nor expired
-  absl::Duration upload_ttl = absl::Hours(24);      // since the last byte
-  int64_t sync_interval_bytes = int64_t{64} << 20;  // of an upload; at most this is sent again
-                                                    // after a restart
+  // The capacity holds blobs, and uploads at their announced size.
+  int64_t capacity_bytes = int64_t{64} << 30;
+  // Clients began so many uploads that are not finished nor expired.
+  int64_t max_uploads = 1000;
+  absl::Duration upload_ttl = absl::Hours(24);  // It counts since the last byte.
+  // At most so much of an upload is sent again after a restart.
+  int64_t sync_interval_bytes = int64_t{64} << 20;
   // Whoever continues an upload replaces its writer if nothing came of that one for so long: a
   // client that lost its connection need not wait until that is noticed.
   absl::Duration takeover_after = absl::Seconds(5);
 };
 
 struct BlobStatus {
-  int64_t committed_bytes = 0;  // where an upload continues
-  bool complete = false;        // whole, and its digest was verified
+  int64_t committed_bytes = 0;  // An upload continues there.
+  bool complete = false;        // The blob is whole, and its digest was verified.
 };
 
 struct BlobStoreUsage {
-  int64_t used_bytes = 0;  // of capacity_bytes
+  int64_t used_bytes = 0;  // It is a part of capacity_bytes.
   int64_t blobs = 0;
   int64_t uploads = 0;
 };
@@ -50,15 +53,15 @@ class ChunkSums;
 struct BlobEntry;
 struct BlobPart;
 
-// Thread-safe. All calls but Usage and recovery may wait for a disk, or for another call on the
+// Is thread-safe. All calls but Usage and recovery may wait for a disk, or for another call on the
 // same blob: call them from workers. Calls on different blobs do not wait for each other.
 //
 // A whole survives the process; an upload continues after a restart from what was certainly synced.
 // The empty blob is always there.
 //
 // Several writers may send one blob. Each has a file of its own, or continues what one that is gone
-// left; the first to finish with the right digest makes the blob, and nobody can spoil what
-// another is sending.
+// left; the first to finish with the right digest makes the blob, and nobody can spoil what another
+// is sending.
 //
 // What is read is checked against checksums of what came (chunk_sums.h). Bytes of an earlier
 // process are as they are found, until Verify has read all of them.
@@ -72,7 +75,8 @@ class BlobStore {
   // 1 (names it); errors of file.h.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& directory,
                                                          const BlobStoreLimits& limits);
-  ~BlobStore();  // after its Uploads
+  // Is called after its Uploads are gone.
+  ~BlobStore();
   BlobStore(const BlobStore&) = delete;
   BlobStore& operator=(const BlobStore&) = delete;
 
@@ -159,12 +163,15 @@ class BlobStore {
   EntryPtr Find(const Digest& digest) const;
   // An entry that is not gone, and the lock on it.
   std::pair<EntryPtr, std::unique_lock<std::mutex>> Acquire(const Digest& digest);
-  absl::Status CheckRoom(const Digest& digest, Maker maker) const;  // with mu_ held
-  absl::StatusOr<File> OpenBlob(BlobEntry& entry);                  // with the size it must have
+  // Is called with mu_ held.
+  absl::Status CheckRoom(const Digest& digest, Maker maker) const;
+  // Opens a blob, which must have the size that its name says.
+  absl::StatusOr<File> OpenBlob(BlobEntry& entry);
   // Removes the blob or the upload that has these sums: what was read of it is not what came.
   void TakeOut(BlobEntry& entry, const ChunkSums& sums);
 
-  struct Putting;  // one of PutAll
+  // Holds what is done with one blob of PutAll.
+  struct Putting;
 
   absl::Status BeginPut(Putting& put);
   absl::Status SyncPut(Putting& put);
@@ -180,19 +187,22 @@ class BlobStore {
   absl::Status OpenForWriter(BlobEntry& entry, BlobPart& part);
   void CloseForWriter(BlobEntry& entry, BlobPart& part);
   absl::Status Reject(BlobEntry& entry, BlobPart& part);
-  absl::Status Discard(BlobEntry& entry, const BlobPart& part);  // and the entry with the last one
+  // Discards the part, and the entry with the last one.
+  absl::Status Discard(BlobEntry& entry, const BlobPart& part);
   absl::Status RemovePart(BlobEntry& entry, const BlobPart& part);
   void ForgetPart(BlobEntry& entry, const BlobPart& part);
-  absl::Status Commit(BlobEntry& entry, BlobPart& part);  // durably after Layout::SyncCommits
+  // Commits the part; it is durable after Layout::SyncCommits.
+  absl::Status Commit(BlobEntry& entry, BlobPart& part);
   absl::Status Remove(BlobEntry& entry);
   void Quarantine(BlobEntry& entry);
-  void Forget(BlobEntry& entry);  // one without parts
+  // Forgets an entry without parts.
+  void Forget(BlobEntry& entry);
 
   Layout layout_;
   const BlobStoreLimits limits_;
-  RecoveryReport recovery_;  // of Open alone
+  RecoveryReport recovery_;  // Open alone writes it.
 
-  mutable std::mutex mu_;  // of the next two; never held while a disk works
+  mutable std::mutex mu_;  // It guards the next two and is never held while a disk works.
   absl::flat_hash_map<Digest, EntryPtr> entries_;
   BlobStoreUsage usage_;
 };

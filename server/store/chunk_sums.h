@@ -16,9 +16,9 @@
 
 namespace salient {
 
-// The CRC-32C of each chunk of one file. A chunk may be known in part, while the file grows, or not
-// at all, if an earlier process wrote it: who reads such bytes first settles what they are, and
-// whoever reads them later, or hashes the whole, must find the same. So a digest that was found
+// Holds the CRC-32C of each chunk of one file. A chunk may be known in part, while the file grows,
+// or not at all, if an earlier process wrote it: who reads such bytes first settles what they are,
+// and whoever reads them later, or hashes the whole, must find the same. So a digest that was found
 // right by reads through these sums vouches for every read through them, earlier ones included.
 //
 // The bytes of one ChunkSums never change; where a file is written anew it gets others.
@@ -59,7 +59,7 @@ class ChunkSums {
   bool Replace(size_t chunk, Known known, Known next);
   absl::Status ReadChunk(const File& file, size_t chunk, size_t skip, absl::Span<char> bytes);
 
-  std::vector<std::atomic<uint64_t>> chunks_;  // a Known each
+  std::vector<std::atomic<uint64_t>> chunks_;  // Each is a Known.
   const int64_t size_bytes_;
   std::atomic<bool> discarded_ = false;
 };

@@ -12,9 +12,9 @@
 namespace salient {
 namespace {
 
-constexpr size_t kShownBytes = 80;  // of a value that is not a digest
+constexpr size_t kShownBytes = 80;  // So much is shown of a value that is not a digest.
 
-// -1: none.
+// Returns -1 for a character that is no digit.
 int HexValue(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -74,7 +74,7 @@ void Sha256::Update(absl::string_view data) {
 }
 
 Digest Sha256::Snapshot() const {
-  // Finishing spends a context, hence a copy of it.
+  // Finishing spends a context, so it gets a copy of it.
   const std::unique_ptr<void, Free> copy(EVP_MD_CTX_new());
   Digest digest;
   digest.size_bytes = size_bytes_;

@@ -17,7 +17,7 @@ namespace salient {
 // A SHA-256 has so many hexadecimal digits.
 inline constexpr size_t kHexDigits = 64;
 
-// SHA-256 (FIPS 180-4) and size of the content. The size is part of the identity.
+// Holds SHA-256 (FIPS 180-4) and size of the content. The size is part of the identity.
 struct Digest {
   std::array<uint8_t, 32> sha256 = {};
   int64_t size_bytes = 0;
@@ -29,19 +29,19 @@ struct Digest {
   }
 };
 
-// `sha256`: 64 lower-case hexadecimal digits; size_bytes >= 0. INVALID_ARGUMENT names the field
-// ("<field>.sha256"), its value and what was expected.
+// Parses `sha256`, 64 lower-case hexadecimal digits, and size_bytes >= 0. INVALID_ARGUMENT names
+// the field ("<field>.sha256"), its value and what was expected.
 absl::StatusOr<Digest> ParseDigest(absl::string_view field, absl::string_view sha256,
                                    int64_t size_bytes);
 
-// The 64 digits.
+// Returns the 64 digits.
 std::string HexSha256(const Digest& digest);
 
 // "<64 digits>/<size>", as messages say it.
 std::string ToString(const Digest& digest);
 
-// Hashes content as it comes. Move-only; a moved-from one may only be destroyed or assigned to.
-// Not thread-safe.
+// Hashes content as it comes. It is move-only; a moved-from one may only be destroyed or assigned
+// to. It is not thread-safe.
 class Sha256 {
  public:
   Sha256();
@@ -58,7 +58,7 @@ class Sha256 {
 
  private:
   struct Free {
-    void operator()(void* context) const;  // an EVP_MD_CTX
+    void operator()(void* context) const;  // The context is an EVP_MD_CTX.
   };
   std::unique_ptr<void, Free> context_;
   int64_t size_bytes_ = 0;

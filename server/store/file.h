@@ -33,7 +33,7 @@ class File {
 
   bool is_open() const { return fd_ >= 0; }
   int fd() const { return fd_; }
-  const std::string& name() const { return name_; }  // for messages
+  const std::string& name() const { return name_; }  // Messages name it.
 
   absl::StatusOr<int64_t> SizeBytes() const;
 
@@ -48,8 +48,10 @@ class File {
   absl::Status Reserve(int64_t offset, int64_t size);
 
   absl::Status Truncate(int64_t size_bytes);
-  absl::Status Touch();       // the file was changed now
-  absl::Status Sync() const;  // what was written survives a crash
+  // Says that the file was changed now.
+  absl::Status Touch();
+  // Makes sure that what was written survives a crash.
+  absl::Status Sync() const;
   // Has the kernel begin to write these bytes to the disk, so that a Sync has less to wait for.
   void BeginSync(int64_t offset, int64_t size) const;
 
@@ -65,7 +67,7 @@ struct FileInfo {
   absl::Time changed_at;
 };
 
-// An open directory.
+// Is an open directory.
 class Directory {
  public:
   // Opens `path`, made with mode 0700 if it is not there (its parent must be). Here alone links
@@ -80,10 +82,12 @@ class Directory {
   absl::Status Lock();
 
   absl::StatusOr<File> OpenForReading(const std::string& name) const;
-  absl::StatusOr<File> OpenForWriting(const std::string& name) const;  // made with mode 0600
+  // Opens a file, which is made with mode 0600 if it is missing.
+  absl::StatusOr<File> OpenForWriting(const std::string& name) const;
 
   absl::StatusOr<FileInfo> Info(const std::string& name) const;
-  absl::StatusOr<std::vector<std::string>> Names() const;  // sorted
+  // Returns the names, sorted.
+  absl::StatusOr<std::vector<std::string>> Names() const;
   absl::Status Remove(const std::string& name) const;
   // Says how large its file system is, as far as others than root may have it.
   struct Room {
@@ -97,7 +101,7 @@ class Directory {
   // Names made, moved and removed survive a crash.
   absl::Status Sync() const;
 
-  const std::string& path() const { return file_.name(); }  // for messages
+  const std::string& path() const { return file_.name(); }  // Messages name it.
 
  private:
   Directory(File file, bool is_root) : file_(std::move(file)), is_root_(is_root) {}

@@ -67,7 +67,7 @@ std::optional<Digest> ParseBlobName(absl::string_view name) {
     return std::nullopt;
   }
   const auto digest = ParseDigest("name", name.substr(0, kHexDigits), size_bytes);
-  // One name a digest: not "+5" nor "05".
+  // A digest has one name: "+5" and "05" are none.
   if (!digest.ok() || BlobName(*digest) != name) return std::nullopt;
   return *digest;
 }
@@ -97,7 +97,7 @@ absl::StatusOr<Directory> Layout::Shard(const Digest& digest) const {
 
 absl::Status Layout::ScanShard(const std::string& shard_name, Contents& contents) const {
   const auto shard = blobs_.Subdirectory(shard_name);
-  if (absl::IsFailedPrecondition(shard.status())) {  // a file or a link
+  if (absl::IsFailedPrecondition(shard.status())) {  // It is a file or a link.
     Foreign(contents.report, blobs_, shard_name);
     return absl::OkStatus();
   }
@@ -208,7 +208,7 @@ absl::Status Layout::SyncCommits(absl::Span<const Digest> digests) const {
     if (!shard.ok()) return shard.status();
     if (status = shard->Sync(); !status.ok()) return status;
   }
-  if (status.ok()) status = blobs_.Sync();  // a shard may be new
+  if (status.ok()) status = blobs_.Sync();  // A shard may be new.
   if (status.ok()) status = uploads_.Sync();
   return status;
 }

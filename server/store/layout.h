@@ -24,7 +24,8 @@
 
 namespace salient {
 
-// "<sha256>-<size>" and back; nullopt for any other text, also for a size written otherwise.
+// Writes "<sha256>-<size>", and reads it back; nullopt for any other text, also for a size written
+// otherwise.
 std::string BlobName(const Digest& digest);
 std::optional<Digest> ParseBlobName(absl::string_view name);
 
@@ -32,20 +33,21 @@ std::optional<Digest> ParseBlobName(absl::string_view name);
 struct RecoveryReport {
   int64_t blobs = 0;
   int64_t uploads = 0;
-  int64_t quarantined = 0;           // blobs that did not have their size
-  int64_t foreign = 0;               // names that are not ours; left alone
-  std::vector<std::string> remarks;  // a line each on the first kMaxRemarks of the last two, and
-                                     // on a disk that is too small
+  int64_t quarantined = 0;  // They did not have their size.
+  int64_t foreign = 0;      // Their names are not ours; they are left alone.
+  // Each remark is a line on one of the first kMaxRemarks of the last two, or on a disk that is too
+  // small.
+  std::vector<std::string> remarks;
 
   static constexpr size_t kMaxRemarks = 20;
 };
 
-// The directories. All calls block. Thread-safe.
+// Knows the directories. All calls block. It is thread-safe.
 class Layout {
  public:
   struct Partial {
     Digest digest;
-    int number = 0;  // several uploads of one blob have files of their own
+    int number = 0;  // Several uploads of one blob have files of their own.
     int64_t written_bytes = 0;
   };
   struct Contents {
@@ -63,7 +65,8 @@ class Layout {
   // blob the longest stays.
   absl::StatusOr<Contents> Scan() const;
 
-  absl::StatusOr<File> OpenPartial(const Digest& digest, int number) const;  // made if missing
+  // Opens a partial file, which is made if it is missing.
+  absl::StatusOr<File> OpenPartial(const Digest& digest, int number) const;
   absl::StatusOr<File> OpenPartialForReading(const Digest& digest, int number) const;
   absl::StatusOr<FileInfo> PartialInfo(const Digest& digest, int number) const;
   absl::Status RemovePartial(const Digest& digest, int number) const;
@@ -91,7 +94,7 @@ class Layout {
 
   Directory root_;
   Directory uploads_;
-  Directory blobs_;  // "blobs/sha256"
+  Directory blobs_;  // It is "blobs/sha256".
   Directory quarantine_;
 };
 

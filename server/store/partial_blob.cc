@@ -6,8 +6,10 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kHandOverBytes = int64_t{8} << 20;  // to the disk at a time, between syncs
-constexpr int64_t kReadBytes = int64_t{1} << 20;      // at a time, to hash what was not hashed
+// So much goes to the disk at a time, between syncs.
+constexpr int64_t kHandOverBytes = int64_t{8} << 20;
+// So much is read at a time, to hash what was not hashed.
+constexpr int64_t kReadBytes = int64_t{1} << 20;
 
 }  // namespace
 
@@ -35,7 +37,7 @@ absl::Status PartialBlob::Open(const Layout& layout) {
   if (!length.ok()) return length.status();
   file_ = *std::move(file);
   if (*length < committed_bytes()) {
-    // Somebody cut it behind our back.
+    // Somebody else has cut the file.
     FallBackTo(SyncedBytes(*length, sync_interval_bytes_));
   }
   absl::Status status;
@@ -55,10 +57,10 @@ void PartialBlob::Close() { file_ = File(); }
 void PartialBlob::FallBackTo(int64_t size_bytes) {
   if (size_bytes < committed_bytes()) {
     const auto kept = std::make_shared<ChunkSums>(*sums_, size_bytes);
-    sums_->Discard();  // first, so that nobody blames the disk for what is cut now
+    sums_->Discard();  // It comes first, so that nobody blames the disk for what is cut now.
     sums_ = kept;
   }
-  file_.Truncate(size_bytes).IgnoreError();  // else later writes replace what is there
+  file_.Truncate(size_bytes).IgnoreError();  // Otherwise later writes replace what is there.
   written_bytes_ = size_bytes;
   synced_bytes_ = std::min(synced_bytes_, size_bytes);
   committed_bytes_.store(size_bytes, std::memory_order_release);
@@ -90,7 +92,7 @@ absl::Status PartialBlob::Write(absl::string_view data) {
       return status;
     }
     written_bytes_ += static_cast<int64_t>(piece.size());
-    handed_bytes_ = std::min(handed_bytes_, written_bytes_);  // after a fall back
+    handed_bytes_ = std::min(handed_bytes_, written_bytes_);  // It has fallen back.
     if (written_bytes_ - handed_bytes_ >= kHandOverBytes) {
       file_.BeginSync(handed_bytes_, written_bytes_ - handed_bytes_);
       handed_bytes_ = written_bytes_;

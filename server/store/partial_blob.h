@@ -1,4 +1,4 @@
-// The bytes of one upload: written in order, synced at fixed boundaries, hashed on the way.
+// Holds the bytes of one upload: written in order, synced at fixed boundaries, hashed on the way.
 #ifndef SALIENT_SERVER_STORE_PARTIAL_BLOB_H_
 #define SALIENT_SERVER_STORE_PARTIAL_BLOB_H_
 
@@ -20,7 +20,7 @@ namespace salient {
 // A file is never written beyond a multiple of `sync_interval_bytes` before all up to it was
 // synced. Hence after a crash its length alone tells what survived: SyncedBytes.
 //
-// Not thread-safe, except committed_bytes(). Calls block.
+// It is not thread-safe, except committed_bytes(). Calls block.
 class PartialBlob {
  public:
   // `number` is that of the file among those of this blob, `written_bytes` the length that an
@@ -68,10 +68,10 @@ class PartialBlob {
   const int64_t sync_interval_bytes_;
   File file_;
   std::atomic<int64_t> committed_bytes_;
-  int64_t written_bytes_;  // equals committed_bytes() between calls
+  int64_t written_bytes_;  // It equals committed_bytes() between calls.
   int64_t synced_bytes_;
-  int64_t handed_bytes_ = 0;      // to the disk, at least in part
-  std::optional<Sha256> sha256_;  // of the first hashed_bytes()
+  int64_t handed_bytes_ = 0;      // They went to the disk, at least in part.
+  std::optional<Sha256> sha256_;  // It is that of the first hashed_bytes().
   std::shared_ptr<ChunkSums> sums_;
 };
 

@@ -11,8 +11,8 @@ struct BlobStore::Putting {
   explicit Putting(const Whole& put_whole) : whole(put_whole) {}
 
   const Whole& whole;
-  EntryPtr entry;  // null: the blob was there
-  PartPtr part;    // ours
+  EntryPtr entry;  // It is null if the blob was there.
+  PartPtr part;    // It is ours.
   int64_t writer = 0;
 
   // Returns false when the part was deleted, became the blob or was taken over, or another one
@@ -83,7 +83,7 @@ absl::Status BlobStore::PutAll(absl::Span<const Whole> wholes) {
   std::vector<Putting> puts;
   std::vector<Digest> digests;
   for (const Whole& whole : wholes) {
-    if (whole.content.empty()) continue;  // always there
+    if (whole.content.empty()) continue;  // It is always there.
     puts.emplace_back(whole);
     digests.push_back(whole.digest);
   }

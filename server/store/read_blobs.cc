@@ -10,7 +10,7 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kVerifyBytes = int64_t{1} << 20;  // read at a time
+constexpr int64_t kVerifyBytes = int64_t{1} << 20;  // So much is read at a time.
 
 absl::Status CheckRange(const Digest& digest, int64_t offset_bytes, int64_t limit_bytes) {
   if (offset_bytes < 0 || limit_bytes < 0) {

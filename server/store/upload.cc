@@ -59,7 +59,7 @@ absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
                                                    "; expected at most ", room, " more"));
   }
   absl::Status status = part_->bytes.Append(data);
-  part_->heard_at = absl::Now();  // however long the disk took
+  part_->heard_at = absl::Now();  // It counts from now, however long the disk took.
   entry_->Publish();
   return status;
 }

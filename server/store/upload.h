@@ -1,4 +1,4 @@
-// Writing one blob.
+// Writes one blob.
 #ifndef SALIENT_SERVER_STORE_UPLOAD_H_
 #define SALIENT_SERVER_STORE_UPLOAD_H_
 
@@ -16,8 +16,9 @@ class BlobStore;
 struct BlobEntry;
 struct BlobPart;
 
-// One writer of one blob. Dropped without Finish, what was committed stays for the next one.
-// Move-only, not thread-safe; borrows the store. All calls, and dropping it, block as BlobStore's.
+// Is one writer of one blob. If it is dropped without Finish, what was committed stays for the next
+// one. It is move-only, not thread-safe, and borrows the store. All calls, and dropping it, block
+// as those of BlobStore do.
 class Upload {
  public:
   Upload(Upload&& other) noexcept = default;
@@ -49,7 +50,8 @@ class Upload {
  private:
   friend class BlobStore;
   Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, std::shared_ptr<BlobPart> part);
-  absl::Status CheckWriter() const;  // with the entry's lock held
+  // Is called with the entry's lock held.
+  absl::Status CheckWriter() const;
   void Release();
 
   BlobStore* store_;

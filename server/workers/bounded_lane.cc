@@ -73,7 +73,7 @@ void BoundedLane::Work(const std::string& name) {
     waiting_.pop_front();
     lock.unlock();
     task();
-    task = nullptr;  // what it owns goes before the lock comes back
+    task = nullptr;  // It frees what it owns before the lock comes back.
     lock.lock();
   }
 }

@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Does one task after the other, in the order in which they came. Thread-safe.
+// Does one task after the other, in the order in which they came. It is thread-safe.
 class BoundedLane {
  public:
   using Task = absl::AnyInvocable<void()>;
@@ -27,7 +27,8 @@ class BoundedLane {
 
   // `name` is the thread's, of at most 15 bytes.
   BoundedLane(const std::string& name, Limits limits);
-  ~BoundedLane();  // runs all that was taken
+  // Runs all that was taken.
+  ~BoundedLane();
   BoundedLane(const BoundedLane&) = delete;
   BoundedLane& operator=(const BoundedLane&) = delete;
 
@@ -51,12 +52,12 @@ class BoundedLane {
   void Work(const std::string& name);
 
   const Limits limits_;
-  mutable std::mutex mu_;  // of the next four; ThreadSanitizer sees it, as in all of this room
+  mutable std::mutex mu_;  // It guards the next four.
   std::condition_variable begin_;
   std::deque<Waiting> waiting_;
   int64_t waiting_bytes_ = 0;
   bool stopping_ = false;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;  // It stands last, because it uses the others.
 };
 
 }  // namespace salient

@@ -8,7 +8,7 @@
 
 namespace salient {
 
-// Thread-safe. The first stop counts.
+// Is thread-safe. The first stop counts.
 class CancelToken {
  public:
   void Cancel() { Stop(State::kCancelled); }

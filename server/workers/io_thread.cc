@@ -74,7 +74,7 @@ void IoThread::Work() {
     lock.unlock();
     clock.Start(times_);
     absl::Status status = task.work_();
-    task.work_ = nullptr;  // what it owns goes before it counts as ended
+    task.work_ = nullptr;  // It frees what it owns before it counts as ended.
     clock.Stop();
     lock.lock();
     task.status_ = std::move(status);

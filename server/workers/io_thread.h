@@ -15,12 +15,13 @@
 
 namespace salient {
 
-// Does one thing after the other, in the order in which they were started. Thread-safe.
+// Does one thing after the other, in the order in which they were started. It is thread-safe.
 class IoThread {
  public:
   // What it does counts in `times`, which outlives it, as the stages it enters.
   explicit IoThread(StageTimes& times);
-  ~IoThread();  // after all that was started was waited for or dropped
+  // Ends the thread. All that was started must have been waited for or dropped.
+  ~IoThread();
   IoThread(const IoThread&) = delete;
   IoThread& operator=(const IoThread&) = delete;
 
@@ -33,10 +34,10 @@ class IoThread {
   void Work();
 
   StageTimes& times_;
-  std::mutex mu_;                  // of all below, and of what tasks say of themselves
-  std::condition_variable begin_;  // there is something to do
-  std::condition_variable ended_;  // a task has ended
-  std::deque<Task*> waiting_;      // owned by who started them
+  std::mutex mu_;                  // It guards all below, and what tasks say of themselves.
+  std::condition_variable begin_;  // There is something to do.
+  std::condition_variable ended_;  // A task has ended.
+  std::deque<Task*> waiting_;      // Who started them owns them.
   bool stopping_ = false;
   std::thread thread_;
 };

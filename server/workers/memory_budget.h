@@ -51,9 +51,9 @@ struct MemoryHold {
   }
 };
 
-// Thread-safe. Nobody blocks here: who finds no room takes a place in the queue and asks again
-// later. Places are served in order, so that a large request is not starved by small ones that
-// come after it.
+// Is thread-safe. Nobody blocks here: who finds no room takes a place in the queue and asks again
+// later. Places are served in order, so that a large request is not starved by small ones that come
+// after it.
 class MemoryBudget {
  public:
   // A place in the queue, left on destruction. Must not outlive the budget.
@@ -82,7 +82,7 @@ class MemoryBudget {
   void GiveBack(int64_t bytes);
 
   const int64_t limit_;
-  mutable std::mutex mu_;  // of the next two
+  mutable std::mutex mu_;  // It guards the next two.
   int64_t reserved_ = 0;
   std::list<const Place*> queue_;
 };

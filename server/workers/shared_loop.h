@@ -1,4 +1,4 @@
-// A loop that workers share. Of interest to worker_pool.cc only.
+// Describes a loop that workers share, for worker_pool.cc alone.
 #ifndef SALIENT_SERVER_WORKERS_SHARED_LOOP_H_
 #define SALIENT_SERVER_WORKERS_SHARED_LOOP_H_
 
@@ -25,15 +25,15 @@ struct WorkerPool::Loop {
   const CancelToken& stop;
   const int64_t count;
   const absl::FunctionRef<absl::Status(int64_t)> task;
-  const bool caller_waits;  // it is no worker
+  const bool caller_waits;  // The caller is no worker.
   StageTimes* const busy;
-  const Stage stage = StageClock::OfThisThread().stage();  // the caller's
+  const Stage stage = StageClock::OfThisThread().stage();  // It is the caller's.
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
   // The pool's mutex guards these: workers inside an item, and that the last of them left.
   int helpers = 0;
   std::condition_variable left;
-  std::atomic<bool> is_done{false};  // the last left and there was nothing more
+  std::atomic<bool> is_done{false};  // The last left and there was nothing more.
 
   std::mutex mu;
   int64_t error_index = std::numeric_limits<int64_t>::max();

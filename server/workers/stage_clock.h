@@ -11,13 +11,13 @@
 
 namespace salient {
 
-// "scale_search", ...
+// Returns e.g. "scale_search".
 absl::string_view Name(Stage stage);
 
-// Seconds, by Stage.
+// Holds seconds, by Stage.
 using StageSeconds = std::array<double, kStages>;
 
-// A sum of time by stage. Thread-safe; Add is two relaxed additions.
+// Sums time by stage. It is thread-safe; Add is two relaxed additions.
 class StageTimes {
  public:
   // What is added here is added to `total`, too, which outlives this object.
@@ -33,9 +33,9 @@ class StageTimes {
   std::array<std::atomic<int64_t>, kStages> nanoseconds_ = {};
 };
 
-// One thread's clock. It is read where the thread turns to something else (an item of a loop ends,
-// another stage begins), not at both ends of everything: the time since it was last read belongs
-// to the stage that the thread was in. Not thread-safe.
+// Is the clock of one thread. It is read where the thread turns to something else (an item of a
+// loop ends, another stage begins), not at both ends of everything: the time since it was last read
+// belongs to the stage that the thread was in. Not thread-safe.
 class StageClock {
  public:
   static StageClock& OfThisThread();
@@ -74,7 +74,7 @@ class StageClock {
   StageTimes* times_ = nullptr;
   std::atomic<int64_t>* of_thread_ = nullptr;
   Stage stage_ = Stage::kOther;
-  int64_t since_ = 0;  // nanoseconds of the steady clock
+  int64_t since_ = 0;  // It counts nanoseconds of the steady clock.
 };
 
 }  // namespace salient

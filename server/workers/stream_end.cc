@@ -44,7 +44,7 @@ void StreamEnd::EndOperation() {
     finish = std::move(finish_);
     status = *status_;
   }
-  finish(status);  // this object may be gone after it
+  finish(status);  // This object may be gone after it.
 }
 
 }  // namespace salient

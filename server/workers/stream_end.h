@@ -16,8 +16,8 @@ namespace salient {
 // Any other thread may finish a call whose status is known. So whatever is done for a stream
 // (starting a read or a write, asking or cancelling the context, counting in metrics) is done
 // inside an operation, inside a reaction, or by the one thread that can decide the status. A
-// reactor that must not be finished while a write is outstanding keeps an operation for it.
-// Thread-safe.
+// reactor that must not be finished while a write is outstanding keeps an operation for it. It is
+// thread-safe.
 class StreamEnd {
  public:
   // Keeps the stream from being finished as long as it lives. The end of the last one finishes a

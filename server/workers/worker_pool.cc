@@ -17,7 +17,7 @@ namespace {
 // Says what the current thread is to the pool it belongs to, if to any.
 struct ThisWorker {
   const WorkerPool* pool = nullptr;
-  bool in_short_task = false;  // short work does not begin inside short work
+  bool in_short_task = false;  // Short work does not begin inside short work.
 };
 thread_local ThisWorker this_worker;
 
@@ -62,7 +62,7 @@ void WorkerPool::Submit(Lane lane, Task task) {
   work_.notify_one();
 }
 
-// Wakes as many as can have an item. Those awake find it.
+// Wakes as many as can have an item. Those who are awake find it.
 void WorkerPool::Add(Loop& loop, int64_t helpers) {
   loops_.push_back(&loop);
   open_loops_.fetch_add(1, std::memory_order_relaxed);
@@ -230,7 +230,7 @@ void WorkerPool::Work(int index) {
     this_worker.in_short_task = is_short;
     task();
     this_worker.in_short_task = false;
-    task = nullptr;  // what it owns goes before the lock comes back
+    task = nullptr;  // It frees what it owns before the lock comes back.
     clock.Enter(Stage::kOther);
     lock.lock();
   }

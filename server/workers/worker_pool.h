@@ -22,30 +22,30 @@
 
 namespace salient {
 
-// Tasks come on two lanes. Short work (taking a message, folding a batch) goes first, and a
-// worker inside the loops of a long task does short work between two of its items: however long
-// the groups being quantized, messages are taken. Long work (quantizing a group) comes next.
-// Workers with nothing to start join the loops of running tasks, item by item, over all loops in
-// turn. A loop of a thread that is no worker (one that coordinates a job) is run by workers alone;
-// those inside loops of their own give it an item between two of theirs.
+// Tasks come on two lanes. Short work (taking a message, folding a batch) goes first, and a worker
+// inside the loops of a long task does short work between two of its items: however long the groups
+// being quantized, messages are taken. Long work (quantizing a group) comes next. Workers with
+// nothing to start join the loops of running tasks, item by item, over all loops in turn. A loop of
+// a thread that is no worker (one that coordinates a job) is run by workers alone; those inside
+// loops of their own give it an item between two of theirs.
 //
-// Thread-safe. This room locks with the standard library's mutex: ThreadSanitizer sees it without
-// suppressions, which it does not of a library that was not built for it.
+// It is thread-safe. This room locks with the standard library's mutex: ThreadSanitizer sees it
+// without suppressions, which it does not of a library that was not built for it.
 class WorkerPool {
  public:
   enum class Lane { kShort, kLong };
   using Task = absl::AnyInvocable<void()>;
 
-  // A snapshot taken without stopping anybody.
+  // Is a snapshot taken without stopping anybody.
   struct Stats {
-    std::vector<double> busy_seconds;  // by worker
-    StageSeconds stage_busy_seconds;   // the same, of all workers
-    StageSeconds stage_wall_seconds;   // of the threads that coordinate jobs
+    std::vector<double> busy_seconds;  // They stand by worker.
+    StageSeconds stage_busy_seconds;   // They are those of all workers.
+    StageSeconds stage_wall_seconds;   // They are those of the threads that coordinate jobs.
     int64_t queued_short = 0;
     int64_t queued_long = 0;
   };
 
-  // `workers` >= 1 threads, each limited to one OpenMP thread. Values below 1 count as 1.
+  // Starts `workers` >= 1 threads, each limited to one OpenMP thread. Values below 1 count as 1.
   explicit WorkerPool(int workers);
 
   // Runs every task that was submitted, then stops.
@@ -90,21 +90,22 @@ class WorkerPool {
   void HelpWaitingCaller();
   void WaitUntilDone(Loop& loop);
 
-  std::mutex mu_;                 // of the next seven
-  std::condition_variable work_;  // there may be some
+  std::mutex mu_;                 // It guards the next seven.
+  std::condition_variable work_;  // It tells that there may be work.
   std::deque<Task> short_;
   std::deque<Task> long_;
-  std::vector<Loop*> loops_;  // owned by the stack of their callers
+  std::vector<Loop*> loops_;  // They lie on the stacks of their callers.
   size_t next_loop_ = 0;
-  int64_t sleeping_ = 0;  // workers
+  int64_t sleeping_ = 0;  // So many workers sleep.
   bool stopping_ = false;
 
   std::atomic<int64_t> queued_short_{0};
   std::atomic<int64_t> queued_long_{0};
   std::atomic<int64_t> open_loops_{0};
   std::atomic<int64_t> waiting_callers_{0};
-  std::atomic<int64_t> arrivals_{0};  // of tasks and loops: changes when there may be work
-  std::unique_ptr<std::atomic<int64_t>[]> busy_nanoseconds_;  // by worker
+  std::atomic<int64_t> arrivals_{
+      0};  // It counts tasks and loops, and changes when there may be work.
+  std::unique_ptr<std::atomic<int64_t>[]> busy_nanoseconds_;  // They stand by worker.
   StageTimes busy_times_;
   StageTimes wall_times_;
   std::vector<std::thread> threads_;
@@ -136,7 +137,7 @@ class PoolExecutor final : public Executor {
   IoThread* const io_;
   StageTimes busy_;
   StageTimes wall_;
-  const bool clocked_;  // it started the clock of the thread that made it
+  const bool clocked_;  // It started the clock of the thread that made it.
 };
 
 }  // namespace salient

@@ -1,4 +1,4 @@
-// Blobs: between the contract's messages and the store's types.
+// Converts blobs between the contract's messages and the store's types.
 #ifndef SALIENT_SERVER_RPC_CONVERT_BLOB_H_
 #define SALIENT_SERVER_RPC_CONVERT_BLOB_H_
 
@@ -25,7 +25,7 @@ v1::Digest ToProto(const Digest& digest);
 // Converts as ToDigest, fields "digests[i]"; also for too many of them.
 absl::StatusOr<std::vector<Digest>> ToDigests(const v1::FindMissingBlobsRequest& request);
 
-// One message of an upload.
+// Ends an upload.
 struct UploadEnd {};
 using UploadMessage = std::variant<Digest, ChunkData, UploadEnd>;
 
@@ -36,13 +36,13 @@ absl::StatusOr<UploadMessage> ToUploadMessage(v1::WriteBlobRequest&& request);
 struct BlobRange {
   Digest digest;
   int64_t offset_bytes = 0;
-  int64_t limit_bytes = 0;  // 0: to the end
+  int64_t limit_bytes = 0;  // 0 means to the end.
 };
 
 // Converts as ToDigest, also for "offset_bytes" and "limit_bytes".
 absl::StatusOr<BlobRange> ToBlobRange(const v1::ReadBlobRequest& request);
 
-// A chunk of `data` with its crc32c.
+// Makes a chunk of `data` with its crc32c.
 v1::ReadBlobResponse ToChunkResponse(int64_t offset_bytes, std::string data);
 
 }  // namespace salient

@@ -18,7 +18,7 @@ absl::StatusOr<EngineRequest> ToEngineRequest(absl::string_view path,
                                               const google::protobuf::RepeatedField<int>& engines,
                                               int32_t tensor_parallel);
 
-// 1 if it is not set. BAD_JOB.
+// Returns 1 if it is not set, and BAD_JOB if it is out of range.
 absl::StatusOr<int64_t> ToTensorParallel(absl::string_view path, int32_t tensor_parallel);
 
 v1::Engine ToProto(Engine engine);

@@ -99,7 +99,8 @@ v1::ResultFile ToProto(const ResultFile& file) {
 v1::Job Common(const JobSnapshot& job) {
   v1::Job message;
   message.set_name(job.name);
-  message.mutable_spec()->ParseFromString(job.serialized_spec);  // what was a message is one
+  message.mutable_spec()->ParseFromString(
+      job.serialized_spec);  // It was serialized from a message, so it parses.
   message.set_state(ToProto(job.state));
   if (job.state == JobState::kFailed) {
     message.mutable_error()->ParseFromString(ToGrpcStatus(job.error).error_details());

@@ -1,4 +1,4 @@
-// Jobs and their events: from our types to the contract's messages.
+// Converts jobs and their events from our types to the contract's messages.
 #ifndef SALIENT_SERVER_RPC_CONVERT_JOB_H_
 #define SALIENT_SERVER_RPC_CONVERT_JOB_H_
 

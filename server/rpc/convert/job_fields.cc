@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-constexpr size_t kShownBytes = 80;  // of a text that is refused
+constexpr size_t kShownBytes = 80;  // So much is shown of a text that is refused.
 
 bool IsControlCharacter(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
 

@@ -48,7 +48,7 @@ absl::StatusOr<Digest> ToFileDigest(absl::string_view field, const v1::ModelFile
   return digest;
 }
 
-// `inline_bytes`: of all files of the job so far.
+// `inline_bytes` counts all files of the job so far.
 absl::StatusOr<std::vector<ModelFile>> ToFiles(absl::string_view path,
                                                const v1::ModelManifest& manifest,
                                                bool headers_alone, int64_t& inline_bytes) {

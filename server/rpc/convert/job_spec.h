@@ -12,7 +12,8 @@
 
 namespace salient {
 
-inline constexpr int64_t kMaxInlineBytes = int64_t{2} << 20;  // of all files of a job
+// All files of a job together have at most so much inline.
+inline constexpr int64_t kMaxInlineBytes = int64_t{2} << 20;
 inline constexpr int kMaxModelFiles = 8192;
 inline constexpr int kDefaultPageSize = 50;
 inline constexpr int kMaxPageSize = 1000;
@@ -26,10 +27,10 @@ absl::StatusOr<JobSpec> ToJobSpec(const v1::JobSpec& message);
 struct ListRequest {
   int page_size = kDefaultPageSize;
   std::string page_token;
-  std::vector<JobState> states;  // empty: all
+  std::vector<JobState> states;  // If it is empty all are listed.
 };
 
-// BAD_JOB.
+// Converts a request to list jobs. Its reason is BAD_JOB.
 absl::StatusOr<ListRequest> ToListRequest(const v1::ListJobsRequest& request);
 
 }  // namespace salient

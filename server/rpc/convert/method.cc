@@ -16,7 +16,7 @@ struct Bound {
 };
 
 absl::Status CheckBound(absl::string_view path, const Bound& bound) {
-  if (bound.value >= 0 && bound.value <= bound.high) return absl::OkStatus();  // false for NaN
+  if (bound.value >= 0 && bound.value <= bound.high) return absl::OkStatus();  // NaN is refused.
   return BadField(Reason::kBadMethod, absl::StrCat(path, bound.field), absl::StrCat(bound.value),
                   absl::StrCat("0 to ", bound.high));
 }

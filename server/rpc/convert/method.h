@@ -1,4 +1,4 @@
-// Method and format: from the contract's messages to the core's types.
+// Converts method and format from the contract's messages to the core's types.
 #ifndef SALIENT_SERVER_RPC_CONVERT_METHOD_H_
 #define SALIENT_SERVER_RPC_CONVERT_METHOD_H_
 
@@ -17,7 +17,7 @@ namespace salient {
 // with the nearest that it has.
 absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& message);
 
-// All but output format and activations.
+// Converts all but output format and activations.
 absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 

@@ -11,7 +11,7 @@ namespace salient {
 
 inline constexpr int kMaxOverrides = 65536;
 
-// `path` is where the message stands in the request. Errors as ToJobSpec.
+// `path` is where the message stands in the request. Its errors are those of ToJobSpec.
 absl::StatusOr<QuantizeTask> ToQuantizeTask(absl::string_view path,
                                             const v1::QuantizeTask& message);
 

@@ -1,4 +1,4 @@
-// Tensors and reports: from the core's types to the contract's messages.
+// Converts tensors and reports from the core's types to the contract's messages.
 #ifndef SALIENT_SERVER_RPC_CONVERT_REPORT_H_
 #define SALIENT_SERVER_RPC_CONVERT_REPORT_H_
 

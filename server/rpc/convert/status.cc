@@ -35,7 +35,7 @@ void AddInfo(const CallErrorDetails& details, const std::map<std::string, std::s
   status.add_details()->PackFrom(info);
 }
 
-// All but ErrorInfo.
+// Adds all but ErrorInfo.
 void AddOthers(const absl::Status& error, const CallErrorDetails& details,
                google::rpc::Status& status) {
   const std::string description =

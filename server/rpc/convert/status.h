@@ -1,6 +1,6 @@
-// The single conversion from our error type to what travels.
-#ifndef SALIENT_SERVER_RPC_CONVERT_STATUS_H_
-#define SALIENT_SERVER_RPC_CONVERT_STATUS_H_
+// Converts our error type to what travels, and is the only place that does.
+#ifndef SALIENT_SERVER_RPC_STATUS_H_
+#define SALIENT_SERVER_RPC_STATUS_H_
 
 #include <grpcpp/support/status.h>
 

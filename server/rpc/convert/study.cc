@@ -60,7 +60,7 @@ absl::StatusOr<StudyTask> ToStudy(absl::string_view path, const v1::StudyTask& m
   if (!evaluation.ok()) return evaluation.status();
   task.evaluation = *evaluation;
   const double share = message.salient_share();
-  if (!(share >= 0 && share <= 1)) {  // true for NaN
+  if (!(share >= 0 && share <= 1)) {  // NaN is refused.
     return BadField(Reason::kBadJob, absl::StrCat(path, ".salient_share"), absl::StrCat(share),
                     "0 to 1 (0: the default, 0.01)");
   }

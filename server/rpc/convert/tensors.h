@@ -1,4 +1,4 @@
-// QuantizeTensors and GetServerInfo: between the contract's messages and our own types.
+// Converts QuantizeTensors and GetServerInfo between the contract's messages and our own types.
 #ifndef SALIENT_SERVER_RPC_CONVERT_TENSORS_H_
 #define SALIENT_SERVER_RPC_CONVERT_TENSORS_H_
 

@@ -17,7 +17,7 @@ struct BlobTransfer {
   BlobStore& store;
   WorkerPool& pool;
   RpcLanes& lanes;
-  JobTable& jobs;  // told what changes
+  JobTable& jobs;  // It is told what changes.
   Metrics& metrics;
   DrainGate& gate;
   // A stream whose client sends nothing, or reads nothing, for so long is ended.

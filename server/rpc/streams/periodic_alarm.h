@@ -13,15 +13,15 @@
 
 namespace salient {
 
-// Thread-safe. Held by shared_ptr, because a ring may be under way when its owner goes: `ring`
-// must hold what it touches, weakly if that is the owner.
+// Is thread-safe. It is held by shared_ptr, because a ring may be under way when its owner goes:
+// `ring` must hold what it touches, weakly if that is the owner.
 class PeriodicAlarm : public std::enable_shared_from_this<PeriodicAlarm> {
  public:
   // `ring` runs on a thread of gRPC and must not block.
   PeriodicAlarm(absl::Duration period, absl::AnyInvocable<void()> ring)
       : period_(period), ring_(std::move(ring)) {}
 
-  // First after one period.
+  // Rings first after one period.
   void Start() { Arm(); }
 
   // Never waits. A ring that has begun goes on, none begins after it.

@@ -255,7 +255,8 @@ void QuantizeTensorsReactor::OnCancel() {
 
 void QuantizeTensorsReactor::OnDone() {
   std::unique_ptr<grpc::Alarm> alarm;
-  std::shared_ptr<TensorCall> call;  // here: an alarm may hold this object longer than it may live
+  std::shared_ptr<TensorCall>
+      call;  // It goes here: an alarm may hold this object longer than it may live.
   {
     absl::MutexLock lock(&mu_);
     alarm = std::move(alarm_);
@@ -263,7 +264,7 @@ void QuantizeTensorsReactor::OnDone() {
   }
   alarm = nullptr;
   call = nullptr;
-  self_ = nullptr;  // may be the last
+  self_ = nullptr;  // It may be the last pointer.
 }
 
 }  // namespace salient

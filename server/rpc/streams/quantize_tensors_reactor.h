@@ -47,12 +47,12 @@ class QuantizeTensorsReactor final
   static QuantizeTensorsReactor* Start(QuantizeTensorsShared& shared,
                                        grpc::CallbackServerContext* context);
 
-  // CallTransport
+  // These implement CallTransport.
   void ReadNext() override;
   void ResultReady() override;
   void Finish(const absl::Status& status) override;
 
-  // grpc::ServerBidiReactor
+  // These implement grpc::ServerBidiReactor.
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -74,17 +74,18 @@ class QuantizeTensorsReactor final
   grpc::CallbackServerContext* const context_;
   const absl::Time start_ = absl::Now();
   RpcRecord record_;
-  StreamEnd end_;  // decided under mu_
+  StreamEnd end_;  // It is decided under mu_.
   std::shared_ptr<QuantizeTensorsReactor> self_;
   grpc::ByteBuffer read_buffer_;
   grpc::ByteBuffer write_buffer_;
 
   absl::Mutex mu_;
-  std::shared_ptr<TensorCall> call_ ABSL_GUARDED_BY(mu_);  // null: refused, or done
+  std::shared_ptr<TensorCall> call_
+      ABSL_GUARDED_BY(mu_);  // It is null if the call was refused, or is done.
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   StreamEnd::Operation write_ ABSL_GUARDED_BY(mu_);
-  bool sending_ ABSL_GUARDED_BY(mu_) = false;  // a thread is looking for something to write
+  bool sending_ ABSL_GUARDED_BY(mu_) = false;  // A thread is looking for something to write.
   bool result_ready_ ABSL_GUARDED_BY(mu_) = false;
 
   // It ends the lingering.

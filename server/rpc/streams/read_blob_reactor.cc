@@ -160,7 +160,7 @@ void ReadBlobReactor::OnWriteDone(bool ok) {
     } else if (!ok) {
       broken_ = absl::CancelledError("the client cancelled, or its connection broke");
     }
-    if (!prepared_.has_value()) return;  // the worker that makes it goes on
+    if (!prepared_.has_value()) return;  // The worker that makes it goes on.
     next = *std::move(prepared_);
     prepared_ = std::nullopt;
     if (!broken_.ok()) next = broken_;
@@ -183,7 +183,7 @@ void ReadBlobReactor::Look() {
 }
 
 void ReadBlobReactor::Close(const absl::Status& status) {
-  reader_ = std::nullopt;  // here, because closing a file may wait for a disk
+  reader_ = std::nullopt;  // It closes here, because closing a file may wait for a disk.
   End(status);
 }
 
@@ -194,8 +194,8 @@ void ReadBlobReactor::End(const absl::Status& status) {
 
 void ReadBlobReactor::OnDone() {
   if (alarm_ != nullptr) alarm_->Stop();
-  pass_ = nullptr;  // here: an alarm may hold this object longer than the gate lives
-  self_ = nullptr;  // may be the last
+  pass_ = nullptr;  // It goes here: an alarm may hold this object longer than the gate lives.
+  self_ = nullptr;  // It may be the last pointer.
 }
 
 }  // namespace salient

@@ -47,9 +47,10 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   ReadBlobReactor(BlobTransfer& transfer, Metrics::Rpc& rpc, grpc::CallbackServerContext* context);
 
   void Open(const grpc::ByteBuffer& request);
-  void Look();  // at the clock
+  // Looks at the clock.
+  void Look();
 
-  // On a worker, one at a time.
+  // These run on a worker, one at a time.
   void Begin(grpc::ByteBuffer request);
   absl::Status OpenReader(grpc::ByteBuffer request);
   void Prepare();
@@ -73,14 +74,15 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // The worker's task owns these; there is one such task at most.
   Digest digest_;
   std::optional<BlobReader> reader_;
-  std::optional<Sha256> sha256_;  // of a whole
+  std::optional<Sha256> sha256_;  // A whole has it.
 
   absl::Mutex mu_;
-  std::optional<absl::Time> writing_since_ ABSL_GUARDED_BY(mu_);  // set while a write is
+  std::optional<absl::Time> writing_since_
+      ABSL_GUARDED_BY(mu_);  // It is set while a write is under way.
   // Ready before the write under way was done. While it is not there a worker makes it.
   std::optional<absl::StatusOr<std::optional<Message>>> prepared_ ABSL_GUARDED_BY(mu_);
-  absl::Status broken_ ABSL_GUARDED_BY(mu_);       // of a write, for that worker
-  bool not_reading_ ABSL_GUARDED_BY(mu_) = false;  // the stream was reset
+  absl::Status broken_ ABSL_GUARDED_BY(mu_);       // It tells that worker of a write that failed.
+  bool not_reading_ ABSL_GUARDED_BY(mu_) = false;  // The stream was reset.
 };
 
 }  // namespace salient

@@ -47,7 +47,7 @@ WatchJobReactor::WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat,
 
 void WatchJobReactor::Open(JobTable& jobs, grpc::ByteBuffer request) {
   const StreamEnd::Operation operation = end_.Begin();
-  if (!operation || end_.decided().has_value()) return;  // the client is gone
+  if (!operation || end_.decided().has_value()) return;  // The client is gone.
   if (absl::Status status = Begin(jobs, std::move(request)); !status.ok()) {
     End(status);
     return;
@@ -69,7 +69,7 @@ absl::Status WatchJobReactor::Begin(JobTable& jobs, grpc::ByteBuffer bytes) {
   revision_ = request->after_revision();
   {
     absl::MutexLock lock(&mu_);
-    sending_ = true;  // woken while it is being made, nobody sends
+    sending_ = true;  // If it is woken while this is made, nobody else sends.
   }
   auto watch = jobs.Watch(request->name(), revision_, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->Send();
@@ -170,8 +170,8 @@ void WatchJobReactor::End(const absl::Status& status) {
 
 void WatchJobReactor::OnDone() {
   if (alarm_ != nullptr) alarm_->Stop();
-  watch_ = nullptr;  // here: an alarm may hold this object longer than the table lives
-  self_ = nullptr;   // may be the last
+  watch_ = nullptr;  // It goes here: an alarm may hold this object longer than the table lives.
+  self_ = nullptr;   // It may be the last pointer.
 }
 
 }  // namespace salient

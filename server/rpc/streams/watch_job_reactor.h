@@ -43,7 +43,8 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void Open(JobTable& jobs, grpc::ByteBuffer request);
   absl::Status Begin(JobTable& jobs, grpc::ByteBuffer request);
-  void Look();  // at the clock
+  // Looks at the clock.
+  void Look();
   void Send();
   bool FillNext();
   void Write();
@@ -54,14 +55,14 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   StreamEnd end_;
   std::shared_ptr<WatchJobReactor> self_;
   std::shared_ptr<PeriodicAlarm> alarm_;
-  std::unique_ptr<JobWatch> watch_;  // of the thread that is sending, of which there is one at most
-  grpc::ByteBuffer response_;        // the same
-  int64_t revision_ = 0;             // the same: of the last event
+  std::unique_ptr<JobWatch> watch_;  // The thread that is sending uses it; there is one at most.
+  grpc::ByteBuffer response_;        // That thread uses it, too.
+  int64_t revision_ = 0;             // That thread uses it, too: it is that of the last event.
 
   absl::Mutex mu_;
   absl::Time sent_at_ ABSL_GUARDED_BY(mu_) = absl::Now();
-  bool ready_ ABSL_GUARDED_BY(mu_) = false;    // there may be something to take
-  bool sending_ ABSL_GUARDED_BY(mu_) = false;  // a thread is looking for something to write
+  bool ready_ ABSL_GUARDED_BY(mu_) = false;    // There may be something to take.
+  bool sending_ ABSL_GUARDED_BY(mu_) = false;  // A thread is looking for something to write.
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   StreamEnd::Operation write_ ABSL_GUARDED_BY(mu_);
 };

@@ -73,7 +73,7 @@ void WriteBlobReactor::OnReadDone(bool ok) {
   grpc::ByteBuffer message;
   {
     absl::MutexLock lock(&mu_);
-    if (!listening_) return;  // a status was first
+    if (!listening_) return;  // A status came first.
     waiting_since_ = std::nullopt;
     input_ended_ = !ok;
     if (ok) {
@@ -242,7 +242,7 @@ void WriteBlobReactor::Fail(absl::Status status) {
     status = WithCommitted(std::move(status), Committed());
     status = WithMetadata(std::move(status), "blob", ToString(*digest_));
   }
-  upload_ = std::nullopt;  // here, because it may wait for a disk
+  upload_ = std::nullopt;  // It goes here, because it may wait for a disk.
   End(status);
 }
 
@@ -268,8 +268,8 @@ void WriteBlobReactor::End(const absl::Status& status) {
 
 void WriteBlobReactor::OnDone() {
   if (alarm_ != nullptr) alarm_->Stop();
-  pass_ = nullptr;  // here: an alarm may hold this object longer than the gate lives
-  self_ = nullptr;  // may be the last
+  pass_ = nullptr;  // It goes here: an alarm may hold this object longer than the gate lives.
+  self_ = nullptr;  // It may be the last pointer.
 }
 
 }  // namespace salient

@@ -42,16 +42,19 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                    grpc::ByteBuffer* response);
 
   void Open();
-  void Look();  // at the clock
+  // Looks at the clock.
+  void Look();
 
-  // On a worker, one at a time.
+  // These run on a worker, one at a time.
   void Take(grpc::ByteBuffer message);
   Step Parsed(grpc::ByteBuffer message);
   Step Begin(const Digest& digest);
-  Step OpenAt(int64_t offset_bytes);  // nullopt: the upload is open
+  // Returns nullopt if the upload is open.
+  Step OpenAt(int64_t offset_bytes);
   Step Append(const ChunkData& chunk);
   Step Complete();
-  int64_t Committed() const;  // by this writer, or before it wrote anything
+  // Returns what this writer committed, or others before it wrote anything.
+  int64_t Committed() const;
   void EndOfInput();
   void Fail(absl::Status status);
   void Answer(const v1::WriteBlobResponse& response);
@@ -77,7 +80,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   bool taking_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mu_);
   bool input_ended_ ABSL_GUARDED_BY(mu_) = false;
-  bool listening_ ABSL_GUARDED_BY(mu_) = true;  // until there is a status
+  bool listening_ ABSL_GUARDED_BY(mu_) = true;  // It holds until there is a status.
   // Set while nothing is being taken: the client is waited for.
   std::optional<absl::Time> waiting_since_ ABSL_GUARDED_BY(mu_);
 };

@@ -13,13 +13,13 @@
 
 namespace salient {
 
-// Thread-safe. Outlives its passes.
+// Is thread-safe and outlives its passes.
 class DrainGate {
  public:
   // Held by a call that is inside.
   using Pass = std::shared_ptr<void>;
 
-  // UNAVAILABLE, DRAINING, with a retry delay, after Drain.
+  // Returns UNAVAILABLE, DRAINING, with a retry delay, after Drain.
   absl::StatusOr<Pass> Enter();
 
   // Lets nobody enter from now on.

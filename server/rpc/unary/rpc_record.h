@@ -15,8 +15,8 @@
 
 namespace salient {
 
-// One running rpc from its start to its status. Created when the rpc arrives, ended once.
-// Thread-safe.
+// Follows one running rpc from its start to its status. It is created when the rpc arrives and
+// ended once. It is thread-safe.
 class RpcRecord {
  public:
   RpcRecord(Metrics::Rpc& metrics, std::string method, std::string peer)

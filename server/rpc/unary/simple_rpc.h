@@ -36,7 +36,7 @@ struct UnaryCall {
   std::string method;
   BoundedLane& lane;
   size_t max_request_bytes = kMaxShortRequestBytes;
-  DrainGate* gate = nullptr;  // null: also while the server stops
+  DrainGate* gate = nullptr;  // If it is null the call is answered while the server stops, too.
   bool may_take_much_memory = false;
 };
 
