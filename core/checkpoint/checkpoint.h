@@ -1,4 +1,4 @@
-// A checkpoint directory: one model.safetensors, or shards with an index.
+// Opens a checkpoint directory: one model.safetensors, or shards with an index.
 #ifndef SALIENT_CORE_CHECKPOINT_CHECKPOINT_H_
 #define SALIENT_CORE_CHECKPOINT_CHECKPOINT_H_
 
@@ -17,8 +17,8 @@
 
 namespace salient {
 
-// The whole of a small file, such as config.json. NOT_FOUND or PERMISSION_DENIED if it cannot
-// be opened, INVALID_ARGUMENT if it is no regular file or has more than `max_bytes`.
+// Returns the whole of a small file, such as config.json. Returns NOT_FOUND or PERMISSION_DENIED if
+// it cannot be opened, INVALID_ARGUMENT if it is no regular file or has more than `max_bytes`.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes);
 
 // Keeps its files open. Move-only; thread-safe.
@@ -49,7 +49,7 @@ class Checkpoint final : public TensorSource {
 
   std::string directory_;
   std::vector<SafetensorsFile> files_;
-  std::vector<TensorPlace> file_of_;  // (tensor, index into files_), sorted
+  std::vector<TensorPlace> file_of_;  // It holds (tensor, index into files_), sorted.
 };
 
 }  // namespace salient

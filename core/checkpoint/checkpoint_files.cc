@@ -65,7 +65,7 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
   const absl::Cleanup close_directory = [handle] { closedir(handle); };
   std::vector<std::string> names;
   while (true) {
-    errno = 0;  // the end and an error differ in nothing else
+    errno = 0;  // The end and an error differ in nothing else.
     const dirent* entry = readdir(handle);
     if (entry == nullptr) break;
     const absl::string_view name = entry->d_name;

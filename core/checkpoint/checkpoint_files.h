@@ -19,14 +19,16 @@ inline constexpr size_t kMaxFileNameBytes = 255;
 inline constexpr int64_t kMaxCarriedBytes = int64_t{128} << 20;
 
 enum class FileRole {
-  kWeights,  // a safetensors file that holds the model: read
-  kIndex,    // model.safetensors.index.json: read, and written anew
-  kConfig,   // config.json: read, and written anew
-  kCarried,  // tokenizer, templates, configuration, code, licences: taken along as they are
+  kWeights,  // It is a safetensors file that holds the model, and is read.
+  kIndex,    // It is model.safetensors.index.json, which is read, and written anew.
+  kConfig,   // It is config.json, which is read, and written anew.
+  // It is a tokenizer, template, configuration, code or licence, which is taken along as it is.
+  kCarried,
   // Anything else: the model card, which speaks of other weights, adapters, what says how other
   // weights were quantized (quantize_config.json), data, hidden files, names that are not UTF-8.
   kLeftBehind,
-  kOtherWeights  // of the same model: *.bin, *.pth, *.gguf, consolidated*.safetensors ...
+  // It holds weights of the same model: *.bin, *.pth, *.gguf, consolidated*.safetensors ...
+  kOtherWeights
 };
 
 // Returns the role by the name inside the directory, which may be one in a subdirectory. Where
@@ -34,7 +36,8 @@ enum class FileRole {
 FileRole RoleOf(absl::string_view name);
 
 struct DirectoryFile {
-  std::string name;  // "tokenizer.json", "1_Pooling/config.json"; "runs/" of a directory
+  // It is e.g. "tokenizer.json" or "1_Pooling/config.json"; "runs/" is a directory.
+  std::string name;
   int64_t size_bytes = 0;
   FileRole role = FileRole::kLeftBehind;
 };

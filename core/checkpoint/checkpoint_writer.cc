@@ -28,7 +28,7 @@ constexpr size_t kCopyBytes = size_t{1} << 20;
 
 struct TensorBeingWritten {
   std::string file;
-  int64_t begin = 0;  // in the file
+  int64_t begin = 0;  // It counts from the start of the file.
   int64_t end = 0;
   ByteCoverage written;
 };
@@ -46,7 +46,8 @@ struct CheckpointWriter::State {
   std::vector<std::string> files;
   std::set<std::string> subdirectories;
   std::map<std::string, TensorBeingWritten, std::less<>> tensors;
-  absl::Status failure;  // of a write; what it left is unknown, so nothing can be committed
+  // A write failed so; what it left is unknown, and nothing can be committed.
+  absl::Status failure;
 
   std::string PathOf(absl::string_view name) const {
     return absl::StrCat(growing.path(), "/", name);

@@ -16,7 +16,7 @@
 
 namespace salient {
 
-// An AppearingDirectory and what is in it. Thread-safe except for Commit.
+// Fills an AppearingDirectory. It is thread-safe except for Commit.
 class CheckpointWriter {
  public:
   // Creates it as AppearingDirectory::Create.
@@ -25,13 +25,13 @@ class CheckpointWriter {
   CheckpointWriter& operator=(CheckpointWriter&&) noexcept;
   ~CheckpointWriter();
 
-  // Names are those of IsModelFileName, INVALID_ARGUMENT for others; ALREADY_EXISTS for one that
-  // was given before. A subdirectory is made with its first file.
+  // Names are those of IsModelFileName; others are INVALID_ARGUMENT, and one that was given before
+  // is ALREADY_EXISTS. A subdirectory is made with its first file.
   //
-  // A file with its content.
+  // Writes a file with its content.
   absl::Status WriteFile(absl::string_view name, absl::string_view content);
-  // A copy of the file at `source`, whatever its size. `check` is called before each MiB; its error
-  // is returned, and nothing can be committed.
+  // Copies the file at `source`, whatever its size. `check` is called before each MiB; its error is
+  // returned, and nothing can be committed.
   absl::Status CopyFile(absl::string_view name, const std::string& source,
                         absl::FunctionRef<absl::Status()> check);
   absl::Status CopyFile(absl::string_view name, const std::string& source) {
@@ -40,9 +40,9 @@ class CheckpointWriter {
   // A safetensors file whose bytes come later. RESOURCE_EXHAUSTED if the disk has no room for it;
   // INVALID_ARGUMENT for a tensor that another file has.
   absl::Status AddSafetensors(absl::string_view name, const SafetensorsLayout& layout);
-  // Bytes of a tensor of one of these files, from byte `offset` of the tensor. Each byte once.
-  // NOT_FOUND for a tensor that no file has; OUT_OF_RANGE beyond its end; INVALID_ARGUMENT for a
-  // byte that was written before.
+  // Writes bytes of a tensor of one of these files, from byte `offset` of the tensor. Each byte is
+  // written once. Returns NOT_FOUND for a tensor that no file has, OUT_OF_RANGE beyond its end,
+  // INVALID_ARGUMENT for a byte that was written before.
   absl::Status WriteTensor(absl::string_view tensor, int64_t offset,
                            absl::Span<const std::byte> bytes);
 

@@ -65,7 +65,7 @@ absl::Status CheckTensorName(absl::string_view source, absl::string_view tensor)
   return absl::OkStatus();
 }
 
-// "model.layers.0.mlp.up_proj" for "model.layers.0.mlp.up_proj.qweight".
+// Returns "model.layers.0.mlp.up_proj" for "model.layers.0.mlp.up_proj.qweight".
 absl::string_view UnitOf(absl::string_view tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
 absl::Status CheckSizes(absl::Span<const TensorSize> tensors, int64_t max_shard_bytes) {
@@ -235,7 +235,7 @@ absl::StatusOr<ShardPlan> PlanShards(absl::Span<const TensorSize> tensors,
   if (absl::Status status = CheckSizes(tensors, max_shard_bytes); !status.ok()) return status;
   ShardPlan plan;
   for (size_t first = 0; first < tensors.size();) {
-    size_t last = first;  // one past the unit
+    size_t last = first;  // It is one past the unit.
     int64_t bytes = 0;
     while (last < tensors.size() && UnitOf(tensors[last].name) == UnitOf(tensors[first].name)) {
       bytes += tensors[last++].bytes;

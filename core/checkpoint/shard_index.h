@@ -28,16 +28,17 @@ inline constexpr size_t kMaxShards = 4096;
 // The limit at which Hugging Face's own writer cuts: 5 GB, decimal.
 inline constexpr int64_t kDefaultMaxShardBytes = 5'000'000'000;
 
-// Immutable after ParseShardIndex.
+// Holds what an index says. It is immutable after ParseShardIndex.
 struct ShardIndex {
   std::string source;
-  std::vector<std::string> files;                          // sorted
-  std::vector<std::pair<std::string, size_t>> weight_map;  // (tensor, index into files), sorted
+  std::vector<std::string> files;  // They are sorted.
+  // It holds (tensor, index into files), sorted.
+  std::vector<std::pair<std::string, size_t>> weight_map;
 };
 
-// A file name that leads nowhere else: ends in ".safetensors", at most 255 bytes, does not begin
-// with a dot, and has no separator and no control character. INVALID_ARGUMENT naming `source`
-// and the value.
+// Checks that a file name leads nowhere else: it ends in ".safetensors", has at most 255 bytes,
+// does not begin with a dot, and has no separator and no control character. Returns
+// INVALID_ARGUMENT naming `source` and the value.
 absl::Status CheckShardName(absl::string_view source, absl::string_view file);
 
 // Parses an index. The metadata is not read: published files disagree on what total_size counts,
@@ -47,15 +48,16 @@ absl::Status CheckShardName(absl::string_view source, absl::string_view file);
 absl::StatusOr<ShardIndex> ParseShardIndex(absl::string_view source, absl::string_view json);
 
 // Checks that the index names model.safetensors alone if that is there (`has_single_file`): engines
-// disagree on which of the two they read. INVALID_ARGUMENT naming the index.
+// disagree on which of the two they read. Returns INVALID_ARGUMENT naming the index.
 absl::Status CheckIndexBesideFile(const ShardIndex& index, bool has_single_file);
 
 // This is a tensor and the file that it lies in, an index.
 using TensorPlace = std::pair<std::string, size_t>;
 
 struct TensorPlaces {
-  std::vector<TensorPlace> first;   // sorted: where each is read
-  std::vector<TensorPlace> copies;  // where else it lies: its bytes must be the same there
+  std::vector<TensorPlace> first;  // It says where each is read, sorted.
+  // It says where else it lies: its bytes must be the same there.
+  std::vector<TensorPlace> copies;
 };
 
 // Finds the tensors of a model in the headers of its files, in the order of `index->files`; null:
@@ -89,14 +91,15 @@ struct TensorSize {
 
 struct Shard {
   std::string file;
-  std::vector<size_t> tensors;  // indices into what was placed, rising
-  int64_t bytes = 0;            // of the tensors, without the header
+  std::vector<size_t> tensors;  // They are indices into what was placed, rising.
+  int64_t bytes = 0;            // It counts the tensors, without the header.
 };
 
 struct ShardPlan {
   std::vector<Shard> shards;
   int64_t total_bytes = 0;
-  std::string index_json;  // of kShardIndexName; empty for one shard, which has no index
+  // It is that of kShardIndexName; one shard has no index, and it is empty.
+  std::string index_json;
 };
 
 // Cuts `tensors` into files in the given order. Tensors that follow each other and share a name

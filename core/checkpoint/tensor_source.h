@@ -16,7 +16,7 @@ namespace salient {
 
 // Borrows from the source it came from.
 struct TensorLocation {
-  absl::string_view file;  // as errors name it
+  absl::string_view file;  // Errors name it so.
   const TensorEntry* entry = nullptr;
 };
 

@@ -16,7 +16,7 @@ inline constexpr char kQuantizationConfigPath[] = "quantization_config.";
 inline constexpr int64_t kMaxGroupSize = 1 << 20;
 
 // Reads config_groups, ignore, format and what changes how a model computes into `config`, and what
-// cannot be read into config.readable. Errors as ParseQuantizationConfig.
+// cannot be read into config.readable. Its errors are those of ParseQuantizationConfig.
 absl::Status ReadConfigGroups(absl::string_view source, const JsonValue& object,
                               QuantizationConfig& config);
 

@@ -20,13 +20,13 @@ class ConfigFields {
   ConfigFields(absl::string_view source, absl::string_view path, const JsonValue& object)
       : source_(source), path_(path), object_(object) {}
 
-  // An integer of [least, most].
+  // Reads an integer of [least, most].
   std::optional<int64_t> Integer(absl::string_view field, int64_t least, int64_t most);
-  // A finite number of [least, most], integers included.
+  // Reads a finite number of [least, most], integers included.
   std::optional<double> Number(absl::string_view field, double least, double most);
   std::optional<bool> Bool(absl::string_view field);
   std::optional<std::string> String(absl::string_view field);
-  // The value itself, nullptr for an absent or null member.
+  // Returns the value itself, nullptr for an absent or null member.
   const JsonValue* Value(absl::string_view field) const;
   // Tells whether there is such a member, be it null, and whether it is null.
   bool Has(absl::string_view field) const { return object_.Find(field) != nullptr; }

@@ -16,7 +16,7 @@
 namespace salient {
 namespace {
 
-thread_local const JsonInterrupt* interrupt = nullptr;  // the newest of the thread
+thread_local const JsonInterrupt* interrupt = nullptr;  // It is the newest of the thread.
 
 using Visitor = absl::FunctionRef<void(absl::Span<const std::string> path, const JsonValue& value)>;
 
@@ -133,8 +133,9 @@ class JsonBuilder {
   PythonMarks marks_;
   const Visitor* const visit_;
   int64_t values_ = 0;
-  std::vector<JsonValue> open_;    // containers not yet closed, outermost first
-  std::vector<std::string> keys_;  // the pending key of each
+  // They hold containers that are not closed yet, outermost first.
+  std::vector<JsonValue> open_;
+  std::vector<std::string> keys_;  // Each has its pending key here.
   JsonValue root_;
   std::string error_;
   absl::Status interrupted_;
@@ -173,7 +174,7 @@ void AppendJson(const JsonValue& value, int depth, std::string* out) {
              value.AsDouble().has_value()) {
     *out += NumberText(*value.AsDouble());
   } else {
-    *out += value.Describe();  // null, true, false and integers as JSON writes them
+    *out += value.Describe();  // It gives null, true, false and integers as JSON writes them.
   }
 }
 

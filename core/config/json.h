@@ -1,6 +1,6 @@
-// JSON from untrusted sources, bounded in depth and in values, into a small value type.
-#ifndef SALIENT_CORE_CONFIG_JSON_H_
-#define SALIENT_CORE_CONFIG_JSON_H_
+// Reads JSON from untrusted sources, bounded in depth and in values, into a small value type.
+#ifndef SALIENT_CORE_CHECKPOINT_JSON_H_
+#define SALIENT_CORE_CHECKPOINT_JSON_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -18,16 +18,17 @@
 
 namespace salient {
 
-// One JSON value. A number keeps the form it was written in: without fraction, exponent and
-// minus sign it is a uint64_t, with a minus sign alone an int64_t, otherwise a double. So
-// 2, -0, 2.0 and 2e0 can be told apart, and integers are exact.
+// Is one JSON value. A number keeps the form it was written in: without fraction, exponent and
+// minus sign it is a uint64_t, with a minus sign alone an int64_t, otherwise a double. So 2, -0,
+// 2.0 and 2e0 can be told apart, and integers are exact.
 class JsonValue {
  public:
   using Array = std::vector<JsonValue>;
   using Member = std::pair<std::string, JsonValue>;
-  using Object = std::vector<Member>;  // in the order of the document
+  using Object = std::vector<Member>;  // They stand in the order of the document.
 
-  JsonValue() = default;  // null
+  // Makes null.
+  JsonValue() = default;
   explicit JsonValue(bool value) : value_(value) {}
   explicit JsonValue(int64_t value) : value_(value) {}
   explicit JsonValue(uint64_t value) : value_(value) {}
@@ -49,13 +50,14 @@ class JsonValue {
 
   // An integer that fits; nullopt otherwise.
   std::optional<int64_t> AsInt64() const;
-  // Any number.
+  // Returns any number.
   std::optional<double> AsDouble() const;
 
-  // The last member named `key`; nullptr when there is none or this is no object. Linear.
+  // Returns the last member named `key`; nullptr when there is none or this is no object. It takes
+  // linear time.
   const JsonValue* Find(absl::string_view key) const;
 
-  // For messages: "null", "a string", "3", "2.5" ...; never long.
+  // Returns what messages call it: "null", "a string", "3", "2.5" ...; it is never long.
   std::string Describe() const;
 
  private:
@@ -63,8 +65,8 @@ class JsonValue {
 };
 
 struct JsonLimits {
-  int64_t max_depth = 64;        // arrays and objects inside each other
-  int64_t max_values = 1 << 20;  // values of any type, counting containers
+  int64_t max_depth = 64;        // Arrays and objects may lie inside each other so deep.
+  int64_t max_values = 1 << 20;  // Values of any type count, containers included.
   // When false, all members of one name are kept, for the caller to judge.
   bool reject_duplicate_keys = true;
   // This says whether NaN, Infinity, -Infinity and surrogates without their other half are taken,
@@ -113,8 +115,8 @@ std::string JsonQuote(absl::string_view text);
 // finite is written as Python writes it.
 std::string JsonText(const JsonValue& value);
 
-// `text` in double quotes for error messages: all but printable ASCII escaped, cut after
-// `max_bytes`.
+// Returns `text` in double quotes for error messages: all but printable ASCII is escaped, and it is
+// cut after `max_bytes`.
 std::string QuoteForMessage(absl::string_view text, size_t max_bytes = 128);
 
 }  // namespace salient

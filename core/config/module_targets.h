@@ -20,7 +20,7 @@ class ModuleTargets {
   enum class Match { kNone, kClass, kPattern, kName };
 
   // Adds a target as compressed-tensors writes them: "re:" and a regular expression, the class
-  // "Linear" or a full path. Errors as NamePattern::Parse.
+  // "Linear" or a full path. Its errors are those of NamePattern::Parse.
   absl::Status Add(absl::string_view target);
   // Errors as NamePattern::Parse; INVALID_ARGUMENT if all patterns are too large together.
   absl::Status AddPattern(absl::string_view pattern);
@@ -35,9 +35,9 @@ class ModuleTargets {
 
  private:
   std::set<std::string, std::less<>> names_;
-  std::set<std::string, std::less<>> spelled_out_;  // paths that patterns are
+  std::set<std::string, std::less<>> spelled_out_;  // They are paths that patterns spell out.
   std::vector<NamePattern> patterns_;
-  int64_t steps_ = 0;  // of all patterns
+  int64_t steps_ = 0;  // It counts those of all patterns.
   bool all_linears_ = false;
 };
 

@@ -13,12 +13,13 @@
 namespace salient {
 
 // Matches what Python's `re` makes of these parts of its language, for names of ASCII: characters,
-// `.`, sets [a-z] and [^a-z], \d \w \s and their opposites, escaped punctuation, groups ( ) and
-// (?: ), |, ^, $, and * + ? {m} {m,} {m,n}, lazy or not. Immutable; thread-safe.
+// `.`, sets [a-z] and [^a-z], \d \w \s and their opposites, escaped punctuation, groups ( ) and (?:
+// ), |, ^, $, and * + ? {m} {m,} {m,n}, lazy or not. It is immutable and thread-safe.
 class NamePattern {
  public:
-  // `pattern` compiled. INVALID_ARGUMENT saying what is wrong at which byte, also for a pattern
-  // that is too large; UNIMPLEMENTED for other parts of the language, such as look-around.
+  // Compiles `pattern`. Returns INVALID_ARGUMENT saying what is wrong at which byte, also for a
+  // pattern that is too large, and UNIMPLEMENTED for other parts of the language, such as
+  // look-around.
   static absl::StatusOr<NamePattern> Parse(absl::string_view pattern);
 
   // Returns whether it matches a beginning of `name`, as re.match.
@@ -28,18 +29,19 @@ class NamePattern {
   int64_t steps() const { return static_cast<int64_t>(program_.size()); }
 
  private:
-  friend class NamePatternParser;  // name_pattern_parser.cc
+  friend class NamePatternParser;  // It is in name_pattern_parser.cc.
 
   // A step of the program; `to` and `other` are counted from it.
   struct Step {
     enum class Kind { kCharacter, kFork, kJump, kBegin, kEnd };
     Kind kind = Kind::kJump;
     int32_t to = 1;
-    int32_t other = 1;            // kFork
-    std::bitset<256> characters;  // kCharacter: any of these, then on with the next step
+    int32_t other = 1;  // kFork has it.
+    // kCharacter takes any of these and goes on with the next step.
+    std::bitset<256> characters;
   };
 
-  std::vector<Step> program_;  // past the last step: a match
+  std::vector<Step> program_;  // Past the last step it has matched.
 };
 
 }  // namespace salient

@@ -11,9 +11,9 @@
 namespace salient {
 namespace {
 
-constexpr int kMaxDepth = 32;        // groups inside each other
-constexpr size_t kMaxSteps = 2048;   // repetitions are written out
-constexpr int64_t kMaxCount = 1000;  // of {m,n}
+constexpr int kMaxDepth = 32;        // Groups may lie inside each other so deep.
+constexpr size_t kMaxSteps = 2048;   // Repetitions are written out.
+constexpr int64_t kMaxCount = 1000;  // It limits the m and n of {m,n}.
 
 using Characters = std::bitset<256>;
 
@@ -73,7 +73,7 @@ class NamePatternParser {
   Program Alternatives(int depth) {
     Program program = Sequence(depth);
     while (status_.ok() && Take('|')) {
-      // fork first, program, jump to the end, other
+      // The program is: fork first, program, jump to the end, other.
       const Program other = Sequence(depth);
       Program either = {Fork(1, program.size() + 2)};
       Append(program, either);
@@ -188,7 +188,7 @@ class NamePatternParser {
     return negated ? ~set : set;
   }
 
-  // From the one character of `low` to the one behind the "-".
+  // Reads from the one character of `low` to the one behind the "-".
   Characters Range(const Characters& low) {
     ++at_;
     Characters high;
@@ -243,7 +243,7 @@ class NamePatternParser {
     return Count{*least, *most < 0 ? std::nullopt : most};
   }
 
-  // Looked at, not taken.
+  // Looks at the next character and does not take it.
   bool CountIsNext() {
     const size_t here = at_;
     const bool found = TakeCount().has_value();
@@ -254,7 +254,7 @@ class NamePatternParser {
   Program Repeated(Program atom) {
     const std::optional<Count> count = TakeCount();
     if (!count.has_value() || !status_.ok()) return atom;
-    Take('?');  // lazy: the same names match
+    Take('?');  // A lazy repetition matches the same names.
     if (CountIsNext()) {
       Unsupported("a repetition that is repeated");
       return {};

@@ -26,10 +26,10 @@ class PythonMarks {
  private:
   friend std::pair<std::string, PythonMarks> MarkPython(absl::string_view text);
 
-  int64_t nulls_ = 0;                                    // that were asked for
-  int64_t replacements_ = 0;                             // characters U+FFFD that were seen
-  std::deque<std::pair<int64_t, double>> numbers_;       // by which null they are
-  std::deque<std::pair<int64_t, uint16_t>> surrogates_;  // by which U+FFFD they are
+  int64_t nulls_ = 0;                                    // So many were asked for.
+  int64_t replacements_ = 0;                             // So many characters U+FFFD were seen.
+  std::deque<std::pair<int64_t, double>> numbers_;       // They say which null each is.
+  std::deque<std::pair<int64_t, uint16_t>> surrogates_;  // They say which U+FFFD each is.
 };
 
 // Returns `text` as JSON, and what stands in for what. What is not even Python's stays as it is.

@@ -20,24 +20,28 @@ namespace salient {
 // Modules that differ from the rest, or a group of compressed-tensors.
 struct ModuleRule {
   ModuleTargets targets;
-  std::optional<StoredFormat> format;  // nullopt: not quantized
+  std::optional<StoredFormat> format;  // nullopt says that it is not quantized.
 };
 
 struct QuantizationConfig {
-  std::string quant_method;  // "awq", "gptq", "compressed-tensors"; of others all else is default
+  // It is "awq", "gptq" or "compressed-tensors"; of others all else is default.
+  std::string quant_method;
 
   // These are of all Linears that no rule names, and of the first group of compressed-tensors.
-  int64_t bits = 0;         // awq: also called w_bit; 0: not said
-  int64_t group_size = 0;   // awq: also called q_group_size; kWholeRow, kWholeTensor; 0: not said
-  bool zero_point = true;   // asymmetric
-  std::string version;      // awq: "gemm"; lower case
-  std::string format = {};  // gptq: its checkpoint_format, "gptq" unless said; "pack-quantized" ...
-  bool desc_act = false;    // gptq: groups are of columns by falling importance
+  int64_t bits = 0;  // awq also calls it w_bit; 0 says that it was not said.
+  // awq also calls it q_group_size; it may be kWholeRow or kWholeTensor; 0 says that it was not
+  // said.
+  int64_t group_size = 0;
+  bool zero_point = true;  // If true the weights are asymmetric.
+  std::string version;     // awq has "gemm"; it is in lower case.
+  // gptq has its checkpoint_format, "gptq" unless said; others have "pack-quantized" ...
+  std::string format = {};
+  bool desc_act = false;  // In gptq groups are of columns by falling importance.
   ActivationFormat activations = ActivationFormat::kNone;
 
   // gptq ("dynamic") and compressed-tensors ("config_groups") have them, in this order.
   std::vector<ModuleRule> rules = {};
-  ModuleTargets ignored = {};  // compressed-tensors: "ignore"
+  ModuleTargets ignored = {};  // compressed-tensors calls it "ignore".
 
   // UNIMPLEMENTED naming file, field, value and what was expected if weights stored like this
   // cannot be read here. Everything else in the config may be looked at all the same.

@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Bytes of a weight in the model. What the config does not say is 16 bits wide.
+// Returns the bytes of a weight in the model. What the config does not say is 16 bits wide.
 int64_t StoredBytes(const ModelConfig& config);
 
 int64_t ElementsOf(const TensorSpec& spec);
@@ -23,11 +23,11 @@ int64_t ElementsOf(const TensorSpec& spec);
 StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
                               const Method& method);
 
-// The cost of quantizing one block for one SharedResult.
+// Holds the cost of quantizing one block for one SharedResult.
 struct BlockCost {
-  int64_t output_bytes = 0;       // of all its outputs, if no group is raised
-  int64_t most_output_bytes = 0;  // the same, if all are
-  int64_t most_bytes = 0;         // held at once beside the block as it was read
+  int64_t output_bytes = 0;       // It counts all its outputs, if no group is raised.
+  int64_t most_output_bytes = 0;  // It counts all its outputs, if all groups are raised.
+  int64_t most_bytes = 0;         // So much is held at once beside the block as it was read.
 };
 
 // Adds the work to `work`. `last`: statistics are dropped as they are used. Under a limit of error

@@ -27,10 +27,10 @@ constexpr double kClipFactorsAutoAwq = 10;
 
 double Square(double x) { return x * x; }
 
-// Columns of a piece, in the search and in statistics.
+// A piece has so many columns, in the search and in statistics.
 constexpr double kPiece = 128;
-constexpr double kClipPiece = 64;   // and in clipping
-constexpr double kLossPiece = 256;  // and in an exact loss
+constexpr double kClipPiece = 64;   // It is that of clipping.
+constexpr double kLossPiece = 256;  // It is that of an exact loss.
 
 // Products of n columns with each other where each piece meets itself and those on one side of it,
 // in blocks of `width` columns that do not meet.
@@ -88,7 +88,7 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
   const double in = static_cast<double>(params.in_features);
   const double block = static_cast<double>(std::min(params.block_width, params.in_features));
   const double stored = stored_bytes_ * weights;
-  const double codes = weights;  // one a byte until they are packed
+  const double codes = weights;  // A code takes a byte until it is packed.
   // The check, the loss of plain round-to-nearest and that of no weight at all.
   Work& loss = At(Stage::kLoss);
   loss.vector_flop += (2 * kWiden + kRound) * weights + kHandOver;

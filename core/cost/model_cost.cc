@@ -78,7 +78,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   work.Repeat(layers);
 
   const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
-  int64_t written = 0;  // of a block, by the thread for that while others compute
+  int64_t written = 0;  // Its thread writes a block while others compute.
   int64_t most = 0;
   for (const SharedResult& result : *results) {
     const bool last = &result == &results->back();

@@ -14,9 +14,10 @@ namespace salient {
 
 // Seconds follow from it and a few measured rates.
 struct ModelCost {
-  StageWork stages;        // by Stage; the bytes of hidden states are in the two below alone
-  double read_bytes = 0;   // from the model and hidden states
-  double write_bytes = 0;  // results and hidden states
+  // They stand by Stage; the bytes of hidden states are in the two below alone.
+  StageWork stages;
+  double read_bytes = 0;   // They come from the model and hidden states.
+  double write_bytes = 0;  // They are results and hidden states.
   // Resident at most because of the run, beside what is resident already: what it holds at once,
   // and the share of freed memory that an allocator keeps.
   int64_t memory_bytes = 0;
@@ -27,12 +28,13 @@ struct ModelCost {
   // model have few tiles, and some have one.
   double parallel_share = 1;
 
-  Work Total() const;  // of all stages
+  // Sums all stages.
+  Work Total() const;
 };
 
-// Returns the cost of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration
-// row. Work and memory are those of the worst case under a limit of error, in which all groups are
-// above it. Errors as FindFamily.
+// Returns the cost of QuantizeModel and CopyOuterTensors. `row_tokens` holds the tokens of each
+// calibration row. Work and memory are those of the worst case under a limit of error, in which all
+// groups are above it. Errors as FindFamily.
 absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens,
                                            const QuantizeModelParams& params, int concurrency);
@@ -58,7 +60,7 @@ struct MachineSpeed {
   double copied_bytes = 0;
 };
 
-// Wall seconds of `cost` on `workers` threads of `speed`. At least 0.
+// Returns the wall seconds of `cost` on `workers` threads of `speed`, at least 0.
 double SecondsOf(const ModelCost& cost, const MachineSpeed& speed, int workers);
 
 }  // namespace salient

@@ -13,8 +13,9 @@ namespace salient {
 namespace {
 
 constexpr int64_t kWidth = 512;
-constexpr int64_t kCopiedRows = 10'000;  // 20 MB
-// Errors of some rows times a Gram; a calibration row times a slice of a weight.
+constexpr int64_t kCopiedRows = 10'000;  // They take 20 MB.
+// So many rows of errors are multiplied by a Gram, and so many of a calibration row by a slice of a
+// weight.
 constexpr int64_t kRows = 64;
 constexpr int64_t kTokens = 256;
 constexpr int64_t kOutputs = 128;
@@ -27,7 +28,7 @@ constexpr double kElement = 3.5 + 0.85 * kNearest;
 }  // namespace
 
 SpeedProbe::SpeedProbe() : from_(kCopiedRows, kWidth), to_(kCopiedRows, kWidth) {
-  uint32_t state = 12345;  // numbers that no compiler knows
+  uint32_t state = 12345;  // Its numbers are known to no compiler.
   for (int64_t i = 0; i < kCopiedRows * kWidth; ++i) {
     state = state * 1664525u + 1013904223u;
     from_.data()[i] = static_cast<float>(state >> 8) * 0x1p-23f - 1.0f;

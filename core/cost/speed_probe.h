@@ -18,16 +18,20 @@ class SpeedProbe {
  public:
   SpeedProbe();
 
-  double Bf16();    // MachineSpeed::bf16_flop: products of shapes that runs have; 0 if they fail
-  double F32();     // MachineSpeed::f32_flop: the same
-  double Vector();  // MachineSpeed::vector_flop: exponentials and rounding
-  double Copy();    // MachineSpeed::copied_bytes: more than caches hold
+  // Measures MachineSpeed::bf16_flop on products of shapes that runs have; returns 0 if they fail.
+  double Bf16();
+  // Measures MachineSpeed::f32_flop likewise.
+  double F32();
+  // Measures MachineSpeed::vector_flop on exponentials and rounding.
+  double Vector();
+  // Measures MachineSpeed::copied_bytes on more than caches hold.
+  double Copy();
 
  private:
   Matrix from_;
   Matrix to_;
-  std::vector<uint16_t> bf16_;  // [kTokens, kWidth]
-  Bf16Factor weight_;           // [kOutputs, kWidth]
+  std::vector<uint16_t> bf16_;  // Its shape is [kTokens, kWidth].
+  Bf16Factor weight_;           // Its shape is [kOutputs, kWidth].
 };
 
 }  // namespace salient

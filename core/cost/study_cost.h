@@ -14,10 +14,11 @@ namespace salient {
 
 struct StudyCost {
   ModelCost total;
-  double evaluation_share = 0;  // of the work, 0 to 1: what is left when the channels are chosen
+  // It is the share of the work, 0 to 1, that is left when the channels are chosen.
+  double evaluation_share = 0;
 };
 
-// Returns the cost of StudyModel. Errors as CheckStudy.
+// Returns the cost of StudyModel. Its errors are those of CheckStudy.
 absl::StatusOr<StudyCost> CostOfStudying(const ModelConfig& config,
                                          absl::Span<const int64_t> calibration_row_tokens,
                                          absl::Span<const int64_t> evaluation_row_tokens,

@@ -56,13 +56,13 @@ void WorkCount::Head(int64_t tokens, bool compared) {
   const double hidden = static_cast<double>(config_.hidden_size);
   const double vocabulary = static_cast<double>(config_.vocab_size);
   Product(Stage::kForward, padded, vocabulary, hidden, ComputeDType::kF32);
-  // One of the likelihood, two of the divergence.
+  // The likelihood takes one, the divergence two.
   At(Stage::kForward).vector_flop +=
       (compared ? 3 : 1) * kExponential * static_cast<double>(tokens) * vocabulary +
       kNorm * padded * hidden + kHandOver;
 }
 
-// One block's forward pass on a row.
+// Counts one block's forward pass on a row.
 void WorkCount::Forward(int64_t tokens, ComputeDType compute) {
   const double padded = static_cast<double>(PaddedTokens(tokens));
   const double hidden = static_cast<double>(config_.hidden_size);

@@ -18,9 +18,10 @@ namespace salient {
 
 // Work by the kind of arithmetic that does it, because each has a rate of its own.
 struct Work {
-  double bf16_flop = 0;    // of matrix products whose factors are bfloat16
-  double f32_flop = 0;     // of matrix products whose factors are f32
-  double vector_flop = 0;  // elementwise or latency-bound: operations of SpeedProbe::Vector
+  double bf16_flop = 0;  // It counts matrix products whose factors are bfloat16.
+  double f32_flop = 0;   // It counts matrix products whose factors are f32.
+  // It counts elementwise or latency-bound operations of SpeedProbe::Vector.
+  double vector_flop = 0;
   // Operands and results, each once: what has to come from memory, or in read and write from disk,
   // however good the caches are.
   double bytes = 0;
@@ -29,7 +30,7 @@ struct Work {
   Work& operator*=(double times);
 };
 
-using StageWork = std::array<Work, kStages>;  // by Stage
+using StageWork = std::array<Work, kStages>;  // It stands by Stage.
 
 // Adds up as its methods are called. Borrows both.
 class WorkCount {
@@ -37,47 +38,48 @@ class WorkCount {
   WorkCount(const Family& family, const ModelConfig& config);
 
   const StageWork& stages() const { return stages_; }
-  int64_t block_parameters() const { return block_parameters_; }  // weights of one block's Linears
+  // Returns the weights of one block's Linears.
+  int64_t block_parameters() const { return block_parameters_; }
 
-  // All so far, `times` times.
+  // Counts all so far `times` times.
   void Repeat(double times);
   void Add(const WorkCount& other);
 
   // One block's weights read and checked; decoded on the way if they are packed or to be rounded.
   void ReadBlock(bool decoded);
-  // BlockForward::Run of a row.
+  // Counts BlockForward::Run of a row.
   void Forward(int64_t tokens, ComputeDType compute);
-  // A row of a group's input, of this dtype, into its statistics.
+  // Counts a row of a group's input, of this dtype, into its statistics.
   void Fold(int64_t tokens, const StatisticsParams& params, ComputeDType compute);
-  // QuantizeGroup of `linears` Linears with `weights` elements in all.
+  // Counts QuantizeGroup of `linears` Linears with `weights` elements in all.
   void Group(double linears, double weights, const StatisticsParams& params, const Method& method,
              const StoredFormat& stored);
   // StudyBlock's part of the same: `choices` roundings and their losses, and that of no weight.
   void Study(double linears, double weights, const StatisticsParams& params, double choices);
   // Logits of a row in f32 and its likelihood; if `compared`, also its divergence from another's.
   void Head(int64_t tokens, bool compared);
-  // The residual stream of a row beside another's.
+  // Counts the residual stream of a row beside another's.
   void CompareStates(int64_t tokens);
-  // Bytes of results.
+  // Counts bytes of results.
   void Write(double bytes) { At(Stage::kWrite).bytes += bytes; }
 
  private:
   Work& At(Stage stage) { return stages_[static_cast<size_t>(stage)]; }
-  // input [tokens, in] times a stored weight [out, in].
+  // Counts input [tokens, in] times a stored weight [out, in].
   void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
-  // LossModel::Evaluate of errors of `weights` elements.
+  // Counts LossModel::Evaluate of errors of `weights` elements.
   void Evaluate(Stage stage, double weights, const StatisticsParams& params);
   // Counts the same of SearchLoss, in bfloat16.
   void Compare(Stage stage, double weights, const StatisticsParams& params);
   void Search(double weights, const StatisticsParams& params, const Method& method, bool on_sample);
-  // `times` losses of ActivationLoss.
+  // Counts `times` losses of ActivationLoss.
   void MeasureOnSample(Stage stage, double times, double weights, const StatisticsParams& params);
   void RoundBlock(double weights, double in, const RoundBlockParams& params);
   void RoundGptq(double weights, double in, double group, const RoundGptqParams& params);
 
   const Family& family_;
   const ModelConfig& config_;
-  double stored_bytes_;  // of a weight
+  double stored_bytes_;  // A weight takes so many.
   int64_t block_parameters_ = 0;
   StageWork stages_;
 };

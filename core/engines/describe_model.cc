@@ -109,7 +109,7 @@ class LinearReader {
       const TensorEntry* scales = find(".weight_scale");
       find(".weight_shape");
       linear.format.symmetric = find(".weight_zero_point") == nullptr;
-      // Words of whole codes, the last one padded.
+      // Words hold whole codes; the last one is padded.
       const int64_t words_a_row = packed->shape[1];
       linear.format.bits = (linear.in_features + 7) / 8 == words_a_row ? 4 : 8;
       if (scales != nullptr) TakeRows(*scales, linear);

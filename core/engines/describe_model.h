@@ -1,4 +1,4 @@
-// A checkpoint's headers and config as a DescribedModel.
+// Describes a checkpoint by its headers and its config.
 #ifndef SALIENT_CORE_ENGINES_DESCRIBE_MODEL_H_
 #define SALIENT_CORE_ENGINES_DESCRIBE_MODEL_H_
 

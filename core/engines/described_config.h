@@ -20,7 +20,8 @@ class DescribedConfig {
   // `json` is the text that `config` was parsed from; `config` must outlive the result.
   static absl::StatusOr<DescribedConfig> Parse(const ModelConfig& config, absl::string_view json);
 
-  const std::string& quant_method() const { return config_.quant_method; }  // empty: not quantized
+  // Returns the method; it is empty if the model is not quantized.
+  const std::string& quant_method() const { return config_.quant_method; }
   // Returns whether the config says that the Linear is not quantized; of awq it says so in
   // `skipped`.
   bool SaysPlain(absl::string_view module) const;
@@ -31,7 +32,7 @@ class DescribedConfig {
   StoredFormat FormatOf(absl::string_view module) const;
   bool act_order() const { return config_.desc_act || act_order_; }
   bool zero_point() const { return config_.zero_point; }
-  // awq's, as the config spells them.
+  // awq has these, as the config spells them.
   const std::string& version() const { return version_; }
   bool old_names() const { return old_names_; }
   const std::vector<std::string>& skipped() const { return skipped_; }

@@ -15,22 +15,24 @@
 
 namespace salient {
 
-// A Linear of a decoder block.
+// Describes a Linear of a decoder block.
 struct DescribedLinear {
-  std::string module;  // full path
+  std::string module;  // It is the full path.
   LinearRole role = LinearRole::kQuery;
   int64_t out_features = 0;
   int64_t in_features = 0;
   bool quantized = false;
-  WeightFormat format = {};  // of a quantized one, as its tensors say
-  bool said_plain = false;   // the config says that it is not quantized; awq: see `skipped`
+  WeightFormat format = {};  // It is that of a quantized one, as its tensors say.
+  // The config says that it is not quantized; awq has `skipped` for it.
+  bool said_plain = false;
   // gptq: whether modules_in_block_to_quantize has it; nullopt: the config has no such list
   std::optional<bool> in_block_list = {};
 };
 
 struct DescribedModel {
   std::string architecture;
-  std::string quant_method;  // "awq", "gptq", "compressed-tensors"; empty: not quantized
+  // It is "awq", "gptq" or "compressed-tensors"; empty if it is not quantized.
+  std::string quant_method;
   // The first quantized Linear has it; the others may differ in bits, group_size and symmetry.
   StoredFormat stored;
   // They stand by block, in each by LinearRole.
@@ -38,23 +40,23 @@ struct DescribedModel {
   int64_t num_attention_heads = 1;
   int64_t num_key_value_heads = 1;
   int64_t head_dim = 1;
-  std::optional<DType> dtype;  // that engines compute in, as the config says
-  bool act_order = false;      // the columns of a group are no neighbours
-  bool zero_point = true;      // awq: what the config says of it
-  std::string version;         // awq: "gemm"; as the config spells it, maybe empty
-  bool old_names = false;      // awq: says w_bit or q_group_size instead of bits or group_size
+  std::optional<DType> dtype;  // Engines compute in it, as the config says.
+  bool act_order = false;      // The columns of a group are no neighbours.
+  bool zero_point = true;      // awq's config says it.
+  std::string version;         // awq has "gemm", as the config spells it; it may be empty.
+  bool old_names = false;      // awq says w_bit or q_group_size instead of bits or group_size.
   // awq: modules_to_not_convert, whose entries engines look for inside of paths.
   std::vector<std::string> skipped;
-  int64_t config_groups = 0;  // compressed-tensors: how many there are
+  int64_t config_groups = 0;  // compressed-tensors has so many.
   // compressed-tensors: the first field that its library does not have, of a group and of the
   // arguments in one, by its path in quantization_config; empty: there is none.
   std::string unknown_in_group;
   std::string unknown_in_arguments;
-  bool own_head = false;  // a head unlike the embeddings that the config ties it to
+  bool own_head = false;  // The head is unlike the embeddings that the config ties it to.
   // These sentences say what transformers' reader of config.json refuses.
   std::vector<std::string> config_refusals;
-  int64_t parameters = 0;  // weights of the whole model
-  int64_t bytes = 0;       // of its tensors
+  int64_t parameters = 0;  // They are the weights of the whole model.
+  int64_t bytes = 0;       // They are those of its tensors.
 
   bool quantized() const {
     return std::any_of(linears.begin(), linears.end(),

@@ -70,7 +70,7 @@ class Splitter {
     }
   }
 
-  // nullopt after a fault. Of one device.
+  // Returns the part of one device, or nullopt after a fault.
   std::optional<DevicePart> Split(const DescribedLinear& linear, bool inputs) {
     DevicePart part{&linear, linear.module, linear.out_features, linear.in_features};
     if (devices_ == 1) return part;
@@ -108,7 +108,7 @@ class Splitter {
   Findings& findings_;
 };
 
-// "model.layers.0.self_attn.q_proj with k_proj and v_proj": the last parts of the siblings.
+// Returns "model.layers.0.self_attn.q_proj with k_proj and v_proj": the last parts of the siblings.
 std::string NameOf(const DescribedLinear* first, size_t count) {
   std::string name = first->module;
   for (size_t i = 1; i < count; ++i) {
@@ -127,12 +127,12 @@ bool SplitsLinears(Engine engine) {
 std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tensor_parallel,
                                       Findings& findings) {
   const bool splits = SplitsLinears(findings.engine());
-  const bool fuses = splits;  // those that do the one do the other
+  const bool fuses = splits;  // Those that do the one do the other.
   Splitter splitter(model, splits ? tensor_parallel : 1, findings);
   if (splits) splitter.CheckHeads();
   std::vector<DevicePart> parts;
   for (size_t block = 0; block + kLinearRoles <= model.linears.size(); block += kLinearRoles) {
-    size_t count = 1;  // of Linears that lie side by side
+    size_t count = 1;  // So many Linears lie side by side.
     for (size_t first = 0; first < kLinearRoles; first += count) {
       const FusedLinears* together = FindFused(static_cast<LinearRole>(first));
       count = together == nullptr ? 1 : together->parts.size();

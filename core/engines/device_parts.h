@@ -12,11 +12,12 @@
 
 namespace salient {
 
-// A weight of one device.
+// Is a weight of one device.
 struct DevicePart {
-  const DescribedLinear* linear = nullptr;  // the first of those that are one on the device
-  std::string name;                         // of it, and of what is laid beside it
-  int64_t out_features = 0;                 // of the device
+  // It is the first of those that are one on the device.
+  const DescribedLinear* linear = nullptr;
+  std::string name;          // It names the Linear and what is laid beside it.
+  int64_t out_features = 0;  // They are those of the device.
   int64_t in_features = 0;
 };
 

@@ -8,19 +8,19 @@
 namespace salient {
 
 enum class Engine {
-  kVllm,          // on GPUs
-  kVllmCpu,       // on CPUs
-  kSglang,        // on GPUs
-  kTgi,           // Text Generation Inference, on GPUs
-  kLmdeploy,      // its TurboMind engine
-  kTransformers,  // 5, with GPTQModel's and compressed-tensors' kernels
-  kLlamaCpp,      // its converter to GGUF
+  kVllm,          // It runs on GPUs.
+  kVllmCpu,       // It runs on CPUs.
+  kSglang,        // It runs on GPUs.
+  kTgi,           // Text Generation Inference runs on GPUs.
+  kLmdeploy,      // It is its TurboMind engine.
+  kTransformers,  // It is version 5, with GPTQModel's and compressed-tensors' kernels.
+  kLlamaCpp,      // It is its converter to GGUF.
 };
 
-// All of them, in order of declaration.
+// Returns all of them, in order of declaration.
 absl::Span<const Engine> AllEngines();
 
-// "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers", "llama-cpp".
+// Returns "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers" or "llama-cpp".
 absl::string_view EngineName(Engine engine);
 
 // Returns the version that all that this room says of the engine was read or seen in: "0.32".

@@ -17,16 +17,17 @@ inline constexpr int64_t kMaxTensorParallel = 1024;
 
 struct EngineVerdict {
   Engine engine = Engine::kVllm;
-  std::vector<std::string> faults;   // why it does not load; each names a value and what is wanted
-  std::vector<std::string> remarks;  // what to mind, also of one that loads
+  // Each says why it does not load, and names a value and what is wanted.
+  std::vector<std::string> faults;
+  std::vector<std::string> remarks;  // Each says what to mind, also of one that loads.
 
   bool loads() const { return faults.empty(); }
 };
 
-// `tensor_parallel` devices, 1 to kMaxTensorParallel, share the model.
+// Judges one engine. `tensor_parallel` devices, 1 to kMaxTensorParallel, share the model.
 EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t tensor_parallel);
 
-// Every engine, in the order of AllEngines.
+// Judges every engine, in the order of AllEngines.
 std::vector<EngineVerdict> JudgeEngines(const DescribedModel& model, int64_t tensor_parallel);
 
 }  // namespace salient

@@ -17,23 +17,23 @@ namespace salient {
 
 struct FormatCount {
   WeightFormat format;
-  int64_t linears = 0;  // that are stored in it
+  int64_t linears = 0;  // So many are stored in it.
 };
 
 struct Inspection {
   std::string architecture;
-  std::string quant_method;  // empty: not quantized
-  StoredFormat stored;       // of most of its quantized Linears, if there are any
+  std::string quant_method;  // It is empty if the model is not quantized.
+  StoredFormat stored;       // It is that of most of its quantized Linears, if there are any.
   // The formats of its quantized Linears are sorted, that of most first.
   std::vector<FormatCount> formats;
   int64_t parameters = 0;
-  int64_t bytes = 0;              // of the tensors that the architecture has
-  int64_t quantized_linears = 0;  // of the decoder blocks
+  int64_t bytes = 0;              // They are those of the tensors that the architecture has.
+  int64_t quantized_linears = 0;  // They are those of the decoder blocks.
   int64_t plain_linears = 0;
   std::vector<EngineVerdict> engines;
 };
 
-// Looks at headers alone. Errors as DescribeModel.
+// Looks at headers alone. Its errors are those of DescribeModel.
 absl::StatusOr<Inspection> Inspect(const TensorSource& source, const ModelConfig& config,
                                    absl::string_view config_json, int64_t tensor_parallel);
 

@@ -15,7 +15,7 @@ bool Has(absl::Span<const Value> values, Value value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-// "4", "4 or 8", "-1, 32 or 64".
+// Returns "4", "4 or 8" or "-1, 32 or 64".
 template <typename Value>
 std::string OneOf(absl::Span<const Value> values) {
   if (values.size() == 1) return absl::StrCat(values[0]);
@@ -144,7 +144,7 @@ void CheckAwqOfVllm(const DescribedModel& model, const DevicePart& part, Finding
 void CheckAwqOfSglang(const DescribedModel& model, const DevicePart& part, Findings& findings) {
   const int64_t group = part.linear->format.group_size;
   if (TakesAwqMarlin(model, group) && IsMarlinShape(part)) return;
-  if (group > 0) return;  // its other kernel takes them all
+  if (group > 0) return;  // Its other kernel takes them all.
   findings.Fault("kernel",
                  absl::StrCat(OnDevice(part), "; ", findings.name(),
                               " wants multiples of 64 and 128 with groups of whole rows"));

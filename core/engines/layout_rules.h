@@ -17,7 +17,7 @@ void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& f
 // What it does not goes to AWQ's own kernel.
 bool TakesAwqMarlin(const DescribedModel& model, int64_t group_size);
 
-// Shapes of the quantized parts of a device.
+// Checks the shapes of the quantized parts of a device.
 void CheckKernelShapes(const LayoutRow& row, const DescribedModel& model,
                        absl::Span<const DevicePart> parts, Findings& findings);
 

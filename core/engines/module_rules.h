@@ -8,10 +8,11 @@
 
 namespace salient {
 
-// q, k, v and gate, up become one weight each: all or none quantized, all in one format.
+// Checks q, k, v and gate, up, which become one weight each: all or none are quantized, all in one
+// format.
 void CheckFusedSiblings(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
-// Linears with another width or group size than the first.
+// Checks Linears with another width or group size than the first.
 void CheckMixedFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings);
 
 }  // namespace salient

@@ -21,7 +21,7 @@ struct ModelSample {
 ModelSample SampleBlocks(const ModelConfig& config, const QuantizedCheckpointParams& params);
 
 struct RaisedPlan {
-  std::string to;  // what its last groups have: "8 bits", "F16"
+  std::string to;  // Its last groups have it: "8 bits" or "F16".
   QuantizedCheckpointPlan plan;
 };
 

@@ -17,14 +17,14 @@
 namespace salient {
 
 struct EngineRequest {
-  std::vector<Engine> engines;  // that must load the result
-  int64_t tensor_parallel = 1;  // devices that share the model, 1 to kMaxTensorParallel
+  std::vector<Engine> engines;  // They must load the result.
+  int64_t tensor_parallel = 1;  // So many devices share the model, 1 to kMaxTensorParallel.
 };
 
 // A result as it is asked for.
 struct AskedResult {
   QuantizedCheckpointParams params;
-  bool limits_error = false;  // groups may get 8 bits or stay F16 in the end
+  bool limits_error = false;  // Groups may get 8 bits or stay F16 in the end.
 };
 
 // Returns what a user should know of `plan`, that of `asked`, in sentences: what to mind with the

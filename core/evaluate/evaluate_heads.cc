@@ -37,7 +37,7 @@ class PositionTile {
       const absl::StatusOr<Likelihood> likelihood = likelihoods_[m].Finish();
       if (!likelihood.ok()) return likelihood.status();
       total[m].likelihood.Add(*likelihood);
-      Divergence none;  // of the first model from itself
+      Divergence none;  // It is that of the first model from itself.
       none.tokens = none.agreements = count_;
       const absl::StatusOr<Divergence> divergence = m == 0 ? none : divergences_[m - 1].Finish();
       if (!divergence.ok()) return divergence.status();

@@ -23,17 +23,18 @@ struct RunModel {
   const TensorSource* source = nullptr;
   const ModelConfig* config = nullptr;
   const Family* family = nullptr;
-  const HiddenStatesFile* leaving = nullptr;  // the last block, a row for each of the tokens'
+  // They leave the last block, a row for each of the tokens'.
+  const HiddenStatesFile* leaving = nullptr;
 };
 
 struct HeadScore {
   Likelihood likelihood;
-  Divergence divergence;  // from the first model; of the first itself: 0
+  Divergence divergence;  // It is that from the first model, and 0 of the first itself.
 };
 
-// Scores of `models`, at least one and of one vocabulary, in their order, on rows of at least 2
-// tokens each. Tells `observer` of block block_count. The same bits for any executor. Errors: those
-// of the sources and of the observer; CANCELLED from the executor.
+// Scores the heads of `models`, at least one and of one vocabulary, in their order, on rows of at
+// least 2 tokens each. Tells `observer` of block block_count. The bits are the same for any
+// executor. Returns the errors of the sources and of the observer, and CANCELLED from the executor.
 absl::StatusOr<std::vector<HeadScore>> ScoreHeads(absl::Span<const RunModel> models,
                                                   absl::Span<const std::vector<int64_t>> tokens,
                                                   EvaluationObserver& observer, Executor& executor);

@@ -28,7 +28,7 @@ struct Runner {
   const Family* family = nullptr;
   InputRoundings inputs;
   BlockForward forward;
-  HiddenStatesFile entering;  // never committed: it goes away with the object
+  HiddenStatesFile entering;  // It is never committed and goes away with the object.
 };
 
 // Sums of the squares of a residual stream and of its distance from another.
@@ -188,7 +188,7 @@ class Evaluator {
                                static_cast<int>(runners_.size()), concurrency);
   }
 
-  // One row through a block of every model. By model: its distance from the first.
+  // Runs one row through a block of every model. Returns the distance of each model from the first.
   absl::StatusOr<std::vector<SquaredError>> RunRow(int64_t row,
                                                    const std::vector<PreparedBlock>& prepared,
                                                    std::vector<HiddenStatesFile>& leaving,

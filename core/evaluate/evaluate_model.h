@@ -30,11 +30,11 @@ struct EvaluatedModel {
 
 struct ModelEvaluation {
   Likelihood likelihood;
-  Divergence divergence;  // from the first model; of the first itself: 0
-  // By layer: |h' - h|^2 / |h|^2 of the residual stream leaving it, h of the first model, sums over
-  // all tokens and channels. Of the first itself: empty.
+  Divergence divergence;  // It is that from the first model, and 0 of the first itself.
+  // Each layer has |h' - h|^2 / |h|^2 of the residual stream leaving it, h of the first model, sums
+  // over all tokens and channels. The first itself has none.
   std::vector<double> layer_errors;
-  ActivationRange range;  // of the residual stream, embeddings included
+  ActivationRange range;  // It is that of the residual stream, embeddings included.
   // These norms and weights of Linears are 0 in every element.
   std::vector<std::string> zero_tensors;
 };
@@ -43,8 +43,8 @@ struct ModelEvaluation {
 class EvaluationObserver {
  public:
   virtual ~EvaluationObserver() = default;
-  // Every model has run `tokens` more tokens through block `block`; block_count: the head. From any
-  // thread, one call at a time.
+  // Tells that every model has run `tokens` more tokens through block `block`; block_count is the
+  // head. It is called from any thread, one call at a time.
   virtual absl::Status TokensDone(int64_t block, int64_t tokens) = 0;
 };
 
@@ -52,7 +52,7 @@ class EvaluationObserver {
 // at least 2). `work_directory`, an existing directory, takes two files of hidden states a model;
 // they are removed at the end.
 //
-// Results in the order of `models`. The same bits for any executor.
+// Results stand in the order of `models`. The bits are the same for any executor.
 //
 // Errors: INVALID_ARGUMENT for no rows, a row of fewer than 2 tokens, an id outside a vocabulary,
 // models whose vocabularies, layers or hidden sizes differ (names both configs); those of the

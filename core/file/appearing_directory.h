@@ -22,8 +22,10 @@ class AppearingDirectory {
   AppearingDirectory& operator=(AppearingDirectory&& other) noexcept;
   ~AppearingDirectory();
 
-  const std::string& directory() const { return directory_; }  // what it will be called
-  const std::string& path() const { return path_; }  // what it is called now; empty after Commit
+  // Returns the name that it will have.
+  const std::string& directory() const { return directory_; }
+  // Returns the name that it has now; it is empty after Commit.
+  const std::string& path() const { return path_; }
 
   // Syncs its names and takes the final one; the files in it are synced already. ALREADY_EXISTS if
   // something else has taken the name meanwhile.
@@ -33,7 +35,7 @@ class AppearingDirectory {
   AppearingDirectory() = default;
   std::string directory_;
   std::string path_;
-  int fd_ = -1;  // holds the lock
+  int fd_ = -1;  // It holds the lock.
 };
 
 }  // namespace salient

@@ -37,7 +37,7 @@ class ByteCoverage {
   }
 
  private:
-  std::map<int64_t, int64_t> ranges_;  // begin, end
+  std::map<int64_t, int64_t> ranges_;  // They map each begin to its end.
 };
 
 }  // namespace salient

@@ -29,7 +29,7 @@ absl::Status MakeRoom(int fd, const std::string& path, int64_t bytes);
 // Syncs a file, or a directory, which makes the names in it last.
 absl::Status SyncPath(const std::string& path);
 
-// "dir" of "dir/file"; "." of "file".
+// Returns "dir" of "dir/file", and "." of "file".
 std::string ParentOf(const std::string& path);
 
 }  // namespace salient

@@ -70,7 +70,7 @@ absl::StatusOr<GrowingDirectory> MakeGrowingDirectory(const std::string& path,
     }
     const int fd = open(growing.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
-      if (errno == ENOENT) continue;  // somebody took it for a leftover
+      if (errno == ENOENT) continue;  // Somebody took it for a leftover.
       const int error = errno;
       rmdir(growing.c_str());
       return FileError(error, growing, "open");

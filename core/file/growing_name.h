@@ -17,8 +17,8 @@ std::string GrowingName(const std::string& path, absl::string_view suffix);
 
 enum class NameLock {
   kOurs,
-  kTheirs,   // somebody else writes it, or the path leads to something else by now
-  kUnknown,  // the file system has no locks
+  kTheirs,   // Somebody else writes it, or the path leads to something else by now.
+  kUnknown,  // The file system has no locks.
 };
 
 // Locks what is open as `fd` for as long as it is open, unless somebody else did, and asks whether
@@ -33,8 +33,8 @@ struct GrowingDirectory {
 };
 
 // Makes a directory of `mode` (less what the process masks) that is called GrowingName(`path`,
-// `suffix` and a random number of 8 hexadecimal digits), and locks it. Errors: those of the file
-// system, naming the path.
+// `suffix` and a random number of 8 hexadecimal digits), and locks it. Its errors are those of the
+// file system and name the path.
 absl::StatusOr<GrowingDirectory> MakeGrowingDirectory(const std::string& path,
                                                       absl::string_view suffix, mode_t mode);
 

@@ -13,7 +13,7 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kTokens = 16;  // whose inputs one task rounds
+constexpr int64_t kTokens = 16;  // One task rounds the inputs of so many.
 
 std::vector<int64_t> RowsOf(absl::Span<const Linear> linears) {
   std::vector<int64_t> rows;
@@ -21,7 +21,7 @@ std::vector<int64_t> RowsOf(absl::Span<const Linear> linears) {
   return rows;
 }
 
-// |row|^2 of each row.
+// Returns |row|^2 of each row.
 std::vector<double> SquaresByRow(const Matrix& rows) {
   std::vector<double> squares;
   for (int64_t t = 0; t < rows.rows(); ++t) {

@@ -47,11 +47,12 @@ class ActivationLoss {
 
   // Returns the loss of having no weights at all, which relative errors are shares of, by Linear.
   std::vector<Loss> Energies() const;
-  // Returns the loss of rounding W s to nearest on min-max ranges, by Linear. CANCELLED from
-  // `executor`.
+  // Returns the loss of rounding W s to nearest on min-max ranges, by Linear. Returns CANCELLED
+  // from `executor`.
   absl::StatusOr<std::vector<Loss>> Nearest(absl::Span<const float> scales,
                                             const WeightFormat& format, Executor& executor) const;
-  // Returns the loss of `groups`, the roundings of each W s, by Linear. CANCELLED from `executor`.
+  // Returns the loss of `groups`, the roundings of each W s, by Linear. Returns CANCELLED from
+  // `executor`.
   absl::StatusOr<std::vector<Loss>> Of(absl::Span<const AffineGroups> groups,
                                        absl::Span<const float> scales, Executor& executor) const;
 
@@ -66,7 +67,7 @@ class ActivationLoss {
   ActivationLoss(absl::Span<const Linear> linears, const Statistics& statistics,
                  ActivationFormat activations);
 
-  // Q(x / s) [m, in_features].
+  // Returns Q(x / s) [m, in_features].
   absl::StatusOr<Matrix> RoundedInputs(absl::Span<const float> scales, Executor& executor) const;
   absl::StatusOr<std::vector<Loss>> Measure(absl::Span<const float> scales, DecodeRow decode,
                                             Executor& executor) const;
@@ -76,9 +77,9 @@ class ActivationLoss {
   std::vector<Linear> linears_;
   const Statistics* statistics_;
   ActivationFormat activations_;
-  int64_t tokens_;  // m
+  int64_t tokens_;  // It is m.
   StackedTiles tiles_;
-  std::vector<Matrix> outputs_;  // x W^T [m, count] of each tile
+  std::vector<Matrix> outputs_;  // They are x W^T [m, count] of each tile.
 };
 
 }  // namespace salient

@@ -20,7 +20,7 @@
 namespace salient {
 
 struct ChosenScale {
-  std::vector<float> scales;  // [in_features] s, > 0
+  std::vector<float> scales;  // s is [in_features], above 0.
   ScaleCandidate candidate;
 };
 

@@ -9,7 +9,7 @@
 namespace salient {
 
 struct Linear {
-  std::string name;  // module path, the prefix of the packed tensors' names
+  std::string name;  // It is the module path, the prefix of the packed tensors' names.
   WeightView weight;
 };
 

@@ -144,7 +144,7 @@ std::vector<TensorShape> PackedTensors(const std::string& module, int64_t out_fe
   return {{named(".weight"), DType::kF16, {out_features, in_features}}};
 }
 
-// All Linears in one loop.
+// Packs all Linears in one loop.
 absl::StatusOr<std::vector<std::vector<NamedTensor>>> PackLinears(
     absl::Span<const FinishedLinear> linears, const StoredFormat& stored, Executor& executor) {
   const StageScope stage(executor, Stage::kPack);

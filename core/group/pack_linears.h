@@ -21,11 +21,12 @@ namespace salient {
 
 // A Linear that is finished but for its layout. Borrows.
 struct FinishedLinear {
-  std::string name;                      // module path, the prefix of its tensors' names
-  WeightView weight;                     // as it came
-  absl::Span<const float> scales;        // s [in_features] that its columns are multiplied by
-  const AffineGroups* groups = nullptr;  // of w s; null under kScaledFp16
-  float input_scale = 0;  // kStaticTensor: what one step of the activations is worth, > 0
+  std::string name;                      // It is the module path, the prefix of its tensors' names.
+  WeightView weight;                     // It is as it came.
+  absl::Span<const float> scales;        // s [in_features] multiplies its columns.
+  const AffineGroups* groups = nullptr;  // They are those of w s; null under kScaledFp16.
+  // With kStaticTensor one step of the activations is worth so much, > 0.
+  float input_scale = 0;
 };
 
 // Checks whether the layout can hold a Linear of this shape in this format. INVALID_ARGUMENT naming
@@ -38,8 +39,8 @@ absl::Status CheckLayout(const std::string& name, int64_t out_features, int64_t 
 std::vector<TensorShape> PackedTensors(const std::string& module, int64_t out_features,
                                        int64_t in_features, const StoredFormat& stored);
 
-// The tensors of each Linear, in input order. INVALID_ARGUMENT naming tensor, row, column and value
-// for what F16 cannot hold; CANCELLED from the executor.
+// Returns the tensors of each Linear, in input order. Returns INVALID_ARGUMENT naming tensor, row,
+// column and value for what F16 cannot hold; CANCELLED from the executor.
 absl::StatusOr<std::vector<std::vector<NamedTensor>>> PackLinears(
     absl::Span<const FinishedLinear> linears, const StoredFormat& stored, Executor& executor);
 

@@ -361,12 +361,13 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
   params.in_features = in_features;
   if (NeedsWholeGram(method)) params.KeepWholeGram();
   const int64_t parameters = total_out_features * in_features;
-  // Codes, and the packed result.
+  // Codes and the packed result take so much.
   const int64_t results = parameters + parameters / 2 + parameters / 8;
-  // Per-tile losses of every candidate of the search.
+  // The per-tile losses of every candidate of the search take so much.
   const int64_t tiles = total_out_features / kRowTile + 1;
   const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
-  // Rows, errors and products of one tile, a few times over; at most a panel's six matrices.
+  // Rows, errors and products of one tile, a few times over, take so much: at most a panel's six
+  // matrices.
   const int64_t scratch = concurrency * 10 * kRowTile * in_features * 4;
   // The curvature and its factor: all of it, or shrunk blocks and the f64 matrices of one
   // factorization a thread.

@@ -28,14 +28,14 @@ namespace salient {
 // each kv head.
 struct VectorFold {
   absl::Span<const float> values;
-  DType dtype = DType::kF16;  // it will be stored in
-  bool is_norm = true;        // nothing else comes through a channel
+  DType dtype = DType::kF16;  // It will be stored in this dtype.
+  bool is_norm = true;        // Nothing else comes through a channel.
 };
 
 // Borrows weights and statistics; both must outlive the call.
 struct GroupInput {
   std::string name;
-  std::vector<Linear> linears;  // all with statistics->params.in_features columns
+  std::vector<Linear> linears;  // All have statistics->params.in_features columns.
   const Statistics* statistics = nullptr;
   std::optional<TiedHeads> tied_heads;
   // s is then redefined as value / stored(value / s), so that folding it is exact.
@@ -55,23 +55,25 @@ struct LinearReport {
   double loss = 0;
   double relative_output_error_rtn = 0;
   double relative_output_error = 0;
-  double clipped_share = 0;               // of groups whose range was narrowed
-  double saturated_zero_point_share = 0;  // of groups whose zero_point is 0 or the last code
-  bool kept_rtn = false;                  // plain round-to-nearest won or had to do
+  double clipped_share = 0;  // It is the share of groups whose range was narrowed.
+  // It is the share of groups whose zero_point is 0 or the last code.
+  double saturated_zero_point_share = 0;
+  bool kept_rtn = false;  // Plain round-to-nearest won or had to do.
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  int bits = 0;  // of its codes; 16: it is not quantized
+  int bits = 0;  // A code has so many; 16 says that it is not quantized.
 };
 
 struct GroupReport {
   std::string name;
-  ScaleCandidate candidate;  // what was chosen
-  double loss_rtn = 0;       // sums over the Linears
+  ScaleCandidate candidate;  // It is what was chosen.
+  double loss_rtn = 0;       // It and the next sum over the Linears.
   double loss = 0;
   double relative_output_error_rtn = 0;
   double relative_output_error = 0;
-  bool exact_loss = false;         // whole Gram and activations as they are, not an estimate
-  double loss_standard_error = 0;  // of `loss`; 0 when exact
+  // It takes the whole Gram and activations as they are and is no estimate.
+  bool exact_loss = false;
+  double loss_standard_error = 0;  // It is that of `loss`; 0 when exact.
   int64_t token_count = 0;
   int64_t row_count = 0;
   int64_t parameters = 0;
@@ -86,16 +88,17 @@ struct GroupResult {
   // [in_features] s: weights were multiplied by it column-wise, so the caller divides the
   // preceding op's output by it. All 1 when nothing was scaled.
   std::vector<float> scales;
-  std::vector<NamedTensor> tensors;  // by Linear in input order, each in the format's order
+  // They stand by Linear in input order, each in the format's order.
+  std::vector<NamedTensor> tensors;
   GroupReport report;
 };
 
 // A group that is finished but for its layout.
 struct RoundedGroup {
-  std::vector<float> scales;           // as GroupResult's
-  std::vector<RoundedLinear> linears;  // in input order
-  float input_scale = 0;               // as FinishedLinear's
-  GroupReport report;                  // without bytes_out
+  std::vector<float> scales;           // They are those of GroupResult.
+  std::vector<RoundedLinear> linears;  // They stand in input order.
+  float input_scale = 0;               // It is that of FinishedLinear.
+  GroupReport report;                  // It lacks bytes_out.
 };
 
 // Validates the combination alone: bits, group_size against in_features, shape rules of the

@@ -25,7 +25,7 @@ inline constexpr Method kPlainRounding{
 // errors are shares of and which bfloat16 is good enough for.
 struct Baseline {
   Loss nearest;
-  Loss energy;  // to about 1e-3 of itself
+  Loss energy;  // It is right to about 1e-3 of itself.
 };
 
 // Returns the baselines of all `linears` in one pass over their weights, for inputs divided by
@@ -44,13 +44,13 @@ struct RoundedLinear {
   // The loss of what a reader of the packed tensors computes on x / s: D = W' / s - W, or on
   // `sample`.
   Loss loss;
-  double clipped_share = 0;  // of groups whose range was narrowed
-  std::string note;          // what a user should know of it, in a sentence
+  double clipped_share = 0;  // It is the share of groups whose range was narrowed.
+  std::string note;          // It is a sentence that a user should know.
 };
 
-// Range and rounding of `method` for all `linears` under `scales`; `sample` as in Baselines. Same
-// errors; INVALID_ARGUMENT naming the field for parameters out of range. Deterministic for any
-// executor.
+// Applies range and rounding of `method` to all `linears` under `scales`; `sample` is as in
+// Baselines. Its errors are the same, and INVALID_ARGUMENT naming the field for parameters out of
+// range. Deterministic for any executor.
 absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
     absl::Span<const Linear> linears, absl::Span<const float> scales, const LossModel& model,
     const Method& method, const WeightFormat& format, Executor& executor,

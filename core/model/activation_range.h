@@ -12,8 +12,9 @@ namespace salient {
 inline constexpr float kLargestF16 = 65504;
 
 struct ActivationRange {
-  float largest = 0;  // magnitude
-  std::string where;  // "the residual stream leaving model.layers.3"; empty if nothing was seen
+  float largest = 0;  // It is a magnitude.
+  // It is e.g. "the residual stream leaving model.layers.3"; empty if nothing was seen.
+  std::string where;
 
   // Takes over a larger one. Returns whether it is.
   bool Add(const ActivationRange& other);

@@ -24,7 +24,7 @@ inline int64_t PaddedTokens(int64_t tokens) {
 }
 
 // Owns [PaddedTokens(tokens), features] of F32 or BF16 at a 64-byte boundary, rows without gaps.
-// The rows behind `tokens` are 0, the others not initialised. Movable.
+// The rows behind `tokens` are 0, the others not initialised. It is movable.
 class Activations {
  public:
   Activations(ComputeDType compute, int64_t tokens, int64_t features)

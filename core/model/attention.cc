@@ -18,7 +18,7 @@ constexpr float kBlind = -std::numeric_limits<float>::infinity();
 
 static_assert(kTokenTile % kSoftmaxStep == 0 && kKeyTile % kTokenTile == 0);
 
-// kTokenTile queries of every head that shares one kv head, one under the other.
+// Holds kTokenTile queries of every head that shares one kv head, one under the other.
 class QueryTile {
  public:
   QueryTile(const Matrix& query, const AttentionShape& shape, int64_t kv_head, int64_t first_query)

@@ -1,4 +1,4 @@
-// Causal grouped-query attention of one calibration row (Ainslie et al., "GQA",
+// Computes causal grouped-query attention of one calibration row (Ainslie et al., "GQA",
 // arXiv:2305.13245), its softmax in parts (Dao et al., "FlashAttention", arXiv:2205.14135).
 #ifndef SALIENT_CORE_MODEL_ATTENTION_H_
 #define SALIENT_CORE_MODEL_ATTENTION_H_
@@ -15,14 +15,14 @@ namespace salient {
 
 struct AttentionShape {
   int64_t heads = 0;
-  int64_t kv_heads = 0;  // divides heads
+  int64_t kv_heads = 0;  // It divides heads.
   int64_t head_dim = 0;
-  std::optional<int64_t> window;  // positions a query sees, its own included
+  std::optional<int64_t> window;  // A query sees so many positions, its own included.
 };
 
-// query [padded tokens, heads head_dim], key and value [padded tokens, kv_heads head_dim], turned
-// already. Gives softmax(q k^T / sqrt(head_dim)) v of the first `tokens`, computed in f32, head
-// beside head, as `compute` says.
+// Takes query [padded tokens, heads head_dim], key and value [padded tokens, kv_heads head_dim],
+// turned already. Gives softmax(q k^T / sqrt(head_dim)) v of the first `tokens`, computed in f32,
+// head beside head, as `compute` says.
 //
 // A task is kTokenTile queries of the heads that share a kv head; it sees kKeyTile keys at a time
 // and none that all of its queries are blind for. The same bits for any executor.

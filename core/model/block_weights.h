@@ -21,37 +21,38 @@
 
 namespace salient {
 
-// A norm's weight or a bias: widened exactly, with the dtype to narrow it to again.
+// Holds a norm's weight or a bias: widened exactly, with the dtype to narrow it to again.
 struct StoredVector {
-  std::string name;  // of the tensor
+  std::string name;  // It is that of the tensor.
   DType dtype = DType::kF32;
-  std::vector<float> values;  // empty if the model has none
+  std::vector<float> values;  // They are empty if the model has none.
 };
 
 // Says what an engine does to the input of a Linear before it multiplies.
 struct InputRounding {
   ActivationFormat format = ActivationFormat::kNone;
-  float step = 0;  // kStaticTensor: what one code is worth, > 0
+  float step = 0;  // With kStaticTensor one code is worth so much, > 0.
 
   bool operator==(const InputRounding&) const = default;
 };
 
 struct StoredLinear {
-  std::string name;  // the module's: weight is "<name>.weight", bias "<name>.bias"
+  std::string name;  // It is the module's: weight is "<name>.weight", bias "<name>.bias".
   DType dtype = DType::kF32;
   int64_t out_features = 0;
   int64_t in_features = 0;
-  std::vector<std::byte> weight;  // [out_features, in_features] of dtype
+  std::vector<std::byte> weight;  // It is [out_features, in_features] of dtype.
   StoredVector bias;
-  InputRounding input;  // no source says it: none, unless whoever read the block sets it
+  // No source says it: there is none, unless whoever read the block sets it.
+  InputRounding input;
 
   WeightView View() const { return {dtype, weight.data(), out_features, in_features}; }
 };
 
 struct BlockWeights {
   int64_t layer = 0;
-  std::array<StoredVector, kNormRoles> norms;      // by NormRole
-  std::array<StoredLinear, kLinearRoles> linears;  // by LinearRole
+  std::array<StoredVector, kNormRoles> norms;      // They stand by NormRole.
+  std::array<StoredLinear, kLinearRoles> linears;  // They stand by LinearRole.
 
   const StoredVector& norm(NormRole role) const { return norms[static_cast<size_t>(role)]; }
   const StoredLinear& linear(LinearRole role) const { return linears[static_cast<size_t>(role)]; }

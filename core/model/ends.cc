@@ -15,7 +15,7 @@
 namespace salient {
 namespace {
 
-// Rows [first, first + count) of a tensor [.., columns] of `dtype`, widened; finite.
+// Reads rows [first, first + count) of a tensor [.., columns] of `dtype`, widened; they are finite.
 absl::Status ReadRows(const TensorSource& source, const std::string& tensor, DType dtype,
                       int64_t first, int64_t count, int64_t columns, float* out) {
   const int64_t row_bytes = columns * SizeOf(dtype);

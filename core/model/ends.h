@@ -20,9 +20,9 @@
 
 namespace salient {
 
-// The embeddings of `tokens`, [tokens, hidden_size]. INVALID_ARGUMENT for an id that the
-// vocabulary lacks (names position, id and limit) or a NaN or infinity in an embedding that is
-// used; errors of the source.
+// Returns the embeddings of `tokens`, [tokens, hidden_size]. Returns INVALID_ARGUMENT for an id
+// that the vocabulary lacks (names position, id and limit) or a NaN or infinity in an embedding
+// that is used, and the errors of the source.
 absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Family& family,
                                    const ModelConfig& config, absl::Span<const int64_t> tokens);
 
@@ -31,16 +31,16 @@ struct HeadSlice {
   int64_t first_id = 0;
   DType dtype = DType::kF32;
   int64_t ids = 0;
-  std::vector<std::byte> weight;  // [ids, hidden_size]
+  std::vector<std::byte> weight;  // It is [ids, hidden_size].
 };
 
-// Final norm and logits, the latter in slices of the vocabulary: a row of T tokens takes
-// T kSlice floats, however large the vocabulary. Borrows the source. Thread-safe.
+// Computes final norm and logits, the latter in slices of the vocabulary: a row of T tokens takes T
+// kSlice floats, however large the vocabulary. It borrows the source and is thread-safe.
 class OutputHead {
  public:
-  static constexpr int64_t kSlice = 4096;  // token ids
+  static constexpr int64_t kSlice = 4096;  // It counts token ids.
 
-  // Errors as FindTensor and ReadVector.
+  // Opens the head. Its errors are those of FindTensor and ReadVector.
   static absl::StatusOr<OutputHead> Open(const TensorSource& source, const Family& family,
                                          const ModelConfig& config);
 
@@ -49,8 +49,8 @@ class OutputHead {
 
   int64_t SliceCount() const { return (vocab_size_ + kSlice - 1) / kSlice; }
 
-  // The head for at most kSlice ids from slice kSlice, read once for any number of rows.
-  // INVALID_ARGUMENT for a NaN or infinity; errors of the source.
+  // Reads the head for at most kSlice ids from slice kSlice, once for any number of rows. Returns
+  // INVALID_ARGUMENT for a NaN or infinity, and the errors of the source.
   absl::StatusOr<HeadSlice> Read(int64_t slice, Executor& executor) const;
 
  private:
@@ -65,7 +65,7 @@ class OutputHead {
         epsilon_(config.rms_norm_eps) {}
 
   const TensorSource* source_;
-  std::string head_;  // the tensor's name
+  std::string head_;  // It is the tensor's name.
   DType dtype_;
   StoredVector norm_;
   int64_t vocab_size_;

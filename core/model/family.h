@@ -1,5 +1,5 @@
-// Model families as data: what a decoder block's tensors are called, which Linears read the
-// same input, and what the scale of that input folds into.
+// Describes model families as data: what a decoder block's tensors are called, which Linears read
+// the same input, and what the scale of that input folds into.
 //
 // Shapes, with H = hidden_size, I = intermediate_size, d = head_dim:
 //   q [heads d, H]   k, v [kv_heads d, H]   o [H, heads d]   gate, up [I, H]   down [H, I]
@@ -33,9 +33,10 @@ inline constexpr size_t kGroupRoles = 4;
 // output divided by s: the norm's weight, or the rows (and the bias) of a Linear.
 struct GroupRow {
   GroupRole role;
-  absl::string_view name;  // the last part of the group's name, such as "self_attn.qkv_proj"
+  // It is the last part of the group's name, such as "self_attn.qkv_proj".
+  absl::string_view name;
   absl::Span<const LinearRole> linears;
-  // Exactly one of the two.
+  // Exactly one of the two is set.
   std::optional<NormRole> fold_into_norm;
   std::optional<LinearRole> fold_into_linear;
   // The input's channels are query heads, the folded Linear's rows kv heads: s must be the same
@@ -47,32 +48,34 @@ struct GroupRow {
 enum class BiasRule {
   kNone,
   kQueryKeyValue,
-  kByConfig,  // q, k, v, o by attention_bias; gate, up, down by mlp_bias
+  kByConfig,  // q, k, v, o have them by attention_bias; gate, up, down by mlp_bias.
 };
 
 struct Family {
   absl::string_view architecture;
-  absl::string_view embeddings;    // [vocab_size, H]
-  absl::string_view final_norm;    // [H]
-  absl::string_view head;          // [vocab_size, H]; not used when it is tied to the embeddings
-  absl::string_view block_prefix;  // block i is "<block_prefix><i>."
-  std::array<absl::string_view, kLinearRoles> linears;  // by role, after the block's prefix
+  absl::string_view embeddings;  // It is [vocab_size, H].
+  absl::string_view final_norm;  // It is [H].
+  // It is [vocab_size, H], and not used when it is tied to the embeddings.
+  absl::string_view head;
+  absl::string_view block_prefix;  // Block i is "<block_prefix><i>.".
+  // They stand by role, after the block's prefix.
+  std::array<absl::string_view, kLinearRoles> linears;
   std::array<absl::string_view, kNormRoles> norms;
-  std::array<GroupRow, kGroupRoles> groups;  // in the order of the forward pass
+  std::array<GroupRow, kGroupRoles> groups;  // They stand in the order of the forward pass.
   BiasRule biases = BiasRule::kNone;
 };
 
-// All we know. Static storage.
+// Returns all families that we know. Their storage is static.
 absl::Span<const Family> Families();
 
 // UNIMPLEMENTED naming the config's file, its architecture and those we know.
 absl::StatusOr<const Family*> FindFamily(const ModelConfig& config);
 
-// "model.layers.3."
+// Returns "model.layers.3.".
 std::string BlockPrefix(const Family& family, int64_t layer);
-// "model.layers.3.self_attn.q_proj"
+// Returns "model.layers.3.self_attn.q_proj".
 std::string LinearName(const Family& family, int64_t layer, LinearRole role);
-// "model.layers.3.input_layernorm.weight"
+// Returns "model.layers.3.input_layernorm.weight".
 std::string NormName(const Family& family, int64_t layer, NormRole role);
 // The tensor that logits are computed with: the head, or the embeddings when they are tied.
 std::string HeadName(const Family& family, const ModelConfig& config);

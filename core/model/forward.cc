@@ -228,7 +228,7 @@ int64_t BlockForward::MemoryBytes(const ModelConfig& config, ComputeDType comput
   const int64_t attention =
       (query + 2 * key) * kF32Bytes + std::max(query, config.hidden_size) * element;
   const int64_t mlp = (config.hidden_size + config.intermediate_size) * element;
-  // A worker's piece of a product, or its tile of queries.
+  // A worker holds a piece of a product, or its tile of queries.
   const int64_t widest = std::max({config.hidden_size, config.intermediate_size, query});
   const int64_t slice = std::max(SliceOutputs(compute), config.head_dim);
   const int64_t piece = 2 * std::min(padded, TokensAtATime(compute)) * slice * kF32Bytes +

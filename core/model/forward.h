@@ -1,9 +1,9 @@
-// One decoder block on one calibration row.
+// Computes one decoder block on one calibration row.
 //
 //   x += o(attention(rope(q(n1(x))), rope(k(n1(x))), v(n1(x))))       n1 = input_layernorm
 //   x += down(silu(gate(n2(x))) * up(n2(x)))                          n2 = post_attention_layernorm
 //
-// Touvron et al., "LLaMA", arXiv:2302.13971.
+// The formulas are those of Touvron et al., "LLaMA", arXiv:2302.13971.
 #ifndef SALIENT_CORE_MODEL_FORWARD_H_
 #define SALIENT_CORE_MODEL_FORWARD_H_
 
@@ -34,26 +34,27 @@ using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, const Acti
 // For callers that want the result alone.
 absl::Status IgnoreGroup(GroupRole group, const Activations& input);
 
-// x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size], at
-// the front of a matrix of PaddedTokens(tokens) rows, the rest 0.
+// Computes x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size],
+// at the front of a matrix of PaddedTokens(tokens) rows, the rest 0.
 absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> weight, double epsilon,
                                Executor& executor);
 
-// Immutable; thread-safe. Products as `compute` says, except those of queries, keys and values
-// among themselves: these, norms, softmax and the residual stream are f32 always. The input of a
-// Linear is rounded first if it says so (StoredLinear::input).
+// Is immutable and thread-safe. Products are those that `compute` says, except those of queries,
+// keys and values among themselves: these, norms, softmax and the residual stream are f32 always.
+// The input of a Linear is rounded first if it says so (StoredLinear::input).
 class BlockForward {
  public:
-  // Rows of up to `max_tokens` tokens.
-  BlockForward(const ModelConfig& config, ComputeDType compute, int64_t max_tokens);
+  // Takes rows of up to `max_tokens` tokens.
+  BlockForward(const Family& family, const ModelConfig& config, ComputeDType compute,
+               int64_t max_tokens);
 
   const ModelConfig& config() const { return config_; }
   ComputeDType compute() const { return compute_; }
 
-  // Returns what Run takes. Borrows `block`. Errors as PreparedBlock::Create.
+  // Returns what Run takes. Borrows `block`. Its errors are those of PreparedBlock::Create.
   absl::StatusOr<PreparedBlock> Prepare(const BlockWeights& block, Executor& executor) const;
 
-  // The residual stream leaving the block, from `hidden` [tokens, hidden_size] entering it.
+  // Returns the residual stream leaving the block, from `hidden` [tokens, hidden_size] entering it.
   // `block` comes from Prepare. A row is computed at the shape its own length gives, so its result
   // is the same bits for any executor and whatever rows come before it.
   //

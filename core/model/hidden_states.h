@@ -20,23 +20,23 @@ namespace salient {
 
 // Says what a file is about.
 struct HiddenStatesShape {
-  int64_t layer = 0;  // the block that these states enter
+  int64_t layer = 0;  // These states enter that block.
   int64_t hidden_size = 0;
-  std::vector<int64_t> lengths;  // tokens of each row, each at least 1
-  std::string numerics_id;       // of the arithmetic that computed them
+  std::vector<int64_t> lengths;  // They count the tokens of each row, each at least 1.
+  std::string numerics_id;       // It names the arithmetic that computed them.
   bool operator==(const HiddenStatesShape&) const = default;
 };
 
 // Move-only. Reading is thread-safe; writing of different rows is too.
 class HiddenStatesFile {
  public:
-  // A new file that becomes `path` at Commit; until then it has another name and goes away with
-  // the object. Errors from the file system, naming the path.
+  // Makes a new file that becomes `path` at Commit; until then it has another name and goes away
+  // with the object. Errors from the file system, naming the path.
   static absl::StatusOr<HiddenStatesFile> Create(const std::string& path,
                                                  const HiddenStatesShape& shape);
 
-  // A committed file. NOT_FOUND; INVALID_ARGUMENT naming the path if it is not whole or not about
-  // `shape`.
+  // Opens a committed file. Returns NOT_FOUND, or INVALID_ARGUMENT naming the path if it is not
+  // whole or not about `shape`.
   static absl::StatusOr<HiddenStatesFile> Open(const std::string& path,
                                                const HiddenStatesShape& shape);
 
@@ -49,7 +49,7 @@ class HiddenStatesFile {
   // Returns the largest magnitude in the rows written through this object; 0 if none was.
   float Largest() const;
 
-  // Row `row`, [lengths[row], hidden_size].
+  // Reads row `row`, [lengths[row], hidden_size].
   absl::StatusOr<Matrix> ReadRow(int64_t row) const;
   absl::Status WriteRow(int64_t row, const Matrix& hidden);
 
@@ -63,10 +63,10 @@ class HiddenStatesFile {
 
   int fd_ = -1;
   std::string path_;
-  std::string unfinished_;  // the name before Commit; empty after it
+  std::string unfinished_;  // It is the name before Commit, and empty after it.
   HiddenStatesShape shape_;
-  std::vector<int64_t> row_offsets_;  // one more than rows: the last is the size
-  std::vector<float> row_largest_;    // magnitudes, of rows that were written here
+  std::vector<int64_t> row_offsets_;  // They are one more than rows: the last is the size.
+  std::vector<float> row_largest_;    // They are magnitudes of the rows that were written here.
 };
 
 }  // namespace salient

@@ -11,15 +11,16 @@
 namespace salient {
 
 enum class HeadComparison {
-  kSample,  // some rows at even distances, 2 MiB at most: heads that were trained differ everywhere
-  kWhole,   // up to the first difference
+  // It takes some rows at even distances, 2 MiB at most: heads that were trained differ everywhere.
+  kSample,
+  kWhole,  // It goes up to the first difference.
 };
 
 // Returns whether the config ties the head and the checkpoint stores one.
 bool StoresTiedHead(const TensorSource& source, const Family& family, const ModelConfig& config);
 
 // Returns whether in addition its values differ from those of the embeddings. May wait for bytes of
-// both. Errors: as FindTensor; those of the source.
+// both. Its errors are those of FindTensor and of the source.
 absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Family& family,
                                 const ModelConfig& config, HeadComparison comparison);
 

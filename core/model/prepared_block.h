@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Borrows the weights, which must stay as they are. Movable; immutable; thread-safe.
+// Borrows the weights, which must stay as they are. It is movable, immutable and thread-safe.
 class PreparedBlock {
  public:
   // Lays every Linear out, in slices of whole heads where the outputs are heads of head_dim
@@ -28,7 +28,7 @@ class PreparedBlock {
   }
   const StoredVector& norm(NormRole role) const { return block_->norm(role); }
 
-  // Bytes beside the weights.
+  // Returns the bytes beside the weights.
   static int64_t MemoryBytes(const Family& family, const ModelConfig& config, ComputeDType compute);
 
  private:

@@ -47,7 +47,7 @@ class PreparedLinear {
  private:
   const StoredLinear* linear_ = nullptr;
   ComputeDType compute_ = ComputeDType::kF32;
-  int64_t slice_ = 1;  // outputs
+  int64_t slice_ = 1;  // It counts outputs.
   std::vector<Bf16Factor> factors_;
 };
 
@@ -59,8 +59,9 @@ int64_t TokensAtATime(ComputeDType compute);
 // Rows [first, first + count) of a weight as f32: where they lie, if they are F32, or in `wide`.
 const float* WidenedRows(const WeightView& weight, int64_t first, int64_t count, Matrix& wide);
 
-// input [tokens, in_features] times weight [out_features, in_features] transposed, in f32:
-// [tokens, out_features]. The same bits for any executor. Errors: of the executor.
+// Returns input [tokens, in_features] times weight [out_features, in_features] transposed, in f32:
+// [tokens, out_features]. The bits are the same for any executor. Its errors are those of the
+// executor.
 absl::StatusOr<Matrix> Project(const Matrix& input, const WeightView& weight, Executor& executor);
 
 }  // namespace salient

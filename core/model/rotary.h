@@ -15,7 +15,7 @@ namespace salient {
 // config.llama3_rope says.
 std::vector<double> RotaryFrequencies(const ModelConfig& config);
 
-// Immutable; thread-safe.
+// Is immutable and thread-safe.
 class RotaryTable {
  public:
   // Makes the table for positions [0, positions).
@@ -27,7 +27,7 @@ class RotaryTable {
   void Turn(int64_t position, int64_t heads, float* values) const;
 
  private:
-  Matrix cosines_;  // [positions, head_dim / 2]
+  Matrix cosines_;  // They are [positions, head_dim / 2].
   Matrix sines_;
 };
 

@@ -20,14 +20,15 @@ namespace salient {
 
 // Replaces each row of `input`, F32 [tokens, features], by what codes of 8 bits hold of it: with
 // kDynamicToken multiples of the row's largest |x| / 127, with kStaticTensor of `rounding.step`,
-// -128 to 127 of them, ties to even. Errors: of the executor.
+// -128 to 127 of them, ties to even. Its errors are those of the executor.
 absl::Status RoundActivations(const InputRounding& rounding, Activations& input,
                               Executor& executor);
 
-// Movable. One copy a kind of rounding: without any, or where all Linears have the same, no copy.
+// Is movable. It has one copy a kind of rounding: without any, or where all Linears have the same,
+// no copy.
 class RoundedInputs {
  public:
-  // `exact` is what `roles`, Linears of one group, read. Errors: of the executor.
+  // `exact` is what `roles`, Linears of one group, read. Its errors are those of the executor.
   static absl::StatusOr<RoundedInputs> Create(const PreparedBlock& block,
                                               absl::Span<const LinearRole> roles, Activations exact,
                                               Executor& executor);
@@ -41,7 +42,7 @@ class RoundedInputs {
 
  private:
   std::vector<Activations> inputs_;
-  std::array<size_t, kLinearRoles> place_ = {};  // by role, in inputs_
+  std::array<size_t, kLinearRoles> place_ = {};  // They stand by role and point into inputs_.
 };
 
 }  // namespace salient

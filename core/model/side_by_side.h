@@ -14,7 +14,7 @@
 
 namespace salient {
 
-// Runs a row inside one task of another executor: alone, counted where that one counts. As
+// Runs a row inside one task of another executor: alone, counted where that one counts. It is as
 // thread-safe as the other's Enter.
 class RowExecutor final : public Executor {
  public:

@@ -12,8 +12,8 @@ namespace {
 
 static_assert(kAwqGemmOutputsPerWord * 4 == 32, "eight 4-bit codes fill a 32-bit word");
 
-constexpr int64_t kInputs = 64;     // of a tile: a cache line of codes
-constexpr int64_t kLineWords = 16;  // of a tile: a cache line of words
+constexpr int64_t kInputs = 64;     // A tile has so many: a cache line of codes.
+constexpr int64_t kLineWords = 16;  // A tile has so many: a cache line of words.
 
 // The words of eight consecutive outputs at `n` inputs, rows[o] the codes of the o-th: bytes first,
 // because many of them fit a register.

@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
 struct AwqGemmTensors {
   NamedTensor qweight;
   NamedTensor qzeros;
-  NamedTensor scales;  // F16, BF16 or F32: tools write all three
+  NamedTensor scales;  // They are F16, BF16 or F32: tools write all three.
 };
 
 // Does the same in two steps, for callers that share the work out: the three tensors with all

@@ -18,7 +18,7 @@ constexpr int64_t CodesPerPeriod(int bits) { return bits == 3 ? 32 : 32 / bits; 
 // 0. Codes are below 2^bits.
 void PackCodes(const uint8_t* codes, int64_t count, int bits, std::byte* words);
 
-// The inverse.
+// Does the inverse.
 void UnpackCodes(const std::byte* words, int64_t count, int bits, uint8_t* codes);
 
 // Code k alone, of a stream whose words lie `stride` words apart.

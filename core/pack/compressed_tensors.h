@@ -43,8 +43,8 @@ void PackCompressedOutputs(const AffineGroups& groups, int64_t first, int64_t la
 struct CompressedTensors {
   NamedTensor weight_packed;
   NamedTensor weight_scale;
-  NamedTensor weight_zero_point;  // no name if the file has none: symmetric
-  NamedTensor weight_g_idx;       // no name if the file has none: k / group_size
+  NamedTensor weight_zero_point;  // It has no name if the file has none: then it is symmetric.
+  NamedTensor weight_g_idx;       // It has no name if the file has none: then it is k / group_size.
 };
 
 // Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm. With
@@ -55,7 +55,7 @@ absl::Status CheckCompressedTensors(absl::string_view source, const CompressedTe
                                     int bits, int64_t out_features, int64_t in_features,
                                     int64_t group_size);
 
-// Rows [first, first + count) decoded, [count, in_features]. Of what passed the check; scales are
+// Decodes rows [first, first + count) of what passed the check, [count, in_features]; scales are
 // not looked at.
 //
 // INVALID_ARGUMENT naming `source` and the tensor if weight_g_idx names a group that there is not.

@@ -22,8 +22,8 @@ namespace salient {
 absl::StatusOr<std::vector<NamedTensor>> DequantizeToFp16(const std::string& prefix,
                                                           const AffineGroups& groups);
 
-// Rows [first, last) alone, into those of `tensor`, which StartFp16Weight made. Parts that do not
-// overlap may be done at the same time. Same errors.
+// Decodes rows [first, last) alone, into those of `tensor`, which StartFp16Weight made. Parts that
+// do not overlap may be done at the same time. Same errors.
 absl::Status DequantizeRows(const AffineGroups& groups, int64_t first, int64_t last,
                             NamedTensor& tensor);
 

@@ -16,20 +16,20 @@
 namespace salient {
 
 struct ExpectedTensor {
-  const NamedTensor* tensor;   // without data
-  std::optional<DType> dtype;  // nullopt: F16, BF16 or F32
+  const NamedTensor* tensor;   // It is without data.
+  std::optional<DType> dtype;  // nullopt stands for F16, BF16 or F32.
   std::vector<int64_t> shape;
 };
 
-// INVALID_ARGUMENT: "<source>: tensor "<name>": <what>".
+// Returns INVALID_ARGUMENT: "<source>: tensor "<name>": <what>".
 template <typename... What>
 absl::Status TensorFault(absl::string_view source, const NamedTensor& tensor, const What&... what) {
   return absl::InvalidArgumentError(
       absl::StrCat(source, ": tensor \"", tensor.name, "\": ", what...));
 }
 
-// The first of wrong dtype or shape. `what_for` ends the message about a shape: "[64, 64] in groups
-// of 32".
+// Finds the first of wrong dtype or shape. `what_for` ends the message about a shape: "[64, 64] in
+// groups of 32".
 absl::Status CheckTensors(absl::string_view source, std::initializer_list<ExpectedTensor> expected,
                           absl::string_view what_for);
 

@@ -13,8 +13,8 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kOutputs = 16;    // of a tile: a cache line of words
-constexpr int64_t kTileWords = 96;  // of a tile: whole periods of every width
+constexpr int64_t kOutputs = 16;    // A tile has so many: a cache line of words.
+constexpr int64_t kTileWords = 96;  // A tile has so many: whole periods of every width.
 
 bool IsGptqWidth(int bits) { return bits == 3 || bits == 4 || bits == 8; }
 
@@ -22,7 +22,7 @@ bool IsGptqWidth(int bits) { return bits == 3 || bits == 4 || bits == 8; }
 void PackTile(const AffineGroups& groups, int bits, int64_t first, int64_t outputs,
               std::byte* qweight) {
   const int64_t inputs = groups.in_features;
-  const int64_t step = kTileWords * 32 / bits;  // inputs
+  const int64_t step = kTileWords * 32 / bits;  // It counts inputs.
   std::array<std::array<uint32_t, kTileWords>, kOutputs> tile;
   for (int64_t k = 0; k < inputs; k += step) {
     const int64_t count = std::min(step, inputs - k);
@@ -164,7 +164,7 @@ absl::Status CheckGptq(absl::string_view source, const GptqTensors& tensors,
 absl::StatusOr<Matrix> DecodeGptq(absl::string_view source, const GptqTensors& tensors,
                                   const GptqLayout& layout, int64_t first, int64_t count) {
   const int bits = layout.bits;
-  const int64_t rows = tensors.qweight.shape[0];  // of words
+  const int64_t rows = tensors.qweight.shape[0];  // They are rows of words.
   const int64_t inputs = rows * 32 / bits;
   const int64_t groups = tensors.scales.shape[0];
   const int64_t outputs = tensors.scales.shape[1];

@@ -19,8 +19,8 @@ namespace salient {
 // Says how codes lie in words. 4 and 8 bit: 32 / bits codes a word, the first in the lowest bits. 3
 // bit: a stream of bits, 32 codes in 3 words, the first in the lowest.
 struct GptqLayout {
-  int bits = 4;     // 3, 4 or 8
-  bool v2 = false;  // zero points as they are; v1: minus one, in as many bits
+  int bits = 4;     // It is 3, 4 or 8.
+  bool v2 = false;  // Zero points stand as they are; v1 has them minus one, in as many bits.
 };
 
 // O = out_features, I = in_features, G groups of a row, b bits:
@@ -51,7 +51,7 @@ struct GptqTensors {
   NamedTensor qweight;
   NamedTensor qzeros;
   NamedTensor scales;
-  NamedTensor g_idx;  // no name if the file has none: then k / group_size
+  NamedTensor g_idx;  // It has no name if the file has none: then it is k / group_size.
 };
 
 // Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm. With
@@ -62,7 +62,7 @@ absl::Status CheckGptq(absl::string_view source, const GptqTensors& tensors,
                        const GptqLayout& layout, int64_t out_features, int64_t in_features,
                        int64_t group_size);
 
-// Rows [first, first + count) decoded, [count, in_features]. Of what passed CheckGptq. A v1 zero
+// Decodes rows [first, first + count) of what passed CheckGptq, [count, in_features]. A v1 zero
 // point is the stored one plus 1, 2^b included, as most engines read it. Scales are not looked at.
 //
 // INVALID_ARGUMENT naming `source` and the tensor if g_idx names a group that there is not.

@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<NamedTensor>> PackIntQuantized(const std::string& pre
 absl::StatusOr<std::vector<NamedTensor>> StartIntQuantized(const std::string& prefix,
                                                            const AffineGroups& groups,
                                                            float input_scale);
-// and rows [first, last) of the weight. Parts that do not overlap may be packed at the same time.
+// Packs rows [first, last) of the weight. Parts that do not overlap may be packed at the same time.
 void PackIntQuantizedRows(const AffineGroups& groups, int64_t first, int64_t last,
                           std::vector<NamedTensor>& tensors);
 
@@ -50,7 +50,7 @@ struct IntQuantizedTensors {
 absl::Status CheckIntQuantized(absl::string_view source, const IntQuantizedTensors& tensors,
                                int64_t out_features, int64_t in_features);
 
-// Rows [first, first + count) decoded, [count, in_features]. Of what passed the check.
+// Decodes rows [first, first + count) of what passed the check, [count, in_features].
 Matrix DecodeIntQuantized(const IntQuantizedTensors& tensors, int64_t first, int64_t count);
 
 }  // namespace salient

@@ -12,14 +12,14 @@ namespace salient {
 
 // Names it as flags and reports have them: "awq-gemm", "gptq", "gptq-v2", "compressed-tensors" ...
 absl::string_view Name(OutputFormat output);
-// "none", "dynamic", "static".
+// Returns "none", "dynamic" or "static".
 absl::string_view Name(ActivationFormat activations);
 
 // Says why there is no such format, whatever the model.
 struct FormatFault {
-  std::string field;     // bits, group_size, symmetric, scale_dtype or activations
-  std::string value;     // it is
-  std::string expected;  // and the nearest combination that there is
+  std::string field;     // It is bits, group_size, symmetric, scale_dtype or activations.
+  std::string value;     // The field has it.
+  std::string expected;  // It names the nearest combination that there is, too.
 };
 
 // The first fault of the combination alone; nullopt if some Linear can be stored so. Of bits and

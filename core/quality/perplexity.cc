@@ -26,7 +26,7 @@ absl::Status CheckSlice(int64_t first_id, int64_t expected_id, int64_t positions
   return absl::OkStatus();
 }
 
-// Index of the largest of a row, the first of equals.
+// Returns the index of the largest of a row, the first of equals.
 int64_t Top(const float* row, int64_t count) { return std::max_element(row, row + count) - row; }
 
 // Returns what sums of exp(. - before) are multiplied by when the largest becomes `after`.
@@ -145,7 +145,7 @@ absl::StatusOr<Divergence> RowDivergence::Finish() const {
   if (next_id_ == 0) return absl::InvalidArgumentError("no logits came; expected at least 1 id");
   Divergence divergence;
   for (const Running& at : positions_) {
-    // sum p (log p - log q), with log p = source - log(sum exp(source)).
+    // It is sum p (log p - log q), with log p = source - log(sum exp(source)).
     divergence.kl += at.weighted_sum / at.source_sum -
                      (at.source_largest + std::log(at.source_sum)) +
                      (at.result_largest + std::log(at.result_sum));

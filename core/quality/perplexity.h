@@ -16,16 +16,16 @@
 namespace salient {
 
 struct Likelihood {
-  double negative_log_likelihood = 0;  // summed over predicted tokens
-  int64_t tokens = 0;                  // predicted: all but the first of a row
+  double negative_log_likelihood = 0;  // It sums over predicted tokens.
+  int64_t tokens = 0;                  // All but the first of a row are predicted.
 
   void Add(const Likelihood& other);
-  // exp(negative_log_likelihood / tokens).
+  // Returns exp(negative_log_likelihood / tokens).
   double Perplexity() const;
 };
 
-// A row of T token ids; row t of the logits predicts id t + 1, so the last row predicts nothing
-// and is not looked at, nor are rows beyond it. Not thread-safe.
+// Scores a row of T token ids; row t of the logits predicts id t + 1, so the last row predicts
+// nothing and is not looked at, nor are rows beyond it. It is not thread-safe.
 class RowLikelihood {
  public:
   // Copies `tokens`.
@@ -42,23 +42,25 @@ class RowLikelihood {
  private:
   std::vector<int64_t> tokens_;
   int64_t next_id_ = 0;
-  std::vector<double> largest_;  // of the logits so far, by position
-  std::vector<double> sums_;     // of exp(logit - largest)
-  std::vector<double> targets_;  // the logit of the token that came
+  std::vector<double> largest_;  // They are those of the logits so far, by position.
+  std::vector<double> sums_;     // They are those of exp(logit - largest).
+  std::vector<double> targets_;  // They are the logits of the tokens that came.
   std::vector<bool> found_;
 };
 
 struct Divergence {
-  double kl = 0;           // sum over tokens of KL(source || result), each >= 0 but for rounding
-  int64_t agreements = 0;  // tokens where both have the same largest logit (the first of equals)
+  double kl = 0;           // It sums KL(source || result) over tokens, each >= 0 but for rounding.
+  int64_t agreements = 0;  // Both have the same largest logit there (the first of equals).
   int64_t tokens = 0;
 
   void Add(const Divergence& other);
-  double MeanKl() const;         // nats a token
-  double Top1Agreement() const;  // 0 to 1
+  // Is in nats a token.
+  double MeanKl() const;
+  // Is 0 to 1.
+  double Top1Agreement() const;
 };
 
-// Two models on the same row, slice beside slice. Not thread-safe.
+// Compares two models on the same row, slice beside slice. It is not thread-safe.
 class RowDivergence {
  public:
   // Looks at positions [0, positions).
@@ -76,9 +78,9 @@ class RowDivergence {
     double result_largest = 0;
     int64_t source_top = 0;
     int64_t result_top = 0;
-    double source_sum = 0;    // of exp(source - source_largest)
-    double result_sum = 0;    // of exp(result - result_largest)
-    double weighted_sum = 0;  // of exp(source - source_largest) (source - result)
+    double source_sum = 0;    // It is that of exp(source - source_largest).
+    double result_sum = 0;    // It is that of exp(result - result_largest).
+    double weighted_sum = 0;  // It is that of exp(source - source_largest) (source - result).
   };
   std::vector<Running> positions_;
   int64_t next_id_ = 0;

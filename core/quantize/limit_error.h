@@ -1,4 +1,4 @@
-// Rounding a group of Linears so that none of them errs by more than a limit.
+// Rounds a group of Linears so that none of them errs by more than a limit.
 #ifndef SALIENT_CORE_QUANTIZE_LIMIT_ERROR_H_
 #define SALIENT_CORE_QUANTIZE_LIMIT_ERROR_H_
 
@@ -17,10 +17,10 @@ struct LimitedGroup {
   // With a note that says why, if it was raised. Nothing is packed if it stays F16: its report then
   // has no loss and 16 bits.
   RoundedGroup rounded;
-  WeightFormat format;     // of its codes
-  bool raised = false;     // above the limit in the format that was asked for
-  bool stays_f16 = false;  // 8 bits are no choice or not enough
-  std::string why;         // it was raised: a sentence; else empty
+  WeightFormat format;     // Its codes have it.
+  bool raised = false;     // It is above the limit in the format that was asked for.
+  bool stays_f16 = false;  // Then 8 bits are no choice or not enough.
+  std::string why;         // It says in a sentence why it was raised; else it is empty.
 };
 
 // RoundGroup in fit.format; if a Linear's relative_output_error is above `max_relative_error`, all

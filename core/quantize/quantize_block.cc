@@ -24,7 +24,7 @@ namespace {
 bool LosesScales(const StoredLinear& before, const StoredLinear& after,
                  const WeightFormat& format) {
   if (format.scale_dtype != DType::kF16) return false;
-  constexpr int64_t kFew = 64;  // one group of so many
+  constexpr int64_t kFew = 64;  // One group has at most so many.
   // Below it the rounding of the scale alone moves the last code by a quarter.
   const float least = static_cast<float>(format.MaxCode()) * 2 * kLeastF16;
   const int64_t size = format.GroupSize(before.in_features);
@@ -48,7 +48,7 @@ bool LosesScales(const StoredLinear& before, const StoredLinear& after,
   return lost > before.out_features * (before.in_features / size) / kFew;
 }
 
-// One decoder block's way from statistics to the tensors of one result.
+// Takes one decoder block from statistics to the tensors of one result.
 class BlockQuantizer {
  public:
   // `last`: nobody needs the statistics afterwards.
@@ -175,7 +175,7 @@ class BlockQuantizer {
           LosesScales(before, block_.linear(*row.fold_into_linear),
                       FitOf(GroupOf(*row.fold_into_linear)).format)) {
         block_.linear(*row.fold_into_linear) = std::move(before);
-        input.vector_fold.reset();  // it borrows from what was replaced
+        input.vector_fold.reset();  // It borrows from what was replaced.
         method.scale = ScaleChoice::kNone;
         group = RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error,
                                  executor_);
@@ -245,8 +245,9 @@ class BlockQuantizer {
   const bool last_;
   QuantizedModelSink& sink_;
   Executor& executor_;
-  std::array<int64_t, kLinearRoles> source_bytes_ = {};  // of the weights, by LinearRole
-  std::vector<std::vector<NamedTensor>> tensors_;        // by place in result_.outputs
+  // They are those of the weights, by LinearRole.
+  std::array<int64_t, kLinearRoles> source_bytes_ = {};
+  std::vector<std::vector<NamedTensor>> tensors_;  // They stand by place in result_.outputs.
   std::vector<RaisedGroup> raised_;
 };
 

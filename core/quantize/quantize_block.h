@@ -1,4 +1,4 @@
-// One decoder block of the block loop: from its weights and statistics to finished tensors.
+// Does one decoder block of the block loop: from its weights and statistics to finished tensors.
 #ifndef SALIENT_CORE_QUANTIZE_QUANTIZE_BLOCK_H_
 #define SALIENT_CORE_QUANTIZE_QUANTIZE_BLOCK_H_
 

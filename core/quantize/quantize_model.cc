@@ -82,7 +82,7 @@ class ModelQuantizer {
     return shape;
   }
 
-  // The furthest committed states, or the embeddings of the calibration rows.
+  // Returns the furthest committed states, or the embeddings of the calibration rows.
   absl::StatusOr<HiddenStatesFile> FirstStates() const {
     for (int64_t layer = config_.num_hidden_layers; layer > 0; --layer) {
       absl::StatusOr<HiddenStatesFile> file =
@@ -216,10 +216,10 @@ class ModelQuantizer {
   Executor& executor_;
   const PlainDTypes dtypes_;
   BlockForward forward_;
-  RunRecord record_;  // of the blocks that are done
+  RunRecord record_;  // It is about the blocks that are done.
   absl::StatusOr<BlockWeights> ahead_ = absl::UnknownError("not read");
   // Last, because they use what is above.
-  std::unique_ptr<Background> reading_;  // into ahead_
+  std::unique_ptr<Background> reading_;  // It reads into ahead_.
   std::unique_ptr<Background> committing_;
 };
 

@@ -31,16 +31,16 @@ struct QuantizeModelParams {
   // Says what results are made, at least one. The model is calibrated once for all; results that
   // differ in their layout alone (see ShareResults) are searched and rounded once.
   std::vector<StoredFormat> outputs = std::vector<StoredFormat>(1);
-  ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
-  uint64_t seed = 0;                           // of the sketch and the token sample
+  ComputeDType compute = ComputeDType::kBF16;  // It is that of the calibration forward pass.
+  uint64_t seed = 0;                           // It is that of the sketch and the token sample.
   // This makes a group that the format cannot hold an error instead of kept.
   bool strict = false;
   std::vector<ModuleOverride> overrides = {};
   // If a Linear's relative output error is above it, its group is quantized again in 8 bits, where
   // the layout holds widths side by side and that is enough; else it is kept. 0: no limit.
   double max_relative_error = 0;
-  // Existing directory for the files of hidden states, three at most. A committed file of an
-  // earlier run with the same rows is continued from.
+  // The directory exists and takes the files of hidden states, three at most. A committed file of
+  // an earlier run with the same rows is continued from.
   std::string work_directory;
 };
 
@@ -63,8 +63,8 @@ class QuantizedModelSink {
   virtual absl::Status GroupDone(size_t output, const GroupReport& report) = 0;
   // Tells of a Linear that is not quantized although nobody asked for that, and why, in a sentence.
   virtual absl::Status Kept(size_t output, const std::string& module, const std::string& why) = 0;
-  // A group above the limit of error. A run that goes on where another stopped tells again, before
-  // anything else, what that one told of the blocks that are out.
+  // Tells of a group above the limit of error. A run that goes on where another stopped tells
+  // again, before anything else, what that one told of the blocks that are out.
   virtual absl::Status Raised(const RaisedGroup& /*group*/) { return absl::OkStatus(); }
   // Tells the largest activation of the calibration so far, each time that it has grown: of what
   // enters and leaves blocks and of what Linears read. A run that goes on where another stopped

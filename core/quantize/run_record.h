@@ -19,7 +19,8 @@ struct RunRecord {
 };
 
 // Writes a file in the directory of a run's hidden states, whole and before states are committed,
-// so that it tells of every block before them at least. Errors of the file system, naming the path.
+// so that it tells of every block before them at least. Its errors are those of the file system and
+// name the path.
 absl::Status SaveRecord(const std::string& directory, const RunRecord& record);
 // Returns what it tells, of raised groups those of blocks before `layer`; nothing if there is no
 // file. INVALID_ARGUMENT for a file that SaveRecord did not write.

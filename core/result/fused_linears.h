@@ -11,9 +11,9 @@
 namespace salient {
 
 struct FusedLinears {
-  absl::string_view name;                     // in place of the last part of a part's path
-  LinearRole first;                           // the others have the roles that follow
-  absl::Span<const absl::string_view> parts;  // last parts of their paths, by role
+  absl::string_view name;  // It stands in place of the last part of a part's path.
+  LinearRole first;        // The others have the roles that follow.
+  absl::Span<const absl::string_view> parts;  // They are the last parts of their paths, by role.
 
   bool Holds(LinearRole role) const {
     return role >= first && static_cast<size_t>(role) < static_cast<size_t>(first) + parts.size();

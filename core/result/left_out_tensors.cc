@@ -22,7 +22,7 @@ constexpr std::array<absl::string_view, 2> kOtherBiasKeys = {"bias", "qkv_bias"}
 
 struct ModelNames {
   std::set<std::string, std::less<>> tensors;
-  std::set<std::string, std::less<>> biases;  // that the model has not
+  std::set<std::string, std::less<>> biases;  // The model has none of them.
 };
 
 ModelNames NamesOf(const Family& family, const ModelConfig& config) {

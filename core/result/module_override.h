@@ -16,17 +16,17 @@
 namespace salient {
 
 struct ModuleOverride {
-  std::string module;      // full path: "model.layers.0.mlp.down_proj"
-  int bits = 0;            // 0: as the format says
-  int64_t group_size = 0;  // as WeightFormat's; 0: as the format says
-  bool skip = false;       // it stays F16; bits and group_size are 0
+  std::string module;      // It is the full path, such as "model.layers.0.mlp.down_proj".
+  int bits = 0;            // 0 stands for that of the format.
+  int64_t group_size = 0;  // It is as in WeightFormat; 0 stands for that of the format.
+  bool skip = false;       // It stays F16; bits and group_size are 0.
 };
 
 // Says what the Linears of a group are to become.
 struct GroupFormat {
   WeightFormat format;
   bool skip = false;
-  bool overridden = false;  // an override made it unlike the format, or skips it
+  bool overridden = false;  // An override made it unlike the format, or skips it.
 };
 
 // They stand by GroupRole.
@@ -36,7 +36,7 @@ using BlockFormats = std::array<GroupFormat, kGroupRoles>;
 // as its config.json tells engines.
 bool HoldsMixedFormats(OutputFormat output);
 
-// By layer: the format with the overrides applied.
+// Returns, by layer, the format with the overrides applied.
 //
 // Errors: INVALID_ARGUMENT naming the module, the value and what works, for one that is no Linear
 // of a decoder block, that is there twice, that asks for nothing or for more than to be skipped;

@@ -10,8 +10,8 @@ namespace {
 
 constexpr int kWiderBits = 8;
 
-// The first fault among the Linears of a group. `prefix`: the block's, or nothing where all blocks
-// are alike.
+// Returns the first fault among the Linears of a group. `prefix` is the block's, or nothing where
+// all blocks are alike.
 absl::Status Validate(const Family& family, const ModelConfig& config, const GroupRow& row,
                       const StoredFormat& stored, const std::string& prefix) {
   for (const LinearRole role : row.linears) {

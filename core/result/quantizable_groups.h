@@ -19,9 +19,10 @@ namespace salient {
 
 struct GroupFit {
   bool fits = true;
-  std::string why;      // it does not: of its first Linear at fault, in a sentence; else empty
-  bool asked = false;   // it does not, because an override skips it
-  WeightFormat format;  // of its Linears
+  // It says in a sentence why its first Linear at fault does not fit; else it is empty.
+  std::string why;
+  bool asked = false;   // It does not fit because an override skips it.
+  WeightFormat format;  // Its Linears have it.
   // In 8 bits instead: where they have fewer and the layout holds such beside others.
   std::optional<WeightFormat> wider;
 };
@@ -29,8 +30,8 @@ struct GroupFit {
 // They stand by GroupRole.
 using BlockFits = std::array<GroupFit, kGroupRoles>;
 
-// By layer. Engines fuse the Linears of a group, so one that does not fit keeps its siblings from
-// being quantized, too.
+// Returns the fits by layer. Engines fuse the Linears of a group, so one that does not fit keeps
+// its siblings from being quantized, too.
 //
 // Errors: those of ApplyOverrides; INVALID_ARGUMENT naming config.source, Linear, field, value and
 // what was expected if a group does not fit and `strict` or an override asks for it, or if none

@@ -15,9 +15,9 @@ namespace salient {
 // The object under quantization_config again as a file of its own, which readers of GPTQ look for.
 inline constexpr char kQuantizeConfigName[] = "quantize_config.json";
 
-// A quantized Linear.
+// Describes a quantized Linear.
 struct LinearFormat {
-  std::string module;  // full path
+  std::string module;  // It is the full path.
   WeightFormat format;
 };
 

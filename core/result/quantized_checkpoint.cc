@@ -21,7 +21,7 @@ int64_t Elements(const std::vector<int64_t>& shape) {
   return elements;
 }
 
-// The tensors of the result, in the order of the model.
+// Lists the tensors of the result, in the order of the model.
 class TensorList {
  public:
   TensorList(const Family& family, const ModelConfig& config,
@@ -101,7 +101,7 @@ void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
   object.emplace_back(name, std::move(value));
 }
 
-// `quantization` null: none.
+// A null `quantization` stands for none.
 absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
                                        DType dtype, const JsonValue& quantization) {
   auto document = ParseConfigJson(config.source, source);

@@ -25,23 +25,23 @@ namespace salient {
 
 // This is a Linear that is not quantized.
 struct KeptLinear {
-  std::string module;  // full path
-  std::string why;     // a sentence
+  std::string module;  // It is the full path.
+  std::string why;     // It is a sentence.
 };
 
 struct QuantizedFile {
-  std::string name;  // "model.safetensors", "model-00001-of-00002.safetensors"
+  std::string name;  // It is e.g. "model.safetensors" or "model-00001-of-00002.safetensors".
   SafetensorsLayout layout;
 };
 
 struct QuantizedCheckpointPlan {
   std::vector<QuantizedFile> files;
-  std::string index_json;            // of kShardIndexName; empty for one file
-  std::string config_json;           // see PlanQuantizedCheckpoint
-  std::string quantize_config_json;  // of kQuantizeConfigName; empty unless GPTQ
+  std::string index_json;   // It is that of kShardIndexName; one file has none, and it is empty.
+  std::string config_json;  // PlanQuantizedCheckpoint says what is in it.
+  std::string quantize_config_json;  // It is that of kQuantizeConfigName, and empty unless GPTQ.
   std::vector<KeptLinear> kept;
-  int64_t parameters = 0;    // of the whole model
-  int64_t output_bytes = 0;  // of all of the above
+  int64_t parameters = 0;    // They are those of the whole model.
+  int64_t output_bytes = 0;  // They are those of all of the above.
   // It is the same, but for config.json, if a limit of error leaves every Linear F16.
   int64_t most_output_bytes = 0;
 };

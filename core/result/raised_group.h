@@ -21,11 +21,12 @@ inline constexpr int kRaisedToF16 = 16;
 absl::Status CheckErrorLimit(double max_relative_error);
 
 struct RaisedGroup {
-  size_t output = 0;  // index into QuantizeModelParams::outputs
+  size_t output = 0;  // It is an index into QuantizeModelParams::outputs.
   int64_t layer = 0;
   GroupRole role = GroupRole::kQkv;
-  int bits = kRaisedToF16;  // of its codes; kRaisedToF16: its Linears stay F16
-  std::string why;          // a sentence
+  // They are those of its codes; with kRaisedToF16 its Linears stay F16.
+  int bits = kRaisedToF16;
+  std::string why;  // It is a sentence.
 };
 
 // Changes `fits`, of output `output`, to what the groups got. INVALID_ARGUMENT if nothing is left

@@ -17,8 +17,9 @@ namespace salient {
 // Results that agree on format, activations and whether they are quantized at all, on which groups
 // they hold, and, if errors are limited, on what a group above the limit gets.
 struct SharedResult {
-  std::vector<size_t> outputs;  // indices, rising; the first stands for all
-  std::vector<BlockFits> fits;  // of the first: sentences may differ, what is done does not
+  std::vector<size_t> outputs;  // They are indices, rising; the first stands for all.
+  // They are those of the first: sentences may differ, what is done does not.
+  std::vector<BlockFits> fits;
 };
 
 // In the order of their first outputs; each output is in one. Errors: INVALID_ARGUMENT for no

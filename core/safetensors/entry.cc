@@ -18,7 +18,7 @@ constexpr std::array<absl::string_view, 3> kFields = {"dtype", "shape", "data_of
 // This is a dtype of the format that DType lacks.
 struct UnreadableDType {
   absl::string_view name;
-  uint64_t bits;  // of an element
+  uint64_t bits;  // An element has so many.
 };
 constexpr std::array<UnreadableDType, 9> kUnreadableDTypes = {{{"F4", 4},
                                                                {"F6_E2M3", 6},

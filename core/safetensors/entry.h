@@ -14,7 +14,7 @@
 namespace salient {
 
 struct ReadTensorEntry {
-  TensorEntry entry;  // without a meaningful dtype if it is not readable
+  TensorEntry entry;  // Its dtype means nothing if it is not readable.
   // This is the name of the dtype if DType lacks it.
   std::optional<std::string> unreadable;
 };

@@ -26,15 +26,15 @@ struct TensorShape {
   int64_t SizeBytes() const;
 };
 
-// Says where everything stands. Immutable.
+// Says where everything stands. It is immutable.
 struct SafetensorsLayout {
   struct Place {
     TensorShape tensor;
-    int64_t begin = 0;  // bytes from the start of the file
+    int64_t begin = 0;  // It counts bytes from the start of the file.
     int64_t end = 0;
   };
-  std::string head;           // length and JSON: the file's first bytes
-  std::vector<Place> places;  // in the order of the file
+  std::string head;           // Length and JSON are the file's first bytes.
+  std::vector<Place> places;  // They stand in the order of the file.
   int64_t file_bytes = 0;
 };
 

@@ -80,7 +80,7 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot open"));
-  SafetensorsFile file(fd, 0, SafetensorsHeader());  // closes fd on every return below
+  SafetensorsFile file(fd, 0, SafetensorsHeader());  // It closes fd on every return below.
 
   struct stat info;
   if (fstat(fd, &info) != 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot stat"));

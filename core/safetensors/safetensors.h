@@ -41,13 +41,13 @@ struct TensorEntry {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  int64_t begin = 0;  // bytes from the end of the header
-  int64_t end = 0;    // begin + product(shape) * SizeOf(dtype)
+  int64_t begin = 0;  // It counts bytes from the end of the header.
+  int64_t end = 0;    // It is begin + product(shape) * SizeOf(dtype).
 
   int64_t SizeBytes() const { return end - begin; }
 };
 
-// Holds what a header says, validated. Immutable.
+// Holds what a header says, validated. It is immutable.
 class SafetensorsHeader {
  public:
   // Returns them in the order of their bytes.
@@ -73,7 +73,7 @@ class SafetensorsHeader {
 
   std::string source_;
   std::vector<TensorEntry> tensors_;
-  std::vector<size_t> by_name_;  // indices into tensors_, sorted by name
+  std::vector<size_t> by_name_;  // They are indices into tensors_, sorted by name.
   std::map<std::string, std::string> metadata_;
   std::map<std::string, std::string, std::less<>> unreadable_;
 };
@@ -89,7 +89,7 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view sourc
                                                          absl::string_view json,
                                                          int64_t data_bytes);
 
-// A file on disk. Bytes are read when asked for, never mapped: a file that shrinks gives an
+// Reads a file on disk. Bytes are read when asked for, never mapped: a file that shrinks gives an
 // error, not a signal. Move-only; reading is thread-safe.
 class SafetensorsFile {
  public:
@@ -116,7 +116,7 @@ class SafetensorsFile {
   SafetensorsHeader header_;
 };
 
-// A whole file in memory. Borrows the bytes.
+// Reads a whole file in memory. It borrows the bytes.
 class SafetensorsView {
  public:
   static absl::StatusOr<SafetensorsView> Parse(absl::string_view source,
@@ -149,8 +149,9 @@ std::vector<TensorToWrite> ToWrite(absl::Span<const NamedTensor> tensors);
 absl::StatusOr<std::vector<std::byte>> SerializeSafetensors(
     absl::Span<const TensorToWrite> tensors, const std::map<std::string, std::string>& metadata);
 
-// Writes the same bytes to a file, which appears complete (written beside it, synced, renamed)
-// or not at all. Replaces an existing file. Errors also from the file system, naming `path`.
+// Writes the same bytes to a file, which appears complete (written beside it, synced, renamed) or
+// not at all. Replaces an existing file. Its errors are also those of the file system and name
+// `path`.
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorToWrite> tensors,
                               const std::map<std::string, std::string>& metadata);
 

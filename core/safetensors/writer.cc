@@ -16,7 +16,7 @@ namespace salient {
 namespace {
 
 constexpr char kPartialSuffix[] = ".partial-";
-constexpr int kMaxWriters = 1000;  // of one path at a time
+constexpr int kMaxWriters = 1000;  // So many may write one path at a time.
 
 // Holds what is written: the head, then the tensors' bytes in this order.
 struct Arranged {

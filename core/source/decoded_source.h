@@ -39,7 +39,7 @@ class DecodedSource : public TensorSource {
 
     std::string module;
     LinearShape shape;
-    TensorEntry entry;  // as it is shown
+    TensorEntry entry;  // It is as it is shown.
   };
 
   // `weights`: those that may be replaced.
@@ -60,7 +60,7 @@ class DecodedSource : public TensorSource {
                               RowSink out) const = 0;
 
   const TensorSource& source_;
-  std::map<std::string, Weight, std::less<>> weights_;  // by the name of the tensor
+  std::map<std::string, Weight, std::less<>> weights_;  // They stand by the name of the tensor.
 };
 
 // One of a plain model, whose weights are rounded. A tensor that is no matrix of that shape in F32,

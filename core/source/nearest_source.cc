@@ -59,7 +59,7 @@ class NearestSource final : public RoundedSource {
     return absl::OkStatus();
   }
 
-  // Rows [first, first + count).
+  // Rounds rows [first, first + count).
   absl::StatusOr<AffineGroups> Round(const Weight& weight, int64_t first, int64_t count,
                                      const WeightFormat& format) const {
     const absl::StatusOr<StoredRows> rows = ReadRows(weight, first, count);
@@ -72,7 +72,7 @@ class NearestSource final : public RoundedSource {
     return RoundNearest(rows->View(), ones, *ranges, format, executor);
   }
 
-  const std::map<std::string, WeightFormat, std::less<>> formats_;  // by module
+  const std::map<std::string, WeightFormat, std::less<>> formats_;  // They stand by module.
 };
 
 absl::Status CheckFormats(const Family& family, const ModelConfig& config,

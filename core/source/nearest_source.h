@@ -20,8 +20,8 @@ namespace salient {
 // By layer, in each by LinearRole: what a Linear is rounded in; nullopt: it stays as it is.
 using NearestFormats = std::vector<std::array<std::optional<WeightFormat>, kLinearRoles>>;
 
-// Every Linear of the decoder blocks in `format`, but for those that it cannot hold, with their
-// group. Errors: as FindFamily and QuantizableGroups.
+// Returns every Linear of the decoder blocks in `format`, but for those that it cannot hold, with
+// their group. Its errors are those of FindFamily and QuantizableGroups.
 absl::StatusOr<NearestFormats> NearestFormatsOf(const ModelConfig& config,
                                                 const WeightFormat& format);
 
@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestByLinear(const Tenso
                                                                      const ModelConfig& config,
                                                                      const NearestFormats& formats);
 
-// All in one format, as NearestFormatsOf says. Errors of both.
+// Rounds all in one format, as NearestFormatsOf says. Its errors are those of both.
 absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorSource& source,
                                                                    const ModelConfig& config,
                                                                    const WeightFormat& format);

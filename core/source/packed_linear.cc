@@ -72,7 +72,7 @@ absl::Status CheckParts(absl::string_view file, const IntQuantizedTensors& tenso
   return CheckIntQuantized(file, tensors, shape.out_features, shape.in_features);
 }
 
-// Rows [first, first + count) by decode(first, count), few at a time.
+// Decodes rows [first, first + count) by decode(first, count), few at a time.
 template <class Decode>
 absl::Status InTiles(int64_t first, int64_t count, const Decode& decode, RowSink out) {
   const RowTiles tiles(count, kRowTile);

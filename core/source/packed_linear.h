@@ -59,8 +59,8 @@ class PackedLinear {
   absl::string_view file_;
   StoredFormat format_;
   LinearShape shape_;
-  Tensors tensors_;          // without data
-  NamedTensor input_scale_;  // no name: none
+  Tensors tensors_;          // They are without data.
+  NamedTensor input_scale_;  // It has no name if there is none.
 };
 
 }  // namespace salient

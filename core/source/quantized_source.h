@@ -14,7 +14,7 @@ namespace salient {
 // Shows <module>.weight, F32 [out_features, in_features], in place of a Linear's packed tensors,
 // and everything else as it is. Which format, config.quantization says; without one, or for a
 // Linear that was kept, tensors pass through: its tensors tell. `source` and `config` must outlive
-// the result. Thread-safe.
+// the result. It is thread-safe.
 //
 // Errors: as FindFamily; QuantizationConfig::readable; from Find and ReadRange as PackedLinear, for
 // packed tensors that do not fit each other or the config.

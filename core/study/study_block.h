@@ -20,16 +20,16 @@
 
 namespace salient {
 
-// The rows of a study, in their order.
+// A study has so many rows, in the order of kSalientChoices.
 inline constexpr size_t kStudiedChoices = 4;
 inline constexpr std::array<SalientChoice, kStudiedChoices> kSalientChoices = {
     SalientChoice::kNone, SalientChoice::kWeight, SalientChoice::kRandom,
     SalientChoice::kActivation};
 
 struct StudyBlockParams {
-  double salient_share = 0.01;  // of the input channels of a Linear, 0 to 1
-  WeightFormat format{3, 128};  // of the other weights
-  uint64_t seed = 0;            // of the random choice
+  double salient_share = 0.01;  // It is a share of the input channels of a Linear, 0 to 1.
+  WeightFormat format{3, 128};  // The other weights have it.
+  uint64_t seed = 0;            // It is that of the random choice.
 };
 
 // Choices stand in the order of kSalientChoices.
@@ -39,7 +39,7 @@ struct StudiedBlock {
   std::array<std::vector<double>, kStudiedChoices> relative_errors;
 };
 
-// Studies the choices of the groups that fit. The same bits for any executor.
+// Studies the choices of the groups that fit. The bits are the same for any executor.
 //
 // Errors: of SalientChannels and RoundSalientFp16, naming the tensor; CANCELLED from the executor.
 absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,

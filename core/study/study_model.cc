@@ -183,7 +183,7 @@ absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& param
   const auto fail = [](absl::string_view field, const auto& value, absl::string_view expected) {
     return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, "; expected ", expected));
   };
-  if (!(params.salient_share >= 0 && params.salient_share <= 1)) {  // true for NaN
+  if (!(params.salient_share >= 0 && params.salient_share <= 1)) {  // NaN is refused.
     return fail("salient_share", params.salient_share, "0 to 1");
   }
   if (params.format.bits < 2 || params.format.bits > 8) {

@@ -28,21 +28,22 @@ namespace salient {
 
 struct StudyModelParams {
   StudyBlockParams block;
-  ComputeDType compute = ComputeDType::kBF16;  // of the calibration forward pass
+  ComputeDType compute = ComputeDType::kBF16;  // It is that of the calibration forward pass.
   // Existing directory for files of hidden states, which are removed at the end.
   std::string work_directory;
 };
 
-// One choice of channels.
+// Tells what one choice of channels is worth.
 struct StudyRow {
   SalientChoice choice = SalientChoice::kNone;
-  ModelEvaluation evaluation;        // beside the source
-  double relative_output_error = 0;  // on the calibration rows, mean over the groups of all blocks
+  ModelEvaluation evaluation;  // It stands beside the source.
+  // It is that on the calibration rows, the mean over the groups of all blocks.
+  double relative_output_error = 0;
 };
 
 struct ModelStudy {
   ModelEvaluation source;
-  std::array<StudyRow, kStudiedChoices> rows;  // by kSalientChoices
+  std::array<StudyRow, kStudiedChoices> rows;  // They stand by kSalientChoices.
 };
 
 // Told how far it is; an error ends the study and is returned from it. Its TokensDone is of the
@@ -51,7 +52,8 @@ class StudyObserver : public EvaluationObserver {
  public:
   // A group that the format cannot hold is not rounded, and why, in a sentence.
   virtual absl::Status Kept(const std::string& group, const std::string& why) = 0;
-  // `tokens` more calibration tokens went through block `block`. From any thread, one at a time.
+  // Tells that `tokens` more calibration tokens went through block `block`. It is called from any
+  // thread, one at a time.
   virtual absl::Status Calibrated(int64_t block, int64_t tokens) = 0;
   // The channels are chosen; the models begin to run.
   virtual absl::Status Evaluates() = 0;
@@ -61,7 +63,8 @@ class StudyObserver : public EvaluationObserver {
 // group size that is none, or one that no group of Linears can be cut into.
 absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& params);
 
-// `calibration` and `evaluation` hold token ids, one vector a row. The same bits for any executor.
+// `calibration` and `evaluation` hold token ids, one vector a row. The bits are the same for any
+// executor.
 //
 // Errors: as CheckStudy; INVALID_ARGUMENT for no rows, a calibration row without tokens, an
 // evaluation row of fewer than 2, an id outside the vocabulary; those of the source, of StudyBlock

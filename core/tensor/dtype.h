@@ -1,4 +1,4 @@
-// Element types of tensors, named as in safetensors files.
+// Names the element types of tensors as safetensors files do.
 #ifndef SALIENT_CORE_TENSOR_DTYPE_H_
 #define SALIENT_CORE_TENSOR_DTYPE_H_
 
@@ -27,10 +27,10 @@ enum class DType : uint8_t {
   kU64
 };
 
-// Bytes of one element.
+// Returns the bytes of one element.
 int64_t SizeOf(DType dtype);
 
-// "F16", "BF16", "I32" ...
+// Returns "F16", "BF16", "I32" ...
 absl::string_view Name(DType dtype);
 
 // Case-sensitive inverse of Name; nullopt for a name we do not know.

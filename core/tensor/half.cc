@@ -31,7 +31,8 @@ uint16_t F32ToF16(float value) {
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
   const uint32_t magnitude = bits & 0x7FFFFFFF;
   if (magnitude > 0x7F800000) return static_cast<uint16_t>(sign | 0x7E00);
-  if (magnitude >= 0x47800000) return static_cast<uint16_t>(sign | 0x7C00);  // >= 2^16
+  // It is at least 2^16.
+  if (magnitude >= 0x47800000) return static_cast<uint16_t>(sign | 0x7C00);
   if (magnitude < 0x38800000) {
     // Subnormal: adding 0.5 puts the last F16 bit at the last F32 mantissa bit, so the
     // hardware's own rounding does the work.

@@ -8,25 +8,27 @@
 namespace salient {
 
 enum class OutputFormat {
-  kAwqGemm,            // 4 bit: qweight, qzeros, scales
-  kGptq,               // 3, 4, 8 bit, symmetric: qweight, qzeros (minus one), scales, g_idx
-  kGptqV2,             // 3, 4, 8 bit: the same with zero points as they are
-  kCompressedTensors,  // "pack-quantized", 4 and 8 bit
-  kIntQuantized,       // "int-quantized", 8 bit weights and activations
-  kScaledFp16,         // s folded in, not quantized: weight
-  kDequantizedFp16,    // 2 to 8 bit: weight, decoded again to F16; losses are those before that
+  kAwqGemm,  // It has 4 bits: qweight, qzeros, scales.
+  kGptq,     // It has 3, 4 or 8 bits, symmetric: qweight, qzeros (minus one), scales, g_idx.
+  kGptqV2,   // It has 3, 4 or 8 bits: the same with zero points as they are.
+  kCompressedTensors,  // It is "pack-quantized", 4 and 8 bits.
+  kIntQuantized,       // It is "int-quantized", 8 bit weights and activations.
+  kScaledFp16,         // s is folded in and nothing is quantized: weight.
+  // It has 2 to 8 bits, decoded again to F16: weight. Losses are those before that.
+  kDequantizedFp16,
 };
 
 enum class ActivationFormat {
-  kNone,          // as they are
-  kDynamicToken,  // 8 bit, symmetric, one scale a token: max |x| / 127, when the model runs
-  kStaticTensor,  // 8 bit, symmetric, one scale a Linear, from calibration
+  kNone,  // They stay as they are.
+  // They have 8 bits, symmetric, one scale a token: max |x| / 127, when the model runs.
+  kDynamicToken,
+  kStaticTensor,  // They have 8 bits, symmetric, one scale a Linear, from calibration.
 };
 
 struct StoredFormat {
   WeightFormat format;
   OutputFormat output = OutputFormat::kAwqGemm;
-  ActivationFormat activations = ActivationFormat::kNone;  // others: kIntQuantized only
+  ActivationFormat activations = ActivationFormat::kNone;  // Only kIntQuantized has others.
 };
 
 }  // namespace salient

@@ -12,9 +12,9 @@
 
 namespace salient {
 
-// weight [out_features, in_features], row-major, little-endian. Borrows.
+// Borrows a weight [out_features, in_features], row-major, little-endian.
 struct WeightView {
-  DType dtype = DType::kF32;  // F32, F16 or BF16
+  DType dtype = DType::kF32;  // It is F32, F16 or BF16.
   const std::byte* data = nullptr;
   int64_t out_features = 0;
   int64_t in_features = 0;

@@ -16,7 +16,7 @@ enum ConfigType : unsigned {
   kNullValue = 1,
   kBoolValue = 2,
   kIntegerValue = 4,
-  kFloatValue = 8,  // a number with a fraction or an exponent
+  kFloatValue = 8,  // It is a number with a fraction or an exponent.
   kStringValue = 16,
   kArrayValue = 32,
   kObjectValue = 64,
@@ -24,23 +24,25 @@ enum ConfigType : unsigned {
 
 struct ConfigKey {
   absl::string_view name;
-  unsigned types = 0;  // of ConfigType
+  unsigned types = 0;  // They are values of ConfigType.
 };
 
 // The rule says which layers sliding_window is for.
 enum class WindowRule {
   kNoLayer,
-  kEveryLayer,  // those that layer_types says, where there is one
-  kByLayer,     // if use_sliding_window is true: those of layer_types, or from max_window_layers on
+  kEveryLayer,  // layer_types says which have it, where there is one.
+  // If use_sliding_window is true, layer_types says which have it, or all from max_window_layers
+  // on.
+  kByLayer,
 };
 
 struct ConfigClass {
   absl::string_view name;
   absl::string_view model_type;
   absl::string_view architecture;
-  absl::Span<const ConfigKey> keys;  // of the class; others may be anything
+  absl::Span<const ConfigKey> keys;  // They are those of the class; others may be anything.
   // These are the values of fields that are left out.
-  std::optional<int64_t> num_key_value_heads = {};  // nullopt: num_attention_heads
+  std::optional<int64_t> num_key_value_heads = {};  // nullopt stands for num_attention_heads.
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000;

@@ -18,29 +18,31 @@
 namespace salient {
 
 struct ModelConfig {
-  std::string source;        // the name that errors give to the file
-  std::string architecture;  // "LlamaForCausalLM"; that of model_type if the file has none
-  std::string model_type;    // "llama"
+  std::string source;  // Errors give the file this name.
+  // It is e.g. "LlamaForCausalLM", or that of model_type if the file has none.
+  std::string architecture;
+  std::string model_type;  // It is e.g. "llama".
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
   int64_t num_hidden_layers = 0;
   int64_t num_attention_heads = 0;
-  int64_t num_key_value_heads = 0;  // divides num_attention_heads
-  int64_t head_dim = 0;             // even
+  int64_t num_key_value_heads = 0;  // It divides num_attention_heads.
+  int64_t head_dim = 0;             // It is even.
   int64_t vocab_size = 0;
   double rms_norm_eps = 0;
   double rope_theta = 0;
   std::optional<Llama3RopeScaling> llama3_rope;
-  bool attention_bias = false;  // false where the family does not ask for it, as mlp_bias
+  // It is false where the family does not ask for it, and so is mlp_bias.
+  bool attention_bias = false;
   bool mlp_bias = false;
   bool tie_word_embeddings = false;
   // The checkpoint has a head unlike the embeddings though tie_word_embeddings is true. The config
   // does not say so: see HasOwnHead of core/model.
   bool own_head = false;
-  std::optional<int64_t> max_position_embeddings;  // if the file says so
+  std::optional<int64_t> max_position_embeddings;  // It is set if the file says so.
   // A query of any layer sees this many positions, its own included.
   std::optional<int64_t> sliding_window;
-  std::optional<DType> dtype;  // what the file says of the weights; the tensors decide
+  std::optional<DType> dtype;  // The file says it of the weights; the tensors decide.
   std::optional<QuantizationConfig> quantization;
   // These are fields that the engines' reader refuses, though their meaning is plain.
   std::vector<ConfigRefusal> refusals;

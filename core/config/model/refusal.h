@@ -15,13 +15,14 @@ namespace salient {
 struct ConfigRefusal {
   enum class Mend {
     kNone,
-    kLeaveOut,  // leaving it out gives the value that was read
+    kLeaveOut,  // Leaving it out gives the value that was read.
     kReplace,
-    kAdd,  // it is missing or null now
+    kAdd,  // It is missing or null now.
   };
   std::string field;
   std::string
-      text;  // "use_cache is null; expected true or false, as transformers' Qwen2Config ..."
+      // It is e.g. "use_cache is null; expected true or false, as transformers' Qwen2Config ...".
+      text;
   Mend mend = Mend::kNone;
   JsonValue replacement = {};
 };

@@ -18,9 +18,9 @@ namespace salient {
 // original_max_position_embeddings / low_freq_factor are stretched by `factor`, those below .. /
 // high_freq_factor are kept, and between the two the stretch is interpolated.
 struct Llama3RopeScaling {
-  double factor = 1;            // >= 1
-  double low_freq_factor = 1;   // > 0
-  double high_freq_factor = 4;  // > low_freq_factor
+  double factor = 1;            // It is at least 1.
+  double low_freq_factor = 1;   // It is above 0.
+  double high_freq_factor = 4;  // It is above low_freq_factor.
   int64_t original_max_position_embeddings = 0;
 };
 
