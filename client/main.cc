@@ -1,4 +1,4 @@
-// salient: the command line of Salient.
+// Is the command line of Salient.
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -64,7 +64,7 @@ int Main(int argc, char** argv) {
   // CLI11 reports by exceptions; they end here.
   std::vector<std::string> arguments = Arguments(argc, argv);
   const bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
-  std::reverse(arguments.begin(), arguments.end());  // as parse wants them
+  std::reverse(arguments.begin(), arguments.end());  // So parse wants them.
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::Success& success) {

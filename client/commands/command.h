@@ -12,16 +12,16 @@
 
 namespace salient::client {
 
-// A subcommand. `run` is called after the command line was parsed, if `arguments` was chosen; its
-// error is printed by main and becomes the exit code.
+// Is a subcommand. `run` is called after the command line was parsed, if `arguments` was chosen;
+// its error is printed by main and becomes the exit code.
 struct Command {
   CLI::App* arguments = nullptr;  // Owned by the app it was added to.
   std::function<absl::Status(Interrupt&)> run;
 };
 
-// salient quantize: a model directory to a quantized one.
+// Adds salient quantize: a model directory becomes a quantized one.
 Command AddQuantizeCommand(CLI::App& app);
-// salient verify: perplexity of a result, beside its source.
+// Adds salient verify: it tells the perplexity of a result, beside its source.
 Command AddVerifyCommand(CLI::App& app);
 // salient study: what a few salient channels in F16 are worth.
 Command AddStudyCommand(CLI::App& app);
@@ -29,9 +29,9 @@ Command AddStudyCommand(CLI::App& app);
 Command AddEstimateCommand(CLI::App& app);
 // salient inspect: what a model directory is, and which engines load it.
 Command AddInspectCommand(CLI::App& app);
-// salient jobs: list, watch, cancel, delete, download.
+// Adds salient jobs: list, watch, cancel, delete, download.
 std::vector<Command> AddJobsCommands(CLI::App& app);
-// salient tensors: QuantizeTensors from files to a file.
+// Adds salient tensors: it calls QuantizeTensors with files and writes a file.
 Command AddTensorsCommand(CLI::App& app);
 // salient health: is a server serving?
 Command AddHealthCommand(CLI::App& app);

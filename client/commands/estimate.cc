@@ -26,9 +26,9 @@ namespace {
 
 struct EstimateFlags {
   std::string source;
-  std::string calibration;  // empty: blank tokens
-  TokenRowFlags rows;       // 0: all of the file, or the default
-  int64_t tokens = 0;       // of a blank row; 0: the default
+  std::string calibration;  // If it is empty tokens are blank.
+  TokenRowFlags rows;       // 0 stands for all of the file, or the default.
+  int64_t tokens = 0;       // It is that of a blank row; 0 stands for the default.
   SessionFlags session;
   QuantizeOptions options;
   bool json = false;

@@ -28,8 +28,8 @@ void AddTensorParallelOption(CLI::App& command, int32_t& devices);
 
 // Codes that nothing is stored in: what is rounded and decoded again.
 struct CodeFlags {
-  int32_t bits = 0;        // 0: not given
-  int64_t group_size = 0;  // 0: not given
+  int32_t bits = 0;        // 0 says that it was not given.
+  int64_t group_size = 0;  // 0 says that it was not given.
   bool symmetric = false;
 };
 

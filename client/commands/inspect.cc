@@ -31,8 +31,8 @@ absl::Status RunInspect(const InspectFlags& flags, Interrupt& interrupt) {
     auto added = session->AddHeaders(flags.model, interrupt, *spec.mutable_model(), plan);
     if (!added.ok()) return added;
     spec.mutable_inspect()->set_tensor_parallel(flags.tensor_parallel);
-    plan.tells_name = false;  // it is over before anybody could look for it
-    plan.after_interrupt = "Run the same command again";  // nothing of the model is there
+    plan.tells_name = false;  // It is over before anybody could look for it.
+    plan.after_interrupt = "Run the same command again";  // Nothing of the model is there.
     return absl::OkStatus();
   };
   const auto outcome = session->Run(fill, interrupt);

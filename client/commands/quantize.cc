@@ -1,6 +1,4 @@
-// salient quantize: a model directory to a quantized one.
-#include "client/options/quantize.h"
-
+// Runs salient quantize: a model directory becomes a quantized one.
 #include <memory>
 #include <string>
 #include <utility>

@@ -1,6 +1,4 @@
-// salient tensors: QuantizeTensors from files to a file.
-#include "client/report/tensors.h"
-
+// Runs salient tensors: it calls QuantizeTensors with files and writes a file.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>

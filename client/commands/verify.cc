@@ -19,9 +19,9 @@ namespace {
 
 struct VerifyFlags {
   std::string result;
-  std::string against;  // empty: perplexity alone
+  std::string against;  // If it is empty only the perplexity is told.
   ScoredTokens evaluation;
-  CodeFlags rtn;  // what is not given is as the result says
+  CodeFlags rtn;  // The result says what is not given.
   bool no_rtn = false;
   SessionFlags session;
   bool json = false;

@@ -36,13 +36,13 @@ absl::StatusOr<v1::Job> WatchJob(const JobServer& server, CallGroup& calls, cons
 
 bool HasEnded(v1::JobState state);
 
-// "jobs/ID" for "ID" and for "jobs/ID".
+// Returns "jobs/ID" for "ID" and for "jobs/ID".
 std::string FullJobName(absl::string_view id);
 
 // Says that the server at `address` no longer knows a job that it had.
 absl::Status LostJob(const std::string& name, const std::string& address);
 
-// Returns why a job that ended did not succeed; OK if it did. CancelledByOthers for one that
+// Returns why a job that ended did not succeed; OK if it did. It is CancelledByOthers for one that
 // somebody cancelled.
 absl::Status OutcomeOf(const v1::Job& job, const std::string& address);
 

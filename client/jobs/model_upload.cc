@@ -20,21 +20,21 @@
 namespace salient::client {
 namespace {
 
-constexpr int64_t kLengthBytes = 8;  // before a safetensors header
+constexpr int64_t kLengthBytes = 8;  // They stand before a safetensors header.
 
 // A file of the model and how it is described.
 struct Part {
   std::string name;
-  bool judged_by = false;  // config or index: needed before any work
-  bool carried = false;    // taken along, never read
-  std::string content;     // for inline_content
+  bool judged_by = false;  // It is config or index, which is needed before any work.
+  bool carried = false;    // It is taken along and never read.
+  std::string content;     // It is for inline_content.
 };
 
 // Length and JSON of a safetensors file that was opened before, so it has them. Empty if they are
 // more than `max_bytes`.
 absl::StatusOr<std::string> HeadOf(const std::string& path, int64_t max_bytes) {
   std::ifstream file(path, std::ios::binary);
-  uint64_t length = 0;  // little-endian, as every machine we run on
+  uint64_t length = 0;  // It is little-endian, as every machine we run on.
   file.read(reinterpret_cast<char*>(&length), kLengthBytes);
   if (!file || length > static_cast<uint64_t>(kMaxSafetensorsHeaderBytes)) {
     return absl::DataLossError(absl::StrCat(path, ": changed while it was read"));

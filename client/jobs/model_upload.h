@@ -31,14 +31,15 @@ struct ModelUpload {
 // anything slow happens. Errors: of Checkpoint::Open; NOT_FOUND for a directory without config.
 absl::Status CheckModelDirectory(const std::string& directory);
 
-// Size of all files that DescribeModel hashes. Errors: as CheckModelDirectory.
+// Returns the size of all files that DescribeModel hashes. Its errors are those of
+// CheckModelDirectory.
 absl::StatusOr<int64_t> BytesToHash(const std::string& directory);
 
 // Hashes every file that a server needs: config, index, the weights that the index names, and what
 // goes along. Config, index and the headers of weights are put inline, in this order, as far as
 // `inline_bytes` goes. `read` is told of bytes hashed and stops by false.
 //
-// Errors: as CheckModelDirectory and DigestOfFile.
+// Its errors are those of CheckModelDirectory and DigestOfFile.
 absl::StatusOr<ModelUpload> DescribeModel(const std::string& directory, int64_t inline_bytes,
                                           absl::FunctionRef<bool(int64_t bytes)> read);
 

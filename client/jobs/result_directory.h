@@ -26,7 +26,7 @@ absl::Status CheckOutputDirectory(const std::string& path);
 // A directory of files that appears complete or not at all. Move-only, not thread-safe.
 class ResultDirectory {
  public:
-  // Errors: of AppearingDirectory::Create.
+  // Makes the directory. Its errors are those of AppearingDirectory::Create.
   static absl::StatusOr<ResultDirectory> Create(const std::string& path);
   ResultDirectory(ResultDirectory&& other) noexcept;
   ResultDirectory& operator=(ResultDirectory&&) = delete;
@@ -35,7 +35,7 @@ class ResultDirectory {
   // Opens the next file, "NAME", "SUBDIRECTORY/NAME" or one level deeper, and closes the one
   // before. INVALID_ARGUMENT for a name that leads elsewhere or was there before.
   absl::Status BeginFile(absl::string_view name);
-  // The next bytes of the file opened last.
+  // Appends the next bytes of the file opened last.
   absl::Status Append(absl::string_view bytes);
 
   // Syncs everything and takes the name. To be called once.
@@ -48,7 +48,7 @@ class ResultDirectory {
 
   AppearingDirectory growing_;
   std::set<std::string> subdirectories_;
-  std::string name_;  // of the open file
+  std::string name_;  // It is that of the open file.
   int fd_ = -1;
 };
 

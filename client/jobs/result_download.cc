@@ -14,7 +14,7 @@ absl::Status DownloadResultFile(const JobServer& server, CallGroup& calls,
                                 absl::FunctionRef<void(int64_t bytes)> taken) {
   if (auto begun = directory.BeginFile(file.name()); !begun.ok()) return begun;
   std::vector<v1::Digest> parts(file.parts().begin(), file.parts().end());
-  if (parts.empty()) parts.push_back(file.digest());  // a blob as it is
+  if (parts.empty()) parts.push_back(file.digest());  // It is a blob as it is.
 
   RunningDigest whole;
   for (const v1::Digest& part : parts) {

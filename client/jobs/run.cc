@@ -289,7 +289,7 @@ class JobRun {
   JobDisplay& display_;
   Interrupt& interrupt_;
   CallGroup calls_;
-  CallGroup uploads_;  // of `rest`: they may be ended while the other calls go on
+  CallGroup uploads_;  // They belong to `rest`: they may be ended while the other calls go on.
   bool created_or_unknown_ = false;
 };
 

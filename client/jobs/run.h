@@ -34,7 +34,7 @@ struct JobPlan {
 
 struct FinishedJob {
   v1::Job job;
-  std::vector<v1::GroupReport> groups;  // in the order they came
+  std::vector<v1::GroupReport> groups;  // They stand in the order in which they came.
   std::vector<std::string> warnings;
 };
 
@@ -50,7 +50,7 @@ struct FinishedJob {
 absl::StatusOr<FinishedJob> RunJob(const JobServer& server, JobPlan plan, JobDisplay& display,
                                    Interrupt& interrupt);
 
-// The answer to a validate_only request.
+// Is the answer to a validate_only request.
 struct EstimatedJob {
   v1::Job job;
   std::vector<std::string> warnings;

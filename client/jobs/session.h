@@ -24,18 +24,18 @@
 namespace salient::client {
 
 struct SessionFlags {
-  std::string server;                      // empty: embedded
-  int workers = 0;                         // of the embedded server
-  std::string instruction_set = "native";  // of the embedded server
+  std::string server;                      // If it is empty the server is embedded.
+  int workers = 0;                         // They are those of the embedded server.
+  std::string instruction_set = "native";  // It is that of the embedded server.
 };
 
 // An embedded server reads models where they are; to another one they are uploaded. Move-only.
 class JobSession {
  public:
-  // Working files of an embedded server stand beside `output` until the end, where the room for
-  // the result has to be anyway; empty: in a temporary directory.
+  // Working files of an embedded server stand beside `output` until the end, where the room for the
+  // result has to be anyway; empty: in a temporary directory.
   //
-  // Errors: of EmbeddedServer::Start, AppearingDirectory::Create, FetchServerInfo and
+  // Its errors are those of EmbeddedServer::Start, AppearingDirectory::Create, FetchServerInfo and
   // CheckServerDoes.
   static absl::StatusOr<JobSession> Start(const SessionFlags& flags, v1::TaskKind task,
                                           const std::string& output, Interrupt& interrupt);
@@ -45,7 +45,8 @@ class JobSession {
   const v1::GetServerInfoResponse& info() const { return info_; }
 
   // Says in `source` where the model is and adds what must be uploaded to `plan`; of the manifest
-  // at most `inline_bytes` are inline. Errors: of DescribeModel; CANCELLED after Ctrl-C.
+  // at most `inline_bytes` are inline. Its errors are those of DescribeModel, and CANCELLED after
+  // Ctrl-C.
   absl::Status AddModel(const std::string& directory, int64_t inline_bytes, JobDisplay& display,
                         Interrupt& interrupt, v1::ModelSource& source, JobPlan& plan) const;
 
@@ -54,11 +55,12 @@ class JobSession {
                           v1::ModelSource& source, JobPlan& plan) const;
 
   // Runs the job that `fill` describes and shows how far it is. What an interrupted user should
-  // know is said unless `fill` says it. Errors: of `fill` and RunJob.
+  // know is said unless `fill` says it. Its errors are those of `fill` and RunJob.
   using Fill = absl::FunctionRef<absl::Status(JobDisplay& display, JobPlan& plan)>;
   absl::StatusOr<FinishedJob> Run(Fill fill, Interrupt& interrupt) const;
 
-  // Asks what the job that `fill` describes would cost. Errors: those of `fill`, of EstimateJob.
+  // Asks what the job that `fill` describes would cost. Its errors are those of `fill` and
+  // EstimateJob.
   absl::StatusOr<EstimatedJob> Estimate(Fill fill, Interrupt& interrupt) const;
 
   // INTERNAL: a job that succeeded has no `what` ("a study").
@@ -73,7 +75,7 @@ class JobSession {
     return InFlags(remote() ? failure : WithoutOthers(failure));
   }
 
-  std::optional<AppearingDirectory> store_;  // never committed; outlives the server
+  std::optional<AppearingDirectory> store_;  // It is never committed, and outlives the server.
   std::optional<EmbeddedServer> embedded_;
   JobServer server_;
   v1::GetServerInfoResponse info_;

@@ -17,14 +17,14 @@ absl::StatusOr<LocalBlob> TokenFile(const std::string& path);
 
 // These flags say which rows of a token file a task uses.
 struct TokenRowFlags {
-  int64_t rows = 0;         // the first so many; 0: all
-  bool allow_long = false;  // rows that are longer than the model's context
+  int64_t rows = 0;         // The first so many are taken; 0 stands for all.
+  bool allow_long = false;  // Rows may be longer than the model's context.
 };
 
 // Returns what a task is told of a token file or of a stand-in.
 v1::TokenCalibration ToTokens(const LocalBlob& tokens, const TokenRowFlags& rows);
 
-// A stand-in of the same shape for an estimate, which depends on nothing else: input_ids I32
+// Makes a stand-in of the same shape for an estimate, which depends on nothing else: input_ids I32
 // [rows, tokens] of zeros. Both at least 1, together at most 2^28.
 absl::StatusOr<LocalBlob> BlankTokens(int64_t rows, int64_t tokens);
 

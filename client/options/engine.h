@@ -13,11 +13,11 @@
 namespace salient::client {
 
 struct EngineOptions {
-  std::vector<std::string> engines;  // names that must be able to load the result
-  int32_t tensor_parallel = 1;       // devices that will share it
+  std::vector<std::string> engines;  // They must be able to load the result.
+  int32_t tensor_parallel = 1;       // So many devices will share it.
 };
 
-// "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers", "llama-cpp".
+// Returns "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers" and "llama-cpp".
 std::vector<std::string> EngineNames();
 
 // "vllm"; "engine 9" for one that this client has no name for.

@@ -17,9 +17,9 @@ namespace salient::client {
 // Holds what the command line says. Empty strings were not given.
 struct MethodOptions {
   std::string method = "awq";  // A preset of the three choices: awq, rtn, smoothquant, gptq.
-  std::string scale = "";      // none, awq, smoothquant.
-  std::string range = "";      // minmax, clip.
-  std::string rounding = "";   // nearest, block, gptq.
+  std::string scale = "";      // It is none, awq or smoothquant.
+  std::string range = "";      // It is minmax or clip.
+  std::string rounding = "";   // It is nearest, block or gptq.
   bool autoawq = false;        // Follow AutoAWQ; rounding is then nearest unless given.
   // The rounding's own settings, where it has them; nullopt stands for the server's default.
   std::optional<float> gptq_damping = std::nullopt;
@@ -28,10 +28,11 @@ struct MethodOptions {
   std::optional<int32_t> refits = std::nullopt;
   // --scale smoothquant takes it; nullopt has it searched.
   std::optional<double> smoothquant_alpha = std::nullopt;
-  int32_t bits = 0;              // 0: 4; int-quantized: 8
-  int64_t group_size = 0;        // 0: 128; int-quantized: -1
-  bool symmetric = false;        // gptq and int-quantized always are
-  std::string activations = "";  // dynamic, static; int-quantized alone: dynamic
+  int32_t bits = 0;        // 0 stands for 4, or 8 with int-quantized.
+  int64_t group_size = 0;  // 0 stands for 128, or -1 with int-quantized.
+  bool symmetric = false;  // gptq and int-quantized always are.
+  // It is dynamic or static; int-quantized alone has it, dynamic by default.
+  std::string activations = "";
   uint64_t seed = 0;
 };
 
@@ -54,8 +55,8 @@ std::string FlagName(v1::ActivationFormat activations);
 // known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
-// `format` is one of FormatNames. INVALID_ARGUMENT as ToMethod. Whether there is such a combination
-// is for the server to say.
+// `format` is one of FormatNames. Its errors are those of ToMethod. Whether there is such a
+// combination is for the server to say.
 absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
                                                 const std::string& format);
 

@@ -18,11 +18,11 @@ struct QuantizeOptions {
   // ParseFormat takes each. None: int-quantized, which the preset smoothquant is for, else
   // awq-gemm.
   std::vector<std::string> formats;
-  std::vector<std::string> overrides;  // as ParseOverride
-  double max_relative_error = 0;       // 0: no limit
-  bool strict = false;                 // a Linear that the group size does not suit is an error
-  std::string compute_dtype = "bf16";  // or f32
-  int64_t max_shard_bytes = 0;         // 0: the server's default
+  std::vector<std::string> overrides;  // They are as ParseOverride takes them.
+  double max_relative_error = 0;       // 0 sets no limit.
+  bool strict = false;                 // A Linear that the group size does not suit is an error.
+  std::string compute_dtype = "bf16";  // It may be f32.
+  int64_t max_shard_bytes = 0;         // 0 stands for the server's default.
   EngineOptions engines;
 };
 

@@ -51,7 +51,7 @@ absl::StatusOr<std::string> ServerAddress(absl::string_view text) {
     return BadAddress(text, kExpected);
   }
   if (std::count(address.begin(), address.end(), ':') > 1 && address.front() != '[') {
-    return absl::StrCat("[", address, "]", DefaultPort());  // IPv6 without its brackets
+    return absl::StrCat("[", address, "]", DefaultPort());  // It is IPv6 without its brackets.
   }
   const size_t bracket = address.rfind(']');
   if (bracket != address.npos && bracket + 1 < address.size() && address[bracket + 1] != ':') {

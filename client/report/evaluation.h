@@ -16,9 +16,9 @@ std::string EvaluationTable(const std::string& result, const std::string& source
 // Describes the table's round-to-nearest in a line; empty if `evaluation` has none.
 std::string NearestText(const v1::EvaluateTask& task, const v1::Evaluation& evaluation);
 
-// {source: {perplexity}, result: {perplexity}, rtn: {perplexity}, kl, top1_agreement, rtn_kl,
-// rtn_top1_agreement, layers: [{block, error, rtn_error}], tokens, seconds}. What was not asked for
-// is left out.
+// Returns {source: {perplexity}, result: {perplexity}, rtn: {perplexity}, kl, top1_agreement,
+// rtn_kl, rtn_top1_agreement, layers: [{block, error, rtn_error}], tokens, seconds}. What was not
+// asked for is left out.
 std::string EvaluationJson(double seconds, const v1::Evaluation& evaluation);
 
 }  // namespace salient::client

@@ -31,7 +31,7 @@ std::string EstimateTable(const std::string& model, const v1::Estimate& estimate
 std::string EstimateJson(const v1::Estimate& estimate);
 std::string EstimateJson(const EstimatedJob& estimated);
 
-// "queued", "running", "succeeded", "failed", "cancelled".
+// Returns "queued", "running", "succeeded", "failed" or "cancelled".
 std::string StateText(v1::JobState state);
 
 // A line a job: name, state, task, age, what it is about.

@@ -48,7 +48,7 @@ struct KindOfNote {
   std::string directory;
   std::string kind;
   std::string text;
-  std::string name;  // of the first
+  std::string name;  // It is that of the first.
   int64_t count = 0;
 };
 

@@ -9,14 +9,14 @@
 
 namespace salient::client {
 
-// The chosen scale in short: "identity", "x^0.45", "x^0.45/w^0.55" or "smoothquant 0.45".
+// Returns the chosen scale in short: "identity", "x^0.45", "x^0.45/w^0.55" or "smoothquant 0.45".
 std::string RatioText(const v1::ScaleCandidate& candidate);
 
 // loss / loss_rtn as "0.437", or "-" where round-to-nearest loses nothing.
 std::string LossOverRtnText(const v1::GroupReport& report);
 
-// A line a group: ratio, losses, relative output error, bytes before and after, seconds; below it
-// the notes, each with its group.
+// Writes a line a group: ratio, losses, relative output error, bytes before and after, seconds;
+// below it the notes, each with its group.
 std::string GroupTable(absl::Span<const v1::GroupReport> reports);
 
 // Sums over the Linears of a group.

@@ -25,10 +25,11 @@ struct TensorsServer {
 };
 
 // Sends `input` on a thread of its own and reads results on this one, because a server may hold
-// back a writer that does not read. Returns the report of every group, in order, with their
-// tensors in `output`, which is not committed. Whoever fails first ends the call.
+// back a writer that does not read. Returns the report of every group, in order, with their tensors
+// in `output`, which is not committed. Whoever fails first ends the call.
 //
-// Errors: of WriteRequests, ResultReader and FromGrpcStatus; CANCELLED after Ctrl-C.
+// Its errors are those of WriteRequests, ResultReader and FromGrpcStatus, and CANCELLED after
+// Ctrl-C.
 absl::StatusOr<std::vector<v1::GroupReport>> CallQuantizeTensors(const TensorsServer& server,
                                                                  const TensorsInput& input,
                                                                  PackedOutput& output,

@@ -19,12 +19,13 @@ struct TiedHeadsSpec {
   int64_t query_heads_per_kv_head = 0;
 };
 
-// One group. Only well-formed; whether its tensors exist and fit is tensors/plan's part.
+// Describes one group. It is well-formed and no more; whether its tensors exist and fit is
+// tensors_plan's part.
 struct RequestedGroup {
   std::string name;
   // Module paths; the weight of each is "<module>.weight".
   std::vector<std::string> linears;
-  // Name of the activations tensor. Empty: "<name>" or "<name>.input".
+  // The activations tensor has this name; empty stands for "<name>" or "<name>.input".
   std::string input;
   std::optional<TiedHeadsSpec> tied_heads;
 };

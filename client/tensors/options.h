@@ -11,8 +11,8 @@
 
 namespace salient::client {
 
-// Converts the options, all explicit, with `format` as in ParseFormat. INVALID_ARGUMENT as ToMethod
-// and ParseFormat. The server judges whether it has the combination.
+// Converts the options, all explicit, with `format` as in ParseFormat. Its errors are those of
+// ToMethod and ParseFormat. The server judges whether it has the combination.
 absl::StatusOr<v1::QuantizeTensorsOptions> ToMessage(const MethodOptions& options,
                                                      const std::string& format = "awq-gemm");
 

@@ -30,11 +30,11 @@ class PackedOutput {
   // dimension is negative or its size does not fit into 2^63 bytes.
   absl::Status BeginTensor(absl::string_view name, DType dtype, std::vector<int64_t> shape);
 
-  // The next bytes of the tensor opened last. OUT_OF_RANGE if they are more than its shape says;
-  // INTERNAL, naming the output, if the disk does not take them.
+  // Appends the next bytes of the tensor opened last. Returns OUT_OF_RANGE if they are more than
+  // its shape says, and INTERNAL, naming the output, if the disk does not take them.
   absl::Status Append(absl::string_view bytes);
 
-  // Returns whether the tensor opened last has all its bytes. True before the first.
+  // Returns whether the tensor opened last has all its bytes. It is true before the first.
   bool Complete() const;
   int64_t expected_bytes() const { return tensors_.empty() ? 0 : tensors_.back().bytes; }
 

@@ -27,10 +27,10 @@ struct PlannedGroup {
   std::string name;
   int64_t in_features = 0;
   std::vector<PlannedLinear> linears;
-  // [rows, tokens, in_features], or [tokens, in_features] for one row.
+  // The input is [rows, tokens, in_features], or [tokens, in_features] for one row.
   TensorEntry input;
   int64_t tokens = 0;            // Positions of a row, padding included.
-  std::vector<int64_t> lengths;  // [rows]; each from 0 to tokens; not all 0.
+  std::vector<int64_t> lengths;  // They are [rows]; each is 0 to tokens; not all are 0.
   std::optional<TiedHeadsSpec> tied_heads;
 
   int64_t WeightBytes() const;
@@ -42,7 +42,7 @@ struct PlannedGroup {
 struct TensorsPlan {
   std::vector<PlannedGroup> groups;
 
-  // Weights and activations of all groups.
+  // Returns the bytes of weights and activations of all groups.
   int64_t Bytes() const;
 };
 

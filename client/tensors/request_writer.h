@@ -18,7 +18,7 @@ struct TensorsInput {
   const SafetensorsFile& weights;
   const SafetensorsFile& activations;
   const v1::QuantizeTensorsOptions& options;
-  // Largest Chunk.data and ActivationBatch.data.
+  // Chunk.data and ActivationBatch.data have at most so many.
   int64_t chunk_bytes = 0;
 };
 

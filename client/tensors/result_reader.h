@@ -14,9 +14,9 @@
 namespace salient::client {
 
 // Trusts nothing: groups come in the order they were sent, tensors in the order announced, chunks
-// without holes, each with its crc32c. Beside a group's tensors the output gets
-// "<group>.scale" F32 [in_features], the s that the op before the group is to be divided by.
-// Borrows plan and output. Not thread-safe.
+// without holes, each with its crc32c. Beside a group's tensors the output gets "<group>.scale" F32
+// [in_features], the s that the op before the group is to be divided by. Borrows plan and output.
+// It is not thread-safe.
 class ResultReader {
  public:
   ResultReader(const TensorsPlan& plan, PackedOutput& output) : plan_(plan), output_(output) {}

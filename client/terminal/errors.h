@@ -58,7 +58,7 @@ std::string ErrorText(const absl::Status& status);
 // Returns {error: {code, reason?, message, retry_after_seconds?, exit_code}}.
 std::string ErrorJson(const absl::Status& status, int exit_code);
 
-// The exit code of an error of any command; kExitDone for OK.
+// Returns the exit code of an error of any command; kExitDone for OK.
 int ExitCodeOf(const absl::Status& status);
 
 // This is the longest part that is shown of a sentence that the server said (error, warning, note).

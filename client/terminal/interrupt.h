@@ -1,6 +1,6 @@
-// Ctrl-C, as a cancelled call instead of a dead process.
-#ifndef SALIENT_CLIENT_TERMINAL_INTERRUPT_H_
-#define SALIENT_CLIENT_TERMINAL_INTERRUPT_H_
+// Takes Ctrl-C as a cancelled call instead of a dead process.
+#ifndef SALIENT_CLIENT_INTERRUPT_H_
+#define SALIENT_CLIENT_INTERRUPT_H_
 
 #include <csignal>
 #include <functional>
@@ -22,7 +22,7 @@ class Interrupt {
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
-  // Returns whether a signal came. Thread-safe.
+  // Returns whether a signal came. It is thread-safe.
   bool Raised() const;
 
   // While it lives, a signal runs `cancel` once on the signal thread; a signal that came before
@@ -45,7 +45,7 @@ class Interrupt {
   const sigset_t signals_;
   int signal_fd_ = -1;
   const int stop_fd_;
-  const int pipe_fd_;  // readable after a SIGPIPE
+  const int pipe_fd_;  // It is readable after a SIGPIPE.
   mutable absl::Mutex mutex_;
   bool raised_ ABSL_GUARDED_BY(mutex_) = false;
   std::function<void()> cancel_ ABSL_GUARDED_BY(mutex_);

@@ -16,8 +16,8 @@
 namespace salient::client {
 
 // The bar shows the block, the pace, the time left and the loss so far, and what goes over the
-// wire. Without a terminal: a line for each block, and at most one a second for bytes.
-// Thread-safe: bytes and events are counted by different threads.
+// wire. Without a terminal there is a line for each block, and at most one a second for bytes. It
+// is thread-safe: bytes and events are counted by different threads.
 class JobDisplay {
  public:
   // `out` outlives the display.
@@ -58,9 +58,9 @@ class JobDisplay {
   absl::Time bytes_printed_ ABSL_GUARDED_BY(mutex_);
   v1::Progress progress_ ABSL_GUARDED_BY(mutex_);
   int64_t blocks_printed_ ABSL_GUARDED_BY(mutex_) = 0;
-  double loss_ratios_ ABSL_GUARDED_BY(mutex_) = 0;   // sum over groups
-  int64_t groups_ ABSL_GUARDED_BY(mutex_) = 0;       // that round-to-nearest loses something in
-  bool runs_again_ ABSL_GUARDED_BY(mutex_) = false;  // the model, as a study does
+  double loss_ratios_ ABSL_GUARDED_BY(mutex_) = 0;   // It sums over groups.
+  int64_t groups_ ABSL_GUARDED_BY(mutex_) = 0;       // Round-to-nearest loses something in so many.
+  bool runs_again_ ABSL_GUARDED_BY(mutex_) = false;  // The model runs again, as in a study.
   bool succeeded_ ABSL_GUARDED_BY(mutex_) = false;
   bool bar_shown_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -10,7 +10,7 @@
 
 namespace salient::client {
 
-// An object whose fields stand in the order they were added. Not thread-safe.
+// Writes an object whose fields stand in the order they were added. It is not thread-safe.
 class JsonObject {
  public:
   JsonObject& AddString(absl::string_view name, absl::string_view value);
@@ -21,7 +21,7 @@ class JsonObject {
   // `json` is valid JSON already.
   JsonObject& AddJson(absl::string_view name, absl::string_view json);
 
-  // One line, without a newline.
+  // Returns one line, without a newline.
   std::string Text() const { return fields_.empty() ? "{}" : "{" + fields_ + "}"; }
 
  private:

@@ -12,10 +12,10 @@ namespace salient::client {
 
 enum class ProgressStyle { kBar, kLines };
 
-// The style that suits `out`: a bar for a terminal.
+// Returns the style that suits `out`: a bar for a terminal.
 ProgressStyle StyleFor(std::FILE* out);
 
-// "[######..................]" for a share of 0 to 1.
+// Returns "[######..................]" for a share of 0 to 1.
 std::string BarCells(double share);
 
 // It is not thread-safe.
@@ -30,7 +30,7 @@ class StatusLine {
 
   ProgressStyle style() const { return style_; }
 
-  // Returns whether the bar is old enough to be drawn again. False for lines.
+  // Returns whether the bar is old enough to be drawn again. It is false for lines.
   bool Due() const;
   // Draws the bar, as much of `text` as fits.
   void Draw(absl::string_view text);

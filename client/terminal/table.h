@@ -1,6 +1,6 @@
-// Plain text tables for people.
-#ifndef SALIENT_CLIENT_TERMINAL_TABLE_H_
-#define SALIENT_CLIENT_TERMINAL_TABLE_H_
+// Writes plain text tables for people.
+#ifndef SALIENT_CLIENT_TABLE_H_
+#define SALIENT_CLIENT_TABLE_H_
 
 #include <cstdint>
 #include <string>
@@ -10,7 +10,8 @@
 
 namespace salient::client {
 
-// Columns of equal width, two blanks apart, a rule of dashes below the headings. Not thread-safe.
+// Has columns of equal width, two blanks apart, and a rule of dashes below the headings. It is not
+// thread-safe.
 class Table {
  public:
   enum class Align { kLeft, kRight };
@@ -32,10 +33,10 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// "512 B", "1.50 KiB", "12.0 MiB": three significant digits.
+// Returns "512 B", "1.50 KiB" or "12.0 MiB": three significant digits.
 std::string FormatBytes(int64_t bytes);
 
-// Three significant digits with a power of ten named: "950", "1.25 k", "3.40 M", "7.00 G".
+// Returns three significant digits with a power of ten named: "950", "1.25 k", "3.40 M", "7.00 G".
 std::string FormatCount(double count);
 
 // "0.42 s", "42 s", "3 min 20 s", "2 h 5 min": what a person plans with.

@@ -89,7 +89,7 @@ class BlobDownload {
   const std::unique_ptr<v1::BlobService::Stub> stub_;
   RunningDigest running_;
   int64_t offset_ = 0;
-  absl::Status local_;  // an error of ours, which no retry lifts
+  absl::Status local_;  // It is an error of ours, which no retry lifts.
 };
 
 }  // namespace

@@ -29,7 +29,7 @@ constexpr size_t kDigestsAtOnce = 1000;
 constexpr int kWaitsForOthers = 5;
 constexpr int kBeginningsAnew = 3;
 
-// Bytes by position, from a file or from memory.
+// Gives bytes by position, from a file or from memory.
 class BlobBytes {
  public:
   static absl::StatusOr<BlobBytes> Open(const LocalBlob& blob) {
@@ -109,7 +109,7 @@ class BlobUpload {
     waits_ = 0;
     ++anew_;
     sends_all_ = true;
-    return is_rejected;  // otherwise it is sent after a while
+    return is_rejected;  // Otherwise it is sent after a while.
   }
 
   // Asks where to begin and sends what follows.
@@ -199,13 +199,13 @@ class BlobUpload {
   BytesCommitted committed_;
   const std::unique_ptr<v1::BlobService::Stub> stub_;
   Retry retry_;
-  int64_t kept_ = 0;  // committed before the last attempt
+  int64_t kept_ = 0;  // So many were committed before the last attempt.
   int64_t sent_from_ = 0;
-  int waits_ = 0;  // ABORTED attempts, which others were the reason of
+  int waits_ = 0;  // They are ABORTED attempts, for which others were the reason.
   int anew_ = 0;
   bool sends_all_ = false;
-  int64_t told_ = 0;    // bytes that somebody was told of
-  absl::Status local_;  // an error of our own file
+  int64_t told_ = 0;    // Somebody was told of so many.
+  absl::Status local_;  // It is an error of our own file.
 };
 
 }  // namespace

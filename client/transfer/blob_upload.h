@@ -1,6 +1,6 @@
-// Bytes to a server, wherever the connection breaks.
-#ifndef SALIENT_CLIENT_TRANSFER_BLOB_UPLOAD_H_
-#define SALIENT_CLIENT_TRANSFER_BLOB_UPLOAD_H_
+// Sends bytes to a server, wherever the connection breaks.
+#ifndef SALIENT_CLIENT_BLOB_UPLOAD_H_
+#define SALIENT_CLIENT_BLOB_UPLOAD_H_
 
 #include <cstdint>
 #include <vector>
@@ -15,7 +15,7 @@
 
 namespace salient::client {
 
-// Returns those that the server does not hold, in order, each digest once. Errors: of
+// Returns those that the server does not hold, in order, each digest once. Its errors are those of
 // FromGrpcStatus.
 absl::StatusOr<std::vector<LocalBlob>> FindMissing(const JobServer& server, CallGroup& calls,
                                                    absl::Span<const LocalBlob> blobs);

@@ -16,7 +16,7 @@ class ClientContext;
 namespace salient::client {
 
 // Threads upload, watch and download at the same time; Ctrl-C, or the first that fails, ends them
-// all. Thread-safe.
+// all. It is thread-safe.
 class CallGroup {
  public:
   CallGroup() = default;

@@ -16,8 +16,8 @@ namespace salient::client {
 // A server may take this long to answer a question that costs it nothing.
 inline constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
 
-// A channel to `address` ("host:port", or any gRPC name), not yet connected. It notices a server
-// that is gone within a minute, also while nothing is sent.
+// Opens a channel to `address` ("host:port", or any gRPC name), not yet connected. It notices a
+// server that is gone within a minute, also while nothing is sent.
 std::shared_ptr<grpc::Channel> OpenChannel(absl::string_view address);
 
 // Asks the server what it is. Connects the channel, so it is also the friendliest place to learn

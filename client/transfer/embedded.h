@@ -14,18 +14,19 @@ class Server;
 namespace salient::client {
 
 struct EmbeddedSettings {
-  int workers = 0;                         // threads that compute; 0: one for each processor
-  std::string instruction_set = "native";  // as salientd's --instruction-set; of this process
-  // May read and write any file that this process may. Otherwise none.
+  int workers = 0;  // So many threads compute; 0 stands for one for each processor.
+  // It is salientd's --instruction-set, and holds for this process.
+  std::string instruction_set = "native";
+  // If true, the server may read and write any file that this process may, otherwise none.
   bool reads_models = false;
-  // For blobs and working files; empty: a temporary one.
+  // It takes blobs and working files; empty stands for a temporary one.
   std::string store_directory = "";
 };
 
 // Listens on a free port of the loopback interface until it is destroyed.
 class EmbeddedServer {
  public:
-  // Errors: of Server::Start.
+  // Starts a server. Its errors are those of Server::Start.
   static absl::StatusOr<EmbeddedServer> Start(const EmbeddedSettings& settings);
   EmbeddedServer(EmbeddedServer&&) noexcept;
   EmbeddedServer& operator=(EmbeddedServer&&) noexcept;

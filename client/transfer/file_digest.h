@@ -1,6 +1,6 @@
-// The name of a blob, computed on this side of the wire.
-#ifndef SALIENT_CLIENT_TRANSFER_FILE_DIGEST_H_
-#define SALIENT_CLIENT_TRANSFER_FILE_DIGEST_H_
+// Computes the name of a blob on this side of the wire.
+#ifndef SALIENT_CLIENT_FILE_DIGEST_H_
+#define SALIENT_CLIENT_FILE_DIGEST_H_
 
 #include <cstdint>
 #include <memory>
@@ -24,7 +24,7 @@ class RunningDigest {
 
  private:
   struct Free {
-    void operator()(void* context) const;  // an EVP_MD_CTX
+    void operator()(void* context) const;  // The context is an EVP_MD_CTX.
   };
   std::unique_ptr<void, Free> context_;
   int64_t size_bytes_ = 0;

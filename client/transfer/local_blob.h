@@ -12,7 +12,7 @@ namespace salient::client {
 // A file, or bytes that no file has.
 struct LocalBlob {
   v1::Digest digest;
-  std::string source;  // path of the file, or what errors call the bytes
+  std::string source;  // It is the path of the file, or what errors call the bytes.
   std::optional<std::string> content;
 };
 

@@ -15,9 +15,9 @@
 namespace salient::client {
 
 struct RetryPolicy {
-  absl::Duration first_delay = absl::Milliseconds(200);  // doubles with each failure
+  absl::Duration first_delay = absl::Milliseconds(200);  // It doubles with each failure.
   absl::Duration longest_delay = absl::Seconds(10);
-  absl::Duration patience = absl::Minutes(2);  // since something last went well
+  absl::Duration patience = absl::Minutes(2);  // It counts since something last went well.
   // Told, once until something goes well again, why there is a wait.
   std::function<void(absl::string_view)> tell = nullptr;
 };
@@ -25,11 +25,11 @@ struct RetryPolicy {
 // A server that is talked to for as long as a job runs.
 struct JobServer {
   std::shared_ptr<grpc::Channel> channel;
-  std::string address;  // for errors
+  std::string address;  // Errors name it.
   RetryPolicy retry;
 };
 
-// The failures of one piece of work since something last went well. Not thread-safe.
+// Counts the failures of one piece of work since something last went well. It is not thread-safe.
 class Retry {
  public:
   // Borrows the group.
