@@ -33,7 +33,8 @@ ByteRange ChunkAt(int64_t total_bytes, int64_t offset, int64_t chunk_bytes = kCh
 // fit.
 std::optional<int64_t> CheckedBytes(int64_t rows, int64_t cols, int64_t element_bytes);
 
-// Knows how much of a whole has arrived. Chunks come in order and without holes. Not thread-safe.
+// Knows how much of a whole has arrived. Chunks come in order and without holes. It is not
+// thread-safe.
 class ChunkCursor {
  public:
   explicit ChunkCursor(int64_t total_bytes) : total_bytes_(total_bytes) {}

@@ -10,7 +10,7 @@
 
 namespace salient::bench {
 
-// C = A B^T of A [m, k], B [n, k] and f32 C [m, n].
+// Computes C = A B^T of A [m, k], B [n, k] and f32 C [m, n].
 class BareMatmul {
  public:
   // B as it stands in memory, or in the layout that oneDNN asks for.
@@ -22,9 +22,11 @@ class BareMatmul {
   BareMatmul(const BareMatmul&) = delete;
   BareMatmul& operator=(const BareMatmul&) = delete;
 
-  void Run();  // once, on the calling thread
+  // Multiplies once, on the calling thread.
+  void Run();
   double Flop() const;
-  DType dtype() const { return dtype_; }  // of the factors that are really multiplied
+  // Returns the dtype of the factors that are really multiplied.
+  DType dtype() const { return dtype_; }
   // Names it as oneDNN does: "brg:avx512_core_bf16".
   const std::string& implementation() const { return implementation_; }
 

@@ -111,7 +111,7 @@ std::function<void()> BareProduct(const StoredLinear& linear, int64_t tokens) {
   };
 }
 
-// The block's Linears.
+// Holds the products of the block's Linears.
 struct BareProducts {
   BareProducts(const BlockWeights& block, int64_t tokens) {
     for (const StoredLinear& linear : block.linears) {
@@ -150,7 +150,7 @@ void BM_Forward(benchmark::State& state) {
       benchmark::DoNotOptimize(forward.Run(*prepared, std::move(hidden), IgnoreGroup, executor));
     });
   };
-  run();  // makes the primitives
+  run();  // It makes the primitives.
   bare.Run();
   double block_seconds = 0;
   double products_seconds = 0;

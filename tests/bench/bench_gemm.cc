@@ -69,7 +69,7 @@ std::function<bool()> Ours(Way way, int64_t m, int64_t n, int64_t k, int64_t lda
   };
 }
 
-// The faster layout of oneDNN's, without strides.
+// Returns the faster layout of oneDNN's, without strides.
 std::unique_ptr<BareMatmul> BestBare(DType factors, int64_t m, int64_t n, int64_t k) {
   std::unique_ptr<BareMatmul> best;
   double least = 0;

@@ -234,7 +234,7 @@ void BM_Losses(benchmark::State& state) {
   });
 }
 
-// For stages that only move bytes: seconds beside a copy of the codes.
+// Reports, for stages that only move bytes, seconds beside a copy of the codes.
 void ReportBytes(benchmark::State& state, const std::function<void(Fixture&)>& stage) {
   Fixture& fixture = FixtureOf(state);
   const std::vector<uint8_t> codes(static_cast<size_t>(state.range(0) * state.range(1)), 1);

@@ -62,7 +62,8 @@ void BM_MinMax(benchmark::State& state) {
   });
 }
 
-// Fake quantization: range, scale and zero point of each group, then the error of its weights.
+// Times fake quantization: range, scale and zero point of each group, then the error of its
+// weights.
 void BM_FakeQuantize(benchmark::State& state) {
   Report(state, 8, [](int64_t n, Vectors& v) {
     for (int64_t i = 0; i < n; i += kGroup) {

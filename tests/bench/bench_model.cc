@@ -1,6 +1,7 @@
-// A whole model through a real server: what each stage took beside the floor of this machine.
+// Runs a whole model through a real server and shows what each stage took beside the floor of this
+// machine.
 //
-// See README.md beside this file. Exit codes: 0 done, 1 failed, 2 usage.
+// README.md beside this file says more. Exit codes: 0 done, 1 failed, 2 usage.
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -37,7 +38,8 @@ struct Flags {
   bool json = false;
 };
 
-// Beside this program in the build: <build>/salientd of <build>/tests/bench/bench_model.
+// Returns the server beside this program in the build: <build>/salientd of
+// <build>/tests/bench/bench_model.
 std::string DefaultServer() {
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
   return self.parent_path().parent_path().parent_path() / "salientd";
@@ -131,7 +133,7 @@ absl::Status Run(const Flags& flags) {
   std::filesystem::create_directories(flags.directory);
   std::vector<RunResult> runs;
   std::vector<std::string> json;
-  std::vector<std::string> made;  // checkpoints that were not there before
+  std::vector<std::string> made;  // These checkpoints were not there before.
   absl::Status status;
   for (const RunRequest& request : *requests) {
     if (!std::filesystem::exists(ModelDirectory(request))) made.push_back(ModelDirectory(request));

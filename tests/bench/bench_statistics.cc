@@ -49,7 +49,7 @@ double Entries(const StatisticsParams& params) {
   return entries;
 }
 
-// Seconds of one product [256, 256, 512], the best shape of all.
+// Returns the seconds of one product [256, 256, 512], the best shape of all.
 double ProductSeconds(DType dtype, int calls) {
   constexpr int64_t kSide = 256;
   constexpr int64_t kDepth = 512;
@@ -105,7 +105,7 @@ void Fold(benchmark::State& state, DType dtype) {
     const absl::Status status = accumulator.FoldRow(row++, dtype, activations, tokens, serial);
     benchmark::DoNotOptimize(status);
   };
-  fold();  // makes the kernels and touches the memory
+  fold();  // It makes the kernels and touches the memory.
   const double flop = 2 * static_cast<double>(tokens) * Entries(params);
   constexpr double kProductFlop = 2.0 * 256 * 256 * 512;
   const DType floor = bench::FloorDType(dtype);

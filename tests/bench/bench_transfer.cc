@@ -130,7 +130,7 @@ std::string RandomBytes(int64_t size, uint64_t seed) {
   return bytes;
 }
 
-// Best seconds by name.
+// Keeps the best seconds by name.
 class Best {
  public:
   absl::Status Time(const std::string& name, absl::FunctionRef<absl::Status()> work) {

@@ -19,18 +19,22 @@ using Samples = std::map<std::string, double>;
 class LiveServer {
  public:
   // Starts `program` with these flags beside ports of its own choice, and waits until it is ready.
-  // Its log goes to the file `log`. It dies with this process. INTERNAL naming the log.
+  // Its log goes to the file `log`. It dies with this process. Returns INTERNAL naming the log.
   static absl::StatusOr<LiveServer> Start(const std::string& program,
                                           const std::vector<std::string>& flags,
                                           const std::string& log);
   LiveServer(LiveServer&& other) noexcept;
   LiveServer& operator=(LiveServer&&) = delete;
-  ~LiveServer();  // asks it to stop and waits
+  // Asks it to stop and waits.
+  ~LiveServer();
 
-  const std::string& address() const { return address_; }  // of gRPC
+  // Returns the address of gRPC.
+  const std::string& address() const { return address_; }
   absl::StatusOr<Samples> Scrape() const;
-  double CpuSeconds() const;          // of all its threads so far
-  int64_t PeakResidentBytes() const;  // VmHWM
+  // Sums all its threads so far.
+  double CpuSeconds() const;
+  // Returns VmHWM.
+  int64_t PeakResidentBytes() const;
 
  private:
   LiveServer(pid_t pid, std::string address, std::string metrics_address);

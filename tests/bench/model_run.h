@@ -20,28 +20,31 @@ struct RunRequest {
   int64_t rows = 60;
   int64_t tokens = 512;
   int workers = 2;
-  std::string directory;  // holds the checkpoint, the token file, the server's store and the result
+  // It holds the checkpoint, the token file, the server's store and the result.
+  std::string directory;
   std::string salientd;
-  std::string instruction_set = "native";  // that the server is limited to
-  bool progress = true;                    // to standard error
+  std::string instruction_set = "native";  // The server is limited to it.
+  bool progress = true;                    // It goes to standard error.
 };
 
 struct StageTime {
-  double busy_seconds = 0;  // summed over workers
-  double wall_seconds = 0;  // of the thread that runs the job
+  double busy_seconds = 0;  // It sums over workers.
+  double wall_seconds = 0;  // It is that of the thread that runs the job.
 };
 
 struct RunResult {
-  std::array<StageTime, kStages> stages;  // by Stage; 0 where the server does not tell
+  // They stand by Stage; 0 says that the server does not tell.
+  std::array<StageTime, kStages> stages;
   ModelCost cost;
   MachinePeaks before;
   MachinePeaks after;
-  double wall_seconds = 0;  // from the request to the result
-  double cpu_seconds = 0;   // of the whole server, meanwhile
+  double wall_seconds = 0;  // It runs from the request to the result.
+  double cpu_seconds = 0;   // It is that of the whole server, meanwhile.
   double estimated_seconds = 0;
   int64_t peak_resident_bytes = 0;
   int64_t output_bytes = 0;
-  double mean_loss_ratio = 0;  // over groups: loss of the result over that of round-to-nearest
+  // It is the loss of the result over that of round-to-nearest, the mean over groups.
+  double mean_loss_ratio = 0;
 };
 
 // Returns where the checkpoint of this shape lies.

@@ -11,9 +11,9 @@
 namespace salient::bench {
 
 struct ModelShape {
-  std::string name;         // of a directory: "llama3-8b-4layers"
-  std::string config_json;  // of a model that is not quantized, in BF16
-  ModelConfig config;       // the same, parsed
+  std::string name;         // It is that of a directory: "llama3-8b-4layers".
+  std::string config_json;  // It is that of a model that is not quantized, in BF16.
+  ModelConfig config;       // It is the same, parsed.
 };
 
 // Returns that of `shape`, one of llama3-8b, llama3-1b, qwen2-0.5b and tiny or the path of a

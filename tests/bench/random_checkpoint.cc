@@ -41,10 +41,10 @@ uint64_t SeedOf(const std::string& name) {
   return hash;
 }
 
-// Uniform in [0, 1).
+// Returns a number uniform in [0, 1).
 double Share(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
-// Student's distribution function for 5 degrees of freedom.
+// Is Student's distribution function for 5 degrees of freedom.
 double StudentShare(double t) {
   const double angle = std::atan(t / std::sqrt(5.0));
   const double cosine = std::cos(angle);
@@ -72,7 +72,7 @@ std::vector<float> StudentTable() {
 struct Tensor {
   TensorShape shape;
   uint64_t seed = 0;
-  float scale = 1;  // of the distribution
+  float scale = 1;  // It is that of the distribution.
   bool norm = false;
 
   int64_t Elements() const { return shape.SizeBytes() / 2; }

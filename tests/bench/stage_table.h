@@ -13,16 +13,16 @@ namespace salient::bench {
 // Core-seconds: products at oneDNN's peak for the stage's main shape, then bytes at the speed of
 // memory, or in read and write of files. Elementwise arithmetic counts for nothing.
 struct Floors {
-  std::array<double, kStages> stages{};  // by Stage
+  std::array<double, kStages> stages{};  // They stand by Stage.
   double total = 0;
 };
 
 Floors FloorsOf(const RunResult& run);
 
-// "scale_search"
+// Returns e.g. "scale_search".
 std::string StageName(Stage stage);
 
-// For people, with the peaks before and after, and for programs.
+// Writes a table for people, with the peaks before and after, and one for programs.
 std::string StageTable(const RunRequest& request, const RunResult& run);
 std::string StageJson(const RunRequest& request, const RunResult& run);
 

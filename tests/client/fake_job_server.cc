@@ -86,7 +86,8 @@ class FakeJobServer::State final : public v1::BlobService::Service,
       if (message.has_finish()) break;
       const v1::Chunk& chunk = message.chunk();
       received_bytes += static_cast<int64_t>(chunk.data().size());
-      if (chunks == 0 && chunk.offset_bytes() == 0) bytes.clear();  // an upload of its own
+      // It is an upload of its own.
+      if (chunks == 0 && chunk.offset_bytes() == 0) bytes.clear();
       if (chunk.offset_bytes() != static_cast<int64_t>(bytes.size())) {
         return {grpc::StatusCode::OUT_OF_RANGE, "not at committed_bytes"};
       }
@@ -218,7 +219,7 @@ class FakeJobServer::State final : public v1::BlobService::Service,
 
   std::unique_ptr<grpc::Server> server;
   std::string address;
-  std::mutex mutex;  // of all that follows
+  std::mutex mutex;  // It guards all that follows.
   std::map<std::string, std::string> blobs;
   std::map<std::string, std::string> partial;
   std::vector<std::string> uploaded;

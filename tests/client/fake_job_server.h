@@ -30,7 +30,7 @@ class FakeJobServer {
   // Makes `bytes` what others have sent of a blob.
   void Commit(const v1::Digest& digest, const std::string& bytes);
   bool Has(const v1::Digest& digest) const;
-  // Waits until it is there. False after a minute.
+  // Waits until it is there. Returns false after a minute.
   bool WaitFor(const v1::Digest& digest) const;
   // Digests in the order in which uploads were finished.
   std::vector<std::string> Uploaded() const;
@@ -55,11 +55,11 @@ class FakeJobServer {
     std::vector<v1::JobEvent> events;
     v1::Job ended;
     std::function<void(int index)> before_event = [](int) {};
-    bool never_ends = false;        // unless it is cancelled
-    bool ends_before_that = false;  // the cancelling comes too late: it is as `ended` says
+    bool never_ends = false;        // It does not end unless it is cancelled.
+    bool ends_before_that = false;  // The cancelling comes too late: it is as `ended` says.
   };
   void Play(Script script);
-  // WatchJob breaks behind these events, once each.
+  // Breaks WatchJob behind these events, once each.
   void BreakWatchAfter(std::vector<int> events);
   // Does as after a restart: later calls do not find the job.
   void ForgetJob();

@@ -39,7 +39,7 @@ struct ReceivedGroup {
   std::map<int64_t, std::string> activations;  // By calibration_row.
 };
 
-// Reads up to and including the next end_group. False at the end of the stream. Adds a test
+// Reads up to and including the next end_group. Returns false at the end of the stream. Adds a test
 // failure for a chunk or batch that is out of place or lacks its checksum.
 bool ReadGroup(FakeStream& stream, ReceivedGroup& group);
 

@@ -1,4 +1,4 @@
-// Small safetensors files for the tests of the client.
+// Makes small safetensors files for the tests of the client.
 #ifndef SALIENT_TESTS_CLIENT_TENSOR_FILES_H_
 #define SALIENT_TESTS_CLIENT_TENSOR_FILES_H_
 

@@ -67,7 +67,8 @@ std::vector<v1::QuantizeTensorsRequest> Group(const std::string& name, int64_t o
   linear.set_dtype(v1::DATA_TYPE_F16);
   linear.set_out_features(out_features);
   std::string weight;
-  for (int64_t i = 0; i < out_features * 16; ++i) weight += std::string("\x00\x3C", 2);  // 1.0
+  // It is 1.0.
+  for (int64_t i = 0; i < out_features * 16; ++i) weight += std::string("\x00\x3C", 2);
   for (size_t offset = 0; offset < weight.size(); offset += 1 << 20) {
     v1::Chunk& chunk = *messages.emplace_back().mutable_weight()->mutable_chunk();
     chunk.set_offset_bytes(static_cast<int64_t>(offset));
@@ -120,7 +121,7 @@ TEST(ServerTest, AClientThatWritesAllBeforeItReadsGetsItsReason) {
   grpc::ClientContext context;
   auto stream = stub->QuantizeTensors(&context);
   ASSERT_TRUE(stream->Write(Options()));
-  // 80 groups of 2 MiB: 45 MiB of results for a budget of 32, windows aside.
+  // 80 groups of 2 MiB make 45 MiB of results for a budget of 32, windows aside.
   bool written = true;
   for (int i = 0; i < 80 && written; ++i) {
     for (const auto& message : Group(absl::StrCat("g", i), 1 << 16)) {
@@ -150,7 +151,7 @@ TEST(ServerTest, ShutdownEndsOpenCallsAndRefusesNewOnes) {
   v1::QuantizeTensorsResponse response;
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
-  (*server)->Shutdown(absl::ZeroDuration());  // again: nothing
+  (*server)->Shutdown(absl::ZeroDuration());  // A second one changes nothing.
   grpc::ClientContext late;
   EXPECT_EQ(stub->GetServerInfo(&late, {}, &info).error_code(), grpc::StatusCode::UNAVAILABLE);
 }
@@ -171,7 +172,7 @@ TEST(ServerTest, TwoServersOfOneProcessAreApart) {
   EXPECT_EQ(info.worker_count(), 2);
 }
 
-// The code of an rpc called with an empty message and no stub.
+// Returns the code of an rpc called with an empty message and no stub.
 grpc::StatusCode CodeOf(const Server& server, const std::string& method) {
   grpc::GenericStub stub(ChannelTo(server));
   grpc::ClientContext context;

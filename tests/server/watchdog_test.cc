@@ -40,7 +40,7 @@ TEST_F(WatchdogTest, GivesUpAfterManyFailuresInARow) {
   for (int i = 1; i < Watchdog::kFailuresUntilUnreachable; ++i) watchdog_.Look();
   EXPECT_TRUE(told_.empty());
   connection_ = absl::OkStatus();
-  watchdog_.Look();  // the row is broken
+  watchdog_.Look();  // The row is broken.
   connection_ = absl::DeadlineExceededError("silence");
   for (int i = 1; i < Watchdog::kFailuresUntilUnreachable; ++i) watchdog_.Look();
   EXPECT_TRUE(told_.empty());

@@ -20,10 +20,10 @@ namespace salient::testing {
 
 struct CalibrationRow {
   int64_t index = 0;
-  Matrix tokens;  // [tokens, in_features]
+  Matrix tokens;  // They are [tokens, in_features].
 };
 
-// Rows 0, 1, ... of the given lengths: Gaussian, shifted, every 97th channel 30 times larger.
+// Makes rows 0, 1, ... of the given lengths: Gaussian, shifted, every 97th channel 30 times larger.
 inline std::vector<CalibrationRow> MakeRows(uint64_t seed, int64_t in_features,
                                             const std::vector<int64_t>& lengths) {
   std::mt19937_64 random(seed);
@@ -42,7 +42,7 @@ inline std::vector<CalibrationRow> MakeRows(uint64_t seed, int64_t in_features,
   return rows;
 }
 
-// All tokens of all rows, one below the other.
+// Returns all tokens of all rows, one below the other.
 inline Matrix Stack(const std::vector<CalibrationRow>& rows) {
   int64_t tokens = 0;
   for (const CalibrationRow& row : rows) tokens += row.tokens.rows();
@@ -54,7 +54,7 @@ inline Matrix Stack(const std::vector<CalibrationRow>& rows) {
   return all;
 }
 
-// Tokens in another dtype, rounded to it.
+// Returns tokens in another dtype, rounded to it.
 inline std::vector<std::byte> BytesOf(const Matrix& tokens, DType dtype) {
   const int64_t count = tokens.rows() * tokens.cols();
   std::vector<std::byte> bytes(static_cast<size_t>(count * SizeOf(dtype)));

@@ -1,5 +1,5 @@
 // Counts what a program allocates, where memory is handed out. Include it in the only source file
-// of a test program: it replaces the global operators new and delete. Not thread-safe.
+// of a test program: it replaces the global operators new and delete. It is not thread-safe.
 #ifndef SALIENT_TESTS_SUPPORT_COUNTED_ALLOCATION_H_
 #define SALIENT_TESTS_SUPPORT_COUNTED_ALLOCATION_H_
 
@@ -13,7 +13,8 @@
 namespace salient::testing {
 
 inline int64_t live_bytes = 0;
-inline int64_t peak_bytes = 0;  // the most that was live; set it to live_bytes to begin anew
+// It is the most that was live; set it to live_bytes to begin anew.
+inline int64_t peak_bytes = 0;
 
 inline void* Count(void* p) {
   if (p == nullptr) std::abort();

@@ -21,7 +21,7 @@ struct DirectSums {
   std::vector<double> sum, sum_abs, gram, blocks, sketch;
 };
 
-// Whole Gram of activations [tokens, in_features], whatever the width.
+// Sums the whole Gram of activations [tokens, in_features], whatever the width.
 inline DirectSums SumDirectly(const Matrix& x) {
   const int64_t columns = x.cols();
   DirectSums sums;
@@ -125,7 +125,7 @@ inline Matrix GaussianMatrix(uint64_t seed, int64_t rows, int64_t cols, float de
   return matrix;
 }
 
-// Activations with correlated columns, a mean shift and 1 % salient channels.
+// Makes activations with correlated columns, a mean shift and 1 % salient channels.
 inline Matrix Activations(uint64_t seed, int64_t tokens, int64_t columns) {
   const int64_t factors = std::max<int64_t>(4, columns / 16);
   const Matrix loadings = GaussianMatrix(seed, factors, columns, 0.5f);

@@ -15,7 +15,7 @@
 
 namespace salient::testing {
 
-// tests/golden/NAME.safetensors.
+// Reads tests/golden/NAME.safetensors.
 class Golden {
  public:
   explicit Golden(const std::string& name)
@@ -32,7 +32,7 @@ class Golden {
     return values;
   }
 
-  // F16 [*, columns], widened.
+  // Returns F16 [*, columns], widened.
   Matrix Halves(const std::string& name, int64_t columns) const {
     const std::vector<uint16_t> halves = Read<uint16_t>(name);
     Matrix values(static_cast<int64_t>(halves.size()) / columns, columns);

@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr int kSkipped = 77;  // SKIP_RETURN_CODE of the ctests
+constexpr int kSkipped = 77;  // It is SKIP_RETURN_CODE of the ctests.
 
 }  // namespace
 

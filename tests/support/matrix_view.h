@@ -1,4 +1,4 @@
-// A matrix of a test as the weights of a Linear.
+// Shows a matrix of a test as the weights of a Linear.
 #ifndef SALIENT_TESTS_SUPPORT_MATRIX_VIEW_H_
 #define SALIENT_TESTS_SUPPORT_MATRIX_VIEW_H_
 

@@ -1,4 +1,4 @@
-// Small models with random weights, as directories: shapes and switches by their config.json.
+// Makes small models with random weights, as directories: shapes and switches by their config.json.
 #ifndef SALIENT_TESTS_SUPPORT_RANDOM_MODEL_H_
 #define SALIENT_TESTS_SUPPORT_RANDOM_MODEL_H_
 

@@ -1,4 +1,4 @@
-// An Executor of a few threads, for tests and benchmarks.
+// Is an Executor of a few threads, for tests and benchmarks.
 #ifndef SALIENT_TESTS_SUPPORT_THREAD_EXECUTOR_H_
 #define SALIENT_TESTS_SUPPORT_THREAD_EXECUTOR_H_
 

@@ -86,7 +86,7 @@ TEST_F(ModelUploadTest, ConfigIndexAndHeadersAreInline) {
 }
 
 TEST_F(ModelUploadTest, WhatIsTooLargeToBeInlineIsUploadedFirst) {
-  // Room for config.json only.
+  // There is room for config.json only.
   const auto upload = Describe(30);
   ASSERT_TRUE(upload.ok()) << upload.status();
   EXPECT_NE(upload->manifest.files(0).inline_content(), "");

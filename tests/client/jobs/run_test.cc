@@ -96,7 +96,7 @@ TEST_F(JobRunTest, UploadsWatchesAndDownloads) {
   script.events = {GroupEvent("g0"), FileEvent(first), GroupEvent("g1")};
   script.ended = Ended(v1::JOB_STATE_SUCCEEDED);
   *script.ended.add_files() = first;
-  *script.ended.add_files() = second;  // never announced by an event
+  *script.ended.add_files() = second;  // No event ever announces it.
   // The job runs while bytes arrive: it ends once the last is there.
   script.before_event = [&](int index) {
     EXPECT_TRUE(server_.Has(DigestOfBytes("tokens")));

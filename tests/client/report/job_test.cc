@@ -52,7 +52,7 @@ FinishedJob Outcome() {
   return outcome;
 }
 
-// Fields of a parsed object.
+// Reads fields of a parsed object.
 class Parsed {
  public:
   explicit Parsed(const std::string& text) {

@@ -39,8 +39,8 @@ bool WaitUntilCancelled(const grpc::ServerContext& context) {
   return context.IsCancelled();
 }
 
-// Two groups: "ab" with a [40, 24] F16 and b [16, 24] F32 on three rows of 50, 7 and 0 tokens out
-// of 50; "c" with c [8, 16] BF16 on one row of 9.
+// Has two groups: "ab" with a [40, 24] F16 and b [16, 24] F32 on three rows of 50, 7 and 0 tokens
+// out of 50; "c" with c [8, 16] BF16 on one row of 9.
 class TensorsCallTest : public ::testing::Test {
  protected:
   TensorsCallTest()
@@ -182,7 +182,7 @@ TEST_F(TensorsCallTest, ErrorOfTheServerKeepsItsDetails) {
 TEST_F(TensorsCallTest, FileThatShrinksWhileItIsSentCancelsTheCall) {
   ASSERT_EQ(truncate(directory_.File("a").c_str(), 200), 0);
   bool reached_the_end = false;
-  bool began = false;  // a cancel may overtake the call
+  bool began = false;  // A cancel may overtake the call.
   bool cancelled = false;
   const auto reports = Call([&](grpc::ServerContext& context, FakeStream& stream) {
     began = true;
@@ -232,8 +232,8 @@ struct Fault {
   const char* says;
 };
 
-// The messages of an honest answer to "ab": group, a at 0, a at 1000, b at 0, b at 1000; then "c":
-// group, c at 0.
+// Each spoils a message of an honest answer to "ab": group, a at 0, a at 1000, b at 0, b at 1000;
+// then "c": group, c at 0.
 const Fault kFaults[] = {
     {"empty message", [](auto& messages) { messages[1].Clear(); }, absl::StatusCode::kInternal,
      "an empty message"},

@@ -13,7 +13,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// Two Linears of in_features 4 and one of 6, and activations for them.
+// Makes two Linears of in_features 4 and one of 6, and activations for them.
 std::vector<NamedTensor> Weights() {
   return {PatternTensor("q.weight", DType::kF16, {8, 4}),
           PatternTensor("k.weight", DType::kBF16, {2, 4}),

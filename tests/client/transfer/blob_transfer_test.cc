@@ -30,7 +30,7 @@ std::string Pattern(size_t size, uint32_t seed) {
   return bytes;
 }
 
-// FIPS 180-4, the examples of its appendix.
+// The digests are the examples of FIPS 180-4's appendix.
 TEST(FileDigestTest, IsSha256AndSize) {
   EXPECT_EQ(DigestText(DigestOfBytes("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/3");

@@ -71,7 +71,7 @@ TEST_F(CheckpointTest, OpensASingleFile) {
 TEST_F(CheckpointTest, FindsATensorInItsShard) {
   WriteFile("x.safetensors", "ac");
   WriteFile("y.safetensors", "b");
-  WriteFile("z.safetensors", "d");  // not in the index: none of our business
+  WriteFile("z.safetensors", "d");  // It is not in the index and none of our business.
   WriteIndex("\"a\":\"x.safetensors\",\"b\":\"y.safetensors\",\"c\":\"x.safetensors\"");
   const auto checkpoint = Checkpoint::Open(directory_);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();

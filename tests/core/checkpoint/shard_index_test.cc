@@ -103,7 +103,7 @@ TEST(PlanShardsTest, CutsInOrderAndKeepsALinearTogether) {
               ElementsAre(ElementsAre(0), ElementsAre(1, 2, 3), ElementsAre(4), ElementsAre(5)));
   EXPECT_EQ(plan->total_bytes, 41);
   EXPECT_EQ(plan->shards[3].file, "model-00004-of-00004.safetensors");
-  // One byte more and the first two fit into one file.
+  // With one byte more the first two fit into one file.
   EXPECT_THAT(Cut(*PlanShards(tensors, 10)),
               ElementsAre(ElementsAre(0, 1, 2, 3), ElementsAre(4), ElementsAre(5)));
 }

@@ -95,7 +95,7 @@ TEST(JsonTest, MalformedTextIsAnErrorThatNamesTheSource) {
 
 TEST(JsonTest, DuplicateKeysAreRejectedAnywhereUnlessKept) {
   EXPECT_THAT(JsonErrorOf(R"([{"x": {"key": 1, "b": 2, "key": 1}}])"), HasSubstr("\"key\""));
-  // Two spellings of one name.
+  // They are two spellings of one name.
   EXPECT_THAT(JsonErrorOf(R"({"a": 1, "\u0061": 2})"), HasSubstr("\"a\""));
   JsonLimits keep;
   keep.reject_duplicate_keys = false;
@@ -170,7 +170,7 @@ TEST(JsonTest, TextReadsBackAsTheSameValue) {
   const auto value = ParseJson("x", document);
   ASSERT_TRUE(value.ok()) << value.status();
   EXPECT_EQ(JsonText(*value), document);
-  // Other spellings of the same doubles.
+  // They are other spellings of the same doubles.
   const auto spelt = ParseJson("x", "[0.00001, 1E4, 2e0, 100000000000000000000]");
   ASSERT_TRUE(spelt.ok()) << spelt.status();
   const auto again = ParseJson("x", JsonText(*spelt));

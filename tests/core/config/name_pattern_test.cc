@@ -14,7 +14,7 @@ using Names = std::vector<std::string>;
 
 struct Example {
   const char* pattern;
-  Names matched;  // what Python's re.match says
+  Names matched;  // Python's re.match says so.
   Names others;
 };
 

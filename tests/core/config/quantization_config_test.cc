@@ -226,7 +226,7 @@ TEST(QuantizationConfigTest, NamesWinOverPatternsAndPatternsOverTheClass) {
   EXPECT_EQ(size("model.layers.1.mlp.up_proj"), 32);
   EXPECT_EQ(size("model.layers.2.mlp.up_proj"), 0);
   EXPECT_EQ(size("model.layers.3.mlp.up_proj"), 0);
-  // No group, no format.
+  // There is no group and no format.
   const QuantizationConfig few = Good(absl::StrCat(
       R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{"a":)",
       group(R"("re:.*mlp")", 4, 128), "}}"));

@@ -235,7 +235,7 @@ TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
 // codes.
 TEST(ModelCostTest, DecodingHoldsWeightsAsTheyAreStored) {
   ModelConfig narrow = CostExample();
-  narrow.intermediate_size = 14080;  // wide Linears, and little else
+  narrow.intermediate_size = 14080;  // Its Linears are wide, and it has little else.
   narrow.vocab_size = 64;
   narrow.dtype = DType::kF16;
   ModelConfig wide = narrow;
@@ -271,7 +271,7 @@ class ByteCounter final : public QuantizedModelSink {
   int64_t bytes = 0;
 };
 
-// Bytes of all tensors in the files that a run's result consists of.
+// Returns the bytes of all tensors in the files that a run's result consists of.
 int64_t PlannedBytes(const std::string& directory, const ModelConfig& config,
                      const QuantizeModelParams& params) {
   QuantizedCheckpointParams checkpoint;
@@ -294,7 +294,7 @@ TEST(ModelCostTest, OutputBytesAreThoseThatARunEmits) {
     const char* model;
     WeightFormat format;
     OutputFormat output;
-    int64_t outer;  // elements outside the blocks
+    int64_t outer;  // These elements are outside the blocks.
     ActivationFormat activations = ActivationFormat::kNone;
   };
   for (const Case& c :
@@ -354,12 +354,12 @@ TEST(ModelCostTest, SecondsAreAmountsOverRates) {
   cost.write_bytes = 2;
   const MachineSpeed speed = {30, 10, 5, 4};
   EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 10 + 6 + 2);
-  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 5 + 5 + 3 + 2);  // bytes come through one door
-  cost.parallel_share = 0.25;                                  // of a narrow model
+  EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 5 + 5 + 3 + 2);  // Bytes come through one door.
+  cost.parallel_share = 0.25;                                  // The model is narrow.
   EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 1), 10 + 10 + 6 + 2);
   EXPECT_DOUBLE_EQ(SecondsOf(cost, speed, 2), 8 + 8 + 4.8 + 2);
   EXPECT_EQ(SecondsOf({}, speed, 1), 0);
-  EXPECT_EQ(SecondsOf(cost, {}, 1), 0);  // of a machine that nobody measured
+  EXPECT_EQ(SecondsOf(cost, {}, 1), 0);  // Nobody measured this machine.
 }
 
 TEST(SpeedProbeTest, DoesAsMuchEachTime) {

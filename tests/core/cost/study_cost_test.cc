@@ -42,7 +42,7 @@ TEST(StudyCostTest, IsThatOfItsParts) {
 TEST(StudyCostTest, HoldsABlockOfEachModel) {
   const std::vector<int64_t> rows = {64};
   ModelConfig config = CostExample();
-  config.vocab_size = 64;  // heads are small beside blocks
+  config.vocab_size = 64;  // Heads are small beside blocks.
   const StudyCost cost = Must(CostOfStudying(config, rows, rows, {}, 1));
   const int64_t block = 512 * (512 + 256 + 256 + 512) + 3 * 512 * 1408;
   EXPECT_GT(cost.total.memory_bytes, 18 * block);

@@ -63,7 +63,7 @@ TEST(WorkCountTest, EveryStageGrowsWithTheLayers) {
   const StageWork shallow = Quantizing(8, 2, {});
   const StageWork deep = Quantizing(8, 4, {});
   for (size_t i = 0; i < kStages; ++i) {
-    if (static_cast<Stage>(i) == Stage::kWrite) continue;  // embeddings, too
+    if (static_cast<Stage>(i) == Stage::kWrite) continue;  // Embeddings are written, too.
     EXPECT_DOUBLE_EQ(deep[i].bytes, 2 * shallow[i].bytes) << i;
     EXPECT_DOUBLE_EQ(Flop(deep[i]), 2 * Flop(shallow[i])) << i;
     EXPECT_DOUBLE_EQ(deep[i].vector_flop, 2 * shallow[i].vector_flop) << i;

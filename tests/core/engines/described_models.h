@@ -1,4 +1,4 @@
-// Described models of a known shape for tests.
+// Describes models of a known shape for tests.
 #ifndef SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
 #define SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
 
@@ -39,7 +39,7 @@ inline std::string MethodOf(OutputFormat output) {
   }
 }
 
-// Every Linear of every block in this format.
+// Describes every Linear of every block in this format.
 inline DescribedModel Describe(const ModelConfig& config, const StoredFormat& stored) {
   const Family& family = **FindFamily(config);
   DescribedModel model;

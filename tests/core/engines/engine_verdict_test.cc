@@ -54,7 +54,7 @@ constexpr bool kSym = true;
 constexpr bool kAsym = false;
 
 const Cell kCells[] = {
-    // AWQ: 4 bit everywhere; LMDeploy 128 alone, TGI 32, 64, 128, transformers 16 too.
+    // AWQ has 4 bits everywhere; LMDeploy takes 128 alone, TGI 32, 64, 128, transformers 16, too.
     {OutputFormat::kAwqGemm, 4, 128, kAsym, "vllm vllm-cpu sglang tgi lmdeploy transformers"},
     {OutputFormat::kAwqGemm, 4, 64, kAsym, "vllm vllm-cpu sglang tgi transformers"},
     {OutputFormat::kAwqGemm, 4, 32, kAsym, "vllm vllm-cpu sglang tgi transformers"},
@@ -62,8 +62,8 @@ const Cell kCells[] = {
     {OutputFormat::kAwqGemm, 4, 256, kAsym, "vllm vllm-cpu sglang"},
     {OutputFormat::kAwqGemm, 4, -1, kAsym, "vllm vllm-cpu sglang transformers"},
     {OutputFormat::kAwqGemm, 8, 128, kAsym, ""},
-    // GPTQ: 4 and 8 bit symmetric, in vLLM and SGLang in Marlin's groups alone; LMDeploy 4 bit and
-    // 128; transformers 2, 3, 4, 8.
+    // GPTQ has 4 and 8 bits, symmetric, in vLLM and SGLang in Marlin's groups alone; LMDeploy takes
+    // 4 bits and 128, transformers 2, 3, 4, 8.
     {OutputFormat::kGptq, 4, 128, kSym, "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {OutputFormat::kGptq, 4, 64, kSym, "vllm vllm-cpu sglang tgi transformers llama-cpp"},
     {OutputFormat::kGptq, 8, 128, kSym, "vllm sglang tgi transformers llama-cpp"},
@@ -77,8 +77,8 @@ const Cell kCells[] = {
     {OutputFormat::kGptqV2, 4, 128, kSym, "vllm vllm-cpu sglang transformers llama-cpp"},
     {OutputFormat::kGptqV2, 4, 128, kAsym, "transformers llama-cpp"},
     {OutputFormat::kGptqV2, 3, 128, kAsym, "transformers"},
-    // compressed-tensors: TGI and transformers symmetric alone, LMDeploy 4 bit with 32 or 128,
-    // llama.cpp groups.
+    // Of compressed-tensors TGI and transformers take symmetric alone, LMDeploy 4 bits with 32 or
+    // 128, llama.cpp groups.
     {OutputFormat::kCompressedTensors, 4, 128, kSym,
      "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp"},
     {OutputFormat::kCompressedTensors, 4, 128, kAsym, "vllm vllm-cpu sglang lmdeploy llama-cpp"},
@@ -440,7 +440,7 @@ TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers");
   model.skipped = {"model.layers.0.mlp.down_proj"};
   EXPECT_EQ(Loading(model), "lmdeploy");
-  model.skipped = {"down_proj"};  // inside of the path
+  model.skipped = {"down_proj"};  // It lies inside of the path.
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers");
 }
 
@@ -467,7 +467,7 @@ TEST(EngineVerdictTest, KeptLinearsOfCompressedTensorsStandInIgnore) {
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp");
 }
 
-// Qwen-72B: 29568 = 231 * 128.
+// Qwen-72B has 29568 = 231 * 128.
 ModelConfig Qwen72B() {
   ModelConfig config = LargeConfig();
   config.architecture = "Qwen2ForCausalLM";
@@ -499,10 +499,10 @@ TEST(EngineVerdictTest, InputsOfADeviceAreAMultipleOfTheGroupSize) {
 
 TEST(EngineVerdictTest, OutputsOfADeviceAreWholeWords) {
   ModelConfig config = LargeConfig();
-  config.intermediate_size = 29568;  // 8 * 3696 = 16 * 1848; on 16 devices 1848 = 231 * 8
+  config.intermediate_size = 29568;  // It is 8 * 3696 = 16 * 1848; on 16 devices 1848 = 231 * 8.
   const auto plain = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 64, kAsym));
   EXPECT_THAT(Faults(Engine::kVllm, plain, 16), HasSubstr("down_proj"));
-  config.intermediate_size = 64 * 33;  // on 16 devices 132 = 16.5 * 8
+  config.intermediate_size = 64 * 33;  // On 16 devices it is 132 = 16.5 * 8.
   const auto odd = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 32, kAsym));
   EXPECT_THAT(Faults(Engine::kVllm, odd, 16),
               HasSubstr("model.layers.0.mlp.gate_proj: out_features is 2112, which 16 devices "

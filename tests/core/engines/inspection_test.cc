@@ -49,7 +49,7 @@ TEST(DescribePlanTest, APlanIsDescribedByWhatItWillWrite) {
   EXPECT_EQ(model->stored.format.scale_dtype, DType::kF16);
   ASSERT_EQ(model->linears.size(), 3u * kLinearRoles);
   for (const DescribedLinear& linear : model->linears) EXPECT_TRUE(linear.quantized);
-  // Embeddings, norms; in a block q, o, k, v, gate, up, down.
+  // These are embeddings and norms, and in a block q, o, k, v, gate, up, down.
   EXPECT_EQ(model->parameters,
             100 * 128 + 128 + 3 * (2 * 128 + 2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 192));
 }

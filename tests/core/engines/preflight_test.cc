@@ -101,7 +101,7 @@ TEST_F(PreflightTest, OneChangeIsNearerThanTwo) {
 
 TEST_F(PreflightTest, WithoutAWayOutTheRefusalSaysSo) {
   SetWidths(8192, 29568);
-  // 64 heads on 3 devices: no format helps.
+  // No format helps 64 heads on 3 devices.
   EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, false), {{Engine::kVllm}, 3}),
               AllOf(HasSubstr("num_attention_heads is 64"),
                     HasSubstr("no other group_size, symmetry, width or output format loads in vllm "
@@ -161,7 +161,7 @@ TEST_F(PreflightTest, PlainWeightsHaveNothingToWarnOf) {
 }
 
 TEST_F(PreflightTest, KeptLinearsAreSeenBeforeAnyWork) {
-  SetWidths(8192, 29568 + 64);  // no multiple of 128: down_proj stays F16
+  SetWidths(8192, 29568 + 64);  // It is no multiple of 128, so down_proj stays F16.
   EXPECT_THAT(Refusal(Stored(kAwq, 4, 128, false), {{Engine::kTgi}, 1}),
               AllOf(HasSubstr("model.layers.0.mlp.down_proj: is not quantized; tgi wants every "
                               "Linear quantized"),

@@ -298,7 +298,7 @@ TEST_F(EvaluateModelTest, ACancelledExecutorEndsTheEvaluation) {
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
 }
 
-// The number of tests/data/pocket-llama/README.md, from tests/interop/llama_np.py.
+// The number is that of tests/data/pocket-llama/README.md, from tests/interop/llama_np.py.
 TEST_F(EvaluateModelTest, PocketLlamaHasItsPerplexity) {
   if (testing::kUnderSanitizer) GTEST_SKIP() << "SKIPPED: takes minutes under a sanitizer";
   const SmallModel model(TestsDirectory() + "data/pocket-llama");

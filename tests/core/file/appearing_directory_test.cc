@@ -70,8 +70,8 @@ class AppearingDirectoryTest : public ::testing::Test {
 TEST_F(AppearingDirectoryTest, WhatAKilledProcessLeftGoesWithTheNextOne) {
   LeaveBehind(out_);
   LeaveBehind(out_);
-  fs::create_directory(out_ + ".incomplete-0123abc");    // no name of ours
-  fs::create_directory(out_ + "2.incomplete-01234567");  // another output's
+  fs::create_directory(out_ + ".incomplete-0123abc");    // It is no name of ours.
+  fs::create_directory(out_ + "2.incomplete-01234567");  // It is another output's.
   std::ofstream(out_ + ".incomplete-89abcdef") << "a file of somebody's";
   auto growing = AppearingDirectory::Create(out_);
   ASSERT_TRUE(growing.ok()) << growing.status();
@@ -93,7 +93,7 @@ TEST_F(AppearingDirectoryTest, WhatIsStillFilledStays) {
 }
 
 TEST_F(AppearingDirectoryTest, ADirectoryIsLockedWhenItHasItsName) {
-  fs::create_directory(out_);  // which is replaced
+  fs::create_directory(out_);  // It is replaced.
   auto growing = AppearingDirectory::Create(out_);
   ASSERT_TRUE(growing.ok()) << growing.status();
   const int fd = open(growing->path().c_str(), O_RDONLY | O_DIRECTORY);

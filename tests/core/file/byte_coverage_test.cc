@@ -9,7 +9,7 @@
 namespace salient {
 namespace {
 
-// Against one flag a byte.
+// The twin is one flag a byte.
 TEST(ByteCoverageTest, CountsEachByteOnceInAnyOrder) {
   std::mt19937 random(3);
   for (int round = 0; round < 200; ++round) {

@@ -1,5 +1,5 @@
-// Losses with rounded activations against NumPy's (tests/golden/make_goldens.py) and against the
-// definition, token by token.
+// Holds losses with rounded activations against NumPy's (tests/golden/make_goldens.py) and against
+// the definition, token by token.
 #include "core/group/activation_loss.h"
 
 #include <algorithm>
@@ -146,7 +146,7 @@ TEST_P(ActivationLossTest, IsTheOutputErrorOfDecodedWeightsOnRoundedTokens) {
     EXPECT_NEAR((*losses)[i].Value(), sum, 1e-4 * sum);
     EXPECT_NEAR((*nearest)[i].Value(), sum, 1e-4 * sum);
     EXPECT_NEAR(energies[i].Value(), energy, 1e-4 * energy);
-    // The standard error of a mean.
+    // This is the standard error of a mean.
     double squares = 0;
     for (double error : of_tokens) squares += (error - sum) * (error - sum);
     const double standard_error = std::sqrt(squares / 49 / 50);
@@ -180,7 +180,8 @@ TEST_P(ActivationLossTest, TokensNextToNothingAreRoundedToIt) {
   Matrix whisper(20, kColumns);
   for (int64_t t = 0; t < 20; ++t) whisper.Row(t)[t] = t % 2 == 0 ? 2e-8f : -1e-44f;
   if (GetParam() == ActivationFormat::kStaticTensor) {
-    for (int64_t t = 0; t < 20; ++t) whisper.Row(t)[t] = 1e-44f;  // over 127 no f32 is left
+    // Divided by 127 no f32 is left.
+    for (int64_t t = 0; t < 20; ++t) whisper.Row(t)[t] = 1e-44f;
   }
   Statistics statistics = testing::DirectStatistics(whisper);
   testing::KeepSample(whisper, 20, statistics);

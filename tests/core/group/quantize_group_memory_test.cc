@@ -15,7 +15,8 @@ namespace {
 struct Shape {
   std::vector<int64_t> out_features;
   int64_t in_features;
-  bool honest_within_four;  // the bound is not slack either; false for shapes that are all scratch
+  // The bound is not slack either; it is false for shapes that are all scratch.
+  bool honest_within_four;
   bool activations = false;
   RoundingChoice rounding = RoundingChoice::kBlock;
 };
@@ -57,7 +58,8 @@ TEST_P(QuantizeGroupMemoryTest, BoundIsKeptAndHonest) {
   const int64_t before = testing::live_bytes;
   testing::peak_bytes = before;
   StoredFormat stored;
-  int64_t wider = 0;  // than the 5 bits a weight that the bound takes packed results for
+  // It is wider than the 5 bits a weight that the bound takes packed results for.
+  int64_t wider = 0;
   if (GetParam().activations) {
     stored = {{8, kWholeRow, true, DType::kF16},
               OutputFormat::kIntQuantized,

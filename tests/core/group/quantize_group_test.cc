@@ -54,7 +54,7 @@ class QuantizeGroupTest : public ::testing::TestWithParam<Case> {
         statistics_(testing::DirectStatistics(x_)),
         q_(testing::GaussianMatrix(2, 40, 256, 0.05f)),
         k_(testing::GaussianMatrix(3, 16, 256, 0.05f)) {
-    for (int64_t i = 0; i < 40; ++i) q_.Row(i)[(i * 31) % 256] *= 8;  // heavy tails
+    for (int64_t i = 0; i < 40; ++i) q_.Row(i)[(i * 31) % 256] *= 8;  // Tails are heavy.
     group_.name = "block.0.qkv";
     group_.linears = {{"q_proj", testing::View(q_)}, {"k_proj", testing::View(k_)}};
     group_.statistics = &statistics_;
@@ -379,7 +379,8 @@ TEST_F(OneLinearTest, MagnitudesOfInputsAndWeightsLeaveTheCodesAlone) {
 TEST_F(OneLinearTest, WeightsTooSmallForF16AreHeldAsWellAsItCanOrWarnedOf) {
   const Matrix x = testing::Activations(1, 128, 64);
   Matrix tiny(8, 64);
-  for (int64_t i = 0; i < 8 * 64; ++i) tiny.data()[i] = w_.data()[i] * 4e-6f;  // up to 6e-7
+  // Weights are up to 6e-7.
+  for (int64_t i = 0; i < 8 * 64; ++i) tiny.data()[i] = w_.data()[i] * 4e-6f;
   for (const Method& method : {kRtn, Method{}}) {
     const auto result = Quantize(x, tiny, method);
     ASSERT_TRUE(result.ok()) << result.status();

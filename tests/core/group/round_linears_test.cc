@@ -69,7 +69,7 @@ TEST_P(BaselinesTest, AreTheLossesOfRoundingAndOfTheWeightsThemselves) {
   }
 }
 
-// The whole Gram in one piece and in four with a rest, and a sketch.
+// They are the whole Gram in one piece and in four with a rest, and a sketch.
 INSTANTIATE_TEST_SUITE_P(Widths, BaselinesTest, ::testing::Values(192, 832, 1088));
 
 }  // namespace

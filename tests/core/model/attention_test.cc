@@ -25,7 +25,7 @@ Matrix Random(uint64_t seed, int64_t rows, int64_t cols, float deviation) {
   return matrix;
 }
 
-// Context of one query of one head.
+// Computes the context of one query of one head.
 std::vector<double> Context(const Matrix& q, const Matrix& k, const Matrix& v, int64_t t,
                             int64_t head, const AttentionShape& shape) {
   const int64_t dim = shape.head_dim;

@@ -22,7 +22,7 @@ using testing::Must;
 using testing::SmallModel;
 using testing::TestsDirectory;
 
-// The tensors of a model, some of them replaced or gone.
+// Shows the tensors of a model, some of them replaced or gone.
 class Altered final : public TensorSource {
  public:
   explicit Altered(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
@@ -34,7 +34,7 @@ class Altered final : public TensorSource {
     entry.shape = std::move(shape);
     entries_[tensor] = entry;
   }
-  // One element of an F16 tensor.
+  // Sets one element of an F16 tensor.
   void Put(const std::string& tensor, int64_t element, float value) {
     poisoned_ = tensor;
     position_ = element * 2;
@@ -68,7 +68,7 @@ class Altered final : public TensorSource {
   uint16_t bits_ = 0;
 };
 
-constexpr char kUp[] = "model.layers.1.mlp.up_proj.weight";  // [44, 32] F16
+constexpr char kUp[] = "model.layers.1.mlp.up_proj.weight";  // It is [44, 32] F16.
 constexpr char kNorm[] = "model.layers.1.input_layernorm.weight";
 constexpr char kBias[] = "model.layers.1.self_attn.k_proj.bias";
 

@@ -95,7 +95,7 @@ class ConfigGoldenTest : public ::testing::TestWithParam<const char*> {
       }
     }
     for (const auto& [name, value] : members) {
-      if (value.IsNull()) continue;  // left out
+      if (value.IsNull()) continue;  // It is left out.
       absl::StrAppend(&text, text.empty() ? "{" : ", ", JsonQuote(name), ": ", *value.AsString());
     }
     return text + "}";

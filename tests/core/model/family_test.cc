@@ -79,7 +79,7 @@ TEST(FamilyTest, BiasesAreThoseOfTheFamily) {
   EXPECT_EQ(Biases(config).size(), 4u);
   config.mlp_bias = true;
   EXPECT_EQ(Biases(config).size(), 7u);
-  config.architecture = "MistralForCausalLM";  // has none, whatever the config says
+  config.architecture = "MistralForCausalLM";  // It has none, whatever the config says.
   EXPECT_THAT(Biases(config), ElementsAre());
 }
 

@@ -27,7 +27,7 @@ constexpr int64_t kTokens = 23;
 
 struct FoldCase {
   std::string name;
-  std::string fields;  // of config.json
+  std::string fields;  // They are those of config.json.
   DType dtype;
 };
 
@@ -99,7 +99,7 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
       for (int64_t j = 0; j < a.cols(); ++j) {
         largest = std::max<double>(largest, std::abs(a.Row(t)[j]));
         const double d = std::abs(static_cast<double>(a.Row(t)[j]) - b.Row(t)[j]);
-        difference = d <= difference ? difference : d;  // a NaN is the largest
+        difference = d <= difference ? difference : d;  // NaN is the largest.
       }
     }
     return difference / largest;

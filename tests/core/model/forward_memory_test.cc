@@ -55,7 +55,7 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
         forward.Run(*forward.Prepare(block, executor), std::move(hidden), IgnoreGroup, executor)
             .ok());
   };
-  run();  // the first time, the matrix library makes its kernels, which it keeps
+  run();  // The first time, the matrix library makes its kernels, which it keeps.
   const int64_t before = testing::live_bytes;
   testing::peak_bytes = testing::live_bytes;
   run();
@@ -70,9 +70,9 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
 TEST(ForwardMemoryTest, IsWhatWasPromised) {
   for (const ComputeDType compute : {ComputeDType::kF32, ComputeDType::kBF16}) {
     ExpectHonest(Config(256, 704, 8, 2), compute, 500);
-    ExpectHonest(Config(256, 256, 24, 24), compute, 500);  // attention is the wider half
+    ExpectHonest(Config(256, 256, 24, 24), compute, 500);  // Attention is the wider half.
     ExpectHonest(Config(512, 128, 2, 1), compute, 130);
-    ExpectHonest(Config(64, 128, 2, 1), compute, 4000);  // all scores would be 128 MB
+    ExpectHonest(Config(64, 128, 2, 1), compute, 4000);  // All scores would be 128 MB.
   }
 }
 

@@ -29,7 +29,7 @@ class HiddenStatesTest : public ::testing::Test {
                                    shape_.hidden_size);
   }
 
-  // All rows, the last first.
+  // Writes all rows, the last first.
   HiddenStatesFile Write() const {
     auto file = HiddenStatesFile::Create(path_, shape_);
     EXPECT_TRUE(file.ok()) << file.status();

@@ -73,12 +73,12 @@ Rows ToRows(const Matrix& matrix) {
 TEST(RoundInputTest, KeepsWhatCodesOfEightBitsHold) {
   SerialExecutor executor;
   Rows rows;
-  for (int t = 0; t < 70; ++t) {  // two tiles of tokens
+  for (int t = 0; t < 70; ++t) {  // They are two tiles of tokens.
     Row& row = rows.emplace_back();
     for (int j = 0; j < 37; ++j) row.push_back(static_cast<float>(std::sin(t * 37 + j) * (t + 1)));
   }
   rows[3].assign(37, 0.0);
-  rows[4].assign(37, 1e-12);  // too little for any step
+  rows[4].assign(37, 1e-12);  // It is too little for any step.
   for (const InputRounding& rounding : {kToken, Fixed(0.125f), Fixed(0.3f), InputRounding()}) {
     Activations input = FromRows(rows);
     ASSERT_TRUE(RoundActivations(rounding, input, executor).ok());
@@ -102,7 +102,7 @@ TEST(RoundInputTest, KeepsWhatCodesOfEightBitsHold) {
   EXPECT_TRUE(std::isnan(ToRows(nan)[0][1]));
 }
 
-// A Linear of each row.
+// Multiplies each row by a Linear.
 Rows Product(const StoredLinear& linear, const Rows& inputs) {
   std::vector<float> weight(static_cast<size_t>(linear.out_features * linear.in_features));
   linear.View().ReadRows(0, linear.out_features, weight.data());

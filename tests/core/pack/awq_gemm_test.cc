@@ -59,7 +59,8 @@ TEST(AwqGemmTest, UnpackingGivesBackWhatWasPacked) {
   EXPECT_EQ(found.zero_points, groups.zero_points);
   EXPECT_EQ(found.scales, groups.scales);
   std::vector<float> row(16);
-  found.DecodeRow(3, row.data());  // codes k + 9, zero points 4 and 11, scales 2^-5 and 2^-6
+  // Codes are k + 9, zero points 4 and 11, scales 2^-5 and 2^-6.
+  found.DecodeRow(3, row.data());
   EXPECT_EQ(row[0], std::ldexp(9.0f - 4, -5));
   EXPECT_EQ(row[7], std::ldexp(0.0f - 4, -5));
   EXPECT_EQ(row[8], std::ldexp(1.0f - 11, -6));

@@ -65,7 +65,7 @@ TEST(CompressedTensorsTest, GoldenWords) {
   EXPECT_THAT(Words(zero_point), ElementsAre(0x87654321, 0xFEDCBA98));
 }
 
-// Signed values from -8 on, one group a row.
+// Makes signed values from -8 on, one group a row.
 AffineGroups SymmetricRow(const std::vector<int>& values) {
   AffineGroups groups;
   groups.out_features = 1;

@@ -23,13 +23,13 @@ std::vector<float> Widened(const NamedTensor& tensor) {
 
 AffineGroups Groups(int bits, int64_t group_size) {
   AffineGroups groups;
-  groups.out_features = 3;  // no multiple of anything
+  groups.out_features = 3;  // It is no multiple of anything.
   groups.in_features = 4;
   groups.format = {bits, group_size, false, DType::kF16};
   return groups;
 }
 
-// By hand: scale (code - zero_point), groups of two columns.
+// Computes scale (code - zero_point) by hand, in groups of two columns.
 TEST(DequantizedFp16Test, DecodesEveryCodeWithTheMapOfItsGroup) {
   AffineGroups groups = Groups(3, 2);
   groups.codes = {0, 7, 3, 4, 1, 1, 1, 1, 6, 5, 0, 7};

@@ -78,7 +78,7 @@ TEST(GptqTest, GoldenZerosOfSymmetricWeights) {
   }
 }
 
-// Four codes a word, the first in the lowest byte; by hand.
+// A word has four codes, the first in the lowest byte; they are written by hand.
 TEST(GptqTest, EightBitsAreBytes) {
   AffineGroups groups = RandomGroups(4, 8, {8, 4, false}, 2);
   for (int n = 0; n < 4; ++n) {
@@ -92,8 +92,8 @@ TEST(GptqTest, EightBitsAreBytes) {
   EXPECT_THAT(Words(tensors[1]), ElementsAre(0x03020100, 0xF2F1F0EF));
 }
 
-// in 64, out 32, group 32: q[k][n] = (3k + n) mod 8, z[n][g] = (n + 2g) mod 7 + 1 of output n and
-// group g. The words GPTQModel's own packers wrote; v1 is the same of z - 1.
+// With in 64, out 32, group 32 they are q[k][n] = (3k + n) mod 8, z[n][g] = (n + 2g) mod 7 + 1 of
+// output n and group g. GPTQModel's own packers wrote the words; v1 is the same of z - 1.
 TEST(GptqTest, GoldenWordsOfThreeBits) {
   AffineGroups groups = RandomGroups(32, 64, {3, 32, false}, 3);
   for (int n = 0; n < 32; ++n) {

@@ -25,7 +25,7 @@ std::vector<int> Codes(const NamedTensor& tensor) {
   return codes;
 }
 
-// W = [[.5, -1.27, .01], [2.54, 0, -2.54]] in steps of .01 and .02.
+// Makes W = [[.5, -1.27, .01], [2.54, 0, -2.54]] in steps of .01 and .02.
 AffineGroups Example() {
   AffineGroups groups;
   groups.out_features = 2;

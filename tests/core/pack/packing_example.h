@@ -14,8 +14,8 @@
 
 namespace salient::testing {
 
-// in 16, out 8, group 8: q[k][n] = (k + 3n) mod 16, z[0] = 1..8, z[1] = 8..15,
-// s[g][n] = 2^-(2 + g + n mod 4).
+// Makes in 16, out 8, group 8: q[k][n] = (k + 3n) mod 16, z[0] = 1..8, z[1] = 8..15, s[g][n] =
+// 2^-(2 + g + n mod 4).
 inline AffineGroups PackingExample() {
   AffineGroups groups;
   groups.out_features = 8;

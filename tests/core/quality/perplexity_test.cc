@@ -1,4 +1,4 @@
-// Against the definitions, in long double over whole rows.
+// Holds perplexity and divergence against the definitions, in long double over whole rows.
 #include "core/quality/perplexity.h"
 
 #include <gmock/gmock.h>

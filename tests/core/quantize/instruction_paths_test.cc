@@ -38,9 +38,9 @@ namespace {
 using testing::Must;
 
 enum class Measure {
-  kRelative,  // |a - b| / |b|, root of the sums of squares
-  kLargest,   // the largest |a - b| / |b| of an element
-  kUnequal,   // share of elements that differ
+  kRelative,  // It is |a - b| / |b|, the root of the sums of squares.
+  kLargest,   // It is the largest |a - b| / |b| of an element.
+  kUnequal,   // It is the share of elements that differ.
 };
 
 struct Tolerance {
@@ -207,7 +207,7 @@ int RunOn(InstructionSet set, const std::filesystem::path& directory) {
 }
 
 struct Path {
-  std::string name;  // as results name it
+  std::string name;  // Results name it so.
   PathResults results;
 };
 

@@ -19,7 +19,7 @@ TEST_P(MalformedModelTest, IsATypedErrorThatNamesTheFault) { ExpectFault(); }
 constexpr char kValueProjection[] = "model.layers.1.self_attn.v_proj.weight";
 
 const MalformedCase kFileCases[] = {
-    // config.json
+    // These spoil config.json.
     {"ConfigIsMissing",
      false,
      [](SpoiltModel& model) { fs::remove(model.directory() / "config.json"); },
@@ -120,7 +120,7 @@ const MalformedCase kFileCases[] = {
      kInvalid,
      {"tensor \"model.norm.weight\" is missing; expected [64] from "},
      Found::kBeforeAnyWork},
-    // Tensors.
+    // These spoil tensors.
     {"ATensorIsMissing",
      false,
      [](SpoiltModel& model) {

@@ -162,7 +162,7 @@ struct MalformedCase {
   bool sharded;
   std::function<void(SpoiltModel&)> spoil;
   absl::StatusCode code;
-  std::vector<std::string> names;  // what the error must say
+  std::vector<std::string> names;  // The error must say them.
   Found found;
 };
 

@@ -80,7 +80,7 @@ const MalformedCase kValueCases[] = {
      {"model/model.safetensors: lm_head.weight: element [1, 2] is 131072; expected a value that "
       "F16 can hold"},
      Found::kOnTheWay},
-    // Calibration and format.
+    // These are about calibration and format.
     {"AnIdBeyondTheVocabulary",
      false,
      [](SpoiltModel& model) {

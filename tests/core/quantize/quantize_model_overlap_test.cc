@@ -37,7 +37,7 @@ class Events {
 
  private:
   std::mutex mu_;
-  std::vector<std::string> events_;  // each once, when it happened first
+  std::vector<std::string> events_;  // Each stands once, when it happened first.
 };
 
 // A model of which the blocks of `missing` are on their way.

@@ -249,7 +249,7 @@ TEST_F(QuantizeModelTest, AnInterruptedRunGoesOnAndEndsWithTheSameBytes) {
 }
 
 TEST_F(QuantizeModelTest, WhatTheGroupSizeDoesNotDivideStaysAndSaysSo) {
-  params_.outputs[0].format.group_size = 768;  // down_proj alone
+  params_.outputs[0].format.group_size = 768;  // Only down_proj fits.
   Collector result;
   ASSERT_TRUE(Quantize(params_, 2, result, threads_).ok());
   EXPECT_EQ(result.kept.size(), 4u * 6);

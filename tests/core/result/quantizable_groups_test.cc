@@ -145,7 +145,7 @@ TEST(QuantizableGroupsTest, OverridesThatCannotBeAreRefusedWithWhatCan) {
       {plain, {{kDown1, 9, 0, false}}, {kDown1, "bits is 9", "2 to 8"}},
       {plain, {{kDown1, 1, 0, false}}, {kDown1, "bits is 1", "2 to 8"}},
       {plain, {{kDown1, 0, -3, false}}, {kDown1, "group_size is -3"}},
-      // 172 columns.
+      // It has 172 columns.
       {plain, {{kDown1, 0, 32, false}}, {kDown1, "group_size is 32", "in_features, which is 172"}},
       {plain,
        {{query, 8, 0, false}},

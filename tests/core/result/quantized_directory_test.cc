@@ -36,7 +36,7 @@ struct Case {
   WeightFormat format;
   OutputFormat output;
   int64_t max_shard_bytes;
-  std::vector<std::string> kept;  // of a block
+  std::vector<std::string> kept;  // They are those of a block.
 };
 
 ActivationFormat ActivationsOf(OutputFormat output) {

@@ -88,7 +88,7 @@ class WritingSink final : public QuantizedModelSink {
 
   std::vector<NamedTensor> tensors;
   std::map<std::string, std::string> kept;
-  int scaled = 0;  // groups
+  int scaled = 0;  // It counts groups.
 
  private:
   CheckpointWriter& writer_;
@@ -96,7 +96,7 @@ class WritingSink final : public QuantizedModelSink {
 
 struct WrittenModel {
   QuantizedCheckpointPlan plan;
-  std::vector<NamedTensor> tensors;  // as emitted, blocks and outer ones
+  std::vector<NamedTensor> tensors;  // They are as emitted, blocks and outer ones.
   std::map<std::string, std::string> kept;
   int scaled = 0;
 };
@@ -126,7 +126,7 @@ inline WrittenModel Quantize(const fs::path& source, const fs::path& out,
 
   QuantizeModelParams run;
   run.method = {ScaleChoice::kAwq, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
-  run.method.autoawq = always_scale;  // knows no identity
+  run.method.autoawq = always_scale;  // It knows no identity.
   run.outputs = {params.stored};
   run.work_directory = MakeDirectory("work").string();
   std::vector<std::vector<int64_t>> calibration(2);

@@ -18,7 +18,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// A file of `json` and `data_bytes` bytes 0, 1, 2 ...
+// Makes a file of `json` and `data_bytes` bytes 0, 1, 2 ...
 std::string MakeFile(const std::string& json, int data_bytes) {
   std::string file;
   for (int i = 0; i < 8; ++i) file += static_cast<char>(json.size() >> (8 * i) & 0xFF);
@@ -66,10 +66,10 @@ struct Case {
   const char* what;
   std::string json;
   int data_bytes;
-  const char* error;  // a part of it; empty: accepted
+  const char* error;  // It is a part of the error; empty says that the file is accepted.
 };
 
-// One tensor "a" of two I32 with one more field or another shape or offsets.
+// Makes one tensor "a" of two I32 with one more field or another shape or offsets.
 std::string One(const std::string& fields) { return "{\"a\":{" + fields + "}}"; }
 
 // Lists what the reference reader accepts and rejects (safetensors 0.8, observed), and our own
@@ -77,7 +77,7 @@ std::string One(const std::string& fields) { return "{\"a\":{" + fields + "}}"; 
 std::vector<Case> Cases() {
   const std::string good = "\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]";
   return {
-      // Ranges.
+      // These have wrong ranges.
       {"overlap", "{" + I32("a", 0, 8) + "," + I32("b", 4, 12) + "}", 12, "\"b\""},
       {"hole", "{" + I32("a", 0, 8) + "," + I32("b", 12, 16) + "}", 16, "begin at 12; expected 8"},
       {"first not at 0", "{" + I32("a", 4, 8) + "}", 8, "begin at 4; expected 0"},
@@ -85,7 +85,7 @@ std::vector<Case> Cases() {
       {"bytes after the last", One(good), 9, "9 bytes follow the header; expected 8"},
       {"missing bytes", One(good), 7, "7 bytes follow the header; expected 8"},
       {"any order in the header", "{" + I32("b", 8, 12) + "," + I32("a", 0, 8) + "}", 12, ""},
-      // Sizes.
+      // These have wrong sizes.
       {"size is not the product", One("\"dtype\":\"I32\",\"shape\":[3],\"data_offsets\":[0,8]"), 8,
        "8 bytes; expected 12"},
       {"product overflows",
@@ -113,7 +113,7 @@ std::vector<Case> Cases() {
       {"zero-size at a border",
        "{" + I32("a", 0, 8) + "," + I32("b", 8, 8) + "," + I32("c", 8, 12) + "}", 12, ""},
       {"zero-size inside a range", "{" + I32("a", 0, 8) + "," + I32("b", 4, 4) + "}", 8, "\"b\""},
-      // JSON.
+      // These are wrong JSON.
       {"not JSON", "{]", 0, "JSON"},
       {"not UTF-8", "{\"\xff\":1}", 0, "JSON"},
       {"byte order mark", "\xEF\xBB\xBF{}", 0, "byte order mark"},
@@ -132,7 +132,7 @@ std::vector<Case> Cases() {
       {"extra field nested 100 deep", One(good + ",\"x\":" + Nested(100)), 8, ""},
       {"extra field nested 200 deep", One(good + ",\"x\":" + Nested(200)), 8, "levels"},
       {"extra field stands twice", One(good + ",\"x\":1,\"x\":2"), 8, ""},
-      // Fields.
+      // These have wrong fields.
       {"unknown dtype", One("\"dtype\":\"I33\",\"shape\":[2],\"data_offsets\":[0,8]"), 8,
        "dtype is \"I33\""},
       {"lower-case dtype", One("\"dtype\":\"i32\",\"shape\":[2],\"data_offsets\":[0,8]"), 8,
@@ -172,7 +172,7 @@ std::vector<Case> Cases() {
       {"array form", "{\"a\":[\"I32\",[2],[0,8]]}", 8, ""},
       {"array form of 4", "{\"a\":[\"I32\",[2],[0,8],1]}", 8, "array of 4"},
       {"array form of 2", "{\"a\":[\"I32\",[2]]}", 8, "array of 2"},
-      // Metadata.
+      // These are about metadata.
       {"metadata", "{\"__metadata__\":{\"format\":\"pt\"}," + I32("a", 0, 8) + "}", 8, ""},
       {"two metadata", "{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ stands twice"},
       {"metadata of numbers", "{\"__metadata__\":{\"a\":1}}", 0, "__metadata__[\"a\"] is 1"},

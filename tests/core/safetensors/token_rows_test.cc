@@ -89,7 +89,7 @@ TEST(TokenRowsTest, LeavesOutWhatChangesNothing) {
     return std::vector<NamedTensor>{ids, mask, Tensor(name, DType::kI64, {1, 3}, values)};
   };
   EXPECT_THAT(*Read(beside("position_ids", {1, 0, 1})), row);
-  EXPECT_THAT(*Read(beside("position_ids", {0, 1, 2})), row);  // positions are relative
+  EXPECT_THAT(*Read(beside("position_ids", {0, 1, 2})), row);  // Positions are relative.
   EXPECT_THAT(*Read(beside("token_type_ids", {3, 0, 0})), row);
   EXPECT_THAT(*Read(beside("special_tokens_mask", {1, 1, 0})), row);
   EXPECT_THAT(*Read(beside("labels", {-100, 5, 6})), row);

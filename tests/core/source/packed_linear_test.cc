@@ -59,7 +59,7 @@ class PackedLinearTest : public ::testing::Test {
                         more, "}");
   }
 
-  // group(k): of input k.
+  // Input k is of group(k).
   void PackGptq(int bits, int stored_zero_less, DType scales) {
     packed_.Put(MakeWords(Tensor("qweight"), kOut, kIn, bits, true,
                           [=](int64_t n, int64_t k) { return Code(n, k, bits); }));

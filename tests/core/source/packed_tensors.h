@@ -51,7 +51,7 @@ NamedTensor Make(const std::string& name, DType dtype, std::vector<int64_t> shap
   return tensor;
 }
 
-// [rows, columns] of value(row, column).
+// Makes [rows, columns] of value(row, column).
 inline NamedTensor MakeScales(const std::string& name, DType dtype, int64_t rows, int64_t columns,
                               const std::function<float(int64_t, int64_t)>& value) {
   std::vector<float> wide;

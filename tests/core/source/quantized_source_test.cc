@@ -175,7 +175,7 @@ TEST_F(QuantizedSourceTest, TensorsThatDoNotFitAreNamed) {
                                      ".qzeros\": shape is [2, 16]; expected [4, 16]"));
   config_.quantization->group_size = 96;
   EXPECT_THAT(FindError(), HasSubstr("group_size is 96; expected -1 or a divisor of in_features"));
-  config_.quantization->group_size = 0;  // then the scales tell
+  config_.quantization->group_size = 0;  // Then the scales tell.
   EXPECT_TRUE(Must(OpenQuantizedSource(packed_, config_))->Find(module + ".weight").ok());
   packed_.Put(Packed(module + ".qweight", kIn / 2, kOut, CodeAt));
   EXPECT_THAT(FindError(), HasSubstr("qweight\": shape is [128, 16]; expected [256, 16]"));
@@ -219,7 +219,7 @@ class Collector final : public QuantizedModelSink {
 
 TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) {
   testing::ThreadExecutor executor(2);
-  for (const int64_t group_size : {128, 32, 768}) {  // 768 holds down_proj alone
+  for (const int64_t group_size : {128, 32, 768}) {  // 768 holds down_proj alone.
     QuantizeModelParams params;
     params.method = {ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
     params.outputs[0].format.group_size = group_size;

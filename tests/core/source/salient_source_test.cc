@@ -21,7 +21,8 @@ using testing::Must;
 using testing::SmallModel;
 using testing::TestsDirectory;
 
-constexpr char kWeight[] = "model.layers.1.mlp.gate_proj.weight";  // [768, 256]: twelve tiles
+// It is [768, 256]: twelve tiles.
+constexpr char kWeight[] = "model.layers.1.mlp.gate_proj.weight";
 constexpr int64_t kMlpOut = 768;
 constexpr int64_t kMlpIn = 256;
 

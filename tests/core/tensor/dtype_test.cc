@@ -14,7 +14,7 @@ struct Known {
   int64_t size;
 };
 
-// The reference's enum, without what DType lacks, in its order.
+// Returns the reference's enum, without what DType lacks, in its order.
 const std::vector<Known>& AllKnown() {
   static const std::vector<Known> known = {
       {DType::kBool, "BOOL", 1}, {DType::kU8, "U8", 1},   {DType::kI8, "I8", 1},

@@ -94,12 +94,12 @@ TEST(HalfTest, RandomFloatsRoundToNearest) {
     ExpectBothRound(std::ldexp(mantissa(random), exponent(random)));
 }
 
-// The middle between two neighbours, and the floats next to it, for all neighbours.
+// Takes the middle between two neighbours, and the floats next to it, for all neighbours.
 TEST(HalfTest, EveryTieGoesToTheEvenNeighbour) {
   for (uint32_t bits = 0; bits < 0x7BFF; ++bits) {
     const float low = F16ToF32(static_cast<uint16_t>(bits));
     const float high = F16ToF32(static_cast<uint16_t>(bits + 1));
-    const float middle = low + (high - low) / 2;  // exact: one more bit than F16 has
+    const float middle = low + (high - low) / 2;  // It is exact: one more bit than F16 has.
     ASSERT_EQ(F32ToF16(middle), bits + (bits & 1)) << bits;
     ASSERT_EQ(F32ToF16(std::nextafter(middle, 0.0f)), bits);
     ASSERT_EQ(F32ToF16(std::nextafter(middle, 1e9f)), bits + 1);

@@ -8,7 +8,7 @@
 namespace salient {
 namespace {
 
-// A bit at a time, from the polynomial alone.
+// Computes a bit at a time, from the polynomial alone.
 uint32_t BitwiseCrc32c(absl::string_view data) {
   uint32_t crc = 0xFFFFFFFFu;
   for (const char c : data) {

@@ -40,8 +40,8 @@ struct House {
   MemoryBudget memory;
   CallCounters counters;
   std::atomic<int> ends{0};
-  std::shared_ptr<TensorCall> call;  // the one opened last
-  WorkerPool pool;                   // goes first: its tasks use the rest
+  std::shared_ptr<TensorCall> call;  // It is the one opened last.
+  WorkerPool pool;                   // It goes first: its tasks use the rest.
 };
 
 inline std::vector<CallMessage> SmallCall(int groups) {

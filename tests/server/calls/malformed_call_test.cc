@@ -21,10 +21,10 @@ using ::testing::HasSubstr;
 
 struct Malformed {
   const char* name;
-  std::function<void(std::vector<CallMessage>&)> spoil;  // of a good call of one group
+  std::function<void(std::vector<CallMessage>&)> spoil;  // It spoils a good call of one group.
   absl::StatusCode code;
   Reason reason;
-  std::vector<std::string> names;  // that the message contains
+  std::vector<std::string> names;  // The message contains them.
 };
 
 // Positions in SmallCall(1).

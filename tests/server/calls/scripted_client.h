@@ -70,13 +70,13 @@ inline std::vector<CallMessage> Joined(std::vector<std::vector<CallMessage>> par
   return all;
 }
 
-// Thread-safe. Answers each ReadNext at once from the script, and after it with the end of the
+// Is thread-safe. Answers each ReadNext at once from the script, and after it with the end of the
 // input, unless told to stay silent.
 class ScriptedClient final : public CallTransport {
  public:
   struct Settings {
     bool reads_results = true;
-    bool stays_silent = false;  // at the end of the script
+    bool stays_silent = false;  // It is silent at the end of the script.
   };
 
   ScriptedClient(std::vector<CallMessage> script, Settings settings)

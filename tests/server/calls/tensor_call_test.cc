@@ -21,7 +21,7 @@ using Settings = ScriptedClient::Settings;
 
 TEST(TensorCallTest, GroupsComeBackInOrderAndAreTheCoresOwnForAnyNumberOfWorkers) {
   constexpr int kGroups = 6;
-  // By the core alone, on one thread.
+  // The core alone computes what is wanted, on one thread.
   std::vector<ScriptedClient::Group> want;
   for (int i = 0; i < kGroups; ++i) {
     const GroupSpec spec = SmallSpec(absl::StrCat("g", i), 16 + 8 * i);
@@ -120,7 +120,7 @@ TEST(TensorCallTest, CancellingEndsTheCallInEveryPhaseAndGivesAllMemoryBack) {
     }
     House::WaitFor([&] { return house.memory.reserved_bytes() == 0; });
     EXPECT_EQ(client->finishes(), 1);
-    house.call->Cancel();  // again: nothing
+    house.call->Cancel();  // A second one changes nothing.
     EXPECT_EQ(client->finishes(), 1);
   }
 }

@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int64_t kColumns = 1088;  // more than whole Grams are kept of otherwise
+constexpr int64_t kColumns = 1088;  // Otherwise whole Grams are kept of fewer.
 
 CallOptions Gptq() {
   CallOptions options = SmallOptions();
@@ -25,7 +25,7 @@ CallOptions Gptq() {
   return options;
 }
 
-// A statistics file of 4 tokens of a row, with whole Grams up to `limit` columns.
+// Makes a statistics file of 4 tokens of a row, with whole Grams up to `limit` columns.
 StatisticsData File(int64_t columns, int64_t limit, int64_t row = 0) {
   StatisticsParams params;
   params.in_features = columns;

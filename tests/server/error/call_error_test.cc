@@ -28,7 +28,7 @@ TEST(CallErrorTest, PayloadsComeBackAsTheyWent) {
   status = WithMetadata(status, "group", "a");
   status = WithRetryAfter(status, absl::Milliseconds(1500));
   status = WithQuota(status, "call_memory_bytes");
-  status = WithReason(status, Reason::kInternal);  // the first reason stays
+  status = WithReason(status, Reason::kInternal);  // The first reason stays.
   const CallErrorDetails details = DetailsOf(status);
   EXPECT_EQ(status.message(), "message");
   EXPECT_EQ(details.reason, Reason::kBadShape);

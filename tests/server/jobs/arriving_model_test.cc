@@ -68,7 +68,7 @@ class ArrivingModelTest : public ::testing::Test {
   JobSpec Spec(bool with_headers = false) const {
     return JobBench::Quantize(JobBench::Manifest(model_, with_headers), tokens_);
   }
-  // Everything but the weights.
+  // Sends everything but the weights.
   void SendOthers(JobBench& bench) const {
     ASSERT_TRUE(bench.Send(tokens_).ok());
     ASSERT_TRUE(bench.Send(model_.at("config.json")).ok());
@@ -144,7 +144,7 @@ TEST_F(ArrivingModelTest, InlineHeadersThatAreNotTheBlobsFailTheJob) {
     if (file.name != "model.safetensors") continue;
     std::string header = testing::HeaderOf(weights());
     ASSERT_EQ(header.back(), ' ') << "the test needs padding";
-    header.back() = '\t';  // white space for white space: the same tensors
+    header.back() = '\t';  // White space for white space leaves the same tensors.
     file.inline_content = header;
   }
   SendOthers(bench);

@@ -113,7 +113,8 @@ TEST_F(EndedJobMemoryTest, AlsoOfAJobThatRan) {
   const JobSnapshot job = bench_.Finish(bench_.Submit(Spec(), "second").name);
   ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
   EXPECT_LT(StillTaken(before), kConfigBytes);
-  EXPECT_EQ(job.files.size(), 8u * 3);  // config.json, model.safetensors, tokenizer_config.json
+  // They are config.json, model.safetensors and tokenizer_config.json.
+  EXPECT_EQ(job.files.size(), 8u * 3);
 }
 
 }  // namespace

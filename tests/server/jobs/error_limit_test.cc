@@ -1,4 +1,4 @@
-// Jobs that limit the relative error of their groups.
+// Tests jobs that limit the relative error of their groups.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

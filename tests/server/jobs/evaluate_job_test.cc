@@ -75,7 +75,7 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   const Opened source((bench_.directory() / "models" / "m").string());
   const Opened quantized((bench_.directory() / "models" / "q").string());
   WeightFormat format;
-  format.group_size = 16;  // as the quantized model's config says
+  format.group_size = 16;  // The quantized model's config says so.
   const auto rounded = Must(RoundToNearestSource(*source.plain, source.config, format));
   const std::vector<EvaluatedModel> models = {{source.plain.get(), &source.config},
                                               {quantized.plain.get(), &quantized.config},
@@ -102,7 +102,7 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
     EXPECT_TRUE(bench_.WorkDirectoryIsEmpty());
   }
 
-  // Alone, and without the comparison.
+  // It stands alone, and without the comparison.
   const JobSnapshot alone = bench_.Finish(bench_.Submit(Spec(ModelSource{{}, "q"}, {})).name);
   ASSERT_TRUE(alone.evaluation.has_value()) << alone.error;
   EXPECT_FALSE(alone.evaluation->reference.has_value());

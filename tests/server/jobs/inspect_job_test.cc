@@ -52,7 +52,7 @@ TEST_F(InspectJobTest, HeadersAreEnough) {
   EXPECT_EQ(done.inspection->plain_linears, 3 * 7);
   EXPECT_EQ(done.inspection->quantized_linears, 0);
   EXPECT_FALSE(done.provisional);
-  // F16, embeddings tied.
+  // It is F16 and its embeddings are tied.
   const int64_t parameters = testing::ParametersOf({});
   EXPECT_EQ(done.inspection->parameters, parameters);
   EXPECT_EQ(done.inspection->bytes, 2 * parameters);
@@ -151,7 +151,7 @@ TEST_F(InspectJobTest, AMethodThatIsNotReadIsNamedBeforeItsTypes) {
   config.insert(config.find('{') + 1, R"("quantization_config": {"quant_method": "fp8"}, )");
   std::string& weights = fp8["model.safetensors"];
   for (size_t at = 0; (at = weights.find("\"F16\"", at)) != std::string::npos;) {
-    weights.replace(at, 5, "\"F8_E5M2\"");  // nine bytes instead of five
+    weights.replace(at, 5, "\"F8_E5M2\"");  // It has nine bytes instead of five.
   }
   uint64_t length = weights.find("}}") + 2 - 8;
   for (size_t i = 0; i < 8; ++i, length >>= 8) weights[i] = static_cast<char>(length & 0xff);

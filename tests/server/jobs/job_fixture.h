@@ -1,4 +1,4 @@
-// A store, workers and a job table for tests.
+// Provides a store, workers and a job table for tests.
 #ifndef SALIENT_TESTS_SERVER_JOBS_JOB_FIXTURE_H_
 #define SALIENT_TESTS_SERVER_JOBS_JOB_FIXTURE_H_
 
@@ -83,7 +83,7 @@ class JobBench {
     }
   }
 
-  // Config and index inline, and the headers if asked for.
+  // Gives config and index inline, and the headers if asked for.
   static ModelSource Manifest(const Files& files, bool with_headers = false) {
     ModelSource source;
     for (const auto& [name, content] : files) {
@@ -122,7 +122,7 @@ class JobBench {
     return Must(table_->Submit(std::move(spec), id, "", false));
   }
 
-  // All events up to the first that satisfies `enough`, or the end.
+  // Returns all events up to the first that satisfies `enough`, or the end.
   std::vector<JobEvent> WatchUntil(const std::string& name,
                                    const std::function<bool(const JobEvent&)>& enough,
                                    int64_t after = 0) {
@@ -162,7 +162,7 @@ class JobBench {
     return Must(reader.Next(std::max<int64_t>(1, digest.size_bytes)));
   }
 
-  // All of a file, from its parts.
+  // Returns all of a file, from its parts.
   std::string Read(const ResultFile& file) {
     std::string whole;
     for (const Digest& part : file.parts) whole += Read(part);

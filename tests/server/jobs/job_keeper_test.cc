@@ -130,9 +130,9 @@ TEST_F(JobKeeperTest, AStoreThatFillsUpFailsTheJobWithItsReason) {
   BlobStoreLimits limits;
   limits.capacity_bytes = 200'000;
   JobBench bench(1, {}, limits);
-  const std::string name = bench.Submit(Spec()).name;  // begins when its tokens are here
+  const std::string name = bench.Submit(Spec()).name;  // It begins when its tokens are here.
   bench.SendAll(model_);
-  Digest filler = DigestOf("filler");  // announced, and so reserved
+  Digest filler = DigestOf("filler");  // It is announced, and so reserved.
   filler.size_bytes = limits.capacity_bytes - bench.store().Usage().used_bytes -
                       static_cast<int64_t>(tokens_.size()) - 100;
   ASSERT_TRUE(bench.store().BeginUpload(filler).ok());

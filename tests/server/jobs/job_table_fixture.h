@@ -1,4 +1,4 @@
-// A small model, tokens and a spec of them for tests of the job table.
+// Provides a small model, tokens and a spec of them for tests of the job table.
 #ifndef SALIENT_TESTS_SERVER_JOBS_JOB_TABLE_FIXTURE_H_
 #define SALIENT_TESTS_SERVER_JOBS_JOB_TABLE_FIXTURE_H_
 

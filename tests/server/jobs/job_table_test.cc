@@ -27,7 +27,8 @@ TEST_F(JobTableTest, AnAcceptedJobSaysWhatIsMissingAndWhatItWillCost) {
   EXPECT_EQ(job.name, "jobs/first");
   EXPECT_EQ(job.state, JobState::kQueued);
   EXPECT_EQ(job.serialized_spec, Spec().serialized);
-  EXPECT_EQ(job.missing.size(), 4u);  // config, weights, tokenizer, tokens: not the .bin
+  // They are config, weights, tokenizer and tokens, and not the .bin.
+  EXPECT_EQ(job.missing.size(), 4u);
   EXPECT_TRUE(job.provisional);
   EXPECT_GT(job.estimate.seconds, 0);
   EXPECT_GT(job.estimate.flop, 0);

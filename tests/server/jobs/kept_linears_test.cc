@@ -48,7 +48,8 @@ TEST(KeptLinearsTest, ACauseIsToldOnceWithWhatWouldHelp) {
 
 TEST(KeptLinearsTest, EachCauseIsToldAndNothingIsPromisedThatDoesNotHelp) {
   ModelConfig config = NarrowConfig();
-  config.intermediate_size = 172;  // no multiple of 8, which the outputs of awq-gemm have to be
+  // It is no multiple of 8, which the outputs of awq-gemm have to be.
+  config.intermediate_size = 172;
   EXPECT_THAT(
       WarningsOf(config, 32, OutputFormat::kAwqGemm),
       ElementsAre("gate_proj, up_proj of all 5 blocks are not quantized: out_features is 172; "

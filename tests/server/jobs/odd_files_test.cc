@@ -63,8 +63,8 @@ class OddFilesTest : public testing::JobTableFixture {
   }
 
   struct Result {
-    std::map<std::string, std::string> files;  // digests by name
-    std::vector<std::string> warnings;         // about the source
+    std::map<std::string, std::string> files;  // They hold digests by name.
+    std::vector<std::string> warnings;         // They are about the source.
   };
 
   // Returns what becomes of it from a directory, and from blobs whose headers are inline or late.

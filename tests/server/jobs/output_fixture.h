@@ -1,4 +1,4 @@
-// Jobs by the formats of their results.
+// Makes jobs by the formats of their results.
 #ifndef SALIENT_TESTS_SERVER_JOBS_OUTPUT_FIXTURE_H_
 #define SALIENT_TESTS_SERVER_JOBS_OUTPUT_FIXTURE_H_
 
@@ -21,7 +21,7 @@ class OutputTest : public JobTest {
  protected:
   OutputTest() { SendAll(); }
 
-  // `limit`: of the relative error; 0: none.
+  // `limit` is that of the relative error; 0 sets none.
   JobSpec Spec(const std::vector<StoredFormat>& formats, const std::string& output_path = "",
                double limit = 0) const {
     JobSpec spec = JobBench::Quantize(JobBench::Manifest(model_), tokens_);

@@ -183,7 +183,7 @@ TEST_F(QuantizeJobTest, ConfigJsonSaysADTypeThatHasTheRangeOfTheActivations) {
   EXPECT_NE(half.find(engines + "as config.json sa"), half.npos) << half;
 }
 
-// The test model, quantized by one worker and by several.
+// Quantizes the test model by one worker and by several.
 TEST_F(QuantizeJobTest, WorkersShareTheLoopsOfAJobAndChangeNothing) {
   const std::filesystem::path data = testing::SourceDirectory() + "/tests/data/pocket-llama";
   Files files;
@@ -250,7 +250,7 @@ TEST_F(QuantizeJobTest, ATensorTooLargeToHoldIsWholeAllTheSame) {
   const Files model = MakeModel(large);
   bench_.WriteModel("m", model);
   ASSERT_TRUE(bench_.Send(tokens_).ok());
-  for (int run = 0; run < 2; ++run) {  // the second finds its blobs there
+  for (int run = 0; run < 2; ++run) {  // The second finds its blobs there.
     const JobSnapshot job = Run(JobBench::Quantize(ModelSource{{}, "m"}, tokens_));
     for (const ResultFile& file : job.files) {
       if (file.name != "model.safetensors") continue;

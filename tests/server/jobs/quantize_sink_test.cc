@@ -186,7 +186,7 @@ TEST_F(QuantizeSinkTest, HoldsOneSetOfTensorsAtATime) {
 TEST_F(QuantizeSinkTest, WarnsOfActivationsThatF16CannotHold) {
   struct Case {
     PlainDTypes dtypes;
-    std::vector<std::string> warnings;  // what each says
+    std::vector<std::string> warnings;  // Each says one.
   };
   const std::vector<Case> cases = {
       {{DType::kF16, DType::kF16, {}, false},

@@ -1,4 +1,4 @@
-// Jobs with several results.
+// Tests jobs with several results.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -94,7 +94,7 @@ TEST_F(SeveralOutputsTest, TheEstimateIsOfAllOfThem) {
   const JobEstimate shared = estimate({Stored(kAwq), Stored(kPlain)});
   EXPECT_EQ(both.output_bytes, one.output_bytes + other.output_bytes);
   EXPECT_GT(both.flop, one.flop);
-  EXPECT_LT(both.flop, one.flop + other.flop);  // one forward pass
+  EXPECT_LT(both.flop, one.flop + other.flop);  // There is one forward pass.
   EXPECT_LT(shared.flop, both.flop);
   EXPECT_EQ(both.output_bytes,
             Run(Spec({Stored(kAwq), Stored(kPlain, 3)})).usage.bytes_out -

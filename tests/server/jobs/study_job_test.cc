@@ -115,7 +115,7 @@ TEST_F(StudyJobTest, WaitsInTheQueueUntilEverythingIsThere) {
 
 TEST_F(StudyJobTest, AGroupThatIsNotRoundedIsAWarning) {
   JobSpec spec = Spec(ModelSource{{}, "m"});
-  std::get<StudyTask>(spec.task).params.format.group_size = 32;  // down_proj has 48 inputs
+  std::get<StudyTask>(spec.task).params.format.group_size = 32;  // Down_proj has 48 inputs.
   const std::vector<std::string> warnings = Warnings(bench_.Submit(spec).name);
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_EQ(warnings[0].find("mlp.down_proj is not quantized: "), 0u) << warnings[0];
@@ -179,7 +179,7 @@ TEST_F(StudyJobTest, RowsOfOneTokenAreNotScored) {
   auto& task = std::get<StudyTask>(spec.task);
   task.calibration.tokens = DigestOf(single);
   task.evaluation.tokens = DigestOf(single);
-  const std::string late = bench_.Submit(spec).name;  // the tokens are judged when they come
+  const std::string late = bench_.Submit(spec).name;  // The tokens are judged when they come.
   ASSERT_TRUE(bench_.Send(single).ok());
   const JobSnapshot failed = bench_.Finish(late);
   EXPECT_EQ(failed.state, JobState::kFailed);

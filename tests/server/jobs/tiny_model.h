@@ -30,7 +30,7 @@ T Must(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-using Files = std::map<std::string, std::string>;  // content by name
+using Files = std::map<std::string, std::string>;  // They hold content by name.
 
 struct TinyModel {
   int64_t layers = 3;
@@ -39,7 +39,8 @@ struct TinyModel {
   int64_t vocab = 40;
   uint64_t seed = 1;
   size_t shards = 1;
-  std::string head;  // "own", or "copy" of the embeddings; beside tie_word_embeddings all the same
+  // It is "own", or a "copy" of the embeddings beside tie_word_embeddings all the same.
+  std::string head;
   DType dtype = DType::kF16;
   std::function<float(const std::string& tensor, int64_t index, float value)> change;
 };

@@ -63,7 +63,7 @@ class Transport {
   std::string address_;
   std::mutex mu_;
   std::vector<Descriptor> taken_;
-  std::optional<ConnectionAcceptor> acceptor_;  // last: it calls
+  std::optional<ConnectionAcceptor> acceptor_;  // It stands last, because it calls.
 };
 
 bool IsClosedByPeer(const Descriptor& socket) {
@@ -98,7 +98,7 @@ TEST(ConnectionAcceptorTest, WhatItHandsOnDoesNotBlock) {
   ASSERT_TRUE(Becomes([&] { return transport.taken() == 1; }));
   EXPECT_FALSE(IsClosedByPeer(client));
   transport.acceptor().Stop();
-  transport.acceptor().Stop();  // again: nothing
+  transport.acceptor().Stop();  // A second one changes nothing.
   EXPECT_FALSE(IsClosedByPeer(client));
 }
 
@@ -107,7 +107,8 @@ class OneDescriptor {
  public:
   OneDescriptor() {
     getrlimit(RLIMIT_NOFILE, &before_);
-    for (int i = 0; i < 32; ++i) fillers_.emplace_back(open("/dev/null", O_RDONLY));  // no gaps
+    // No gaps are left.
+    for (int i = 0; i < 32; ++i) fillers_.emplace_back(open("/dev/null", O_RDONLY));
     rlimit one = before_;
     one.rlim_cur = static_cast<rlim_t>(fillers_.back().number()) + 1;
     fillers_.pop_back();

@@ -53,7 +53,7 @@ TEST(JobLinesTest, AJobIsSaidOnceWhenAcceptedAndOnceWhenItEnded) {
   EXPECT_THAT(text, HasSubstr("warning job name=jobs/a state=failed seconds=1.250"));
   EXPECT_THAT(text, HasSubstr("reason=BAD_MODEL message=\"line\\nfeed\""));
 
-  table.jobs.clear();  // ended and deleted between two looks
+  table.jobs.clear();  // They ended and were deleted between two looks.
   table.stats.cancelled_total = 1;
   testing::internal::CaptureStderr();
   lines.Look();

@@ -15,7 +15,7 @@
 namespace salient {
 namespace {
 
-// Frame types and flags of RFC 9113, section 6.
+// These are frame types and flags of RFC 9113, section 6.
 constexpr uint8_t kData = 0, kHeaders = 1, kReset = 3, kSettings = 4, kPing = 6, kWindowUpdate = 8;
 constexpr uint8_t kEndStream = 1, kAck = 1, kEndHeaders = 4;
 constexpr uint16_t kInitialWindowSize = 4;

@@ -14,8 +14,8 @@
 
 namespace salient {
 
-// One connection to a port of 127.0.0.1. It honours none of the server's windows: a test sends
-// less than 64 KiB on a connection. Not thread-safe.
+// Is one connection to a port of 127.0.0.1. It honours none of the server's windows: a test sends
+// less than 64 KiB on a connection. It is not thread-safe.
 class Http2Client {
  public:
   struct Frame {

@@ -44,7 +44,7 @@ TEST(ServerInfoTest, TellsTheTruthAboutMethods) {
   for (int i = 1; i < v1::OutputFormat_ARRAYSIZE; ++i) {
     EXPECT_EQ(takes([i](auto& m) {
                 m.mutable_format()->set_output_format(static_cast<v1::OutputFormat>(i));
-                m.mutable_format()->set_symmetric(true);  // every layout holds such
+                m.mutable_format()->set_symmetric(true);  // Every layout holds such.
               }),
               said(info.output_formats(), i));
   }

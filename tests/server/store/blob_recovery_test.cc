@@ -149,7 +149,7 @@ TEST(BlobRecoveryTest, ATornUploadNeverBecomesABlob) {
   struct Case {
     const char* name;
     std::string left;
-    bool good;  // what counts as synced is the content's
+    bool good;  // Then what counts as synced is the content's.
   };
   const Case cases[] = {
       {"zeros behind the synced part", zero_tail, true},
@@ -255,7 +255,7 @@ TEST(BlobRecoveryTest, ForeignNamesAreLeftAloneAndReported) {
       absl::StrCat("uploads/", BlobName(digest)),
       "blobs/sha256/README",
       absl::StrCat("blobs/sha256/zz/", BlobName(digest)),
-      absl::StrCat("blobs/sha256/00/", BlobName(digest)),  // its shard is another
+      absl::StrCat("blobs/sha256/00/", BlobName(digest)),  // Its shard is another.
       absl::StrCat("blobs/sha256/", hex.substr(0, 2), "/", BlobName(digest), ".part"),
   };
   for (const std::string& name : foreign) WriteFile(directory / name, "content");

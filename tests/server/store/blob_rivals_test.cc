@@ -119,7 +119,7 @@ TEST_F(BlobRivalsTest, AnUploadBegunWhileItIsDeletedIsANewOne) {
   const auto begin = [&] {
     for (int i = 0; i < 1000; ++i) {
       const auto upload = store->BeginUpload(digest);
-      EXPECT_TRUE(upload.ok()) << upload.status();  // above all not "is complete"
+      EXPECT_TRUE(upload.ok()) << upload.status();  // Above all it is not "is complete".
     }
   };
   std::thread rival(begin);

@@ -18,7 +18,7 @@ namespace salient::testing {
 
 class BlobStoreFixture : public ::testing::Test {
  protected:
-  static constexpr int64_t kInterval = 1000;  // between syncs of an upload
+  static constexpr int64_t kInterval = 1000;  // It lies between syncs of an upload.
 
   std::unique_ptr<BlobStore> Open(BlobStoreLimits limits = {}) {
     limits.sync_interval_bytes = kInterval;

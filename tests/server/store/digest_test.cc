@@ -22,7 +22,8 @@ struct Vector {
   std::string hex;
 };
 
-// The examples of FIPS 180-4 and, for lengths about the 64 bytes of a block, Python's hashlib.
+// They are the examples of FIPS 180-4 and, for lengths about the 64 bytes of a block, those of
+// Python's hashlib.
 const Vector kVectors[] = {
     {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
     {"abc", kAbc},

@@ -25,7 +25,7 @@ using ::testing::HasSubstr;
 
 using UploadTest = testing::BlobStoreFixture;
 
-// Before, at and behind a synced boundary, at the start, in the middle and at the end.
+// Breaks lie before, at and behind a synced boundary, at the start, in the middle and at the end.
 TEST_F(UploadTest, AnUploadIsResumedAtAnyOffset) {
   const auto store = Open();
   const std::string content = RandomBytes(3, 3 * kInterval);
@@ -116,7 +116,7 @@ TEST_F(UploadTest, AWriterOfWhichNothingComesIsReplaced) {
   EXPECT_EQ(newer->committed_bytes(), 1100);
   EXPECT_EQ(older->Append(1100, content.substr(1100, 10)).code(), absl::StatusCode::kAborted);
   EXPECT_EQ(older->Finish().code(), absl::StatusCode::kAborted);
-  older = absl::CancelledError();  // dropping it must not close the newer one's file
+  older = absl::CancelledError();  // Dropping it must not close the newer one's file.
   ASSERT_EQ(Send(*newer, content, 1100), absl::OkStatus());
   EXPECT_EQ(newer->Finish(), absl::OkStatus());
   EXPECT_EQ(ReadAll(*store, digest), content);
@@ -283,7 +283,7 @@ TEST_F(UploadTest, AFullDiskLosesNothing) {
   ASSERT_TRUE(upload.ok()) << upload.status();
   ASSERT_EQ(upload->Append(0, content.substr(0, 1500)), absl::OkStatus());
   {
-    // In the middle of the next append, behind the next boundary.
+    // The limit lies in the middle of the next append, behind the next boundary.
     const FileSizeLimit limit(2300);
     const absl::Status full = upload->Append(1500, content.substr(1500, 2000));
     EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted) << full;

@@ -19,7 +19,7 @@ TEST(BoundedLaneTest, DoesOneTaskAfterTheOtherBesideItsCaller) {
     BoundedLane lane("lane", {.tasks = 3});
     std::latch go(1);
     ASSERT_TRUE(lane.Submit([&] {
-                      go.wait();  // the caller went on, else this would wait for ever
+                      go.wait();  // The caller went on, else this would wait for ever.
                       order.push_back("first");
                       lane.Continue([&order] { order.push_back("rest of first"); });
                     })
@@ -68,7 +68,7 @@ TEST(BoundedLaneTest, RefusesWhatWouldHoldTooMuchWhileItWaits) {
                       },
                       1000)
                   .ok());
-  begun.wait();  // what runs does not wait
+  begun.wait();  // The running task does not wait.
   EXPECT_TRUE(lane.Submit([] {}, 6).ok());
   EXPECT_TRUE(lane.Submit([] {}, 4).ok());
   EXPECT_EQ(DetailsOf(lane.Submit([] {}, 1)).reason, Reason::kBusy);
@@ -77,7 +77,7 @@ TEST(BoundedLaneTest, RefusesWhatWouldHoldTooMuchWhileItWaits) {
 }
 
 TEST(BoundedLaneTest, TakesTasksFromManyThreads) {
-  int done = 0;  // only the lane's thread counts
+  int done = 0;  // Only the lane's thread counts.
   {
     BoundedLane lane("lane", {.tasks = 4000});
     std::vector<std::thread> callers;

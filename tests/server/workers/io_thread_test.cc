@@ -22,7 +22,7 @@ TEST(IoThreadTest, DoesOneThingAfterTheOtherBesideItsStarter) {
   std::vector<std::string> order;
   std::thread::id thread;
   const auto first = io.Start([&] {
-    go.wait();  // the starter went on, else this would wait for ever
+    go.wait();  // The starter went on, else this would wait for ever.
     thread = std::this_thread::get_id();
     order.push_back("first");
     return absl::OkStatus();

@@ -18,7 +18,7 @@ TEST(MemoryBudgetTest, HandsOutNoMoreThanItHasAndTakesItBack) {
   EXPECT_EQ(budget.reserved_bytes(), 100);
   a->ShrinkTo(10);
   EXPECT_EQ(budget.reserved_bytes(), 50);
-  a->ShrinkTo(1000);  // never grows
+  a->ShrinkTo(1000);  // It never grows.
   EXPECT_EQ(a->bytes(), 10);
   a.reset();
   b.reset();

@@ -44,10 +44,10 @@ TEST_P(WorkerPoolTest, ForEachRunsEveryIndexOnce) {
         return absl::OkStatus();
       });
     };
-    RunLong(pool, loop);  // from a worker
+    RunLong(pool, loop);  // It runs from a worker.
     EXPECT_TRUE(status.ok());
     for (const auto& run : runs) EXPECT_EQ(run.load(), 1);
-    loop();  // from a thread that is none
+    loop();  // It runs from a thread that is none.
     EXPECT_TRUE(status.ok());
     for (const auto& run : runs) EXPECT_EQ(run.load(), 2);
   }
@@ -88,7 +88,7 @@ TEST_P(WorkerPoolTest, AnExpiredLoopSaysSo) {
   WorkerPool pool(GetParam());
   CancelToken stop;
   stop.Expire();
-  stop.Cancel();  // the first stop counts
+  stop.Cancel();  // The first stop counts.
   EXPECT_TRUE(
       absl::IsDeadlineExceeded(pool.ForEach(stop, 3, [](int64_t) { return absl::OkStatus(); })));
 }
@@ -240,7 +240,7 @@ TEST(WorkerPoolOrderTest, WorkersThatJoinLoopsTakeThemInTurn) {
   CancelToken stop;
   std::mutex mu;
   std::thread::id callers[2];
-  std::set<int> helped;  // loops that a thread other than its caller worked for
+  std::set<int> helped;  // A thread other than the caller worked for these loops.
   std::latch done(2);
   for (int loop = 0; loop < 2; ++loop) {
     pool.Submit(WorkerPool::Lane::kLong, [&, loop] {
@@ -260,10 +260,10 @@ TEST(WorkerPoolOrderTest, WorkersThatJoinLoopsTakeThemInTurn) {
 
 // Two jobs with loops of equal items: neither waits for the other's loop to end.
 TEST(WorkerPoolOrderTest, LoopsOfTwoJobsHaveItemsByTurns) {
-  constexpr int kItems = 500;  // of both, from when both had one
+  constexpr int kItems = 500;  // Both have so many, from when both had one.
   WorkerPool pool(1);
   const CancelToken stop;
-  int done[2] = {0, 0};  // of the only worker
+  int done[2] = {0, 0};  // They are those of the only worker.
   int from[2] = {0, 0};
   int largest_lead = 0;
   const auto job = [&](int mine) {

@@ -290,7 +290,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       "\"rope_type\":\"llama3\",\"low_freq_factor\":1.0,"
       "\"original_max_position_embeddings\":8192";
   const ConfigFault faults[] = {
-      // Missing and null.
+      // These are missing and null.
       {{{"architectures", ""}, {"model_type", ""}},
        "architectures is missing; expected a list of one"},
       {{{"architectures", "[]"}, {"model_type", "\"gpt2\""}},
@@ -307,7 +307,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"num_hidden_layers", ""}}, "num_hidden_layers is missing"},
       {{{"num_attention_heads", ""}}, "num_attention_heads is missing"},
       {{{"vocab_size", ""}}, "vocab_size is missing"},
-      // Wrong type.
+      // These have the wrong type.
       {{{"architectures", "\"LlamaForCausalLM\""}}, "architectures is \"LlamaForCausalLM\""},
       {{{"architectures", "[\"A\",\"B\"]"}}, "architectures is an array of 2"},
       {{{"architectures", "[7]"}}, "architectures[0] is 7"},
@@ -328,7 +328,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
        "layer_types is \"full_attention\"; expected a list"},
       {{{"quantization_config", "{}"}}, "quantization_config.quant_method is missing"},
       {{{"quantization_config", "{\"quant_method\":4}"}}, "quantization_config.quant_method is 4"},
-      // Absurd.
+      // These are absurd.
       {{{"hidden_size", "0"}}, "hidden_size is 0; expected"},
       {{{"hidden_size", "-64"}}, "hidden_size is -64"},
       {{{"hidden_size", "9223372036854775807"}}, "hidden_size is 9223372036854775807"},
@@ -345,7 +345,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"rope_theta", "0.5"}}, "rope_theta is 0.5"},
       {{{"max_position_embeddings", "0"}}, "max_position_embeddings is 0"},
       {Mistral({{"sliding_window", "0"}}), "sliding_window is 0"},
-      // Two that contradict each other.
+      // These contradict each other.
       {{{"num_key_value_heads", "3"}},
        "num_key_value_heads is 3; expected a divisor of num_attention_heads, 4"},
       {{{"num_key_value_heads", "8"}}, "num_key_value_heads is 8"},
@@ -358,7 +358,7 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {Qwen2({{"num_key_value_heads", ""}}),
        "num_key_value_heads is missing, which means 32 in Qwen2Config; expected a divisor of "
        "num_attention_heads, 4"},
-      // Rotary embeddings.
+      // These are about rotary embeddings.
       {{{"rope_scaling", "{" + llama3 + ",\"high_freq_factor\":4.0}"}},
        "rope_scaling.factor is missing; expected a number from 1"},
       {{{"rope_parameters", "{" + llama3 + ",\"high_freq_factor\":4.0,\"factor\":0.5}"}},

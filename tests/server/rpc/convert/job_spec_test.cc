@@ -206,7 +206,7 @@ TEST(ConvertJobSpecTest, AnInspectionTakesWeightsBySizeWhereTheirHeaderIsInline)
     return DetailsOf(status).field;
   };
   const std::string field = "spec.model.manifest.files[1].digest";
-  v1::JobSpec spoilt = message;  // a task that reads the weights
+  v1::JobSpec spoilt = message;  // This task reads the weights.
   *spoilt.mutable_quantize() = QuantizeSpec().quantize();
   EXPECT_EQ(refused_field(spoilt), field);
   spoilt = message;
@@ -216,7 +216,7 @@ TEST(ConvertJobSpecTest, AnInspectionTakesWeightsBySizeWhereTheirHeaderIsInline)
   spoilt.mutable_model()->mutable_manifest()->mutable_files(1)->mutable_digest()->set_size_bytes(
       -1);
   EXPECT_EQ(refused_field(spoilt), field);
-  spoilt = message;  // no weights: all of it is read
+  spoilt = message;  // Without weights all of it is read.
   spoilt.mutable_model()->mutable_manifest()->mutable_files(0)->mutable_digest()->clear_sha256();
   EXPECT_EQ(refused_field(spoilt), "spec.model.manifest.files[0].digest");
 }

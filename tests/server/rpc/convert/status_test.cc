@@ -68,7 +68,8 @@ TEST(StatusTest, AStatusOfTheCoreBecomesInternal) {
 
 TEST(StatusTest, StaysSmallHoweverLongTheNames) {
   std::string message = "x";
-  for (int i = 0; i < 5000; ++i) message += "\xC3\xA4";  // a two-byte character at odd places
+  // A two-byte character stands at odd places.
+  for (int i = 0; i < 5000; ++i) message += "\xC3\xA4";
   absl::Status status = WithField(InvalidCall(Reason::kBadShape, message), message);
   for (int i = 0; i < 20; ++i) {
     status = WithMetadata(status, absl::StrCat("key", i), std::string(500 + i, 'v'));

@@ -43,7 +43,7 @@ TEST(ConvertStudyTest, EveryFieldArrives) {
   message.mutable_format()->set_bits(2);
   message.mutable_format()->set_group_size(-1);
   message.mutable_format()->set_symmetric(true);
-  message.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ_V2);  // not read
+  message.mutable_format()->set_output_format(v1::OUTPUT_FORMAT_GPTQ_V2);  // It is not read.
   message.set_compute_dtype(v1::COMPUTE_DTYPE_F32);
   message.set_seed(~uint64_t{0});
   const auto task = ToStudy("spec.study", message);

@@ -22,9 +22,9 @@ constexpr char kQuantizeTensors[] = "/salient.v1.QuantizationService/QuantizeTen
 constexpr char kWatchJob[] = "/salient.v1.QuantizationService/WatchJob";
 constexpr char kReadBlob[] = "/salient.v1.BlobService/ReadBlob";
 constexpr char kWriteBlob[] = "/salient.v1.BlobService/WriteBlob";
-constexpr uint32_t kNarrow = 16;  // bytes of a stream, less than any message
+constexpr uint32_t kNarrow = 16;  // A stream has so many bytes, less than any message.
 constexpr uint32_t kWide = 1 << 20;
-constexpr int kStreams = 40;  // of a connection
+constexpr int kStreams = 40;  // A connection has so many.
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
 std::unique_ptr<Server> StartServer() {

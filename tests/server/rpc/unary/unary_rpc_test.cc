@@ -89,7 +89,7 @@ TEST_F(UnaryRpcTest, BytesThatAreNoProtobufAreTheClientsFault) {
 }
 
 TEST_F(UnaryRpcTest, ShortCallsTakeShortRequestsOnly) {
-  v1::GetJobRequest request;  // on the wire as most of the others: field 1, a text
+  v1::GetJobRequest request;  // It looks on the wire as most of the others: field 1, a text.
   request.set_name(std::string(kMaxShortRequestBytes, 'x'));
   for (const std::string method : kMethods) {
     const Answer answer = Call(method, request.SerializeAsString());
