@@ -55,7 +55,7 @@ def package(name, file):
 
 
 class SentencePieceModel:
-    """tokenizer.model. A text begins with BOS unless tokenizer_config.json says otherwise."""
+    """Reads tokenizer.model. A text begins with BOS unless tokenizer_config.json says otherwise."""
 
     def __init__(self, path, settings):
         library = package("sentencepiece", path)
@@ -72,7 +72,7 @@ class SentencePieceModel:
 
 
 class TokenizersModel:
-    """tokenizer.json. Its post-processor says whether a text begins with BOS, unless
+    """Reads tokenizer.json. Its post-processor says whether a text begins with BOS, unless
     tokenizer_config.json does."""
 
     def __init__(self, path, settings):

@@ -58,7 +58,7 @@ def uniform(name, count):
 
 
 def tensors_of(weights):
-    """Of the case's shapes, float32. Vectors of norms lie around 1, Linears are scaled by 1/2."""
+    """Returns tensors of the case's shapes, float32. Vectors of norms lie around 1, Linears are scaled by 1/2."""
     hidden, inner, vocabulary = weights["hidden"], 44, 40
     query = weights["heads"] * weights["head_dim"]
     key = weights["kv_heads"] * weights["head_dim"]

@@ -102,7 +102,7 @@ def clip_whole_tensor(weight, gram):
 
 
 def smoothquant(x, weights):
-    """All candidates and their output errors on the first 64 tokens."""
+    """Returns all candidates and their output errors on the first 64 tokens."""
     x = x.astype(np.float32)
     largest, sample = np.abs(x).max(0), x[:64]
     scales = w8a8.candidates(largest, weights)

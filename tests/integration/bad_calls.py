@@ -56,7 +56,7 @@ def start(**kwargs):
 
 
 def call_with(format=None, **options):
-    """A good group under these options."""
+    """Makes a good group under these options."""
     return [start(format={**FORMAT, **(format or {})}, **options), *m.group_messages(group())]
 
 
@@ -84,5 +84,5 @@ def row_bytes(row=0, tokens=slice(None)):
 
 
 def finish_with(*tail):
-    """A good group up to its weights, then `tail`."""
+    """Makes a good group up to its weights, then `tail`."""
     return [start(), m.group_header(group()), *m.weights(group()), *tail]

@@ -24,13 +24,13 @@ def case(*names):
 
 
 def parts(data):
-    """(header as dict, tensor bytes) of a good file."""
+    """Returns (header as dict, tensor bytes) of a good file."""
     (length,) = struct.unpack("<Q", data[:8])
     return json.loads(data[8:8 + length]), data[8 + length:]
 
 
 def join(header, body):
-    """A file of a header, text or dict, and bytes. No padding."""
+    """Makes a file of a header, text or dict, and bytes, without padding."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + body
 
@@ -44,7 +44,7 @@ def edited(data, **fields):
 
 
 def moved(data, by, first=0):
-    """With offsets from `first` on moved by so many bytes."""
+    """Returns the file with offsets from `first` on moved by so many bytes."""
     header, body = parts(data)
     for name, entry in header.items():
         if name != "__metadata__" and entry["data_offsets"][0] >= first:
@@ -57,7 +57,7 @@ def begin_of(data, name):
 
 
 def spelled(data, old, new):
-    """With a piece of the header's text replaced, once."""
+    """Returns the file with a piece of the header's text replaced, once."""
     header, body = parts(data)
     text = json.dumps(header)
     assert text.count(old) >= 1, old

@@ -62,7 +62,7 @@ def failure_of(call):
 
 
 def failure_of_status(status):
-    """The same of a google.rpc.Status, such as Job.error."""
+    """Returns the same of a google.rpc.Status, such as Job.error."""
     (code,) = [c for c in grpc.StatusCode if c.value[0] == status.code]
     failure = Failure(code, status.message, details_bytes=status.ByteSize())
     for detail in status.details:

@@ -1,4 +1,4 @@
-"""CRC-32C (Castagnoli) with NumPy: many lanes at once, joined at the end.
+"""Computes CRC-32C (Castagnoli) with NumPy: many lanes at once, joined at the end.
 
 A checksum that begins at 0 is linear and does not see zeros in front. So the data is padded in
 front, cut into lanes of equal length that run side by side, and neighbours are joined by advancing
@@ -30,7 +30,7 @@ def _apply(matrix, states):
 
 
 def _zeros(count):
-    """The matrix of `count` zero bytes."""
+    """Returns the matrix of `count` zero bytes."""
     unit = np.uint32(1) << np.arange(32, dtype=np.uint32)
     power = _TABLE[unit & np.uint32(255)] ^ (unit >> np.uint32(8))
     result = unit
@@ -43,7 +43,7 @@ def _zeros(count):
 
 
 def crc32c(data):
-    """Of bytes."""
+    """Returns the CRC-32C of bytes."""
     values = np.frombuffer(data, np.uint8)
     if len(values) < 4:
         state = 0xFFFFFFFF

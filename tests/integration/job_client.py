@@ -75,7 +75,7 @@ def model_path(path):
 
 def quantize(model, tokens, *, max_rows=0, group_size=128, method=None, formats=None, timeout=None,
              ttl=None, priority=0, **task):
-    """The JobSpec of a QuantizeTask. `tokens`: a Digest, or None for no calibration."""
+    """Returns the JobSpec of a QuantizeTask. `tokens` is a Digest, or None for no calibration."""
     spec = job_pb2.JobSpec(model=model, priority=priority)
     spec.quantize.CopyFrom(job_pb2.QuantizeTask(**task))
     if tokens is not None:
@@ -103,7 +103,7 @@ class Outcome:
     events: list
 
     def of(self, kind):
-        """The events of one kind, e.g. "tensor_ready"."""
+        """Returns the events of one kind, e.g. "tensor_ready"."""
         return [getattr(e, kind) for e in self.events if e.WhichOneof("event") == kind]
 
     @property
@@ -126,7 +126,7 @@ class DigestMismatch(AssertionError):
 
 
 class JobClient:
-    """Blobs and jobs over one channel. Thread-safe, as the channel is."""
+    """Calls for blobs and jobs over one channel. It is thread-safe, as the channel is."""
 
     def __init__(self, channel):
         self.blobs = blob_grpc.BlobServiceStub(channel)
@@ -172,7 +172,7 @@ class JobClient:
         return self.blob_status(digest)
 
     def read(self, digest, offset=0, limit=0):
-        """A blob or a part of it. A whole one must have its digest, every chunk its checksum."""
+        """Returns a blob or a part of it. A whole one must have its digest, every chunk its checksum."""
         request = blob_pb2.ReadBlobRequest(digest=digest, offset_bytes=offset, limit_bytes=limit)
         data = bytearray()
         for response in self.blobs.ReadBlob(request, timeout=CALL_SECONDS):

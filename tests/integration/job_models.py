@@ -56,7 +56,7 @@ class Checkpoint:
 
 
 def index_of(parts):
-    """The index of {file: {tensor: array}}, as bytes."""
+    """Returns the index of {file: {tensor: array}}, as bytes."""
     total = sum(t.nbytes for tensors in parts.values() for t in tensors.values())
     weight_map = {tensor: file for file, tensors in parts.items() for tensor in tensors}
     return json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}).encode()
@@ -73,7 +73,7 @@ def model_order(name):
 
 
 def cut(tensors, shards):
-    """{file name: {name: array}} in the order of the model, of about equal size."""
+    """Returns {file name: {name: array}} in the order of the model, of about equal size."""
     if shards == 1:
         return {"model.safetensors": tensors}
     names = sorted(tensors, key=model_order)
@@ -85,7 +85,7 @@ def cut(tensors, shards):
 
 @functools.cache
 def pocket_llama():
-    """The files of the model, without its token files."""
+    """Returns the files of the model, without its token files."""
     return {path.name: path.read_bytes() for path in sorted(POCKET_LLAMA.iterdir())
             if path.name not in NOT_OF_THE_MODEL}
 
@@ -118,7 +118,7 @@ def random_tokens(rows, tokens, vocabulary, seed=0):
 
 def random_llama(hidden=128, intermediate=256, layers=2, heads=4, kv_heads=2, vocabulary=256,
                  seed=0, dtype=np.float16, tied=False):
-    """A Llama with heavy-tailed weights and uneven norms. Fixed by `seed`."""
+    """Makes a Llama with heavy-tailed weights and uneven norms, fixed by `seed`."""
     random = np.random.default_rng(seed)
     head_dim = hidden // heads
     tensors = {}

@@ -31,7 +31,7 @@ SKIPPED = 77
 
 
 def run_tests():
-    """The main of every script."""
+    """Runs the tests of a script; it is the main of every one."""
     salientd_path()
     result = unittest.main(module="__main__", verbosity=2, exit=False).result
     sys.exit(1 if not result.wasSuccessful() else SKIPPED if result.skipped else 0)
@@ -50,7 +50,7 @@ def salientd_path():
 
 
 class LiveServer:
-    """Context manager around one server process.
+    """Is a context manager around one server process.
 
     address: host:port of gRPC; metrics_url: the scrape endpoint. What the server writes goes to
     `log_path` and is printed when the test fails to start or stop it.
@@ -148,7 +148,7 @@ class LiveServer:
     # ---- measurements
 
     def scrape(self):
-        """The endpoint's text."""
+        """Returns the endpoint's text."""
         with urllib.request.urlopen(self.metrics_url, timeout=10) as response:
             return response.read().decode()
 
@@ -161,7 +161,7 @@ class LiveServer:
         return int(re.search(rf"^{key}:\s+(\d+) kB", status, re.M).group(1)) * 1024
 
     def cpu_seconds(self):
-        """User and system time of all threads so far."""
+        """Returns user and system time of all threads so far."""
         total = 0
         for stat in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat"):
             try:
@@ -211,7 +211,7 @@ class HeldCall:
 
 
 class Metrics:
-    """One scrape: samples by name and labels."""
+    """Holds one scrape: samples by name and labels."""
 
     _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+\d+)?$")
     _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

@@ -1,4 +1,4 @@
-"""Builders of QuantizeTensors messages: a group of Linears as NumPy arrays to its messages."""
+"""Builds QuantizeTensors messages: a group of Linears as NumPy arrays becomes its messages."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def to_bytes(array, dtype):
-    """The wire bytes of `array` as `dtype`, a tensor_pb2.DataType."""
+    """Returns the wire bytes of `array` as `dtype`, a tensor_pb2.DataType."""
     if dtype == tensor_pb2.DATA_TYPE_F32:
         return array.astype("<f4").tobytes()
     if dtype == tensor_pb2.DATA_TYPE_F16:
@@ -48,7 +48,7 @@ class Group:
 
 
 def random_group(name, seed, out_features, in_features, tokens=96, rows=2, **kwargs):
-    """Heavy-tailed weights and activations with a few salient channels. Fixed by `seed`."""
+    """Makes heavy-tailed weights and activations with a few salient channels, fixed by `seed`."""
     rng = np.random.default_rng(seed)
     if isinstance(out_features, int):
         out_features = [out_features]
@@ -62,7 +62,7 @@ def random_group(name, seed, out_features, in_features, tokens=96, rows=2, **kwa
 
 
 def options(**kwargs):
-    """The first message. `method`, `format` as dicts; default: the server's default."""
+    """Makes the first message. `method` and `format` are dicts; the default is the server's."""
     message = service_pb2.QuantizeTensorsOptions(seed=kwargs.get("seed", 0))
     if "method" in kwargs:
         message.method.CopyFrom(method_pb2.Method(**kwargs["method"]))

@@ -34,7 +34,7 @@ def heavy_groups():
 
 
 def many_results():
-    """300 groups of 1 Mi weights: 162 MiB at 4 bit, for a budget of 96."""
+    """Makes 300 groups of 1 Mi weights: 162 MiB at 4 bit, for a budget of 96."""
     return copies(m.random_group("unread", 1, 16384, 64, tokens=8, rows=1, dtype=F16), 300)
 
 

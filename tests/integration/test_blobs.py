@@ -16,7 +16,7 @@ Code = grpc.StatusCode
 
 
 class UploadTest(BlobTestCase):
-    """Bytes in."""
+    """Tests bytes that come in."""
 
     def test_a_blob_comes_back(self):
         for size in (1, 4096, MIB, MIB + 1, 5 * MIB - 3):

@@ -22,7 +22,7 @@ IDLE_SECONDS = 2
 
 
 class DownloadTest(BlobTestCase):
-    """Bytes out."""
+    """Tests bytes that go out."""
 
     @classmethod
     def setUpClass(cls):
@@ -96,7 +96,7 @@ class IdleTest(BlobTestCase):
 
 
 class FullTest(BlobTestCase):
-    """No room."""
+    """Tests a store without room."""
     FLAGS = ("--store-bytes", str(8 * MIB))
 
     def test_full_and_too_large(self):
@@ -117,7 +117,7 @@ class FullTest(BlobTestCase):
 
 
 class DiskTest(unittest.TestCase):
-    """The directory under the store."""
+    """Tests what happens to the directory under the store."""
 
     def setUp(self):
         self._directory = tempfile.TemporaryDirectory(prefix="salient_store_")
@@ -269,7 +269,7 @@ class LargeTest(BlobTestCase):
 
 
 class DrainTest(unittest.TestCase):
-    """SIGTERM in the middle of an upload."""
+    """Sends SIGTERM in the middle of an upload."""
 
     def test_open_uploads_end_and_new_calls_are_refused(self):
         server = LiveServer("--drain-seconds", "20")

@@ -25,7 +25,7 @@ BOMB_FRAMES = 3
 
 
 def field(number, content):
-    """A length-delimited field on the wire."""
+    """Returns a length-delimited field as it is on the wire."""
     length, head = len(content), bytes([number << 3 | 2])
     while length >= 128:
         head += bytes([length & 127 | 128])

@@ -30,7 +30,7 @@ def find_grpcurl():
 
 
 class ReflectionTest(unittest.TestCase):
-    """By grpcio-reflection."""
+    """Asks by grpcio-reflection."""
 
     @classmethod
     def setUpClass(cls):
@@ -79,7 +79,7 @@ GRPCURL = find_grpcurl()
 
 @unittest.skipUnless(GRPCURL, "SKIPPED: no grpcurl in $SALIENT_GRPCURL, PATH or " + str(CACHED))
 class GrpcurlTest(unittest.TestCase):
-    """By grpcurl."""
+    """Asks by grpcurl."""
 
     @classmethod
     def setUpClass(cls):

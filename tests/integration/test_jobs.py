@@ -24,7 +24,7 @@ GROUP_SIZE = 128
 
 
 def quantize_model(server, files, tokens, **task):
-    """Through blobs, to the end. Returns the Outcome, which succeeded."""
+    """Quantizes through blobs, to the end. Returns the Outcome, which succeeded."""
     digest = server.client.upload(tokens)
     outcome = server.client.run(quantize(manifest(files), digest, **task), files.values())
     if outcome.job.state != SUCCEEDED:
@@ -62,7 +62,7 @@ def expected_tensors(config, group_size):
 
 
 class WholeModelTest(unittest.TestCase):
-    """pocket-llama, through blobs."""
+    """Sends pocket-llama through blobs."""
 
     @classmethod
     def setUpClass(cls):

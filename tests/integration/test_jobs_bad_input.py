@@ -133,7 +133,7 @@ for _name in CASES:  # inherited, run once
 
 
 class CommandLineTest(unittest.TestCase):
-    """The same through `salient quantize`: exit code, one clear line, no output directory."""
+    """Tests the same through `salient quantize`: exit code, one clear line, no output directory."""
 
     CASES = ("shard_overlap", "shard_header_beyond_the_file", "shard_bytes_missing", "no_weight",
              "weight_with_fewer_columns", "nan_in_a_weight", "config_without_hidden_size",

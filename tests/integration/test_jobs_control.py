@@ -1,4 +1,4 @@
-"""A job as a resource: watched from any revision, asked for again, listed, deleted."""
+"""Tests a job as a resource: watched from any revision, asked for again, listed, deleted."""
 
 import threading
 import uuid
@@ -72,7 +72,7 @@ class WatchTest(JobCase):
 
 
 class IdentityTest(JobCase):
-    """job_id, request_id, validate_only."""
+    """Tests job_id, request_id and validate_only."""
 
     def test_a_repeated_job_id_is_the_same_job(self):
         first = self.client.create(self.spec, job_id="nightly-1")

@@ -41,7 +41,7 @@ def unpack(words, bits, count):
 
 
 def by_group(values, inputs):
-    """[out, groups] to [out, inputs]."""
+    """Spreads [out, groups] to [out, inputs]."""
     return np.repeat(values, inputs // values.shape[1], axis=1)
 
 
@@ -104,7 +104,7 @@ class FormatsTest(unittest.TestCase):
         cls.addClassCleanup(cls._directory.cleanup)
 
     def run_job(self, name, method=ROUND_TO_NEAREST, **settings):
-        """(directory, files) of the result."""
+        """Returns (directory, files) of the result."""
         spec = quantize(manifest(self.files), self.tokens, method=method, formats=[settings])
         outcome = self.server.client.run(spec, self.files.values())
         self.assertEqual(outcome.job.state, SUCCEEDED, outcome.failure)

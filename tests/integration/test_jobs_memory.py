@@ -19,7 +19,7 @@ def model(layers):
 
 
 class MemoryTest(unittest.TestCase):
-    """A fresh server for each model: VmHWM only rises."""
+    """Takes a fresh server for each model, because VmHWM only rises."""
 
     def peak(self, files, through_blobs):
         with JobServer(workers=2) as server:

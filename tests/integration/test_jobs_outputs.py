@@ -1,4 +1,4 @@
-"""Several results of one job, overrides by module path and the limit of error, through blobs and
+"""Tests several results of one job, overrides by module path and the limit of error, through blobs and
 through directories: NumPy reads what came back."""
 
 import json

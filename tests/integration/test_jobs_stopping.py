@@ -28,7 +28,7 @@ class CancelTest(JobCase):
         cls.heavy = cls.server.add_model("heavy", models.heavy_llama().files())
 
     def start_heavy(self, output="", server=None, **task):
-        """A job on the way through block 0. Returns its name."""
+        """Starts a job that is on its way through block 0. Returns its name."""
         client = (server or self.server).client
         spec = quantize(model_path(self.heavy), self.heavy_tokens, output_path=output, **task)
         name = client.create(spec).name

@@ -41,13 +41,13 @@ def dashboard():
 
 
 def targets():
-    """(panel title, expression) of every target."""
+    """Returns (panel title, expression) of every target."""
     return [(panel["title"], target["expr"]) for panel in dashboard()["panels"]
             for target in panel["targets"]]
 
 
 def metric_names(expression):
-    """Metrics of a PromQL expression, as families: without _bucket."""
+    """Returns the metrics of a PromQL expression, as families: without _bucket."""
     bare = re.sub(r'\{[^}]*\}|\[[^\]]*\]|"[^"]*"', "", expression)
     bare = re.sub(r"\b(by|without|on|ignoring)\s*\([^)]*\)", "", bare)
     return {name for name in re.findall(r"[a-zA-Z_:][\w:]*(?!\w*\s*\()", bare) if "_" in name
@@ -55,7 +55,7 @@ def metric_names(expression):
 
 
 def work(server, seed=0):
-    """One call of three groups."""
+    """Makes one call of three groups."""
     groups = [m.random_group(f"g{i}", 10 * seed + i, [256, 128], 256, tokens=256) for i in range(3)]
     results, failure = server.quantize(m.call_messages(groups))
     assert failure is None, failure
@@ -126,7 +126,7 @@ class DashboardFileTest(unittest.TestCase):
 
 
 class EndpointTest(unittest.TestCase):
-    """The scrape."""
+    """Tests the scrape."""
 
     @classmethod
     def setUpClass(cls):
@@ -197,7 +197,7 @@ class EndpointTest(unittest.TestCase):
 
 @needs_prometheus
 class RulesTest(unittest.TestCase):
-    """Alerts, without a server."""
+    """Tests alerts, without a server."""
 
     def promtool(self, *arguments):
         done = subprocess.run(["promtool", *arguments], cwd=RULES.parent, capture_output=True,
@@ -215,7 +215,7 @@ class RulesTest(unittest.TestCase):
 
 
 class LivePrometheus:
-    """A Prometheus with our configuration, scraping one server every second."""
+    """Runs a Prometheus with our configuration, scraping one server every second."""
 
     def __init__(self, server):
         self._directory = tempfile.TemporaryDirectory(prefix="prometheus_")
@@ -253,7 +253,7 @@ class LivePrometheus:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from error
 
     def query(self, expression):
-        """{labels: value}, labels as a sorted tuple of pairs."""
+        """Returns {labels: value}, labels as a sorted tuple of pairs."""
         found = self.get("query", query=expression)["result"]
         return {tuple(sorted(r["metric"].items())): float(r["value"][1]) for r in found}
 

@@ -11,7 +11,7 @@ _ORDER = np.array([0, 2, 4, 6, 1, 3, 5, 7])
 
 
 def unpack(words):
-    """Codes [rows, columns * 8] of packed words [rows, columns]."""
+    """Returns the codes [rows, columns * 8] of packed words [rows, columns]."""
     words = np.ascontiguousarray(words).view(np.uint32)
     nibbles = (words[:, :, None] >> (4 * np.arange(8, dtype=np.uint32))) & 15
     codes = np.empty_like(nibbles)
@@ -20,7 +20,7 @@ def unpack(words):
 
 
 def dequantize(qweight, qzeros, scales, scale_dtypes=(np.float16,)):
-    """The weight [out, in] in float32."""
+    """Returns the weight [out, in] in float32."""
     if scales.dtype not in scale_dtypes or qweight.dtype != np.int32 or qzeros.dtype != np.int32:
         raise ValueError(f"dtypes {qweight.dtype}, {qzeros.dtype}, {scales.dtype}")
     codes, zeros = unpack(qweight), unpack(qzeros)
@@ -33,6 +33,6 @@ def dequantize(qweight, qzeros, scales, scale_dtypes=(np.float16,)):
 
 
 def linear(tensors, name, scale_dtypes=(np.float16,)):
-    """The weight [out, in] of one module of {name: array}."""
+    """Returns the weight [out, in] of one module of {name: array}."""
     parts = (tensors[f"{name}.{part}"] for part in ("qweight", "qzeros", "scales"))
     return dequantize(*parts, scale_dtypes)

@@ -104,7 +104,7 @@ def check_modules(config, stored, stored_format):
 
 
 def read(directory, foreign=False):
-    """A Llama. What only other tools write, scales of other dtypes among it, is refused unless the
+    """Returns a Llama. What only other tools write, scales of other dtypes among it, is refused unless the
     directory is `foreign`. Its `schemes` say how each quantized Linear was stored."""
     directory = str(directory)
     config, stored = llama_np.read_config(directory), read_tensors(directory)

@@ -36,8 +36,8 @@ def _groups(scale, g_idx, columns, group_size):
 
 
 def pack_quantized(tensors, name, bits, group_size, symmetric, scale_dtypes=(np.float16,)):
-    """The weight [out, in] in float32 of one module of {name: array}. A group_size of 0: whole
-    rows, or one scale of the whole tensor."""
+    """Returns the weight [out, in] in float32 of one module of {name: array}. A group_size of 0 stands
+    for whole rows, or one scale of the whole tensor."""
     packed, scale = tensors[f"{name}.weight_packed"], tensors[f"{name}.weight_scale"]
     shape, zeros = tensors[f"{name}.weight_shape"], tensors.get(f"{name}.weight_zero_point")
     if shape.dtype not in (np.int32, np.int64) or shape.shape != (2,):

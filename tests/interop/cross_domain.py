@@ -68,7 +68,7 @@ class CrossDomain:
                         tokens("evaluation", "computing")))}
 
     def errors(self, address, rounding, bits=3, group_size=128):
-        """{text: mean relative output error} of a rounding."""
+        """Returns {text: mean relative output error} of a rounding."""
         from salient_client import connect, options
 
         caller = llama_call.Caller(self.model, self.source, self.calibration, group_size, "<f4")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Perplexity of a checkpoint directory, plain or quantized, and its distance from its source, by a
+"""Tells the perplexity of a checkpoint directory, plain or quantized, and its distance from its source, by a
 reader that shares no code with Salient.
 
     evaluate_np.py DIR TOKENS [--against SOURCE_DIR] [--rows N] [--json]

@@ -13,7 +13,7 @@ BITS = (2, 3, 4, 8)
 
 
 def dequantize(qweight, qzeros, scales, g_idx, bits, v2, scale_dtypes=(np.float16,)):
-    """The weight [out, in] in float32."""
+    """Returns the weight [out, in] in float32."""
     if (bits not in BITS or scales.dtype not in scale_dtypes
             or {qweight.dtype, qzeros.dtype, g_idx.dtype} != {np.dtype(np.int32)}):
         raise ValueError(f"{bits} bits, dtypes {qweight.dtype}, {qzeros.dtype}, {scales.dtype},"
@@ -36,6 +36,6 @@ def dequantize(qweight, qzeros, scales, g_idx, bits, v2, scale_dtypes=(np.float1
 
 
 def linear(tensors, name, bits, v2, scale_dtypes=(np.float16,)):
-    """The weight [out, in] of one module of {name: array}."""
+    """Returns the weight [out, in] of one module of {name: array}."""
     parts = (tensors[f"{name}.{part}"] for part in ("qweight", "qzeros", "scales", "g_idx"))
     return dequantize(*parts, bits, v2, scale_dtypes)

@@ -43,7 +43,7 @@ def effective_weights(model, written, results):
 
 
 def group_statistics(model, tokens):
-    """{(layer, group): Statistics} of a model's activations."""
+    """Returns {(layer, group): Statistics} of a model's activations."""
     statistics, hidden = {}, model.embed(tokens)
     for layer in range(model.layers):
         hidden, inputs = run_block(model, layer, hidden)
@@ -93,7 +93,7 @@ class Judge:
         self.rtn = round_to_nearest(self.model, group_size)
 
     def errors(self, weights):
-        """{token file: {group name: relative output error}}."""
+        """Returns {token file: {group name: relative output error}}."""
         return {
             part: {
                 group_name(*key): relative_error(self.model, statistics, *key, members)

@@ -97,7 +97,7 @@ class Caller:
         yield from self._second_half(*waiting)
 
     def run(self, channel, options, on_result=lambda result: None):
-        """{group name: GroupResult}. Results are read on this thread."""
+        """Returns {group name: GroupResult}. Results are read on this thread."""
         from salient_client import quantize_tensors
 
         results = {}

@@ -25,7 +25,7 @@ def tied_heads(model):
 
 
 def v_proj_rows(model, s):
-    """s of o_proj as a factor of each row of v_proj."""
+    """Returns s of o_proj as a factor of each row of v_proj."""
     heads = s.reshape(model.kv_heads, -1, model.head_dim)
     if (heads != heads[:, :1]).any():
         raise ValueError("s of o_proj differs between query heads that read one kv head")
@@ -48,7 +48,7 @@ def quantizable_groups(model, group_size):
 
 
 def run_block(model, layer, hidden):
-    """(hidden states leaving a block, {group: its input}), a few rows at a time."""
+    """Returns (hidden states leaving a block, {group: its input}), a few rows at a time."""
     parts, leaving = {group: [] for group in llama_np.GROUPS}, []
     for start in range(0, len(hidden), ROWS_PER_BATCH):
         part = hidden[start : start + ROWS_PER_BATCH]

@@ -43,7 +43,7 @@ def read_config(directory):
 
 
 def rotary_frequencies(config, head_dim):
-    """[head_dim / 2] angles a position. Wavelengths that long contexts made too long are stretched
+    """Returns [head_dim / 2] angles a position. Wavelengths that long contexts made too long are stretched
     by Llama 3's factor; between its two bounds the stretch is interpolated."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
@@ -72,7 +72,7 @@ def attention_window(config):
 
 
 class Llama:
-    """Weights in float32, one block after the other. `inputs`: {module path: what becomes of its
+    """Holds weights in float32, one block after the other. `inputs` is {module path: what becomes of its
     input before the product}, for activations that are quantized."""
 
     def __init__(self, config, tensors, inputs=None):
@@ -95,14 +95,14 @@ class Llama:
         return Llama(read_config(directory), read_tensors(directory))
 
     def with_tensors(self, replaced):
-        """The same model with some tensors replaced."""
+        """Returns the same model with some tensors replaced."""
         return Llama(self.config, {**self.tensors, **replaced}, self.inputs)
 
     def weight(self, layer, linear):
         return self.tensors[f"model.layers.{layer}.{linear}.weight"]
 
     def linear(self, layer, linear, value):
-        """[..., in_features] to [..., out_features]."""
+        """Takes [..., in_features] to [..., out_features]."""
         change = self.inputs.get(f"model.layers.{layer}.{linear}")
         value = value if change is None else change(value)
         product = value @ self.weight(layer, linear).T
@@ -138,7 +138,7 @@ class Llama:
         return scores @ value
 
     def block(self, layer, hidden, observe=None):
-        """One decoder block. `observe(group, input)` sees the input of each group of Linears."""
+        """Runs one decoder block. `observe(group, input)` sees the input of each group of Linears."""
         observe = observe or (lambda group, value: None)
         prefix = f"model.layers.{layer}."
         rows, positions, _ = hidden.shape
@@ -184,7 +184,7 @@ class Llama:
 
 
 def perplexity(model, tokens, batch=8):
-    """Over tokens 2..T of each row."""
+    """Returns the perplexity over tokens 2..T of each row."""
     return compare([model], tokens, batch)[0]["perplexity"]
 
 

@@ -58,7 +58,7 @@ def with_heavy_tails(tensors, seed=5):
 
 
 def divergences(source, models, tokens):
-    """KL(source || model) of each row, by model."""
+    """Returns KL(source || model) of each row, by model."""
     rows = [llama_np.compare([source, *models], row[None]) for row in tokens]
     return [np.array([scores[1 + i]["kl"] for scores in rows]) for i in range(len(models))]
 

@@ -116,7 +116,7 @@ def first_rows(path, rows, directory):
 
 
 def verified(directory, evaluation, source):
-    """{perplexity, source_perplexity, kl, top1_agreement} of a directory."""
+    """Returns {perplexity, source_perplexity, kl, top1_agreement} of a directory."""
     found = salient_cli.verify(directory, evaluation, "--against", source, "--no-rtn")
     return {"perplexity": found["result"]["perplexity"],
             "source_perplexity": found["source"]["perplexity"],
@@ -154,7 +154,7 @@ def measure_peer(name, scratch):
 
 
 def grid(rows):
-    """Lines of a table of [(model, bits, group size, method, cell)], a column for each method."""
+    """Returns the lines of a table of [(model, bits, group size, method, cell)], a column for each method."""
     methods = list(dict.fromkeys(row[3] for row in rows))
     yield "| model | bits | group | " + " | ".join(methods) + " |"
     yield "| --- | --- | --- |" + " --- |" * len(methods)
@@ -171,7 +171,7 @@ def short(value):
 
 
 def peers_table(rows):
-    """Lines of a table of [(who, format, cell)], by falling KL."""
+    """Returns the lines of a table of [(who, format, cell)], by falling KL."""
     best = min(cell["kl"] for who, _, cell in rows if who in PEERS and "AWQ" in who)
     yield "| | format | perplexity | KL | of the best other AWQ |"
     yield "| --- | --- | --- | --- | --- |"
@@ -182,7 +182,7 @@ def peers_table(rows):
 
 
 def compare_with_peers(scratch):
-    """[(who, format, cell)] of the other tools and of ours."""
+    """Returns [(who, format, cell)] of the other tools and of ours."""
     rows = [(who, form, measure_peer(who, scratch)) for who, (_, form) in PEERS.items()]
     for name, (flags, form) in BESIDE_PEERS.items():
         rows.append((name, form, measure_flags("pocket-llama-salient", flags, scratch)))

@@ -19,7 +19,7 @@ class Statistics:
 
     @staticmethod
     def of(inputs):
-        """Of activations [..., in_features]."""
+        """Sums activations [..., in_features]."""
         x = inputs.reshape(-1, inputs.shape[-1])
         gram = np.zeros((x.shape[1], x.shape[1]))
         for start in range(0, len(x), 1024):
@@ -82,7 +82,7 @@ def fit_range(low, high, bits, symmetric=False, scale_dtype=np.float16):
 
 
 def nearest_codes(grouped, scale, zero, bits):
-    """Codes of [out, groups, group_size] on a grid of [out, groups]."""
+    """Returns the codes of [out, groups, group_size] on a grid of [out, groups]."""
     return np.clip(np.rint(grouped / scale[..., None]) + zero[..., None], 0, 2**bits - 1)
 
 
@@ -97,7 +97,7 @@ def round_nearest(weight, bits, group_size, factor=None, symmetric=False, scale_
 
 
 def quadratic_loss(difference, gram):
-    """tr(D H D^T)."""
+    """Returns tr(D H D^T)."""
     difference = difference.astype(np.float64)
     return float(((difference @ gram) * difference).sum())
 
@@ -108,7 +108,7 @@ def round_to_bits(values, bits=8):
 
 
 def relative_weight(weights, group_size):
-    """w_j: |w| over the largest |w| of its group, mean over all rows of all Linears."""
+    """Returns w_j: |w| over the largest |w| of its group, mean over all rows of all Linears."""
     joined = np.abs(np.concatenate(weights)).astype(np.float64)
     grouped = joined.reshape(len(joined), -1, group_size)
     largest = grouped.max(-1, keepdims=True)
@@ -123,7 +123,7 @@ def tie(values, tied):
 
 
 def scale_candidates(weights, statistics, group_size, tied=None):
-    """[(candidate, s)], the identity (None) first."""
+    """Returns [(candidate, s)], the identity (None) first."""
     x, w = statistics.mean_abs, relative_weight(weights, group_size)
     if tied:
         x, w = tie(x, tied), tie(w, tied)
@@ -178,7 +178,7 @@ def clip_factors(weight, gram, bits, group_size):
 
 
 def _feedback_order(block, damping):
-    """Columns by falling diagonal, and the upper Cholesky factor of the inverse in that order."""
+    """Returns the columns by falling diagonal, and the upper Cholesky factor of the inverse in that order."""
     damped = block + np.eye(len(block)) * damping * np.diag(block).mean()
     order = np.argsort(-np.diag(block), kind="stable")
     inverse = np.linalg.inv(damped[np.ix_(order, order)])
@@ -200,7 +200,7 @@ def _feedback(weight, scale, zero, block, method):
 
 
 def _descend(weight, codes, scale, zero, block, sweeps, bits):
-    """Exact coordinate descent on the codes of one block, column after column."""
+    """Does exact coordinate descent on the codes of one block, column after column."""
     block = block.astype(np.float32)
     diagonal = np.diag(block)
     difference = scale * (codes - zero) - weight
@@ -299,7 +299,7 @@ def round_gptq(weight, gram, start, bits, damping, act_order, width=128):
 
 
 def round_all(weights, gram, s, method):
-    """Every Linear of W * s on the Gram of X / s, with the range and rounding of `method`."""
+    """Rounds every Linear of W * s on the Gram of X / s, with the range and rounding of `method`."""
     scaled_gram = gram / np.outer(s, s).astype(np.float64)
     linears = []
     for weight in (w * s for w in weights):

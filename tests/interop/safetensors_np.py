@@ -25,18 +25,18 @@ _ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16", "I8", "U8"]
 
 
 def widen_bf16(bits):
-    """float32 values of bfloat16 bit patterns (uint16)."""
+    """Returns the float32 values of bfloat16 bit patterns (uint16)."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def round_bf16(values):
-    """bfloat16 bit patterns (uint16) of finite float32 values, rounded half to even."""
+    """Returns the bfloat16 bit patterns (uint16) of finite float32 values, rounded half to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def read_header(path):
-    """(header, position of the first tensor byte) of a file."""
+    """Returns (header, position of the first tensor byte) of a file."""
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         return json.loads(file.read(length)), 8 + length

@@ -38,12 +38,12 @@ def verify(directory, evaluation, *flags, **options):
 
 
 def write_tokens(path, tokens):
-    """A token file of [rows, tokens]."""
+    """Returns a token file of [rows, tokens]."""
     safetensors_np.write(path, {"input_ids": np.ascontiguousarray(tokens, np.int32)})
     return str(path)
 
 
 def random_tokens(path, vocabulary, rows, tokens, seed):
-    """Of models with random weights, which no text suits better."""
+    """Returns tokens of models with random weights, which no text suits better."""
     random = np.random.default_rng(seed)
     return write_tokens(path, random.integers(0, vocabulary, (rows, tokens)))

@@ -87,13 +87,13 @@ class GroupResult:
 
 
 def connect(address):
-    """A plaintext channel. The message limit of 4 MiB stays as it is."""
+    """Opens a plaintext channel. The message limit of 4 MiB stays as it is."""
     return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def options(scale="awq", range="clip", rounding="block", *, bits=4, group_size=128, seed=0,
             output_format="AWQ_GEMM", block=None, gptq=None, **method):
-    """First message of a call. `block`, `gptq`: fields of BlockRounding and GptqRounding."""
+    """Makes the first message of a call. `block` and `gptq` are fields of BlockRounding and GptqRounding."""
     ranges = {"minmax": method_pb.RANGE_MIN_MAX, "clip": method_pb.RANGE_CLIP}
     return pb.QuantizeTensorsOptions(
         method=method_pb.Method(
@@ -113,7 +113,7 @@ def options(scale="awq", range="clip", rounding="block", *, bits=4, group_size=1
 
 
 def chunks(data):
-    """Chunk messages of some bytes."""
+    """Makes chunk messages of some bytes."""
     view = memoryview(data)
     for offset in range(0, len(view), _CHUNK_BYTES):
         part = bytes(view[offset : offset + _CHUNK_BYTES])
@@ -135,7 +135,7 @@ def _batches(group):
 
 
 def group_requests(group):
-    """The messages of one group."""
+    """Makes the messages of one group."""
     header = pb.GroupHeader(
         name=group.name,
         in_features=group.linears[0][1].shape[1],

@@ -20,7 +20,7 @@ _MASK = 2**64 - 1
 
 
 def _mix(x):
-    """The splitmix64 finalizer."""
+    """Is the splitmix64 finalizer."""
     x = (x + _GOLDEN) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -38,7 +38,7 @@ def sample_hash(seed, row, position):
 
 
 def signs(seed, row, position, count):
-    """A token's column of the sketch matrix R: +1 or -1, 64 of one draw."""
+    """Returns a token's column of the sketch matrix R: +1 or -1, 64 of one draw."""
     key = _key(_SKETCH, seed, row, position)
     words = [_mix((key + i * _GOLDEN) & _MASK) for i in range(-(-count // 64))]
     bits = [(words[k // 64] >> (k % 64)) & 1 for k in range(count)]
@@ -49,7 +49,7 @@ _DIGIT, _LOWER, _NO_BOUND = 23, 40, -320
 
 
 def bound_exponents(bounds):
-    """The least e with 1.0625 bound < 2^e, of each; _NO_BOUND of 0."""
+    """Returns the least e with 1.0625 bound < 2^e, of each; _NO_BOUND of 0."""
     exponents = np.frexp(1.0625 * np.asarray(bounds, np.float64))[1]
     return np.where(np.asarray(bounds) > 0, exponents, _NO_BOUND).astype(np.int32)
 
@@ -84,7 +84,7 @@ def _intervals(rows):
 
 
 def encode(activations, seed=0):
-    """The file of {calibration row: activations [tokens, in_features]}."""
+    """Makes the file of {calibration row: activations [tokens, in_features]}."""
     p = PARAMS
     width = p["block_width"]
     arrays = {row: np.asarray(x, np.float64) for row, x in activations.items()}

@@ -216,7 +216,7 @@ def check_gptq_file(directory, config, foreign):
 
 
 def read(directory, config, foreign):
-    """The format of a directory with this config.json, or None for a plain one."""
+    """Returns the format of a directory with this config.json, or None for a plain one."""
     quantization = config.get("quantization_config")
     if quantization is None:
         return None

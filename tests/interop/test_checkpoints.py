@@ -1,4 +1,4 @@
-"""Whole directories written by `salient quantize`, read by a reader in NumPy that shares no code
+"""Reads whole directories written by `salient quantize` with a reader in NumPy that shares no code
 with it: `salient verify` must say of them what that reader computes."""
 
 import os
@@ -38,7 +38,7 @@ class Directory(unittest.TestCase):
             os.path.join(scratch.name, f"{n}.safetensors") for n in ("calibration", "evaluation"))
 
     def make(self, variant, **stored):
-        """A source directory and its token files."""
+        """Makes a source directory and its token files."""
         model_variants.write(variant, self.source, **stored)
         if variant in model_variants.PRESERVING:
             for kind, path in (("calibration", self.calibration), ("evaluation", self.evaluation)):
@@ -185,7 +185,7 @@ class AwqGemm(Directory):
 
 
 class Formats(Directory):
-    """Every other format, of the model with salient channels."""
+    """Tests every other format, of the model with salient channels."""
 
     def check(self, *flags):
         """(what verify says, the schemes that the directory is read with)."""
@@ -244,7 +244,7 @@ class Formats(Directory):
                 self.assertAlmostEqual(found["kl"], found["rtn_kl"], delta=2e-6)
 
     def test_scaled(self):
-        """Folded and rounded to F16, nothing else: the source to rounding."""
+        """Is folded and rounded to F16 and nothing else: it is the source to rounding."""
         self.make("salient")
         self.quantize("--format", "scaled-fp16")
         self.assertNotIn("quantization_config", llama_np.read_config(self.output))
@@ -288,7 +288,7 @@ class Formats(Directory):
 
 
 def contents(directory):
-    """{file: its bytes}."""
+    """Returns {file: its bytes}."""
     return {path.name: path.read_bytes() for path in pathlib.Path(directory).iterdir()}
 
 

@@ -111,7 +111,7 @@ class CommittedModel(EveryModel, unittest.TestCase):
 
 
 class PublishedTable(EveryModel, unittest.TestCase):
-    """Six methods on the salient model, row by row."""
+    """Holds six methods on the salient model, row by row."""
 
     def test_every_row(self):
         directory = shared("models", "pocket-llama-salient")

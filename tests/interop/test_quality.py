@@ -74,7 +74,7 @@ class BesidePeers(unittest.TestCase):
         self.scratch = scratch.name
 
     def kl(self, name):
-        """Of a peer, or of one of quality.BESIDE_PEERS."""
+        """Returns the KL of a peer, or of one of quality.BESIDE_PEERS."""
         if name in quality.PEERS:
             cell = quality.measure_peer(name, self.scratch)
         else:

@@ -51,7 +51,7 @@ def rows(activations):
 
 class NeverWorseThanRoundToNearest(unittest.TestCase):
     def check(self, groups, group_size, **options):
-        """`groups`: [(Group, activations [rows, tokens, in])]."""
+        """Checks `groups`, [(Group, activations [rows, tokens, in])]."""
         results = quantize([group for group, _ in groups], group_size=group_size, **options)
         ratios = []
         for group, activations in groups:
@@ -128,7 +128,7 @@ class NeverWorseThanRoundToNearest(unittest.TestCase):
         )
 
     def heavy_tailed(self, name, seed, in_features, outs, dtype=np.float32, tokens=(97, 200, 31)):
-        """Student-t weights and activations, uneven channels, some dead, some shifted."""
+        """Makes Student-t weights and activations, uneven channels, some dead, some shifted."""
         random = np.random.default_rng(seed)
         spread = np.exp(random.standard_normal(in_features)).astype(np.float32)
         spread[random.choice(in_features, in_features // 50, replace=False)] *= 30
@@ -181,7 +181,7 @@ class Twin(unittest.TestCase):
     METHODS = ("rtn", "block128-rounding", "block256")
 
     def setUp(self):
-        """The groups of one block of the committed model."""
+        """Takes the groups of one block of the committed model."""
         self.model = llama_np.Llama.load(paths.POCKET_LLAMA)
         source = llama_np.read_tensors(paths.POCKET_LLAMA)
         tokens = llama.read_tokens(paths.POCKET_LLAMA / "calibration_open.safetensors", 12)
@@ -233,7 +233,7 @@ class Twin(unittest.TestCase):
 
 
 class Currency(unittest.TestCase):
-    """One exact-Gram group of two Linears and one sketched group, 12 calibration rows."""
+    """Takes one exact-Gram group of two Linears and one sketched group, 12 calibration rows."""
 
     def setUp(self):
         random = np.random.default_rng(7)
@@ -314,7 +314,7 @@ class Currency(unittest.TestCase):
                         self.result(2, self.whole_rows(), "<f2"), "float16")
 
     def from_parts(self, workers, order, beside=()):
-        """All bytes out from merged statistics files, with some rows beside them as batches."""
+        """Returns all bytes that come out from merged statistics files, with some rows beside them as batches."""
         return self.bytes_out(workers, [
             Group(name, linears, [(row, 0, x[row]) for row in beside],
                   statistics=[parts[i] for i in order])

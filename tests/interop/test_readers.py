@@ -58,7 +58,7 @@ def decoded_one_by_one(codes, zeros, scales, group):
 
 
 def packed_one_by_one(codes, bits):
-    """int32 words of rows of codes, by arithmetic on one long integer a row."""
+    """Returns the int32 words of rows of codes, by arithmetic on one long integer a row."""
     rows = []
     for row in codes:
         number = sum(int(code) << (bits * i) for i, code in enumerate(row))

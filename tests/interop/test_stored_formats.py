@@ -48,7 +48,7 @@ QUANTIZATION["int-quantized"] = compressed(
 
 
 def words_of(codes, bits=4):
-    """int32 words of rows of codes that fill them, the first code in the lowest bits."""
+    """Returns the int32 words of rows of codes that fill them, the first code in the lowest bits."""
     codes = codes.reshape(len(codes), -1, 32 // bits).astype(np.uint32)
     return np.ascontiguousarray(
         np.bitwise_or.reduce(codes << (bits * np.arange(32 // bits, dtype=np.uint32)), -1)

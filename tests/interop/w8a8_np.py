@@ -12,7 +12,7 @@ STEPS = 20
 
 
 def tie_largest(values, tied):
-    """The largest over the query heads of one kv head; tied = (head_dim, query heads a kv head)."""
+    """Returns the largest over the query heads of one kv head; tied = (head_dim, query heads a kv head)."""
     head_dim, shared = tied
     heads = values.reshape(-1, shared, head_dim)
     return np.broadcast_to(heads.max(1, keepdims=True), heads.shape).reshape(-1)
@@ -30,7 +30,7 @@ def smoothquant_scale(largest_input, weights, alpha, tied=None):
 
 
 def round_inputs(x, step=None):
-    """x [..., in] on multiples of `step`; by default of the largest of each token over 127."""
+    """Returns x [..., in] on multiples of `step`; by default of the largest of each token over 127."""
     if step is None:
         step = np.abs(x).max(-1, keepdims=True) / np.float32(127)
         step = np.where(step > 0, step, np.float32(1))
@@ -38,7 +38,7 @@ def round_inputs(x, step=None):
 
 
 def round_weight(weight, whole_tensor=False):
-    """Symmetric, 8 bit, a float16 scale of each row or of all: largest / 127.5."""
+    """Rounds symmetric to 8 bits, with a float16 scale of each row or of all: largest / 127.5."""
     largest = np.abs(weight).max(None if whole_tensor else 1, keepdims=True).astype(np.float32)
     scale = (2 * largest / np.float32(255)).astype(np.float16).astype(np.float32)
     scale = np.where(scale > 0, scale, np.float32(1))
@@ -62,7 +62,7 @@ def output_error(weights, s, sample, step=None, whole_tensor=False):
 
 
 def candidates(largest_input, weights, tied=None):
-    """[s] of the identity and of alpha = 0, 0.05 ... 1."""
+    """Returns [s] of the identity and of alpha = 0, 0.05 ... 1."""
     ones = np.ones(len(largest_input), np.float32)
     return [ones] + [
         smoothquant_scale(largest_input, weights, i / STEPS, tied) for i in range(STEPS + 1)

@@ -193,7 +193,7 @@ def random_model(config, seed):
 
 
 def write_checkpoint(directory, config, tensors, dtype="f16", shards=1):
-    """config.json and the tensors in `dtype` (f32, f16, bf16), in one file or with an index."""
+    """Writes config.json and the tensors in `dtype` (f32, f16, bf16), in one file or with an index."""
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")

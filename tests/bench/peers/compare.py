@@ -21,7 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def measured(command, log):
-    """Seconds, CPU seconds and peak bytes of one process and its children."""
+    """Returns seconds, CPU seconds and peak bytes of one process and its children."""
     begun = time.monotonic()
     with open(log, "w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

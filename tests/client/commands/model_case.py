@@ -15,7 +15,7 @@ ROWS = "3"  # Enough to be a calibration, few enough to be quick.
 
 
 def digests(directory):
-    """{file: sha256} of a directory."""
+    """Returns {file: sha256} of a directory."""
     result = {}
     for name in sorted(os.listdir(directory)):
         with open(os.path.join(directory, name), "rb") as file:

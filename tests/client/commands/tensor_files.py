@@ -57,7 +57,7 @@ def unpack(tensor):
 
 
 def nibbles(tensor):
-    """AWQ gemm words [rows, columns / 8] to codes [rows][columns]."""
+    """Turns AWQ gemm words [rows, columns / 8] into codes [rows][columns]."""
     _, (rows, words), _ = tensor
     values = unpack(tensor)
     result = []

@@ -21,7 +21,7 @@ LINEAR = torch.nn.Linear(1, 1)  # every module here is one; targets may name the
 
 
 def modules_of(directory):
-    """{module path: {name: tensor}}."""
+    """Returns {module path: {name: tensor}}."""
     modules = {}
     for path in pathlib.Path(directory).glob("*.safetensors"):
         with safe_open(path, "pt") as file:

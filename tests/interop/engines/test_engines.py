@@ -160,7 +160,7 @@ class Results:
         self._written = {}
 
     def of(self, formats):
-        """The directories of one of the tables above."""
+        """Returns the directories of one of the tables above."""
         for name, flags in formats.items():
             if name not in self._written:
                 self._written[name] = self.quantize(name.replace(" ", "-"), self.source, *flags)

@@ -1,4 +1,4 @@
-"""Perplexity of checkpoint directories in the real vLLM, over tokens 2..T of each row. Run by the
+"""Tells the perplexity of checkpoint directories in the real vLLM, over tokens 2..T of each row. Run by the
 interpreter that tests/tool_environment.sh makes for vllm.
 
     vllm_perplexity.py TOKENS ROWS DTYPE DIR...     (float16 or bfloat16 for a quantized model)
