@@ -20,7 +20,7 @@ import struct
 import sys
 import tempfile
 
-USAGE, BAD_INPUT = 2, 42  # exit codes, as those of `salient`
+USAGE, BAD_INPUT = 2, 42  # They are the exit codes of `salient`.
 DEFAULT_ROWS = 128
 DEFAULT_TOKENS = 512
 
@@ -79,7 +79,7 @@ class TokenizersModel:
         library = package("tokenizers", path)
         try:
             self._tokenizer = library.Tokenizer.from_file(path)
-        except Exception as error:  # the package raises Exception itself
+        except Exception as error:  # The package raises Exception itself.
             raise InputError(f"{path}: not a tokenizer: {error}") from error
         # A file may ask for its training's truncation and padding.
         self._tokenizer.no_truncation()

@@ -37,7 +37,7 @@ def cases():
 
     every = "llama mistral qwen2"
     add(every, "as_it_is")
-    # Shapes.
+    # These vary shapes.
     for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
                 "vocab_size"):
         add("llama", f"{key}_absent", **{key: ABSENT})
@@ -46,7 +46,7 @@ def cases():
         add("qwen2", f"{key}_text", **{key: str(BASE[key])})
     add("mistral", "vocab_size_larger", vocab_size=41)
     add(every, "one_layer_of_two", num_hidden_layers=1)
-    # Heads.
+    # These vary heads.
     add("llama", "kv_heads_absent", {"kv_heads": 4}, num_key_value_heads=ABSENT)
     add("mistral", "kv_heads_absent", {"heads": 8, "kv_heads": 8, "head_dim": 4},
         num_key_value_heads=ABSENT, num_attention_heads=8)
@@ -66,7 +66,7 @@ def cases():
     add(every, "head_dim_float", head_dim=8.0)
     add(every, "head_dim_odd", {"head_dim": 7}, head_dim=7)
     add(every, "hidden_size_no_multiple", {"hidden": 34}, hidden_size=34, head_dim=8)
-    # Scalars.
+    # These vary scalars.
     add(every, "eps_absent", rms_norm_eps=ABSENT)
     add(every, "eps_null", rms_norm_eps=None)
     add(every, "eps_zero", rms_norm_eps=0.0)
@@ -93,7 +93,7 @@ def cases():
     add("llama", "all_biases_stored", {"biases": "qkvo mlp"}, attention_bias=True, mlp_bias=True)
     add("mistral", "attention_bias_stored", {"biases": "qkvo"}, attention_bias=True)
     add("qwen2", "biases_missing", {"biases": ""})
-    # The head.
+    # These vary the head.
     for head in ("none", "own", "copy"):
         for value in (ABSENT, None, True, False):
             label = "absent" if value is ABSENT else json.dumps(value)
@@ -105,7 +105,7 @@ def cases():
     add("llama", "tie_true_head_own_two_dtypes", {"head": "own", "head_dtype": "bf16"})
     add("llama", "tie_true_head_copy_two_dtypes", {"head": "copy", "head_dtype": "f32",
                                                    "embedding_dtype": "bf16"})
-    # Rotary embeddings.
+    # These vary rotary embeddings.
     add(every, "theta_absent", rope_theta=ABSENT)
     add(every, "theta_null", rope_theta=None)
     add(every, "theta_integer", rope_theta=500000)
@@ -174,7 +174,7 @@ def cases():
         layer_types=["full_attention"] * 2)
     add("llama", "partial_rotary", partial_rotary_factor=0.5)
     add("llama", "partial_rotary_1", partial_rotary_factor=1.0)
-    # Windows.
+    # These vary windows.
     add(every, "window_absent", sliding_window=ABSENT)
     add(every, "window_8", sliding_window=8)
     add(every, "window_1", sliding_window=1)

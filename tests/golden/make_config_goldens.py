@@ -29,7 +29,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "interop")]
 import safetensors_np  # noqa: E402
 from config_cases import ABSENT, FAMILIES, Raw, cases, without  # noqa: E402
 
-ROUNDING = 2e-5  # relative, between builds of torch
+ROUNDING = 2e-5  # It is relative, between builds of torch.
 TOKENS = 40
 BIASES = {"llama": "", "mistral": "", "qwen2": "qkv"}
 

@@ -22,7 +22,7 @@ import llama_np  # noqa: E402
 import model_variants  # noqa: E402
 import safetensors_np  # noqa: E402
 
-TOKENS = 70  # two tiles of 64
+TOKENS = 70  # They are two tiles of 64.
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}
 BASE = {"architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 44,
@@ -49,7 +49,7 @@ CASES = {
                        "sliding_window": 20, "max_window_layers": 2, "num_key_value_heads": 1,
                        "rope_theta": 1e6, "tie_word_embeddings": False},
 }
-STORED = {"all_together": "bf16", "plain": "f32"}  # else f16
+STORED = {"all_together": "bf16", "plain": "f32"}  # The others are f16.
 SHARDS = {"all_together": 3}
 
 
@@ -94,7 +94,7 @@ def forward(config, tensors, tokens, observe=lambda layer, group, x: None, round
     def norm(name, x):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + config["rms_norm_eps"]) * tensors[name]
 
-    def rotate(x):  # channel pairs (i, i + head_dim / 2) as complex numbers
+    def rotate(x):  # It takes channel pairs (i, i + head_dim / 2) as complex numbers.
         z = (x[:, : head_dim // 2] + 1j * x[:, head_dim // 2 :]) * turn
         return np.concatenate([z.real, z.imag], axis=1)
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(FORWARD.parents[1] / "interop"))
 
 import safetensors_np  # noqa: E402
 
-ROUNDING = 5e-5  # of logits up to 31, between builds of torch
+ROUNDING = 5e-5  # Logits are up to 31; builds of torch differ by so much.
 
 
 def cases():

@@ -21,7 +21,7 @@ SHARD = "model.safetensors"
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 NORM = "model.layers.1.input_layernorm.weight"
 
-MODEL = models.random_llama(seed=33)  # hidden 128, 2 layers, vocabulary 256
+MODEL = models.random_llama(seed=33)  # It has hidden 128, 2 layers and vocabulary 256.
 IDS = models.random_tokens(4, 64, 256)
 CASES: dict = {}
 

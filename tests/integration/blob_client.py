@@ -78,7 +78,7 @@ class Blobs:
                 part = response.chunk
                 assert part.offset_bytes == offset + len(data), (part.offset_bytes, len(data))
                 assert part.HasField("crc32c") and 0 < len(part.data) <= MIB
-                if len(part.data) <= 4096:  # ours is slow
+                if len(part.data) <= 4096:  # Our own CRC is slow.
                     assert part.crc32c == m.crc32c(part.data)
                 data += part.data
         except grpc.RpcError as error:

@@ -12,7 +12,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "interop"))
-import salient_client  # generates the stubs
+import salient_client  # It generates the stubs.
 
 service_pb2, service_grpc = salient_client.pb, salient_client.rpc
 method_pb2, tensor_pb2 = salient_client.method_pb, salient_client.tensor_pb
@@ -35,9 +35,9 @@ class Failure:
     reason: str = ""
     domain: str = ""
     metadata: dict = dataclasses.field(default_factory=dict)
-    fields: dict = dataclasses.field(default_factory=dict)  # BadRequest: field -> description
+    fields: dict = dataclasses.field(default_factory=dict)  # It is BadRequest: field -> description.
     retry_after_seconds: float | None = None
-    quotas: list = dataclasses.field(default_factory=list)  # QuotaFailure subjects
+    quotas: list = dataclasses.field(default_factory=list)  # They are the subjects of QuotaFailure.
     details_bytes: int = 0
 
     def everything(self):

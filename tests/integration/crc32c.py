@@ -7,7 +7,7 @@ the left one over the right one's length, which is a matrix over GF(2).
 
 import numpy as np
 
-_POLYNOMIAL = 0x82F63B78  # bits reversed
+_POLYNOMIAL = 0x82F63B78  # Its bits are reversed.
 _LANES = 4096
 
 
@@ -54,7 +54,7 @@ def crc32c(data):
     length = -(-len(values) // lanes)
     padded = np.zeros(lanes * length, np.uint8)
     padded[-len(values):] = values
-    padded[len(padded) - len(values):][:4] ^= 0xFF  # instead of beginning with all ones
+    padded[len(padded) - len(values):][:4] ^= 0xFF  # This stands for beginning with all ones.
     columns = np.ascontiguousarray(padded.reshape(lanes, length).T).astype(np.uint32)
     states = np.zeros(lanes, np.uint32)
     for column in columns:

@@ -168,7 +168,7 @@ class JobClient:
         try:
             self.blobs.WriteBlob(messages, timeout=CALL_SECONDS)
         except grpc.RpcError:
-            pass  # what counts is the status
+            pass  # The status counts.
         return self.blob_status(digest)
 
     def read(self, digest, offset=0, limit=0):

@@ -8,12 +8,12 @@ import pathlib
 import numpy as np
 
 from contract import salient_client
-import safetensors_np  # tests/interop, which contract.py puts on the path
+import safetensors_np  # contract.py puts tests/interop on the path.
 from safetensors_np import encode
 
 REPOSITORY = pathlib.Path(salient_client.REPOSITORY)
 POCKET_LLAMA = REPOSITORY / "tests" / "data" / "pocket-llama"
-# Beside the weights in its directory, but not of the model.
+# These stand beside the weights in their directory and are not of the model.
 NOT_OF_THE_MODEL = ("README.md", "calibration_open.safetensors", "evaluation_open.safetensors")
 INDEX = "model.safetensors.index.json"
 
@@ -24,7 +24,7 @@ class Checkpoint:
 
     config: dict
     tensors: dict
-    carried: dict = dataclasses.field(default_factory=dict)  # files taken along: {name: bytes}
+    carried: dict = dataclasses.field(default_factory=dict)  # These files are taken along: {name: bytes}.
     bf16: bool = False
 
     def files(self, shards=1):

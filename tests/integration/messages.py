@@ -27,11 +27,11 @@ class Group:
     """One group to send. Weights [out_features, in_features], rows of [tokens, in_features]."""
 
     name: str
-    weights: dict  # Linear name -> array
-    rows: list  # calibration rows
+    weights: dict  # It maps a Linear's name to an array.
+    rows: list  # They are calibration rows.
     dtype: int = tensor_pb2.DATA_TYPE_F32
     activation_dtype: int = tensor_pb2.DATA_TYPE_F32
-    tied_heads: tuple | None = None  # (head_dim, query_heads_per_kv_head)
+    tied_heads: tuple | None = None  # It is (head_dim, query_heads_per_kv_head).
     batch_tokens: int = 64
 
     @property

@@ -37,7 +37,7 @@ class UploadTest(BlobTestCase):
     def test_a_complete_blob_is_answered_before_anything_is_sent(self):
         data = noise(1, 3 * MIB)
         self.assertIsNone(self.blobs.write(whole(data))[1])
-        upload = OpenUpload(self.blobs, [begin(digest_of(data))])  # sends nothing more
+        upload = OpenUpload(self.blobs, [begin(digest_of(data))])  # It sends nothing more.
         self.assertTrue(upload.future.result(CALL_SECONDS).complete)
         upload.close()
         before = self.server.metrics().total("salient_blob_bytes_total", direction="in")

@@ -75,7 +75,7 @@ class IdleTest(BlobTestCase):
     def test_readers_that_read_nothing_cost_a_chunk_each_and_are_let_go(self):
         data = noise(51, 64 * MIB)
         self.assertIsNone(self.blobs.write(whole(data))[1])
-        self.assert_stored(data)  # warm
+        self.assert_stored(data)  # It warms up.
         before = self.server.rss_bytes()
         request = blob_pb2.ReadBlobRequest(digest=digest_of(data))
         stalled = [Blobs(self.server) for _ in range(16)]
@@ -159,7 +159,7 @@ class DiskTest(unittest.TestCase):
             self.assertEqual(blobs.status(digest), (0, False), "it must be sent again")
             self.assertIsNone(blobs.write(whole(data))[1])
             self.assertTrue(blobs.read(digest)[0] == data)
-            # A part of it as well as the whole.
+            # It reads a part as well as the whole.
             with open(file, "r+b") as stored:
                 stored.seek(2 * MIB)
                 stored.write(bytes([data[2 * MIB] ^ 1]))

@@ -35,7 +35,7 @@ def field(number, content):
 
 def bomb():
     content = b"\x0a\x00" * (EMPTY_FILES - BOMB_FRAMES * 8)
-    for number in (1, 1, 1):  # manifest of model of spec
+    for number in (1, 1, 1):  # They are manifest of model of spec.
         content = field(number, content)
     return content
 

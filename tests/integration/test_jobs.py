@@ -41,7 +41,7 @@ def expected_tensors(config, group_size):
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head = hidden // config["num_attention_heads"]
     attended, shared = (config[k] * head for k in ("num_attention_heads", "num_key_value_heads"))
-    shapes = {  # out, in
+    shapes = {  # Each is (out, in).
         "self_attn.q_proj": (attended, hidden), "self_attn.k_proj": (shared, hidden),
         "self_attn.v_proj": (shared, hidden), "self_attn.o_proj": (hidden, attended),
         "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),

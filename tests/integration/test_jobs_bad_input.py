@@ -20,7 +20,7 @@ from job_client import (SUCCEEDED, JobClient, Outcome, digest_of, inline_content
 from job_server import JobServer
 from live_server import run_tests
 
-BAD_INPUT_EXIT = 42  # of the command line
+BAD_INPUT_EXIT = 42  # It is that of the command line.
 
 
 class BadModelTest(unittest.TestCase):
@@ -128,7 +128,7 @@ class OddModelTest(BadModelTest):
         self.assertIn("model.layers.0.mlp.down_proj.weight", outcome.tensors)
 
 
-for _name in CASES:  # inherited, run once
+for _name in CASES:  # Inherited cases run once.
     setattr(OddModelTest, f"test_{_name}", None)
 
 

@@ -9,7 +9,7 @@ from job_server import JobServer
 from live_server import run_tests
 
 MIB = 1 << 20
-SECONDS_FACTOR = 4  # promised: 2
+SECONDS_FACTOR = 4  # 2 is promised.
 
 
 class EstimateTest(unittest.TestCase):

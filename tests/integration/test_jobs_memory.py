@@ -10,7 +10,7 @@ from messages import ROUND_TO_NEAREST
 
 MIB = 1 << 20
 DIFFERENCE_BYTES = 16 * MIB
-GROUP_SIZE = 16  # of both 256 and 688 columns
+GROUP_SIZE = 16  # It divides both 256 and 688 columns.
 
 
 def model(layers):

@@ -80,7 +80,7 @@ class CancelTest(JobCase):
     def test_a_waiting_job_and_those_behind_it(self):
         waiting = self.client.create(self.absent_spec(300))
         ready = self.client.run(self.spec, self.files.values())
-        self.assertEqual(ready.job.state, SUCCEEDED)  # was not held up
+        self.assertEqual(ready.job.state, SUCCEEDED)  # It was not held up.
         self.assertIn(self.client.get(waiting.name).state, (QUEUED, RUNNING))
         self.client.cancel(waiting.name)
         self.assertEqual(self.client.finish(waiting.name).job.state, CANCELLED)

@@ -66,7 +66,7 @@ class WithheldByteTest(unittest.TestCase):
         """Block 0's tensor is there, whole, and the last byte is not."""
         ready = events[-1].tensor_ready
         self.assertTrue(ready.provisional)
-        data = self.client.read(ready.digest)  # verifies it
+        data = self.client.read(ready.digest)  # It verifies it.
         self.assertEqual(key_of(digest_of(data)), self.want.tensors[ready.header.name])
         self.assertFalse(held.released)
         status = self.client.blob_status(held.digest)

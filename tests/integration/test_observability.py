@@ -29,7 +29,7 @@ PANELS = ("Parameters per second", "Calibration tokens per second", "Errors by r
           "Jobs", "Progress of jobs", "Store", "Time by stage")
 MATCHERS = 'job=~"$job", instance=~"$instance"'
 WORKERS = 2
-SCRAPES = 12  # at one a second
+SCRAPES = 12  # There is one a second.
 
 needs_prometheus = unittest.skipUnless(
     shutil.which("prometheus") and shutil.which("promtool"),
@@ -72,7 +72,7 @@ class DashboardFileTest(unittest.TestCase):
         board = dashboard()
         self.assertIs(board["editable"], False)
         self.assertEqual(board["uid"], "salient-overview")
-        self.assertNotIn("id", board)  # belongs to one Grafana's database
+        self.assertNotIn("id", board)  # The id belongs to one Grafana's database.
 
     def test_variables(self):
         variables = {v["name"]: v for v in dashboard()["templating"]["list"]}
@@ -278,7 +278,7 @@ class LiveDashboardTest(unittest.TestCase):
         cls.worked()
         cls.values = {}
         with HeldCall(cls.server) as held:
-            time.sleep(2.5)  # two scrapes see the open call
+            time.sleep(2.5)  # Two scrapes see the open call.
             for title, expression in targets():
                 cls.values.setdefault(title, []).append(
                     cls.prometheus.query(cls.replaced(expression)))

@@ -23,7 +23,7 @@ Code = grpc.StatusCode
 BF16 = tensor_pb2.DATA_TYPE_BF16
 QUANTIZE = dict(grpc_method="QuantizeTensors")
 
-MEMORY_BYTES = 512 * MIB  # of all calls together
+MEMORY_BYTES = 512 * MIB  # All calls together have it.
 NOT_READING_SECONDS = 5
 # What the process may hold beside its calls: code, libraries, arenas, windows of 16 streams.
 BASE_BYTES = 256 * MIB

@@ -67,7 +67,7 @@ class LeakTest(unittest.TestCase):
         sent = list(m.call_messages(groups))
         rng = np.random.default_rng(17)
         with LiveServer("--workers", "2") as server:
-            self.break_off(server, sent, rng, 20)  # so that pools and arenas have grown
+            self.break_off(server, sent, rng, 20)  # So pools and arenas have grown.
             before = self.held(server)
             self.break_off(server, sent, rng, 100)
             after = self.held(server)

@@ -51,7 +51,7 @@ class WatchStreamTest(JobCase):
         channels = [self.server.channel() for _ in range(WATCHERS)]
         calls = [self.watch(job.name, client=JobClient(channel)) for channel in channels]
         self.assertIsNotNone(wait_until(lambda: open_watches(self.server) >= WATCHERS, 20))
-        good = self.client.run(self.spec, self.files.values())  # others go on
+        good = self.client.run(self.spec, self.files.values())  # Others go on.
         self.assertEqual(self.client.cancel(job.name).state, CANCELLED)
         grown = self.server.rss_bytes() - before
         print(f"\n  {WATCHERS} watchers that read nothing: RSS grew by {grown / MIB:.0f} MiB, a job "

@@ -46,7 +46,7 @@ def pack_quantized(tensors, name, bits, group_size, symmetric, scale_dtypes=(np.
     if scale.dtype not in scale_dtypes or len(packed) != rows or symmetric != (zeros is None):
         raise ValueError(f"{name}: scales {scale.dtype}, {len(packed)} rows of {rows}, zero points"
                          f" {zeros is not None}, symmetric {symmetric}")
-    if scale.shape == (1,):  # one of the whole tensor
+    if scale.shape == (1,):  # It is one of the whole tensor.
         scale = np.broadcast_to(scale, (rows, 1))
     if len(scale) != rows:
         raise ValueError(f"{name}: weight_scale {scale.shape} for {rows} rows")

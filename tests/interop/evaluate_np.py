@@ -61,7 +61,7 @@ def round_to_nearest(model, schemes):
                     scale_dtype=np.float32 if scheme.activations else np.float16)
                 rounded[f"{module}.weight"] = quantized.decode().astype(np.float32).reshape(
                     weight.shape)
-                if scheme.activations:  # static scales take a calibration, which nearest has not
+                if scheme.activations:  # Static scales take a calibration, which nearest has not.
                     inputs[module] = compressed_tensors_reader_np.round_tokens
     return llama_np.Llama(model.config, {**model.tensors, **rounded}, inputs)
 

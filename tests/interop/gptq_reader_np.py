@@ -18,8 +18,8 @@ def dequantize(qweight, qzeros, scales, g_idx, bits, v2, scale_dtypes=(np.float1
             or {qweight.dtype, qzeros.dtype, g_idx.dtype} != {np.dtype(np.int32)}):
         raise ValueError(f"{bits} bits, dtypes {qweight.dtype}, {qzeros.dtype}, {scales.dtype},"
                          f" {g_idx.dtype}")
-    codes = bit_stream_np.unpack(qweight.T, bits)  # [out, in]
-    zeros = bit_stream_np.unpack(qzeros, bits)  # [groups, out]
+    codes = bit_stream_np.unpack(qweight.T, bits)  # They are [out, in].
+    zeros = bit_stream_np.unpack(qzeros, bits)  # They are [groups, out].
     if (codes.shape != (scales.shape[1], len(g_idx)) or zeros.shape != scales.shape
             or len(qweight) * 32 % bits or qzeros.shape[1] * 32 % bits):
         raise ValueError(f"{bits} bits, shapes {qweight.shape}, {qzeros.shape}, {scales.shape},"

@@ -45,7 +45,7 @@ class Caller:
 
     def __init__(self, model, source, tokens, group_size, activation_dtype):
         self.model = model
-        self.source = source  # tensors in their stored dtype
+        self.source = source  # It has tensors in their stored dtype.
         self.tokens = tokens
         self.group_size = group_size
         self.activation_dtype = np.dtype(activation_dtype)

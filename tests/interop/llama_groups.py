@@ -5,7 +5,7 @@ import numpy as np
 
 import llama_np
 
-ROWS_PER_BATCH = 8  # calibration rows that the model runs on at a time
+ROWS_PER_BATCH = 8  # The model runs on so many calibration rows at a time.
 # s of a group goes into the rows of this Linear of the same block.
 FOLDED_INTO = {"o": ("qkv", "self_attn.v_proj"), "down": ("gate_up", "mlp.up_proj")}
 NORMS = {"qkv": "input_layernorm", "gate_up": "post_attention_layernorm"}

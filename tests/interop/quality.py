@@ -35,7 +35,7 @@ FEEDBACK_ONLY = ["--descent-sweeps", 0, "--refits", 0]
 METHODS: dict[str, list] = {
     "rtn": ["--method", "rtn"],
     "awq+clip": ["--method", "awq", "--rounding", "nearest"],
-    "awq+clip+block": ["--method", "awq"],  # the default
+    "awq+clip+block": ["--method", "awq"],  # It is the default.
     "awq+clip+gptq": GPTQ,
     "awq+clip+gptq, feedback only": [*GPTQ, *FEEDBACK_ONLY],
     "awq+clip+gptq, damping 0.01": [*GPTQ, "--gptq-damping", 0.01],
@@ -49,7 +49,7 @@ METHODS: dict[str, list] = {
                                  *salient_cli.STATIC],
 }
 IN_THE_GRID = ("rtn", "awq+clip", "awq+clip+block", "awq+clip+gptq")
-FORMATS = {4: "awq-gemm"}  # else dequantized-fp16
+FORMATS = {4: "awq-gemm"}  # Other widths take dequantized-fp16.
 CALIBRATION_ROWS, EVALUATION_ROWS = 64, 128
 
 # Directories of the shared `peers`, with the flags that give the same format.

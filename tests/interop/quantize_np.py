@@ -13,8 +13,8 @@ import numpy as np
 
 @dataclass
 class Statistics:
-    gram: np.ndarray  # [in, in], sum over tokens of x x^T
-    mean_abs: np.ndarray  # [in]
+    gram: np.ndarray  # It is [in, in], the sum over tokens of x x^T.
+    mean_abs: np.ndarray  # It is [in].
     tokens: int
 
     @staticmethod
@@ -30,9 +30,9 @@ class Statistics:
 
 @dataclass
 class Method:
-    scale: str = "awq"  # none | awq
-    range: str = "clip"  # minmax | clip
-    rounding: str = "block"  # nearest | block
+    scale: str = "awq"  # It is none or awq.
+    range: str = "clip"  # It is minmax or clip.
+    rounding: str = "block"  # It is nearest or block.
     bits: int = 4
     group_size: int = 128
     width: int = 256
@@ -61,9 +61,9 @@ class Quantized:
 
 @dataclass
 class Result:
-    scale: np.ndarray  # [in] s
-    linears: list  # Quantized, of W * s
-    candidate: tuple  # (weight_aware, ratio) or None for the identity
+    scale: np.ndarray  # s is [in].
+    linears: list  # They are Quantized, of W * s.
+    candidate: tuple  # It is (weight_aware, ratio), or None for the identity.
     losses: dict = field(default_factory=dict)
 
 
@@ -73,7 +73,8 @@ def fit_range(low, high, bits, symmetric=False, scale_dtype=np.float16):
     low, high = np.minimum(low, 0), np.maximum(high, 0)
     width = 2 * np.maximum(-low, high) if symmetric else high - low
     scale = (width / np.float32(top)).astype(scale_dtype).astype(np.float32)
-    if scale_dtype == np.float16:  # so small that a code would be cut off: the next larger one
+    # Where the scale is so small that a code would be cut off, it is the next larger one.
+    if scale_dtype == np.float16:
         scale = np.where((top + 1) * scale < width, scale + np.float32(2.0**-24), scale)
     scale = np.where(scale > 0, scale, np.float32(1))
     if symmetric:
@@ -133,7 +134,7 @@ def scale_candidates(weights, statistics, group_size, tied=None):
     for weight_aware in (False, True):
         for step in range(21):
             if step == 0 and not weight_aware:
-                continue  # the identity
+                continue  # It is the identity.
             ratio = step / 20
             s = x**ratio / w ** (1 - ratio) if weight_aware else x**ratio
             s = s / np.sqrt(s.max() * s.min())
@@ -339,7 +340,7 @@ def quantize_group(weights, statistics, method, tied=None):
     return Result(s, linears, candidate, losses)
 
 
-# The rows of the table in test_llama.py.
+# The rows stand as in the table of test_llama.py.
 METHODS = {
     "rtn": Method(scale="none", range="minmax", rounding="nearest"),
     "awq": Method(range="minmax", rounding="nearest"),

@@ -8,7 +8,7 @@ import numpy as np
 
 import safetensors_np
 
-TIMEOUT = 900  # of any one run; only a hang reaches it
+TIMEOUT = 900  # It limits any one run; only a hang reaches it.
 
 # Flags of W8A8, whose activations are quantized a token at a time, or by a scale from calibration.
 INT_QUANTIZED = ["--format", "int-quantized", "--bits", 8, "--group-size", -1, "--symmetric"]

@@ -81,9 +81,9 @@ class Group:
 
 @dataclass
 class GroupResult:
-    report: object  # salient.v1.GroupReport
-    scales: np.ndarray  # [in] s
-    tensors: dict = field(default_factory=dict)  # {name: array}
+    report: object  # It is a salient.v1.GroupReport.
+    scales: np.ndarray  # s is [in].
+    tensors: dict = field(default_factory=dict)  # It is {name: array}.
 
 
 def connect(address):

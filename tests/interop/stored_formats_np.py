@@ -26,10 +26,10 @@ class Scheme:
     """How one Linear is stored."""
 
     bits: int
-    group_size: int  # or WHOLE_ROW, WHOLE_TENSOR
+    group_size: int  # It may be WHOLE_ROW or WHOLE_TENSOR.
     symmetric: bool
-    activations: str = ""  # "", "token", "tensor"
-    by_index: bool = False  # groups are where g_idx says
+    activations: str = ""  # It is "", "token" or "tensor".
+    by_index: bool = False  # Groups are where g_idx says.
 
 
 def check(holds, said):

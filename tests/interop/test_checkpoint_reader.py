@@ -20,7 +20,7 @@ import safetensors_np
 from shared_models import shared
 from stored_formats_np import Scheme
 
-# Perplexity and KL on all evaluation rows, as another implementation measured them.
+# Another implementation measured these perplexities and KL on all evaluation rows.
 OTHER_TOOLS = {
     "autoawq-awq": (16.9430, 0.01201),
     "gptqmodel-awq": (16.9098, 0.01198),

@@ -73,7 +73,7 @@ class EveryModel:
             self.assertLess(error, nearest, name)
             self.assertTrue(report.exact_loss, name)
             self.assertLess(report.relative_output_error, report.relative_output_error_rtn, name)
-            if name.endswith((".o", ".down")):  # the others were folded before they were sent
+            if name.endswith((".o", ".down")):  # The others were folded before they were sent.
                 self.assertAlmostEqual(error / report.relative_output_error, 1, delta=1e-3)
 
 

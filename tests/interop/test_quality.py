@@ -13,14 +13,15 @@ from live_server import LiveServer
 from shared_models import shared
 
 # (bits, method): perplexity, KL, relative output error; groups of 128, 64 calibration rows.
-SALIENT = {  # 128 evaluation rows, source 16.7410
+SALIENT = {  # They are of 128 evaluation rows; the source has 16.7410.
     (4, "rtn"): (17.178, 0.02707, 0.00673),
     (4, "awq+clip"): (16.917, 0.01127, 0.00347),
     (4, "awq+clip+block"): (16.891, 0.00912, 0.00217),
     (3, "rtn"): (18.282, 0.08118, 0.02294),
     (3, "awq+clip"): (17.641, 0.04710, 0.01358),
 }
-OPEN = {  # the committed token files, source 20.3436; other channels are salient
+# They are of the committed token files; the source has 20.3436, and other channels are salient.
+OPEN = {
     (4, "rtn"): (20.795, 0.02696, 0.00694),
     (4, "awq+clip"): (20.575, 0.01117, 0.00353),
 }
@@ -50,7 +51,7 @@ class Cells(unittest.TestCase):
                     self.assertAlmostEqual(cell["kl"] / kl, 1, delta=0.05)
 
     def test_salient_model(self):
-        shared("models", "pocket-llama-salient")  # skips the whole, not each cell
+        shared("models", "pocket-llama-salient")  # It skips the whole, not each cell.
         self.check("pocket-llama-salient", SALIENT, 16.7410)
 
     def test_salient_model_by_gptq(self):

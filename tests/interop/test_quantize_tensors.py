@@ -142,9 +142,9 @@ class NeverWorseThanRoundToNearest(unittest.TestCase):
             (random.standard_t(2, (out, in_features)) * 0.02).astype(dtype) for out in outs
         ]
         for weight in weights:
-            weight[0] = 0  # a pruned row
-            weight[1] = np.abs(weight[1])  # one-sided groups
-            weight[2, : in_features // 2] = 0.01  # constant groups
+            weight[0] = 0  # A row is pruned.
+            weight[1] = np.abs(weight[1])  # Groups are one-sided.
+            weight[2, : in_features // 2] = 0.01  # Groups are constant.
         linears = [(f"{name}.{i}", weight) for i, weight in enumerate(weights)]
         return Group(name, linears, rows(activations)), activations
 
@@ -228,7 +228,7 @@ class Twin(unittest.TestCase):
                         codes, zeros, scales = self.same_share(result.tensors, name, quantized)
                         self.assertGreaterEqual(codes, 0.999, name)
                         self.assertGreaterEqual(zeros, 0.999, name)
-                        self.assertGreaterEqual(scales, 0.98, name)  # sums of a refit round apart
+                        self.assertGreaterEqual(scales, 0.98, name)  # Sums of a refit round apart.
         self.assertLessEqual(len(missed), len(self.METHODS) * len(self.groups) // 4, missed)
 
 

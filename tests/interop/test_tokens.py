@@ -67,7 +67,7 @@ class Tokens(unittest.TestCase):
             tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
                 single="<s> $A", special_tokens=[("<s>", 1)]
             )
-        tokenizer.enable_truncation(3)  # belongs to training and must not cut a text
+        tokenizer.enable_truncation(3)  # Truncation belongs to training and must not cut a text.
         tokenizer.enable_padding(length=50)
         tokenizer.save(str(directory / "tokenizer.json"))
         (directory / "tokenizer_config.json").write_text(json.dumps(settings))

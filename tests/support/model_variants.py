@@ -124,16 +124,17 @@ PRESERVING = {
     "qwen2": qwen2,
     "zero-biases": zero_biases,
     "padded-mlp": padded_mlp,
-    "sharded": same,  # three files
+    "sharded": same,  # It has three files.
     "f32": same,
-    "bf16": same,  # rounded: the same function only about
-    "big-residual": big_residual,  # rounded, too
+    "bf16": same,  # It is rounded: the function is the same only about.
+    "big-residual": big_residual,  # It is rounded, too.
 }
-DTYPES = {"f32": "f32", "bf16": "bf16", "big-residual": "bf16"}  # by variant; else f16
+# They stand by variant; others have f16.
+DTYPES = {"f32": "f32", "bf16": "bf16", "big-residual": "bf16"}
 SHARDS = {"sharded": 3, "random-all-together": 3}
 
 
-# Random weights. Groups of 32 and 64 divide every input but that of the 172-column down_proj.
+# Weights are random. Groups of 32 and 64 divide every input but that of the 172-column down_proj.
 
 RANDOM_BASE = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128,

@@ -3,7 +3,7 @@
 import sys
 import unittest
 
-SKIPPED = 77  # SKIP_RETURN_CODE of the ctests
+SKIPPED = 77  # It is SKIP_RETURN_CODE of the ctests.
 
 
 def run(module="__main__"):

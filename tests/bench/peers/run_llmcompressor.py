@@ -36,7 +36,7 @@ def placeholder_tokenizer():
 def main():
     model_path, out, tokens, rows = sys.argv[1:]
     torch.set_num_threads(2)
-    torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self  # it fails without a GPU
+    torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self  # It fails without a GPU.
     ids = load_file(tokens)["input_ids"][: int(rows)].astype("int64")
     dataset = Dataset.from_dict(
         {"input_ids": ids.tolist(), "attention_mask": [[1] * ids.shape[1]] * len(ids)})

@@ -114,7 +114,7 @@ class EndingsTest(ModelCase):
 
     def test_too_many_open_files_is_70_and_leaves_nothing(self):
         told = 0
-        for files in range(18, 30, 2):  # gRPC needs some before it can say anything
+        for files in range(18, 30, 2):  # gRPC needs some before it can say anything.
             limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
             result = run("quantize", self.source, self.output, "--calibration", self.calibration,
                          "--rows", "2", "--method", "rtn", "--group-size", "32", preexec_fn=limit)

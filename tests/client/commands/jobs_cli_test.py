@@ -52,7 +52,7 @@ class JobsTest(ModelCase):
             self.assertIn("block 1 ", first, "all events, from the first")
             watch.send_signal(signal.SIGINT)
             _, said = watch.communicate(timeout=programs.TIMEOUT)
-            if watch.returncode != 0:  # the job may have been faster
+            if watch.returncode != 0:  # The job may have been faster.
                 self.assertEqual(watch.returncode, 130)
                 self.assertIn("goes on", said)
             _, said = process.communicate(timeout=programs.TIMEOUT)

@@ -10,7 +10,7 @@ import unittest
 
 from programs import run
 
-MODEL = ""  # a test sets it
+MODEL = ""  # A test sets it.
 ROWS = "3"  # Enough to be a calibration, few enough to be quick.
 
 

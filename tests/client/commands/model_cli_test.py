@@ -116,7 +116,7 @@ class QuantizeTest(ModelCase):
 
     def test_what_stays_f16_is_told_once_with_its_cause_and_what_would_help(self):
         arguments = [self.source, "--calibration", self.calibration, "--rows", "2", "--group-size",
-                     "384"]  # which divides 768, the inputs of down_proj, and not 256
+                     "384"]  # It divides 768, the inputs of down_proj, and not 256.
         result = run("quantize", *arguments[:1], self.output, *arguments[1:], "--method", "awq")
         table = self.assert_done(result)
         told = [line for line in result.stderr.splitlines() if "not quantized" in line]
@@ -144,7 +144,7 @@ class QuantizeTest(ModelCase):
         names = os.listdir(self.output)
         self.assertIn("model.safetensors.index.json", names)
         self.assertGreater(len([name for name in names if name.endswith(".safetensors")]), 1)
-        # Remote, from shards.
+        # The server is remote and takes shards.
         self.source, first = self.output, self.source
         with LiveServer() as server:
             said = self.assert_done(run("verify", self.output, "--against", first,

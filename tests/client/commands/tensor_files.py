@@ -9,7 +9,7 @@ import os
 import random
 import struct
 
-# Columns of a packed AWQ word from its lowest nibble upwards.
+# A packed AWQ word holds these columns from its lowest nibble upwards.
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8}
 

@@ -17,7 +17,7 @@ from compressed_tensors.utils import is_match
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-LINEAR = torch.nn.Linear(1, 1)  # every module here is one; targets may name the class
+LINEAR = torch.nn.Linear(1, 1)  # Every module here is one; targets may name the class.
 
 
 def modules_of(directory):

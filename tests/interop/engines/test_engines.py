@@ -30,7 +30,7 @@ import safetensors_np  # noqa: E402
 from shared_models import shared  # noqa: E402
 
 ROWS = 16
-TIMEOUT = 900  # an engine takes a minute or two; the first AWQ in transformers compiles a kernel
+TIMEOUT = 900  # An engine takes a minute or two; the first AWQ in transformers compiles a kernel.
 # Shares of the perplexity. vLLM reads AWQ in F16 alone; everything else runs in F32. Activations
 # of 8 bits fall on other codes where an engine rounds their scale or their sums in another way.
 F32, F16, W8A8 = 1e-4, 1e-3, 3e-3

@@ -9,7 +9,7 @@ Ends with one JSON object on standard output: {directory: perplexity, or why the
 import json
 import sys
 
-from transformers_perplexity import perplexity, read_rows  # sets what must be set before an import
+from transformers_perplexity import perplexity, read_rows  # It sets what must be set before an import.
 
 import transformers
 
@@ -22,7 +22,7 @@ def main():
     for directory in directories:
         try:
             found[directory] = perplexity(directory, ids)["perplexity"]
-        except Exception as error:  # whatever it is, the directory does not load
+        except Exception as error:  # Whatever it is, the directory does not load.
             found[directory] = f"{type(error).__name__}: {error}"[:1000]
     print(json.dumps(found), flush=True)
 

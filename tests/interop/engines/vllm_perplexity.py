@@ -12,9 +12,9 @@ import math
 import os
 import sys
 
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # It counts GiB.
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # half of the time is the start of a process
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # Half of the time is the start of a process.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import vllm
@@ -28,7 +28,7 @@ def perplexity(directory, dtype, ids):
         dtype=dtype,
         skip_tokenizer_init=True,
         enforce_eager=True,
-        max_model_len=len(ids[0]) + 1,  # a token is always generated
+        max_model_len=len(ids[0]) + 1,  # A token is always generated.
         max_num_seqs=8,
         disable_log_stats=True,
         hf_overrides={"max_position_embeddings": len(ids[0]) + 1},
