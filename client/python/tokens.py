@@ -26,11 +26,11 @@ DEFAULT_TOKENS = 512
 
 
 class InputError(Exception):
-    """What is wrong with a file, for people."""
+    """Says what is wrong with a file, for people."""
 
 
 def read_json(path):
-    """The object in a JSON file, {} if there is no such file."""
+    """Returns the object in a JSON file, {} if there is no such file."""
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
@@ -44,7 +44,7 @@ def read_json(path):
 
 
 def package(name, file):
-    """The module `name`, which reads `file`."""
+    """Returns the module `name`, which reads `file`."""
     try:
         return __import__(name)
     except ImportError as error:
@@ -118,7 +118,7 @@ def read_text(path):
 
 
 def make_rows(tokenizer, paths, bos, rows, tokens, offset):
-    """(ids of `rows` rows, or of fewer where the texts end, how many rows the texts gave). Texts
+    """Returns (ids of `rows` rows, or of fewer where the texts end, how many rows the texts gave). Texts
     that are not needed any more are not read."""
     of_text = tokens - 1 if bos == "row" else tokens
     wanted = (offset + rows) * of_text

@@ -1,4 +1,4 @@
-"""The config.json files that make_config_goldens.py asks transformers about: what each changes in the
+"""Lists the config.json files that make_config_goldens.py asks transformers about: what each changes in the
 base of its family, and how its weights differ from the usual ones.
 """
 
@@ -28,7 +28,7 @@ def without(members, *names):
 
 
 def cases():
-    """(family, name, members of config.json, weights); weights are what differs from the usual."""
+    """Returns (family, name, members of config.json, weights); weights are what differs from the usual."""
     found = []
 
     def add(families, name, weights=None, **members):

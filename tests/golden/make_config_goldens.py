@@ -39,7 +39,7 @@ def text_of(value):
 
 
 def members_of(family, changes):
-    """By name, JSON text; what is absent is left out."""
+    """Returns JSON text by name; what is absent is left out."""
     members = {**FAMILIES[family], **changes}
     return {key: text_of(value) for key, value in members.items() if value is not ABSENT}
 
@@ -104,7 +104,7 @@ def beginning(error):
 
 
 def run(directory, tokens):
-    """(perplexity, None) or (None, what it said)."""
+    """Returns (perplexity, None) or (None, what it said)."""
     try:
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
             directory, dtype=torch.float32, output_loading_info=True)

@@ -54,7 +54,7 @@ SHARDS = {"all_together": 3}
 
 
 def window(config):
-    """How many positions a query sees."""
+    """Returns how many positions a query sees."""
     windowed = {"MistralForCausalLM": True, "Qwen2ForCausalLM": config.get("use_sliding_window")}
     seen = windowed.get(config["architectures"][0]) and config.get("sliding_window")
     return seen or TOKENS

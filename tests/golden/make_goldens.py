@@ -61,7 +61,7 @@ def gptq_cases(weight, gram, tokens, cases, prefix, tensors):
 
 
 def round_gptq(scaled, gram, tokens):
-    """Of the common inputs; and of wide ones, X [48, 1500] with correlated columns, whose Gram
+    """Rounds the common inputs; and of wide ones, X [48, 1500] with correlated columns, whose Gram
     matrix is singular, and a weight [20, 1500]."""
     tensors = {}
     gptq_cases(np.concatenate(scaled), gram, tokens, GPTQ_CASES, "common", tensors)
@@ -95,7 +95,7 @@ def whole_tensor(weight, factor):
 
 
 def clip_whole_tensor(weight, gram):
-    """Of 20 factors the one with the least loss of the whole weight."""
+    """Takes of 20 factors the one with the least loss of the whole weight."""
     best = min(range(20), key=lambda step: twin.quadratic_loss(
         whole_tensor(weight, 1 - 0.025 * step).decode() - weight, gram))
     return whole_tensor(weight, 1 - 0.025 * best)

@@ -44,7 +44,7 @@ def logits(directory):
 
 
 def check(made):
-    """The names of cases that differ from the committed ones."""
+    """Returns the names of cases that differ from the committed ones."""
     committed = safetensors_np.read(GOLDEN)
     if committed.keys() != made.keys():
         return sorted(committed.keys() ^ made.keys())

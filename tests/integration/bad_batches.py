@@ -1,4 +1,4 @@
-"""Bad calls: groups whose activations or statistics are wrong."""
+"""Lists bad calls: groups whose activations or statistics are wrong."""
 
 import struct
 

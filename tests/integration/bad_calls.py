@@ -40,7 +40,7 @@ def case(code, reason, *names, field=None):
 
 
 def group(**kwargs):
-    """A small good group, to be spoilt: linear "a" [16, 64], rows of 40 and 24 tokens."""
+    """Returns a small good group, to be spoilt: linear "a" [16, 64], rows of 40 and 24 tokens."""
     settings = dict(name="blk.0", seed=1, out_features=16, in_features=64, tokens=64, rows=2)
     settings.update(kwargs)
     return m.random_group(**settings)
@@ -51,7 +51,7 @@ LINEAR = "blk.0.linear_0"
 
 
 def start(**kwargs):
-    """The options every case begins with."""
+    """Returns the options every case begins with."""
     return m.options(**{"format": FORMAT, **kwargs})
 
 
@@ -61,7 +61,7 @@ def call_with(format=None, **options):
 
 
 def header(**changes):
-    """The header of group() with some fields changed; `linear` changes its first Linear."""
+    """Returns the header of group() with some fields changed; `linear` changes its first Linear."""
     message = m.group_header(group())
     linear = changes.pop("linear", {})
     for name, value in changes.items():

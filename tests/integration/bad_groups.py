@@ -1,4 +1,4 @@
-"""Bad calls: groups whose headers or weights are wrong."""
+"""Lists bad calls: groups whose headers or weights are wrong."""
 
 import numpy as np
 

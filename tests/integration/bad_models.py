@@ -1,4 +1,4 @@
-"""Bad models and bad token files: every kind, each with the code, the reason and the names that the
+"""Makes bad models and bad token files: every kind, each with the code, the reason and the names that the
 error must have.
 
 CASES: {name: Case}. The shards of bad_shards.py are among them.
@@ -56,7 +56,7 @@ def case(reason, *names, **kwargs):
 
 
 def whole(made):
-    """(files, tokens, task fields) of what a case made."""
+    """Returns (files, tokens, task fields) of what a case made."""
     files, tokens, task = ({}, None, {})
     if isinstance(made, tuple):
         files, tokens, *rest = made

@@ -1,4 +1,4 @@
-"""Bad calls: messages out of order, and options that are none."""
+"""Lists bad calls: messages out of order, and options that are none."""
 
 import messages as m
 from bad_calls import Code, call_with, case, finish_with, group, raw, start

@@ -1,4 +1,4 @@
-"""Malformed safetensors: every kind that the reference reader rejects, and those that this server
+"""Makes malformed safetensors: every kind that the reference reader rejects, and those that this server
 rejects beyond it, each made of a good file.
 
 CASES: {name: (bytes of the good file -> bytes, what the error has to name)}.
@@ -36,7 +36,7 @@ def join(header, body):
 
 
 def edited(data, **fields):
-    """With fields of TENSOR replaced; None removes one."""
+    """Returns the file with fields of TENSOR replaced; None removes one."""
     header, body = parts(data)
     entry = {**header[TENSOR], **fields}
     header[TENSOR] = {k: v for k, v in entry.items() if v is not None}

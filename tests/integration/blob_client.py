@@ -51,7 +51,7 @@ def whole(data, start=0):
 
 
 class Blobs:
-    """A client on a connection of its own. Failures come back beside results."""
+    """Is a client on a connection of its own. Failures come back beside results."""
 
     def __init__(self, server):
         self.channel = server.channel()
@@ -70,7 +70,7 @@ class Blobs:
             return None, failure_of(error)
 
     def read(self, digest, offset=0, limit=0):
-        """(bytes, Failure or None); offsets and checksums are asserted."""
+        """Returns (bytes, Failure or None); offsets and checksums are asserted."""
         request = blob_pb2.ReadBlobRequest(digest=digest, offset_bytes=offset, limit_bytes=limit)
         data = bytearray()
         try:
@@ -96,7 +96,7 @@ class Blobs:
 
 
 class OpenUpload:
-    """An upload that is sent message by message from outside."""
+    """Is an upload that is sent message by message from outside."""
 
     def __init__(self, blobs, first=()):
         self._messages = list(first)

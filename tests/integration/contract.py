@@ -1,4 +1,4 @@
-"""The contract as Python sees it: messages and stubs generated from proto/, decoded errors.
+"""Shows the contract as Python sees it: messages and stubs generated from proto/, decoded errors.
 
 Nothing here knows the server's sources: only proto/salient/v1 and the public google.rpc types.
 """
@@ -28,7 +28,7 @@ Request = service_pb2.QuantizeTensorsRequest
 
 @dataclasses.dataclass
 class Failure:
-    """How a call ended, with the details of grpc-status-details-bin."""
+    """Holds how a call ended, with the details of grpc-status-details-bin."""
 
     code: grpc.StatusCode
     message: str

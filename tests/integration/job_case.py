@@ -1,4 +1,4 @@
-"""What tests of jobs share: a server, a small good job, and what a refusal must look like."""
+"""Holds what tests of jobs share: a server, a small good job, and what a refusal must look like."""
 
 import unittest
 
@@ -11,7 +11,7 @@ from job_server import JobServer
 
 
 def failure(call, *args, **kwargs):
-    """The Failure of a call that must not succeed."""
+    """Returns the Failure of a call that must not succeed."""
     try:
         answer = call(*args, **kwargs)
     except grpc.RpcError as error:
@@ -20,12 +20,12 @@ def failure(call, *args, **kwargs):
 
 
 def content(event):
-    """What two watchers must see alike."""
+    """Returns what two watchers must see alike."""
     return event.revision, event.WhichOneof("event"), event.SerializeToString(deterministic=True)
 
 
 class JobCase(unittest.TestCase):
-    """A server a class: its jobs are told apart by what they are."""
+    """Takes one server a class: its jobs are told apart by what they are."""
 
     @classmethod
     def setUpClass(cls):
@@ -38,7 +38,7 @@ class JobCase(unittest.TestCase):
         cls.spec = quantize(manifest(cls.files), cls.digest)
 
     def absent_spec(self, seed):
-        """A job whose weights nobody uploads: it waits."""
+        """Returns a job whose weights nobody uploads: it waits."""
         return quantize(manifest(models.random_llama(seed=seed).files()), self.digest)
 
     def assert_fails(self, failed, code, reason, *names):

@@ -1,4 +1,4 @@
-"""A client of blobs and jobs, made from the proto files alone.
+"""Is a client of blobs and jobs, made from the proto files alone.
 
     client = JobClient(channel)
     tokens = client.upload(token_bytes)
@@ -42,7 +42,7 @@ def digest_of(data):
 
 
 def key_of(digest):
-    """A digest as something that can be compared, hashed and sorted."""
+    """Returns a digest as something that can be compared, hashed and sorted."""
     return digest.sha256, digest.size_bytes
 
 
@@ -53,14 +53,14 @@ def safetensors_head(data):
 
 
 def inline_content(name, data):
-    """What of a file goes into the manifest itself: config, index, safetensors headers."""
+    """Returns what of a file goes into the manifest itself: config, index, safetensors headers."""
     if name in SMALL_FILES:
         return data
     return safetensors_head(data) if name.endswith(".safetensors") else b""
 
 
 def manifest(files, inline=inline_content):
-    """The ModelSource of {name: bytes}, to be uploaded."""
+    """Returns the ModelSource of {name: bytes}, to be uploaded."""
     source = job_pb2.ModelSource()
     for name, data in files.items():
         source.manifest.files.add(name=name, digest=digest_of(data),
@@ -69,7 +69,7 @@ def manifest(files, inline=inline_content):
 
 
 def model_path(path):
-    """The ModelSource of a directory below the server's --model-root."""
+    """Returns the ModelSource of a directory below the server's --model-root."""
     return job_pb2.ModelSource(path=str(path))
 
 
@@ -97,7 +97,7 @@ def quantize(model, tokens, *, max_rows=0, group_size=128, method=None, formats=
 
 @dataclasses.dataclass
 class Outcome:
-    """A job that ended and all that was said of it."""
+    """Is a job that ended and all that was said of it."""
 
     job: object
     events: list
@@ -108,12 +108,12 @@ class Outcome:
 
     @property
     def tensors(self):
-        """{name: (sha256, size)} of every tensor that was announced."""
+        """Returns {name: (sha256, size)} of every tensor that was announced."""
         return {t.header.name: key_of(t.digest) for t in self.of("tensor_ready")}
 
     @property
     def files(self):
-        """{name: (sha256, size)} of the result files."""
+        """Returns {name: (sha256, size)} of the result files."""
         return {f.name: key_of(f.digest) for f in self.job.files}
 
     @property
@@ -267,7 +267,7 @@ class JobClient:
         return self.finish(job.name)
 
     def failure(self, spec, blobs=()):
-        """The Failure of a job that must not succeed, and where: "CreateJob" or "job"."""
+        """Returns the Failure of a job that must not succeed, and where: "CreateJob" or "job"."""
         try:
             outcome = self.run(spec, blobs)
         except grpc.RpcError as error:
@@ -275,7 +275,7 @@ class JobClient:
         return outcome.failure, "job"
 
     def read_files(self, job):
-        """{name: bytes} of the result files, put together from their parts."""
+        """Returns {name: bytes} of the result files, put together from their parts."""
         files = {}
         for file in job.files:
             parts = file.parts or [file.digest]
@@ -299,7 +299,7 @@ def upload_messages(digest, data, begin, chunk_bytes=CHUNK_BYTES, finish=True):
 
 
 class HeldUpload(threading.Thread):
-    """An upload that keeps its last byte until `release`."""
+    """Is an upload that keeps its last byte until `release`."""
 
     def __init__(self, client, data):
         super().__init__(daemon=True)

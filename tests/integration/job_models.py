@@ -28,7 +28,7 @@ class Checkpoint:
     bf16: bool = False
 
     def files(self, shards=1):
-        """{name: bytes}: config.json, weights in `shards` files, index if there are several."""
+        """Returns {name: bytes}: config.json, weights in `shards` files, index if there are several."""
         files = {"config.json": json.dumps(self.config, indent=2).encode() + b"\n"}
         parts = cut(self.tensors, shards)
         for name, tensors in parts.items():
@@ -92,7 +92,7 @@ def pocket_llama():
 
 @functools.cache
 def pocket_llama_checkpoint():
-    """The same taken apart, to be cut otherwise."""
+    """Returns the same taken apart, to be cut otherwise."""
     files = pocket_llama()
     tensors = safetensors_np.read(POCKET_LLAMA / "model.safetensors")
     carried = {name: data for name, data in files.items()
@@ -107,7 +107,7 @@ def pocket_tokens(kind="calibration", rows=8, tokens=None):
 
 
 def token_file(ids, **tensors):
-    """The bytes of a tokens file of ids [rows, tokens]."""
+    """Returns the bytes of a tokens file of ids [rows, tokens]."""
     return encode({"input_ids": np.asarray(ids), **tensors})
 
 
@@ -173,5 +173,5 @@ def write(files, directory):
 
 
 def read(directory):
-    """{name: bytes} of a directory without subdirectories."""
+    """Returns {name: bytes} of a directory without subdirectories."""
     return {p.name: p.read_bytes() for p in sorted(pathlib.Path(directory).iterdir())}

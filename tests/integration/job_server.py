@@ -1,4 +1,4 @@
-"""A salientd with a store, a model root and an output root of its own."""
+"""Is a salientd with a store, a model root and an output root of its own."""
 
 import pathlib
 import tempfile
@@ -41,12 +41,12 @@ class JobServer(LiveServer):
         return name
 
     def output(self, name):
-        """The files of a result directory; None if it is absent."""
+        """Returns the files of a result directory; None if it is absent."""
         directory = self.outputs / name
         return job_models.read(directory) if directory.exists() else None
 
     def leftovers(self):
-        """What no ended job may leave: working files, and halves of output directories.
+        """Returns what no ended job may leave: working files, and halves of output directories.
 
         Blobs are the store's; what it keeps to itself beside them is empty (a lock).
         """

@@ -1,4 +1,4 @@
-"""A salientd of one's own: started on free ports, watched from outside, stopped.
+"""Is a salientd of one's own: started on free ports, watched from outside, stopped.
 
 The program is the first of --salientd PATH on the command line, $SALIENTD.
 """
@@ -123,7 +123,7 @@ class LiveServer:
     # ---- calls
 
     def channel(self, **extra):
-        """A connection of its own: channels of equal arguments would share one."""
+        """Returns a connection of its own: channels of equal arguments would share one."""
         settings = {"grpc.use_local_subchannel_pool": 1, "grpc.max_send_message_length": -1, **extra}
         return grpc.insecure_channel(self.address, options=list(settings.items()))
 
@@ -173,7 +173,7 @@ class LiveServer:
 
 
 class HeldCall:
-    """A good call that stays open: options and a group's header are sent, the rest waits.
+    """Is a good call that stays open: options and a group's header are sent, the rest waits.
 
     Context manager; the server has accepted the call when it is entered. `call` is the stream.
     """
@@ -236,7 +236,7 @@ class Metrics:
                    if name == metric and labels.items() <= have.items())
 
     def by(self, metric, label, **labels):
-        """{label value: sum}, zeros left out."""
+        """Returns {label value: sum}, zeros left out."""
         sums = {}
         for name, have, value in self.samples:
             if name == metric and labels.items() <= have.items() and value:

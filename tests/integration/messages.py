@@ -131,7 +131,7 @@ def call_messages(groups, **option_kwargs):
 
 
 def content(result):
-    """What must be equal whenever the input was: all of a GroupResult but the seconds it took."""
+    """Returns what must be equal whenever the input was: all of a GroupResult but the seconds it took."""
     return (result.report.name, result.report.loss, result.report.loss_rtn, result.scales.tobytes(),
             tuple((name, array.dtype.str, array.shape, array.tobytes())
                   for name, array in result.tensors.items()))

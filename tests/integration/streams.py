@@ -22,13 +22,13 @@ MEMORY_RESERVED = "salient_memory_reserved_bytes"
 
 
 def copies(group, count):
-    """The same arrays under `count` names."""
+    """Returns the same arrays under `count` names."""
     return [m.Group(f"{group.name}{i}", {f"{name}.{i}": w for name, w in group.weights.items()},
                     group.rows, group.dtype, group.activation_dtype) for i in range(count)]
 
 
 def heavy_groups():
-    """A second of search or more on two cores when nothing stops it; 16 MiB of weights each."""
+    """Makes groups that take a second of search or more on two cores when nothing stops it; 16 MiB of weights each."""
     return copies(m.random_group("heavy", 99, [1024] * 4, 2048, tokens=64, rows=1, dtype=F16,
                                  activation_dtype=F16), 4)
 
@@ -42,7 +42,7 @@ MANY_RESULTS_OPTIONS = dict(format=dict(group_size=64), method=m.ROUND_TO_NEARES
 
 
 class Stream(threading.Thread):
-    """A client on a connection of its own. `failure` is None when the call ended OK."""
+    """Is a client on a connection of its own. `failure` is None when the call ended OK."""
 
     def __init__(self, server, groups=(), **option_kwargs):
         super().__init__(name=type(self).__name__, daemon=True)

@@ -1,4 +1,4 @@
-"""Bad input: every mistake a client can make gets its code, its reason and the name of what is at
+"""Tests bad input: every mistake a client can make gets its code, its reason and the name of what is at
 fault, and the next good call on the same server gives the same bytes as ever."""
 
 import re

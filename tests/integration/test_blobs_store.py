@@ -234,7 +234,7 @@ class DiskTest(unittest.TestCase):
 
 
 class LargeTest(BlobTestCase):
-    """What does not fit into memory twice."""
+    """Tests what does not fit into memory twice."""
     SIZE = 300 * MIB
 
     def test_memory_stays_and_health_answers(self):

@@ -1,4 +1,4 @@
-"""Connections: as many as allowed, told from where, and again after descriptors ran out."""
+"""Tests connections: as many as allowed, told from where, and again after descriptors ran out."""
 
 import resource
 import socket
@@ -19,7 +19,7 @@ def silent_connections(server, count):
 
 
 def is_closed(connection):
-    """Whether the server has closed it."""
+    """Returns whether the server has closed it."""
     connection.settimeout(0.01)
     try:
         return connection.recv(1 << 16) == b""

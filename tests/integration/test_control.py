@@ -47,7 +47,7 @@ def large_index(tensors):
 
 
 def large_header(tensors):
-    """A safetensors file of many small tensors, which is no model."""
+    """Returns a safetensors file of many small tensors, which is no model."""
     header = {f"t{i:06d}.{'y' * 250}": {"dtype": "F16", "shape": [1, 1, 1, 1],
                                         "data_offsets": [2 * i, 2 * i + 2]}
               for i in range(tensors)}

@@ -1,4 +1,4 @@
-"""The services by reflection, from two clients that know nothing of our sources: grpcio-reflection
+"""Asks for the services by reflection, from two clients that know nothing of our sources: grpcio-reflection
 always, and grpcurl (of $SALIENT_GRPCURL, PATH or ~/.cache/salient-tests/bin) where it is there."""
 
 import json

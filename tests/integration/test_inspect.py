@@ -1,4 +1,4 @@
-"""`salient inspect` over what real tools wrote and over a result of our own; engines asked for
+"""Tests `salient inspect` over what real tools wrote and over a result of our own; engines asked for
 before any work."""
 
 import json

@@ -14,7 +14,7 @@ SETS = ("avx2", "avx512_core", "avx512_core_bf16", "avx512_core_amx")
 
 
 def attempt(instruction_set):
-    """Whether a server limited so starts, its exit code, what it says."""
+    """Returns whether a server limited so starts, its exit code, what it says."""
     flags = ("--listen", "127.0.0.1:0", "--instruction-set", instruction_set)
     with tempfile.TemporaryDirectory() as directory:
         process = subprocess.Popen([salientd_path(), *flags, "--metrics-listen", ""], text=True,

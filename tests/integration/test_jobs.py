@@ -1,4 +1,4 @@
-"""Whole models through jobs: a client made from the proto files alone uploads, submits, watches and
+"""Tests whole models through jobs: a client made from the proto files alone uploads, submits, watches and
 downloads; NumPy reads what came back; no byte depends on how it went."""
 
 import json
@@ -37,7 +37,7 @@ def sizes(tensors):
 
 
 def expected_tensors(config, group_size):
-    """{name: (dtype, shape)} that AWQ gemm gives a Llama without biases."""
+    """Returns {name: (dtype, shape)} that AWQ gemm gives a Llama without biases."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head = hidden // config["num_attention_heads"]
     attended, shared = (config[k] * head for k in ("num_attention_heads", "num_key_value_heads"))
@@ -152,7 +152,7 @@ class WholeModelTest(unittest.TestCase):
 
 
 class SameBytesTest(unittest.TestCase):
-    """What must not matter for a single byte of the result."""
+    """Tests what must not matter for a single byte of the result."""
 
     files: dict
     tokens: bytes

@@ -1,4 +1,4 @@
-"""Bad models and bad tokens: each gets its code, its reason and the name of what is at fault, whether
+"""Tests bad models and bad tokens: each gets its code, its reason and the name of what is at fault, whether
 it comes as blobs or from a directory; no output appears, nothing stays behind, and the next good job
 on the same server gives the same bytes."""
 
@@ -45,7 +45,7 @@ class BadModelTest(unittest.TestCase):
 
     @classmethod
     def run_good(cls) -> Outcome:
-        """A job of its own each time: the one before is deleted."""
+        """Returns a job of its own each time: the one before is deleted."""
         tokens = cls.client.upload(models.token_file(IDS))
         outcome = cls.client.run(quantize(manifest(cls.good), tokens), cls.good.values())
         assert outcome.job.state == SUCCEEDED, outcome.failure
@@ -90,7 +90,7 @@ for _name, _case in CASES.items():
 
 
 class OddModelTest(BadModelTest):
-    """What is unusual and yet allowed."""
+    """Tests what is unusual and yet allowed."""
 
     run_case = None  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""Bad requests for jobs: fields out of range, digests that lie, paths that lead out."""
+"""Tests bad requests for jobs: fields out of range, digests that lie, paths that lead out."""
 
 import os
 

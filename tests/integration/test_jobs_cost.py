@@ -1,4 +1,4 @@
-"""What a job was estimated to cost beside what it took. The machine is shared and noisy: memory is
+"""Tests what a job was estimated to cost beside what it took. The machine is shared and noisy: memory is
 held to its promise, seconds to a generous factor of the CPU's, and all are printed."""
 
 import unittest

@@ -1,4 +1,4 @@
-"""Evaluation as a job: its numbers are those that NumPy computes from the same files."""
+"""Tests evaluation as a job: its numbers are those that NumPy computes from the same files."""
 
 import pathlib
 import tempfile
@@ -18,7 +18,7 @@ ROWS = 8
 
 
 def evaluate(model, tokens, reference=None, max_rows=0, round_to_nearest=None):
-    """The JobSpec of an EvaluateTask."""
+    """Returns the JobSpec of an EvaluateTask."""
     spec = job_pb2.JobSpec(model=model)
     spec.evaluate.tokens.tokens.CopyFrom(tokens)
     spec.evaluate.tokens.max_rows = max_rows

@@ -1,4 +1,4 @@
-"""pocket-llama in every output format through jobs: names, shapes and dtypes of the tensors, what
+"""Tests pocket-llama in every output format through jobs: names, shapes and dtypes of the tensors, what
 config.json says, and what NumPy decodes, by the published layouts and nothing else.
 
 Rounded to nearest, every weight is within half a step of the source's, whatever the layout: a code
@@ -33,7 +33,7 @@ def words_of(codes, bits):
 
 
 def unpack(words, bits, count):
-    """The first `count` codes along axis 0 of words [words, columns], as a stream of bits."""
+    """Returns the first `count` codes along axis 0 of words [words, columns], as a stream of bits."""
     raw = np.ascontiguousarray(words.T).view(np.uint8)
     stream = np.unpackbits(raw, axis=1, bitorder="little")[:, :count * bits]
     weights = 1 << np.arange(bits)

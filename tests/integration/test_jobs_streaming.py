@@ -15,7 +15,7 @@ FIRST_BLOCK = "model.layers.0."
 
 
 def undisturbed(files, tokens):
-    """The outcome on a server that knows nothing else."""
+    """Returns the outcome on a server that knows nothing else."""
     with JobServer() as server:
         spec = quantize(manifest(files), server.client.upload(tokens))
         return server.client.run(spec, files.values())
@@ -39,7 +39,7 @@ class WithheldByteTest(unittest.TestCase):
         self.addCleanup(self.upload_channel.close)
 
     def begin(self, inline=True):
-        """A job, created before any byte of the model, and all of it uploaded but one byte.
+        """Returns a job, created before any byte of the model, and all of it uploaded but one byte.
 
         Returns (job name, held upload, events up to the first tensor of block 0).
         """

@@ -1,4 +1,4 @@
-"""The study of salient channels as a job: its numbers are those that NumPy computes from the same
+"""Tests the study of salient channels as a job: its numbers are those that NumPy computes from the same
 files, and bad ones are refused when the job is created."""
 
 import unittest
@@ -21,7 +21,7 @@ CHOICES = {job_pb2.SALIENT_CHOICE_NONE: "none", job_pb2.SALIENT_CHOICE_WEIGHT: "
 
 
 def study(model, calibration, evaluation, **fields):
-    """The JobSpec of a StudyTask."""
+    """Returns the JobSpec of a StudyTask."""
     spec = job_pb2.JobSpec(model=model)
     spec.study.CopyFrom(job_pb2.StudyTask(**fields))
     if calibration is not None:

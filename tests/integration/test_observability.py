@@ -1,4 +1,4 @@
-"""What whoever watches at night sees: the metrics endpoint, the rules and the dashboard, each tried
+"""Tests what whoever watches at night sees: the metrics endpoint, the rules and the dashboard, each tried
 with the real Prometheus on a live server.
 
 promtool and prometheus are those of Debian's package `prometheus`; without them the tests that
@@ -63,7 +63,7 @@ def work(server, seed=0):
 
 
 class DashboardFileTest(unittest.TestCase):
-    """The rules of Grafana's dashboard-linter, and what a reader needs."""
+    """Holds the dashboard to the rules of Grafana's dashboard-linter, and to what a reader needs."""
 
     def test_the_panels(self):
         self.assertEqual(tuple(p["title"] for p in dashboard()["panels"]), PANELS)

@@ -1,4 +1,4 @@
-"""A service, not a demo: many clients at once, good and bad; each gets what is its own, and the
+"""Tests a service, not a demo: many clients at once, good and bad; each gets what is its own, and the
 server stays bounded, awake and accountable. Also admission, idleness and limits."""
 
 import pathlib
@@ -110,7 +110,7 @@ class SixteenStreamsTest(unittest.TestCase):
         cls.addClassCleanup(cls.server.stop)
 
     def alone(self, groups, options):
-        """The bytes of these groups when nobody else is there."""
+        """Returns the bytes of these groups when nobody else is there."""
         results, failure = self.server.quantize(m.call_messages(groups, **options))
         self.assertIsNone(failure)
         return [m.content(r) for r in results]
@@ -207,7 +207,7 @@ class SixteenStreamsTest(unittest.TestCase):
 
 
 class LateReaderTest(unittest.TestCase):
-    """The mistake the contract warns of: all is written before anything is read."""
+    """Makes the mistake that the contract warns of: all is written before anything is read."""
 
     def test_gets_an_answer_instead_of_a_deadlock(self):
         with LiveServer("--call-memory-bytes", str(CALL_MEMORY_BYTES), "--not-reading-seconds",

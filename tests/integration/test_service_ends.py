@@ -60,7 +60,7 @@ class CancellationTest(unittest.TestCase):
 
 
 class LeakTest(unittest.TestCase):
-    """What clients leave behind when they go."""
+    """Tests what clients leave behind when they go."""
 
     def test_calls_broken_off_anywhere_leave_nothing(self):
         groups = copies(m.random_group("broken", 3, [128, 64], 256, batch_tokens=8), 3)

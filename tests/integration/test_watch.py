@@ -1,4 +1,4 @@
-"""WatchJob as a stream: heartbeats while nothing happens, watchers that read nothing, watchers that
+"""Tests WatchJob as a stream: heartbeats while nothing happens, watchers that read nothing, watchers that
 go away, a server that stops."""
 
 import time

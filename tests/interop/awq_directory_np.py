@@ -12,7 +12,7 @@ from llama_groups import FOLDED_INTO, NORMS, group_name, module, v_proj_rows
 
 
 def write_awq(directory, model_dir, model, source, results, group_size):
-    """The AWQ gemm directory: packed Linears, folded norms, everything else as it was."""
+    """Returns the AWQ gemm directory: packed Linears, folded norms, everything else as it was."""
     tensors = {}
     skipped = []
     packed = {}

@@ -18,7 +18,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def read_tensors(directory):
-    """{name: array} of every safetensors file, which the index must describe if there is one."""
+    """Returns {name: array} of every safetensors file, which the index must describe if there is one."""
     found, tensors = {}, {}
     for file in sorted(os.listdir(directory)):
         if not file.endswith(".safetensors"):
@@ -60,14 +60,14 @@ def tensor_bytes(directory):
 
 
 def linears_of(config):
-    """The module paths of the Linears of all blocks, in the groups that engines fuse."""
+    """Returns the module paths of the Linears of all blocks, in the groups that engines fuse."""
     for layer in range(config["num_hidden_layers"]):
         for group in llama_np.GROUPS.values():
             yield [f"model.layers.{layer}.{linear}" for linear in group]
 
 
 def parts_of(tensors):
-    """{module path: names of its tensors}, biases left out."""
+    """Returns {module path: names of its tensors}, biases left out."""
     parts = {}
     for name in tensors:
         module, _, part = name.rpartition(".")
@@ -77,7 +77,7 @@ def parts_of(tensors):
 
 
 def check_modules(config, stored, stored_format):
-    """{module: scheme} of the quantized Linears, once every module has just the tensors that it is
+    """Returns {module: scheme} of the quantized Linears, once every module has just the tensors that it is
     said to have, and engines can fuse what they fuse."""
     parts, schemes = parts_of(stored), {}
     for fused in linears_of(config):

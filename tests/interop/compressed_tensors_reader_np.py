@@ -23,7 +23,7 @@ def _unpack(words, bits, count):
 
 
 def _groups(scale, g_idx, columns, group_size):
-    """The group of each of `columns` inputs, for scales [out, groups]; a group_size of 0: one."""
+    """Returns the group of each of `columns` inputs, for scales [out, groups]; a group_size of 0: one."""
     groups = scale.shape[1]
     if groups != -(-columns // (group_size or columns)):
         raise ValueError(f"{groups} groups of {group_size} for {columns} inputs")
@@ -62,7 +62,7 @@ def pack_quantized(tensors, name, bits, group_size, symmetric, scale_dtypes=(np.
 
 
 def int_quantized(tensors, name, scale_dtypes=(np.float16, np.float32)):
-    """The weight [out, in] in float32 of one module whose codes are I8."""
+    """Returns the weight [out, in] in float32 of one module whose codes are I8."""
     codes, scale = tensors[f"{name}.weight"], tensors[f"{name}.weight_scale"]
     if codes.dtype != np.int8 or scale.dtype not in scale_dtypes:
         raise ValueError(f"{name}: codes {codes.dtype}, scales {scale.dtype}")
@@ -82,7 +82,7 @@ def round_tokens(values):
 
 
 def round_static(scale):
-    """The function that puts activations on 8 bits by one scale, [1] float32."""
+    """Returns the function that puts activations on 8 bits by one scale, [1] float32."""
     if scale.dtype != np.float32 or scale.shape != (1,) or not 0 < scale[0] < np.inf:
         raise ValueError(f"input_scale {scale.dtype} {scale.shape} {scale}")
     return lambda values: _on_grid(values, scale[0])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What roundings are worth on text unlike that of calibration: relative output error
+"""Tells what roundings are worth on text unlike that of calibration: relative output error
 tr(D H D^T) / tr(W H W^T), H of tokens that nobody calibrated with, mean over the groups of Linears.
 
     SALIENTD=build/release/salientd cross_domain.py [--bits 3] [--group-size 128] [--json]
@@ -42,7 +42,7 @@ TEXTS = ("calibration", "kjv", "computing")
 
 
 def effective_weights(model, results):
-    """{(layer, group): [weight]}: what the server sent, as it acts on the source's activations."""
+    """Returns {(layer, group): [weight]}: what the server sent, as it acts on the source's activations."""
     tensors = {name: array.astype(np.float32)
                for result in results.values() for name, array in result.tensors.items()}
     for layer in range(model.layers):

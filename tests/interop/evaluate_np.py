@@ -40,7 +40,7 @@ def read_tokens(path, rows=0):
 
 
 def round_to_nearest(model, schemes):
-    """The Llama with its Linears rounded to nearest: {module: Scheme} says which and how, or one
+    """Returns the Llama with its Linears rounded to nearest: {module: Scheme} says which and how, or one
     Scheme for all whose input the group size divides."""
     rounded, inputs = {}, {}
     for layer in range(model.layers):
@@ -67,7 +67,7 @@ def round_to_nearest(model, schemes):
 
 
 def evaluate(directory, tokens, source=None, bits=None, group_size=None, foreign=True):
-    """The object that is printed. Other tools' directories are judged, too, if they may be."""
+    """Returns the object that is printed. Other tools' directories are judged, too, if they may be."""
     result = checkpoint_np.read(directory, foreign)
     if source is None:
         return {"result": {"perplexity": llama_np.perplexity(result, tokens)}}

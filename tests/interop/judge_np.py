@@ -1,4 +1,4 @@
-"""What plain RTN and results are worth, from the weights that were written."""
+"""Tells what plain RTN and results are worth, from the weights that were written."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def mean(values):
 
 
 def effective_weights(model, written, results):
-    """{(layer, group): [weight]}: the written Linears as they act on the source's activations.
+    """Returns {(layer, group): [weight]}: the written Linears as they act on the source's activations.
 
     Undoes every fold as it was stored, so that W' x is comparable with W x.
     """
@@ -61,7 +61,7 @@ def relative_error(model, statistics, layer, group, weights):
 
 
 def round_to_nearest(model, group_size):
-    """{(layer, group): [weight]} of plain RTN, for every group that can be quantized."""
+    """Returns {(layer, group): [weight]} of plain RTN, for every group that can be quantized."""
     return {
         (layer, group): [
             quantize_np.round_nearest(w, 4, group_size).decode().astype(np.float32)
@@ -82,7 +82,7 @@ def with_weights(model, weights):
 
 
 class Judge:
-    """What plain RTN and results are worth, on tokens of one's own."""
+    """Tells what plain RTN and results are worth, on tokens of one's own."""
 
     def __init__(self, model_dir, calibration, evaluation, group_size=128, error_rows=16):
         self.model = llama_np.Llama.load(model_dir)
@@ -106,10 +106,10 @@ class Judge:
         return self.errors(self.rtn)
 
     def result_errors(self, written, results):
-        """Of what was written: a Llama as read back, and the results it was made of."""
+        """Returns the errors of what was written: a Llama as read back, and the results it was made of."""
         return self.errors(effective_weights(self.model, written, results))
 
     def quality(self, written):
-        """{name: perplexity and KL} of the source, plain RTN and {name: Llama}."""
+        """Returns {name: perplexity and KL} of the source, plain RTN and {name: Llama}."""
         models = {"source": self.model, "rtn": with_weights(self.model, self.rtn), **written}
         return dict(zip(models, llama_np.compare(list(models.values()), self.evaluation)))

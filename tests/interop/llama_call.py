@@ -1,4 +1,4 @@
-"""One QuantizeTensors call over a whole Llama."""
+"""Makes one QuantizeTensors call over a whole Llama."""
 
 import threading
 
@@ -36,7 +36,7 @@ class Scales:
 
 
 class Caller:
-    """One QuantizeTensors call over a whole model.
+    """Makes one QuantizeTensors call over a whole model.
 
     o_proj and down_proj of a block go first: their scales are folded into the rows of v_proj and
     up_proj, which are quantized themselves and must be folded before. The writer has the next
@@ -69,7 +69,7 @@ class Caller:
         )
 
     def _folds(self, layer):
-        """{linear: factor of each row} of a block, once its o_proj and down_proj are done."""
+        """Returns {linear: factor of each row} of a block, once its o_proj and down_proj are done."""
         folds = {}
         for group, (_, linear) in FOLDED_INTO.items():
             if quantizable(self.model, layer, group, self.group_size):

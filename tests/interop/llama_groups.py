@@ -1,4 +1,4 @@
-"""The groups of Linears of a Llama as QuantizeTensors has them: names, inputs, and where their
+"""Names the groups of Linears of a Llama as QuantizeTensors has them: names, inputs, and where their
 scales go."""
 
 import numpy as np
@@ -20,7 +20,7 @@ def module(layer, linear):
 
 
 def tied_heads(model):
-    """(head_dim, query heads per kv head): s of o_proj must fit the outputs of v_proj."""
+    """Returns (head_dim, query heads per kv head): s of o_proj must fit the outputs of v_proj."""
     return (model.head_dim, model.heads // model.kv_heads)
 
 
@@ -33,7 +33,7 @@ def v_proj_rows(model, s):
 
 
 def quantizable(model, layer, group, group_size):
-    """Whether the AWQ gemm format holds every Linear of a group."""
+    """Returns whether the AWQ gemm format holds every Linear of a group."""
     shapes = [model.weight(layer, linear).shape for linear in llama_np.GROUPS[group]]
     return all(out % 8 == 0 and columns % group_size == 0 for out, columns in shapes)
 

@@ -1,4 +1,4 @@
-"""A Llama in NumPy, float32, as a caller with a framework of its own would run it.
+"""Is a Llama in NumPy, float32, as a caller with a framework of its own would run it.
 
 Shapes: tokens [rows, positions] of integers, hidden states [rows, positions, hidden_size].
 Rotary embedding in the rotate-half form, also with Llama 3's scaling; full, grouped-query and
@@ -24,7 +24,7 @@ GROUPS = {
 
 
 def read_tensors(directory):
-    """{name: array} of a checkpoint directory: of the files its index names, else of
+    """Returns {name: array} of a checkpoint directory: of the files its index names, else of
     model.safetensors. checkpoint_np.py is stricter."""
     files = {"model.safetensors"}
     index = os.path.join(directory, "model.safetensors.index.json")
@@ -60,7 +60,7 @@ def rotary_frequencies(config, head_dim):
 
 
 def attention_window(config):
-    """How many positions a query sees, its own included; None: all."""
+    """Returns how many positions a query sees, its own included; None: all."""
     (architecture,) = config["architectures"]
     if architecture == "MistralForCausalLM":
         return config.get("sliding_window", 4096)
@@ -176,7 +176,7 @@ class Llama:
         return hidden @ self.tensors["model.embed_tokens.weight" if tied else "lm_head.weight"].T
 
     def log_probabilities(self, tokens):
-        """[rows, positions - 1, vocabulary]: what each token says of the next."""
+        """Returns [rows, positions - 1, vocabulary]: what each token says of the next."""
         logits = self.logits(tokens)[:, :-1]
         logits -= logits.max(axis=-1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether results are ever worse than plain round-to-nearest on text that was not calibrated on: by
+"""Tells whether results are ever worse than plain round-to-nearest on text that was not calibrated on: by
 NumPy, from the written files.
 
     SALIENT=build/release/salient never_worse.py [--full] [--models "A;B"]

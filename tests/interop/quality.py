@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What bits, group sizes, methods and formats cost, on test models: quantizes and verifies each
+"""Tells what bits, group sizes, methods and formats cost, on test models: quantizes and verifies each
 through the program `salient` and prints a Markdown table.
 
     SALIENT=build/release/salient quality.py [--models "A;B"] [--bits 3,4] [--groups 32,64,128]
@@ -76,7 +76,7 @@ BESIDE_PEERS = {
 
 
 def committed(variant):
-    """The model of this repository with its own token files."""
+    """Returns the model of this repository with its own token files."""
 
     def directories(scratch):
         source = os.path.join(scratch, variant)
@@ -109,7 +109,7 @@ MODELS = {
 
 
 def first_rows(path, rows, directory):
-    """A file of the first rows, so that the flags of `salient` are not trusted with it."""
+    """Returns a file of the first rows, so that the flags of `salient` are not trusted with it."""
     name = os.path.basename(os.path.dirname(path)) + "-" + os.path.basename(path)
     tokens = safetensors_np.read(path)["input_ids"][:rows]
     return salient_cli.write_tokens(os.path.join(directory, name), tokens)
@@ -124,7 +124,7 @@ def verified(directory, evaluation, source):
 
 
 def measure_flags(model, flags, scratch):
-    """What `verified` says and {error, groups, seconds} of what `salient quantize` makes."""
+    """Returns what `verified` says and {error, groups, seconds} of what `salient quantize` makes."""
     source, calibration, evaluation = MODELS[model](scratch)
     calibration = first_rows(calibration, CALIBRATION_ROWS, scratch)
     evaluation = first_rows(evaluation, EVALUATION_ROWS, scratch)
@@ -147,7 +147,7 @@ def measure(model, bits, group_size, method, scratch):
 
 
 def measure_peer(name, scratch):
-    """What `verified` says of a checkpoint that another tool made of pocket-llama-salient."""
+    """Returns what `verified` says of a checkpoint that another tool made of pocket-llama-salient."""
     source, _, evaluation = MODELS["pocket-llama-salient"](scratch)
     evaluation = first_rows(evaluation, EVALUATION_ROWS, scratch)
     return verified(shared("peers", PEERS[name][0]), evaluation, source)

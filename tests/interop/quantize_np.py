@@ -1,4 +1,4 @@
-"""Salient's method once more, in NumPy: an independent twin to hold the C++ against.
+"""Does Salient's method once more, in NumPy: an independent twin to hold the C++ against.
 
 A group is Linears that read the same input. Its statistics here are the whole Gram matrix
 H = X^T X (float64 sums, not centred) and mean |x| a channel. A loss is tr(D H D^T), D = W' - W:
@@ -143,7 +143,7 @@ def scale_candidates(weights, statistics, group_size, tied=None):
 
 
 def search_scale(weights, statistics, method, tied=None):
-    """(candidate, s, {candidate: loss}) of the least round-to-nearest loss."""
+    """Returns (candidate, s, {candidate: loss}) of the least round-to-nearest loss."""
     losses, best = {}, None
     for candidate, s in scale_candidates(weights, statistics, method.group_size, tied):
         loss = 0.0
@@ -157,7 +157,7 @@ def search_scale(weights, statistics, method, tied=None):
 
 
 def clip_factors(weight, gram, bits, group_size):
-    """[out, groups] of 20 factors from 1 to 0.525, the least loss on the group's own Gram."""
+    """Returns [out, groups] of 20 factors from 1 to 0.525, the least loss on the group's own Gram."""
     grouped = weight.reshape(len(weight), -1, group_size)
     low, high = grouped.min(-1), grouped.max(-1)
     groups = grouped.shape[1]

@@ -1,4 +1,4 @@
-"""safetensors files with NumPy alone: a reader and a writer that share no code with Salient's.
+"""Handles safetensors files with NumPy alone: a reader and a writer that share no code with Salient's.
 
 Layout: 8 bytes header length (little-endian u64), a JSON header, then the bytes of the tensors.
 BF16 tensors are read as float32 (every bfloat16 is one) and written from float32, rounded half to
@@ -43,7 +43,7 @@ def read_header(path):
 
 
 def read(path):
-    """{name: array}. Raises ValueError for a tensor whose bytes do not fit its shape."""
+    """Returns {name: array}. Raises ValueError for a tensor whose bytes do not fit its shape."""
     header, base = read_header(path)
     with open(path, "rb") as file:
         data = file.read()
@@ -62,13 +62,13 @@ def read(path):
 
 
 def dtypes(path):
-    """{name: dtype name} of a file."""
+    """Returns {name: dtype name} of a file."""
     header, _ = read_header(path)
     return {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
 
 
 def encode(tensors, bf16=(), metadata=None):
-    """The bytes of a file of {name: array}; names in `bf16` are rounded to BF16."""
+    """Returns the bytes of a file of {name: array}; names in `bf16` are rounded to BF16."""
     entries = []
     for name, array in tensors.items():
         if name in bf16:

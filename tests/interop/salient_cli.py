@@ -20,7 +20,7 @@ class Failed(Exception):
 
 
 def run(*arguments, program=None):
-    """The JSON object that a command ends with."""
+    """Returns the JSON object that a command ends with."""
     program = program or os.environ["SALIENT"]
     command = [program, *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)

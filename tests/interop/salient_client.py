@@ -1,4 +1,4 @@
-"""A small client of QuantizeTensors, made from the proto files alone.
+"""Is a small client of QuantizeTensors, made from the proto files alone.
 
     with connect("127.0.0.1:8443") as channel:
         for result in quantize_tensors(channel, options(), groups):

@@ -1,4 +1,4 @@
-"""The study of salient channels once more, in NumPy: rounding to nearest with a few input channels
+"""Does the study of salient channels once more, in NumPy: rounding to nearest with a few input channels
 of each Linear left in float16 (Lin et al., "AWQ", arXiv:2306.00978, section 3.1 and table 1).
 
 A group is Linears that read the same input; weights are [out, in].
@@ -17,7 +17,7 @@ LINEARS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_att
 
 
 def salient_channels(choice, weight, mean_abs, share, seed=0, linear=0):
-    """The channels that stay, ascending: the largest by mean |x| or by column norm, or those with
+    """Returns the channels that stay, ascending: the largest by mean |x| or by column norm, or those with
     the smallest hash."""
     columns = weight.shape[1]
     count = max(1, int(np.rint(share * columns))) if share > 0 else 0
@@ -50,7 +50,7 @@ def round_keeping(weight, kept, bits, group_size):
 
 
 def study(model, calibration, evaluation, share=0.01, bits=3, group_size=128, seed=0):
-    """{"source": score, choice: score with relative_error} with the scores of llama_np.compare.
+    """Returns {"source": score, choice: score with relative_error} with the scores of llama_np.compare.
     Groups whose input the group size does not divide are left alone."""
     replaced = {choice: {} for choice in CHOICES}
     errors = {choice: [] for choice in CHOICES}

@@ -33,7 +33,7 @@ def _key(stream, seed, row, position):
 
 
 def sample_hash(seed, row, position):
-    """What the sample of tokens is drawn by: those with the smallest."""
+    """Returns what the sample of tokens is drawn by: those with the smallest."""
     return _key(_SAMPLE, seed, row, position)
 
 
@@ -55,7 +55,7 @@ def bound_exponents(bounds):
 
 
 def _frames(doubled, rows):
-    """Of summands below 2^(doubled / 2), one a row."""
+    """Returns the frames of summands below 2^(doubled / 2), one a row."""
     count = int(rows - 1).bit_length()
     return -((-(np.asarray(doubled, np.int64) + 2 * count + 2)) // (2 * _DIGIT))
 

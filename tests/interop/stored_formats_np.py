@@ -1,4 +1,4 @@
-"""What a quantization_config says of every Linear, and its decoding: AWQ gemm, GPTQ, and both
+"""Reads what a quantization_config says of every Linear, and its decoding: AWQ gemm, GPTQ, and both
 layouts of compressed-tensors. What engines trip over is a ValueError.
 
 A format has, of a module path: `scheme(module)`, None for one that stays plain; `parts(scheme)`,
@@ -23,7 +23,7 @@ WHOLE_ROW, WHOLE_TENSOR = -1, -2
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """How one Linear is stored."""
+    """Says how one Linear is stored."""
 
     bits: int
     group_size: int  # It may be WHOLE_ROW or WHOLE_TENSOR.
@@ -88,7 +88,7 @@ class Gptq:
         self.scale_dtypes = scale_dtypes
 
     def scheme(self, module):
-        """As the first pattern of `dynamic` says that matches from the start of the path."""
+        """Returns the scheme that the first pattern of `dynamic` says that matches from the start of the path."""
         for pattern, change in self.dynamic.items():
             if re.match(pattern.removeprefix("-:").removeprefix("+:"), module):
                 if pattern.startswith("-:"):

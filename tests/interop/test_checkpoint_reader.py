@@ -1,4 +1,4 @@
-"""The reader of whole directories: checkpoints of other tools have their known quality, and files
+"""Tests the reader of whole directories: checkpoints of other tools have their known quality, and files
 that engines trip over are refused. What they trip over in each format: test_stored_formats.py."""
 
 import json
@@ -102,7 +102,7 @@ class Directory(unittest.TestCase):
 
 
 class PlainDirectory(Directory):
-    """What engines trip over in the files themselves."""
+    """Tests what engines trip over in the files themselves."""
 
     def setUp(self):
         super().setUp()

@@ -52,7 +52,7 @@ class Directory(unittest.TestCase):
         return salient_cli.quantize(self.source, self.output, self.calibration, *flags)
 
     def kept(self):
-        """The Linears of the result that stayed plain."""
+        """Returns the Linears of the result that stayed plain."""
         tensors = checkpoint_np.read_tensors(self.output)
         return sorted(name.removesuffix(".weight") for name, tensor in tensors.items()
                       if name.endswith("_proj.weight") and tensor.dtype != np.int8)
@@ -188,7 +188,7 @@ class Formats(Directory):
     """Tests every other format, of the model with salient channels."""
 
     def check(self, *flags):
-        """(what verify says, the schemes that the directory is read with)."""
+        """Returns (what verify says, the schemes that the directory is read with)."""
         self.make("salient")
         said = self.quantize(*flags)
         self.assertEqual(len(said["groups"]), 16)

@@ -1,4 +1,4 @@
-"""The whole of a real model through a live server, by a caller with a framework of its own.
+"""Tests the whole of a real model through a live server, by a caller with a framework of its own.
 
 Errors, perplexity and KL are computed here, from the written files, by readers that share no code
 with Salient.
@@ -41,7 +41,7 @@ def tearDownModule():
 
 
 class Model:
-    """A checkpoint, its tokens, and the directory its results go to."""
+    """Is a checkpoint, its tokens, and the directory its results go to."""
 
     def __init__(self, directory, calibration, evaluation, rows):
         self.directory = directory
@@ -51,7 +51,7 @@ class Model:
         )
 
     def quantize(self, method):
-        """(results of the server, the written directory as read back, its errors)."""
+        """Returns (results of the server, the written directory as read back, its errors)."""
         with tempfile.TemporaryDirectory() as directory:
             output = os.path.join(directory, "awq")
             results, _ = llama.quantize(

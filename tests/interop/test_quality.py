@@ -66,7 +66,7 @@ class Cells(unittest.TestCase):
 
 
 class BesidePeers(unittest.TestCase):
-    """The checkpoints of other tools and ours: one model, one format, one evaluation."""
+    """Compares the checkpoints of other tools and ours: one model, one format, one evaluation."""
 
     def setUp(self):
         shared("peers")

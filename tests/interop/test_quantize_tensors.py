@@ -36,7 +36,7 @@ def tearDownModule():
 
 
 def quantize(groups, workers=2, **options):
-    """{name: GroupResult} of one call."""
+    """Returns {name: GroupResult} of one call."""
     with salient_client.connect(servers[workers].address) as channel:
         first = salient_client.options(**options)
         results = list(salient_client.quantize_tensors(channel, first, iter(groups)))
@@ -149,7 +149,7 @@ class NeverWorseThanRoundToNearest(unittest.TestCase):
         return Group(name, linears, rows(activations)), activations
 
     def check_ragged(self, groups, group_size, **options):
-        """As check, for rows of unequal length."""
+        """Checks as check does, for rows of unequal length."""
         flat = [(group, [np.concatenate(activations)]) for group, activations in groups]
         self.check(flat, group_size, **options)
 

@@ -61,7 +61,7 @@ def awq_words(codes):
 
 
 def stored(kind, module, codes, zeros, scales):
-    """The tensors of codes [out, in], zero points and scales [out, groups]."""
+    """Returns the tensors of codes [out, in], zero points and scales [out, groups]."""
     parts = {
         "awq": lambda: {"qweight": awq_words(codes.T), "qzeros": awq_words(zeros.T),
                         "scales": scales.T},
@@ -78,7 +78,7 @@ def stored(kind, module, codes, zeros, scales):
 
 
 class QuantizedDirectory(Directory):
-    """What engines trip over in quantized directories; the same model in every format."""
+    """Tests what engines trip over in quantized directories; the same model in every format."""
 
     def make(self, kind):
         """Writes a directory; {module: weight} of what it holds."""

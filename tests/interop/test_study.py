@@ -1,4 +1,4 @@
-"""What `salient study` finds on models with salient channels: that 1 % of the channels in F16 help if
+"""Tests what `salient study` finds on models with salient channels: that 1 % of the channels in F16 help if
 activations choose them, and hardly otherwise (Lin et al., arXiv:2306.00978, table 1), and that NumPy
 finds the same."""
 

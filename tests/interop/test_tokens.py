@@ -48,7 +48,7 @@ class Tokens(unittest.TestCase):
         return tensors["input_ids"]
 
     def refused(self, *arguments, code=BAD_INPUT):
-        """What the program says when it refuses; nothing may be left behind."""
+        """Returns what the program says when it refuses; nothing may be left behind."""
         before = set(os.listdir(self.scratch))
         done = self.run_program(*arguments, "-o", self.output)
         self.assertEqual(done.returncode, code, done.stderr)
@@ -57,7 +57,7 @@ class Tokens(unittest.TestCase):
         return done.stderr
 
     def small_model(self, template=True, vocabulary=300, **settings):
-        """A directory with a tokenizer.json of single characters; BOS is 1 and "a" is 2."""
+        """Returns a directory with a tokenizer.json of single characters; BOS is 1 and "a" is 2."""
         directory = self.scratch / "model"
         directory.mkdir(exist_ok=True)
         words = {"<unk>": 0, "<s>": 1, **{c: 2 + i for i, c in enumerate("abcdefgh")}}

@@ -169,7 +169,7 @@ def has_bias(config, linear):
 
 
 def random_model(config, seed):
-    """{name: float64 array} with activations of about unit size."""
+    """Returns {name: float64 array} with activations of about unit size."""
     random = np.random.default_rng(seed)
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head_dim = config.get("head_dim", hidden // config["num_attention_heads"])
@@ -215,7 +215,7 @@ def write_checkpoint(directory, config, tensors, dtype="f16", shards=1):
 
 
 def make(name, source=POCKET_LLAMA):
-    """(config, tensors) of a variant before they are stored; preserving ones in float32."""
+    """Returns (config, tensors) of a variant before they are stored; preserving ones in float32."""
     if name in RANDOM:
         config = {**RANDOM_BASE, **RANDOM[name]}
         return config, random_model(config, list(RANDOM).index(name))

@@ -1,4 +1,4 @@
-"""unittest.main for ctest: says SKIPPED and why, and exits with 77 when every test was skipped."""
+"""Runs unittest.main for ctest: says SKIPPED and why, and exits with 77 when every test was skipped."""
 
 import sys
 import unittest

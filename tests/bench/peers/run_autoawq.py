@@ -27,7 +27,7 @@ def keep_copies():
 
 
 class TokenIds:
-    """In a tokenizer's place: the calibration is token ids already."""
+    """Stands in a tokenizer's place: the calibration is token ids already."""
 
     def encode(self, ids):
         return ids

@@ -1,4 +1,4 @@
-"""How `salient` ends when its terminal, its reader, its disk or somebody else ends it, and what is
+"""Tests how `salient` ends when its terminal, its reader, its disk or somebody else ends it, and what is
 left then. Standard library only.
 
     endings_cli_test.py SALIENT SALIENTD MODEL_DIRECTORY
@@ -20,7 +20,7 @@ from programs import LiveServer, run
 
 class EndingsTest(ModelCase):
     def start(self, *flags, **options):
-        """A run that has many blocks to go when its first one is done."""
+        """Starts a run that has many blocks to go when its first one is done."""
         calibration = self.path("long.safetensors")
         if not os.path.exists(calibration):
             self.repeat_tokens(self.calibration, calibration, 16)

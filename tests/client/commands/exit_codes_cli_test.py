@@ -1,4 +1,4 @@
-"""What `salient` exits with, says and leaves behind when something goes wrong, and what it says of
+"""Tests what `salient` exits with, says and leaves behind when something goes wrong, and what it says of
 itself and of a server. Standard library only.
 
     exit_codes_cli_test.py SALIENT SALIENTD

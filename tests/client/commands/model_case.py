@@ -1,4 +1,4 @@
-"""A test case of commands on a whole model, of which nothing may be left behind."""
+"""Is a test case of commands on a whole model, of which nothing may be left behind."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ class ModelCase(unittest.TestCase):
 
     @staticmethod
     def repeat_tokens(source, target, times):
-        """The rows of a token file, so many times."""
+        """Returns the rows of a token file, so many times."""
         with open(source, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             shape = json.loads(file.read(length))["input_ids"]["shape"]

@@ -1,4 +1,4 @@
-"""What `salient` refuses to do with a model, mostly before any server is asked. Standard library
+"""Tests what `salient` refuses to do with a model, mostly before any server is asked. Standard library
 only.
 
     model_refusals_cli_test.py SALIENT SALIENTD MODEL_DIRECTORY

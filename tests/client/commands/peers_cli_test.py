@@ -1,4 +1,4 @@
-"""`salient verify` on checkpoints that other tools wrote: an independent reader's figures, from the
+"""Tests `salient verify` on checkpoints that other tools wrote: an independent reader's figures, from the
 embedded server and, of the same bits, from a live `salientd`. Standard library only.
 
     peers_programs.py SALIENT SALIENTD

@@ -1,4 +1,4 @@
-"""The programs that these tests run: `salient`, and a live `salientd`. A test sets their paths."""
+"""Names the programs that these tests run: `salient`, and a live `salientd`. A test sets their paths."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ def free_port():
 
 
 class LiveServer:
-    """A salientd on a port of its own."""
+    """Is a salientd on a port of its own."""
 
     def __init__(self, *flags, listen="127.0.0.1:0"):
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A test case of `salient tensors`: small work, long work, and what a failure must look like."""
+"""Is a test case of `salient tensors`: small work, long work, and what a failure must look like."""
 
 import os
 import random
@@ -47,7 +47,7 @@ class TensorsCase(unittest.TestCase):
             f"m{i}": ("F32", [64, 512], floats(gaussian(rng, 64 * 512))) for i in range(count)})
 
     def start_long_work(self, *flags):
-        """A running call whose first group is done."""
+        """Returns a running call whose first group is done."""
         process = subprocess.Popen(
             [programs.SALIENT, "tensors", self.weights, self.activations, "-o", self.output,
              *flags],

@@ -1,4 +1,4 @@
-"""What `salient` and `salientd` say to somebody who mistyped. Standard library only.
+"""Tests what `salient` and `salientd` say to somebody who mistyped. Standard library only.
 
     usage_cli_test.py SALIENT SALIENTD
 """

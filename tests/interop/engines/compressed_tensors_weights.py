@@ -1,4 +1,4 @@
-"""The weights that compressed-tensors' own decompressor makes of checkpoint directories. Run by the
+"""Tells the weights that compressed-tensors' own decompressor makes of checkpoint directories. Run by the
 interpreter that tests/tool_environment.sh makes for transformers.
 
     compressed_tensors_weights.py DIR OUT.safetensors [DIR OUT.safetensors ...]

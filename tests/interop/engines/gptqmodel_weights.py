@@ -1,4 +1,4 @@
-"""The weights that GPTQModel's own linear module unpacks from GPTQ directories, v1 and v2. Run by
+"""Tells the weights that GPTQModel's own linear module unpacks from GPTQ directories, v1 and v2. Run by
 the interpreter that tests/tool_environment.sh makes for transformers.
 
     gptqmodel_weights.py DIR OUT.safetensors [DIR OUT.safetensors ...]

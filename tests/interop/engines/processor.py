@@ -1,4 +1,4 @@
-"""What the processor has, as an engine sees it."""
+"""Tells what the processor has, as an engine sees it."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ AVX512 = ("avx512f", "avx512vl", "avx512bw", "avx512dq")
 
 
 def flags(cpuinfo="/proc/cpuinfo"):
-    """The flags of the first processor that is listed; none on a machine that lists no flags."""
+    """Returns the flags of the first processor that is listed; none on a machine that lists no flags."""
     for line in pathlib.Path(cpuinfo).read_text().splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "flags":
@@ -17,7 +17,7 @@ def flags(cpuinfo="/proc/cpuinfo"):
 
 
 def why_no_4_bits_in_vllm(found):
-    """Why vLLM cannot run weights of 4 bits on a processor with these flags; None if it can."""
+    """Returns why vLLM cannot run weights of 4 bits on a processor with these flags; None if it can."""
     missing = [flag for flag in AVX512 if flag not in found]
     if not missing:
         return None

@@ -1,4 +1,4 @@
-"""What safetensors' own reader finds in checkpoint directories. Run by the interpreter that
+"""Tells what safetensors' own reader finds in checkpoint directories. Run by the interpreter that
 tests/tool_environment.sh makes for transformers.
 
     safetensors_digests.py DIR...

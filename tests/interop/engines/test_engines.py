@@ -115,7 +115,7 @@ def as_version_1(directory):
 
 
 def interpreter(engine):
-    """The Python that has an engine; skips the running test when there is none."""
+    """Returns the Python that has an engine; skips the running test when there is none."""
     variable = f"SALIENT_{engine.upper()}_PYTHON"
     python = os.environ.get(variable)
     if not python:
@@ -124,7 +124,7 @@ def interpreter(engine):
 
 
 def run_engine(engine, *arguments):
-    """The JSON object that <engine>_perplexity.py ends with."""
+    """Returns the JSON object that <engine>_perplexity.py ends with."""
     program = HERE / f"{engine}_perplexity.py"
     done = subprocess.run([interpreter(engine), program, *map(str, arguments)],
                           capture_output=True, text=True, timeout=TIMEOUT)
@@ -225,7 +225,7 @@ class Transformers(Engines):
 
 
 class Verdicts(unittest.TestCase):
-    """What `salient inspect` says of transformers is what the real one does, rightly."""
+    """Tests that what `salient inspect` says of transformers is what the real one does."""
 
     def verdict(self, directory):
         (found,) = [engine for engine in salient_cli.run("inspect", directory)["engines"]

@@ -1,4 +1,4 @@
-"""Perplexity of checkpoint directories in the real transformers on a CPU, over tokens 2..T of each
+"""Tells the perplexity of checkpoint directories in the real transformers on a CPU, over tokens 2..T of each
 row; AWQ is read by gptqmodel, as transformers has it. Run by the interpreter that tests/tool_environment.sh
 makes for transformers.
 

@@ -1,4 +1,4 @@
-"""Whether the real transformers loads checkpoint directories and runs them, on a CPU. Run by the
+"""Tells whether the real transformers loads checkpoint directories and runs them, on a CPU. Run by the
 interpreter that tests/tool_environment.sh makes for transformers.
 
     transformers_verdicts.py TOKENS ROWS DIR...
