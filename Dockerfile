@@ -1,4 +1,4 @@
-# Salient's server and client. `docker build -t salient .`, or without an engine
+# Makes an image of Salient's server and client. `docker build -t salient .`, or without an engine
 # `deploy/build_image.sh`.
 ARG BASE=debian:bookworm-slim
 

@@ -28,7 +28,8 @@ def copies(group, count):
 
 
 def heavy_groups():
-    """Makes groups that take a second of search or more on two cores when nothing stops it; 16 MiB of weights each."""
+    """Makes groups that take a second of search or more on two cores when nothing stops it, with 16 MiB of
+    weights each."""
     return copies(m.random_group("heavy", 99, [1024] * 4, 2048, tokens=64, rows=1, dtype=F16,
                                  activation_dtype=F16), 4)
 
