@@ -42,7 +42,7 @@ struct ServerConfig {
   std::string log_level = "info";
 };
 
-// INVALID_ARGUMENT naming the flag, its value and what was expected.
+// Returns INVALID_ARGUMENT naming the flag, its value and what was expected.
 absl::Status CheckConfig(const ServerConfig& config);
 
 // Fills in what depends on the machine.

@@ -22,8 +22,8 @@ class Watchdog {
     Condition condition;
     int64_t failed_self_checks_total = 0;
   };
-  // A check may wait for a disk or the network. RESOURCE_EXHAUSTED of one says nothing about what
-  // it looks at.
+  // A check may wait for a disk or the network. Returns RESOURCE_EXHAUSTED of one says nothing
+  // about what it looks at.
   struct Checks {
     absl::AnyInvocable<absl::Status()> store;
     absl::AnyInvocable<absl::Status()> connection;

@@ -27,7 +27,7 @@ struct HealthFlags {
   bool json = false;
 };
 
-// UNAVAILABLE for every answer but SERVING: a probe has one question.
+// Returns UNAVAILABLE for every answer but SERVING: a probe has one question.
 absl::Status RunHealth(const HealthFlags& flags, Interrupt& interrupt) {
   const auto stub = health::Health::NewStub(OpenChannel(flags.server));
   grpc::ClientContext context;

@@ -98,7 +98,7 @@ absl::StatusOr<std::vector<Part>> PartsOf(const std::string& directory, int64_t 
   return parts;
 }
 
-// NOT_FOUND naming the file.
+// Returns NOT_FOUND naming the file.
 absl::StatusOr<int64_t> SizeOf(const std::string& path) {
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);

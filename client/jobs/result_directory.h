@@ -19,11 +19,11 @@ std::string AbsolutePath(const std::string& path);
 // Returns INVALID_ARGUMENT if the absolute path is not UTF-8: no server can be told of it.
 absl::Status CheckPathIsText(const std::string& path);
 
-// OK if nothing is at `path`, or an empty directory, and its parent is there. ALREADY_EXISTS, also
-// for a link that leads nowhere; NOT_FOUND; both name the path.
+// OK if nothing is at `path`, or an empty directory, and its parent is there. Returns
+// ALREADY_EXISTS, also for a link that leads nowhere; NOT_FOUND; both name the path.
 absl::Status CheckOutputDirectory(const std::string& path);
 
-// A directory of files that appears complete or not at all. Move-only, not thread-safe.
+// A directory of files that appears complete or not at all. It is move-only, not thread-safe.
 class ResultDirectory {
  public:
   // Makes the directory. Its errors are those of AppearingDirectory::Create.
@@ -33,7 +33,7 @@ class ResultDirectory {
   ~ResultDirectory();
 
   // Opens the next file, "NAME", "SUBDIRECTORY/NAME" or one level deeper, and closes the one
-  // before. INVALID_ARGUMENT for a name that leads elsewhere or was there before.
+  // before. Returns INVALID_ARGUMENT for a name that leads elsewhere or was there before.
   absl::Status BeginFile(absl::string_view name);
   // Appends the next bytes of the file opened last.
   absl::Status Append(absl::string_view bytes);

@@ -29,7 +29,8 @@ struct SessionFlags {
   std::string instruction_set = "native";  // It is that of the embedded server.
 };
 
-// An embedded server reads models where they are; to another one they are uploaded. Move-only.
+// An embedded server reads models where they are; to another one they are uploaded. It is
+// move-only.
 class JobSession {
  public:
   // Working files of an embedded server stand beside `output` until the end, where the room for the

@@ -12,7 +12,8 @@ namespace salient::client {
 // "quantize"; "task 9" for one that this client has no name for.
 std::string TaskKindText(v1::TaskKind kind);
 
-// UNIMPLEMENTED, naming the task and what the server does, for one that it does not say it does.
+// Returns UNIMPLEMENTED, naming the task and what the server does, for one that it does not say it
+// does.
 absl::Status CheckServerDoes(const v1::GetServerInfoResponse& info, v1::TaskKind kind);
 
 }  // namespace salient::client

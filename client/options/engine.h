@@ -23,11 +23,12 @@ std::vector<std::string> EngineNames();
 // "vllm"; "engine 9" for one that this client has no name for.
 std::string EngineText(v1::Engine engine);
 
-// Says in `task` what the options do. INVALID_ARGUMENT names an unknown engine and the known ones.
+// Says in `task` what the options do. INVALID_ARGUMENT names an unknown engine and the
+// known ones.
 absl::Status AddEngines(const EngineOptions& options, v1::QuantizeTask& task);
 
-// UNIMPLEMENTED, naming the flag, its value and the engines that the server knows, for one that the
-// server does not say it knows.
+// Returns UNIMPLEMENTED, naming the flag, its value and the engines that the server knows, for one
+// that the server does not say it knows.
 absl::Status CheckServerKnows(const v1::GetServerInfoResponse& info, v1::Engine engine);
 
 }  // namespace salient::client

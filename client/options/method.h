@@ -51,8 +51,8 @@ std::string FlagName(v1::Rounding rounding);
 std::string FlagName(v1::OutputFormat format);
 std::string FlagName(v1::ActivationFormat activations);
 
-// A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and the
-// known ones, or a flag that does not go with the scale or the rounding.
+// A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and
+// the known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
 // `format` is one of FormatNames. Its errors are those of ToMethod. Whether there is such a
@@ -60,8 +60,8 @@ absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
                                                 const std::string& format);
 
-// UNIMPLEMENTED, naming the flag, its value and what the server has, for a choice that the server
-// does not say it has. Whether it has the combination is for the server to say.
+// Returns UNIMPLEMENTED, naming the flag, its value and what the server has, for a choice that the
+// server does not say it has. Whether it has the combination is for the server to say.
 absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::Method& method,
                             const v1::WeightFormat& format);
 

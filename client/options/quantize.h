@@ -26,8 +26,8 @@ struct QuantizeOptions {
   EngineOptions engines;
 };
 
-// Returns a task that lacks its tokens. INVALID_ARGUMENT as ToMethod, ParseFormat, ParseOverride
-// and AddEngines: the flags alone are looked at.
+// Returns a task that lacks its tokens. Returns INVALID_ARGUMENT as ToMethod, ParseFormat,
+// ParseOverride and AddEngines: the flags alone are looked at.
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options);
 
 // CheckServerHas of each of its formats, CheckServerKnows of each of its engines.

@@ -17,17 +17,17 @@ namespace salient::client {
 
 // Tensors arrive in the order of groups, but a safetensors file wants all names and sizes before
 // the first byte. So the bytes wait in a nameless file beside the output, on disk instead of in
-// memory, and nothing of it is left if the process dies. Move-only, not thread-safe.
+// memory, and nothing of it is left if the process dies. It is move-only, not thread-safe.
 class PackedOutput {
  public:
-  // INVALID_ARGUMENT, naming `path`, if a file cannot be written there.
+  // Returns INVALID_ARGUMENT, naming `path`, if a file cannot be written there.
   static absl::StatusOr<PackedOutput> Create(std::string path);
   PackedOutput(PackedOutput&& other) noexcept;
   PackedOutput& operator=(PackedOutput&& other) noexcept;
   ~PackedOutput();
 
-  // Opens the next tensor. INVALID_ARGUMENT if its name is empty or was there before, or if a
-  // dimension is negative or its size does not fit into 2^63 bytes.
+  // Opens the next tensor. Returns INVALID_ARGUMENT if its name is empty or was there before, or if
+  // a dimension is negative or its size does not fit into 2^63 bytes.
   absl::Status BeginTensor(absl::string_view name, DType dtype, std::vector<int64_t> shape);
 
   // Appends the next bytes of the tensor opened last. Returns OUT_OF_RANGE if they are more than
@@ -38,8 +38,9 @@ class PackedOutput {
   bool Complete() const;
   int64_t expected_bytes() const { return tensors_.empty() ? 0 : tensors_.back().bytes; }
 
-  // Writes all tensors to the path, which appears complete or not at all. FAILED_PRECONDITION if
-  // the last tensor lacks bytes; INTERNAL if the disk has no room; otherwise as WriteSafetensors.
+  // Writes all tensors to the path, which appears complete or not at all. Returns
+  // FAILED_PRECONDITION if the last tensor lacks bytes; INTERNAL if the disk has no room; otherwise
+  // as WriteSafetensors.
   absl::Status Commit(const std::map<std::string, std::string>& metadata) const;
 
  private:

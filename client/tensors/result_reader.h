@@ -21,8 +21,8 @@ class ResultReader {
  public:
   ResultReader(const TensorsPlan& plan, PackedOutput& output) : plan_(plan), output_(output) {}
 
-  // Takes the next message. DATA_LOSS for a chunk that does not have its crc32c; INTERNAL for what
-  // a server must not send, naming group, tensor, value and what was expected.
+  // Takes the next message. Returns DATA_LOSS for a chunk that does not have its crc32c; INTERNAL
+  // for what a server must not send, naming group, tensor, value and what was expected.
   absl::Status Take(const v1::QuantizeTensorsResponse& response);
 
   // To be called at the end of the stream: INTERNAL unless every group came whole.

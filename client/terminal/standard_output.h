@@ -7,8 +7,8 @@
 
 namespace salient::client {
 
-// Writes all of `text` to standard output. INTERNAL if that takes no more, as on a full disk;
-// CANCELLED if nobody reads it any more.
+// Writes all of `text` to standard output. Returns INTERNAL if that takes no more, as on a full
+// disk; CANCELLED if nobody reads it any more.
 absl::Status WriteOutput(absl::string_view text);
 
 // Returns whether WriteOutput was called: standard output holds one answer.

@@ -13,7 +13,7 @@
 
 namespace salient::client {
 
-// SHA-256 (FIPS 180-4) and size of bytes as they come. Move-only, not thread-safe.
+// SHA-256 (FIPS 180-4) and size of bytes as they come. It is move-only, not thread-safe.
 class RunningDigest {
  public:
   RunningDigest();
@@ -33,8 +33,8 @@ class RunningDigest {
 v1::Digest DigestOfBytes(absl::string_view bytes);
 
 // Returns the digest of the file at `path`; `read` is told of every piece and stops by false.
-// NOT_FOUND if it cannot be opened, INTERNAL if it cannot be read, CANCELLED if stopped; all name
-// the path.
+// Returns NOT_FOUND if it cannot be opened, INTERNAL if it cannot be read, CANCELLED if stopped;
+// all name the path.
 absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
                                         absl::FunctionRef<bool(int64_t bytes)> read);
 

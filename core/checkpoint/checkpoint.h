@@ -21,7 +21,7 @@ namespace salient {
 // it cannot be opened, INVALID_ARGUMENT if it is no regular file or has more than `max_bytes`.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes);
 
-// Keeps its files open. Move-only; thread-safe.
+// Keeps its files open. It is move-only; thread-safe.
 class Checkpoint final : public TensorSource {
  public:
   // Opens all files, holds the index against their headers and copies against each other.
@@ -35,6 +35,7 @@ class Checkpoint final : public TensorSource {
   absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const override;
   absl::Status ReadRange(absl::string_view tensor, int64_t offset,
                          absl::Span<std::byte> bytes) const override;
+  // Returns all bytes of a tensor. Its errors are those of Find and ReadRange.
   absl::StatusOr<std::vector<std::byte>> Read(absl::string_view tensor) const;
 
   // Returns them in the order of their names.
@@ -43,6 +44,7 @@ class Checkpoint final : public TensorSource {
   std::vector<std::string> TensorNames() const;
 
  private:
+  // Returns NOT_FOUND if no file holds the tensor.
   absl::StatusOr<const SafetensorsFile*> FileOf(absl::string_view tensor) const;
   // Holds the tensor of that file against the one that is read.
   absl::Status CheckCopy(const std::string& tensor, size_t file) const;

@@ -37,8 +37,8 @@ class CheckpointWriter {
   absl::Status CopyFile(absl::string_view name, const std::string& source) {
     return CopyFile(name, source, [] { return absl::OkStatus(); });
   }
-  // A safetensors file whose bytes come later. RESOURCE_EXHAUSTED if the disk has no room for it;
-  // INVALID_ARGUMENT for a tensor that another file has.
+  // A safetensors file whose bytes come later. Returns RESOURCE_EXHAUSTED if the disk has no room
+  // for it; INVALID_ARGUMENT for a tensor that another file has.
   absl::Status AddSafetensors(absl::string_view name, const SafetensorsLayout& layout);
   // Writes bytes of a tensor of one of these files, from byte `offset` of the tensor. Each byte is
   // written once. Returns NOT_FOUND for a tensor that no file has, OUT_OF_RANGE beyond its end,
@@ -46,9 +46,9 @@ class CheckpointWriter {
   absl::Status WriteTensor(absl::string_view tensor, int64_t offset,
                            absl::Span<const std::byte> bytes);
 
-  // Syncs everything and takes the final name. INTERNAL if bytes of a tensor are missing (names
-  // it); ALREADY_EXISTS if something else has taken the name meanwhile; what an earlier write
-  // failed of.
+  // Syncs everything and takes the final name. Returns INTERNAL if bytes of a tensor are missing
+  // (names it); ALREADY_EXISTS if something else has taken the name meanwhile; what an earlier
+  // write failed of.
   absl::Status Commit();
 
  private:

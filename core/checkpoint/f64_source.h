@@ -14,7 +14,7 @@
 namespace salient {
 
 // Shows every tensor of F64 as one of F32, each element rounded to the nearest, and everything else
-// as it is. Thread-safe if `source` is.
+// as it is. It is thread-safe if `source` is.
 class F64AsF32Source final : public TensorSource {
  public:
   explicit F64AsF32Source(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {}

@@ -28,15 +28,16 @@ class TensorSource {
   // The name that errors give to the whole.
   virtual const std::string& name() const = 0;
 
-  // NOT_FOUND if no file holds it.
+  // Returns NOT_FOUND if no file holds it.
   virtual absl::StatusOr<TensorLocation> Find(absl::string_view tensor) const = 0;
 
   // Returns whether its bytes can be read without waiting for them to arrive; false if no file
   // holds it.
   virtual bool IsHere(absl::string_view tensor) const { return Find(tensor).ok(); }
 
-  // Fills `bytes` from byte `offset` of the tensor. May wait until they have arrived. Errors as
-  // Find; OUT_OF_RANGE if the tensor has fewer bytes; DATA_LOSS if the file changed under us.
+  // Fills `bytes` from byte `offset` of the tensor. May wait until they have arrived. Its errors
+  // are those of Find; OUT_OF_RANGE if the tensor has fewer bytes; DATA_LOSS if the file changed
+  // under us.
   virtual absl::Status ReadRange(absl::string_view tensor, int64_t offset,
                                  absl::Span<std::byte> bytes) const = 0;
 };

@@ -22,7 +22,8 @@ class ModuleTargets {
   // Adds a target as compressed-tensors writes them: "re:" and a regular expression, the class
   // "Linear" or a full path. Its errors are those of NamePattern::Parse.
   absl::Status Add(absl::string_view target);
-  // Errors as NamePattern::Parse; INVALID_ARGUMENT if all patterns are too large together.
+  // Its errors are those of NamePattern::Parse; INVALID_ARGUMENT if all patterns are too large
+  // together.
   absl::Status AddPattern(absl::string_view pattern);
 
   Match MatchOf(absl::string_view module) const;

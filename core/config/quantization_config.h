@@ -43,8 +43,8 @@ struct QuantizationConfig {
   std::vector<ModuleRule> rules = {};
   ModuleTargets ignored = {};  // compressed-tensors calls it "ignore".
 
-  // UNIMPLEMENTED naming file, field, value and what was expected if weights stored like this
-  // cannot be read here. Everything else in the config may be looked at all the same.
+  // Returns UNIMPLEMENTED naming file, field, value and what was expected if weights stored like
+  // this cannot be read here. Everything else in the config may be looked at all the same.
   absl::Status readable = {};
 
   // Returns how a Linear is stored if it is quantized; bits and group_size may be 0, not said.

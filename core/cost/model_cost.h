@@ -34,14 +34,14 @@ struct ModelCost {
 
 // Returns the cost of QuantizeModel and CopyOuterTensors. `row_tokens` holds the tokens of each
 // calibration row. Work and memory are those of the worst case under a limit of error, in which all
-// groups are above it. Errors as FindFamily.
+// groups are above it. Its errors are those of FindFamily.
 absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens,
                                            const QuantizeModelParams& params, int concurrency);
 
 // Returns the cost of EvaluateModels with `models` >= 1 models of this shape: the one of `config`,
 // whose weights are decoded if it says that they are quantized, then a plain one, then decoded ones
-// (round-to-nearest).
+// (round-to-nearest). Its errors are those of FindFamily, and so are those of the next.
 absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                                            absl::Span<const int64_t> row_tokens, int models,
                                            int concurrency);

@@ -13,7 +13,7 @@ namespace salient {
 
 // Each piece runs on the calling thread, which must be limited to itself (LimitThreadToItself), for
 // some 5 to 20 ms on a machine of today, and returns what it did. The first time is slower: code is
-// generated. Time a few and take the fastest. Not thread-safe; holds 40 MB.
+// generated. Time a few and take the fastest. It is not thread-safe; holds 40 MB.
 class SpeedProbe {
  public:
   SpeedProbe();

@@ -12,11 +12,12 @@
 
 namespace salient {
 
-// Returns the status of `error` (errno): "<path>: cannot <what>: ...". RESOURCE_EXHAUSTED if the
-// system has no more of something: room, inodes, open files, bytes that a file may have.
+// Returns the status of `error` (errno): "<path>: cannot <what>: ...". Returns RESOURCE_EXHAUSTED
+// if the system has no more of something: room, inodes, open files, bytes that a file may have.
 absl::Status FileError(int error, const std::string& path, absl::string_view what);
 
-// All `count` bytes at `offset`, however often the system has to be asked.
+// Writes all `count` bytes at `offset`, however often the system has to be asked. Returns what
+// FileError makes of a failure, as the three below do.
 absl::Status WriteAt(int fd, const std::string& path, int64_t offset, const void* data,
                      size_t count);
 

@@ -30,11 +30,11 @@ namespace salient {
 // e as estimates of the mean over all tokens: its Value is their mean and its standard errors come
 // from their spread, so that two losses of the same tokens are compared token by token.
 //
-// Immutable after Create, safe to share between threads. Borrows weights and statistics.
+// It is immutable after Create, safe to share between threads. Borrows weights and statistics.
 class ActivationLoss {
  public:
-  // `activations` is not kNone. INVALID_ARGUMENT naming `group` if the statistics hold no sample;
-  // (IsNonFinite) naming tensor and where for a weight that is not finite; CANCELLED.
+  // `activations` is not kNone. Returns INVALID_ARGUMENT naming `group` if the statistics hold no
+  // sample; (IsNonFinite) naming tensor and where for a weight that is not finite; CANCELLED.
   static absl::StatusOr<ActivationLoss> Create(const std::string& group,
                                                absl::Span<const Linear> linears,
                                                const Statistics& statistics,

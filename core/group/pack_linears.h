@@ -29,9 +29,9 @@ struct FinishedLinear {
   float input_scale = 0;
 };
 
-// Checks whether the layout can hold a Linear of this shape in this format. INVALID_ARGUMENT naming
-// the Linear, the field, the value, what was expected and, where there is one, the nearest layout
-// or format that can.
+// Checks whether the layout can hold a Linear of this shape in this format. Returns
+// INVALID_ARGUMENT naming the Linear, the field, the value, what was expected and, where there is
+// one, the nearest layout or format that can.
 absl::Status CheckLayout(const std::string& name, int64_t out_features, int64_t in_features,
                          const StoredFormat& stored);
 

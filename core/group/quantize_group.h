@@ -101,9 +101,9 @@ struct RoundedGroup {
   GroupReport report;                  // It lacks bytes_out.
 };
 
-// Validates the combination alone: bits, group_size against in_features, shape rules of the
-// output format. INVALID_ARGUMENT (what can never work) or UNIMPLEMENTED (not yet), naming
-// the Linear, the field, the value and what was expected.
+// Validates the combination alone: bits, group_size against in_features, shape rules of the output
+// format. Returns INVALID_ARGUMENT (what can never work) or UNIMPLEMENTED (not yet), naming the
+// Linear, the field, the value and what was expected.
 absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64_t in_features,
                             const StoredFormat& stored);
 

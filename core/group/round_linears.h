@@ -31,8 +31,8 @@ struct Baseline {
 // Returns the baselines of all `linears` in one pass over their weights, for inputs divided by
 // `scales`: on `sample`, with the activations rounded, unless it is null; else by `model`.
 //
-// INVALID_ARGUMENT (IsNonFinite) naming the tensor and where for a weight that is not finite or a
-// scale that its stored dtype cannot hold; CANCELLED from the executor.
+// Returns INVALID_ARGUMENT (IsNonFinite) naming the tensor and where for a weight that is not
+// finite or a scale that its stored dtype cannot hold; CANCELLED from the executor.
 absl::StatusOr<std::vector<Baseline>> Baselines(absl::Span<const Linear> linears,
                                                 absl::Span<const float> scales,
                                                 const LossModel& model, const WeightFormat& format,

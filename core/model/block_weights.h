@@ -60,7 +60,7 @@ struct BlockWeights {
   StoredLinear& linear(LinearRole role) { return linears[static_cast<size_t>(role)]; }
 };
 
-// Looks at headers alone. INVALID_ARGUMENT naming file, tensor, dtype or shape and what the
+// Looks at headers alone. Returns INVALID_ARGUMENT naming file, tensor, dtype or shape and what the
 // config makes expected, if `spec` is missing, has another shape or is not F32, F16 or BF16.
 absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
                                           const TensorSpec& spec);
@@ -73,8 +73,8 @@ absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
 absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
                                const ModelConfig& config);
 
-// Reads and widens a vector. Errors as FindTensor and the source; INVALID_ARGUMENT for a NaN or
-// infinity (names file, tensor, position).
+// Reads and widens a vector. Its errors are those of FindTensor and the source; INVALID_ARGUMENT
+// for a NaN or infinity (names file, tensor, position).
 absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelConfig& config,
                                         const TensorSpec& spec);
 

@@ -68,7 +68,7 @@ struct Family {
 // Returns all families that we know. Their storage is static.
 absl::Span<const Family> Families();
 
-// UNIMPLEMENTED naming the config's file, its architecture and those we know.
+// Returns UNIMPLEMENTED naming the config's file, its architecture and those we know.
 absl::StatusOr<const Family*> FindFamily(const ModelConfig& config);
 
 // Returns "model.layers.3.".

@@ -27,7 +27,7 @@ struct HiddenStatesShape {
   bool operator==(const HiddenStatesShape&) const = default;
 };
 
-// Move-only. Reading is thread-safe; writing of different rows is too.
+// Is move-only. Reading is thread-safe; writing of different rows is too.
 class HiddenStatesFile {
  public:
   // Makes a new file that becomes `path` at Commit; until then it has another name and goes away
@@ -49,11 +49,15 @@ class HiddenStatesFile {
   // Returns the largest magnitude in the rows written through this object; 0 if none was.
   float Largest() const;
 
-  // Reads row `row`, [lengths[row], hidden_size].
+  // Reads row `row`, [lengths[row], hidden_size]. Returns the errors of the file system, naming the
+  // path, and INVALID_ARGUMENT if the file ends too early.
   absl::StatusOr<Matrix> ReadRow(int64_t row) const;
+  // Writes row `row`, [lengths[row], hidden_size]. Returns INVALID_ARGUMENT for another shape, and
+  // the errors of the file system; both name the path.
   absl::Status WriteRow(int64_t row, const Matrix& hidden);
 
-  // Syncs and takes the final name, which then lasts. Every row must have been written; rows may be
+  // Syncs and takes the final name, which then lasts. Returns the errors of the file system, naming
+  // the path. Every row must have been written; rows may be
   // read meanwhile.
   absl::Status Commit();
 

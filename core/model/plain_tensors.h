@@ -10,8 +10,8 @@
 namespace salient {
 
 // Returns a norm's weight or a bias in `dtype`, F16 or BF16: the bytes that it came in, if it came
-// in that dtype and nothing was folded into it. INVALID_ARGUMENT naming tensor, position and value
-// for what the dtype cannot hold.
+// in that dtype and nothing was folded into it. Returns INVALID_ARGUMENT naming tensor, position
+// and value for what the dtype cannot hold.
 absl::StatusOr<NamedTensor> PlainTensor(const StoredVector& vector, DType dtype);
 
 // Returns "<name>.weight", [out_features, in_features], in the same way.

@@ -18,8 +18,8 @@ namespace salient {
 class PreparedBlock {
  public:
   // Lays every Linear out, in slices of whole heads where the outputs are heads of head_dim
-  // channels. INVALID_ARGUMENT for a Linear whose input is rounded if products are not in f32;
-  // INTERNAL if the matrix library refuses; CANCELLED from the executor.
+  // channels. Returns INVALID_ARGUMENT for a Linear whose input is rounded if products are not in
+  // f32; INTERNAL if the matrix library refuses; CANCELLED from the executor.
   static absl::StatusOr<PreparedBlock> Create(const BlockWeights& block, ComputeDType compute,
                                               int64_t head_dim, Executor& executor);
 

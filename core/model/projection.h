@@ -19,7 +19,7 @@
 namespace salient {
 
 // A Linear as the products of many calibration rows read it. For bf16 every slice is rounded and
-// laid out once, by Prepare; for f32 it is read where it lies. Movable; borrows the Linear.
+// laid out once, by Prepare; for f32 it is read where it lies. It is movable; borrows the Linear.
 // Multiply is thread-safe, and so is Prepare of different slices.
 class PreparedLinear {
  public:
@@ -31,7 +31,7 @@ class PreparedLinear {
   int64_t out_features() const { return linear_->out_features; }
   const InputRounding& input() const { return linear_->input; }
 
-  // INTERNAL if the matrix library refuses.
+  // Returns INTERNAL if the matrix library refuses.
   absl::Status Prepare(int64_t slice);
 
   // Rows [first_token, first_token + tokens) of `input`, rounded already, times the slice

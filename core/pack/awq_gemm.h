@@ -23,7 +23,7 @@ inline constexpr int64_t kAwqGemmOutputsPerWord = 8;
 //   <prefix>.qweight I32 [I, O/8], <prefix>.qzeros I32 [G, O/8], <prefix>.scales F16 [G, O].
 // Zero points are stored as they are. Order of the result: qweight, qzeros, scales.
 //
-// INVALID_ARGUMENT if bits is not 4, O is not a multiple of 8 or scales are not F16.
+// Returns INVALID_ARGUMENT if bits is not 4, O is not a multiple of 8 or scales are not F16.
 absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
                                                      const AffineGroups& groups);
 
@@ -46,7 +46,7 @@ void PackAwqGemmWords(const AffineGroups& groups, int64_t first, int64_t last,
 // Holds dtypes and shapes, not data, against the Linear's shape; `group_size` is -1 for all of
 // in_features, or 0 if nothing says it: then the scales do.
 //
-// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
+// Returns INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckAwqGemm(absl::string_view source, const AwqGemmTensors& tensors,
                           int64_t out_features, int64_t in_features, int64_t group_size);
 

@@ -26,7 +26,7 @@ namespace salient {
 //
 // Order of the result as above; one scale for a whole tensor becomes one for each row of it.
 //
-// INVALID_ARGUMENT if bits are not 4 or 8, or scales are not F16.
+// Returns INVALID_ARGUMENT if bits are not 4 or 8, or scales are not F16.
 absl::StatusOr<std::vector<NamedTensor>> PackCompressedTensors(const std::string& prefix,
                                                                const AffineGroups& groups);
 
@@ -50,7 +50,7 @@ struct CompressedTensors {
 // Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm. With
 // weight_g_idx the last group may be a smaller one.
 //
-// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
+// Returns INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckCompressedTensors(absl::string_view source, const CompressedTensors& tensors,
                                     int bits, int64_t out_features, int64_t in_features,
                                     int64_t group_size);
@@ -58,7 +58,8 @@ absl::Status CheckCompressedTensors(absl::string_view source, const CompressedTe
 // Decodes rows [first, first + count) of what passed the check, [count, in_features]; scales are
 // not looked at.
 //
-// INVALID_ARGUMENT naming `source` and the tensor if weight_g_idx names a group that there is not.
+// Returns INVALID_ARGUMENT naming `source` and the tensor if weight_g_idx names a group that there
+// is not.
 absl::StatusOr<Matrix> DecodeCompressedTensors(absl::string_view source,
                                                const CompressedTensors& tensors, int bits,
                                                int64_t in_features, int64_t first, int64_t count);

@@ -18,7 +18,7 @@ namespace salient {
 // <prefix>.weight F16 [out_features, in_features]: scale * (code - zero_point), computed in f32 and
 // rounded once, to nearest even. 2 to 8 bits, any group size and scale dtype.
 //
-// INVALID_ARGUMENT naming tensor, row, column and value for what F16 cannot hold.
+// Returns INVALID_ARGUMENT naming tensor, row, column and value for what F16 cannot hold.
 absl::StatusOr<std::vector<NamedTensor>> DequantizeToFp16(const std::string& prefix,
                                                           const AffineGroups& groups);
 

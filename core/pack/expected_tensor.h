@@ -35,13 +35,13 @@ absl::Status CheckTensors(absl::string_view source, std::initializer_list<Expect
 
 // Groups of a row: those of `group_size`, -1 for all of in_features, or, if that is 0,
 // scales.shape[axis]. Unless `any_group`, because a g_idx says which input is of which, they all
-// have the same size. INVALID_ARGUMENT naming `scales`.
+// have the same size. Returns INVALID_ARGUMENT naming `scales`.
 absl::StatusOr<int64_t> GroupsOfRow(absl::string_view source, const NamedTensor& scales,
                                     size_t axis, int64_t in_features, int64_t group_size,
                                     bool any_group);
 
 // The group of each input: as `g_idx` [in_features] says, or, if it has no name, input / size.
-// INVALID_ARGUMENT naming it, the input and its group, if there is no such group.
+// Returns INVALID_ARGUMENT naming it, the input and its group, if there is no such group.
 absl::StatusOr<std::vector<int32_t>> GroupOfInputs(absl::string_view source,
                                                    const NamedTensor& g_idx, int64_t in_features,
                                                    int64_t groups);

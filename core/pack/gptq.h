@@ -30,8 +30,8 @@ struct GptqLayout {
 //   <prefix>.g_idx   I32 [I]          the group of each input: k / group_size
 // Order of the result: qweight, qzeros, scales, g_idx.
 //
-// INVALID_ARGUMENT if bits are not 3, 4 or 8, or the format's; I b or O b are no multiple of 32;
-// scales are not F16; or v1 has a zero point of 0, which readers of it do not agree on.
+// Returns INVALID_ARGUMENT if bits are not 3, 4 or 8, or the format's; I b or O b are no multiple
+// of 32; scales are not F16; or v1 has a zero point of 0, which readers of it do not agree on.
 absl::StatusOr<std::vector<NamedTensor>> PackGptq(const std::string& prefix,
                                                   const AffineGroups& groups,
                                                   const GptqLayout& layout);
@@ -57,7 +57,7 @@ struct GptqTensors {
 // Holds dtypes and shapes, not data, against the Linear's shape; `group_size` as CheckAwqGemm. With
 // g_idx the last group may be a smaller one.
 //
-// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
+// Returns INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckGptq(absl::string_view source, const GptqTensors& tensors,
                        const GptqLayout& layout, int64_t out_features, int64_t in_features,
                        int64_t group_size);
@@ -65,7 +65,7 @@ absl::Status CheckGptq(absl::string_view source, const GptqTensors& tensors,
 // Decodes rows [first, first + count) of what passed CheckGptq, [count, in_features]. A v1 zero
 // point is the stored one plus 1, 2^b included, as most engines read it. Scales are not looked at.
 //
-// INVALID_ARGUMENT naming `source` and the tensor if g_idx names a group that there is not.
+// Returns INVALID_ARGUMENT naming `source` and the tensor if g_idx names a group that there is not.
 absl::StatusOr<Matrix> DecodeGptq(absl::string_view source, const GptqTensors& tensors,
                                   const GptqLayout& layout, int64_t first, int64_t count);
 

@@ -23,7 +23,8 @@ namespace salient {
 // Scales are written wide: engines keep them so, and both dtypes load. Order of the result as
 // above.
 //
-// INVALID_ARGUMENT unless the format is symmetric, 8 bit, of whole rows or the whole tensor.
+// Returns INVALID_ARGUMENT unless the format is symmetric, 8 bit, of whole rows or the whole
+// tensor.
 absl::StatusOr<std::vector<NamedTensor>> PackIntQuantized(const std::string& prefix,
                                                           const AffineGroups& groups,
                                                           float input_scale);
@@ -46,7 +47,7 @@ struct IntQuantizedTensors {
 // Holds dtypes and shapes, not data, against the Linear's shape. weight_scale is one for each row,
 // [O, 1] or [O], or one of the whole tensor, [1].
 //
-// INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
+// Returns INVALID_ARGUMENT naming `source`, the tensor, its dtype or shape and what was expected.
 absl::Status CheckIntQuantized(absl::string_view source, const IntQuantizedTensors& tensors,
                                int64_t out_features, int64_t in_features);
 

@@ -20,7 +20,8 @@ NamedTensor StartFp16Weight(const std::string& prefix, int64_t out_features, int
 // Writes rows [first, last) of W s, s [in_features], computed in f32 and rounded once, to nearest
 // even, into those of `tensor`. Parts that do not overlap may be done at the same time.
 //
-// INVALID_ARGUMENT (IsNonFinite) naming tensor, row, column and value for what F16 cannot hold.
+// Returns INVALID_ARGUMENT (IsNonFinite) naming tensor, row, column and value for what F16 cannot
+// hold.
 absl::Status ScaleToFp16Rows(const WeightView& weight, absl::Span<const float> scales,
                              int64_t first, int64_t last, NamedTensor& tensor);
 

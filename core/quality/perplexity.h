@@ -31,12 +31,12 @@ class RowLikelihood {
   // Copies `tokens`.
   explicit RowLikelihood(absl::Span<const int64_t> tokens);
 
-  // Logits of ids [first_id, first_id + cols) for positions [0, rows), rows >= T - 1. Slices
-  // come in order, without holes, from 0. INVALID_ARGUMENT if they do not, or for a NaN or
+  // Logits of ids [first_id, first_id + cols) for positions [0, rows), rows >= T - 1. Slices come
+  // in order, without holes, from 0. Returns INVALID_ARGUMENT if they do not, or for a NaN or
   // infinity (names position and id).
   absl::Status Add(int64_t first_id, MatrixView logits);
 
-  // INVALID_ARGUMENT if no slice held one of the tokens.
+  // Returns INVALID_ARGUMENT if no slice held one of the tokens.
   absl::StatusOr<Likelihood> Finish() const;
 
  private:
@@ -69,7 +69,7 @@ class RowDivergence {
   // Does as RowLikelihood::Add, for two matrices of one shape.
   absl::Status Add(int64_t first_id, MatrixView source, MatrixView result);
 
-  // INVALID_ARGUMENT if no slice came.
+  // Returns INVALID_ARGUMENT if no slice came.
   absl::StatusOr<Divergence> Finish() const;
 
  private:

@@ -23,7 +23,7 @@ struct RunRecord {
 // name the path.
 absl::Status SaveRecord(const std::string& directory, const RunRecord& record);
 // Returns what it tells, of raised groups those of blocks before `layer`; nothing if there is no
-// file. INVALID_ARGUMENT for a file that SaveRecord did not write.
+// file. Returns INVALID_ARGUMENT for a file that SaveRecord did not write.
 absl::StatusOr<RunRecord> LoadRecord(const std::string& directory, int64_t layer);
 
 }  // namespace salient

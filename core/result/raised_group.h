@@ -17,7 +17,7 @@ namespace salient {
 
 inline constexpr int kRaisedToF16 = 16;
 
-// INVALID_ARGUMENT for a limit of error that is negative or no number. 0: no limit.
+// Returns INVALID_ARGUMENT for a limit of error that is negative or no number. 0: no limit.
 absl::Status CheckErrorLimit(double max_relative_error);
 
 struct RaisedGroup {
@@ -29,8 +29,8 @@ struct RaisedGroup {
   std::string why;  // It is a sentence.
 };
 
-// Changes `fits`, of output `output`, to what the groups got. INVALID_ARGUMENT if nothing is left
-// that is quantized.
+// Changes `fits`, of output `output`, to what the groups got. Returns INVALID_ARGUMENT if nothing
+// is left that is quantized.
 absl::Status ApplyRaised(absl::Span<const RaisedGroup> raised, size_t output,
                          std::vector<BlockFits>& fits);
 

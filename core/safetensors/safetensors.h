@@ -79,21 +79,21 @@ class SafetensorsHeader {
 };
 
 // Returns how many bytes of JSON follow the prefix, the first 8 bytes of a file of `file_bytes`.
-// INVALID_ARGUMENT naming source and length, or what the file seems to be instead.
+// Returns INVALID_ARGUMENT naming source and length, or what the file seems to be instead.
 absl::StatusOr<int64_t> SafetensorsHeaderBytes(absl::string_view source, absl::string_view prefix,
                                                int64_t file_bytes);
 
-// Parses the JSON part alone. `data_bytes` follow it. INVALID_ARGUMENT naming source, tensor,
-// field, value and what was expected.
+// Parses the JSON part alone. `data_bytes` follow it. Returns INVALID_ARGUMENT naming source,
+// tensor, field, value and what was expected.
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view source,
                                                          absl::string_view json,
                                                          int64_t data_bytes);
 
 // Reads a file on disk. Bytes are read when asked for, never mapped: a file that shrinks gives an
-// error, not a signal. Move-only; reading is thread-safe.
+// error, not a signal. It is move-only; reading is thread-safe.
 class SafetensorsFile {
  public:
-  // NOT_FOUND or PERMISSION_DENIED if `path` cannot be opened, INVALID_ARGUMENT as
+  // Returns NOT_FOUND or PERMISSION_DENIED if `path` cannot be opened, INVALID_ARGUMENT as
   // ParseSafetensorsHeader.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
   SafetensorsFile(SafetensorsFile&& other) noexcept;
@@ -103,9 +103,11 @@ class SafetensorsFile {
   const SafetensorsHeader& header() const { return header_; }
   SafetensorsHeader& mutable_header() { return header_; }
 
+  // Returns all bytes of a tensor. Returns NOT_FOUND if there is none of this name; else its errors
+  // are those of ReadRange.
   absl::StatusOr<std::vector<std::byte>> ReadTensor(absl::string_view name) const;
 
-  // Fills `bytes` from byte `offset` of the tensor. OUT_OF_RANGE if it has fewer bytes;
+  // Fills `bytes` from byte `offset` of the tensor. Returns OUT_OF_RANGE if it has fewer bytes;
   // DATA_LOSS if the file changed under us.
   absl::Status ReadRange(absl::string_view name, int64_t offset, absl::Span<std::byte> bytes) const;
 
@@ -119,10 +121,12 @@ class SafetensorsFile {
 // Reads a whole file in memory. It borrows the bytes.
 class SafetensorsView {
  public:
+  // Errors call the file `source` and are those of ParseSafetensorsHeader.
   static absl::StatusOr<SafetensorsView> Parse(absl::string_view source,
                                                absl::Span<const std::byte> file);
 
   const SafetensorsHeader& header() const { return header_; }
+  // Returns the bytes of a tensor, or NOT_FOUND if there is none of this name.
   absl::StatusOr<absl::Span<const std::byte>> Tensor(absl::string_view name) const;
 
  private:

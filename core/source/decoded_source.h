@@ -25,7 +25,7 @@ namespace salient {
 using RowSink = absl::FunctionRef<void(const float* row)>;
 
 // Shows <module>.weight, F32 [out_features, in_features], of the Linears that Replaces names, and
-// everything else as it is. Borrows the source. Thread-safe if the subclass is.
+// everything else as it is. Borrows the source. It is thread-safe if the subclass is.
 class DecodedSource : public TensorSource {
  public:
   const std::string& name() const override { return source_.name(); }

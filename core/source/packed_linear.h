@@ -28,9 +28,10 @@ class PackedLinear {
   // The tensors of `module` by their headers alone, held against its shape and what the config says
   // of it. nullopt: there are none, it was kept. `config.quantization` must be set and readable.
   //
-  // INVALID_ARGUMENT naming file, tensor, dtype or shape and what was expected: for a tensor that
-  // is missing beside the others or does not fit, for a plain weight beside packed ones, for packed
-  // tensors of a module that the config keeps. UNIMPLEMENTED for a width that is not read.
+  // Returns INVALID_ARGUMENT naming file, tensor, dtype or shape and what was expected: for a
+  // tensor that is missing beside the others or does not fit, for a plain weight beside packed
+  // ones, for packed tensors of a module that the config keeps. Returns UNIMPLEMENTED for a width
+  // that is not read.
   static absl::StatusOr<std::optional<PackedLinear>> Find(const TensorSource& source,
                                                           const ModelConfig& config,
                                                           const std::string& module,
@@ -41,8 +42,8 @@ class PackedLinear {
   absl::string_view file() const { return file_; }
   const StoredFormat& format() const { return format_; }
 
-  // Reads the tensors and decodes rows [first, first + count). INVALID_ARGUMENT naming the tensor
-  // for content that cannot be; errors of the source.
+  // Reads the tensors and decodes rows [first, first + count). Returns INVALID_ARGUMENT naming the
+  // tensor for content that cannot be; errors of the source.
   absl::Status Decode(const TensorSource& source, int64_t first, int64_t count, RowSink out) const;
 
   // Returns what an engine does to its input. Reads the scale of static activations:

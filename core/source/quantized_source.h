@@ -22,8 +22,9 @@ absl::StatusOr<std::unique_ptr<TensorSource>> OpenQuantizedSource(const TensorSo
                                                                   const ModelConfig& config);
 
 // Reads what an engine does to the inputs of the model's Linears: of those that are packed, what
-// config.quantization says. Reads the scales of static activations. Errors as OpenQuantizedSource;
-// INVALID_ARGUMENT naming a scale that is no number above 0; errors of the source.
+// config.quantization says. Reads the scales of static activations. Its errors are those of
+// OpenQuantizedSource; INVALID_ARGUMENT naming a scale that is no number above 0; errors of the
+// source.
 absl::StatusOr<InputRoundings> ReadInputRoundings(const TensorSource& source,
                                                   const ModelConfig& config);
 

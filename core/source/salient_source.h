@@ -20,8 +20,8 @@ namespace salient {
 using KeptChannels = std::map<std::string, std::vector<int64_t>, std::less<>>;
 
 // Shows every weight named in `kept` as salient_fp16 rounds it, F32 [out_features, in_features],
-// and everything else as it is. `source` must outlive the result. Thread-safe; reading holds a tile
-// of rows.
+// and everything else as it is. `source` must outlive the result. It is thread-safe; reading holds
+// a tile of rows.
 //
 // Errors: INVALID_ARGUMENT naming the tensor if one is not a matrix of F32, F16 or BF16; those of
 // `source`. From ReadRange also INVALID_ARGUMENT for a NaN or infinity (names tensor, row, column)

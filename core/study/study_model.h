@@ -59,8 +59,8 @@ class StudyObserver : public EvaluationObserver {
   virtual absl::Status Evaluates() = 0;
 };
 
-// INVALID_ARGUMENT naming field and value for a share outside 0 to 1, a width outside 2 to 8, a
-// group size that is none, or one that no group of Linears can be cut into.
+// Returns INVALID_ARGUMENT naming field and value for a share outside 0 to 1, a width outside 2 to
+// 8, a group size that is none, or one that no group of Linears can be cut into.
 absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& params);
 
 // `calibration` and `evaluation` hold token ids, one vector a row. The bits are the same for any

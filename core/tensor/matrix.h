@@ -19,8 +19,8 @@ struct MatrixView {
   const float* Row(int64_t i) const { return data + i * stride; }
 };
 
-// Owns [rows, cols] floats, 0 at first, at a 64-byte boundary, stride == cols.
-// Movable, not copyable: a copy of a matrix should be visible in the code.
+// Owns [rows, cols] floats, 0 at first, at a 64-byte boundary, stride == cols. It is movable, not
+// copyable: a copy of a matrix should be visible in the code.
 class Matrix {
  public:
   Matrix() = default;

@@ -14,9 +14,9 @@ namespace salient {
 // Rounds `values` [rows, cols] to `dtype`, F16 or BF16, to nearest even, little-endian, into
 // out[2 * rows * cols].
 //
-// INVALID_ARGUMENT (IsNonFinite) naming `tensor`, the first offending row and column and the value,
-// if one is NaN or rounds beyond the largest of the dtype in magnitude. `first_row` is added to the
-// row named.
+// Returns INVALID_ARGUMENT (IsNonFinite) naming `tensor`, the first offending row and column and
+// the value, if one is NaN or rounds beyond the largest of the dtype in magnitude. `first_row` is
+// added to the row named.
 absl::Status Narrow(DType dtype, absl::string_view tensor, const float* values, int64_t rows,
                     int64_t cols, int64_t first_row, std::byte* out);
 

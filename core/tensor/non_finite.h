@@ -7,7 +7,7 @@
 
 namespace salient {
 
-// INVALID_ARGUMENT that IsNonFinite knows, so that callers need not read messages.
+// Returns INVALID_ARGUMENT that IsNonFinite knows, so that callers need not read messages.
 absl::Status NonFiniteError(absl::string_view message);
 
 bool IsNonFinite(const absl::Status& status);

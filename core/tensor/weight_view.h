@@ -23,8 +23,9 @@ struct WeightView {
   void ReadRows(int64_t row, int64_t count, float* out) const;
 };
 
-// INVALID_ARGUMENT (IsNonFinite) naming `tensor`, the first offending row and column and the value,
-// if an element of `values` [rows, cols] is NaN or infinite. `first_row` is added to the row named.
+// Returns INVALID_ARGUMENT (IsNonFinite) naming `tensor`, the first offending row and column and
+// the value, if an element of `values` [rows, cols] is NaN or infinite. `first_row` is added to the
+// row named.
 absl::Status CheckFinite(absl::string_view tensor, const float* values, int64_t rows, int64_t cols,
                          int64_t first_row);
 

@@ -45,8 +45,8 @@ class CallRegistry {
   // Cancels what is still active and waits for the workers.
   ~CallRegistry();
 
-  // Admits a call; the caller then calls Start. RESOURCE_EXHAUSTED, BUSY, with a retry delay if
-  // too many calls are active; UNAVAILABLE, DRAINING, after Drain.
+  // Admits a call; the caller then calls Start. Returns RESOURCE_EXHAUSTED, BUSY, with a retry
+  // delay if too many calls are active; UNAVAILABLE, DRAINING, after Drain.
   absl::StatusOr<std::shared_ptr<TensorCall>> Open(std::shared_ptr<CallTransport> transport);
 
   // Admits nothing from now on.

@@ -24,12 +24,12 @@ StatisticsParams StatisticsParamsOf(const GroupSpec& spec, const CallOptions& op
 // Bytes the group holds at most from its header to its result: weights, statistics and the
 // work of QuantizeGroup with `concurrency` threads. `spec` has passed CheckGroup.
 //
-// RESOURCE_EXHAUSTED with reason MEMORY, naming needed and allowed bytes, if a call may never
-// hold so much.
+// Returns RESOURCE_EXHAUSTED with reason MEMORY, naming needed and allowed bytes, if a call may
+// never hold so much.
 absl::StatusOr<int64_t> GroupMemoryBytes(const GroupSpec& spec, const CallOptions& options,
                                          const CallLimits& limits, int concurrency);
 
-// RESOURCE_EXHAUSTED, MEMORY: `what` (a group or file and what it is of) needs more than is
+// Returns RESOURCE_EXHAUSTED, MEMORY: `what` (a group or file and what it is of) needs more than is
 // allowed.
 absl::Status TooMuchMemory(absl::string_view what, int64_t needed, int64_t allowed);
 

@@ -12,8 +12,8 @@ namespace salient {
 absl::Status BadField(Reason reason, absl::string_view field, absl::string_view value,
                       absl::string_view expected);
 
-// UNIMPLEMENTED, UNSUPPORTED: a `value` of the contract that this server does not have; says what
-// to use `instead`.
+// Returns UNIMPLEMENTED, UNSUPPORTED: a `value` of the contract that this server does not have;
+// says what to use `instead`.
 absl::Status UnsupportedField(absl::string_view field, absl::string_view value,
                               absl::string_view instead);
 

@@ -48,7 +48,8 @@ class ArrivingCheckpoint final : public TensorSource {
   // Returns the same when all of them have come. Its errors are also those of BlobArrival.
   absl::Status WaitForHeaders();
 
-  // Returns when all bytes of these tensors have come. Errors as Find and BlobArrival.
+  // Returns when all bytes of these tensors have come. Its errors are those of Find and
+  // BlobArrival.
   absl::Status WaitForTensors(absl::Span<const TensorSpec> tensors) const;
 
   // Holds the inline content of every file against its blob, and copies of a tensor against each
@@ -89,8 +90,8 @@ class ArrivingCheckpoint final : public TensorSource {
   absl::Status CheckInline(const File& file) const;
   absl::Status ReadAt(const File& file, int64_t offset, absl::Span<char> bytes) const;
   absl::StatusOr<std::shared_ptr<const BlobReader>> ReaderUpTo(const File& file, int64_t end) const;
-  // Waits for the first `end` bytes of a file. DATA_LOSS, ABORTED if what was read of any turned
-  // out to be no good.
+  // Waits for the first `end` bytes of a file. Returns DATA_LOSS, ABORTED if what was read of any
+  // turned out to be no good.
   absl::Status WaitFor(const File& file, int64_t end) const;
   absl::Status CheckUploads(const File& file) const;
   absl::Status BegunAnew(const File& file) const;

@@ -35,7 +35,7 @@ class BlobArrival {
                             Check check);
 
   // Returns when the blob is complete and verified, which reads it if an earlier process did that.
-  // Errors as WaitForBytes; DATA_LOSS, BLOB_DAMAGED, if it does not have its digest.
+  // Its errors are those of WaitForBytes; DATA_LOSS, BLOB_DAMAGED, if it does not have its digest.
   absl::Status WaitUntilComplete(absl::string_view file, const Digest& digest);
 
   // Something came, or the job was stopped: those who wait look again.

@@ -16,8 +16,8 @@
 namespace salient {
 
 // Revisions count from 1. Of progress only the newest is kept, so that a log grows with what the
-// model has, not with time. The first state that has ended ends the log. Thread-safe; takes short
-// locks only.
+// model has, not with time. The first state that has ended ends the log. It is thread-safe; takes
+// short locks only.
 class JobLog : public std::enable_shared_from_this<JobLog> {
  public:
   // Returns the new revision. Nothing may come after the end. Wakes nobody, so that it may be

@@ -13,8 +13,8 @@
 
 namespace salient {
 
-// Reads a whole blob; `file` names it in errors. DATA_LOSS, BLOB_DAMAGED, if it does not have its
-// digest: it is then missing. NOT_FOUND, MISSING_BLOB.
+// Reads a whole blob; `file` names it in errors. Returns DATA_LOSS, BLOB_DAMAGED, if it does not
+// have its digest: it is then missing. Returns NOT_FOUND, MISSING_BLOB.
 absl::StatusOr<std::string> ReadSource(absl::string_view file, const Digest& digest,
                                        BlobStore& store);
 

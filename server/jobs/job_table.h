@@ -97,7 +97,7 @@ class JobTable {
   // NOT_FOUND. A job that has ended stays as it is.
   virtual absl::StatusOr<JobSnapshot> Cancel(absl::string_view name) = 0;
 
-  // NOT_FOUND; FAILED_PRECONDITION while it has not ended.
+  // Returns NOT_FOUND; FAILED_PRECONDITION while it has not ended.
   virtual absl::Status Delete(absl::string_view name) = 0;
 
   // Watches events after `after_revision`. `wake` is called, without locks, from any thread,

@@ -49,8 +49,8 @@ struct OpenModel {
 };
 
 // Reads config and index, which must be inline, in `store`, or below `model_root`; may wait for a
-// disk. `field` is where the source stands in the request. Errors as ReadManifest; BAD_PATH for a
-// directory outside the root, or one with links that lead out of it.
+// disk. `field` is where the source stands in the request. Its errors are those of ReadManifest;
+// BAD_PATH for a directory outside the root, or one with links that lead out of it.
 absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelSource& source,
                                            const std::string& model_root, BlobStore& store);
 
@@ -67,9 +67,9 @@ absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& 
 absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
                                          BlobArrival& arrival);
 
-// Holds the tensors against the config, if all headers are here, and its head as SampleHead. Errors
-// as FindFamily, OpenModelFiles, CheckModelTensors, SettleHead, CheckNotQuantized, or
-// OpenQuantizedSource where the model may be quantized.
+// Holds the tensors against the config, if all headers are here, and its head as SampleHead. Its
+// errors are those of FindFamily, OpenModelFiles, CheckModelTensors, SettleHead, CheckNotQuantized,
+// or OpenQuantizedSource where the model may be quantized.
 absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store);
 
 // Says in the model's config if the head differs from the embeddings though the config ties the

@@ -18,7 +18,7 @@
 namespace salient {
 
 // A blob that was whole in the store before a job asked for it belongs to whoever uploaded it and
-// is never deleted here. Thread-safe; calls wait for a disk, and for each other.
+// is never deleted here. It is thread-safe; calls wait for a disk, and for each other.
 class ResultBlobs {
  public:
   // Holds what one job holds. Released blobs that no other job holds are deleted. It is not

@@ -18,7 +18,7 @@ struct ListeningSockets {
 
 // Listens on "HOST:PORT" or "[IPV6]:PORT", on every address that HOST has; port 0 takes one that is
 // free. 0.0.0.0 and [::] both mean all addresses of both families, as in other gRPC servers.
-// INVALID_ARGUMENT naming the address and what the kernel says.
+// Returns INVALID_ARGUMENT naming the address and what the kernel says.
 absl::StatusOr<ListeningSockets> ListenOn(absl::string_view address);
 
 // Returns where a process on this host reaches what listens on `address` and `port`: the same, or
@@ -26,7 +26,7 @@ absl::StatusOr<ListeningSockets> ListenOn(absl::string_view address);
 std::string LocalAddress(absl::string_view address, int port);
 
 // Connects to "HOST:PORT" with a socket that does not block; the connection may not be there yet.
-// RESOURCE_EXHAUSTED if this process or host has no descriptor left, else UNAVAILABLE.
+// Returns RESOURCE_EXHAUSTED if this process or host has no descriptor left, else UNAVAILABLE.
 absl::StatusOr<Descriptor> BeginConnect(absl::string_view address);
 
 }  // namespace salient

@@ -85,8 +85,8 @@ class Metrics {
   // Watches what `get` returns, until another one is given; null ends it.
   void Watch(std::function<HouseStats()> get);
 
-  // Serves http://`address`/metrics; port 0 chooses one. Returns the port. INVALID_ARGUMENT if
-  // the address cannot be listened on.
+  // Serves http://`address`/metrics; port 0 chooses one. Returns the port. Returns INVALID_ARGUMENT
+  // if the address cannot be listened on.
   absl::StatusOr<int> Listen(const std::string& address);
 
   // Returns what a scrape returns, in the Prometheus text format.

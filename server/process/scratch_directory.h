@@ -9,7 +9,7 @@
 
 namespace salient {
 
-// Removed, with all that is in it, by the destructor. Move-only.
+// Removed, with all that is in it, by the destructor. It is move-only.
 class ScratchDirectory {
  public:
   // Makes "salient.scratch-<random>" with mode 0700 below $TMPDIR, else /tmp, and removes what

@@ -21,7 +21,7 @@ namespace salient {
 // accepted here and handed to it. It is thread-safe.
 class Endpoint {
  public:
-  // Serves `services`, which it borrows, and health and reflection if the config says so.
+  // Serves `services`, which it borrows, and health and reflection if the config says so. Returns
   // INVALID_ARGUMENT for an address that cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Endpoint>> Start(
       const ServerConfig& config, const std::vector<grpc::Service*>& services);

@@ -19,11 +19,12 @@ class ChunkSums;
 struct BlobEntry;
 
 // Reads what stood in the blob when it was opened, also when it was deleted since. Borrows the
-// store. Move-only. Calls block.
+// store. It is move-only. Calls block.
 //
 // What is read is checked against the checksums of what came, if that was in this process; else it
-// is settled by it. DATA_LOSS, naming blob and bytes, if they are others, or the file is shorter:
-// the blob, or the upload, is then taken out of the store. ABORTED if the upload is written anew.
+// is settled by it. Returns DATA_LOSS, naming blob and bytes, if they are others, or the file is
+// shorter: the blob, or the upload, is then taken out of the store. Returns ABORTED if the upload
+// is written anew.
 class BlobReader {
  public:
   // Makes a reader of the empty blob.

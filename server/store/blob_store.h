@@ -70,9 +70,9 @@ struct BlobPart;
 class BlobStore {
  public:
   // Opens the store in `directory`, which is made if only it is missing, and recovers what is
-  // there. A disk that cannot hold what the limits say is remarked on in recovery().
-  // FAILED_PRECONDITION if another store has it open, INVALID_ARGUMENT for a limit below
-  // 1 (names it); errors of file.h.
+  // there. A disk that cannot hold what the limits say is remarked on in recovery(). Returns
+  // FAILED_PRECONDITION if another store has it open, INVALID_ARGUMENT for a limit below 1 (names
+  // it); errors of file.h.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& directory,
                                                          const BlobStoreLimits& limits);
   // Is called after its Uploads are gone.
@@ -93,9 +93,10 @@ class BlobStore {
   // which nothing came for takeover_after, who is then ABORTED at its next call. nullopt: continues
   // the best there is, or begins. At 0, and always for kServer, it may be a new one beside others.
   //
-  // ALREADY_EXISTS if the blob is complete; OUT_OF_RANGE if no upload stands at `offset_bytes`;
-  // ABORTED if one does whose writer is at work; RESOURCE_EXHAUSTED if store or disk has no room or
-  // a client begins too many; INVALID_ARGUMENT if the blob is larger than the store.
+  // Returns ALREADY_EXISTS if the blob is complete; OUT_OF_RANGE if no upload stands at
+  // `offset_bytes`; ABORTED if one does whose writer is at work; RESOURCE_EXHAUSTED if store or
+  // disk has no room or a client begins too many; INVALID_ARGUMENT if the blob is larger than the
+  // store.
   absl::StatusOr<Upload> BeginUpload(const Digest& digest, Maker maker = Maker::kClient,
                                      std::optional<int64_t> offset_bytes = std::nullopt);
 
@@ -113,9 +114,9 @@ class BlobStore {
   // Put of all or none, synced together, which is cheaper than one by one.
   absl::Status PutAll(absl::Span<const Whole> wholes);
 
-  // Reads `limit_bytes` from `offset_bytes`, 0: to the end; more than there is: to the end.
-  // NOT_FOUND; INVALID_ARGUMENT for a negative number; OUT_OF_RANGE for an offset beyond the
-  // end; DATA_LOSS if the file has another size. What is read is checked, as BlobReader says.
+  // Reads `limit_bytes` from `offset_bytes`, 0: to the end; more than there is: to the end. Returns
+  // NOT_FOUND; INVALID_ARGUMENT for a negative number; OUT_OF_RANGE for an offset beyond the end;
+  // DATA_LOSS if the file has another size. What is read is checked, as BlobReader says.
   absl::StatusOr<BlobReader> Read(const Digest& digest, int64_t offset_bytes = 0,
                                   int64_t limit_bytes = 0);
 
@@ -129,13 +130,15 @@ class BlobStore {
   // made, or by Verify. What was and will be read of it is then checked.
   bool IsVerified(const Digest& digest) const;
 
-  // Reads all of a blob. DATA_LOSS if it no longer has its digest: it is then moved to quarantine
-  // and missing from now on. NOT_FOUND. `proceed` is asked again and again; its error ends it.
+  // Reads all of a blob. Returns DATA_LOSS if it no longer has its digest: it is then moved to
+  // quarantine and missing from now on. NOT_FOUND. `proceed` is asked again and again; its error
+  // ends it.
   absl::Status Verify(const Digest& digest, absl::FunctionRef<absl::Status()> proceed);
   absl::Status Verify(const Digest& digest);
 
   // Returns the sums of the blob, or of the upload of it to go on with, if what was read through
-  // `sums` of another upload are its bytes, too; null if not. Reads it. Errors as Read.
+  // `sums` of another upload are its bytes, too; null if not. Reads it. Its errors are those of
+  // Read.
   absl::StatusOr<std::shared_ptr<ChunkSums>> FindAgreeing(const Digest& digest,
                                                           const ChunkSums& sums);
 

@@ -21,8 +21,8 @@ namespace salient {
 // and whoever reads them later, or hashes the whole, must find the same. So a digest that was found
 // right by reads through these sums vouches for every read through them, earlier ones included.
 //
-// The bytes of one ChunkSums never change; where a file is written anew it gets others.
-// Thread-safe.
+// The bytes of one ChunkSums never change; where a file is written anew it gets others. It is
+// thread-safe.
 class ChunkSums {
  public:
   // A read costs at least so much, also of one row of an embedding; a GiB takes 128 KiB of sums.
@@ -35,8 +35,8 @@ class ChunkSums {
   // Takes in bytes that were written behind what is known of their chunks. Others stay unknown.
   void Append(int64_t offset_bytes, absl::string_view data);
 
-  // Fills `bytes` from `offset_bytes` of `file`, whole chunks of which are read. DATA_LOSS if they
-  // are not what they were, or end before; ABORTED if the file is written anew.
+  // Fills `bytes` from `offset_bytes` of `file`, whole chunks of which are read. Returns DATA_LOSS
+  // if they are not what they were, or end before; ABORTED if the file is written anew.
   absl::Status Read(const File& file, int64_t offset_bytes, absl::Span<char> bytes);
 
   // Returns whether all bytes that are known here are those that `read` gives, whose error ends it.

@@ -29,8 +29,8 @@ struct Digest {
   }
 };
 
-// Parses `sha256`, 64 lower-case hexadecimal digits, and size_bytes >= 0. INVALID_ARGUMENT names
-// the field ("<field>.sha256"), its value and what was expected.
+// Parses `sha256`, 64 lower-case hexadecimal digits, and size_bytes >= 0. INVALID_ARGUMENT
+// names the field ("<field>.sha256"), its value and what was expected.
 absl::StatusOr<Digest> ParseDigest(absl::string_view field, absl::string_view sha256,
                                    int64_t size_bytes);
 

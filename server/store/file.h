@@ -22,7 +22,7 @@ namespace salient {
 // that was opened: clients hear of it, and where the root is, is none of their business. All calls
 // block.
 
-// Owns a descriptor. Move-only. Reading is thread-safe.
+// Owns a descriptor. It is move-only. Reading is thread-safe.
 class File {
  public:
   File() = default;
@@ -37,7 +37,7 @@ class File {
 
   absl::StatusOr<int64_t> SizeBytes() const;
 
-  // Fills `bytes` from `offset`. DATA_LOSS if the file ends before.
+  // Fills `bytes` from `offset`. Returns DATA_LOSS if the file ends before.
   absl::Status ReadAt(int64_t offset, absl::Span<char> bytes) const;
 
   // Writes all of `data`, or fails with an unknown part of it written.
@@ -77,8 +77,8 @@ class Directory {
   // The directory `name` inside, made with mode 0700 if it is not there.
   absl::StatusOr<Directory> Subdirectory(const std::string& name) const;
 
-  // FAILED_PRECONDITION if another holder, in this process or another, has the lock. Held until
-  // the directory is closed.
+  // Returns FAILED_PRECONDITION if another holder, in this process or another, has the lock. Held
+  // until the directory is closed.
   absl::Status Lock();
 
   absl::StatusOr<File> OpenForReading(const std::string& name) const;

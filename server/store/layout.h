@@ -56,8 +56,8 @@ class Layout {
     RecoveryReport report;
   };
 
-  // Makes what is missing, with mode 0700. FAILED_PRECONDITION if another store has `directory`
-  // open; errors of file.h.
+  // Makes what is missing, with mode 0700. Returns FAILED_PRECONDITION if another store has
+  // `directory` open; errors of file.h.
   static absl::StatusOr<Layout> Open(const std::string& directory);
 
   // Returns what is there. Finishes what a crash interrupted: a blob that stands under both names

@@ -31,8 +31,8 @@ class PartialBlob {
   // which only if there is more behind it.
   static int64_t SyncedBytes(int64_t written_bytes, int64_t sync_interval_bytes);
 
-  // Opens or makes the file and reserves space for what is missing. RESOURCE_EXHAUSTED if the
-  // disk has no room; what was committed stays.
+  // Opens or makes the file and reserves space for what is missing. Returns RESOURCE_EXHAUSTED if
+  // the disk has no room; what was committed stays.
   absl::Status Open(const Layout& layout);
   void Close();
 
@@ -45,8 +45,8 @@ class PartialBlob {
   absl::Status WriteWhole(absl::string_view content);
   absl::Status Sync();
 
-  // Syncs, and computes the digest of all committed bytes. What was not hashed when it was
-  // written, because an earlier process wrote it, is read now. DATA_LOSS if that is no longer what
+  // Syncs, and computes the digest of all committed bytes. What was not hashed when it was written,
+  // because an earlier process wrote it, is read now. Returns DATA_LOSS if that is no longer what
   // somebody read of it before.
   absl::StatusOr<Digest> Finish();
 

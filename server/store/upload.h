@@ -34,10 +34,10 @@ class Upload {
   //   ALREADY_EXISTS      the blob is complete: another upload of it was
   absl::Status Append(int64_t offset_bytes, absl::string_view data);
 
-  // Makes the blob complete, durably. INVALID_ARGUMENT if bytes are missing (the upload may be
-  // continued), or if the whole does not have the digest: what this writer sent is discarded, and
-  // what writers before it sent if that was so once before. DATA_LOSS if the disk lost what an
-  // earlier process wrote: the upload is discarded. ABORTED, ALREADY_EXISTS.
+  // Makes the blob complete, durably. Returns INVALID_ARGUMENT if bytes are missing (the upload may
+  // be continued), or if the whole does not have the digest: what this writer sent is discarded,
+  // and what writers before it sent if that was so once before. Returns DATA_LOSS if the disk lost
+  // what an earlier process wrote: the upload is discarded. Returns ABORTED, ALREADY_EXISTS.
   absl::Status Finish();
 
   // Removes what was written of this upload, if nobody else continues it.

@@ -32,8 +32,8 @@ class BoundedLane {
   BoundedLane(const BoundedLane&) = delete;
   BoundedLane& operator=(const BoundedLane&) = delete;
 
-  // Runs `task`, which holds `bytes`, some time later. RESOURCE_EXHAUSTED, BUSY, with a retry delay
-  // if too much waits; the task is then gone. One alone is taken, whatever it holds.
+  // Runs `task`, which holds `bytes`, some time later. Returns RESOURCE_EXHAUSTED, BUSY, with a
+  // retry delay if too much waits; the task is then gone. One alone is taken, whatever it holds.
   absl::Status Submit(Task task, int64_t bytes = 0);
 
   // Puts the rest of a task that was taken, and does its work in pieces, behind those that wait. It

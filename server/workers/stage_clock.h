@@ -35,7 +35,7 @@ class StageTimes {
 
 // Is the clock of one thread. It is read where the thread turns to something else (an item of a
 // loop ends, another stage begins), not at both ends of everything: the time since it was last read
-// belongs to the stage that the thread was in. Not thread-safe.
+// belongs to the stage that the thread was in. It is not thread-safe.
 class StageClock {
  public:
   static StageClock& OfThisThread();

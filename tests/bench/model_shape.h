@@ -17,7 +17,7 @@ struct ModelShape {
 };
 
 // Returns that of `shape`, one of llama3-8b, llama3-1b, qwen2-0.5b and tiny or the path of a
-// config.json, with `layers` decoder blocks instead of its own unless 0. INVALID_ARGUMENT,
+// config.json, with `layers` decoder blocks instead of its own unless 0. Returns INVALID_ARGUMENT,
 // NOT_FOUND, naming the shape and what was expected.
 absl::StatusOr<ModelShape> ShapeOf(const std::string& shape, int64_t layers);
 

@@ -62,7 +62,8 @@ struct ModelConfig {
 // quantization_config that exists but not here is no error yet: see QuantizationConfig::readable.
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json);
 
-// Reads the text of a config.json. Errors as ParseJson; INVALID_ARGUMENT for what is no object.
+// Reads the text of a config.json. Its errors are those of ParseJson; INVALID_ARGUMENT for what is
+// no object.
 absl::StatusOr<JsonValue> ParseConfigJson(absl::string_view source, absl::string_view json);
 
 // Changes the object that `config` was parsed from so that engines take it and it says what

@@ -18,7 +18,7 @@ namespace salient {
 
 inline constexpr int kMaxDigestsPerRequest = 1000;
 
-// INVALID_ARGUMENT, BAD_DIGEST, naming `field` and what is wrong with it.
+// Returns INVALID_ARGUMENT, BAD_DIGEST, naming `field` and what is wrong with it.
 absl::StatusOr<Digest> ToDigest(absl::string_view field, const v1::Digest& message);
 v1::Digest ToProto(const Digest& digest);
 
