@@ -25,7 +25,7 @@ struct TokenRowFlags {
 v1::TokenCalibration ToTokens(const LocalBlob& tokens, const TokenRowFlags& rows);
 
 // Makes a stand-in of the same shape for an estimate, which depends on nothing else: input_ids I32
-// [rows, tokens] of zeros. Both at least 1, together at most 2^28.
+// [rows, tokens] of zeros. Both are at least 1, together at most 2^28.
 absl::StatusOr<LocalBlob> BlankTokens(int64_t rows, int64_t tokens);
 
 }  // namespace salient::client

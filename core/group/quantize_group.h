@@ -112,7 +112,7 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
 // round-to-nearest is done with too few tokens (few_tokens.h).
 //
 // Errors: as ValidateLinear; INVALID_ARGUMENT for a non-finite weight or a decoded one that F16
-// cannot hold (names tensor, row, column); CANCELLED from the executor. Deterministic for any
+// cannot hold (names tensor, row, column); CANCELLED from the executor. It is deterministic for any
 // executor.
 absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
                                           const StoredFormat& stored, Executor& executor);

@@ -50,7 +50,7 @@ struct RoundedLinear {
 
 // Applies range and rounding of `method` to all `linears` under `scales`; `sample` is as in
 // Baselines. Its errors are the same, and INVALID_ARGUMENT naming the field for parameters out of
-// range. Deterministic for any executor.
+// range. It is deterministic for any executor.
 absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
     absl::Span<const Linear> linears, absl::Span<const float> scales, const LossModel& model,
     const Method& method, const WeightFormat& format, Executor& executor,

@@ -25,7 +25,7 @@ struct AttentionShape {
 // head beside head, as `compute` says.
 //
 // A task is kTokenTile queries of the heads that share a kv head; it sees kKeyTile keys at a time
-// and none that all of its queries are blind for. The same bits for any executor.
+// and none that all of its queries are blind for. The bits are the same for any executor.
 absl::StatusOr<Activations> CausalAttention(const Matrix& query, const Matrix& key,
                                             const Matrix& value, int64_t tokens,
                                             const AttentionShape& shape, ComputeDType compute,

@@ -73,7 +73,7 @@ class OutputHead {
   double epsilon_;
 };
 
-// Logits of the slice's ids, [rows of normed, ids], f32. The same bits for any executor.
+// Logits of the slice's ids, [rows of normed, ids], f32. The bits are the same for any executor.
 absl::StatusOr<Matrix> Logits(const Matrix& normed, const HeadSlice& slice, Executor& executor);
 
 }  // namespace salient

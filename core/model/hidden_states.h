@@ -31,7 +31,7 @@ struct HiddenStatesShape {
 class HiddenStatesFile {
  public:
   // Makes a new file that becomes `path` at Commit; until then it has another name and goes away
-  // with the object. Errors from the file system, naming the path.
+  // with the object. Its errors are from the file system, naming the path.
   static absl::StatusOr<HiddenStatesFile> Create(const std::string& path,
                                                  const HiddenStatesShape& shape);
 

@@ -34,12 +34,12 @@ struct AwqGemmTensors {
   NamedTensor scales;  // They are F16, BF16 or F32: tools write all three.
 };
 
-// Does the same in two steps, for callers that share the work out: the three tensors with all
-// bits 0,
+// Does the first of two steps, for callers that share the work out: makes the three tensors with
+// all bits 0.
 absl::StatusOr<std::vector<NamedTensor>> StartAwqGemm(const std::string& prefix,
                                                       const AffineGroups& groups);
-// and what they hold of outputs [8 first, 8 last), written into words and scales of their own.
-// Parts that do not overlap may be packed at the same time.
+// Does the second: writes what they hold of outputs [8 first, 8 last) into words and scales of
+// their own. Parts that do not overlap may be packed at the same time.
 void PackAwqGemmWords(const AffineGroups& groups, int64_t first, int64_t last,
                       std::vector<NamedTensor>& tensors);
 

@@ -30,16 +30,17 @@ namespace salient {
 absl::StatusOr<std::vector<NamedTensor>> PackCompressedTensors(const std::string& prefix,
                                                                const AffineGroups& groups);
 
-// Does the same in two steps, for callers that share the work out: the tensors, weight_shape
-// as it is to be and the others with all bits 0,
+// Does the first of two steps, for callers that share the work out: makes the tensors, weight_shape
+// as it is to be and the others with all bits 0.
 absl::StatusOr<std::vector<NamedTensor>> StartCompressedTensors(const std::string& prefix,
                                                                 const AffineGroups& groups);
-// and what they hold of outputs [first, last), multiples of 8 (or `last` the last), written into
-// words and scales of their own. Parts that do not overlap may be packed at the same time.
+// Does the second: writes what they hold of outputs [first, last), multiples of 8 (or `last` the
+// last), into words and scales of their own. Parts that do not overlap may be packed at the same
+// time.
 void PackCompressedOutputs(const AffineGroups& groups, int64_t first, int64_t last,
                            std::vector<NamedTensor>& tensors);
 
-// The tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
+// Holds the tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
 struct CompressedTensors {
   NamedTensor weight_packed;
   NamedTensor weight_scale;

@@ -23,7 +23,7 @@ absl::StatusOr<std::vector<NamedTensor>> DequantizeToFp16(const std::string& pre
                                                           const AffineGroups& groups);
 
 // Decodes rows [first, last) alone, into those of `tensor`, which StartFp16Weight made. Parts that
-// do not overlap may be done at the same time. Same errors.
+// do not overlap may be done at the same time. Its errors are the same.
 absl::Status DequantizeRows(const AffineGroups& groups, int64_t first, int64_t last,
                             NamedTensor& tensor);
 

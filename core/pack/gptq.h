@@ -36,17 +36,18 @@ absl::StatusOr<std::vector<NamedTensor>> PackGptq(const std::string& prefix,
                                                   const AffineGroups& groups,
                                                   const GptqLayout& layout);
 
-// Does the same in two steps, for callers that share the work out: the four tensors, g_idx as
-// it is to be and the others with all bits 0,
+// Does the first of two steps, for callers that share the work out: makes the four tensors, g_idx
+// as it is to be and the others with all bits 0.
 absl::StatusOr<std::vector<NamedTensor>> StartGptq(const std::string& prefix,
                                                    const AffineGroups& groups,
                                                    const GptqLayout& layout);
-// and what they hold of outputs [first, last), multiples of 32 (or `last` the last), written into
-// words and scales of their own. Parts that do not overlap may be packed at the same time.
+// Does the second: writes what they hold of outputs [first, last), multiples of 32 (or `last` the
+// last), into words and scales of their own. Parts that do not overlap may be packed at the same
+// time.
 void PackGptqOutputs(const AffineGroups& groups, const GptqLayout& layout, int64_t first,
                      int64_t last, std::vector<NamedTensor>& tensors);
 
-// The tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
+// Holds the tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
 struct GptqTensors {
   NamedTensor qweight;
   NamedTensor qzeros;

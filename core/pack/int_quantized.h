@@ -29,12 +29,13 @@ absl::StatusOr<std::vector<NamedTensor>> PackIntQuantized(const std::string& pre
                                                           const AffineGroups& groups,
                                                           float input_scale);
 
-// Does the same in two steps, for callers that share the work out: the tensors with a weight
-// of 0,
+// Does the first of two steps, for callers that share the work out: makes the tensors with a weight
+// of 0.
 absl::StatusOr<std::vector<NamedTensor>> StartIntQuantized(const std::string& prefix,
                                                            const AffineGroups& groups,
                                                            float input_scale);
-// Packs rows [first, last) of the weight. Parts that do not overlap may be packed at the same time.
+// Does the second: packs rows [first, last) of the weight. Parts that do not overlap may be packed
+// at the same time.
 void PackIntQuantizedRows(const AffineGroups& groups, int64_t first, int64_t last,
                           std::vector<NamedTensor>& tensors);
 

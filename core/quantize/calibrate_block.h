@@ -24,7 +24,7 @@ using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 
 // Runs every row of `entering` through `block` and writes it to `leaving`, uncommitted. Gives the
 // statistics of all groups, whose sketches and samples are drawn from `seed`; with the whole Gram
-// of each if `whole_gram`. The same bits for any executor.
+// of each if `whole_gram`. The bits are the same for any executor.
 //
 // The rows of a narrow model are run side by side, each on one thread, because there the tasks of
 // a row are too small to share; those of a wide one follow each other, spread over the executor.

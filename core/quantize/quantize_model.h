@@ -1,4 +1,4 @@
-// The block loop: a checkpoint and calibration rows in, a stream of finished tensors out.
+// Is the block loop: a checkpoint and calibration rows in, a stream of finished tensors out.
 //
 // For each decoder block: run every calibration row through it in full precision, fold what its
 // groups of Linears read into statistics, write the hidden states that leave it, search, quantize,

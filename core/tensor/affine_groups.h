@@ -26,8 +26,8 @@ struct WeightFormat {
   int64_t GroupSize(int64_t in_features) const { return group_size < 0 ? in_features : group_size; }
 };
 
-// O = out_features, I = in_features, G = I / group_size. All row-major. Under kWholeTensor G is 1
-// and all rows have the same scale and zero point.
+// O = out_features, I = in_features, G = I / group_size. All are row-major. Under kWholeTensor G is
+// 1 and all rows have the same scale and zero point.
 //   w'[o][i] = scales[o][g] * (codes[o][i] - zero_points[o][g]),  g = i / group_size
 struct AffineGroups {
   int64_t out_features = 0;
