@@ -79,7 +79,8 @@ int Run(int argc, const char* const* argv) {
   const ServerConfig& config = std::get<ServerConfig>(*flags);
   StartLogging(config.log_level);
 
-  // Before any thread, so that every thread has them blocked and only sigwait takes them.
+  // It is done before any thread starts, so that every thread has them blocked and only sigwait
+  // takes them.
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);

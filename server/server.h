@@ -28,7 +28,7 @@ class Server {
   int port() const;
   // Returns the port of the metrics, as bound; 0: off.
   int metrics_port() const;
-  // With everything that has a default filled in.
+  // Returns the config with everything that has a default filled in.
   const ServerConfig& config() const;
 
   // Stops well: health says NOT_SERVING, new calls are refused (UNAVAILABLE, DRAINING), running

@@ -23,11 +23,11 @@ struct Command {
 Command AddQuantizeCommand(CLI::App& app);
 // Adds salient verify: it tells the perplexity of a result, beside its source.
 Command AddVerifyCommand(CLI::App& app);
-// salient study: what a few salient channels in F16 are worth.
+// Adds salient study: it tells what a few salient channels in F16 are worth.
 Command AddStudyCommand(CLI::App& app);
-// salient estimate: what quantizing would cost.
+// Adds salient estimate: it tells what quantizing would cost.
 Command AddEstimateCommand(CLI::App& app);
-// salient inspect: what a model directory is, and which engines load it.
+// Adds salient inspect: it tells what a model directory is, and which engines load it.
 Command AddInspectCommand(CLI::App& app);
 // Adds salient jobs: list, watch, cancel, delete, download.
 std::vector<Command> AddJobsCommands(CLI::App& app);
@@ -35,7 +35,7 @@ std::vector<Command> AddJobsCommands(CLI::App& app);
 Command AddTensorsCommand(CLI::App& app);
 // salient health: is a server serving?
 Command AddHealthCommand(CLI::App& app);
-// salient info: what a server is and has.
+// Adds salient info: it tells what a server is and has.
 Command AddInfoCommand(CLI::App& app);
 
 }  // namespace salient::client

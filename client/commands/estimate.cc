@@ -1,4 +1,4 @@
-// salient estimate: what quantizing a model would cost, before it costs it.
+// Runs salient estimate: it tells what quantizing a model would cost, before it costs it.
 #include <algorithm>
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-// salient inspect: what a model directory is, and which engines load it.
+// Runs salient inspect: it tells what a model directory is, and which engines load it.
 #include <memory>
 #include <string>
 #include <utility>

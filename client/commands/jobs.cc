@@ -1,4 +1,4 @@
-// salient jobs: what a server has to do, and its results.
+// Runs salient jobs: it looks after what a server has to do, and its results.
 #include <cstdio>
 #include <memory>
 #include <string>

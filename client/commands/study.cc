@@ -1,6 +1,4 @@
-// salient study: what a few salient channels in F16 are worth.
-#include "client/report/study.h"
-
+// Runs salient study: it tells what a few salient channels in F16 are worth.
 #include <memory>
 #include <string>
 #include <utility>

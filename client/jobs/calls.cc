@@ -18,7 +18,7 @@ using Stub = v1::QuantizationService::Stub;
 constexpr absl::Duration kCreateTimeout = absl::Minutes(5);
 constexpr int32_t kJobsAPage = 1000;
 
-// One unary call: `method` of the stub with a deadline and an error that people can read.
+// Makes one unary call: `method` of the stub with a deadline and an error that people can read.
 template <typename Request, typename Response>
 absl::StatusOr<Response> Ask(const JobServer& server, CallGroup& calls,
                              grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,

@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kLengthBytes = 8;  // They stand before a safetensors header.
 
-// A file of the model and how it is described.
+// Is a file of the model and how it is described.
 struct Part {
   std::string name;
   bool judged_by = false;  // It is config or index, which is needed before any work.
@@ -55,7 +55,7 @@ std::set<std::string> WeightNames(const Checkpoint& checkpoint) {
   return names;
 }
 
-// In the order of the upload; contents as far as `inline_bytes` goes.
+// Returns the parts in the order of the upload, with contents as far as `inline_bytes` goes.
 absl::StatusOr<std::vector<Part>> PartsOf(const std::string& directory, int64_t inline_bytes) {
   const auto checkpoint = Checkpoint::Open(directory);
   if (!checkpoint.ok()) return checkpoint.status();

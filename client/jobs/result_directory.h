@@ -1,6 +1,6 @@
-// The output of a command, while it grows and when it is whole.
-#ifndef SALIENT_CLIENT_JOBS_RESULT_DIRECTORY_H_
-#define SALIENT_CLIENT_JOBS_RESULT_DIRECTORY_H_
+// Keeps the output of a command, while it grows and when it is whole.
+#ifndef SALIENT_CLIENT_RESULT_DIRECTORY_H_
+#define SALIENT_CLIENT_RESULT_DIRECTORY_H_
 
 #include <set>
 #include <string>
@@ -13,7 +13,7 @@
 
 namespace salient::client {
 
-// `path` as an absolute one, without what could lead elsewhere.
+// Returns `path` as an absolute one, without what could lead elsewhere.
 std::string AbsolutePath(const std::string& path);
 
 // Returns INVALID_ARGUMENT if the absolute path is not UTF-8: no server can be told of it.
@@ -23,7 +23,7 @@ absl::Status CheckPathIsText(const std::string& path);
 // ALREADY_EXISTS, also for a link that leads nowhere; NOT_FOUND; both name the path.
 absl::Status CheckOutputDirectory(const std::string& path);
 
-// A directory of files that appears complete or not at all. It is move-only, not thread-safe.
+// Is a directory of files that appears complete or not at all. It is move-only, not thread-safe.
 class ResultDirectory {
  public:
   // Makes the directory. Its errors are those of AppearingDirectory::Create.

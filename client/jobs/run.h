@@ -1,6 +1,7 @@
-// A job from its request to its result, with all that it needs going up and its result coming down.
-#ifndef SALIENT_CLIENT_JOBS_RUN_H_
-#define SALIENT_CLIENT_JOBS_RUN_H_
+// Runs a job from its request to its result, with all that it needs going up and its result coming
+// down.
+#ifndef SALIENT_CLIENT_JOB_RUN_H_
+#define SALIENT_CLIENT_JOB_RUN_H_
 
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ struct JobPlan {
   // This says whether people are told the job's name as soon as it is there, so that they find it
   // again whatever happens to this process.
   bool tells_name = false;
-  // A sentence that an interrupted user should know.
+  // An interrupted user should know this sentence.
   std::string after_interrupt;
 };
 

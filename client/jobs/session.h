@@ -1,6 +1,6 @@
-// A server for one command, here or elsewhere, and how models get to it.
-#ifndef SALIENT_CLIENT_JOBS_SESSION_H_
-#define SALIENT_CLIENT_JOBS_SESSION_H_
+// Provides a server for one command, here or elsewhere, and says how models get to it.
+#ifndef SALIENT_CLIENT_JOB_SESSION_H_
+#define SALIENT_CLIENT_JOB_SESSION_H_
 
 #include <cstdint>
 #include <optional>
@@ -34,7 +34,7 @@ struct SessionFlags {
 class JobSession {
  public:
   // Working files of an embedded server stand beside `output` until the end, where the room for the
-  // result has to be anyway; empty: in a temporary directory.
+  // result has to be anyway; if `output` is empty they lie in a temporary directory.
   //
   // Its errors are those of EmbeddedServer::Start, AppearingDirectory::Create, FetchServerInfo and
   // CheckServerDoes.

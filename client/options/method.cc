@@ -89,7 +89,7 @@ std::string NameIn(const Names<Value>& names, Value value, const std::string& ap
   return api_name.empty() ? absl::StrCat(static_cast<int>(value)) : api_name;
 }
 
-// The flags of gptq and block rounding into the message of the one that is chosen.
+// Puts the flags of gptq and block rounding into the message of the one that is chosen.
 absl::Status SetRounding(const MethodOptions& options, v1::Method& method) {
   const auto alone = [](absl::string_view flag, absl::string_view roundings) {
     return absl::InvalidArgumentError(

@@ -51,7 +51,7 @@ std::string FlagName(v1::Rounding rounding);
 std::string FlagName(v1::OutputFormat format);
 std::string FlagName(v1::ActivationFormat activations);
 
-// A message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and
+// Makes a message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and
 // the known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 

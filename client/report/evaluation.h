@@ -8,8 +8,8 @@
 
 namespace salient::client {
 
-// A line a model: perplexity, KL and top-1 agreement against the source; then the error of each
-// block, if there is a source.
+// Writes a line a model: perplexity, KL and top-1 agreement against the source; then the error of
+// each block, if there is a source.
 std::string EvaluationTable(const std::string& result, const std::string& source,
                             const v1::Evaluation& evaluation);
 

@@ -27,14 +27,14 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
 std::string EstimateTable(const std::string& model, const v1::Estimate& estimate,
                           const std::string& assumed);
 
-// Return {seconds, peak_rss_bytes, flop, output_bytes}; the second also {warnings}.
+// Returns {seconds, peak_rss_bytes, flop, output_bytes}; the second adds {warnings}.
 std::string EstimateJson(const v1::Estimate& estimate);
 std::string EstimateJson(const EstimatedJob& estimated);
 
 // Returns "queued", "running", "succeeded", "failed" or "cancelled".
 std::string StateText(v1::JobState state);
 
-// A line a job: name, state, task, age, what it is about.
+// Writes a line a job: name, state, task, age, what it is about.
 std::string JobsTable(absl::Span<const v1::Job> jobs);
 
 // Returns {job, state, task, revision, create_time, seconds, parameters, bytes_in, bytes_out,

@@ -12,7 +12,7 @@ namespace salient::client {
 // DATA_TYPE_UNSPECIFIED for a type that the wire does not have.
 v1::DataType ToWire(DType dtype);
 
-// nullopt for unset and for values that a newer server may have.
+// Returns nullopt for unset and for values that a newer server may have.
 std::optional<DType> FromWire(v1::DataType data_type);
 
 }  // namespace salient::client

@@ -13,7 +13,7 @@
 namespace salient::client {
 namespace {
 
-// One object of the JSON, with the place that errors name.
+// Is one object of the JSON, with the place that errors name.
 class Member {
  public:
   Member(std::string place, const JsonValue& value) : place_(std::move(place)), value_(value) {}

@@ -40,8 +40,8 @@ absl::StatusOr<RequestedGroup> ParseGroupFlag(absl::string_view text);
 absl::StatusOr<std::vector<RequestedGroup>> ParseGroupsJson(absl::string_view source,
                                                             absl::string_view text);
 
-// One group for each activations tensor "<module>" or "<module>.input", of the one Linear of that
-// name, in the order of the file.
+// Makes one group for each activations tensor "<module>" or "<module>.input", of the one Linear of
+// that name, in the order of the file.
 std::vector<RequestedGroup> GroupsNamedByActivations(const SafetensorsHeader& activations);
 
 }  // namespace salient::client

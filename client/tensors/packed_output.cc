@@ -49,7 +49,7 @@ absl::StatusOr<PackedOutput> PackedOutput::Create(std::string path) {
   if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": is there and is not a file"));
   }
-  // Beside the output, because that is where the room for it has to be anyway.
+  // It lies beside the output, because that is where the room for it has to be anyway.
   std::string nameless = GrowingName(path, ".XXXXXX");
   const int fd = mkostemp(nameless.data(), O_CLOEXEC);
   if (fd < 0) return NotWritable(path, errno);

@@ -40,7 +40,7 @@ absl::Status CheckName(absl::string_view what, const std::string& name,
   return absl::OkStatus();
 }
 
-// The one tensor that holds a group's activations.
+// Returns the one tensor that holds a group's activations.
 absl::StatusOr<const TensorEntry*> FindInput(const SafetensorsFile& activations,
                                              const RequestedGroup& spec) {
   if (!spec.input.empty()) return activations.header().Get(spec.input);

@@ -22,7 +22,7 @@ struct PlannedLinear {
   int64_t out_features() const { return weight.shape[0]; }
 };
 
-// A group whose tensors exist and fit each other.
+// Is a group whose tensors exist and fit each other.
 struct PlannedGroup {
   std::string name;
   int64_t in_features = 0;

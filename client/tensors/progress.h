@@ -20,8 +20,8 @@ struct ProgressTotals {
   int64_t groups = 0;
 };
 
-// On a terminal one line that is drawn over itself; elsewhere a line for each finished group.
-// Thread-safe: the writer of a call counts bytes while its reader counts groups.
+// Shows on a terminal one line that is drawn over itself, elsewhere a line for each finished group.
+// It is thread-safe: the writer of a call counts bytes while its reader counts groups.
 class Progress {
  public:
   using Style = ProgressStyle;

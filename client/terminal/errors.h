@@ -1,6 +1,6 @@
-// From what went wrong to what the user reads and what the shell sees.
-#ifndef SALIENT_CLIENT_TERMINAL_ERRORS_H_
-#define SALIENT_CLIENT_TERMINAL_ERRORS_H_
+// Leads from what went wrong to what the user reads and what the shell sees.
+#ifndef SALIENT_CLIENT_ERRORS_H_
+#define SALIENT_CLIENT_ERRORS_H_
 
 #include <cstddef>
 #include <optional>
@@ -64,8 +64,8 @@ int ExitCodeOf(const absl::Status& status);
 // This is the longest part that is shown of a sentence that the server said (error, warning, note).
 inline constexpr size_t kMaxSentenceBytes = 512;
 
-// `text` with control characters replaced by blanks, at most `max_bytes` long: what a server sent
-// must not steer the user's terminal.
+// Returns `text` with control characters replaced by blanks, at most `max_bytes` long: what a
+// server sent must not steer the user's terminal.
 std::string Printable(absl::string_view text, size_t max_bytes);
 
 }  // namespace salient::client

@@ -25,7 +25,7 @@ JsonObject& JsonObject::AddString(absl::string_view name, absl::string_view valu
 JsonObject& JsonObject::AddNumber(absl::string_view name, double value) {
   if (!std::isfinite(value)) return AddJson(name, "null");
   char buffer[32];
-  // The shortest text that reads back as the same double, whatever the locale.
+  // This is the shortest text that reads back as the same double, whatever the locale.
   const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
   return AddJson(name, absl::string_view(buffer, static_cast<size_t>(end - buffer)));
 }

@@ -1,6 +1,6 @@
-// One line of a terminal, drawn over itself, or plain lines where there is no terminal.
-#ifndef SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_
-#define SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_
+// Draws one line of a terminal over itself, or plain lines where there is no terminal.
+#ifndef SALIENT_CLIENT_STATUS_LINE_H_
+#define SALIENT_CLIENT_STATUS_LINE_H_
 
 #include <cstdio>
 #include <string>
@@ -34,7 +34,7 @@ class StatusLine {
   bool Due() const;
   // Draws the bar, as much of `text` as fits.
   void Draw(absl::string_view text);
-  // A line that stays.
+  // Prints a line that stays.
   void Print(absl::string_view text);
 
  private:

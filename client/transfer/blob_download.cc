@@ -14,7 +14,7 @@
 namespace salient::client {
 namespace {
 
-// One download: what was taken survives its streams.
+// Is one download: what was taken survives its streams.
 class BlobDownload {
  public:
   BlobDownload(const JobServer& server, CallGroup& calls, const v1::Digest& digest,

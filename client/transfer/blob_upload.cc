@@ -75,7 +75,7 @@ class BlobBytes {
   int fd_ = -1;
 };
 
-// One upload: what is committed survives its streams.
+// Is one upload: what is committed survives its streams.
 class BlobUpload {
  public:
   BlobUpload(const JobServer& server, CallGroup& calls, const LocalBlob& blob,

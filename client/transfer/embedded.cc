@@ -1,5 +1,5 @@
-// The one file of the client that knows the server.
-#include "client/transfer/embedded.h"
+// Is the one file of the client that knows the server.
+#include "client/embedded.h"
 
 #include <utility>
 

@@ -1,6 +1,6 @@
-// Bytes on this machine that a server may need.
-#ifndef SALIENT_CLIENT_TRANSFER_LOCAL_BLOB_H_
-#define SALIENT_CLIENT_TRANSFER_LOCAL_BLOB_H_
+// Describes bytes on this machine that a server may need.
+#ifndef SALIENT_CLIENT_LOCAL_BLOB_H_
+#define SALIENT_CLIENT_LOCAL_BLOB_H_
 
 #include <optional>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace salient::client {
 
-// A file, or bytes that no file has.
+// Is a file, or bytes that no file has.
 struct LocalBlob {
   v1::Digest digest;
   std::string source;  // It is the path of the file, or what errors call the bytes.

@@ -22,7 +22,7 @@ struct RetryPolicy {
   std::function<void(absl::string_view)> tell = nullptr;
 };
 
-// A server that is talked to for as long as a job runs.
+// Is a server that is talked to for as long as a job runs.
 struct JobServer {
   std::shared_ptr<grpc::Channel> channel;
   std::string address;  // Errors name it.

@@ -1,4 +1,4 @@
-// A model directory that is being written: complete in the end, or absent.
+// Writes a model directory that is complete in the end, or absent.
 #ifndef SALIENT_CORE_CHECKPOINT_CHECKPOINT_WRITER_H_
 #define SALIENT_CORE_CHECKPOINT_CHECKPOINT_WRITER_H_
 
@@ -37,8 +37,8 @@ class CheckpointWriter {
   absl::Status CopyFile(absl::string_view name, const std::string& source) {
     return CopyFile(name, source, [] { return absl::OkStatus(); });
   }
-  // A safetensors file whose bytes come later. Returns RESOURCE_EXHAUSTED if the disk has no room
-  // for it; INVALID_ARGUMENT for a tensor that another file has.
+  // Adds a safetensors file whose bytes come later. Returns RESOURCE_EXHAUSTED if the disk has no
+  // room for it; INVALID_ARGUMENT for a tensor that another file has.
   absl::Status AddSafetensors(absl::string_view name, const SafetensorsLayout& layout);
   // Writes bytes of a tensor of one of these files, from byte `offset` of the tensor. Each byte is
   // written once. Returns NOT_FOUND for a tensor that no file has, OUT_OF_RANGE beyond its end,

@@ -25,7 +25,7 @@ inline constexpr char kSingleFileName[] = "model.safetensors";
 inline constexpr char kShardIndexName[] = "model.safetensors.index.json";
 inline constexpr int64_t kMaxShardIndexBytes = 100'000'000;
 inline constexpr size_t kMaxShards = 4096;
-// The limit at which Hugging Face's own writer cuts: 5 GB, decimal.
+// Hugging Face's own writer cuts at this limit: 5 GB, decimal.
 inline constexpr int64_t kDefaultMaxShardBytes = 5'000'000'000;
 
 // Holds what an index says. It is immutable after ParseShardIndex.

@@ -25,7 +25,7 @@ class TensorSource {
  public:
   virtual ~TensorSource() = default;
 
-  // The name that errors give to the whole.
+  // Returns the name that errors give to the whole.
   virtual const std::string& name() const = 0;
 
   // Returns NOT_FOUND if no file holds it.

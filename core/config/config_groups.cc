@@ -64,7 +64,7 @@ void ReadTargets(absl::string_view field, Part& part, ModuleTargets& targets) {
   }
 }
 
-// Width and kind of numbers, which weights and activations say alike.
+// Reads width and kind of numbers, which weights and activations say alike.
 int ReadNumbers(Part& part) {
   const int64_t bits = part.fields.Integer("num_bits", 1, 64).value_or(8);
   const std::string type = part.fields.String("type").value_or("int");
@@ -146,7 +146,7 @@ void CheckLayout(const WeightFormat& format, absl::string_view name, Part& weigh
   }
 }
 
-// nullptr if it is not there, and after a fault.
+// Returns nullptr if it is not there, and after a fault.
 const JsonValue* ObjectIn(Part& part, absl::string_view field) {
   const JsonValue* value = part.fields.Value(field);
   if (value == nullptr || value->AsObject() != nullptr) return value;

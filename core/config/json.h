@@ -48,7 +48,7 @@ class JsonValue {
   Array* AsArray() { return std::get_if<Array>(&value_); }
   Object* AsObject() { return std::get_if<Object>(&value_); }
 
-  // An integer that fits; nullopt otherwise.
+  // Returns an integer that fits; nullopt otherwise.
   std::optional<int64_t> AsInt64() const;
   // Returns any number.
   std::optional<double> AsDouble() const;

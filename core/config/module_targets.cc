@@ -15,7 +15,7 @@ namespace {
 constexpr char kPatternPrefix[] = "re:";
 constexpr char kLinearClass[] = "Linear";
 
-// The path that a pattern matches alone: "^model\\.layers\\.3\\.mlp$".
+// Returns the path that a pattern matches alone: "^model\\.layers\\.3\\.mlp$".
 std::optional<std::string> SpelledOut(absl::string_view pattern) {
   absl::ConsumePrefix(&pattern, "^");
   if (!absl::ConsumeSuffix(&pattern, "$")) return std::nullopt;

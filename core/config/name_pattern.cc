@@ -5,7 +5,7 @@
 namespace salient {
 
 bool NamePattern::MatchesStart(absl::string_view name) const {
-  // All steps that could be next, followed together.
+  // All steps that could be next are followed together.
   const auto end = static_cast<int32_t>(program_.size());
   std::vector<int32_t> waiting = {0};
   for (size_t at = 0; !waiting.empty(); ++at) {

@@ -27,8 +27,8 @@ size_t Index(char c) { return static_cast<unsigned char>(c); }
 
 }  // namespace
 
-// Recursive descent; what it returns are programs whose jumps are relative, so that they can be put
-// behind each other and repeated.
+// Parses by recursive descent; it returns programs whose jumps are relative, so that they can be
+// put behind each other and repeated.
 class NamePatternParser {
  public:
   using Step = NamePattern::Step;
@@ -180,7 +180,7 @@ class NamePatternParser {
       } else {
         part.set(Index(text_[at_++]));
       }
-      // A range, unless "-" is the last.
+      // It is a range, unless "-" is the last.
       if (Peek('-') && at_ + 1 < text_.size() && text_[at_ + 1] != ']') part = Range(part);
       set |= part;
     }

@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-// An integer that goes by two names; 0 if neither is there.
+// Reads an integer that goes by two names; 0 if neither is there.
 int64_t ReadEither(ConfigFields& fields, absl::string_view name, absl::string_view other,
                    int64_t least, int64_t most) {
   const std::optional<int64_t> value = fields.Integer(name, least, most);

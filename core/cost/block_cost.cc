@@ -13,7 +13,7 @@ int64_t OutFeatures(const Family& family, const ModelConfig& config, const Group
   return out;
 }
 
-// Bytes of a group's Linears as they are written.
+// Returns the bytes of a group's Linears as they are written.
 int64_t PackedBytes(const Family& family, const ModelConfig& config, const GroupRow& row,
                     const StoredFormat& stored, const GroupFit& fit) {
   int64_t bytes = 0;

@@ -18,13 +18,13 @@ struct ModelCost {
   StageWork stages;
   double read_bytes = 0;   // They come from the model and hidden states.
   double write_bytes = 0;  // They are results and hidden states.
-  // Resident at most because of the run, beside what is resident already: what it holds at once,
-  // and the share of freed memory that an allocator keeps.
+  // So much is resident at most because of the run, beside what is resident already: what it holds
+  // at once, and the share of freed memory that an allocator keeps.
   int64_t memory_bytes = 0;
   // Counts the bytes of the result's tensors, if a limit of error raises none; headers and
   // config.json not among them.
   int64_t output_bytes = 0;
-  // The share of its time that every worker but the first computes, 0 to 1. The loops of a narrow
+  // Every worker but the first computes for this share of its time, 0 to 1. The loops of a narrow
   // model have few tiles, and some have one.
   double parallel_share = 1;
 

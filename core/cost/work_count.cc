@@ -92,7 +92,7 @@ void WorkCount::Product(Stage stage, double tokens, double out, double in, Compu
   work.vector_flop += kHandOver;
   if (compute == ComputeDType::kBF16) {
     work.bf16_flop += 2 * tokens * out * in;
-    // The weight as it was laid out once for all rows.
+    // It reads the weight as it was laid out once for all rows.
     work.bytes += 2 * out * in + tokens * (2 * in + 4 * out);
   } else {
     work.f32_flop += 2 * tokens * out * in;

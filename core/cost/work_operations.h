@@ -33,7 +33,7 @@ inline constexpr double kFactor = 3;  // It is that share of n^3 / 6 of a factor
 inline constexpr double kHandOver = 60000;
 inline constexpr double kExponential = 30;  // It is that of a logit, in f64.
 inline constexpr double kRead = 14;  // It reads a weight as it comes from the system's cache.
-// A weight rounded or unpacked as it is read, and checked.
+// It is that of a weight rounded or unpacked as it is read, and checked.
 inline constexpr double kReadDecoded = 40;
 
 }  // namespace salient::operations

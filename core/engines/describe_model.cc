@@ -19,7 +19,7 @@
 namespace salient {
 namespace {
 
-// The headers of a plan's files: tensors that have no bytes yet.
+// Shows the headers of a plan's files: tensors that have no bytes yet.
 class PlannedSource final : public TensorSource {
  public:
   explicit PlannedSource(const QuantizedCheckpointPlan& plan) {
@@ -49,12 +49,12 @@ class PlannedSource final : public TensorSource {
   std::map<std::string, TensorEntry, std::less<>> tensors_;
 };
 
-// Bytes of tensors, counted as they are asked for.
+// Counts bytes of tensors as they are asked for.
 class Headers {
  public:
   explicit Headers(const TensorSource& source) : source_(source) {}
 
-  // nullptr if there is none, and for one without elements, which holds nothing.
+  // Returns nullptr if there is none, and for one without elements, which holds nothing.
   const TensorEntry* Find(const std::string& tensor) {
     const absl::StatusOr<TensorLocation> found = source_.Find(tensor);
     if (!found.ok() || found->entry->SizeBytes() == 0) return nullptr;

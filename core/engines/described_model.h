@@ -1,4 +1,5 @@
-// A checkpoint as engines see it before they read a weight: what its config and headers say.
+// Describes a checkpoint as engines see it before they read a weight: what its config and headers
+// say.
 #ifndef SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
 #define SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
 

@@ -1,4 +1,4 @@
-// The programs that load checkpoints, by name.
+// Names the programs that load checkpoints.
 #ifndef SALIENT_CORE_ENGINES_ENGINE_H_
 #define SALIENT_CORE_ENGINES_ENGINE_H_
 

@@ -1,4 +1,4 @@
-// The rules that a layout brings with it: what layout_table says, and the shapes of kernels.
+// Holds the rules that a layout brings with it: what layout_table says, and the shapes of kernels.
 #ifndef SALIENT_CORE_ENGINES_LAYOUT_RULES_H_
 #define SALIENT_CORE_ENGINES_LAYOUT_RULES_H_
 

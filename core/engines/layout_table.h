@@ -63,7 +63,7 @@ struct LayoutRow {
   absl::Span<const LayoutRemark> remarks = {};
 };
 
-// nullptr for a layout that is plain weights, which every engine reads.
+// Returns nullptr for a layout that is plain weights, which every engine reads.
 const LayoutRow* FindLayoutRow(OutputFormat layout, Engine engine);
 
 }  // namespace salient

@@ -10,7 +10,7 @@
 namespace salient {
 namespace {
 
-// The first of the Linears that this one is fused with, by role.
+// Returns the first of the Linears that this one is fused with, by role.
 LinearRole FirstSibling(LinearRole role) {
   const FusedLinears* fused = FindFused(role);
   return fused == nullptr ? role : fused->first;

@@ -16,7 +16,7 @@
 namespace salient {
 namespace {
 
-// In the order in which another layout is tried: what most engines load comes first.
+// Returns layouts in the order in which they are tried: what most engines load comes first.
 const std::vector<OutputFormat>& Outputs() {
   static const auto* outputs =
       new std::vector<OutputFormat>{OutputFormat::kCompressedTensors, OutputFormat::kAwqGemm,
@@ -32,7 +32,7 @@ std::vector<Value> Tried(bool change, Value present, std::vector<Value> all) {
   return all;
 }
 
-// Group sizes by how near they are; the smaller, which err less, before the larger.
+// Returns group sizes by how near they are; the smaller, which err less, before the larger.
 std::vector<int64_t> GroupSizes(int64_t present) {
   std::vector<int64_t> sizes = {128, 64, 32, 16, kWholeRow};
   if (present <= 0) return sizes;

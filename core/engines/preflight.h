@@ -21,7 +21,7 @@ struct EngineRequest {
   int64_t tensor_parallel = 1;  // So many devices share the model, 1 to kMaxTensorParallel.
 };
 
-// A result as it is asked for.
+// Is a result as it is asked for.
 struct AskedResult {
   QuantizedCheckpointParams params;
   bool limits_error = false;  // Groups may get 8 bits or stay F16 in the end.

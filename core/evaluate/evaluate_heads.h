@@ -18,7 +18,7 @@
 
 namespace salient {
 
-// A model that has run its blocks. Borrows all.
+// Is a model that has run its blocks. It borrows all.
 struct RunModel {
   const TensorSource* source = nullptr;
   const ModelConfig* config = nullptr;

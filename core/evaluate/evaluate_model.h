@@ -1,5 +1,6 @@
-// Perplexity of models, and how far they are from the first of them, on the same tokens. One
-// decoder block of each in memory at a time; f32 throughout, but for inputs that engines round.
+// Measures the perplexity of models, and how far they are from the first of them, on the same
+// tokens. One decoder block of each is in memory at a time; all is f32, but for inputs that engines
+// round.
 #ifndef SALIENT_CORE_EVALUATE_EVALUATE_MODEL_H_
 #define SALIENT_CORE_EVALUATE_EVALUATE_MODEL_H_
 

@@ -1,6 +1,6 @@
-// A directory that is being filled: complete in the end, or absent.
-#ifndef SALIENT_CORE_FILE_APPEARING_DIRECTORY_H_
-#define SALIENT_CORE_FILE_APPEARING_DIRECTORY_H_
+// Fills a directory that is complete in the end, or absent.
+#ifndef SALIENT_CORE_CHECKPOINT_APPEARING_DIRECTORY_H_
+#define SALIENT_CORE_CHECKPOINT_APPEARING_DIRECTORY_H_
 
 #include <string>
 

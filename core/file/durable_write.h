@@ -1,4 +1,4 @@
-// Writing files that must be there after a power cut. Errors are those of the file system, naming
+// Writes files that must be there after a power cut. Errors are those of the file system and name
 // the path.
 #ifndef SALIENT_CORE_FILE_DURABLE_WRITE_H_
 #define SALIENT_CORE_FILE_DURABLE_WRITE_H_

@@ -24,10 +24,10 @@ struct ChosenScale {
   ScaleCandidate candidate;
 };
 
-// For `linears`, which read the input that `statistics` are of. Candidates are compared by
-// round-to-nearest: on `sample`, with the activations rounded, unless it is null, else by `model`.
-// Ones for ScaleChoice::kNone. Returns INVALID_ARGUMENT naming the field for parameters out of
-// range; CANCELLED from `executor`.
+// Chooses the scale of `linears`, which read the input that `statistics` are of. Candidates are
+// compared by round-to-nearest: on `sample`, with the activations rounded, unless it is null, else
+// by `model`. Ones for ScaleChoice::kNone. Returns INVALID_ARGUMENT naming the field for parameters
+// out of range; CANCELLED from `executor`.
 absl::StatusOr<ChosenScale> ChooseScale(absl::Span<const Linear> linears,
                                         const Statistics& statistics,
                                         const std::optional<TiedHeads>& tied_heads,

@@ -1,4 +1,4 @@
-// A Linear that is to be quantized.
+// Describes a Linear that is to be quantized.
 #ifndef SALIENT_CORE_GROUP_LINEAR_H_
 #define SALIENT_CORE_GROUP_LINEAR_H_
 

@@ -1,5 +1,6 @@
-// Finished Linears as the tensors of their layout: what each layout can hold, what its tensors are
-// called, and their bytes. One place per layout to add: a file pair in pack/ and a case here.
+// Turns finished Linears into the tensors of their layout: what each layout can hold, what its
+// tensors are called, and their bytes. One place per layout to add: a file pair in pack/ and a case
+// here.
 #ifndef SALIENT_CORE_GROUP_PACK_LINEARS_H_
 #define SALIENT_CORE_GROUP_PACK_LINEARS_H_
 
@@ -19,7 +20,7 @@
 
 namespace salient {
 
-// A Linear that is finished but for its layout. Borrows.
+// Is a Linear that is finished but for its layout. It borrows.
 struct FinishedLinear {
   std::string name;                      // It is the module path, the prefix of its tensors' names.
   WeightView weight;                     // It is as it came.

@@ -93,7 +93,7 @@ struct GroupResult {
   GroupReport report;
 };
 
-// A group that is finished but for its layout.
+// Is a group that is finished but for its layout.
 struct RoundedGroup {
   std::vector<float> scales;           // They are those of GroupResult.
   std::vector<RoundedLinear> linears;  // They stand in input order.

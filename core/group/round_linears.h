@@ -1,5 +1,5 @@
-// Rounding the Linears of a group under one scale, and what plain round-to-nearest makes of them:
-// the losses that a choice between the two rests on.
+// Rounds the Linears of a group under one scale, and tells what plain round-to-nearest makes of
+// them: the losses that a choice between the two rests on.
 #ifndef SALIENT_CORE_GROUP_ROUND_LINEARS_H_
 #define SALIENT_CORE_GROUP_ROUND_LINEARS_H_
 
@@ -17,7 +17,7 @@
 
 namespace salient {
 
-// No scale, range or rounding of any cleverness: what every method has to beat.
+// It has no scale, range or rounding of any cleverness: every method has to beat it.
 inline constexpr Method kPlainRounding{
     ScaleChoice::kNone, RangeChoice::kMinMax, RoundingChoice::kNearest, {}, false};
 
@@ -56,7 +56,7 @@ absl::StatusOr<std::vector<RoundedLinear>> RoundLinears(
     const Method& method, const WeightFormat& format, Executor& executor,
     const ActivationLoss* sample = nullptr);
 
-// `status` with `name` before its message, unless it begins with it.
+// Returns `status` with `name` before its message, unless it begins with it.
 absl::Status Named(const std::string& name, const absl::Status& status);
 
 }  // namespace salient

@@ -44,7 +44,7 @@ class Activations {
   int64_t features() const { return features_; }
   const std::byte* data() const { return data_.get(); }
 
-  // Row `token`, if they are of that dtype.
+  // Returns row `token`, if they are of that dtype.
   const float* F32(int64_t token) const {
     return reinterpret_cast<const float*>(data_.get()) + token * features_;
   }

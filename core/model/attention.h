@@ -31,7 +31,7 @@ absl::StatusOr<Activations> CausalAttention(const Matrix& query, const Matrix& k
                                             const AttentionShape& shape, ComputeDType compute,
                                             Executor& executor);
 
-// Bytes that a task holds at most.
+// Returns the bytes that a task holds at most.
 int64_t AttentionTaskBytes(const AttentionShape& shape);
 
 }  // namespace salient

@@ -65,7 +65,8 @@ struct BlockWeights {
 absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const ModelConfig& config,
                                           const TensorSpec& spec);
 
-// `status`, a fault in the content of `tensor`, with the file that the tensor lies in before it.
+// Returns `status`, a fault in the content of `tensor`, with the file that the tensor lies in
+// before it.
 absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
                        const absl::Status& status);
 

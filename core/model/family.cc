@@ -47,7 +47,7 @@ constexpr size_t Index(LinearRole role) { return static_cast<size_t>(role); }
 
 absl::Span<const Family> Families() {
   static const auto* families = new std::array<Family, 3>{{
-      // Llama 1 to 3, Vicuna and everything else that calls itself one.
+      // It is Llama 1 to 3, Vicuna and everything else that calls itself one.
       LikeLlama("LlamaForCausalLM", BiasRule::kByConfig),
       LikeLlama("MistralForCausalLM", BiasRule::kNone),
       LikeLlama("Qwen2ForCausalLM", BiasRule::kQueryKeyValue),

@@ -77,7 +77,7 @@ std::string BlockPrefix(const Family& family, int64_t layer);
 std::string LinearName(const Family& family, int64_t layer, LinearRole role);
 // Returns "model.layers.3.input_layernorm.weight".
 std::string NormName(const Family& family, int64_t layer, NormRole role);
-// The tensor that logits are computed with: the head, or the embeddings when they are tied.
+// Returns the tensor that logits are computed with: the head, or the embeddings when they are tied.
 std::string HeadName(const Family& family, const ModelConfig& config);
 
 struct LinearShape {

@@ -158,7 +158,7 @@ absl::StatusOr<Activations> BlockForward::Gate(const PreparedBlock& block,
   return inner;
 }
 
-// hidden += linear(input), the only Linear that reads it.
+// Computes hidden += linear(input), for the only Linear that reads it.
 absl::Status BlockForward::AddProduct(const PreparedBlock& block, LinearRole role,
                                       Activations input, Matrix& hidden, Executor& executor) const {
   const PreparedLinear& linear = block.linear(role);

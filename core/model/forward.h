@@ -31,7 +31,7 @@ namespace salient {
 // pass, outside of any task, in the order of Family::groups.
 using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, const Activations& input)>;
 
-// For callers that want the result alone.
+// Serves callers that want the result alone.
 absl::Status IgnoreGroup(GroupRole group, const Activations& input);
 
 // Computes x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size],
@@ -63,7 +63,7 @@ class BlockForward {
   absl::StatusOr<Matrix> Run(const PreparedBlock& block, Matrix hidden, GroupObserver observer,
                              Executor& executor) const;
 
-  // Bytes that Run holds at most for a row, `hidden` included, weights not.
+  // Returns the bytes that Run holds at most for a row, `hidden` included, weights not.
   static int64_t MemoryBytes(const ModelConfig& config, ComputeDType compute, int64_t tokens,
                              int concurrency);
 

@@ -1,4 +1,4 @@
-// The name of the arithmetic that results come from.
+// Names the arithmetic that results come from.
 #ifndef SALIENT_CORE_MODEL_NUMERICS_H_
 #define SALIENT_CORE_MODEL_NUMERICS_H_
 

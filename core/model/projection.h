@@ -18,9 +18,9 @@
 
 namespace salient {
 
-// A Linear as the products of many calibration rows read it. For bf16 every slice is rounded and
-// laid out once, by Prepare; for f32 it is read where it lies. It is movable; borrows the Linear.
-// Multiply is thread-safe, and so is Prepare of different slices.
+// Holds a Linear as the products of many calibration rows read it. For bf16 every slice is rounded
+// and laid out once, by Prepare; for f32 it is read where it lies. It is movable; borrows the
+// Linear. Multiply is thread-safe, and so is Prepare of different slices.
 class PreparedLinear {
  public:
   PreparedLinear() = default;
@@ -40,7 +40,8 @@ class PreparedLinear {
   absl::Status Multiply(const Activations& input, int64_t first_token, int64_t tokens,
                         int64_t slice, float* out) const;
 
-  // Bytes that Prepare keeps of a weight, and that a Multiply of `tokens` allocates at most.
+  // Returns the bytes that Prepare keeps of a weight, and that a Multiply of `tokens` allocates at
+  // most.
   static int64_t PreparedBytes(ComputeDType compute, int64_t out_features, int64_t in_features);
   static int64_t MultiplyBytes(ComputeDType compute, int64_t tokens, int64_t in_features);
 
@@ -56,7 +57,8 @@ class PreparedLinear {
 int64_t SliceOutputs(ComputeDType compute);
 int64_t TokensAtATime(ComputeDType compute);
 
-// Rows [first, first + count) of a weight as f32: where they lie, if they are F32, or in `wide`.
+// Returns rows [first, first + count) of a weight as f32: where they lie, if they are F32, or in
+// `wide`.
 const float* WidenedRows(const WeightView& weight, int64_t first, int64_t count, Matrix& wide);
 
 // Returns input [tokens, in_features] times weight [out_features, in_features] transposed, in f32:

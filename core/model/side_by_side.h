@@ -1,6 +1,5 @@
-// Rows of tokens on which a decoder block is run side by side, each by one thread. In a narrow
-// model the tasks of a row are too small to share; in a wide one they are not, and a row takes too
-// long.
+// Runs a decoder block on rows of tokens side by side, each by one thread. In a narrow model the
+// tasks of a row are too small to share; in a wide one they are not, and a row takes too long.
 #ifndef SALIENT_CORE_MODEL_SIDE_BY_SIDE_H_
 #define SALIENT_CORE_MODEL_SIDE_BY_SIDE_H_
 

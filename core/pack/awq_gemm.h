@@ -27,7 +27,7 @@ inline constexpr int64_t kAwqGemmOutputsPerWord = 8;
 absl::StatusOr<std::vector<NamedTensor>> PackAwqGemm(const std::string& prefix,
                                                      const AffineGroups& groups);
 
-// The three tensors of one Linear as a file has them.
+// Holds the three tensors of one Linear as a file has them.
 struct AwqGemmTensors {
   NamedTensor qweight;
   NamedTensor qzeros;

@@ -21,7 +21,7 @@ void PackCodes(const uint8_t* codes, int64_t count, int bits, std::byte* words);
 // Does the inverse.
 void UnpackCodes(const std::byte* words, int64_t count, int bits, uint8_t* codes);
 
-// Code k alone, of a stream whose words lie `stride` words apart.
+// Returns code k alone, of a stream whose words lie `stride` words apart.
 uint8_t CodeAt(const std::byte* words, int64_t stride, int64_t k, int bits);
 
 }  // namespace salient

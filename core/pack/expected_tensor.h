@@ -40,8 +40,8 @@ absl::StatusOr<int64_t> GroupsOfRow(absl::string_view source, const NamedTensor&
                                     size_t axis, int64_t in_features, int64_t group_size,
                                     bool any_group);
 
-// The group of each input: as `g_idx` [in_features] says, or, if it has no name, input / size.
-// Returns INVALID_ARGUMENT naming it, the input and its group, if there is no such group.
+// Returns the group of each input: as `g_idx` [in_features] says, or, if it has no name, input /
+// size. Returns INVALID_ARGUMENT naming it, the input and its group, if there is no such group.
 absl::StatusOr<std::vector<int32_t>> GroupOfInputs(absl::string_view source,
                                                    const NamedTensor& g_idx, int64_t in_features,
                                                    int64_t groups);

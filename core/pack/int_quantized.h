@@ -39,7 +39,7 @@ absl::StatusOr<std::vector<NamedTensor>> StartIntQuantized(const std::string& pr
 void PackIntQuantizedRows(const AffineGroups& groups, int64_t first, int64_t last,
                           std::vector<NamedTensor>& tensors);
 
-// The tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
+// Holds the tensors of one Linear as a file has them. Scales are F16, BF16 or F32.
 struct IntQuantizedTensors {
   NamedTensor weight;
   NamedTensor weight_scale;

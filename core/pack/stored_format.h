@@ -22,8 +22,8 @@ struct FormatFault {
   std::string expected;  // It names the nearest combination that there is, too.
 };
 
-// The first fault of the combination alone; nullopt if some Linear can be stored so. Of bits and
-// group_size that a WeightFormat can have.
+// Returns the first fault of the combination alone; nullopt if some Linear can be stored so. Bits
+// and group_size are those that a WeightFormat can have.
 std::optional<FormatFault> FindFormatFault(const StoredFormat& stored);
 
 }  // namespace salient

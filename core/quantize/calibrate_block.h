@@ -39,8 +39,8 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
     const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor);
 
-// Bytes that it holds at most beside the block's weights, for rows of up to `tokens` tokens; what
-// it returns among them.
+// Returns the bytes that it holds at most beside the block's weights, for rows of up to `tokens`
+// tokens; what it returns among them.
 int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
                                   ComputeDType compute, int64_t tokens, bool whole_gram,
                                   int concurrency);

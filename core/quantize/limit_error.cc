@@ -8,7 +8,7 @@
 namespace salient {
 namespace {
 
-// The first Linear above the limit; null if there is none.
+// Returns the first Linear above the limit; null if there is none.
 const LinearReport* Above(const GroupReport& report, double limit) {
   for (const LinearReport& linear : report.linears) {
     // A loss that is no number is above every limit, too.

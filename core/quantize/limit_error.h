@@ -14,8 +14,8 @@
 namespace salient {
 
 struct LimitedGroup {
-  // With a note that says why, if it was raised. Nothing is packed if it stays F16: its report then
-  // has no loss and 16 bits.
+  // The group has a note that says why, if it was raised. Nothing is packed if it stays F16: its
+  // report then has no loss and 16 bits.
   RoundedGroup rounded;
   WeightFormat format;     // Its codes have it.
   bool raised = false;     // It is above the limit in the format that was asked for.

@@ -27,7 +27,7 @@ inline constexpr FusedLinears kFusedLinears[] = {
     {"gate_up_proj", LinearRole::kGate, kGateUpParts},
 };
 
-// nullptr for a Linear that stands alone.
+// Returns nullptr for a Linear that stands alone.
 inline const FusedLinears* FindFused(LinearRole role) {
   for (const FusedLinears& fused : kFusedLinears) {
     if (fused.Holds(role)) return &fused;

@@ -50,7 +50,7 @@ std::vector<std::string> ModulesOf(const WeightFormat& format,
   return modules;
 }
 
-// A regular expression that this path alone matches.
+// Returns a regular expression that this path alone matches.
 std::string Regex(absl::string_view module) {
   std::string regex = "^";
   for (const char c : module) {
@@ -102,7 +102,7 @@ absl::StatusOr<JsonValue> AwqConfig(const WeightFormat& format,
   return JsonValue(std::move(config));
 }
 
-// The path inside its block: what follows the block's number.
+// Returns the path inside its block: what follows the block's number.
 std::string InsideBlock(const std::string& module) {
   const std::vector<std::string> parts = absl::StrSplit(module, '.');
   size_t at = 0;
@@ -209,7 +209,8 @@ JsonValue CompressedConfig(const StoredFormat& stored, absl::Span<const LinearFo
   const std::vector<WeightFormat> formats = FormatsOf(stored.format, linears);
   Object groups;
   for (const WeightFormat& format : formats) {
-    // By class, or, because the class of a fused Linear would win over its path, all by path.
+    // Targets are by class, or, because the class of a fused Linear would win over its path, all by
+    // path.
     std::vector<std::string> targets = {"Linear"};
     if (formats.size() > 1) {
       targets = ModulesOf(format, linears);

@@ -12,7 +12,8 @@
 
 namespace salient {
 
-// The object under quantization_config again as a file of its own, which readers of GPTQ look for.
+// The object under quantization_config stands again in a file of its own, which readers of GPTQ
+// look for.
 inline constexpr char kQuantizeConfigName[] = "quantize_config.json";
 
 // Describes a quantized Linear.
@@ -21,9 +22,9 @@ struct LinearFormat {
   WeightFormat format;
 };
 
-// The object under quantization_config; null for formats that are plain weights. `linears` are all
-// quantized Linears of the model, `kept` the full paths of those that are not; both in the order of
-// the model. Most of `linears` have the format of `stored`; where others differ in bits or
+// Returns the object under quantization_config; null for formats that are plain weights. `linears`
+// are all quantized Linears of the model, `kept` the full paths of those that are not; both in the
+// order of the model. Most of `linears` have the format of `stored`; where others differ in bits or
 // group_size
 //   gptq, gptq-v2        they stand under `dynamic`, by regular expressions of their full paths,
 //   compressed-tensors   each format is a group of config_groups that lists its Linears,

@@ -21,8 +21,8 @@ struct TensorShape {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
 
-  // product(shape) * SizeOf(dtype); 0 for a negative dimension or a product beyond 2^63, which
-  // LayOutSafetensors refuses.
+  // Returns product(shape) * SizeOf(dtype); 0 for a negative dimension or a product beyond 2^63,
+  // which LayOutSafetensors refuses.
   int64_t SizeBytes() const;
 };
 

@@ -52,7 +52,7 @@ class SafetensorsHeader {
  public:
   // Returns them in the order of their bytes.
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
-  // nullptr if there is none.
+  // Returns nullptr if there is none.
   const TensorEntry* Find(absl::string_view name) const;
   // Finds a tensor; else NOT_FOUND naming source and tensor, INVALID_ARGUMENT if `unreadable`.
   absl::StatusOr<const TensorEntry*> Get(absl::string_view name) const;
@@ -62,7 +62,7 @@ class SafetensorsHeader {
   // Gives every tensor for which `renames` is true a name that begins with `prefix`.
   void AddPrefix(absl::string_view prefix, absl::FunctionRef<bool(absl::string_view)> renames);
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  // The name that errors give to the file.
+  // Returns the name that errors give to the file.
   const std::string& source() const { return source_; }
 
  private:

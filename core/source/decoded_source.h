@@ -1,4 +1,4 @@
-// A model in which the weights of some Linears are replaced by decoded or rounded ones.
+// Shows a model in which the weights of some Linears are replaced by decoded or rounded ones.
 #ifndef SALIENT_CORE_SOURCE_DECODED_SOURCE_H_
 #define SALIENT_CORE_SOURCE_DECODED_SOURCE_H_
 
@@ -42,7 +42,7 @@ class DecodedSource : public TensorSource {
     TensorEntry entry;  // It is as it is shown.
   };
 
-  // `weights`: those that may be replaced.
+  // `weights` are those that may be replaced.
   DecodedSource(const TensorSource& source, std::vector<Weight> weights);
 
   // Lists those of all decoder blocks.
@@ -51,11 +51,11 @@ class DecodedSource : public TensorSource {
   const TensorSource& source() const { return source_; }
 
  private:
-  // The file that the weight is decoded from; empty if it is shown as it is. Looks at headers
-  // alone.
+  // Returns the file that the weight is decoded from; empty if it is shown as it is. It looks at
+  // headers alone.
   virtual absl::StatusOr<absl::string_view> Replaces(const Weight& weight) const = 0;
 
-  // Rows [first, first + count) of a weight that is replaced, count > 0.
+  // Decodes rows [first, first + count) of a weight that is replaced, count > 0.
   virtual absl::Status Decode(const Weight& weight, int64_t first, int64_t count,
                               RowSink out) const = 0;
 
@@ -63,14 +63,14 @@ class DecodedSource : public TensorSource {
   std::map<std::string, Weight, std::less<>> weights_;  // They stand by the name of the tensor.
 };
 
-// One of a plain model, whose weights are rounded. A tensor that is no matrix of that shape in F32,
-// F16 or BF16 is shown as it is, for FindTensor to say.
+// Is one of a plain model, whose weights are rounded. A tensor that is no matrix of that shape in
+// F32, F16 or BF16 is shown as it is, for FindTensor to say.
 class RoundedSource : public DecodedSource {
  public:
   bool IsHere(absl::string_view tensor) const override { return source().IsHere(tensor); }
 
  protected:
-  // Rows of a weight as they are stored.
+  // Holds rows of a weight as they are stored.
   struct StoredRows {
     DType dtype = DType::kF32;
     int64_t count = 0;
@@ -83,7 +83,7 @@ class RoundedSource : public DecodedSource {
   RoundedSource(const TensorSource& source, std::vector<Weight> weights)
       : DecodedSource(source, std::move(weights)) {}
 
-  // Rows [first, first + count) of one that is replaced. Errors: those of the source;
+  // Reads rows [first, first + count) of one that is replaced. Errors: those of the source;
   // INVALID_ARGUMENT for a NaN or infinity (names tensor, row, column): rounding would make a
   // number of what is none.
   absl::StatusOr<StoredRows> ReadRows(const Weight& weight, int64_t first, int64_t count) const;

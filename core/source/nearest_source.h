@@ -1,4 +1,4 @@
-// A plain model read as if it had been rounded to nearest.
+// Reads a plain model as if it had been rounded to nearest.
 #ifndef SALIENT_CORE_SOURCE_NEAREST_SOURCE_H_
 #define SALIENT_CORE_SOURCE_NEAREST_SOURCE_H_
 

@@ -15,7 +15,7 @@
 namespace salient {
 namespace {
 
-// A tensor of a layout: how it is called, where it goes and whether there must be one.
+// Describes a tensor of a layout: how it is called, where it goes and whether there must be one.
 struct Part {
   absl::string_view suffix;
   NamedTensor* tensor;
@@ -148,8 +148,8 @@ absl::Status Missing(const TensorSource& source, absl::string_view name, absl::s
                                                  QuoteForMessage(beside)));
 }
 
-// A tensor of `module` that says it is packed, in any layout that `method` has; empty if there is
-// none. A weight of codes is one, too.
+// Returns a tensor of `module` that says it is packed, in any layout that `method` has; empty if
+// there is none. A weight of codes is one, too.
 absl::StatusOr<std::string> FindSign(const TensorSource& source, const std::string& method,
                                      const std::string& module) {
   const std::vector<absl::string_view> signs =

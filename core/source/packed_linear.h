@@ -1,5 +1,5 @@
-// The packed tensors of one Linear in a checkpoint, whatever their layout: which there are, whether
-// they fit, what they decode to.
+// Reads the packed tensors of one Linear in a checkpoint, whatever their layout: which there are,
+// whether they fit, what they decode to.
 #ifndef SALIENT_CORE_SOURCE_PACKED_LINEAR_H_
 #define SALIENT_CORE_SOURCE_PACKED_LINEAR_H_
 
@@ -37,8 +37,8 @@ class PackedLinear {
                                                           const std::string& module,
                                                           const LinearShape& shape);
 
-  // The one that holds its tensors, or the name of the source if they lie in several. Valid while
-  // the source lives.
+  // Returns the file that holds its tensors, or the name of the source if they lie in several. It
+  // is valid while the source lives.
   absl::string_view file() const { return file_; }
   const StoredFormat& format() const { return format_; }
 

@@ -1,4 +1,4 @@
-// A plain checkpoint read as if most of its weights had been rounded: what keeping some input
+// Reads a plain checkpoint as if most of its weights had been rounded: what keeping some input
 // channels in F16 makes of a model.
 #ifndef SALIENT_CORE_SOURCE_SALIENT_SOURCE_H_
 #define SALIENT_CORE_SOURCE_SALIENT_SOURCE_H_

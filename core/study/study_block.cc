@@ -24,7 +24,7 @@ struct TileLosses {
   Loss energy;
 };
 
-// By choice: the channels of one Linear that stay.
+// Holds, by choice, the channels of one Linear that stay.
 using Kept = std::array<std::vector<int64_t>, kStudiedChoices>;
 
 absl::StatusOr<TileLosses> LossesOfTile(const WeightView& rows, const Kept& kept,

@@ -29,7 +29,7 @@ namespace salient {
 struct StudyModelParams {
   StudyBlockParams block;
   ComputeDType compute = ComputeDType::kBF16;  // It is that of the calibration forward pass.
-  // Existing directory for files of hidden states, which are removed at the end.
+  // The directory exists and takes files of hidden states, which are removed at the end.
   std::string work_directory;
 };
 
@@ -50,7 +50,7 @@ struct ModelStudy {
 // evaluation, after all that is told of calibration.
 class StudyObserver : public EvaluationObserver {
  public:
-  // A group that the format cannot hold is not rounded, and why, in a sentence.
+  // Tells in a sentence why a group that the format cannot hold is not rounded.
   virtual absl::Status Kept(const std::string& group, const std::string& why) = 0;
   // Tells that `tokens` more calibration tokens went through block `block`. It is called from any
   // thread, one at a time.

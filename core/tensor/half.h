@@ -15,7 +15,7 @@ uint16_t F32ToF16(float value);
 float BF16ToF32(uint16_t bits);
 uint16_t F32ToBF16(float value);
 
-// `value` rounded to what an F16 can hold.
+// Returns `value` rounded to what an F16 can hold.
 inline float RoundToF16(float value) { return F16ToF32(F32ToF16(value)); }
 
 // Widens `count` elements of type `dtype` (F32, F16 or BF16; little-endian, any alignment) into

@@ -1,4 +1,4 @@
-// A finished tensor with its bytes: what packing returns and what is streamed or written.
+// Is a finished tensor with its bytes: what packing returns and what is streamed or written.
 #ifndef SALIENT_CORE_TENSOR_NAMED_TENSOR_H_
 #define SALIENT_CORE_TENSOR_NAMED_TENSOR_H_
 

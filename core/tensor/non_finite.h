@@ -1,4 +1,5 @@
-// The error of a number that no result can hold: NaN, an infinity, or more than a dtype's range.
+// Makes the error of a number that no result can hold: NaN, an infinity, or more than a dtype's
+// range.
 #ifndef SALIENT_CORE_TENSOR_NON_FINITE_H_
 #define SALIENT_CORE_TENSOR_NON_FINITE_H_
 

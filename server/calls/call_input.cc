@@ -55,7 +55,7 @@ absl::StatusOr<int64_t> CallInput::MemoryBytes(const CallMessage& message) const
 
 absl::StatusOr<int64_t> CallInput::GroupBytes(const GroupSpec& spec) const {
   if (absl::Status status = CheckGroup(spec, *options_, limits_); !status.ok()) {
-    // Not a name that is itself the fault.
+    // A name that is itself the fault is left out.
     const bool name_fits = static_cast<int64_t>(spec.name.size()) <= kMaxNameBytes;
     return name_fits ? WithMetadata(std::move(status), "group", spec.name) : status;
   }

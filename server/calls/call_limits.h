@@ -16,8 +16,8 @@ struct CallLimits {
   int64_t max_linears_per_group = 1024;
   int64_t max_features = int64_t{1} << 18;  // It limits in_features and out_features.
 
-  // Without a message while one is waited for: ABORTED, CLIENT_IDLE. Also how long results may
-  // wait for a client that is owed nothing else.
+  // A call ends so long after the last message while one is waited for: ABORTED, CLIENT_IDLE.
+  // Results also wait so long for a client that is owed nothing else.
   absl::Duration idle_timeout = absl::Seconds(600);
   // Nobody reads results while the call's memory is full: ABORTED, CLIENT_NOT_READING.
   absl::Duration not_reading_timeout = absl::Seconds(30);

@@ -1,4 +1,4 @@
-// One group while its weights and calibration arrive, and what it becomes when it is whole.
+// Holds one group while its weights and calibration arrive, and what it becomes when it is whole.
 #ifndef SALIENT_SERVER_CALLS_OPEN_GROUP_H_
 #define SALIENT_SERVER_CALLS_OPEN_GROUP_H_
 
@@ -22,7 +22,7 @@
 
 namespace salient {
 
-// A group that is whole. Owns its weights, in the dtype they came in, and its statistics.
+// Is a group that is whole. It owns its weights, in the dtype they came in, and its statistics.
 struct ClosedGroup {
   GroupSpec spec;
   std::vector<std::unique_ptr<std::byte[]>>
@@ -50,9 +50,9 @@ class OpenGroup {
   // CHUNK_TOO_LARGE, BAD_SHAPE, CHUNK_CRC, POSITION, DUPLICATE_ROW and NON_FINITE.
   absl::StatusOr<int64_t> AddActivations(const ActivationData& batch, Executor& executor);
 
-  // Bytes to reserve before the next AddStatistics: what a further file takes until it is
-  // merged, and of one that keeps the whole X^T X what stays of it; 0 inside a file. BAD_SHAPE for
-  // a size below 1, MEMORY for one above `limits`.
+  // Returns the bytes to reserve before the next AddStatistics: what a further file takes until it
+  // is merged, and of one that keeps the whole X^T X what stays of it; 0 inside a file. BAD_SHAPE
+  // for a size below 1, MEMORY for one above `limits`.
   absl::StatusOr<int64_t> StatisticsMemoryBytes(const StatisticsData& part,
                                                 const CallLimits& limits) const;
 

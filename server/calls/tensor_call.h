@@ -103,7 +103,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
     ClosedGroup group;
     absl::Time closed_at;
   };
-  // A message that waits for memory.
+  // Is a message that waits for memory.
   struct Blocked {
     int64_t bytes = 0;
     absl::Time since;

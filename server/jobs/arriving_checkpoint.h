@@ -1,4 +1,4 @@
-// A checkpoint whose files are blobs that may still be arriving.
+// Reads a checkpoint whose files are blobs that may still be arriving.
 #ifndef SALIENT_SERVER_JOBS_ARRIVING_CHECKPOINT_H_
 #define SALIENT_SERVER_JOBS_ARRIVING_CHECKPOINT_H_
 
@@ -84,7 +84,7 @@ class ArrivingCheckpoint final : public TensorSource {
     mutable absl::Status damage;                                   // A read found it.
   };
 
-  // The length and JSON of a file's header; nullopt if not all of it is here.
+  // Returns the length and JSON of a file's header; nullopt if not all of it is here.
   absl::StatusOr<std::optional<std::string>> HeadOf(const File& file) const;
   absl::Status ReadHeader(File& file) const;
   absl::Status CheckInline(const File& file) const;

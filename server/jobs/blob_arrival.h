@@ -1,4 +1,4 @@
-// Waiting for bytes that clients are still sending.
+// Waits for bytes that clients are still sending.
 #ifndef SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_
 #define SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_
 

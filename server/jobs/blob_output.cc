@@ -26,7 +26,7 @@ absl::Status StoreError(const absl::Status& status) {
   return WithRetryAfter(WithReason(status, Reason::kSpoolFull), absl::Minutes(1));
 }
 
-// One result, as far as it is there.
+// Is one result, as far as it is there.
 struct BlobPart {
   std::string directory;  // It is empty if the job has this result alone.
   std::map<std::string, Digest> tensors = {};
@@ -126,7 +126,7 @@ class BlobOutput final : public JobOutput {
     return absl::OkStatus();
   }
 
-  // The digest of the whole by reading its parts, which need not fit into memory together.
+  // Computes the digest of the whole by reading its parts, which need not fit into memory together.
   absl::Status FinishSafetensors(const BlobPart& part, const QuantizedFile& file) {
     absl::StatusOr<Digest> head = job_.results.Put(file.layout.head);
     if (!head.ok()) return StoreError(head.status());

@@ -43,7 +43,7 @@ struct DirectoryPart {
 
 class DirectoryOutput final : public JobOutput {
  public:
-  // `parent`: what the parts lie in, if there are several.
+  // The parts lie in `parent`, if there are several.
   DirectoryOutput(RunningJob& job, std::optional<AppearingDirectory> parent)
       : job_(job), parent_(std::move(parent)) {}
 

@@ -31,8 +31,8 @@ class EvaluationProgress final : public EvaluationObserver {
   RunningJob& job_;
 };
 
-// A model, what shows its weights as if it were not quantized, and what becomes of the inputs of
-// its Linears all the same.
+// Holds a model, what shows its weights as if it were not quantized, and what becomes of the inputs
+// of its Linears all the same.
 struct PlainModel {
   OpenModel open;
   std::unique_ptr<TensorSource> plain;

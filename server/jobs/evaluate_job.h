@@ -8,8 +8,8 @@
 
 namespace salient {
 
-// On a thread that is no worker. Waits until every blob is complete and calls `verified`: nothing
-// of an evaluation is of use before. Errors have a reason.
+// Runs on a thread that is no worker. Waits until every blob is complete and calls `verified`:
+// nothing of an evaluation is of use before. Errors have a reason.
 absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<void()> verified);
 
 // Returns how many models an evaluation runs: the model, the reference, and that rounded to

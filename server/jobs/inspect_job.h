@@ -1,4 +1,5 @@
-// Inspect jobs: config and headers in, what they are and which engines load them out.
+// Runs inspect jobs: config and headers come in, what they are and which engines load them goes
+// out.
 #ifndef SALIENT_SERVER_JOBS_INSPECT_JOB_H_
 #define SALIENT_SERVER_JOBS_INSPECT_JOB_H_
 
@@ -11,7 +12,7 @@
 
 namespace salient {
 
-// All the work that such a job is, done while it is prepared. Errors: INVALID_ARGUMENT, BAD_MODEL,
+// Does all the work that such a job is, while it is prepared. Errors: INVALID_ARGUMENT, BAD_MODEL,
 // and UNIMPLEMENTED as Inspect; FAILED_PRECONDITION, MISSING_BLOB, if a header is neither inline
 // nor in `store`.
 absl::StatusOr<Inspection> InspectModel(const InspectTask& task, PreparedModel& model,

@@ -31,7 +31,8 @@ struct ModelFile {
   std::optional<std::string> inline_content;
 };
 
-// Files that were or will be uploaded, or a directory below --model-root (then `files` is empty).
+// Names files that were or will be uploaded, or a directory below --model-root (then `files` is
+// empty).
 struct ModelSource {
   std::vector<ModelFile> files;
   std::string path;
@@ -167,7 +168,7 @@ struct JobEvaluation {
   std::optional<ModelEvaluation> round_to_nearest;
 };
 
-// A job as it is now.
+// Is a job as it is now.
 struct JobSnapshot {
   std::string name;  // It is "jobs/{job_id}".
   std::string serialized_spec;

@@ -49,7 +49,7 @@ class JobOutput {
 absl::StatusOr<std::unique_ptr<JobOutput>> OpenOutput(
     RunningJob& job, absl::Span<const QuantizedCheckpointPlan> plans);
 
-// A file that a result takes along, in a directory or a blob.
+// Is a file that a result takes along, in a directory or a blob.
 struct CarriedFile {
   std::string name;
   std::string path;  // It is empty for `blob`.

@@ -30,7 +30,7 @@ class JobProgressReporter {
  public:
   static constexpr absl::Duration kPeriod = absl::Milliseconds(250);
 
-  // `waited`: time spent waiting for bytes, which says nothing about speed.
+  // `waited` is the time spent waiting for bytes, which says nothing about speed.
   JobProgressReporter(JobObserver& observer, absl::AnyInvocable<absl::Duration()> waited,
                       double estimated_seconds)
       : observer_(observer), waited_(std::move(waited)), estimated_seconds_(estimated_seconds) {}

@@ -1,4 +1,4 @@
-// A job as the table keeps it.
+// Is a job as the table keeps it.
 #ifndef SALIENT_SERVER_JOBS_JOB_RECORD_H_
 #define SALIENT_SERVER_JOBS_JOB_RECORD_H_
 
@@ -84,7 +84,7 @@ struct JobRecord {
   std::unique_ptr<JobProgressReporter>
       progress;  // It is set once the job runs and is thread-safe itself.
   std::thread thread;
-  // While queued: what had come of its blobs, and when it last grew.
+  // While the job is queued these say what had come of its blobs, and when it last grew.
   int64_t arrived_bytes = -1;
   absl::Time arrived_at;
 };

@@ -124,7 +124,7 @@ absl::StatusOr<ModelManifest> ReadManifest(absl::string_view field,
   }
   for (const ModelFile& file : manifest.weights) manifest.needed.push_back(file.digest);
   for (const ModelFile& file : manifest.carried) manifest.needed.push_back(file.digest);
-  // In their order, as a client uploads them: config, index, weights, the rest.
+  // They stand in their order, as a client uploads them: config, index, weights, the rest.
   std::vector<Digest> once;
   absl::flat_hash_set<Digest> seen;
   for (const Digest& digest : manifest.needed) {

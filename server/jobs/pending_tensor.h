@@ -1,4 +1,4 @@
-// A tensor that comes in pieces and whose digest is not known before all of it passed.
+// Holds a tensor that comes in pieces and whose digest is not known before all of it passed.
 #ifndef SALIENT_SERVER_JOBS_PENDING_TENSOR_H_
 #define SALIENT_SERVER_JOBS_PENDING_TENSOR_H_
 

@@ -1,4 +1,4 @@
-// A job that was judged as far as that is possible without work, and what running it needs.
+// Is a job that was judged as far as that is possible without work, and what running it needs.
 #ifndef SALIENT_SERVER_JOBS_PREPARED_JOB_H_
 #define SALIENT_SERVER_JOBS_PREPARED_JOB_H_
 

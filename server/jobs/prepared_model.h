@@ -39,7 +39,7 @@ struct PreparedModel {
   const ModelConfig& config() const { return manifest.config; }
 };
 
-// A model whose tensors can be asked for. Borrows the PreparedModel.
+// Is a model whose tensors can be asked for. It borrows the PreparedModel.
 struct OpenModel {
   std::unique_ptr<TensorSource> source;
   ArrivingCheckpoint* arriving = nullptr;  // It is the source, if that is made of blobs.

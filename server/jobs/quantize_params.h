@@ -1,4 +1,4 @@
-// A QuantizeTask as the core's functions want it.
+// Turns a QuantizeTask into what the core's functions want.
 #ifndef SALIENT_SERVER_JOBS_QUANTIZE_PARAMS_H_
 #define SALIENT_SERVER_JOBS_QUANTIZE_PARAMS_H_
 

@@ -45,7 +45,7 @@ class QuantizeSink final : public QuantizedModelSink {
 
   // Waits until what was handed over last is out.
   absl::Status WaitForWriting();
-  // On this thread, so that no worker waits when the block is read.
+  // Waits on this thread, so that no worker waits when the block is read.
   absl::Status WaitForBlock(int64_t block) const;
 
   // Reads the tensors outside the blocks that are here and were not read before: what cannot be

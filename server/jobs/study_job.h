@@ -9,8 +9,8 @@
 
 namespace salient {
 
-// On a thread that is no worker. Waits until every blob is complete and calls `verified`. Errors
-// have a reason.
+// Runs on a thread that is no worker. Waits until every blob is complete and calls `verified`.
+// Errors have a reason.
 absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()> verified);
 
 // Leaves the work directory out.

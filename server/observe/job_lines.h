@@ -1,4 +1,4 @@
-// A line in the log when a job was accepted, another when it ended.
+// Writes a line in the log when a job was accepted, another when it ended.
 #ifndef SALIENT_SERVER_OBSERVE_JOB_LINES_H_
 #define SALIENT_SERVER_OBSERVE_JOB_LINES_H_
 

@@ -142,7 +142,7 @@ class Metrics::Impl {
   StatsCollector& collector() { return *collector_; }
 
   absl::StatusOr<int> Listen(const std::string& address) {
-    // One of the two places where exceptions of a library are caught.
+    // This is one of the two places where exceptions of a library are caught.
     try {
       exposer_ = std::make_unique<prometheus::Exposer>(address);
       exposer_->RegisterCollectable(registry_);

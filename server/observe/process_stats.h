@@ -13,7 +13,7 @@ struct ProcessStats {
   double start_time_seconds = 0;  // It counts since the Unix epoch.
 };
 
-// From /proc/self; what cannot be read stays 0.
+// Reads /proc/self; what cannot be read stays 0.
 ProcessStats ReadProcessStats();
 
 }  // namespace salient

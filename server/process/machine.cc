@@ -32,8 +32,9 @@ std::optional<int64_t> Number(absl::string_view text) {
   return value;
 }
 
-// The directories in which a controller's files may stand, innermost first. Inside a container
-// the path of /proc/self/cgroup is often the host's, and the files are at the mount's root.
+// Returns the directories in which a controller's files may stand, innermost first. Inside a
+// container the path of /proc/self/cgroup is often the host's, and the files are at the mount's
+// root.
 std::vector<std::string> CgroupDirectories(const std::string& root, absl::string_view controller) {
   std::vector<std::string> directories;
   std::ifstream file(absl::StrCat(root, "/proc/self/cgroup"));

@@ -6,7 +6,7 @@
 
 namespace salient {
 
-// Bytes; 0 where /proc does not say.
+// Returns bytes; 0 where /proc does not say.
 int64_t ResidentMemoryBytes();
 // Returns the peak since the start, or since the last reset.
 int64_t PeakResidentMemoryBytes();

@@ -90,7 +90,7 @@ struct BlobEntry {
   View view;
 };
 
-// The blob of no bytes, which is always there.
+// Names the blob of no bytes, which is always there.
 inline const Digest& EmptyDigest() {
   static const Digest digest = DigestOf("");
   return digest;

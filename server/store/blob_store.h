@@ -106,7 +106,7 @@ class BlobStore {
   // Stores a whole made here, whoever uploads the same blob meanwhile. Ok if it was there before.
   absl::StatusOr<Digest> Put(absl::string_view content);
 
-  // A whole and its digest, which is the caller's word.
+  // Is a whole and its digest, which is the caller's word.
   struct Whole {
     Digest digest;
     absl::string_view content;
@@ -164,7 +164,7 @@ class BlobStore {
 
   BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery);
   EntryPtr Find(const Digest& digest) const;
-  // An entry that is not gone, and the lock on it.
+  // Holds an entry that is not gone, and the lock on it.
   std::pair<EntryPtr, std::unique_lock<std::mutex>> Acquire(const Digest& digest);
   // Is called with mu_ held.
   absl::Status CheckRoom(const Digest& digest, Maker maker) const;

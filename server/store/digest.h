@@ -1,4 +1,4 @@
-// The name of a blob, and how it is computed.
+// Names a blob, and computes the name.
 #ifndef SALIENT_SERVER_STORE_DIGEST_H_
 #define SALIENT_SERVER_STORE_DIGEST_H_
 
@@ -53,7 +53,7 @@ class Sha256 {
   // The digest of all that came so far; more may come.
   Digest Snapshot() const;
 
-  // Bytes that came so far.
+  // Returns the bytes that came so far.
   int64_t size_bytes() const { return size_bytes_; }
 
  private:

@@ -1,4 +1,4 @@
-// A thread that waits for disks, so that nobody who computes does.
+// Is a thread that waits for disks, so that nobody who computes does.
 #ifndef SALIENT_SERVER_WORKERS_IO_THREAD_H_
 #define SALIENT_SERVER_WORKERS_IO_THREAD_H_
 

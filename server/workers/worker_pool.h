@@ -111,8 +111,9 @@ class WorkerPool {
   std::vector<std::thread> threads_;
 };
 
-// The pool as the core sees it, for the work of one call or job. What workers do for it counts by
-// stage, and so does the time of the thread that made it and must destroy it, if that is no worker.
+// Is the pool as the core sees it, for the work of one call or job. What workers do for it counts
+// by stage, and so does the time of the thread that made it and must destroy it, if that is no
+// worker.
 class PoolExecutor final : public Executor {
  public:
   // Borrows all. `io` does what is started; without it, who starts it.

@@ -15,7 +15,7 @@
 namespace salient {
 namespace {
 
-// Far above any published model, far below where a product of two would overflow.
+// It is far above any published model, and far below where a product of two would overflow.
 constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxLayers = 1 << 12;
 constexpr int64_t kMaxHeads = 1 << 12;

@@ -95,7 +95,7 @@ v1::ResultFile ToProto(const ResultFile& file) {
   return message;
 }
 
-// All but what grows with the model.
+// Converts all but what grows with the model.
 v1::Job Common(const JobSnapshot& job) {
   v1::Job message;
   message.set_name(job.name);

@@ -21,7 +21,7 @@ inline constexpr int64_t kMaxPathBytes = 4096;
 // "<field> is <value>; expected <expected>".
 absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected);
 
-// Text that a client sent, escaped, in quotes, not too much of it.
+// Returns text that a client sent, escaped, in quotes, and not too much of it.
 std::string Quoted(absl::string_view text);
 
 // BAD_PATH for one that is too long or has control characters.

@@ -8,7 +8,7 @@
 namespace salient {
 namespace {
 
-// A field that is 0 to `high`.
+// Is a field that is 0 to `high`.
 struct Bound {
   absl::string_view field;
   double value;

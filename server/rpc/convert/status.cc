@@ -17,7 +17,8 @@ namespace {
 constexpr absl::string_view kDomain = "salient.v1";
 constexpr size_t kMaxDescriptionBytes = 256;
 
-// The longest prefix of at most `bytes` that does not cut a UTF-8 sequence, marked when cut.
+// Returns the longest prefix of at most `bytes` that does not cut a UTF-8 sequence, marked when
+// cut.
 std::string Shortened(absl::string_view text, size_t bytes) {
   if (text.size() <= bytes) return std::string(text);
   constexpr absl::string_view kMark = "...";
@@ -63,7 +64,7 @@ void AddOthers(const absl::Status& error, const CallErrorDetails& details,
   }
 }
 
-// Fewer and fewer metadata entries, the largest dropped first, until the whole fits.
+// Takes fewer and fewer metadata entries, the largest dropped first, until the whole fits.
 std::string Serialized(const absl::Status& error, const std::string& message) {
   const CallErrorDetails details = DetailsOf(error);
   std::map<std::string, std::string> metadata = details.metadata;

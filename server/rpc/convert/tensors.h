@@ -19,7 +19,7 @@ namespace salient {
 // server does not have, with the nearest that it has.
 absl::StatusOr<CallMessage> ToCallMessage(v1::QuantizeTensorsRequest&& request);
 
-// The response that carries `result`, tensor bytes with their crc32c.
+// Returns the response that carries `result`, tensor bytes with their crc32c.
 v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& result);
 
 // Says what a server of these settings can do.

@@ -38,7 +38,7 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
  private:
-  // A chunk as it will be written. None is left after the last.
+  // Is a chunk as it will be written. None is left after the last.
   struct Message {
     grpc::ByteBuffer buffer;
     int64_t data_bytes = 0;
@@ -58,7 +58,7 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::StatusOr<std::string> NextChunk();
   void Close(const absl::Status& status);
 
-  // On any thread; what ends the stream is left to a worker.
+  // Runs on any thread; what ends the stream is left to a worker.
   void Send(absl::StatusOr<std::optional<Message>> message);
 
   void End(const absl::Status& status);
@@ -79,7 +79,7 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::Mutex mu_;
   std::optional<absl::Time> writing_since_
       ABSL_GUARDED_BY(mu_);  // It is set while a write is under way.
-  // Ready before the write under way was done. While it is not there a worker makes it.
+  // It was ready before the write under way was done. While it is not there a worker makes it.
   std::optional<absl::StatusOr<std::optional<Message>>> prepared_ ABSL_GUARDED_BY(mu_);
   absl::Status broken_ ABSL_GUARDED_BY(mu_);       // It tells that worker of a write that failed.
   bool not_reading_ ABSL_GUARDED_BY(mu_) = false;  // The stream was reset.

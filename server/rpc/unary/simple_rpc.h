@@ -27,7 +27,7 @@ namespace salient {
 // a lane for short calls has no time for them.
 inline constexpr size_t kMaxShortRequestBytes = size_t{256} << 10;
 
-// One that is to be run.
+// Is one that is to be run.
 struct UnaryCall {
   grpc::CallbackServerContext* context;
   const grpc::ByteBuffer* request;
