@@ -17,7 +17,7 @@ struct ServerConfig {
   std::string listen = "127.0.0.1:8443";  // It is that of gRPC; port 0 chooses one.
   std::string metrics_listen;             // It is that of GET /metrics; empty turns it off.
   int workers = 0;                        // 0 stands for the processors that the cgroup allows.
-  // The process computes with this at most, a name of core/linalg/instruction_set.h.
+  // The process computes with this at most, a name of core/kernels/instruction_set.h.
   std::string instruction_set = "native";
   int64_t memory_bytes = 0;  // All calls may have it; 0 stands for 3/4 of what there is.
   int64_t call_memory_bytes =

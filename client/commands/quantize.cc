@@ -1,4 +1,6 @@
 // Runs salient quantize: a model directory becomes a quantized one.
+#include "client/options/quantize.h"
+
 #include <memory>
 #include <string>
 #include <utility>

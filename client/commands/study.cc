@@ -1,4 +1,6 @@
 // Runs salient study: it tells what a few salient channels in F16 are worth.
+#include "client/report/study.h"
+
 #include <memory>
 #include <string>
 #include <utility>

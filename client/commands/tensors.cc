@@ -1,4 +1,6 @@
 // Runs salient tensors: it calls QuantizeTensors with files and writes a file.
+#include "client/report/tensors.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>

@@ -1,6 +1,6 @@
 // Describes a model on this machine to a server that has nothing of it.
-#ifndef SALIENT_CLIENT_MODEL_UPLOAD_H_
-#define SALIENT_CLIENT_MODEL_UPLOAD_H_
+#ifndef SALIENT_CLIENT_JOBS_MODEL_UPLOAD_H_
+#define SALIENT_CLIENT_JOBS_MODEL_UPLOAD_H_
 
 #include <cstdint>
 #include <string>

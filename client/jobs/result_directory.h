@@ -1,6 +1,6 @@
 // Keeps the output of a command, while it grows and when it is whole.
-#ifndef SALIENT_CLIENT_RESULT_DIRECTORY_H_
-#define SALIENT_CLIENT_RESULT_DIRECTORY_H_
+#ifndef SALIENT_CLIENT_JOBS_RESULT_DIRECTORY_H_
+#define SALIENT_CLIENT_JOBS_RESULT_DIRECTORY_H_
 
 #include <set>
 #include <string>

@@ -1,6 +1,6 @@
 // Downloads the files of a job's result to a directory.
-#ifndef SALIENT_CLIENT_RESULT_DOWNLOAD_H_
-#define SALIENT_CLIENT_RESULT_DOWNLOAD_H_
+#ifndef SALIENT_CLIENT_JOBS_RESULT_DOWNLOAD_H_
+#define SALIENT_CLIENT_JOBS_RESULT_DOWNLOAD_H_
 
 #include <cstdint>
 

@@ -1,7 +1,7 @@
 // Runs a job from its request to its result, with all that it needs going up and its result coming
 // down.
-#ifndef SALIENT_CLIENT_JOB_RUN_H_
-#define SALIENT_CLIENT_JOB_RUN_H_
+#ifndef SALIENT_CLIENT_JOBS_RUN_H_
+#define SALIENT_CLIENT_JOBS_RUN_H_
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 // Provides a server for one command, here or elsewhere, and says how models get to it.
-#ifndef SALIENT_CLIENT_JOB_SESSION_H_
-#define SALIENT_CLIENT_JOB_SESSION_H_
+#ifndef SALIENT_CLIENT_JOBS_SESSION_H_
+#define SALIENT_CLIENT_JOBS_SESSION_H_
 
 #include <cstdint>
 #include <optional>

@@ -1,6 +1,6 @@
 // Converts element types on the wire and in files.
-#ifndef SALIENT_CLIENT_DATA_TYPE_H_
-#define SALIENT_CLIENT_DATA_TYPE_H_
+#ifndef SALIENT_CLIENT_TENSORS_DATA_TYPE_H_
+#define SALIENT_CLIENT_TENSORS_DATA_TYPE_H_
 
 #include <optional>
 

@@ -1,6 +1,6 @@
 // Keeps the result file, while it grows and when it is whole.
-#ifndef SALIENT_CLIENT_PACKED_OUTPUT_H_
-#define SALIENT_CLIENT_PACKED_OUTPUT_H_
+#ifndef SALIENT_CLIENT_TENSORS_PACKED_OUTPUT_H_
+#define SALIENT_CLIENT_TENSORS_PACKED_OUTPUT_H_
 
 #include <cstdint>
 #include <map>

@@ -1,6 +1,6 @@
 // Leads from what went wrong to what the user reads and what the shell sees.
-#ifndef SALIENT_CLIENT_ERRORS_H_
-#define SALIENT_CLIENT_ERRORS_H_
+#ifndef SALIENT_CLIENT_TERMINAL_ERRORS_H_
+#define SALIENT_CLIENT_TERMINAL_ERRORS_H_
 
 #include <cstddef>
 #include <optional>

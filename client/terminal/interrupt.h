@@ -1,6 +1,6 @@
 // Takes Ctrl-C as a cancelled call instead of a dead process.
-#ifndef SALIENT_CLIENT_INTERRUPT_H_
-#define SALIENT_CLIENT_INTERRUPT_H_
+#ifndef SALIENT_CLIENT_TERMINAL_INTERRUPT_H_
+#define SALIENT_CLIENT_TERMINAL_INTERRUPT_H_
 
 #include <csignal>
 #include <functional>

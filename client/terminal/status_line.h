@@ -1,6 +1,6 @@
 // Draws one line of a terminal over itself, or plain lines where there is no terminal.
-#ifndef SALIENT_CLIENT_STATUS_LINE_H_
-#define SALIENT_CLIENT_STATUS_LINE_H_
+#ifndef SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_
+#define SALIENT_CLIENT_TERMINAL_STATUS_LINE_H_
 
 #include <cstdio>
 #include <string>

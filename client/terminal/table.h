@@ -1,6 +1,6 @@
 // Writes plain text tables for people.
-#ifndef SALIENT_CLIENT_TABLE_H_
-#define SALIENT_CLIENT_TABLE_H_
+#ifndef SALIENT_CLIENT_TERMINAL_TABLE_H_
+#define SALIENT_CLIENT_TERMINAL_TABLE_H_
 
 #include <cstdint>
 #include <string>

@@ -1,6 +1,6 @@
 // Reads bytes from a server, wherever the connection breaks.
-#ifndef SALIENT_CLIENT_BLOB_DOWNLOAD_H_
-#define SALIENT_CLIENT_BLOB_DOWNLOAD_H_
+#ifndef SALIENT_CLIENT_TRANSFER_BLOB_DOWNLOAD_H_
+#define SALIENT_CLIENT_TRANSFER_BLOB_DOWNLOAD_H_
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"

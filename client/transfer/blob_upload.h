@@ -1,6 +1,6 @@
 // Sends bytes to a server, wherever the connection breaks.
-#ifndef SALIENT_CLIENT_BLOB_UPLOAD_H_
-#define SALIENT_CLIENT_BLOB_UPLOAD_H_
+#ifndef SALIENT_CLIENT_TRANSFER_BLOB_UPLOAD_H_
+#define SALIENT_CLIENT_TRANSFER_BLOB_UPLOAD_H_
 
 #include <cstdint>
 #include <vector>

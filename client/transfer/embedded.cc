@@ -1,5 +1,5 @@
 // Is the one file of the client that knows the server.
-#include "client/embedded.h"
+#include "client/transfer/embedded.h"
 
 #include <utility>
 

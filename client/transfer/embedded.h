@@ -1,6 +1,6 @@
 // Runs a server inside this process, for people who have none.
-#ifndef SALIENT_CLIENT_EMBEDDED_H_
-#define SALIENT_CLIENT_EMBEDDED_H_
+#ifndef SALIENT_CLIENT_TRANSFER_EMBEDDED_H_
+#define SALIENT_CLIENT_TRANSFER_EMBEDDED_H_
 
 #include <memory>
 #include <string>

@@ -1,6 +1,6 @@
 // Computes the name of a blob on this side of the wire.
-#ifndef SALIENT_CLIENT_FILE_DIGEST_H_
-#define SALIENT_CLIENT_FILE_DIGEST_H_
+#ifndef SALIENT_CLIENT_TRANSFER_FILE_DIGEST_H_
+#define SALIENT_CLIENT_TRANSFER_FILE_DIGEST_H_
 
 #include <cstdint>
 #include <memory>

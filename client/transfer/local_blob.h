@@ -1,6 +1,6 @@
 // Describes bytes on this machine that a server may need.
-#ifndef SALIENT_CLIENT_LOCAL_BLOB_H_
-#define SALIENT_CLIENT_LOCAL_BLOB_H_
+#ifndef SALIENT_CLIENT_TRANSFER_LOCAL_BLOB_H_
+#define SALIENT_CLIENT_TRANSFER_LOCAL_BLOB_H_
 
 #include <optional>
 #include <string>

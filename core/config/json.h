@@ -1,6 +1,6 @@
 // Reads JSON from untrusted sources, bounded in depth and in values, into a small value type.
-#ifndef SALIENT_CORE_CHECKPOINT_JSON_H_
-#define SALIENT_CORE_CHECKPOINT_JSON_H_
+#ifndef SALIENT_CORE_CONFIG_JSON_H_
+#define SALIENT_CORE_CONFIG_JSON_H_
 
 #include <cstddef>
 #include <cstdint>

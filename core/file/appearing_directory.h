@@ -1,6 +1,6 @@
 // Fills a directory that is complete in the end, or absent.
-#ifndef SALIENT_CORE_CHECKPOINT_APPEARING_DIRECTORY_H_
-#define SALIENT_CORE_CHECKPOINT_APPEARING_DIRECTORY_H_
+#ifndef SALIENT_CORE_FILE_APPEARING_DIRECTORY_H_
+#define SALIENT_CORE_FILE_APPEARING_DIRECTORY_H_
 
 #include <string>
 

@@ -45,8 +45,7 @@ absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> wei
 class BlockForward {
  public:
   // Takes rows of up to `max_tokens` tokens.
-  BlockForward(const Family& family, const ModelConfig& config, ComputeDType compute,
-               int64_t max_tokens);
+  BlockForward(const ModelConfig& config, ComputeDType compute, int64_t max_tokens);
 
   const ModelConfig& config() const { return config_; }
   ComputeDType compute() const { return compute_; }

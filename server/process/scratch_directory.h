@@ -1,6 +1,6 @@
 // Is a directory of this process, which goes away with it.
-#ifndef SALIENT_SERVER_SCRATCH_DIRECTORY_H_
-#define SALIENT_SERVER_SCRATCH_DIRECTORY_H_
+#ifndef SALIENT_SERVER_PROCESS_SCRATCH_DIRECTORY_H_
+#define SALIENT_SERVER_PROCESS_SCRATCH_DIRECTORY_H_
 
 #include <string>
 #include <utility>

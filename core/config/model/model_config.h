@@ -1,6 +1,6 @@
 // Reads config.json of a Hugging Face checkpoint, as far as a decoder of the Llama kind needs it.
-#ifndef SALIENT_CORE_CHECKPOINT_MODEL_CONFIG_H_
-#define SALIENT_CORE_CHECKPOINT_MODEL_CONFIG_H_
+#ifndef SALIENT_CORE_CONFIG_MODEL_MODEL_CONFIG_H_
+#define SALIENT_CORE_CONFIG_MODEL_MODEL_CONFIG_H_
 
 #include <cstdint>
 #include <optional>

@@ -1,6 +1,6 @@
 // Converts our error type to what travels, and is the only place that does.
-#ifndef SALIENT_SERVER_RPC_STATUS_H_
-#define SALIENT_SERVER_RPC_STATUS_H_
+#ifndef SALIENT_SERVER_RPC_CONVERT_STATUS_H_
+#define SALIENT_SERVER_RPC_CONVERT_STATUS_H_
 
 #include <grpcpp/support/status.h>
 
