@@ -31,7 +31,7 @@ void FitAffines(const float* lo, const float* hi, float shrink, int64_t n,
 struct RoundingPanel {
   int64_t rows = 0;
   int64_t columns = 0;
-  const float* w = nullptr;  // of stride w_stride
+  const float* w = nullptr;  // its rows are w_stride apart
   int64_t w_stride = 0;
   int64_t repeats = 1;
   const float* s = nullptr;          // [columns] w is multiplied by s before it is rounded

@@ -99,7 +99,7 @@ class DescentPanel {
   DType scale_dtype_;
   std::vector<DescentBlock> blocks_;
   std::vector<Segment> segments_;
-  std::vector<size_t> first_segment_;  // of each block, and the end
+  std::vector<size_t> first_segment_;  // each block has one, and the end another
   Matrix codes_;
   Matrix errors_;
   Matrix gradient_;

@@ -37,7 +37,7 @@ class FullCurvature {
 
   const LossModel* model_;
   std::vector<float> inverse_;   // 1 / s
-  std::vector<float> diagonal_;  // of A
+  std::vector<float> diagonal_;  // it is that of A
   double mean_ = 1;              // of the diagonal, above 0
 };
 

@@ -154,7 +154,7 @@ struct ClipInput {
   const WeightView* weight;
   absl::Span<const float> scales;
   std::vector<float> inverse;
-  std::vector<float> diagonal;  // of H_c / n
+  std::vector<float> diagonal;  // it is that of H_c / n
   const LossModel* model;
   const WeightFormat* format;
   WholeRange whole;

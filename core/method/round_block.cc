@@ -153,7 +153,8 @@ class Panel {
       }
     }
     if (!(gain > 0)) return;
-    std::fill(residual_.begin(), residual_.end(), 0.0);  // from here on the step of every group
+    // From here on it holds the step of every group.
+    std::fill(residual_.begin(), residual_.end(), 0.0);
     for (size_t i = 0; i < active_.size(); ++i) {
       residual_[active_[i]] = step_[i];
       float& scale = scales[active_[i]];
@@ -180,7 +181,7 @@ class Panel {
   std::vector<int64_t> active_;
   std::vector<double> factor_;
   std::vector<double> step_;
-  absl::Span<const BlockCurvature> blocks_;  // of one Round
+  absl::Span<const BlockCurvature> blocks_;  // they live as long as one Round
 };
 
 }  // namespace

@@ -21,8 +21,9 @@ namespace salient {
 absl::Status ValidateRoundGptqParams(const RoundGptqParams& params);
 
 struct GptqRounding {
-  std::vector<AffineGroups> groups;  // of each input
-  float damping = 0;  // that was used: above params.damping if H could not be factored with that
+  std::vector<AffineGroups> groups;  // each input has one
+  // This was used: it is above params.damping if H could not be factored with that.
+  float damping = 0;
 };
 
 // Rounds the weights w s [O, I] of Linears that read the same input, hence share s and H, on the

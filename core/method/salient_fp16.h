@@ -26,7 +26,7 @@ enum class SalientChoice {
 
 struct SalientFp16Params {
   SalientChoice choice = SalientChoice::kNone;
-  double share = 0.01;  // of in_features, 0 to 1
+  double share = 0.01;  // it is a share of in_features, 0 to 1
   uint64_t seed = 0;    // of the random choice
   int64_t linear = 0;   // a number that each Linear has of its own: they choose apart at random
 };

@@ -20,7 +20,7 @@ namespace salient {
 struct ScaleAwqParams {
   bool autoawq = false;  // AutoAWQ's candidates, quantizer and tie rule; exhaustive
   std::optional<TiedHeads> tied_heads;
-  bool exhaustive = false;  // as ScaleSearchParams
+  bool exhaustive = false;  // it means what it does in ScaleSearchParams
 };
 
 // The candidates for `weights` (all with the same in_features). CANCELLED from `executor`.

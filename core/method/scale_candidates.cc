@@ -13,7 +13,7 @@ namespace salient {
 namespace {
 
 constexpr int kRatioSteps = 20;    // ratios are multiples of 1/20
-constexpr double kFloor = 0x1p-7;  // of the mean |x|
+constexpr double kFloor = 0x1p-7;  // it is a share of the mean |x|
 
 // Replaces each channel by the mean over the channels it is tied to.
 void PoolTiedHeads(const TiedHeads& tied, std::vector<double>& channels) {
@@ -53,7 +53,8 @@ absl::StatusOr<std::vector<double>> SumRelativeMagnitudes(const WeightView& weig
   const bool whole = format.group_size == kWholeTensor;
   const RowTiles tiles(weight.out_features, kRowTile);
   std::vector<std::vector<double>> partial(static_cast<size_t>(tiles.size()));
-  std::vector<float> largest(partial.size(), 0.0f);  // of a tile, if the tensor is one group
+  // A tile has one each if the tensor is one group.
+  std::vector<float> largest(partial.size(), 0.0f);
   absl::Status status = executor.ForEach(tiles.size(), [&](int64_t tile) {
     Matrix rows(tiles.Count(tile), columns);
     weight.ReadRows(tiles.First(tile), rows.rows(), rows.data());

@@ -17,7 +17,7 @@ namespace salient {
 namespace {
 
 constexpr int64_t kScreenTile = 16;    // sampled rows of a task
-constexpr int64_t kSampledRows = 512;  // at least, of those that screening looks at
+constexpr int64_t kSampledRows = 512;  // screening looks at no fewer
 constexpr int64_t kFewRows = 128;      // up to these every candidate is evaluated in full
 constexpr size_t kFinalists = 5;       // candidates beside identity that are evaluated in full
 

@@ -130,9 +130,9 @@ class OuterTensorCopier {
   const OuterTensorsParams& params_;
   std::optional<int64_t> highest_id_;
   UnusedRows unused_;
-  std::vector<std::byte> bytes_;   // the range as it came
-  std::vector<float> values_;      // the same, widened
-  std::vector<std::byte> narrow_;  // the same, as it goes
+  std::vector<std::byte> bytes_;   // the range is here as it came
+  std::vector<float> values_;      // it is here widened
+  std::vector<std::byte> narrow_;  // it is here as it goes
 };
 
 }  // namespace

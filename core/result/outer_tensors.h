@@ -26,12 +26,12 @@ using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, in
 // token, because the vocabulary was padded to more rows than the tokenizer has tokens.
 struct UnusedRows {
   std::string tensor;
-  DType dtype = DType::kF16;  // of the result
+  DType dtype = DType::kF16;  // the result has it
   int64_t count = 0;
   int64_t first = 0;
   int64_t last = 0;
   int64_t highest_token_id = 0;
-  bool makes_logits = false;  // of the head, or of embeddings that are the head, too
+  bool makes_logits = false;  // the tensor is the head, or embeddings that are the head, too
 
   // Says in a sentence which they are and what engines make of them.
   std::string Describe() const;

@@ -248,7 +248,7 @@ class StatisticsAccumulator::Impl {
   }
 
   const std::string name_;
-  Statistics totals_;  // of closed rows
+  Statistics totals_;  // only closed rows are in them
   RowSet begun_;       // those, and rows under way
   TokenSampler sampler_;
   PanelScratchPool scratch_;
@@ -260,7 +260,7 @@ class StatisticsAccumulator::Impl {
   // These rows come whole. The mutex guards these, failure_, sampler_ and begun_; totals_ belong to
   // whoever set adding_.
   std::mutex mutex_;
-  std::map<int64_t, std::unique_ptr<OpenRow>> waiting_;  // for rows before them
+  std::map<int64_t, std::unique_ptr<OpenRow>> waiting_;  // they wait for the rows before them
   std::vector<std::unique_ptr<OpenRow>> free_rows_;
   int64_t next_row_ = 0;
   bool adding_ = false;

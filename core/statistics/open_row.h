@@ -94,7 +94,7 @@ class OpenRow {
   int64_t next_position_ = 0;
   bool first_tile_ = true;  // nothing was multiplied yet
   TokenTile pending_;       // taken, not yet multiplied; from position next_position_ - its tokens
-  std::atomic<bool> non_finite_ = false;  // in the tile that is being folded
+  std::atomic<bool> non_finite_ = false;  // it tells of the tile that is being folded
 
   std::vector<std::byte> buffer_;  // a whole tile, for rows in batches
   Matrix panels_;                  // for the Gram: a whole tile, laid out panel by panel

@@ -28,7 +28,7 @@ class TokenSampler {
  private:
   struct Slot {
     TokenSample::Key key;
-    int64_t index = 0;  // of the vector in values_
+    int64_t index = 0;  // the vector has this place in values_
     bool operator<(const Slot& other) const { return key < other.key; }
   };
 

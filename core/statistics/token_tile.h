@@ -16,7 +16,8 @@ namespace salient {
 // Products of BF16 are padded with zero tokens to a multiple of kTilePadding: a kernel is made
 // for each shape, so shapes must be few.
 struct TokenTile {
-  static constexpr int64_t kBytesPerColumn = 1024;  // of a whole tile, laid out
+  // A whole tile takes so many once it is laid out.
+  static constexpr int64_t kBytesPerColumn = 1024;
   static constexpr int64_t kTilePadding = 64;
 
   DType dtype = DType::kF32;               // F32, F16 or BF16
