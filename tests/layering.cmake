@@ -15,7 +15,7 @@ get_filename_component(SOURCE_DIR "${SOURCE_DIR}" ABSOLUTE)
 set(top_level
     client core deploy proto server tests CMakeLists.txt CMakePresets.json Dockerfile README.md
     .ci .clang-format .clang-tidy .dockerignore .gitignore)
-set(not_ours .git build .cache .idea .vscode)  # what git, CMake and editors leave behind
+set(not_ours .git build .cache .idea .vscode)  # git, CMake and editors leave these behind
 
 # knows_<directory>: directories of ours whose headers this one may include (a directory does not
 # speak for those below it). Innermost first within a house.
@@ -93,7 +93,7 @@ set(knows_core/statistics/tensor_reader.h core/safetensors)
 set(knows_server/rpc/endpoint.h server)
 set(knows_client/transfer/embedded.cc server)
 
-# Libraries and generated code, by the beginning of the included path.
+# These are libraries and generated code, by the beginning of the included path.
 set(grpc_or_protobuf "^(grpc/|grpc\\+\\+/|grpcpp/|google/|salient/v1/)")
 set(prometheus "^prometheus/")
 set(libraries_of_core "^(oneapi/|dnnl|hwy/|nlohmann/|spdlog/|CLI/|isa-l|openssl/|sqlite3)")
@@ -123,7 +123,7 @@ function(includes_of file result)
   set(${result} "${paths}" PARENT_SCOPE)
 endfunction()
 
-# 1. Nothing else stands at the top level.
+# 1. Nothing else may stand at the top level.
 file(GLOB entries LIST_DIRECTORIES true RELATIVE "${SOURCE_DIR}" "${SOURCE_DIR}/*" "${SOURCE_DIR}/.*")
 list(REMOVE_DUPLICATES entries)
 foreach(entry IN LISTS entries)
@@ -132,7 +132,7 @@ foreach(entry IN LISTS entries)
   endif()
 endforeach()
 
-# 2. Every source file.
+# 2. Every source file is looked at.
 file(GLOB_RECURSE files RELATIVE "${SOURCE_DIR}"
      "${SOURCE_DIR}/core/*.h" "${SOURCE_DIR}/core/*.cc" "${SOURCE_DIR}/server/*.h"
      "${SOURCE_DIR}/server/*.cc" "${SOURCE_DIR}/client/*.h" "${SOURCE_DIR}/client/*.cc"

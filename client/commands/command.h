@@ -33,7 +33,7 @@ Command AddInspectCommand(CLI::App& app);
 std::vector<Command> AddJobsCommands(CLI::App& app);
 // Adds salient tensors: it calls QuantizeTensors with files and writes a file.
 Command AddTensorsCommand(CLI::App& app);
-// salient health: is a server serving?
+// Adds salient health: it tells whether a server is serving.
 Command AddHealthCommand(CLI::App& app);
 // Adds salient info: it tells what a server is and has.
 Command AddInfoCommand(CLI::App& app);

@@ -23,7 +23,7 @@ void AddLayoutOptions(CLI::App& command, std::string& format, std::string& activ
 // Adds method, formats, and what else a QuantizeTask has.
 void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options);
 
-// --tensor-parallel: devices that share a model.
+// Adds --tensor-parallel: devices that share a model.
 void AddTensorParallelOption(CLI::App& command, int32_t& devices);
 
 // Codes that nothing is stored in: what is rounded and decoded again.
@@ -33,8 +33,8 @@ struct CodeFlags {
   bool symmetric = false;
 };
 
-// --bits, --group-size and --symmetric, each with `prefix` behind the dashes; `of` begins what is
-// said of them. Returns the first two.
+// Adds --bits, --group-size and --symmetric, each with `prefix` behind the dashes; `of` begins what
+// is said of them. Returns the first two.
 std::array<CLI::Option*, 2> AddCodeOptions(CLI::App& command, const std::string& prefix,
                                            const std::string& of, CodeFlags& flags);
 v1::WeightFormat ToWeightFormat(const CodeFlags& flags);
@@ -52,10 +52,10 @@ void AddLongRowsOption(CLI::App& command, bool& allow);
 // Adds --server, whose default is what `server` holds; empty means an embedded server.
 CLI::Option* AddServerOption(CLI::App& command, std::string& server);
 
-// --json: what a command says ends with one object.
+// Adds --json: what a command says ends with one object.
 void AddJsonOption(CLI::App& command, bool& json);
 
-// --server or --workers and --instruction-set: where a job runs.
+// Adds --server or --workers and --instruction-set: where a job runs.
 void AddSessionOptions(CLI::App& command, SessionFlags& flags);
 
 }  // namespace salient::client

@@ -23,7 +23,7 @@ namespace salient::client {
 absl::StatusOr<v1::CreateJobResponse> CreateJob(const JobServer& server, CallGroup& calls,
                                                 const v1::CreateJobRequest& request);
 absl::StatusOr<v1::Job> GetJob(const JobServer& server, CallGroup& calls, const std::string& name);
-// Newest first, all pages.
+// Lists all pages, newest first.
 absl::StatusOr<std::vector<v1::Job>> ListJobs(const JobServer& server, CallGroup& calls);
 absl::StatusOr<v1::Job> CancelJob(const JobServer& server, CallGroup& calls,
                                   const std::string& name);

@@ -19,7 +19,7 @@ std::string AbsolutePath(const std::string& path);
 // Returns INVALID_ARGUMENT if the absolute path is not UTF-8: no server can be told of it.
 absl::Status CheckPathIsText(const std::string& path);
 
-// OK if nothing is at `path`, or an empty directory, and its parent is there. Returns
+// Returns OK if nothing is at `path`, or an empty directory, and its parent is there. Returns
 // ALREADY_EXISTS, also for a link that leads nowhere; NOT_FOUND; both name the path.
 absl::Status CheckOutputDirectory(const std::string& path);
 

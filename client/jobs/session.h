@@ -64,7 +64,7 @@ class JobSession {
   // EstimateJob.
   absl::StatusOr<EstimatedJob> Estimate(Fill fill, Interrupt& interrupt) const;
 
-  // INTERNAL: a job that succeeded has no `what` ("a study").
+  // Returns INTERNAL: a job that succeeded has no `what` ("a study").
   absl::Status MissingResult(const v1::Job& job, absl::string_view what) const;
 
  private:

@@ -9,7 +9,7 @@
 
 namespace salient::client {
 
-// "quantize"; "task 9" for one that this client has no name for.
+// Returns "quantize"; "task 9" for one that this client has no name for.
 std::string TaskKindText(v1::TaskKind kind);
 
 // Returns UNIMPLEMENTED, naming the task and what the server does, for one that it does not say it

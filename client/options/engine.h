@@ -20,7 +20,7 @@ struct EngineOptions {
 // Returns "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers" and "llama-cpp".
 std::vector<std::string> EngineNames();
 
-// "vllm"; "engine 9" for one that this client has no name for.
+// Returns "vllm"; "engine 9" for one that this client has no name for.
 std::string EngineText(v1::Engine engine);
 
 // Says in `task` what the options do. INVALID_ARGUMENT names an unknown engine and the

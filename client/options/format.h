@@ -11,12 +11,13 @@
 
 namespace salient::client {
 
-// "compressed-tensors", or "compressed-tensors:bits=8,group_size=-1" where it differs from --bits
-// and --group-size. Returns INVALID_ARGUMENT naming the flag, its value and what was expected.
+// Parses "compressed-tensors", or "compressed-tensors:bits=8,group_size=-1" where it differs from
+// --bits and --group-size. Returns INVALID_ARGUMENT naming the flag, its value and what was
+// expected.
 absl::StatusOr<v1::WeightFormat> ParseFormat(const MethodOptions& options, const std::string& flag);
 
-// "model.layers.0.mlp.down_proj:bits=8", ":group_size=64", both with a comma between, or ":skip".
-// Its errors are those of above; whether there is such a module is for the server to say.
+// Parses "model.layers.0.mlp.down_proj:bits=8", ":group_size=64", both with a comma between, or
+// ":skip". Its errors are those of above; whether there is such a module is for the server to say.
 absl::StatusOr<v1::ModuleOverride> ParseOverride(const std::string& flag);
 
 }  // namespace salient::client

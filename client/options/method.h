@@ -55,8 +55,8 @@ std::string FlagName(v1::ActivationFormat activations);
 // the known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
-// `format` is one of FormatNames. Its errors are those of ToMethod. Whether there is such a
-// combination is for the server to say.
+// Converts the options; `format` is one of FormatNames. Its errors are those of ToMethod. Whether
+// there is such a combination is for the server to say.
 absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
                                                 const std::string& format);
 

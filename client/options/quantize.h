@@ -30,7 +30,7 @@ struct QuantizeOptions {
 // ParseOverride and AddEngines: the flags alone are looked at.
 absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options);
 
-// CheckServerHas of each of its formats, CheckServerKnows of each of its engines.
+// Calls CheckServerHas for each of its formats and CheckServerKnows for each of its engines.
 absl::Status CheckServerHas(const v1::GetServerInfoResponse& info, const v1::QuantizeTask& task);
 
 }  // namespace salient::client

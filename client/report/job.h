@@ -11,7 +11,8 @@
 
 namespace salient::client {
 
-// Mean of loss / loss_rtn over the groups in which round-to-nearest loses something; NaN if none.
+// Returns the mean of loss / loss_rtn over the groups in which round-to-nearest loses something;
+// NaN if none.
 double MeanLossRatio(absl::Span<const v1::GroupReport> groups);
 
 // Returns two columns and the notes of groups below, those that say the same together.

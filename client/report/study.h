@@ -8,8 +8,8 @@
 
 namespace salient::client {
 
-// A line a choice of channels, the source first: perplexity, KL and top-1 agreement against it,
-// mean relative error of the groups' outputs on the calibration tokens.
+// Writes a line a choice of channels, the source first: perplexity, KL and top-1 agreement against
+// it, mean relative error of the groups' outputs on the calibration tokens.
 std::string StudyTable(const v1::StudyTask& task, const v1::Study& study);
 
 // {job, source: {perplexity}, none, weight, random, activation: {perplexity, kl, top1_agreement,

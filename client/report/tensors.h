@@ -12,7 +12,7 @@ namespace salient::client {
 // Returns the chosen scale in short: "identity", "x^0.45", "x^0.45/w^0.55" or "smoothquant 0.45".
 std::string RatioText(const v1::ScaleCandidate& candidate);
 
-// loss / loss_rtn as "0.437", or "-" where round-to-nearest loses nothing.
+// Writes loss / loss_rtn as "0.437", or "-" where round-to-nearest loses nothing.
 std::string LossOverRtnText(const v1::GroupReport& report);
 
 // Writes a line a group: ratio, losses, relative output error, bytes before and after, seconds;

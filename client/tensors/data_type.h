@@ -9,7 +9,7 @@
 
 namespace salient::client {
 
-// DATA_TYPE_UNSPECIFIED for a type that the wire does not have.
+// Returns DATA_TYPE_UNSPECIFIED for a type that the wire does not have.
 v1::DataType ToWire(DType dtype);
 
 // Returns nullopt for unset and for values that a newer server may have.

@@ -30,13 +30,13 @@ struct RequestedGroup {
   std::optional<TiedHeadsSpec> tied_heads;
 };
 
-// "NAME=LINEAR[,LINEAR...]". INVALID_ARGUMENT quotes what does not read so.
+// Parses "NAME=LINEAR[,LINEAR...]". INVALID_ARGUMENT quotes what does not read so.
 absl::StatusOr<RequestedGroup> ParseGroupFlag(absl::string_view text);
 
-// [{"name": ..., "linears": [...], "input": ..., "tied_heads": {"head_dim": ...,
-// "query_heads_per_kv_head": ...}}], the last two optional. INVALID_ARGUMENT names
-// `source`, the group's index, the member and what was expected; members we do not know are an
-// error, because they are misspelled ones.
+// Parses [{"name": ..., "linears": [...], "input": ..., "tied_heads": {"head_dim": ...,
+// "query_heads_per_kv_head": ...}}], the last two optional. INVALID_ARGUMENT names `source`, the
+// group's index, the member and what was expected; members we do not know are an error, because
+// they are misspelled ones.
 absl::StatusOr<std::vector<RequestedGroup>> ParseGroupsJson(absl::string_view source,
                                                             absl::string_view text);
 

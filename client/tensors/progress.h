@@ -26,7 +26,7 @@ class Progress {
  public:
   using Style = ProgressStyle;
 
-  // `out` outlives the progress; nothing is written before the first count.
+  // Writes nothing before the first count. `out` outlives the progress.
   Progress(std::FILE* out, Style style, ProgressTotals totals);
   ~Progress();
   Progress(const Progress&) = delete;

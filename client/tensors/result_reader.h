@@ -25,7 +25,7 @@ class ResultReader {
   // for what a server must not send, naming group, tensor, value and what was expected.
   absl::Status Take(const v1::QuantizeTensorsResponse& response);
 
-  // To be called at the end of the stream: INTERNAL unless every group came whole.
+  // Returns INTERNAL unless every group came whole. It is called at the end of the stream.
   absl::Status Finish() const;
 
   // Returns the reports of the groups that came whole so far.

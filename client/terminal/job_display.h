@@ -26,7 +26,7 @@ class JobDisplay {
   JobDisplay(const JobDisplay&) = delete;
   JobDisplay& operator=(const JobDisplay&) = delete;
 
-  // A line of its own.
+  // Says it on a line of its own.
   void Say(absl::string_view text);
 
   // Bytes that are to be hashed, to go up, to come down; more may be added at any time.

@@ -14,11 +14,12 @@ namespace salient::client {
 class JsonObject {
  public:
   JsonObject& AddString(absl::string_view name, absl::string_view value);
-  // NaN and infinity, which JSON does not have, become null. Round-trips a double exactly.
+  // Adds a number. NaN and infinity, which JSON does not have, become null. A double reads back
+  // exactly.
   JsonObject& AddNumber(absl::string_view name, double value);
   JsonObject& AddInteger(absl::string_view name, int64_t value);
   JsonObject& AddBool(absl::string_view name, bool value);
-  // `json` is valid JSON already.
+  // Adds `json`, which is valid JSON already.
   JsonObject& AddJson(absl::string_view name, absl::string_view json);
 
   // Returns one line, without a newline.
@@ -28,7 +29,7 @@ class JsonObject {
   std::string fields_;
 };
 
-// "[a, b]" of items that are valid JSON already.
+// Returns "[a, b]" of items that are valid JSON already.
 std::string JsonArray(absl::Span<const std::string> items);
 
 }  // namespace salient::client

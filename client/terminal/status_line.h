@@ -21,7 +21,7 @@ std::string BarCells(double share);
 // It is not thread-safe.
 class StatusLine {
  public:
-  // `out` outlives it; nothing is written before the first line.
+  // Writes nothing before the first line. `out` outlives it.
   StatusLine(std::FILE* out, ProgressStyle style) : out_(out), style_(style) {}
   // Ends the bar, if there is one.
   ~StatusLine();

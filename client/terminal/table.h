@@ -22,10 +22,10 @@ class Table {
 
   explicit Table(std::vector<Column> columns);
 
-  // A row shorter than the columns is filled with blanks; surplus cells are dropped.
+  // Adds a row. One shorter than the columns is filled with blanks; surplus cells are dropped.
   void AddRow(std::vector<std::string> cells);
 
-  // Every line ends with a newline and has no trailing blanks.
+  // Returns the table. Every line ends with a newline and has no trailing blanks.
   std::string Render() const;
 
  private:
@@ -39,7 +39,7 @@ std::string FormatBytes(int64_t bytes);
 // Returns three significant digits with a power of ten named: "950", "1.25 k", "3.40 M", "7.00 G".
 std::string FormatCount(double count);
 
-// "0.42 s", "42 s", "3 min 20 s", "2 h 5 min": what a person plans with.
+// Returns "0.42 s", "42 s", "3 min 20 s" or "2 h 5 min": what a person plans with.
 std::string FormatSeconds(double seconds);
 
 }  // namespace salient::client

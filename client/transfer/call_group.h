@@ -42,7 +42,7 @@ class CallGroup {
   void Cancel();
   bool Cancelled() const;
 
-  // Waits. False, at once, when the group was or is cancelled.
+  // Waits. Returns false, at once, when the group was or is cancelled.
   bool Sleep(absl::Duration duration);
 
  private:

@@ -18,7 +18,7 @@ struct RetryPolicy {
   absl::Duration first_delay = absl::Milliseconds(200);  // It doubles with each failure.
   absl::Duration longest_delay = absl::Seconds(10);
   absl::Duration patience = absl::Minutes(2);  // It counts since something last went well.
-  // Told, once until something goes well again, why there is a wait.
+  // It is told, once until something goes well again, why there is a wait.
   std::function<void(absl::string_view)> tell = nullptr;
 };
 
@@ -35,7 +35,7 @@ class Retry {
   // Borrows the group.
   Retry(const RetryPolicy& policy, CallGroup& group);
 
-  // Something went well: bytes were committed, an event came.
+  // Notes that something went well: bytes were committed, an event came.
   void Succeeded();
 
   // Waits for the next attempt. False if there should be none: `failure` is of a kind that comes

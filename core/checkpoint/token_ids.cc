@@ -40,7 +40,7 @@ absl::Status TokenIds::Add(absl::string_view name, absl::string_view text) {
     });
   }
   if (absl::EndsWith(name, "tokenizer.json")) {
-    int64_t pieces = 0;  // a vocabulary may be an array of [piece, score], in the order of ids
+    int64_t pieces = 0;  // A vocabulary may be an array of [piece, score], in the order of ids.
     absl::Status status = VisitJson(name, text, kLimits, [&](Path path, const JsonValue& value) {
       if (path.size() == 3 && path[0] == "added_tokens" && path[2] == "id") {
         add(value, /*of_vocabulary=*/false);

@@ -12,14 +12,15 @@
 
 namespace salient {
 
-// The files beside a model that give ids to tokens.
+// These files beside a model give ids to tokens.
 inline constexpr std::array<absl::string_view, 4> kTokenIdFiles = {
     "tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json"};
 
 class TokenIds {
  public:
   // Adds the ids that `text` gives, the content of the file of kTokenIdFiles that `name` ends with.
-  // Keeps nothing of the text. Errors: as ParseJson; INVALID_ARGUMENT for another file.
+  // It keeps nothing of the text. Its errors are those of ParseJson, and INVALID_ARGUMENT for
+  // another file.
   absl::Status Add(absl::string_view name, absl::string_view text);
 
   // Returns the highest id; nullopt unless tokenizer.json or vocab.json had a vocabulary, because

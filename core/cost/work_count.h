@@ -45,7 +45,8 @@ class WorkCount {
   void Repeat(double times);
   void Add(const WorkCount& other);
 
-  // One block's weights read and checked; decoded on the way if they are packed or to be rounded.
+  // Counts one block's weights, read and checked, and decoded on the way if they are packed or to
+  // be rounded.
   void ReadBlock(bool decoded);
   // Counts BlockForward::Run of a row.
   void Forward(int64_t tokens, ComputeDType compute);
@@ -54,7 +55,8 @@ class WorkCount {
   // Counts QuantizeGroup of `linears` Linears with `weights` elements in all.
   void Group(double linears, double weights, const StatisticsParams& params, const Method& method,
              const StoredFormat& stored);
-  // StudyBlock's part of the same: `choices` roundings and their losses, and that of no weight.
+  // Counts StudyBlock's part of the same: `choices` roundings and their losses, and that of no
+  // weight.
   void Study(double linears, double weights, const StatisticsParams& params, double choices);
   // Logits of a row in f32 and its likelihood; if `compared`, also its divergence from another's.
   void Head(int64_t tokens, bool compared);

@@ -17,7 +17,7 @@ namespace salient {
 
 class DescribedConfig {
  public:
-  // `json` is the text that `config` was parsed from; `config` must outlive the result.
+  // Parses `json`, the text that `config` was parsed from; `config` must outlive the result.
   static absl::StatusOr<DescribedConfig> Parse(const ModelConfig& config, absl::string_view json);
 
   // Returns the method; it is empty if the model is not quantized.

@@ -24,8 +24,9 @@ struct DevicePart {
 // Returns whether the engine splits models over devices at all; the others spread whole blocks.
 bool SplitsLinears(Engine engine);
 
-// The parts of all blocks, quantized or not. What cannot be split says so in `findings` and is left
-// out: heads and features that do not come out even, groups and packed words that would be cut.
+// Returns the parts of all blocks, quantized or not. What cannot be split says so in `findings` and
+// is left out: heads and features that do not come out even, groups and packed words that would be
+// cut.
 std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tensor_parallel,
                                       Findings& findings);
 

@@ -19,7 +19,7 @@ class Findings {
   Engine engine() const { return verdict_.engine; }
   absl::string_view name() const { return EngineName(verdict_.engine); }
 
-  // All blocks are alike: only the first fault that a rule finds is kept.
+  // Notes a fault. All blocks are alike, so only the first fault that a rule finds is kept.
   void Fault(absl::string_view rule, std::string text) {
     if (std::find(rules_.begin(), rules_.end(), rule) != rules_.end()) return;
     rules_.emplace_back(rule);

@@ -40,9 +40,10 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
                                                       const QuantizedCheckpointPlan& plan,
                                                       const EngineRequest& request);
 
-// The smallest change of the format that all engines of the request load, overrides and what a
-// limit of error may do included, and that quantizes no fewer Linears: group_size is changed first,
-// then symmetric, bits, the output format, then two of them, and so on. nullopt if there is none.
+// Returns the smallest change of the format that all engines of the request load, overrides and
+// what a limit of error may do included, and that quantizes no fewer Linears: group_size is changed
+// first, then symmetric, bits, the output format, then two of them, and so on. nullopt if there is
+// none.
 std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::string_view config_json,
                                           const AskedResult& asked, const EngineRequest& request);
 

@@ -15,9 +15,9 @@ namespace salient {
 // move-only.
 class AppearingDirectory {
  public:
-  // An existing empty directory is replaced. Returns ALREADY_EXISTS if `directory` is there and not
-  // empty, or a link that leads nowhere; NOT_FOUND if its parent is not there; INVALID_ARGUMENT for
-  // an empty name; other errors of the file system, naming the path.
+  // Makes the directory. An existing empty one is replaced. Returns ALREADY_EXISTS if `directory`
+  // is there and not empty, or a link that leads nowhere; NOT_FOUND if its parent is not there;
+  // INVALID_ARGUMENT for an empty name; other errors of the file system, naming the path.
   static absl::StatusOr<AppearingDirectory> Create(const std::string& directory);
   AppearingDirectory(AppearingDirectory&& other) noexcept;
   AppearingDirectory& operator=(AppearingDirectory&& other) noexcept;

@@ -11,7 +11,7 @@ namespace salient {
 // Disjoint ranges [begin, end), merged where they touch.
 class ByteCoverage {
  public:
-  // False, and nothing changes, if a byte of the range was there already.
+  // Adds a range. Returns false, and changes nothing, if a byte of it was there already.
   bool Add(int64_t begin, int64_t end) {
     if (begin == end) return true;
     const auto next = ranges_.lower_bound(begin);

@@ -26,8 +26,8 @@ struct ChosenScale {
 
 // Chooses the scale of `linears`, which read the input that `statistics` are of. Candidates are
 // compared by round-to-nearest: on `sample`, with the activations rounded, unless it is null, else
-// by `model`. Ones for ScaleChoice::kNone. Returns INVALID_ARGUMENT naming the field for parameters
-// out of range; CANCELLED from `executor`.
+// by `model`. For ScaleChoice::kNone they are ones. Returns INVALID_ARGUMENT naming the field for
+// parameters out of range; CANCELLED from `executor`.
 absl::StatusOr<ChosenScale> ChooseScale(absl::Span<const Linear> linears,
                                         const Statistics& statistics,
                                         const std::optional<TiedHeads>& tied_heads,

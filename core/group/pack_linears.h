@@ -36,7 +36,7 @@ struct FinishedLinear {
 absl::Status CheckLayout(const std::string& name, int64_t out_features, int64_t in_features,
                          const StoredFormat& stored);
 
-// Names, dtypes and shapes of what PackLinears makes of a Linear that passed CheckLayout.
+// Returns names, dtypes and shapes of what PackLinears makes of a Linear that passed CheckLayout.
 std::vector<TensorShape> PackedTensors(const std::string& module, int64_t out_features,
                                        int64_t in_features, const StoredFormat& stored);
 

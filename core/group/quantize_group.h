@@ -117,7 +117,7 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
 absl::StatusOr<GroupResult> QuantizeGroup(const GroupInput& group, const Method& method,
                                           const StoredFormat& stored, Executor& executor);
 
-// The two halves of QuantizeGroup, for results that differ in their layout alone: search and
+// Do the two halves of QuantizeGroup, for results that differ in their layout alone: search and
 // rounding once, packing for each. Errors are its. `stored` of the second has the format, the
 // activations and the kind (quantized or not) of the first's.
 absl::StatusOr<RoundedGroup> RoundGroup(const GroupInput& group, const Method& method,

@@ -70,7 +70,7 @@ absl::StatusOr<TensorLocation> FindTensor(const TensorSource& source, const Mode
 absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
                        const absl::Status& status);
 
-// FindTensor of every tensor of the model: all that can be judged before any work.
+// Calls FindTensor for every tensor of the model: that is all that can be judged before any work.
 absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
                                const ModelConfig& config);
 
@@ -79,7 +79,7 @@ absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
 absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelConfig& config,
                                         const TensorSpec& spec);
 
-// The two halves of ReadBlock: the bytes, and whether all of them are numbers. Their errors are
+// Do the two halves of ReadBlock: the bytes, and whether all of them are numbers. Their errors are
 // its.
 absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Family& family,
                                                 const ModelConfig& config, int64_t layer,

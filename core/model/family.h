@@ -97,7 +97,7 @@ struct TensorSpec {
 // Returns the tensors of one block, in the order of the forward pass.
 std::vector<TensorSpec> BlockTensors(const Family& family, const ModelConfig& config,
                                      int64_t layer);
-// Outside the blocks: embeddings, final norm, and the head when it is not tied.
+// Lists the tensors outside the blocks: embeddings, final norm, and the head when it is not tied.
 std::vector<TensorSpec> OuterTensors(const Family& family, const ModelConfig& config);
 
 }  // namespace salient

@@ -11,9 +11,9 @@ namespace salient {
 // Grows whenever the same input gives other bytes.
 inline constexpr int kAlgorithmVersion = 5;
 
-// {compute dtype of the forward pass, instruction sets of GEMM and of kernels, oneDNN version,
-// algorithm version}, e.g. "bf16/avx512_core_bf16+AVX3/onednn-2.6.3/salient-1". Equal ids give
-// bit-identical results.
+// Returns {compute dtype of the forward pass, instruction sets of GEMM and of kernels, oneDNN
+// version, algorithm version}, e.g. "bf16/avx512_core_bf16+AVX3/onednn-2.6.3/salient-1". Equal ids
+// give bit-identical results.
 std::string NumericsId(ComputeDType compute);
 
 // Names the arithmetic of what has no forward pass, or one in f32.

@@ -11,7 +11,7 @@
 
 namespace salient {
 
-// [head_dim / 2] radians a position: rope_theta^(-2 i / head_dim), stretched as
+// Returns [head_dim / 2] radians a position: rope_theta^(-2 i / head_dim), stretched as
 // config.llama3_rope says.
 std::vector<double> RotaryFrequencies(const ModelConfig& config);
 

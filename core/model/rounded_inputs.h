@@ -28,7 +28,8 @@ absl::Status RoundActivations(const InputRounding& rounding, Activations& input,
 // no copy.
 class RoundedInputs {
  public:
-  // `exact` is what `roles`, Linears of one group, read. Its errors are those of the executor.
+  // Rounds `exact`, which is what `roles`, Linears of one group, read. Its errors are those of the
+  // executor.
   static absl::StatusOr<RoundedInputs> Create(const PreparedBlock& block,
                                               absl::Span<const LinearRole> roles, Activations exact,
                                               Executor& executor);

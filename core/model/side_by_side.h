@@ -29,7 +29,7 @@ class RowExecutor final : public Executor {
   SerialExecutor serial_;
 };
 
-// Floating-point operations of a block's Linears on `tokens` tokens.
+// Returns the floating-point operations of a block's Linears on `tokens` tokens.
 double LinearFlop(const Family& family, const ModelConfig& config, int64_t tokens);
 
 // Returns whether rows run side by side. A row then keeps its thread from everything else, so its

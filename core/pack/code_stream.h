@@ -14,8 +14,8 @@ constexpr int64_t WordsOf(int64_t codes, int bits) { return (codes * bits + 31) 
 // Codes at a word's boundary again: the fewest that fill whole words.
 constexpr int64_t CodesPerPeriod(int bits) { return bits == 3 ? 32 : 32 / bits; }
 
-// `bits` is 3, 4 or 8. Writes all of words[4 WordsOf(count, bits)]: bits beyond the last code are
-// 0. Codes are below 2^bits.
+// Packs codes of `bits` bits, 3, 4 or 8. Writes all of words[4 WordsOf(count, bits)]: bits beyond
+// the last code are 0. Codes are below 2^bits.
 void PackCodes(const uint8_t* codes, int64_t count, int bits, std::byte* words);
 
 // Does the inverse.

@@ -1,4 +1,4 @@
-// The only way the core runs things in parallel: an executor handed in by the caller.
+// Is the only way the core runs things in parallel: an executor handed in by the caller.
 #ifndef SALIENT_CORE_PARALLEL_EXECUTOR_H_
 #define SALIENT_CORE_PARALLEL_EXECUTOR_H_
 
@@ -15,24 +15,24 @@ namespace salient {
 // Names what a run spends its time on. Executors that measure tell these apart.
 enum class Stage {
   kOther,
-  kRead,         // weights from the checkpoint, laid out for products
-  kForward,      // calibration rows through a block
-  kStatistics,   // what groups read, folded
-  kScaleSearch,  // candidates and their losses
-  kRange,        // clipping
-  kRounding,     // codes, curvature included
-  kLoss,         // the final comparison with round-to-nearest
-  kPack,         // codes to the words of a format
-  kWrite,        // tensors to the sink
+  kRead,         // Weights come from the checkpoint and are laid out for products.
+  kForward,      // Calibration rows go through a block.
+  kStatistics,   // What groups read is folded.
+  kScaleSearch,  // Candidates and their losses are computed.
+  kRange,        // Ranges are clipped.
+  kRounding,     // Codes are found, curvature included.
+  kLoss,         // The result is compared with round-to-nearest.
+  kPack,         // Codes become the words of a format.
+  kWrite,        // Tensors go to the sink.
 };
 inline constexpr size_t kStages = 10;
 
-// Something under way beside what its starter does.
+// Is something under way beside what its starter does. It is not thread-safe.
 class Background {
  public:
-  // Ends it: not begun, it never begins; begun, the destructor waits.
+  // Ends it: what has not begun never begins; what has begun is waited for.
   virtual ~Background() = default;
-  // Returns what it returned, when it has ended. Once.
+  // Returns what the work returned, when it has ended. It is called once.
   virtual absl::Status Wait() = 0;
 };
 
@@ -51,16 +51,16 @@ class Executor {
   // when each task writes only its own slots and reductions happen after the call.
   virtual absl::Status ForEach(int64_t count, absl::FunctionRef<absl::Status(int64_t)> task) = 0;
 
-  // From now on what the calling thread does, and the loops it starts, count as `stage`. Returns
-  // what they counted as before. See StageScope.
+  // Lets what the calling thread does from now on, and the loops it starts, count as `stage`.
+  // Returns what they counted as before. See StageScope.
   virtual Stage Enter(Stage /*stage*/) { return Stage::kOther; }
 
   // Does `work`, which waits for a disk rather than computes: on a thread for that, in order with
   // what was started before; without one, now.
   virtual std::unique_ptr<Background> Start(absl::AnyInvocable<absl::Status()> work);
 
-  // Threads that may run tasks at the same time, at least 1. A hint for cutting work; the
-  // cut must not change results.
+  // Returns how many threads may run tasks at the same time, at least 1. It is a hint for cutting
+  // work; the cut must not change results.
   virtual int Concurrency() const = 0;
 };
 

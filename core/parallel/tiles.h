@@ -11,10 +11,11 @@
 
 namespace salient {
 
-// Rows of a weight handled by one task: enough for an efficient GEMM, small enough that a tile
+// One task handles so many rows of a weight: enough for an efficient GEMM, small enough that a tile
 // of a wide weight stays in cache.
 inline constexpr int64_t kRowTile = 64;
 
+// Cuts `rows` rows into tiles of `tile` rows; the last one may be shorter.
 class RowTiles {
  public:
   RowTiles(int64_t rows, int64_t tile) : rows_(rows), tile_(tile) {}
@@ -27,12 +28,12 @@ class RowTiles {
   int64_t tile_;
 };
 
-// The tiles of several matrices, one after the other, so that one loop covers them all.
+// Lists the tiles of several matrices, one after the other, so that one loop covers them all.
 class StackedTiles {
  public:
   struct Tile {
-    int64_t index;  // of the matrix
-    int64_t first;  // row
+    int64_t index;  // It is that of the matrix.
+    int64_t first;  // It is a row.
     int64_t count;
   };
 

@@ -54,9 +54,9 @@ struct Divergence {
   int64_t tokens = 0;
 
   void Add(const Divergence& other);
-  // Is in nats a token.
+  // Returns nats a token.
   double MeanKl() const;
-  // Is 0 to 1.
+  // Returns a share, 0 to 1.
   double Top1Agreement() const;
 };
 

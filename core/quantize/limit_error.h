@@ -23,9 +23,9 @@ struct LimitedGroup {
   std::string why;         // It says in a sentence why it was raised; else it is empty.
 };
 
-// RoundGroup in fit.format; if a Linear's relative_output_error is above `max_relative_error`, all
-// of the group in fit.wider; if that is no choice or above it, too, F16. 0: no limit. Errors are
-// those of RoundGroup.
+// Calls RoundGroup in fit.format; if a Linear's relative_output_error is above
+// `max_relative_error`, all of the group in fit.wider; if that is no choice or above it, too, F16.
+// 0: no limit. Errors are those of RoundGroup.
 absl::StatusOr<LimitedGroup> RoundWithinLimit(const GroupInput& group, const Method& method,
                                               const StoredFormat& stored, const GroupFit& fit,
                                               double max_relative_error, Executor& executor);

@@ -55,7 +55,7 @@ class QuantizedModelSink {
   // OK.
   virtual absl::Status TensorsDone(int64_t block, size_t output,
                                    std::vector<NamedTensor> tensors) = 0;
-  // All outputs had their tensors of this block.
+  // Tells that all outputs had their tensors of this block.
   virtual absl::Status BlockDone(int64_t /*block*/) { return absl::OkStatus(); }
   // Returns whether the tensors of this block, which was handed over, are out: no later run is to
   // make them again.
@@ -74,8 +74,8 @@ class QuantizedModelSink {
   virtual absl::Status AllZero(const std::vector<std::string>& /*tensors*/) {
     return absl::OkStatus();
   }
-  // `tokens` more calibration tokens went through block `block`. From any thread, while no other
-  // call is under way.
+  // Tells that `tokens` more calibration tokens went through block `block`. It is called from any
+  // thread, while no other call is under way.
   virtual absl::Status TokensDone(int64_t block, int64_t tokens) = 0;
 };
 

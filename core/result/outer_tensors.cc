@@ -126,13 +126,13 @@ class OuterTensorCopier {
   const DType from_;
   const TensorShape target_;
   const int64_t columns_;
-  const bool of_vocabulary_;  // a row belongs to an id
+  const bool of_vocabulary_;  // A row belongs to an id.
   const OuterTensorsParams& params_;
   std::optional<int64_t> highest_id_;
   UnusedRows unused_;
-  std::vector<std::byte> bytes_;   // the range is here as it came
-  std::vector<float> values_;      // it is here widened
-  std::vector<std::byte> narrow_;  // it is here as it goes
+  std::vector<std::byte> bytes_;   // They are the range as it came.
+  std::vector<float> values_;      // They are the range, widened.
+  std::vector<std::byte> narrow_;  // They are the range as it goes.
 };
 
 }  // namespace

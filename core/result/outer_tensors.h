@@ -26,12 +26,12 @@ using TensorBytes = absl::FunctionRef<absl::Status(const TensorShape& tensor, in
 // token, because the vocabulary was padded to more rows than the tokenizer has tokens.
 struct UnusedRows {
   std::string tensor;
-  DType dtype = DType::kF16;  // the result has it
+  DType dtype = DType::kF16;  // It is that of the result.
   int64_t count = 0;
   int64_t first = 0;
   int64_t last = 0;
   int64_t highest_token_id = 0;
-  bool makes_logits = false;  // the tensor is the head, or embeddings that are the head, too
+  bool makes_logits = false;  // It is the head, or embeddings that are the head, too.
 
   // Says in a sentence which they are and what engines make of them.
   std::string Describe() const;
@@ -45,7 +45,7 @@ struct OuterTensorsParams {
   // found that no result can hold. INVALID_ARGUMENT or NOT_FOUND says why nobody knows; every row
   // is then taken as used, as it is if this is empty.
   std::function<absl::StatusOr<int64_t>()> highest_token_id = {};
-  // Is told of rows that stay as they are although no result can hold them.
+  // It is told of rows that stay as they are although no result can hold them.
   std::function<void(const UnusedRows& rows)> unused = {};
 };
 

@@ -22,8 +22,9 @@ struct SharedResult {
   std::vector<BlockFits> fits;
 };
 
-// In the order of their first outputs; each output is in one. Errors: INVALID_ARGUMENT for no
-// output; those of QuantizableGroups, which are named by layout if there are several.
+// Returns shared results in the order of their first outputs; each output is in one. Errors:
+// INVALID_ARGUMENT for no output; those of QuantizableGroups, which are named by layout if there
+// are several.
 absl::StatusOr<std::vector<SharedResult>> ShareResults(
     const Family& family, const ModelConfig& config, absl::Span<const StoredFormat> outputs,
     bool strict, absl::Span<const ModuleOverride> overrides, bool limits_error);

@@ -38,9 +38,9 @@ struct SafetensorsLayout {
   int64_t file_bytes = 0;
 };
 
-// In the reference writer's order, as SerializeSafetensors: the same tensors give the same file
-// either way. Errors: INVALID_ARGUMENT for what the reader would refuse (names `source` and the
-// tensor).
+// Lays tensors out in the reference writer's order, as SerializeSafetensors does: the same tensors
+// give the same file either way. Errors: INVALID_ARGUMENT for what the reader would refuse (names
+// `source` and the tensor).
 absl::StatusOr<SafetensorsLayout> LayOutSafetensors(
     absl::string_view source, absl::Span<const TensorShape> tensors,
     const std::map<std::string, std::string>& metadata);

@@ -144,10 +144,10 @@ struct TensorToWrite {
 
 std::vector<TensorToWrite> ToWrite(absl::Span<const NamedTensor> tensors);
 
-// The bytes that the reference writer gives for these tensors: widest dtype first (descending
-// in DType), then by name; the header padded with spaces to a multiple of 8. Whatever
-// `metadata` says, "format" is "pt", without which common loaders refuse the file; its keys
-// are sorted.
+// Returns the bytes that the reference writer gives for these tensors: widest dtype first
+// (descending in DType), then by name; the header padded with spaces to a multiple of 8. Whatever
+// `metadata` says, "format" is "pt", without which common loaders refuse the file; its keys are
+// sorted.
 //
 // Errors: INVALID_ARGUMENT for what the reader would refuse (names the tensor).
 absl::StatusOr<std::vector<std::byte>> SerializeSafetensors(

@@ -36,7 +36,7 @@ absl::string_view Name(DType dtype);
 // Case-sensitive inverse of Name; nullopt for a name we do not know.
 std::optional<DType> ParseDType(absl::string_view name);
 
-// True for the types weights and activations may come in: F32, F16, BF16.
+// Returns true for the types that weights and activations may come in: F32, F16, BF16.
 bool IsFloat(DType dtype);
 
 }  // namespace salient

@@ -32,7 +32,7 @@ class CallInput {
     std::optional<ClosedGroup> closed;  // The group is whole.
   };
 
-  // `concurrency` threads quantize.
+  // Starts a call whose groups `concurrency` threads quantize.
   CallInput(const CallLimits& limits, int concurrency)
       : limits_(limits), concurrency_(concurrency) {}
 
@@ -43,10 +43,10 @@ class CallInput {
   // Takes a message that passed MemoryBytes.
   absl::StatusOr<Taken> Take(CallMessage message, Executor& executor);
 
-  // The client has sent all. MESSAGE_ORDER if a group is open or none came.
+  // Ends the input: the client has sent all. Returns MESSAGE_ORDER if a group is open or none came.
   absl::Status End() const;
 
-  // Set once the options came.
+  // Returns the options once they came.
   const std::optional<CallOptions>& options() const { return options_; }
 
  private:

@@ -19,9 +19,11 @@ struct CallLimits {
   // A call ends so long after the last message while one is waited for: ABORTED, CLIENT_IDLE.
   // Results also wait so long for a client that is owed nothing else.
   absl::Duration idle_timeout = absl::Seconds(600);
-  // Nobody reads results while the call's memory is full: ABORTED, CLIENT_NOT_READING.
+  // A call ends when nobody reads results for so long while its memory is full: ABORTED,
+  // CLIENT_NOT_READING.
   absl::Duration not_reading_timeout = absl::Seconds(30);
-  // The memory of all calls together is full: RESOURCE_EXHAUSTED, BUSY.
+  // A group is refused when the memory of all calls together is full for so long:
+  // RESOURCE_EXHAUSTED, BUSY.
   absl::Duration memory_wait = absl::Seconds(30);
 };
 

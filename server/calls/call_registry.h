@@ -60,7 +60,8 @@ class CallRegistry {
 
   const Settings& settings() const { return settings_; }
 
-  // For other work of the server: a task submitted here is done before the registry is gone.
+  // Returns the pool for other work of the server: a task submitted here is done before the
+  // registry is gone.
   WorkerPool& pool() { return pool_; }
 
   // Takes only short locks that no computation holds.

@@ -18,7 +18,7 @@ namespace salient {
 absl::Status CheckGroup(const GroupSpec& spec, const CallOptions& options,
                         const CallLimits& limits);
 
-// The parameters of the statistics that `spec` is calibrated with.
+// Returns the parameters of the statistics that `spec` is calibrated with.
 StatisticsParams StatisticsParamsOf(const GroupSpec& spec, const CallOptions& options);
 
 // Bytes the group holds at most from its header to its result: weights, statistics and the

@@ -29,10 +29,10 @@ class CallTransport {
  public:
   virtual ~CallTransport() = default;
 
-  // Read one message: ends in TensorCall::Deliver or TensorCall::EndOfInput.
+  // Reads one message; it ends in TensorCall::Deliver or TensorCall::EndOfInput.
   virtual void ReadNext() = 0;
 
-  // TensorCall::TakeResult has something new to say.
+  // Tells that TensorCall::TakeResult has something new to say.
   virtual void ResultReady() = 0;
 
   // Ends the call. It is called once.
@@ -76,15 +76,16 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   // Asks for the first message.
   void Start();
 
-  // A read ended with a message, or with the end of the client's messages.
+  // Takes what a read ended with: a message, or the end of the client's messages.
   void Deliver(MessageSource message);
   void EndOfInput();
 
-  // The next thing to send, once the one before was sent; nullopt: nothing for now. When all
-  // was sent and the client said all, the call ends well.
+  // Returns the next thing to send, once the one before was sent; nullopt if there is nothing for
+  // now. When all was sent and the client said all, the call ends well.
   std::optional<OutgoingResult> TakeResult();
 
-  // The client went away, or its deadline passed. Running work stops after its current items.
+  // Ends the call because the client went away, or its deadline passed. Running work stops after
+  // its current items.
   void Cancel();
   void Expire();
 
@@ -118,7 +119,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
     std::optional<CallMessage> waiting;  // It waits for memory.
   };
 
-  // The taking side: at most one of these runs at a time.
+  // Takes the next message; at most one of these runs at a time.
   void TakeNext();
   absl::Status Admit(CallMessage message);
   absl::Status Take(CallMessage message, MemoryHold hold);

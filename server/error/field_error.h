@@ -8,7 +8,7 @@
 
 namespace salient {
 
-// INVALID_ARGUMENT: "<field> is <value>; expected <expected>".
+// Returns INVALID_ARGUMENT: "<field> is <value>; expected <expected>".
 absl::Status BadField(Reason reason, absl::string_view field, absl::string_view value,
                       absl::string_view expected);
 

@@ -38,7 +38,7 @@ class BlobArrival {
   // Its errors are those of WaitForBytes; DATA_LOSS, BLOB_DAMAGED, if it does not have its digest.
   absl::Status WaitUntilComplete(absl::string_view file, const Digest& digest);
 
-  // Something came, or the job was stopped: those who wait look again.
+  // Lets those who wait look again: something came, or the job was stopped.
   void LookAgain();
 
   // Returns the time during which somebody waited.

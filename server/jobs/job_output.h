@@ -34,12 +34,12 @@ class JobOutput {
   // Fixes the plans, by output, as they are in the end, when all tensors were added. Their tensors
   // are those of OpenOutput's unless the task limits the error. It is called once.
   virtual absl::Status Settle(std::vector<QuantizedCheckpointPlan> plans) = 0;
-  // Then those that all results have: bytes of one after the other, each from its beginning to its
-  // end.
+  // Adds bytes of the tensors that all results have, one after the other, each from its beginning
+  // to its end.
   virtual absl::Status AddBytes(const TensorShape& tensor, int64_t offset,
                                 absl::Span<const std::byte> bytes) = 0;
-  // When all tensors are there: config, index and carried files, and the digests of all files,
-  // which the observer is told of. Returns the bytes of all files.
+  // Writes, when all tensors are there, config, index and carried files, and the digests of all
+  // files, which the observer is told of. Returns the bytes of all files.
   virtual absl::StatusOr<int64_t> Finish() = 0;
 };
 

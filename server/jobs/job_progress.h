@@ -19,7 +19,7 @@ class JobObserver {
  public:
   virtual ~JobObserver() = default;
   virtual void Happened(decltype(JobEvent::what) what) = 0;
-  // More tokens went through a block; more weights were quantized.
+  // Tells that more tokens went through a block, and more weights were quantized.
   virtual void Computed(int64_t tokens, int64_t parameters) = 0;
   // Tells the share that is done, 0 to 1.
   virtual void Advanced(double share) = 0;
@@ -35,8 +35,8 @@ class JobProgressReporter {
                       double estimated_seconds)
       : observer_(observer), waited_(std::move(waited)), estimated_seconds_(estimated_seconds) {}
 
-  // The work: in each of `blocks`, so many tokens are run and so many weights quantized. What comes
-  // after them, with a Begin of its own, takes `share_after` of the estimated time.
+  // Begins work: in each of `blocks`, so many tokens are run and so many weights quantized. What
+  // comes after them, with a Begin of its own, takes `share_after` of the estimated time.
   void Begin(JobProgress::Stage stage, int64_t blocks, int64_t tokens_a_block,
              int64_t parameters_a_block, double share_after = 0);
   void TokensDone(JobProgress::Stage stage, int64_t block, int64_t tokens);

@@ -35,7 +35,7 @@ struct JobWork {
   JobSpec spec;  // It lacks `serialized`.
   PreparedJob prepared;
 
-  // An inspection was done from headers when it was prepared.
+  // Returns false for an inspection, which was done from headers when it was prepared.
   bool reads_blobs() const {
     return prepared.model.path.empty() && !prepared.inspection.has_value();
   }

@@ -83,7 +83,7 @@ class JobTable {
     return Submit(std::move(spec), job_id, request_id, validate_only, CancelToken());
   }
 
-  // NOT_FOUND.
+  // Returns NOT_FOUND for an unknown job.
   virtual absl::StatusOr<JobSnapshot> Get(absl::string_view name) const = 0;
 
   struct Page {
@@ -94,7 +94,7 @@ class JobTable {
   virtual absl::StatusOr<Page> List(int page_size, absl::string_view page_token,
                                     const std::vector<JobState>& states) const = 0;
 
-  // NOT_FOUND. A job that has ended stays as it is.
+  // Cancels a job. Returns NOT_FOUND for an unknown one. A job that has ended stays as it is.
   virtual absl::StatusOr<JobSnapshot> Cancel(absl::string_view name) = 0;
 
   // Returns NOT_FOUND; FAILED_PRECONDITION while it has not ended.

@@ -8,10 +8,10 @@
 
 namespace salient {
 
-// On a thread that is no worker: it waits for bytes and for loops. A block is computed as soon as
-// its tensors are there; in the end every file of the model must be complete, and then `verified`
-// is called. Results are made after that, except tensors that are blobs: they are announced when
-// their block is done.
+// Runs on a thread that is no worker: it waits for bytes and for loops. A block is computed as soon
+// as its tensors are there; in the end every file of the model must be complete, and then
+// `verified` is called. Results are made after that, except tensors that are blobs: they are
+// announced when their block is done.
 //
 // Errors have a reason; those of the core about model or weights BAD_MODEL.
 absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<void()> verified);

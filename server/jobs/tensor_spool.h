@@ -20,14 +20,14 @@ namespace salient {
 // errors are those of File.
 class TensorSpool {
  public:
-  // `name` inside `directory`, which exists and is cleaned up by its owner. Sets aside room for
-  // `bytes` of tensors: RESOURCE_EXHAUSTED at once if the disk has less.
+  // Makes the file `name` inside `directory`, which exists and is cleaned up by its owner. Sets
+  // aside room for `bytes` of tensors: RESOURCE_EXHAUSTED at once if the disk has less.
   static absl::StatusOr<TensorSpool> Create(const std::string& directory, const std::string& name,
                                             int64_t bytes);
 
   absl::Status Add(const NamedTensor& tensor);
 
-  // When all were added: gives back the room that they did not take.
+  // Gives back the room that the tensors did not take, when all were added.
   absl::Status Close();
 
   // Hands over all tensors in the order they came, at most 1 MiB at a time, and empties the file.

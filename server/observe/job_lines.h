@@ -16,7 +16,7 @@ class JobLines {
  public:
   explicit JobLines(const JobTable& jobs) : jobs_(jobs) {}
 
-  // `job` was accepted; again for the same one says nothing.
+  // Says that `job` was accepted; said again of the same one it writes nothing.
   void Accepted(const JobSnapshot& job);
 
   // Writes the lines of those that ended since the last time. Cheap if none did.

@@ -58,7 +58,7 @@ class Metrics {
     virtual void Started() = 0;
     virtual void Received(size_t bytes) = 0;
     virtual void Sent(size_t bytes) = 0;
-    // The call is over. A status that is not OK is counted by its reason.
+    // Counts the end of a call. A status that is not OK is counted by its reason.
     virtual void Handled(const absl::Status& status, absl::Duration elapsed) = 0;
   };
 

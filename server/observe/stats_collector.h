@@ -25,7 +25,7 @@ namespace salient {
 // Is thread-safe.
 class StatsCollector final : public prometheus::Collectable {
  public:
-  // Borrows; each outlives this object.
+  // Watches each of these, which outlives this object.
   void Watch(const CallRegistry& registry) { registry_.store(&registry); }
   void Watch(const BlobStore& store) { store_.store(&store); }
   void Watch(const JobTable& jobs) { jobs_.store(&jobs); }

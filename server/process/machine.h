@@ -7,8 +7,8 @@
 
 namespace salient {
 
-// Processors, rounded up (two threads held back a quarter of the time do more than one), at
-// least 1. `root` is where the file system begins: "" in production.
+// Returns the processors, rounded up (two threads held back a quarter of the time do more than
+// one), at least 1. `root` is where the file system begins: "" in production.
 int AvailableProcessors(const std::string& root = "");
 
 // Returns the bytes of memory.

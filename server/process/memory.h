@@ -11,7 +11,7 @@ int64_t ResidentMemoryBytes();
 // Returns the peak since the start, or since the last reset.
 int64_t PeakResidentMemoryBytes();
 
-// From now on the peak is counted anew. Where that is not permitted, nothing happens.
+// Begins to count the peak anew. Where that is not permitted, nothing happens.
 void ResetPeakResidentMemory();
 
 // Gives back to the kernel what the allocator keeps for later, so that what is resident is what is

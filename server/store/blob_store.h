@@ -111,7 +111,7 @@ class BlobStore {
     Digest digest;
     absl::string_view content;
   };
-  // Put of all or none, synced together, which is cheaper than one by one.
+  // Puts all or none, synced together, which is cheaper than one by one.
   absl::Status PutAll(absl::Span<const Whole> wholes);
 
   // Reads `limit_bytes` from `offset_bytes`, 0: to the end; more than there is: to the end. Returns

@@ -37,7 +37,7 @@ absl::StatusOr<Digest> ParseDigest(absl::string_view field, absl::string_view sh
 // Returns the 64 digits.
 std::string HexSha256(const Digest& digest);
 
-// "<64 digits>/<size>", as messages say it.
+// Returns "<64 digits>/<size>", as messages say it.
 std::string ToString(const Digest& digest);
 
 // Hashes content as it comes. It is move-only; a moved-from one may only be destroyed or assigned
@@ -50,7 +50,7 @@ class Sha256 {
 
   void Update(absl::string_view data);
 
-  // The digest of all that came so far; more may come.
+  // Returns the digest of all that came so far; more may come.
   Digest Snapshot() const;
 
   // Returns the bytes that came so far.

@@ -74,7 +74,7 @@ class Directory {
   // are followed: the operator may place one.
   static absl::StatusOr<Directory> OpenRoot(const std::string& path);
 
-  // The directory `name` inside, made with mode 0700 if it is not there.
+  // Opens the directory `name` inside, made with mode 0700 if it is not there.
   absl::StatusOr<Directory> Subdirectory(const std::string& name) const;
 
   // Returns FAILED_PRECONDITION if another holder, in this process or another, has the lock. Held
@@ -95,7 +95,7 @@ class Directory {
     int64_t free_bytes = 0;
   };
   absl::StatusOr<Room> FindRoom() const;
-  // Atomic; replaces what stands there.
+  // Moves it atomically and replaces what stands there.
   absl::Status MoveTo(const Directory& target, const std::string& name,
                       const std::string& new_name) const;
   // Names made, moved and removed survive a crash.

@@ -70,7 +70,7 @@ class Layout {
   absl::StatusOr<File> OpenPartialForReading(const Digest& digest, int number) const;
   absl::StatusOr<FileInfo> PartialInfo(const Digest& digest, int number) const;
   absl::Status RemovePartial(const Digest& digest, int number) const;
-  // The upload becomes the blob; durably after SyncCommits.
+  // Makes the upload the blob, durably after SyncCommits.
   absl::Status Commit(const Digest& digest, int number) const;
   absl::Status SyncCommits(absl::Span<const Digest> digests) const;
 
@@ -86,7 +86,7 @@ class Layout {
         uploads_(std::move(uploads)),
         blobs_(std::move(blobs)),
         quarantine_(std::move(quarantine)) {}
-  // Opened when needed: 256 descriptors are too many to keep.
+  // Opens a shard when it is needed: 256 descriptors are too many to keep.
   absl::StatusOr<Directory> Shard(const Digest& digest) const;
   absl::Status ScanShard(const std::string& shard_name, Contents& contents) const;
   absl::Status ScanUploads(Contents& contents) const;

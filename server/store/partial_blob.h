@@ -27,8 +27,8 @@ class PartialBlob {
   // earlier process left it with; 0: none.
   PartialBlob(const Digest& digest, int number, int64_t sync_interval_bytes, int64_t written_bytes);
 
-  // The part of a file of `written_bytes` that is certainly on disk: whole intervals, the last of
-  // which only if there is more behind it.
+  // Returns the part of a file of `written_bytes` that is certainly on disk: whole intervals, the
+  // last of which only if there is more behind it.
   static int64_t SyncedBytes(int64_t written_bytes, int64_t sync_interval_bytes);
 
   // Opens or makes the file and reserves space for what is missing. Returns RESOURCE_EXHAUSTED if

@@ -16,7 +16,7 @@ class CancelToken {
 
   bool stopped() const { return state_.load(std::memory_order_acquire) != State::kRunning; }
 
-  // OK while work may go on, else CANCELLED or DEADLINE_EXCEEDED.
+  // Returns OK while work may go on, else CANCELLED or DEADLINE_EXCEEDED.
   absl::Status Check() const {
     switch (state_.load(std::memory_order_acquire)) {
       case State::kRunning:

@@ -40,7 +40,7 @@ class StageClock {
  public:
   static StageClock& OfThisThread();
 
-  // From now on time counts. `of_thread`, if any, gets the time of all stages.
+  // Counts time from now on. `of_thread`, if any, gets the time of all stages.
   void Start(StageTimes& times, std::atomic<int64_t>* of_thread = nullptr);
   // Adds what passed. From now on nothing counts.
   void Stop();

@@ -18,13 +18,13 @@ inline constexpr int64_t kMaxPathBytes = 4096;
 // In all of these `field` or `path` is where the value stands in the request. BAD_JOB, if nothing
 // else is said.
 
-// "<field> is <value>; expected <expected>".
+// Returns "<field> is <value>; expected <expected>".
 absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected);
 
 // Returns text that a client sent, escaped, in quotes, and not too much of it.
 std::string Quoted(absl::string_view text);
 
-// BAD_PATH for one that is too long or has control characters.
+// Returns BAD_PATH for a path that is too long or has control characters.
 absl::Status CheckPath(absl::string_view field, absl::string_view path);
 
 // Reads tokens. Errors are also BAD_DIGEST, and BAD_PATH for the name.

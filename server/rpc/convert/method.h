@@ -21,8 +21,8 @@ absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& messag
 absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 
-// All of it, with the output format's own defaults. BAD_FORMAT also for a combination that no
-// engine would load (FindFormatFault).
+// Converts all of it, with the output format's own defaults. Its reason is BAD_FORMAT also for a
+// combination that no engine would load (FindFormatFault).
 absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
                                             const v1::WeightFormat& message);
 

@@ -12,10 +12,10 @@
 
 namespace salient {
 
-// DATA_TYPE_UNSPECIFIED for a type that the contract does not have.
+// Returns DATA_TYPE_UNSPECIFIED for a type that the contract does not have.
 v1::DataType ToProto(DType dtype);
 
-// With the time it took and the name of the arithmetic.
+// Converts the report, with the time it took and the name of the arithmetic.
 v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
                         const std::string& numerics_id);
 

@@ -24,7 +24,7 @@ class PeriodicAlarm : public std::enable_shared_from_this<PeriodicAlarm> {
   // Rings first after one period.
   void Start() { Arm(); }
 
-  // Never waits. A ring that has begun goes on, none begins after it.
+  // Stops it, and never waits. A ring that has begun goes on, none begins after it.
   void Stop();
 
  private:

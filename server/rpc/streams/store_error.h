@@ -6,7 +6,7 @@
 
 namespace salient {
 
-// `status` of a call on a BlobStore, with the reason that goes with its code: NOT_FOUND is
+// Returns `status` of a call on a BlobStore, with the reason that goes with its code: NOT_FOUND is
 // UNKNOWN_BLOB, INVALID_ARGUMENT and OUT_OF_RANGE BAD_DIGEST, RESOURCE_EXHAUSTED SPOOL_FULL with a
 // retry delay and the quota "store_bytes", ABORTED UPLOAD_TAKEN_OVER, DATA_LOSS BLOB_DAMAGED. A
 // reason that is there stays. What else a disk may say is logged and becomes INTERNAL: it names

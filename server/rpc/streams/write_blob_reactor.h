@@ -81,7 +81,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mu_);
   bool input_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool listening_ ABSL_GUARDED_BY(mu_) = true;  // It holds until there is a status.
-  // Set while nothing is being taken: the client is waited for.
+  // It is set while nothing is being taken: the client is waited for.
   std::optional<absl::Time> waiting_since_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -33,7 +33,7 @@ using ::testing::Not;
 constexpr char kEmbedded[] = "model.embed_tokens.weight";
 constexpr char kOwnHead[] = "lm_head.weight";
 constexpr char kTokenizer[] = "tokenizer.json";
-constexpr int64_t kHighest = 29;  // id of the tokenizer, of 40 rows
+constexpr int64_t kHighest = 29;  // It is an id of the tokenizer, of 40 rows.
 
 class PaddedVocabularyTest : public testing::JobTest {
  protected:
@@ -138,7 +138,7 @@ TEST_F(PaddedVocabularyTest, RowsOfATokenStayErrors) {
 TEST_F(PaddedVocabularyTest, IdsOfTheCalibrationAreCheckedAllTheSame) {
   const Files files = Padded(kEmbedded, kHighest + 1);
   bench_.WriteModel("m", files);
-  ASSERT_TRUE(bench_.Send(tokens_).ok());  // of all 40 ids
+  ASSERT_TRUE(bench_.Send(tokens_).ok());  // They have all 40 ids.
   ExpectReason(Quantize(ModelSource{{}, "m"}, tokens_).error, kInvalid, Reason::kNonFinite,
                "model.embed_tokens.weight: element [3");
 }
