@@ -65,7 +65,8 @@ class JobTableImpl final : public JobTable {
   void Forget(const RecordPtr& job);
   JobSnapshot SnapshotLocked(const JobRecord& job) const;
 
-  // These are called without it.
+  // These are called without mu_ held.
+
   // Hides the paths of the server's directories.
   absl::Status WithoutPaths(const absl::Status& status) const;
   // These say what a job that is judged will find of the process's memory when it runs.
