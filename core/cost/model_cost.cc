@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/cost/block_cost.h"
 #include "core/evaluate/evaluate_model.h"
-#include "core/model/ends.h"
+#include "core/model/embedding_and_head.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/quantize/calibrate_block.h"

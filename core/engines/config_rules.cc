@@ -23,15 +23,15 @@ bool IsVllm(const LayoutRow& row) {
 
 // Returns the name that engines give to what they fuse: "model.layers.0.self_attn.qkv_proj" for its
 // q_proj.
-std::string FusedName(const DescribedLinear& linear) {
+std::string FusedName(const LinearDescription& linear) {
   const FusedLinears* fused = FindFused(linear.role);
   if (fused == nullptr) return linear.module;
   return absl::StrCat(linear.module.substr(0, linear.module.rfind('.') + 1), fused->name);
 }
 
 // Entries of modules_to_not_convert are looked for inside of paths.
-void CheckKeptByAwq(const LayoutRow& row, const DescribedModel& model,
-                    const DescribedLinear& linear, Findings& findings) {
+void CheckKeptByAwq(const LayoutRow& row, const ModelDescription& model,
+                    const LinearDescription& linear, Findings& findings) {
   // SGLang asks by the name of what it fuses.
   const std::string path = row.engine == Engine::kSglang ? FusedName(linear) : linear.module;
   const bool said =
@@ -46,7 +46,7 @@ void CheckKeptByAwq(const LayoutRow& row, const DescribedModel& model,
 
 // transformers leaves GPTQ to optimum, which quantizes what modules_in_block_to_quantize names, in
 // every block, and all Linears without such a list; it does not look at dynamic.
-void CheckInBlockList(const DescribedLinear& linear, Findings& findings) {
+void CheckInBlockList(const LinearDescription& linear, Findings& findings) {
   if (linear.in_block_list.value_or(true) == linear.quantized) return;
   findings.Fault("kept", absl::StrCat(linear.module, ": is ",
                                       linear.quantized ? "quantized; " : "not quantized; ",
@@ -55,7 +55,7 @@ void CheckInBlockList(const DescribedLinear& linear, Findings& findings) {
                                       " modules_in_block_to_quantize, as in every block"));
 }
 
-void CheckKept(const LayoutRow& row, const DescribedModel& model, const DescribedLinear& linear,
+void CheckKept(const LayoutRow& row, const ModelDescription& model, const LinearDescription& linear,
                Findings& findings) {
   const bool by_modules = row.layout == OutputFormat::kAwqGemm || IsGptqLayout(row);
   if (row.engine == Engine::kTgi && by_modules) {
@@ -78,7 +78,7 @@ void CheckKept(const LayoutRow& row, const DescribedModel& model, const Describe
                               IsGptqLayout(row) ? "dynamic" : "ignore"));
 }
 
-void CheckAwqFields(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckAwqFields(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   if (!model.zero_point && (row.engine == Engine::kVllmCpu || row.engine == Engine::kTgi)) {
     findings.Remark("zero_point",
                     "zero_point is false, so it takes all zero points to be 8 without a look at "
@@ -94,7 +94,7 @@ void CheckAwqFields(const LayoutRow& row, const DescribedModel& model, Findings&
   }
 }
 
-void CheckGroupFields(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckGroupFields(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   const auto unknown = [&](const std::string& path) {
     findings.Fault("fields", absl::StrCat("quantization_config.", path,
                                           ": compressed-tensors has no such field, and ",
@@ -113,20 +113,20 @@ void CheckGroupFields(const LayoutRow& row, const DescribedModel& model, Finding
 
 }  // namespace
 
-void CheckKeptLinears(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckKeptLinears(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   const bool by_list = row.engine == Engine::kTransformers && IsGptqLayout(row);
-  for (const DescribedLinear& linear : model.linears) {
+  for (const LinearDescription& linear : model.linears) {
     if (by_list) CheckInBlockList(linear, findings);
     if (!by_list && !linear.quantized) CheckKept(row, model, linear, findings);
   }
 }
 
-void CheckConfigFields(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckConfigFields(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   if (row.layout == OutputFormat::kAwqGemm) CheckAwqFields(row, model, findings);
   CheckGroupFields(row, model, findings);
 }
 
-void CheckDtype(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckDtype(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   const bool awq = row.layout == OutputFormat::kAwqGemm;
   const bool packed = row.layout == OutputFormat::kCompressedTensors;
   if (model.dtype == DType::kBF16) {

@@ -2,20 +2,20 @@
 #ifndef SALIENT_CORE_ENGINES_CONFIG_RULES_H_
 #define SALIENT_CORE_ENGINES_CONFIG_RULES_H_
 
-#include "core/engines/described_model.h"
 #include "core/engines/findings.h"
 #include "core/engines/layout_table.h"
+#include "core/engines/model_description.h"
 
 namespace salient {
 
 // Checks Linears that are not quantized, and how the config says so.
-void CheckKeptLinears(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+void CheckKeptLinears(const LayoutRow& row, const ModelDescription& model, Findings& findings);
 
 // Checks fields that an engine does not know, or wants to say something else.
-void CheckConfigFields(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+void CheckConfigFields(const LayoutRow& row, const ModelDescription& model, Findings& findings);
 
 // Checks the dtype that engines compute in.
-void CheckDtype(const LayoutRow& row, const DescribedModel& model, Findings& findings);
+void CheckDtype(const LayoutRow& row, const ModelDescription& model, Findings& findings);
 
 }  // namespace salient
 

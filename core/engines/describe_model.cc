@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
-#include "core/engines/described_config.h"
+#include "core/engines/stated_quantization.h"
 #include "core/model/block_weights.h"
 #include "core/model/family.h"
 #include "core/source/quantized_source.h"
@@ -79,10 +79,10 @@ int64_t GroupSizeOf(int64_t in_features, int64_t groups, int64_t said) {
 // Reads what the tensors of one Linear say. Its shapes were checked, or are a plan's.
 class LinearReader {
  public:
-  LinearReader(Headers& headers, const DescribedConfig& config)
+  LinearReader(Headers& headers, const StatedQuantization& config)
       : headers_(headers), config_(config) {}
 
-  void Read(DescribedLinear& linear, DescribedModel& model) {
+  void Read(LinearDescription& linear, ModelDescription& model) {
     const auto find = [&](absl::string_view suffix) {
       return headers_.Find(absl::StrCat(linear.module, suffix));
     };
@@ -133,21 +133,21 @@ class LinearReader {
     return static_cast<int>(words * 32 / features);
   }
 
-  static void Take(const TensorEntry& scales, int64_t groups, DescribedLinear& linear) {
+  static void Take(const TensorEntry& scales, int64_t groups, LinearDescription& linear) {
     linear.format.scale_dtype = scales.dtype;
     linear.format.group_size = GroupSizeOf(linear.in_features, groups, linear.format.group_size);
   }
 
   // Scales [out, groups], or one of the whole tensor.
-  static void TakeRows(const TensorEntry& scales, DescribedLinear& linear) {
+  static void TakeRows(const TensorEntry& scales, LinearDescription& linear) {
     Take(scales, scales.shape.size() == 2 ? scales.shape[1] : 1, linear);
     if (scales.shape.size() < 2 && linear.out_features > 1) {
       linear.format.group_size = kWholeTensor;
     }
   }
 
-  void Quantized(OutputFormat layout, const StoredFormat& said, DescribedLinear& linear,
-                 DescribedModel& model) {
+  void Quantized(OutputFormat layout, const StoredFormat& said, LinearDescription& linear,
+                 ModelDescription& model) {
     linear.quantized = true;
     if (any_) return;
     any_ = true;
@@ -155,19 +155,20 @@ class LinearReader {
   }
 
   Headers& headers_;
-  const DescribedConfig& config_;
+  const StatedQuantization& config_;
   bool any_ = false;
 };
 
-absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelConfig& config,
-                                        absl::string_view config_json) {
+absl::StatusOr<ModelDescription> Describe(const TensorSource& source, const ModelConfig& config,
+                                          absl::string_view config_json) {
   const absl::StatusOr<const Family*> found = FindFamily(config);
   if (!found.ok()) return found.status();
   const Family& family = **found;
-  const absl::StatusOr<DescribedConfig> described = DescribedConfig::Parse(config, config_json);
+  const absl::StatusOr<StatedQuantization> described =
+      StatedQuantization::Parse(config, config_json);
   if (!described.ok()) return described.status();
 
-  DescribedModel model;
+  ModelDescription model;
   model.architecture = config.architecture;
   model.quant_method = described->quant_method();
   model.num_attention_heads = config.num_attention_heads;
@@ -203,8 +204,8 @@ absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelC
     for (size_t i = 0; i < kLinearRoles; ++i) {
       const auto role = static_cast<LinearRole>(i);
       const LinearShape shape = ShapeOf(family, config, role);
-      DescribedLinear linear{LinearName(family, layer, role), role, shape.out_features,
-                             shape.in_features};
+      LinearDescription linear{LinearName(family, layer, role), role, shape.out_features,
+                               shape.in_features};
       reader.Read(linear, model);
       model.parameters += shape.out_features * (shape.in_features + (shape.has_bias ? 1 : 0));
       model.linears.push_back(std::move(linear));
@@ -216,8 +217,9 @@ absl::StatusOr<DescribedModel> Describe(const TensorSource& source, const ModelC
 
 }  // namespace
 
-absl::StatusOr<DescribedModel> DescribeModel(const TensorSource& source, const ModelConfig& config,
-                                             absl::string_view config_json) {
+absl::StatusOr<ModelDescription> DescribeModel(const TensorSource& source,
+                                               const ModelConfig& config,
+                                               absl::string_view config_json) {
   const absl::StatusOr<const Family*> family = FindFamily(config);
   if (!family.ok()) return family.status();
   const absl::StatusOr<std::unique_ptr<TensorSource>> plain = OpenQuantizedSource(source, config);
@@ -228,7 +230,7 @@ absl::StatusOr<DescribedModel> DescribeModel(const TensorSource& source, const M
   return Describe(source, config, config_json);
 }
 
-absl::StatusOr<DescribedModel> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks) {
+absl::StatusOr<ModelDescription> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks) {
   absl::StatusOr<ModelConfig> config = ParseModelConfig("config.json", plan.config_json);
   if (!config.ok()) return config.status();
   if (blocks > 0) config->num_hidden_layers = blocks;

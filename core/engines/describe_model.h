@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
-#include "core/engines/described_model.h"
+#include "core/engines/model_description.h"
 #include "core/result/quantized_checkpoint.h"
 
 namespace salient {
@@ -17,12 +17,13 @@ namespace salient {
 //
 // Errors: as FindFamily, OpenQuantizedSource and CheckModelTensors: they name file, tensor, dtype
 // or shape, and what was expected.
-absl::StatusOr<DescribedModel> DescribeModel(const TensorSource& source, const ModelConfig& config,
-                                             absl::string_view config_json);
+absl::StatusOr<ModelDescription> DescribeModel(const TensorSource& source,
+                                               const ModelConfig& config,
+                                               absl::string_view config_json);
 
 // Describes what a plan will make, as if it were there; of its first `blocks` decoder blocks, 0 for
 // all. Errors: INVALID_ARGUMENT for a plan whose config cannot be read.
-absl::StatusOr<DescribedModel> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks);
+absl::StatusOr<ModelDescription> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks);
 
 }  // namespace salient
 

@@ -21,7 +21,7 @@ bool IsKeyOrValue(LinearRole role) {
 }
 
 // The features of a Linear that stay together in packed words, along the split ones.
-int64_t WordFeatures(const DescribedModel& model, const WeightFormat& format, bool inputs) {
+int64_t WordFeatures(const ModelDescription& model, const WeightFormat& format, bool inputs) {
   const int64_t codes = 32 / std::gcd(32, format.bits);
   switch (model.stored.output) {
     case OutputFormat::kAwqGemm:
@@ -38,7 +38,7 @@ int64_t WordFeatures(const DescribedModel& model, const WeightFormat& format, bo
 
 class Splitter {
  public:
-  Splitter(const DescribedModel& model, int64_t devices, Findings& findings)
+  Splitter(const ModelDescription& model, int64_t devices, Findings& findings)
       : model_(model), devices_(devices), findings_(findings) {}
 
   // Checks the split of the heads, which all blocks share.
@@ -71,7 +71,7 @@ class Splitter {
   }
 
   // Returns the part of one device, or nullopt after a fault.
-  std::optional<DevicePart> Split(const DescribedLinear& linear, bool inputs) {
+  std::optional<DevicePart> Split(const LinearDescription& linear, bool inputs) {
     DevicePart part{&linear, linear.module, linear.out_features, linear.in_features};
     if (devices_ == 1) return part;
     int64_t devices = devices_;
@@ -103,13 +103,13 @@ class Splitter {
   }
 
  private:
-  const DescribedModel& model_;
+  const ModelDescription& model_;
   const int64_t devices_;
   Findings& findings_;
 };
 
 // Returns "model.layers.0.self_attn.q_proj with k_proj and v_proj": the last parts of the siblings.
-std::string NameOf(const DescribedLinear* first, size_t count) {
+std::string NameOf(const LinearDescription* first, size_t count) {
   std::string name = first->module;
   for (size_t i = 1; i < count; ++i) {
     const std::string& module = first[i].module;
@@ -124,7 +124,7 @@ bool SplitsLinears(Engine engine) {
   return engine != Engine::kTransformers && engine != Engine::kLlamaCpp;
 }
 
-std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tensor_parallel,
+std::vector<DevicePart> PartsOnDevice(const ModelDescription& model, int64_t tensor_parallel,
                                       Findings& findings) {
   const bool splits = SplitsLinears(findings.engine());
   const bool fuses = splits;  // Those that do the one do the other.
@@ -136,7 +136,7 @@ std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tenso
     for (size_t first = 0; first < kLinearRoles; first += count) {
       const FusedLinears* together = FindFused(static_cast<LinearRole>(first));
       count = together == nullptr ? 1 : together->parts.size();
-      const DescribedLinear* linears = model.linears.data() + block + first;
+      const LinearDescription* linears = model.linears.data() + block + first;
       const size_t before = parts.size();
       bool whole = true;
       for (size_t i = 0; i < count; ++i) {

@@ -7,15 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "core/engines/described_model.h"
 #include "core/engines/findings.h"
+#include "core/engines/model_description.h"
 
 namespace salient {
 
 // Is a weight of one device.
 struct DevicePart {
   // It is the first of those that are one on the device.
-  const DescribedLinear* linear = nullptr;
+  const LinearDescription* linear = nullptr;
   std::string name;          // It names the Linear and what is laid beside it.
   int64_t out_features = 0;  // They are those of the device.
   int64_t in_features = 0;
@@ -27,7 +27,7 @@ bool SplitsLinears(Engine engine);
 // Returns the parts of all blocks, quantized or not. What cannot be split says so in `findings` and
 // is left out: heads and features that do not come out even, groups and packed words that would be
 // cut.
-std::vector<DevicePart> PartsOnDevice(const DescribedModel& model, int64_t tensor_parallel,
+std::vector<DevicePart> PartsOnDevice(const ModelDescription& model, int64_t tensor_parallel,
                                       Findings& findings);
 
 }  // namespace salient

@@ -18,7 +18,7 @@ namespace {
 // vLLM's attention on CPUs is made for these.
 constexpr int64_t kVllmCpuHeadDims[] = {32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512};
 
-void CheckHeadDim(const DescribedModel& model, Findings& findings) {
+void CheckHeadDim(const ModelDescription& model, Findings& findings) {
   if (findings.engine() != Engine::kVllmCpu) return;
   const auto* end = std::end(kVllmCpuHeadDims);
   if (std::find(std::begin(kVllmCpuHeadDims), end, model.head_dim) != end) return;
@@ -28,7 +28,7 @@ void CheckHeadDim(const DescribedModel& model, Findings& findings) {
 
 }  // namespace
 
-EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t tensor_parallel) {
+EngineVerdict JudgeEngine(Engine engine, const ModelDescription& model, int64_t tensor_parallel) {
   Findings findings(engine);
   const LayoutRow* row = model.quantized() ? FindLayoutRow(model.stored.output, engine) : nullptr;
   if (row != nullptr && model.quant_method.empty()) {
@@ -69,7 +69,7 @@ EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t te
   return findings.Take();
 }
 
-std::vector<EngineVerdict> JudgeEngines(const DescribedModel& model, int64_t tensor_parallel) {
+std::vector<EngineVerdict> JudgeEngines(const ModelDescription& model, int64_t tensor_parallel) {
   std::vector<EngineVerdict> verdicts;
   for (const Engine engine : AllEngines()) {
     verdicts.push_back(JudgeEngine(engine, model, tensor_parallel));

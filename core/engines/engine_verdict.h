@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/engines/described_model.h"
 #include "core/engines/engine.h"
+#include "core/engines/model_description.h"
 
 namespace salient {
 
@@ -25,10 +25,10 @@ struct EngineVerdict {
 };
 
 // Judges one engine. `tensor_parallel` devices, 1 to kMaxTensorParallel, share the model.
-EngineVerdict JudgeEngine(Engine engine, const DescribedModel& model, int64_t tensor_parallel);
+EngineVerdict JudgeEngine(Engine engine, const ModelDescription& model, int64_t tensor_parallel);
 
 // Judges every engine, in the order of AllEngines.
-std::vector<EngineVerdict> JudgeEngines(const DescribedModel& model, int64_t tensor_parallel);
+std::vector<EngineVerdict> JudgeEngines(const ModelDescription& model, int64_t tensor_parallel);
 
 }  // namespace salient
 

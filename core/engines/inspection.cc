@@ -7,9 +7,9 @@
 namespace salient {
 namespace {
 
-std::vector<FormatCount> CountFormats(const DescribedModel& model) {
+std::vector<FormatCount> CountFormats(const ModelDescription& model) {
   std::vector<FormatCount> counts;
-  for (const DescribedLinear& linear : model.linears) {
+  for (const LinearDescription& linear : model.linears) {
     if (!linear.quantized) continue;
     const WeightFormat& format = linear.format;
     const auto same = std::find_if(counts.begin(), counts.end(), [&](const FormatCount& count) {
@@ -32,7 +32,7 @@ std::vector<FormatCount> CountFormats(const DescribedModel& model) {
 
 absl::StatusOr<Inspection> Inspect(const TensorSource& source, const ModelConfig& config,
                                    absl::string_view config_json, int64_t tensor_parallel) {
-  const absl::StatusOr<DescribedModel> model = DescribeModel(source, config, config_json);
+  const absl::StatusOr<ModelDescription> model = DescribeModel(source, config, config_json);
   if (!model.ok()) return model.status();
   Inspection inspection;
   inspection.architecture = model->architecture;
@@ -42,7 +42,7 @@ absl::StatusOr<Inspection> Inspect(const TensorSource& source, const ModelConfig
   if (!inspection.formats.empty()) inspection.stored.format = inspection.formats.front().format;
   inspection.parameters = model->parameters;
   inspection.bytes = model->bytes;
-  for (const DescribedLinear& linear : model->linears) {
+  for (const LinearDescription& linear : model->linears) {
     ++(linear.quantized ? inspection.quantized_linears : inspection.plain_linears);
   }
   inspection.engines = JudgeEngines(*model, tensor_parallel);

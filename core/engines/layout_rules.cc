@@ -24,13 +24,13 @@ std::string OneOf(absl::Span<const Value> values) {
 }
 
 template <typename Predicate>
-bool AnyQuantized(const DescribedModel& model, Predicate holds) {
+bool AnyQuantized(const ModelDescription& model, Predicate holds) {
   return std::any_of(
       model.linears.begin(), model.linears.end(),
-      [&](const DescribedLinear& linear) { return linear.quantized && holds(linear.format); });
+      [&](const LinearDescription& linear) { return linear.quantized && holds(linear.format); });
 }
 
-bool IsDue(When when, const DescribedModel& model) {
+bool IsDue(When when, const ModelDescription& model) {
   switch (when) {
     case When::kAsymmetric:
       return AnyQuantized(model, [](const WeightFormat& format) { return !format.symmetric; });
@@ -51,7 +51,7 @@ bool IsDue(When when, const DescribedModel& model) {
   return false;
 }
 
-void CheckFormat(const LayoutRow& row, const DescribedLinear& linear, Findings& findings) {
+void CheckFormat(const LayoutRow& row, const LinearDescription& linear, Findings& findings) {
   const WeightFormat& format = linear.format;
   const auto wants = [&](absl::string_view field, const auto& value, const std::string& wanted) {
     return absl::StrCat(linear.module, ": ", field, " is ", value, "; ", findings.name(), " wants ",
@@ -76,7 +76,7 @@ void CheckFormat(const LayoutRow& row, const DescribedLinear& linear, Findings& 
 }
 
 // One engine with several groups of compressed-tensors knows more of them than their sizes.
-void CheckGroupKind(const LayoutRow& row, const DescribedLinear& linear, Findings& findings) {
+void CheckGroupKind(const LayoutRow& row, const LinearDescription& linear, Findings& findings) {
   if (row.layout != OutputFormat::kCompressedTensors || linear.format.group_size > 0) return;
   const bool whole_tensor = linear.format.group_size == kWholeTensor;
   const bool no_rows = row.engine == Engine::kLlamaCpp;
@@ -121,7 +121,7 @@ void CheckPadded(const DevicePart& part, Findings& findings) {
 }
 
 // Checks for vLLM, which has a kernel of AWQ's own for what is not for Marlin's.
-void CheckAwqOfVllm(const DescribedModel& model, const DevicePart& part, Findings& findings) {
+void CheckAwqOfVllm(const ModelDescription& model, const DevicePart& part, Findings& findings) {
   const int64_t group = part.linear->format.group_size;
   if (model.zero_point && Has<int64_t>(kMarlinGroups, group)) {
     CheckPadded(part, findings);
@@ -141,7 +141,7 @@ void CheckAwqOfVllm(const DescribedModel& model, const DevicePart& part, Finding
                               "multiple of 32 that divides out_features, a multiple of 64"));
 }
 
-void CheckAwqOfSglang(const DescribedModel& model, const DevicePart& part, Findings& findings) {
+void CheckAwqOfSglang(const ModelDescription& model, const DevicePart& part, Findings& findings) {
   const int64_t group = part.linear->format.group_size;
   if (TakesAwqMarlin(model, group) && IsMarlinShape(part)) return;
   if (group > 0) return;  // Its other kernel takes them all.
@@ -151,7 +151,7 @@ void CheckAwqOfSglang(const DescribedModel& model, const DevicePart& part, Findi
 }
 
 // Checks the order of columns. In gptq's groups of whole rows all share one scale, so it is free.
-void CheckOrder(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckOrder(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   if (!model.act_order || row.never.act_order.empty()) return;
   const bool packed = row.layout == OutputFormat::kCompressedTensors;
   const bool grouped = AnyQuantized(
@@ -163,7 +163,7 @@ void CheckOrder(const LayoutRow& row, const DescribedModel& model, Findings& fin
                               findings.name(), " ", row.never.act_order));
 }
 
-void CheckActivations(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckActivations(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   const auto fault = [&](absl::string_view are, absl::string_view why) {
     if (why.empty()) return;
     findings.Fault("activations",
@@ -181,7 +181,7 @@ void CheckActivations(const LayoutRow& row, const DescribedModel& model, Finding
 }
 
 // 4 bit weights, and 8 bit ones with activations, go to kernels that are made for AVX-512.
-void CheckProcessor(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckProcessor(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   if (row.engine != Engine::kVllmCpu) return;
   if (AnyQuantized(model, [](const WeightFormat& format) { return format.bits == 4; })) {
     findings.Remark("processor", FourBitProcessorRemark(HasAvx512()));
@@ -195,12 +195,12 @@ void CheckProcessor(const LayoutRow& row, const DescribedModel& model, Findings&
 
 }  // namespace
 
-bool TakesAwqMarlin(const DescribedModel& model, int64_t group_size) {
+bool TakesAwqMarlin(const ModelDescription& model, int64_t group_size) {
   return model.zero_point && !model.old_names && Has<int64_t>(kMarlinGroups, group_size);
 }
 
-void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
-  for (const DescribedLinear& linear : model.linears) {
+void CheckFormats(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
+  for (const LinearDescription& linear : model.linears) {
     if (!linear.quantized) continue;
     CheckFormat(row, linear, findings);
     CheckGroupKind(row, linear, findings);
@@ -213,7 +213,7 @@ void CheckFormats(const LayoutRow& row, const DescribedModel& model, Findings& f
   CheckProcessor(row, model, findings);
 }
 
-void CheckKernelShapes(const LayoutRow& row, const DescribedModel& model,
+void CheckKernelShapes(const LayoutRow& row, const ModelDescription& model,
                        absl::Span<const DevicePart> parts, Findings& findings) {
   for (const DevicePart& part : parts) {
     if (!part.linear->quantized) continue;

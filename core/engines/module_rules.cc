@@ -21,7 +21,7 @@ bool IsGptq(OutputFormat layout) {
 }
 
 // Words a fault between a Linear and its sibling; empty if they agree.
-std::string Difference(const DescribedLinear& a, const DescribedLinear& b) {
+std::string Difference(const LinearDescription& a, const LinearDescription& b) {
   if (a.quantized != b.quantized) {
     const auto word = [](bool quantized) { return quantized ? "quantized" : "not quantized"; };
     return absl::StrCat("is ", word(a.quantized), ", ", b.module, " is ", word(b.quantized));
@@ -42,14 +42,14 @@ std::string Difference(const DescribedLinear& a, const DescribedLinear& b) {
 
 }  // namespace
 
-void CheckFusedSiblings(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckFusedSiblings(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   const bool fuses = SplitsLinears(row.engine);
   if (!fuses) return;
   // TurboMind decodes what it cannot fuse, but not of GPTQ.
   if (row.engine == Engine::kLmdeploy && !IsGptq(row.layout)) return;
   for (size_t block = 0; block + kLinearRoles <= model.linears.size(); block += kLinearRoles) {
     for (size_t i = 0; i < kLinearRoles; ++i) {
-      const DescribedLinear& linear = model.linears[block + i];
+      const LinearDescription& linear = model.linears[block + i];
       const auto first = static_cast<size_t>(FirstSibling(linear.role));
       const std::string difference = Difference(linear, model.linears[block + first]);
       if (difference.empty()) continue;
@@ -59,13 +59,13 @@ void CheckFusedSiblings(const LayoutRow& row, const DescribedModel& model, Findi
   }
 }
 
-void CheckMixedFormats(const LayoutRow& row, const DescribedModel& model, Findings& findings) {
+void CheckMixedFormats(const LayoutRow& row, const ModelDescription& model, Findings& findings) {
   if (row.mixes == Mixes::kAll) return;
-  const DescribedLinear* first = nullptr;
-  for (const DescribedLinear& linear : model.linears) {
+  const LinearDescription* first = nullptr;
+  for (const LinearDescription& linear : model.linears) {
     if (!linear.quantized) continue;
     if (first == nullptr) first = &linear;
-    DescribedLinear compared = linear;
+    LinearDescription compared = linear;
     if (row.mixes == Mixes::kGroupSizes) compared.format.group_size = first->format.group_size;
     const std::string difference = Difference(compared, *first);
     if (difference.empty()) continue;

@@ -48,7 +48,7 @@ std::vector<int64_t> GroupSizes(int64_t present) {
 }
 
 bool AllLoad(const QuantizedCheckpointPlan& plan, int64_t blocks, const EngineRequest& request) {
-  const absl::StatusOr<DescribedModel> model = DescribePlan(plan, blocks);
+  const absl::StatusOr<ModelDescription> model = DescribePlan(plan, blocks);
   if (!model.ok()) return false;
   return std::all_of(request.engines.begin(), request.engines.end(), [&](Engine engine) {
     return JudgeEngine(engine, *model, request.tensor_parallel).loads();
@@ -171,7 +171,7 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
                                                       const AskedResult& asked,
                                                       const QuantizedCheckpointPlan& plan,
                                                       const EngineRequest& request) {
-  const absl::StatusOr<DescribedModel> model = DescribePlan(plan, /*blocks=*/0);
+  const absl::StatusOr<ModelDescription> model = DescribePlan(plan, /*blocks=*/0);
   if (!model.ok()) return model.status();
   const auto is_asked = [&](Engine engine) {
     return std::find(request.engines.begin(), request.engines.end(), engine) !=
@@ -192,7 +192,7 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
   std::vector<RaisedLoading> possible_loading;
   if (asked.limits_error) {
     for (const RaisedPlan& raised : PlansRaised(config, config_json, asked.params)) {
-      const absl::StatusOr<DescribedModel> possible = DescribePlan(raised.plan, /*blocks=*/0);
+      const absl::StatusOr<ModelDescription> possible = DescribePlan(raised.plan, /*blocks=*/0);
       if (!possible.ok()) return possible.status();
       RaisedLoading& not_then = possible_loading.emplace_back();
       not_then.to = raised.to;

@@ -11,7 +11,7 @@
 #include "absl/strings/strip.h"
 #include "core/evaluate/evaluate_heads.h"
 #include "core/model/block_weights.h"
-#include "core/model/ends.h"
+#include "core/model/embedding_and_head.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"

@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/model/block_weights.h"
-#include "core/model/ends.h"
+#include "core/model/embedding_and_head.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"

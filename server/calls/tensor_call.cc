@@ -19,7 +19,7 @@ TensorCall::TensorCall(Shared shared, const CallLimits& limits,
       on_end_(std::move(on_end)),
       last_message_(absl::Now()),
       last_progress_(absl::Now()) {
-  side_.input = std::make_unique<CallInput>(limits, shared.pool.workers());
+  work_.input = std::make_unique<CallInput>(limits, shared.pool.workers());
 }
 
 void TensorCall::Start() { Schedule(); }
@@ -178,7 +178,7 @@ void TensorCall::End(const absl::Status& status) {
     std::swap(results, results_);
     blocked_ = std::nullopt;
     // A worker that is taking a message clears its side when it is through.
-    if (!taking_) std::swap(side, side_);
+    if (!taking_) std::swap(side, work_);
   }
   if (!status.ok()) stop_.Cancel();
   // Memory goes first, so that who hears of the end finds it free.

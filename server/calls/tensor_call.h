@@ -139,7 +139,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   const CallLimits limits_;
   CancelToken stop_;
   MemoryBudget call_memory_;  // It outlives everything that holds of it.
-  Taking side_;               // It belongs to whoever set taking_.
+  Taking work_;               // It belongs to whoever set taking_.
 
   mutable std::mutex mu_;  // It guards all that follows.
   std::shared_ptr<CallTransport> transport_;

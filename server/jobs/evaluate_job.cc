@@ -80,7 +80,7 @@ absl::StatusOr<Nearest> NearestOf(const RunningJob& job, const TensorSource& mod
   nearest.activations = manifest.config.quantization->activations;
   nearest.formats.resize(described->linears.size() / kLinearRoles);
   for (size_t i = 0; i < described->linears.size(); ++i) {
-    const DescribedLinear& linear = described->linears[i];
+    const LinearDescription& linear = described->linears[i];
     if (!linear.quantized) continue;
     WeightFormat format = linear.format;
     // int-quantized stores its scales so, and so does what else we write.

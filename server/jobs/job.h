@@ -39,7 +39,7 @@ struct ModelSource {
 };
 
 // This is a safetensors blob as ReadTokenRows reads it.
-struct TokenSource {
+struct TokenBlob {
   Digest tokens;
   int64_t max_rows = 0;          // 0 stands for all.
   std::string name = "tokens";   // Errors call it so.
@@ -47,7 +47,7 @@ struct TokenSource {
 };
 
 struct QuantizeTask {
-  TokenSource calibration;
+  TokenBlob calibration;
   Method method;
   std::vector<StoredFormat> formats = std::vector<StoredFormat>(1);  // A job has 1 to 8 results.
   ComputeDType compute = ComputeDType::kBF16;
@@ -61,7 +61,7 @@ struct QuantizeTask {
 };
 
 struct EvaluateTask {
-  TokenSource tokens;
+  TokenBlob tokens;
   std::optional<ModelSource> reference;
   // The reference rounded to nearest stands beside it; its layout counts for nothing, its
   // activations are rounded by the token or not at all. nullopt: each Linear in what that of the
@@ -76,8 +76,8 @@ struct InspectTask {
 };
 
 struct StudyTask {
-  TokenSource calibration;
-  TokenSource evaluation;
+  TokenBlob calibration;
+  TokenBlob evaluation;
   StudyBlockParams params;
   ComputeDType compute = ComputeDType::kBF16;
 };

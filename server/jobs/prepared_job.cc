@@ -45,16 +45,16 @@ absl::Status CheckSpec(const JobSpec& spec) {
 }
 
 // Tokens that are here are judged now. By row: how many there are.
-absl::StatusOr<std::vector<int64_t>> FindRowTokens(const TokenSource& source,
-                                                   const TokenNeeds& needs, BlobStore& store) {
-  if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
+absl::StatusOr<std::vector<int64_t>> FindRowTokens(const TokenBlob& source, const TokenNeeds& needs,
+                                                   BlobStore& store) {
+  if (absl::Status status = CheckTokenBlob(source); !status.ok()) return status;
   if (!store.Status(source.tokens).complete) return GuessRowTokens(source);
   const auto rows = ReadTokens(source, needs, store);
   if (!rows.ok()) return rows.status();
   return RowTokens(*rows);
 }
 
-absl::Status PrepareTokens(const TokenSource& source, const TokenNeeds& needs, BlobStore& store,
+absl::Status PrepareTokens(const TokenBlob& source, const TokenNeeds& needs, BlobStore& store,
                            PreparedJob& job) {
   absl::StatusOr<std::vector<int64_t>> row_tokens = FindRowTokens(source, needs, store);
   if (!row_tokens.ok()) return row_tokens.status();

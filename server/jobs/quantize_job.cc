@@ -202,7 +202,7 @@ absl::StatusOr<JobOutcome> QuantizeOnce(RunningJob& job,
 }  // namespace
 
 absl::StatusOr<JobOutcome> RunQuantizeJob(RunningJob& job, absl::FunctionRef<void()> verified) {
-  const TokenSource& calibration = std::get<QuantizeTask>(job.spec.task).calibration;
+  const TokenBlob& calibration = std::get<QuantizeTask>(job.spec.task).calibration;
   absl::Status status = job.arrival.WaitUntilComplete(calibration.name, calibration.tokens);
   if (status.ok()) status = VerifySourcesHere(job);
   if (!status.ok()) return status;

@@ -56,7 +56,7 @@ class StudyProgress final : public StudyObserver {
   const int64_t evaluation_tokens_;
 };
 
-absl::StatusOr<TokenRows> Read(const char* what, const TokenSource& tokens, const TokenNeeds& needs,
+absl::StatusOr<TokenRows> Read(const char* what, const TokenBlob& tokens, const TokenNeeds& needs,
                                RunningJob& job) {
   absl::StatusOr<TokenRows> rows = ReadTokens(tokens, needs, job.store);
   if (rows.ok()) return rows;

@@ -10,7 +10,7 @@
 namespace salient {
 namespace {
 
-absl::Status CheckRowTokens(const TokenSource& source, size_t row, size_t tokens,
+absl::Status CheckRowTokens(const TokenBlob& source, size_t row, size_t tokens,
                             const TokenNeeds& needs) {
   const size_t least = needs.use == TokenUse::kScore ? 2 : 1;
   const std::string found = absl::StrCat(source.name, ": row ", row, " has ", tokens, " tokens");
@@ -28,7 +28,7 @@ absl::Status CheckRowTokens(const TokenSource& source, size_t row, size_t tokens
                    "(allow_long_rows takes them all the same)"));
 }
 
-absl::Status CheckRows(const TokenSource& source, absl::Span<const std::vector<int64_t>> rows,
+absl::Status CheckRows(const TokenBlob& source, absl::Span<const std::vector<int64_t>> rows,
                        const TokenNeeds& needs) {
   for (size_t row = 0; row < rows.size(); ++row) {
     absl::Status status = CheckRowTokens(source, row, rows[row].size(), needs);
@@ -47,7 +47,7 @@ absl::Status CheckRows(const TokenSource& source, absl::Span<const std::vector<i
 
 }  // namespace
 
-absl::Status CheckTokenSource(const TokenSource& source) {
+absl::Status CheckTokenBlob(const TokenBlob& source) {
   if (source.max_rows < 0) {
     return InvalidCall(Reason::kBadTokens, absl::StrCat(source.name, ": max_rows is ",
                                                         source.max_rows, "; expected at least 0"));
@@ -59,10 +59,10 @@ absl::Status CheckTokenSource(const TokenSource& source) {
                    source.tokens.size_bytes, " bytes; expected at most ", kMaxTokenBlobBytes));
 }
 
-absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
+absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenBlob& source,
                                                              const TokenNeeds& needs,
                                                              BlobStore& store) {
-  if (absl::Status status = CheckTokenSource(source); !status.ok()) return status;
+  if (absl::Status status = CheckTokenBlob(source); !status.ok()) return status;
   const absl::StatusOr<std::string> file = ReadSource(source.name, source.tokens, store);
   if (!file.ok()) return file.status();
   auto rows = ReadTokenRows(
@@ -80,7 +80,7 @@ std::vector<int64_t> RowTokens(absl::Span<const std::vector<int64_t>> rows) {
   return tokens;
 }
 
-std::vector<int64_t> GuessRowTokens(const TokenSource& source) {
+std::vector<int64_t> GuessRowTokens(const TokenBlob& source) {
   constexpr int64_t kRow = 2048;
   const int64_t tokens = std::min(source.tokens.size_bytes, kMaxTokenBlobBytes) / 4;
   int64_t rows = std::max<int64_t>(1, tokens / kRow);

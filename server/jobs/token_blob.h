@@ -20,7 +20,7 @@ inline constexpr int64_t kMaxTokenBlobBytes = int64_t{1} << 30;
 
 // Checks what can be said of it before it is here. Returns INVALID_ARGUMENT, BAD_TOKENS, for a blob
 // above the limit or a negative max_rows.
-absl::Status CheckTokenSource(const TokenSource& source);
+absl::Status CheckTokenBlob(const TokenBlob& source);
 
 // Says what rows must be like.
 struct TokenNeeds {
@@ -36,16 +36,16 @@ inline TokenNeeds ToScore(const ModelConfig& config) {
   return {config.vocab_size, TokenUse::kScore, config.max_position_embeddings};
 }
 
-// Reads a complete blob. Errors, INVALID_ARGUMENT, BAD_TOKENS: as CheckTokenSource and
+// Reads a complete blob. Errors, INVALID_ARGUMENT, BAD_TOKENS: as CheckTokenBlob and
 // ReadTokenRows, and for a row or an id that is not as needed (names row, position and id).
-absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenSource& source,
+absl::StatusOr<std::vector<std::vector<int64_t>>> ReadTokens(const TokenBlob& source,
                                                              const TokenNeeds& needs,
                                                              BlobStore& store);
 
 // Returns the tokens of each row: from the blob if it is here, else a guess from its size, rows of
 // 2048 ids of 4 bytes.
 std::vector<int64_t> RowTokens(absl::Span<const std::vector<int64_t>> rows);
-std::vector<int64_t> GuessRowTokens(const TokenSource& source);
+std::vector<int64_t> GuessRowTokens(const TokenBlob& source);
 
 }  // namespace salient
 

@@ -3,7 +3,7 @@
 #include "server/rpc/convert/blob.h"
 #include "server/rpc/streams/read_blob_reactor.h"
 #include "server/rpc/streams/write_blob_reactor.h"
-#include "server/rpc/unary/simple_rpc.h"
+#include "server/rpc/unary/unary_call.h"
 
 namespace salient {
 namespace {

@@ -9,7 +9,7 @@
 #include "server/rpc/convert/job_spec.h"
 #include "server/rpc/convert/tensors.h"
 #include "server/rpc/streams/watch_job_reactor.h"
-#include "server/rpc/unary/simple_rpc.h"
+#include "server/rpc/unary/unary_call.h"
 
 namespace salient {
 namespace {

@@ -33,7 +33,7 @@ absl::Status CheckPath(absl::string_view field, absl::string_view path) {
                   absl::StrCat("at most ", kMaxPathBytes, " bytes without control characters"));
 }
 
-absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCalibration& message) {
+absl::StatusOr<TokenBlob> ToTokens(absl::string_view path, const v1::TokenCalibration& message) {
   const auto digest = ToDigest(absl::StrCat(path, ".tokens"), message.tokens());
   if (!digest.ok()) return digest.status();
   if (message.max_rows() < 0) {
@@ -42,7 +42,7 @@ absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCali
   }
   absl::Status status = CheckPath(absl::StrCat(path, ".name"), message.name());
   if (!status.ok()) return status;
-  TokenSource source{.tokens = *digest, .max_rows = message.max_rows()};
+  TokenBlob source{.tokens = *digest, .max_rows = message.max_rows()};
   if (!message.name().empty()) source.name = message.name();
   source.allow_long_rows = message.allow_long_rows();
   return source;

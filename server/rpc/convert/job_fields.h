@@ -28,7 +28,7 @@ std::string Quoted(absl::string_view text);
 absl::Status CheckPath(absl::string_view field, absl::string_view path);
 
 // Reads tokens. Errors are also BAD_DIGEST, and BAD_PATH for the name.
-absl::StatusOr<TokenSource> ToTokens(absl::string_view path, const v1::TokenCalibration& message);
+absl::StatusOr<TokenBlob> ToTokens(absl::string_view path, const v1::TokenCalibration& message);
 
 absl::StatusOr<ComputeDType> ToCompute(absl::string_view field, int value);
 

@@ -27,8 +27,8 @@ absl::Status CheckPolicy(absl::string_view field, int value) {
   }
 }
 
-absl::StatusOr<TokenSource> ToCalibration(absl::string_view path,
-                                          const v1::CalibrationSource& message) {
+absl::StatusOr<TokenBlob> ToCalibration(absl::string_view path,
+                                        const v1::CalibrationSource& message) {
   switch (message.source_case()) {
     case v1::CalibrationSource::kTokens:
       return ToTokens(absl::StrCat(path, ".tokens"), message.tokens());

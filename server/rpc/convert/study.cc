@@ -9,9 +9,9 @@
 namespace salient {
 namespace {
 
-absl::StatusOr<TokenSource> RequiredTokens(absl::string_view field, bool is_set,
-                                           const v1::TokenCalibration& message,
-                                           absl::string_view expected) {
+absl::StatusOr<TokenBlob> RequiredTokens(absl::string_view field, bool is_set,
+                                         const v1::TokenCalibration& message,
+                                         absl::string_view expected) {
   if (!is_set) return BadField(Reason::kBadJob, field, "not set", expected);
   return ToTokens(field, message);
 }

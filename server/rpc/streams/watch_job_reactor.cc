@@ -8,7 +8,7 @@
 #include "server/error/field_error.h"
 #include "server/rpc/convert/job.h"
 #include "server/rpc/convert/status.h"
-#include "server/rpc/unary/simple_rpc.h"
+#include "server/rpc/unary/unary_call.h"
 
 namespace salient {
 namespace {

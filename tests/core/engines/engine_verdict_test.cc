@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/engines/processor.h"
-#include "tests/core/engines/described_models.h"
+#include "tests/core/engines/model_descriptions.h"
 
 namespace salient {
 namespace {
@@ -25,7 +25,7 @@ using ::testing::Not;
 using testing::Stored;
 
 // The names of those that load, in the order of AllEngines.
-std::string Loading(const DescribedModel& model, int64_t tensor_parallel = 1) {
+std::string Loading(const ModelDescription& model, int64_t tensor_parallel = 1) {
   std::vector<std::string> names;
   for (const EngineVerdict& verdict : JudgeEngines(model, tensor_parallel)) {
     if (verdict.loads()) names.emplace_back(EngineName(verdict.engine));
@@ -33,11 +33,11 @@ std::string Loading(const DescribedModel& model, int64_t tensor_parallel = 1) {
   return absl::StrJoin(names, " ");
 }
 
-std::string Faults(Engine engine, const DescribedModel& model, int64_t tensor_parallel = 1) {
+std::string Faults(Engine engine, const ModelDescription& model, int64_t tensor_parallel = 1) {
   return absl::StrJoin(JudgeEngine(engine, model, tensor_parallel).faults, "\n");
 }
 
-std::string Remarks(Engine engine, const DescribedModel& model, int64_t tensor_parallel = 1) {
+std::string Remarks(Engine engine, const ModelDescription& model, int64_t tensor_parallel = 1) {
   return absl::StrJoin(JudgeEngine(engine, model, tensor_parallel).remarks, "\n");
 }
 
@@ -104,7 +104,7 @@ const Cell kCells[] = {
 
 TEST(EngineVerdictTest, EveryFormatLoadsWhereItsEnginesSaySo) {
   for (const Cell& cell : kCells) {
-    const DescribedModel model =
+    const ModelDescription model =
         Describe(LargeConfig(), Stored(cell.output, cell.bits, cell.group_size, cell.symmetric));
     EXPECT_EQ(Loading(model), cell.loads)
         << "output " << static_cast<int>(cell.output) << ", " << cell.bits << " bit, group "
@@ -113,23 +113,23 @@ TEST(EngineVerdictTest, EveryFormatLoadsWhereItsEnginesSaySo) {
 }
 
 TEST(EngineVerdictTest, AFaultNamesTheLinearTheValueAndWhatTheEngineWants) {
-  const DescribedModel whole_rows =
+  const ModelDescription whole_rows =
       Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, -1, kAsym));
   EXPECT_EQ(Faults(Engine::kTgi, whole_rows),
             "model.layers.0.self_attn.q_proj: group_size is -1; tgi wants 32, 64 or 128");
-  const DescribedModel asymmetric =
+  const ModelDescription asymmetric =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kAsym));
   EXPECT_EQ(Faults(Engine::kTgi, asymmetric),
             "model.layers.0.self_attn.q_proj: symmetric is false; tgi looks for the zero points of "
             "asymmetric weights under other names");
-  const DescribedModel three_bit =
+  const ModelDescription three_bit =
       Describe(LargeConfig(), Stored(OutputFormat::kGptq, 3, 128, kSym));
   EXPECT_EQ(Faults(Engine::kVllm, three_bit),
             "model.layers.0.self_attn.q_proj: bits is 3; vllm wants 4 or 8");
 }
 
 TEST(EngineVerdictTest, WhatIsNotKnownIsARemarkAndLoads) {
-  const DescribedModel model =
+  const ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 16, kSym));
   const EngineVerdict verdict = JudgeEngine(Engine::kVllm, model, 1);
   EXPECT_TRUE(verdict.loads());
@@ -149,7 +149,7 @@ TEST(EngineVerdictTest, StaticActivationsAreDynamicInTgi) {
 TEST(EngineVerdictTest, StaticActivationsAreNotForEveryEngine) {
   StoredFormat stored = Stored(OutputFormat::kIntQuantized, 8, -1, kSym);
   stored.activations = ActivationFormat::kStaticTensor;
-  const DescribedModel model = Describe(LargeConfig(), stored);
+  const ModelDescription model = Describe(LargeConfig(), stored);
   EXPECT_EQ(Loading(model), "vllm vllm-cpu tgi transformers");
   EXPECT_THAT(Faults(Engine::kSglang, model), HasSubstr("activations are static; sglang has room "
                                                         "for one input_scale"));
@@ -170,18 +170,18 @@ TEST(EngineVerdictTest, OneScaleATensorIsReportedToFailInSglang) {
 }
 
 TEST(EngineVerdictTest, ActOrderOfGptqIsNotForVllmAndLmdeploy) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   model.act_order = true;
   EXPECT_EQ(Loading(model), "sglang tgi transformers llama-cpp");
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("desc_act is true; vllm no longer takes"));
   // In groups of a whole row the order of its columns does not matter.
-  DescribedModel rows = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, -1, kSym));
+  ModelDescription rows = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, -1, kSym));
   rows.act_order = true;
   EXPECT_EQ(Loading(rows), "vllm vllm-cpu sglang tgi transformers llama-cpp");
 }
 
 TEST(EngineVerdictTest, ActOrderOfCompressedTensorsIsForSglangAlone) {
-  DescribedModel model =
+  ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
   model.act_order = true;
   EXPECT_EQ(Loading(model), "sglang");
@@ -190,7 +190,7 @@ TEST(EngineVerdictTest, ActOrderOfCompressedTensorsIsForSglangAlone) {
 }
 
 TEST(EngineVerdictTest, AwqOfAnotherVersionIsNotForLmdeploy) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   model.version = "GEMM";
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi transformers");
   EXPECT_THAT(Faults(Engine::kLmdeploy, model), HasSubstr("version is \"GEMM\""));
@@ -199,20 +199,20 @@ TEST(EngineVerdictTest, AwqOfAnotherVersionIsNotForLmdeploy) {
 // Where zero points are not looked at they are right for symmetric weights, which the field says
 // these are; the others read them.
 TEST(EngineVerdictTest, AwqWithZeroPointFalseLoads) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kSym));
   model.zero_point = false;
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers");
   for (const Engine engine : {Engine::kVllmCpu, Engine::kTgi}) {
     EXPECT_THAT(Remarks(engine, model), HasSubstr("takes all zero points to be 8"));
   }
   EXPECT_THAT(Remarks(Engine::kVllm, model), HasSubstr("AWQ's own kernel"));
-  DescribedModel rows = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, -1, kSym));
+  ModelDescription rows = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, -1, kSym));
   rows.zero_point = false;
   EXPECT_THAT(Faults(Engine::kVllm, rows), HasSubstr("with zero_point true"));
 }
 
 TEST(EngineVerdictTest, OldNamesOfAwqAreNotForAll) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   model.old_names = true;
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy");
   EXPECT_THAT(Faults(Engine::kTransformers, model),
@@ -220,7 +220,7 @@ TEST(EngineVerdictTest, OldNamesOfAwqAreNotForAll) {
 }
 
 TEST(EngineVerdictTest, FieldsThatCompressedTensorsDoesNotHaveAreRefused) {
-  DescribedModel model =
+  ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
   model.unknown_in_arguments = "config_groups.group_0.weights.percdamp";
   EXPECT_EQ(Loading(model), "tgi lmdeploy llama-cpp");
@@ -234,19 +234,19 @@ TEST(EngineVerdictTest, FieldsThatCompressedTensorsDoesNotHaveAreRefused) {
 }
 
 TEST(EngineVerdictTest, LlamaCppTakesOneGroupOfCompressedTensors) {
-  DescribedModel model =
+  ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
   model.config_groups = 2;
   EXPECT_THAT(Faults(Engine::kLlamaCpp, model), HasSubstr("config_groups has 2 groups"));
 }
 
 TEST(EngineVerdictTest, Bfloat16IsRefusedWhereAwqsOwnKernelIsTaken) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 256, kAsym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 256, kAsym));
   model.dtype = DType::kF16;
   EXPECT_EQ(Faults(Engine::kSglang, model), "");
   model.dtype = DType::kBF16;
   EXPECT_THAT(Faults(Engine::kSglang, model), HasSubstr("sglang wants float16 (--dtype float16)"));
-  DescribedModel marlin = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  ModelDescription marlin = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   marlin.dtype = DType::kBF16;
   EXPECT_EQ(Loading(marlin), "vllm vllm-cpu sglang tgi lmdeploy transformers");
   for (const Engine engine : {Engine::kTgi, Engine::kLmdeploy}) {
@@ -260,7 +260,8 @@ TEST(EngineVerdictTest, VllmOnCpusHasAttentionForSomeHeads) {
        {std::pair{128, true}, {16, false}, {48, false}, {96, true}}) {
     config.head_dim = head_dim;
     config.hidden_size = 32 * head_dim;
-    const DescribedModel model = Describe(config, Stored(OutputFormat::kScaledFp16, 4, 128, kAsym));
+    const ModelDescription model =
+        Describe(config, Stored(OutputFormat::kScaledFp16, 4, 128, kAsym));
     EXPECT_EQ(JudgeEngine(Engine::kVllmCpu, model, 1).loads(), loads) << head_dim;
     EXPECT_EQ(Faults(Engine::kVllm, model), "");
   }
@@ -291,14 +292,14 @@ TEST(EngineVerdictTest, EveryEngineHasAVersion) {
 }
 
 TEST(EngineVerdictTest, PackedTensorsWithoutAConfigLoadNowhere) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   model.quant_method.clear();
   EXPECT_EQ(Loading(model), "");
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("quantization_config"));
 }
 
 TEST(EngineVerdictTest, WhatTheConfigClassesRefuseLoadsInNoEngineThatUsesThem) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   ASSERT_THAT(Loading(model), HasSubstr("llama-cpp"));
   model.config_refusals = {"config.json: use_cache is null; expected true or false", "other"};
   EXPECT_EQ(Loading(model), "llama-cpp");
@@ -306,7 +307,7 @@ TEST(EngineVerdictTest, WhatTheConfigClassesRefuseLoadsInNoEngineThatUsesThem) {
 }
 
 TEST(EngineVerdictTest, AHeadThatDiffersFromTheEmbeddingsIsToldWhereItIsNotKnownToBeKept) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   for (const bool own : {false, true}) {
     model.own_head = own;
     for (const Engine engine : AllEngines()) {
@@ -329,7 +330,7 @@ TEST(EngineVerdictTest, ShapesThatNoKernelOfTgiTakesAreAFault) {
   config.num_attention_heads = 3;
   config.num_key_value_heads = 3;
   config.head_dim = 64;
-  const DescribedModel model = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 32, kAsym));
+  const ModelDescription model = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 32, kAsym));
   EXPECT_EQ(
       Faults(Engine::kTgi, model),
       "model.layers.0.self_attn.q_proj with k_proj and v_proj: is [576, 192] on a device; tgi "
@@ -352,20 +353,20 @@ TEST(EngineVerdictTest, ShapesThatNoKernelOfTgiTakesAreAFault) {
 TEST(EngineVerdictTest, OnCpusVllmWantsMultiplesOf32) {
   ModelConfig config = LargeConfig();
   config.intermediate_size = 176;
-  const DescribedModel model = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 16, kAsym));
+  const ModelDescription model = Describe(config, Stored(OutputFormat::kAwqGemm, 4, 16, kAsym));
   EXPECT_THAT(Faults(Engine::kVllmCpu, model),
               HasSubstr("model.layers.0.mlp.down_proj: is [4096, 176] on a device; vllm-cpu wants "
                         "multiples of 32"));
 }
 
-DescribedLinear& LinearOf(DescribedModel& model, int64_t layer, LinearRole role) {
+LinearDescription& LinearOf(ModelDescription& model, int64_t layer, LinearRole role) {
   return model.linears[static_cast<size_t>(layer) * kLinearRoles + static_cast<size_t>(role)];
 }
 
 TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
-  DescribedModel model =
+  ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  DescribedLinear& value = LinearOf(model, 1, LinearRole::kValue);
+  LinearDescription& value = LinearOf(model, 1, LinearRole::kValue);
   value.quantized = false;
   value.said_plain = true;
   // TurboMind decodes what it cannot fuse; the last two do not fuse.
@@ -373,7 +374,7 @@ TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
   EXPECT_THAT(Faults(Engine::kVllm, model),
               HasSubstr("model.layers.1.self_attn.v_proj: is not quantized, "
                         "model.layers.1.self_attn.q_proj is quantized"));
-  DescribedModel widths =
+  ModelDescription widths =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
   LinearOf(widths, 0, LinearRole::kUp).format.bits = 8;
   EXPECT_THAT(Faults(Engine::kSglang, widths),
@@ -385,20 +386,20 @@ TEST(EngineVerdictTest, MixedWidthsLoadWhereConfigsCanSaySo) {
        {std::pair{OutputFormat::kCompressedTensors, "vllm sglang tgi transformers"},
         std::pair{OutputFormat::kGptq, "vllm sglang"},
         std::pair{OutputFormat::kGptqV2, "vllm sglang"}}) {
-    DescribedModel model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
+    ModelDescription model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
     LinearOf(model, 1, LinearRole::kDown).format.bits = 8;
     EXPECT_EQ(Loading(model), loads);
     // The fault is not of the first Linear, but of one of them.
     EXPECT_THAT(Faults(Engine::kVllmCpu, model),
                 HasSubstr("model.layers.1.mlp.down_proj: bits is 8; vllm-cpu wants 4"));
   }
-  DescribedModel awq = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  ModelDescription awq = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   LinearOf(awq, 1, LinearRole::kDown).format.group_size = 64;
   EXPECT_EQ(Loading(awq), "");
 }
 
 TEST(EngineVerdictTest, MixedGroupSizesOfGptqLoadInLlamaCppToo) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   LinearOf(model, 1, LinearRole::kDown).format.group_size = 64;
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang llama-cpp");
   EXPECT_THAT(Faults(Engine::kTransformers, model),
@@ -410,9 +411,9 @@ TEST(EngineVerdictTest, MixedGroupSizesOfGptqLoadInLlamaCppToo) {
 // transformers keeps what modules_in_block_to_quantize leaves out, in every block; what dynamic
 // says it does not see.
 TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   for (const int64_t layer : {0, 1}) {
-    DescribedLinear& down = LinearOf(model, layer, LinearRole::kDown);
+    LinearDescription& down = LinearOf(model, layer, LinearRole::kDown);
     down.quantized = false;
     down.said_plain = true;
   }
@@ -421,7 +422,7 @@ TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
       Faults(Engine::kTransformers, model),
       HasSubstr("model.layers.0.mlp.down_proj: is not quantized; transformers does not look "
                 "at dynamic and wants it left out of modules_in_block_to_quantize"));
-  for (DescribedLinear& linear : model.linears) {
+  for (LinearDescription& linear : model.linears) {
     linear.in_block_list = linear.role != LinearRole::kDown;
   }
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers llama-cpp");
@@ -433,7 +434,7 @@ TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
 }
 
 TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   LinearOf(model, 1, LinearRole::kDown).quantized = false;
   model.skipped = {"model.layers.1.mlp.down_proj"};
   // TGI's Marlin loader does not look at the list.
@@ -445,7 +446,7 @@ TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
 }
 
 TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
-  DescribedModel model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
   for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) {
     LinearOf(model, 0, role).quantized = false;
     model.skipped.push_back(LinearOf(model, 0, role).module);
@@ -458,7 +459,7 @@ TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
 }
 
 TEST(EngineVerdictTest, KeptLinearsOfCompressedTensorsStandInIgnore) {
-  DescribedModel model =
+  ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
   LinearOf(model, 0, LinearRole::kOutput).quantized = false;
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("o_proj: is not quantized; vllm wants that "

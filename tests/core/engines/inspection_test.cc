@@ -14,7 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/engines/describe_model.h"
-#include "tests/core/engines/described_models.h"
+#include "tests/core/engines/model_descriptions.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/shared_files.h"
 #include "tests/support/source_directory.h"
@@ -31,7 +31,7 @@ constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "model_typ
     "num_key_value_heads": 2, "vocab_size": 100, "rms_norm_eps": 1e-05,
     "tie_word_embeddings": true})";
 
-absl::StatusOr<DescribedModel> PlanOf(const StoredFormat& stored) {
+absl::StatusOr<ModelDescription> PlanOf(const StoredFormat& stored) {
   const ModelConfig config = ParseModelConfig("config.json", kConfig).value();
   const auto plan = PlanQuantizedCheckpoint(config, kConfig, {stored});
   if (!plan.ok()) return plan.status();
@@ -48,7 +48,7 @@ TEST(DescribePlanTest, APlanIsDescribedByWhatItWillWrite) {
   EXPECT_EQ(model->stored.format.group_size, 64);
   EXPECT_EQ(model->stored.format.scale_dtype, DType::kF16);
   ASSERT_EQ(model->linears.size(), 3u * kLinearRoles);
-  for (const DescribedLinear& linear : model->linears) EXPECT_TRUE(linear.quantized);
+  for (const LinearDescription& linear : model->linears) EXPECT_TRUE(linear.quantized);
   // These are embeddings and norms, and in a block q, o, k, v, gate, up, down.
   EXPECT_EQ(model->parameters,
             100 * 128 + 128 + 3 * (2 * 128 + 2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 192));
@@ -66,7 +66,7 @@ TEST(DescribePlanTest, KeptLinearsAreNotQuantized) {
   // 192 is no multiple of 128.
   const auto model = PlanOf(Stored(OutputFormat::kAwqGemm, 4, 128, false));
   ASSERT_TRUE(model.ok()) << model.status();
-  for (const DescribedLinear& linear : model->linears) {
+  for (const LinearDescription& linear : model->linears) {
     EXPECT_EQ(linear.quantized, linear.role != LinearRole::kDown) << linear.module;
   }
   EXPECT_THAT(model->skipped,
@@ -75,8 +75,8 @@ TEST(DescribePlanTest, KeptLinearsAreNotQuantized) {
 }
 
 // Describes a plan whose config says `to` instead of `from`.
-absl::StatusOr<DescribedModel> PlanSaying(const QuantizedCheckpointParams& params,
-                                          const std::string& from, const std::string& to) {
+absl::StatusOr<ModelDescription> PlanSaying(const QuantizedCheckpointParams& params,
+                                            const std::string& from, const std::string& to) {
   const ModelConfig config = ParseModelConfig("config.json", kConfig).value();
   auto plan = PlanQuantizedCheckpoint(config, kConfig, params);
   if (!plan.ok()) return plan.status();
@@ -131,7 +131,7 @@ TEST(DescribePlanTest, TheListOfModulesInBlocksIsSeen) {
   // 192 is no multiple of 128: down_proj stays F16 in every block.
   const auto kept = PlanOf(Stored(OutputFormat::kGptq, 4, 128, true));
   ASSERT_TRUE(kept.ok()) << kept.status();
-  for (const DescribedLinear& linear : kept->linears) {
+  for (const LinearDescription& linear : kept->linears) {
     EXPECT_EQ(linear.in_block_list, std::optional<bool>(linear.role != LinearRole::kDown));
   }
   const auto all = PlanOf(Stored(OutputFormat::kGptq, 4, 64, true));

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tests/core/engines/described_models.h"
+#include "tests/core/engines/model_descriptions.h"
 
 namespace salient {
 namespace {

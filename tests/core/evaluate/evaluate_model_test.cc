@@ -14,7 +14,7 @@
 
 #include "core/linalg/gemm.h"
 #include "core/model/activation_range.h"
-#include "core/model/ends.h"
+#include "core/model/embedding_and_head.h"
 #include "core/model/forward.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"

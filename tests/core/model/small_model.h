@@ -14,7 +14,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
-#include "core/model/ends.h"
+#include "core/model/embedding_and_head.h"
 #include "core/model/family.h"
 #include "core/model/forward.h"
 #include "tests/support/source_directory.h"

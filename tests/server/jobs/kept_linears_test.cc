@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/core/engines/described_models.h"
+#include "tests/core/engines/model_descriptions.h"
 
 namespace salient {
 namespace {

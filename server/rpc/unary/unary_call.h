@@ -1,7 +1,7 @@
 // Answers rpcs that are one question and one answer. Threads of gRPC hand bytes over; a lane parses
 // them, works and serializes the answer.
-#ifndef SALIENT_SERVER_RPC_UNARY_SIMPLE_RPC_H_
-#define SALIENT_SERVER_RPC_UNARY_SIMPLE_RPC_H_
+#ifndef SALIENT_SERVER_RPC_UNARY_UNARY_CALL_H_
+#define SALIENT_SERVER_RPC_UNARY_UNARY_CALL_H_
 
 #include <grpcpp/impl/codegen/proto_utils.h>
 #include <grpcpp/server_context.h>
@@ -89,4 +89,4 @@ grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, Answer answer) {
 
 }  // namespace salient
 
-#endif  // SALIENT_SERVER_RPC_UNARY_SIMPLE_RPC_H_
+#endif  // SALIENT_SERVER_RPC_UNARY_UNARY_CALL_H_

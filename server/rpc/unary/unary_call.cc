@@ -1,4 +1,4 @@
-#include "server/rpc/unary/simple_rpc.h"
+#include "server/rpc/unary/unary_call.h"
 
 #include <chrono>
 #include <optional>

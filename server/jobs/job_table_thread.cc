@@ -1,4 +1,4 @@
-// Begins, runs, ends and forgets jobs. It is the other half of JobTableImpl.
+// Does what the thread of JobTableImpl does: begins, runs, ends and forgets jobs.
 #include <algorithm>
 #include <utility>
 

@@ -1,4 +1,6 @@
 // Checks unary rpcs, and the beginning of WatchJob, as bytes on the wire.
+#include "server/rpc/unary/unary_call.h"
+
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -12,7 +14,6 @@
 #include "google/rpc/status.pb.h"
 #include "salient/v1/blob_service.pb.h"
 #include "salient/v1/quantization_service.pb.h"
-#include "server/rpc/unary/simple_rpc.h"
 #include "server/server.h"
 
 namespace salient {

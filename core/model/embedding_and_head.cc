@@ -1,4 +1,4 @@
-#include "core/model/ends.h"
+#include "core/model/embedding_and_head.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "core/engines/described_config.h"
+#include "core/engines/stated_quantization.h"
 
 #include <algorithm>
 #include <iterator>
@@ -56,9 +56,9 @@ bool MovesColumns(const JsonValue* actorder) {
 
 }  // namespace
 
-absl::StatusOr<DescribedConfig> DescribedConfig::Parse(const ModelConfig& config,
-                                                       absl::string_view json) {
-  DescribedConfig described;
+absl::StatusOr<StatedQuantization> StatedQuantization::Parse(const ModelConfig& config,
+                                                             absl::string_view json) {
+  StatedQuantization described;
   if (!config.quantization.has_value()) return described;
   described.config_ = *config.quantization;
   const absl::StatusOr<JsonValue> document = ParseConfigJson(config.source, json);
@@ -86,7 +86,7 @@ absl::StatusOr<DescribedConfig> DescribedConfig::Parse(const ModelConfig& config
   return described;
 }
 
-void DescribedConfig::ReadGroups(const JsonValue& groups) {
+void StatedQuantization::ReadGroups(const JsonValue& groups) {
   if (groups.AsObject() == nullptr) return;
   for (const auto& [name, group] : *groups.AsObject()) {
     ++config_groups_;
@@ -99,24 +99,24 @@ void DescribedConfig::ReadGroups(const JsonValue& groups) {
   }
 }
 
-void DescribedConfig::ReadArguments(const std::string& path, const JsonValue& arguments) {
+void StatedQuantization::ReadArguments(const std::string& path, const JsonValue& arguments) {
   if (unknown_in_arguments_.empty()) {
     unknown_in_arguments_ = FirstUnknown(path, arguments, kArguments);
   }
   if (MovesColumns(arguments.Find("actorder"))) act_order_ = true;
 }
 
-bool DescribedConfig::SaysPlain(absl::string_view module) const {
+bool StatedQuantization::SaysPlain(absl::string_view module) const {
   return !quant_method().empty() && !config_.FormatOf(module).has_value();
 }
 
-std::optional<bool> DescribedConfig::InBlockList(absl::string_view module) const {
+std::optional<bool> StatedQuantization::InBlockList(absl::string_view module) const {
   if (!in_block_.has_value()) return std::nullopt;
   return std::any_of(in_block_->begin(), in_block_->end(),
                      [module](const std::string& entry) { return absl::EndsWith(module, entry); });
 }
 
-StoredFormat DescribedConfig::FormatOf(absl::string_view module) const {
+StoredFormat StatedQuantization::FormatOf(absl::string_view module) const {
   return config_.FormatOf(module).value_or(StoredFormat{{0, 0, false, DType::kF16}});
 }
 

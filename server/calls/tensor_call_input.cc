@@ -1,4 +1,4 @@
-// TensorCall's way in: messages are taken one after the other, once there is memory for them.
+// Takes the messages of a TensorCall one after the other, once there is memory for them.
 #include <utility>
 #include <variant>
 
@@ -23,7 +23,7 @@ void TensorCall::TakeNext() {
   {
     std::lock_guard<std::mutex> lock(mu_);
     ended = ended_;
-    if (!ended && !side_.waiting.has_value() && !inbox_.empty()) {
+    if (!ended && !work_.waiting.has_value() && !inbox_.empty()) {
       source = std::move(inbox_.front());
       inbox_.pop_front();
     }
@@ -31,14 +31,14 @@ void TensorCall::TakeNext() {
   absl::Status status;
   bool input_done = false;
   if (!ended) {
-    if (side_.waiting.has_value()) {
-      status = Admit(*std::exchange(side_.waiting, std::nullopt));
+    if (work_.waiting.has_value()) {
+      status = Admit(*std::exchange(work_.waiting, std::nullopt));
     } else if (source != nullptr) {
       absl::StatusOr<CallMessage> message = source();
       source = nullptr;
       status = message.ok() ? Admit(*std::move(message)) : message.status();
     } else {
-      status = side_.input->End();
+      status = work_.input->End();
       input_done = status.ok();
     }
   }
@@ -49,7 +49,7 @@ void TensorCall::TakeNext() {
     std::lock_guard<std::mutex> lock(mu_);
     taking_ = false;
     input_done_ = input_done_ || input_done;
-    if (ended_) garbage = std::exchange(side_, Taking());
+    if (ended_) garbage = std::exchange(work_, Taking());
   }
   if (input_done) NotifyResult();
   Schedule();
@@ -57,18 +57,18 @@ void TensorCall::TakeNext() {
 
 // Takes a message once there is memory for it.
 absl::Status TensorCall::Admit(CallMessage message) {
-  absl::StatusOr<int64_t> bytes = side_.input->MemoryBytes(message);
+  absl::StatusOr<int64_t> bytes = work_.input->MemoryBytes(message);
   if (!bytes.ok()) return bytes.status();
   if (*bytes == 0) return Take(std::move(message), MemoryHold());
   // What the open group holds is not given back before its end: beside it there is never more.
-  const int64_t held = side_.group.call.bytes() + side_.statistics.call.bytes();
+  const int64_t held = work_.group.call.bytes() + work_.statistics.call.bytes();
   if (*bytes > limits_.call_memory_bytes - held) {
     return TooMuchMemory("a statistics file beside its group", *bytes + held,
                          limits_.call_memory_bytes);
   }
   std::optional<MemoryHold> hold = TryHold(*bytes);
   if (!hold.has_value()) {
-    side_.waiting = std::move(message);
+    work_.waiting = std::move(message);
     return absl::OkStatus();
   }
   return Take(std::move(message), *std::move(hold));
@@ -78,20 +78,20 @@ std::optional<MemoryHold> TensorCall::TryHold(int64_t bytes) {
   std::optional<Reservation> call = call_memory_.TryReserve(bytes);
   std::optional<Reservation> process;
   if (call.has_value()) {
-    process = shared_.memory.TryReserve(bytes, side_.place.get());
-    if (!process.has_value() && side_.place == nullptr) {
-      side_.place = std::make_unique<MemoryBudget::Place>(shared_.memory);
+    process = shared_.memory.TryReserve(bytes, work_.place.get());
+    if (!process.has_value() && work_.place == nullptr) {
+      work_.place = std::make_unique<MemoryBudget::Place>(shared_.memory);
     }
   }
   std::lock_guard<std::mutex> lock(mu_);
   if (process.has_value()) {
-    side_.place = nullptr;
+    work_.place = nullptr;
     blocked_ = std::nullopt;
     return MemoryHold{*std::move(call), *std::move(process)};
   }
   const bool by_call = !call.has_value();
   // A call that waits for its client must not stand in the way of others.
-  if (by_call) side_.place = nullptr;
+  if (by_call) work_.place = nullptr;
   if (!blocked_.has_value() || blocked_->by_call != by_call) {
     blocked_ = Blocked{bytes, absl::Now(), by_call};
   }
@@ -102,21 +102,21 @@ absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
   PoolExecutor executor(shared_.pool, stop_);
   const StageScope stage(executor, StageOf(message));
   if (std::holds_alternative<StatisticsData>(message) && hold.call.bytes() > 0) {
-    side_.statistics = std::move(hold);
+    work_.statistics = std::move(hold);
   }
-  absl::StatusOr<CallInput::Taken> taken = side_.input->Take(std::move(message), executor);
+  absl::StatusOr<CallInput::Taken> taken = work_.input->Take(std::move(message), executor);
   if (!taken.ok()) return taken.status();
-  if (taken->opened_group) side_.group = std::move(hold);
+  if (taken->opened_group) work_.group = std::move(hold);
   if (taken->merged_statistics) {
-    side_.statistics.ShrinkTo(taken->kept_bytes);
-    side_.group.Absorb(std::exchange(side_.statistics, MemoryHold()));
+    work_.statistics.ShrinkTo(taken->kept_bytes);
+    work_.group.Absorb(std::exchange(work_.statistics, MemoryHold()));
   }
   shared_.counters.tokens_folded.fetch_add(taken->tokens, std::memory_order_relaxed);
   std::lock_guard<std::mutex> lock(mu_);
   summary_.tokens += taken->tokens;
   if (taken->closed.has_value() && !ended_) {
     closed_.push_back(
-        {std::move(side_.group), *side_.input->options(), *std::move(taken->closed), absl::Now()});
+        {std::move(work_.group), *work_.input->options(), *std::move(taken->closed), absl::Now()});
   }
   return absl::OkStatus();
 }

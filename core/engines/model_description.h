@@ -1,7 +1,7 @@
 // Describes a checkpoint as engines see it before they read a weight: what its config and headers
 // say.
-#ifndef SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
-#define SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
+#ifndef SALIENT_CORE_ENGINES_MODEL_DESCRIPTION_H_
+#define SALIENT_CORE_ENGINES_MODEL_DESCRIPTION_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -17,7 +17,7 @@
 namespace salient {
 
 // Describes a Linear of a decoder block.
-struct DescribedLinear {
+struct LinearDescription {
   std::string module;  // It is the full path.
   LinearRole role = LinearRole::kQuery;
   int64_t out_features = 0;
@@ -30,14 +30,14 @@ struct DescribedLinear {
   std::optional<bool> in_block_list = {};
 };
 
-struct DescribedModel {
+struct ModelDescription {
   std::string architecture;
   // It is "awq", "gptq" or "compressed-tensors"; empty if it is not quantized.
   std::string quant_method;
   // The first quantized Linear has it; the others may differ in bits, group_size and symmetry.
   StoredFormat stored;
   // They stand by block, in each by LinearRole.
-  std::vector<DescribedLinear> linears;
+  std::vector<LinearDescription> linears;
   int64_t num_attention_heads = 1;
   int64_t num_key_value_heads = 1;
   int64_t head_dim = 1;
@@ -61,10 +61,10 @@ struct DescribedModel {
 
   bool quantized() const {
     return std::any_of(linears.begin(), linears.end(),
-                       [](const DescribedLinear& linear) { return linear.quantized; });
+                       [](const LinearDescription& linear) { return linear.quantized; });
   }
 };
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_ENGINES_DESCRIBED_MODEL_H_
+#endif  // SALIENT_CORE_ENGINES_MODEL_DESCRIPTION_H_

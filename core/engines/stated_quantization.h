@@ -1,6 +1,6 @@
 // Holds what quantization_config says to engines.
-#ifndef SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
-#define SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
+#ifndef SALIENT_CORE_ENGINES_STATED_QUANTIZATION_H_
+#define SALIENT_CORE_ENGINES_STATED_QUANTIZATION_H_
 
 #include <cstdint>
 #include <optional>
@@ -15,10 +15,11 @@
 
 namespace salient {
 
-class DescribedConfig {
+class StatedQuantization {
  public:
   // Parses `json`, the text that `config` was parsed from; `config` must outlive the result.
-  static absl::StatusOr<DescribedConfig> Parse(const ModelConfig& config, absl::string_view json);
+  static absl::StatusOr<StatedQuantization> Parse(const ModelConfig& config,
+                                                  absl::string_view json);
 
   // Returns the method; it is empty if the model is not quantized.
   const std::string& quant_method() const { return config_.quant_method; }
@@ -36,7 +37,7 @@ class DescribedConfig {
   const std::string& version() const { return version_; }
   bool old_names() const { return old_names_; }
   const std::vector<std::string>& skipped() const { return skipped_; }
-  // Returns what DescribedModel has of compressed-tensors.
+  // Returns what ModelDescription has of compressed-tensors.
   int64_t config_groups() const { return config_groups_; }
   const std::string& unknown_in_group() const { return unknown_in_group_; }
   const std::string& unknown_in_arguments() const { return unknown_in_arguments_; }
@@ -58,4 +59,4 @@ class DescribedConfig {
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_ENGINES_DESCRIBED_CONFIG_H_
+#endif  // SALIENT_CORE_ENGINES_STATED_QUANTIZATION_H_

@@ -1,10 +1,10 @@
 // Describes models of a known shape for tests.
-#ifndef SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
-#define SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
+#ifndef SALIENT_TESTS_CORE_ENGINES_MODEL_DESCRIPTIONS_H_
+#define SALIENT_TESTS_CORE_ENGINES_MODEL_DESCRIPTIONS_H_
 
 #include <string>
 
-#include "core/engines/described_model.h"
+#include "core/engines/model_description.h"
 #include "core/model/family.h"
 
 namespace salient::testing {
@@ -40,9 +40,9 @@ inline std::string MethodOf(OutputFormat output) {
 }
 
 // Describes every Linear of every block in this format.
-inline DescribedModel Describe(const ModelConfig& config, const StoredFormat& stored) {
+inline ModelDescription Describe(const ModelConfig& config, const StoredFormat& stored) {
   const Family& family = **FindFamily(config);
-  DescribedModel model;
+  ModelDescription model;
   model.architecture = config.architecture;
   model.quant_method = MethodOf(stored.output);
   model.stored = stored;
@@ -73,4 +73,4 @@ inline StoredFormat Stored(OutputFormat output, int bits, int64_t group_size, bo
 
 }  // namespace salient::testing
 
-#endif  // SALIENT_TESTS_CORE_ENGINES_DESCRIBED_MODELS_H_
+#endif  // SALIENT_TESTS_CORE_ENGINES_MODEL_DESCRIPTIONS_H_

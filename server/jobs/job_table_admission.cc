@@ -1,4 +1,4 @@
-// Decides what the table takes, and what it turns away. It is the third part of JobTableImpl.
+// Decides what JobTableImpl takes, and what it turns away.
 #include <algorithm>
 #include <utility>
 
