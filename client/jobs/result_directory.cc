@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -27,23 +26,6 @@ namespace fs = std::filesystem;
 
 // The longest name is FORMAT/SUBDIRECTORY/NAME, of a model in several formats.
 constexpr size_t kMostParts = 3;
-
-absl::Status FileError(const std::string& path, absl::string_view what, int error) {
-  const std::string message = absl::StrCat(path, ": ", what, ": ", std::strerror(error));
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-      return absl::NotFoundError(message);
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(message);
-    case ENAMETOOLONG:
-      return absl::InvalidArgumentError(message);
-    default:
-      return absl::InternalError(message);
-  }
-}
 
 }  // namespace
 
@@ -71,7 +53,7 @@ absl::Status CheckOutputDirectory(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (status.type() == fs::file_type::none) {
-    return FileError(path, "cannot be looked at", error.value());
+    return FileError(error.value(), path, "look at it");
   }
   if (fs::exists(status)) {
     if (!fs::is_directory(status)) {
@@ -79,7 +61,7 @@ absl::Status CheckOutputDirectory(const std::string& path) {
           absl::StrCat(path, ": is there and is no directory; expected a new directory"));
     }
     const bool empty = fs::is_empty(path, error);
-    if (error) return FileError(path, "cannot be read", error.value());
+    if (error) return FileError(error.value(), path, "read");
     if (!empty) {
       return absl::AlreadyExistsError(
           absl::StrCat(path, ": is there and is not empty; expected a new or an empty directory"));
@@ -131,7 +113,7 @@ absl::Status ResultDirectory::BeginFile(absl::string_view name) {
     return absl::InvalidArgumentError(
         absl::StrCat("result file ", QuoteForMessage(name), " came twice; expected once"));
   }
-  return FileError(name_, "cannot be written", errno);
+  return FileError(errno, name_, "write");
 }
 
 absl::Status ResultDirectory::MakeSubdirectory(const std::string& name) {
@@ -142,7 +124,7 @@ absl::Status ResultDirectory::MakeSubdirectory(const std::string& name) {
       return absl::InvalidArgumentError(absl::StrCat(
           "result file ", QuoteForMessage(name), " is a directory, too; expected one of the two"));
     }
-    return FileError(path, "cannot be made", errno);
+    return FileError(errno, path, "create");
   }
   subdirectories_.insert(name);
   return absl::OkStatus();
@@ -152,7 +134,7 @@ absl::Status ResultDirectory::Append(absl::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t size = write(fd_, bytes.data(), bytes.size());
     if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return FileError(name_, "cannot be written", errno);
+    if (size < 0) return FileError(errno, name_, "write");
     bytes.remove_prefix(static_cast<size_t>(size));
   }
   return absl::OkStatus();
@@ -163,7 +145,7 @@ absl::Status ResultDirectory::CloseFile() {
   const int synced = fsync(fd_);
   const int error = errno;
   close(std::exchange(fd_, -1));
-  return synced == 0 ? absl::OkStatus() : FileError(name_, "cannot be synced", error);
+  return synced == 0 ? absl::OkStatus() : FileError(error, name_, "sync");
 }
 
 absl::Status ResultDirectory::Commit() {
