@@ -1,4 +1,4 @@
-// oneDNN's matrix product and nothing around it: the floor that products are held against.
+// Runs oneDNN's matrix product and nothing around it: the floor that products are held against.
 #ifndef SALIENT_TESTS_BENCH_BARE_MATMUL_H_
 #define SALIENT_TESTS_BENCH_BARE_MATMUL_H_
 

@@ -1,5 +1,6 @@
-// The vectorized inner loops beside a copy of the bytes that they read and write, in cache (16 Ki
-// elements) and beyond it (16 Mi). Counters: beside_memcpy.h; the label is the instruction set.
+// Times the vectorized inner loops beside a copy of the bytes that they read and write, in cache
+// (16 Ki elements) and beyond it (16 Mi). Counters: beside_memcpy.h; the label is the instruction
+// set.
 #include <benchmark/benchmark.h>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// The dtype of the product that others are held against, whatever this CPU has.
+// Returns the dtype of the product that others are held against, whatever this CPU has.
 #ifndef SALIENT_TESTS_BENCH_FLOOR_DTYPE_H_
 #define SALIENT_TESTS_BENCH_FLOOR_DTYPE_H_
 

@@ -35,7 +35,7 @@ namespace {
   _exit(127);
 }
 
-// Up to its line feed; empty if the writer went away.
+// Reads up to the line feed; empty if the writer went away.
 std::string ReadLine(int fd) {
   std::string line;
   char c = 0;

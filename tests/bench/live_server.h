@@ -1,4 +1,4 @@
-// A real salientd as a child process, and what it says of itself.
+// Runs a real salientd as a child process, and reads what it says of itself.
 #ifndef SALIENT_TESTS_BENCH_LIVE_SERVER_H_
 #define SALIENT_TESTS_BENCH_LIVE_SERVER_H_
 

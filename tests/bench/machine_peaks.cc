@@ -53,7 +53,7 @@ double Rate(double amount, const std::function<void()>& piece) {
   return amount / seconds[seconds.size() / 3];
 }
 
-// The mean over `workers` threads that measure at the same time.
+// Returns the mean over `workers` threads that measure at the same time.
 double OnAll(int workers, const std::function<double()>& measure) {
   std::vector<double> rates(static_cast<size_t>(workers));
   std::vector<std::thread> threads;

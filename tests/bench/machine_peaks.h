@@ -13,7 +13,7 @@
 
 namespace salient::bench {
 
-// The fastest way to one product, or to what stands in for it where the CPU cannot multiply so.
+// Is the fastest way to one product, or to what stands in for it where the CPU cannot multiply so.
 struct GemmPeak {
   double flop = 0;             // It counts a second and core.
   DType dtype = DType::kF32;   // It is that of its factors.

@@ -1,4 +1,4 @@
-// One run of a model through a real server, and what it took.
+// Runs a model through a real server, and tells what it took.
 #ifndef SALIENT_TESTS_BENCH_MODEL_RUN_H_
 #define SALIENT_TESTS_BENCH_MODEL_RUN_H_
 

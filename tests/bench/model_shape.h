@@ -1,4 +1,4 @@
-// The shapes of well-known models, as the config.json that their checkpoints have.
+// Has the shapes of well-known models, as the config.json that their checkpoints have.
 #ifndef SALIENT_TESTS_BENCH_MODEL_SHAPE_H_
 #define SALIENT_TESTS_BENCH_MODEL_SHAPE_H_
 

@@ -1,4 +1,4 @@
-// A server with blobs in memory and one job that does what a test says, for the tests of the
+// Is a server with blobs in memory and one job that does what a test says, for the tests of the
 // client.
 #ifndef SALIENT_TESTS_CLIENT_FAKE_JOB_SERVER_H_
 #define SALIENT_TESTS_CLIENT_FAKE_JOB_SERVER_H_
@@ -21,7 +21,7 @@ class FakeJobServer {
   FakeJobServer();
   ~FakeJobServer();
 
-  // A channel to it, with a policy that waits for milliseconds instead of seconds.
+  // Opens a channel to it, with a policy that waits for milliseconds instead of seconds.
   JobServer Connect() const;
 
   // --- Blobs ---
@@ -34,7 +34,7 @@ class FakeJobServer {
   bool WaitFor(const v1::Digest& digest) const;
   // Digests in the order in which uploads were finished.
   std::vector<std::string> Uploaded() const;
-  // Bytes of chunks that came, again ones included.
+  // Returns the bytes of chunks that came, again ones included.
   int64_t ReceivedBytes() const;
 
   // The next WriteBlob or ReadBlob ends with `status` behind its `after_chunks`th chunk. An upload

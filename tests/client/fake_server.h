@@ -1,4 +1,4 @@
-// A server that does what a test says, for the tests of the client.
+// Is a server that does what a test says, for the tests of the client.
 #ifndef SALIENT_TESTS_CLIENT_FAKE_SERVER_H_
 #define SALIENT_TESTS_CLIENT_FAKE_SERVER_H_
 

@@ -1,4 +1,4 @@
-// Bytes of files and of tensors as text, and blobs that are no files.
+// Reads bytes of files and of tensors as text, and makes blobs that are no files.
 #ifndef SALIENT_TESTS_CLIENT_FILE_CONTENTS_H_
 #define SALIENT_TESTS_CLIENT_FILE_CONTENTS_H_
 

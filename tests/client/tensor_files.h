@@ -27,7 +27,7 @@ class TemporaryDirectory {
   std::string path_;
 };
 
-// A tensor whose bytes differ from each other's and between seeds.
+// Makes a tensor whose bytes differ from each other's and between seeds.
 NamedTensor PatternTensor(std::string name, DType dtype, std::vector<int64_t> shape,
                           uint32_t seed = 1);
 

@@ -55,7 +55,7 @@ v1::QuantizeTensorsRequest Options() {
   return request;
 }
 
-// A group of one Linear [out_features, 16] of ones, one token.
+// Makes a group of one Linear [out_features, 16] of ones, one token.
 std::vector<v1::QuantizeTensorsRequest> Group(const std::string& name, int64_t out_features) {
   std::vector<v1::QuantizeTensorsRequest> messages(1);
   v1::GroupHeader& header = *messages[0].mutable_group();

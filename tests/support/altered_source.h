@@ -1,4 +1,4 @@
-// A model in which some tensors are replaced by others, or added.
+// Shows a model in which some tensors are replaced by others, or added.
 #ifndef SALIENT_TESTS_SUPPORT_ALTERED_SOURCE_H_
 #define SALIENT_TESTS_SUPPORT_ALTERED_SOURCE_H_
 

@@ -1,4 +1,5 @@
-// Calibration rows for tests, and the ways in which they may reach an accumulator.
+// Makes calibration rows for tests, and brings them in the ways in which they may reach an
+// accumulator.
 #ifndef SALIENT_TESTS_SUPPORT_CALIBRATION_ROWS_H_
 #define SALIENT_TESTS_SUPPORT_CALIBRATION_ROWS_H_
 

@@ -1,6 +1,6 @@
-// Files that tests may use when they are there: models and goldens too large, or of too many
-// licences, for a clone. SALIENT_SHARED names their directory; else it is looked for beside
-// the repository.
+// Finds files that tests may use when they are there: models and goldens too large, or of too many
+// licences, for a clone. SALIENT_SHARED names their directory; else it is looked for beside the
+// repository.
 #ifndef SALIENT_TESTS_SUPPORT_SHARED_FILES_H_
 #define SALIENT_TESTS_SUPPORT_SHARED_FILES_H_
 
@@ -12,7 +12,7 @@
 
 namespace salient::testing {
 
-// Full path of `relative`, or "" if it is not there.
+// Returns the full path of `relative`, or "" if it is not there.
 inline std::string SharedFile(const std::string& relative) {
   const char* named = std::getenv("SALIENT_SHARED");
   const std::filesystem::path root =

@@ -22,7 +22,7 @@ using ::testing::IsEmpty;
 
 constexpr char kIndex[] = "model.safetensors.index.json";
 
-// Two shards with an index, a tokenizer, and files that stay behind.
+// Has two shards with an index, a tokenizer, and files that stay behind.
 class ModelUploadTest : public ::testing::Test {
  protected:
   ModelUploadTest() {

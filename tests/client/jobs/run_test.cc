@@ -51,7 +51,7 @@ class JobRunTest : public ::testing::Test {
     return plan;
   }
 
-  // A result file of two parts that the server holds.
+  // Makes a result file of two parts that the server holds.
   v1::ResultFile File(const std::string& name, const std::string& head, const std::string& tail) {
     v1::ResultFile file;
     file.set_name(name);

@@ -15,7 +15,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// A stream whose text can be looked at.
+// Is a stream whose text can be looked at.
 class Sink {
  public:
   std::FILE* file() const { return file_.get(); }

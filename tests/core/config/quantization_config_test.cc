@@ -1,4 +1,4 @@
-// The quantization_config that the real tools write, and what goes wrong in one.
+// Reads the quantization_config that the real tools write, and what goes wrong in one.
 #include "core/config/quantization_config.h"
 
 #include <gmock/gmock.h>
@@ -186,7 +186,7 @@ TEST(QuantizationConfigTest, ReadsWhatLlmCompressorWrites) {
 }
 
 TEST(QuantizationConfigTest, WhatToolsLeaveOutOrWriteOtherwiseMeansTheSame) {
-  // Group -1 without a strategy, width and kind as they are by default.
+  // Group -1 comes without a strategy; width and kind are as they are by default.
   const QuantizationConfig channel = Good(
       R"({"quant_method":"compressed-tensors","format":"naive-quantized","config_groups":{
           "a":{"targets":["Linear"],"weights":{"group_size":-1}}}})");

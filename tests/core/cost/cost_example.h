@@ -1,4 +1,4 @@
-// A model whose costs are counted by hand.
+// Has a model whose costs are counted by hand.
 #ifndef SALIENT_TESTS_CORE_COST_COST_EXAMPLE_H_
 #define SALIENT_TESTS_CORE_COST_COST_EXAMPLE_H_
 

@@ -147,8 +147,8 @@ TEST(ModelCostTest, ALimitOfErrorIsCountedAsIfEveryGroupWasAboveIt) {
     return of.stages[static_cast<size_t>(Stage::kRounding)].vector_flop;
   };
   constexpr double kBlock = kAttentionParameters + kMlpParameters;
-  // Twice where 8 bits are a choice, and in F16 in the end, which takes two bytes instead of half
-  // of one.
+  // It is twice where 8 bits are a choice, and in F16 in the end, which takes two bytes instead of
+  // half of one.
   for (const auto& [stored, times] :
        {std::pair{StoredFormat{{4, 128, true}, OutputFormat::kCompressedTensors}, 2},
         std::pair{StoredFormat{{8, 128, true}, OutputFormat::kCompressedTensors}, 1},
@@ -211,7 +211,7 @@ TEST(ModelCostTest, MemoryIsABlocksNotTheModels) {
             Must(CostOfEvaluating(CostExample(), rows, 3, 2)).memory_bytes);
 }
 
-// Two bytes a weight as it is stored, four decoded.
+// A weight takes two bytes as it is stored, four decoded.
 TEST(ModelCostTest, DecodedModelsHoldAndCostMore) {
   const std::vector<int64_t> rows = {64};
   const auto evaluate = [&](const ModelConfig& config, int models) {

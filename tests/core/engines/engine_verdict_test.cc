@@ -41,8 +41,9 @@ std::string Remarks(Engine engine, const ModelDescription& model, int64_t tensor
   return absl::StrJoin(JudgeEngine(engine, model, tensor_parallel).remarks, "\n");
 }
 
-// The constraints as their sources have them, cell by cell: which engines load a model of
-// Llama-3-8B's shapes in one format. Independent of how the rules are written down in core/engines.
+// Has the constraints as their sources have them, cell by cell: which engines load a model of
+// Llama-3-8B's shapes in one format. It is independent of how the rules are written down in
+// core/engines.
 struct Cell {
   OutputFormat output;
   int bits;

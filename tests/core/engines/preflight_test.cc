@@ -46,7 +46,7 @@ class PreflightTest : public ::testing::Test {
     return std::string(checked.status().message());
   }
 
-  // All that is fused with one of these stays F16.
+  // Skips Linears; all that is fused with one of these stays F16.
   void Skip(const std::vector<std::string>& modules) {
     for (const std::string& module : modules) overrides_.push_back({module, 0, 0, true});
   }

@@ -83,7 +83,7 @@ class ActivationLossTest : public ::testing::TestWithParam<ActivationFormat> {
     }
   }
 
-  // x / s of one sampled token as an engine rounds it.
+  // Returns x / s of one sampled token as an engine rounds it.
   std::vector<double> RoundedToken(int64_t t) const {
     double largest = 0;
     const bool dynamic = GetParam() == ActivationFormat::kDynamicToken;

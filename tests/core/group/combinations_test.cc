@@ -1,5 +1,5 @@
-// Every combination of scale, range and rounding at every width, group size and symmetry: what
-// QuantizeGroup reports is what its tensors do to the tokens, and never worse than plain
+// Tests every combination of scale, range and rounding at every width, group size and symmetry:
+// what QuantizeGroup reports is what its tensors do to the tokens, and never worse than plain
 // round-to-nearest, which is computed here by its definition.
 #include <algorithm>
 #include <cmath>
@@ -121,7 +121,8 @@ class CombinationsTest : public ::testing::Test {
     return LossOf(std::move(decoded), std::vector<float>(kColumns, 1.0f), w);
   }
 
-  // The codes behind Linear i of a result, in range and decoding to the tensor that was written.
+  // Returns the codes behind Linear i of a result, in range and decoding to the tensor that was
+  // written.
   Matrix DecodedCodes(const GroupResult& result, size_t i, const Combination& combination) {
     const Method& method = result.report.linears[i].kept_rtn ? kPlainRounding : combination.method;
     const auto rounded = RoundLinears({&group_.linears[i], 1}, result.scales, model_, method,

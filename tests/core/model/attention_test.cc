@@ -1,5 +1,5 @@
-// Attention against the formula in f64, one query at a time, on rows longer than what a task sees
-// at once.
+// Holds attention against the formula in f64, one query at a time, on rows longer than what a task
+// sees at once.
 #include "core/model/attention.h"
 
 #include <gtest/gtest.h>

@@ -49,7 +49,8 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
   }
   ~FoldTest() override { std::filesystem::remove_all(directory_); }
 
-  // Anything from 1/8 to 8, the same in the query heads of one kv head where the row says so.
+  // Returns anything from 1/8 to 8, the same in the query heads of one kv head where the row says
+  // so.
   std::vector<float> Scales(const GroupRow& row) {
     const int64_t columns = ShapeOf(model_->family, model_->config, row.linears[0]).in_features;
     std::uniform_real_distribution<float> exponent(-3, 3);
@@ -112,7 +113,7 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
   SerialExecutor executor_;
 };
 
-// The other half of a fold, which rounding does on the way.
+// Does the other half of a fold, which rounding does on the way.
 void MultiplyColumns(const GroupRow& row, const std::vector<float>& scales, BlockWeights& block) {
   for (const LinearRole role : row.linears) {
     StoredLinear& linear = block.linear(role);

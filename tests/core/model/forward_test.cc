@@ -1,5 +1,5 @@
-// The forward pass against tests/golden/forward: what an independent NumPy forward computes in
-// float64 for tiny random models, one for each switch and some for several together
+// Holds the forward pass against tests/golden/forward: what an independent NumPy forward computes
+// in float64 for tiny random models, one for each switch and some for several together
 // (tests/golden/make_forward_goldens.py), and what transformers' own classes compute for them in
 // float32 (tests/golden/make_transformers_goldens.py). Logits lie between -31 and 31.
 #include "core/model/forward.h"
@@ -38,7 +38,7 @@ SafetensorsFile Golden(const std::string& name) {
 double LargestDifference(const float* values, const std::vector<float>& expected) {
   double largest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
-    // Written so that a NaN is the largest difference.
+    // It is written so that a NaN is the largest difference.
     const double difference = std::abs(static_cast<double>(values[i]) - expected[i]);
     largest = difference <= largest ? largest : difference;
   }

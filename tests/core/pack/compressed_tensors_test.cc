@@ -95,7 +95,7 @@ TEST(CompressedTensorsTest, GoldenPaddingIsZero) {
             Decoded(groups));
 }
 
-// Four codes a word, 128 more than the signed ones; by hand.
+// A word has four codes, 128 more than the signed ones; they are written by hand.
 TEST(CompressedTensorsTest, EightBitsAreBytes) {
   AffineGroups groups = RandomGroups(2, 6, {8, 6, false}, 1);
   groups.codes = {0, 1, 2, 255, 128, 127, 16, 17, 18, 19, 20, 21};

@@ -130,7 +130,7 @@ TEST(GptqTest, DecodingGivesWhatTheCodesMean) {
         EXPECT_TRUE(CheckGptq("f", read, {bits, v2}, 96, 160, 0).ok());
         const std::vector<float> expected = Decoded(groups);
         EXPECT_EQ(testing::ValuesOf(*DecodeGptq("f", read, {bits, v2}, 0, 96)), expected) << bits;
-        // A part, that no tile begins at.
+        // No tile begins at this part.
         EXPECT_EQ(testing::ValuesOf(*DecodeGptq("f", read, {bits, v2}, 37, 21)),
                   std::vector<float>(expected.begin() + 37 * 160, expected.begin() + 58 * 160));
         GptqTensors without = read;

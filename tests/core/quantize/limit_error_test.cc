@@ -1,4 +1,4 @@
-// The limit of error: which groups are raised above it, and how a second run knows.
+// Tests the limit of error: which groups are raised above it, and how a second run knows.
 #include "core/quantize/limit_error.h"
 
 #include <gmock/gmock.h>
@@ -33,7 +33,7 @@ bool StandsAlone(const std::string& group) {
   return absl::EndsWith(group, "o_proj") || absl::EndsWith(group, "down_proj");
 }
 
-// In the middle of the errors of `report`s groups that stand alone.
+// Returns the middle of the errors of `report`s groups that stand alone.
 double MiddleError(const std::map<std::string, GroupReport>& reports) {
   std::vector<double> errors;
   for (const auto& [name, report] : reports) {

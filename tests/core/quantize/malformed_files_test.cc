@@ -1,5 +1,5 @@
-// Every way in which the files of a model can be wrong: its config, what they are called and what
-// their headers say.
+// Tests every way in which the files of a model can be wrong: its config, what they are called and
+// what their headers say.
 #include <filesystem>
 
 #include "tests/core/quantize/malformed_model.h"

@@ -1,4 +1,4 @@
-// A model directory that is spoilt before a job runs on it, and what the job says: a typed error
+// Spoils a model directory before a job runs on it, and tells what the job must say: a typed error
 // that names file, tensor or field, value and what was expected; and nothing emitted where all
 // could be judged before any work.
 #ifndef SALIENT_TESTS_CORE_QUANTIZE_MALFORMED_MODEL_H_

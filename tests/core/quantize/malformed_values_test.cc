@@ -1,5 +1,5 @@
-// Every way in which the values of a model, its calibration or the format that is asked for can be
-// wrong.
+// Tests every way in which the values of a model, its calibration or the format that is asked for
+// can be wrong.
 #include <cmath>
 
 #include "tests/core/quantize/malformed_model.h"

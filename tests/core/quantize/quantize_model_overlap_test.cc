@@ -40,7 +40,7 @@ class Events {
   std::vector<std::string> events_;  // Each stands once, when it happened first.
 };
 
-// A model of which the blocks of `missing` are on their way.
+// Is a model of which the blocks of `missing` are on their way.
 class WatchedSource final : public TensorSource {
  public:
   WatchedSource(const TensorSource& source, Events& events, std::vector<int64_t> missing)

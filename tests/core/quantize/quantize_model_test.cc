@@ -71,8 +71,8 @@ class Collector final : public QuantizedModelSink {
   int64_t fail_at_;
 };
 
-// The source with what a run emitted in the place of its blocks: packed Linears decoded by the
-// layout's description (output n in nibble {0,4,1,5,2,6,3,7}[n mod 8]).
+// Shows the source with what a run emitted in the place of its blocks: packed Linears decoded by
+// the layout's description (output n in nibble {0,4,1,5,2,6,3,7}[n mod 8]).
 class Overlay final : public TensorSource {
  public:
   Overlay(const TensorSource& source, const std::map<std::string, NamedTensor>& emitted)

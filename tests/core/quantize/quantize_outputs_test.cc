@@ -1,4 +1,4 @@
-// Several results of one run, and formats that overrides change.
+// Tests several results of one run, and formats that overrides change.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

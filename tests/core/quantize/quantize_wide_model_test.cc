@@ -1,5 +1,5 @@
-// Rounding that needs the whole X^T X, in a model whose down_proj is wider than what is kept of it
-// otherwise.
+// Tests rounding that needs the whole X^T X, in a model whose down_proj is wider than what is kept
+// of it otherwise.
 #include <gtest/gtest.h>
 
 #include <filesystem>

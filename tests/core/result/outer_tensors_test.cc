@@ -168,7 +168,7 @@ TEST_F(UnusedRowsTest, KeepTheirBytesIn16Bits) {
     for (const float value : {std::nanf(""), INFINITY, -INFINITY}) {
       testing::AlteredSource source(model_.checkpoint);
       NamedTensor embeddings = WithValue(kOuterEmbeddings, dtype, {30, 35}, value);
-      // A NaN that converting would quieten.
+      // Converting would quieten this NaN.
       embeddings.data[2 * (30 * model_.config.hidden_size + 1)] |= std::byte{0x01};
       source.Put(embeddings);
       ASSERT_TRUE(Copy(source, kOuterEmbeddings).ok());

@@ -1,4 +1,5 @@
-// A quantized directory in every layout: what it holds is what the run emits and the plan foretold.
+// Tests a quantized directory in every layout: what it holds is what the run emits and the plan
+// foretold.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -125,7 +126,7 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
   }
   if (plain) {
     EXPECT_EQ(quantization, nullptr);
-    // A plain model: every tensor that the config asks for, and no other.
+    // A plain model has every tensor that the config asks for, and no other.
     const SmallModel model(out.string());
     EXPECT_TRUE(CheckModelTensors(model.checkpoint, model.family, model.config).ok());
   }

@@ -1,4 +1,4 @@
-// A model in a directory quantized into another one, as a plan says.
+// Quantizes a model in a directory into another one, as a plan says.
 #ifndef SALIENT_TESTS_CORE_RESULT_WRITTEN_MODEL_H_
 #define SALIENT_TESTS_CORE_RESULT_WRITTEN_MODEL_H_
 

@@ -116,7 +116,7 @@ class PackedLinearTest : public ::testing::Test {
     packed_.Put(std::move(scale));
   }
 
-  // The weight that `json` as quantization_config shows is what `value` says.
+  // Expects that the weight that `json` as quantization_config shows is what `value` says.
   void ExpectWeight(const std::string& json,
                     const std::function<float(int64_t n, int64_t k)>& value) {
     config_.quantization = Config(json);

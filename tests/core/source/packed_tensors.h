@@ -15,7 +15,7 @@
 
 namespace salient::testing {
 
-// The Linear of pocket-llama that is packed, and its shape.
+// This Linear of pocket-llama is packed, and has this shape.
 inline constexpr char kModule[] = "model.layers.1.self_attn.k_proj";
 inline constexpr int64_t kOut = 128;
 inline constexpr int64_t kIn = 256;

@@ -78,7 +78,7 @@ class Losses final : public QuantizedModelSink {
   int groups = 0;
 };
 
-// All that tells two studies apart.
+// Returns all that tells two studies apart.
 std::vector<double> Numbers(const ModelStudy& study) {
   std::vector<double> numbers;
   const auto add = [&numbers](const ModelEvaluation& evaluation) {

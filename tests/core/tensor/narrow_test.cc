@@ -16,7 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Bit patterns by IEEE 754: 1, -2, the largest, what still rounds to it, subnormals, and a tie.
+// Bit patterns are by IEEE 754: 1, -2, the largest, what still rounds to it, subnormals, and a tie.
 TEST(NarrowTest, RoundsToNearestEven) {
   const std::vector<float> values = {1.0f,         -2.0f,  65504.0f,        -65519.99f,
                                      0x1p-24f,     -0.0f,  0x1.002p0f,      0x1.006p0f,

@@ -16,7 +16,7 @@
 namespace salient {
 namespace {
 
-// Room for about two groups of SmallCall, so that results nobody reads fill it.
+// Has room for about two groups of SmallCall, so that results nobody reads fill it.
 CallLimits TightLimits() {
   CallLimits limits;
   CallOptions options = SmallOptions();

@@ -82,7 +82,7 @@ class ScriptedClient final : public CallTransport {
   ScriptedClient(std::vector<CallMessage> script, Settings settings)
       : script_(script.begin(), script.end()), settings_(settings) {}
 
-  // The call that this client is the other side of.
+  // Attaches the call that this client is the other side of.
   void Attach(std::shared_ptr<TensorCall> call) {
     std::lock_guard<std::mutex> lock(mu_);
     call_ = std::move(call);

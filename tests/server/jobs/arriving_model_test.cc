@@ -53,7 +53,7 @@ class Direct final : public QuantizedModelSink {
   std::map<std::string, std::string> tensors;
 };
 
-// Bytes of the file up to the end of the last tensor whose name begins so.
+// Returns the bytes of the file up to the end of the last tensor whose name begins so.
 size_t EndOf(const std::string& file, const std::string& prefix) {
   const auto view = Must(SafetensorsView::Parse("file", testing::AsBytes(file)));
   int64_t end = 0;

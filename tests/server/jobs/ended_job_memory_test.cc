@@ -74,7 +74,8 @@ class EndedJobMemoryTest : public testing::JobTest {
     return spec;
   }
 
-  // Bytes that are more than `before`, when the table had time to give back what it will.
+  // Returns the bytes that are more than `before`, when the table had time to give back what it
+  // will.
   static int64_t StillTaken(int64_t before) {
     for (int i = 0; i < 5000 && live_bytes - before > kConfigBytes; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -84,7 +85,7 @@ class EndedJobMemoryTest : public testing::JobTest {
 };
 
 TEST_F(EndedJobMemoryTest, PlansAreGivenBackAndWhatIsAskedForStays) {
-  // Once for all that is made at the first job.
+  // It runs once for all that is made at the first job.
   const int64_t empty = live_bytes;
   ASSERT_TRUE(bench_.table().Cancel(bench_.Submit(Spec(), "first").name).ok());
   StillTaken(empty);

@@ -31,7 +31,7 @@ using testing::Stored;
 
 class ErrorLimitTest : public testing::OutputTest {
  protected:
-  // A limit that some groups of a job in this format are above.
+  // Returns a limit that some groups of a job in this format are above.
   double MiddleError(const StoredFormat& format) {
     std::vector<double> errors;
     for (const TimedGroupReport& group : Reports(Run(Spec({format})))) {

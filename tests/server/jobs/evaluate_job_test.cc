@@ -37,7 +37,7 @@ struct Opened : testing::ModelOnDisk {
   std::unique_ptr<TensorSource> plain;
 };
 
-// The fields of an evaluation that tell runs apart.
+// Returns the fields of an evaluation that tell runs apart.
 std::vector<double> NumbersOfEvaluation(const ModelEvaluation& evaluation) {
   std::vector<double> numbers = {evaluation.likelihood.negative_log_likelihood,
                                  static_cast<double>(evaluation.likelihood.tokens),

@@ -104,7 +104,7 @@ class NoTensors final : public TensorSource {
   const std::string name_ = "nothing";
 };
 
-// One call of the sink that tells something.
+// Is one call of the sink that tells something.
 struct Teller {
   const char* name;
   std::function<absl::Status(QuantizeSink&)> tell;

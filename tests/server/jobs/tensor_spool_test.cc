@@ -25,7 +25,7 @@ NamedTensor Tensor(const std::string& name, size_t bytes) {
   return tensor;
 }
 
-// On disk, whatever the file's size says.
+// Returns the bytes on disk, whatever the file's size says.
 int64_t BytesOnDisk(const std::string& path) {
   struct stat info {};
   EXPECT_EQ(stat(path.c_str(), &info), 0);

@@ -1,4 +1,4 @@
-// A small random model and tokens for it, and how the core reads both.
+// Makes a small random model and tokens for it, and shows how the core reads both.
 #ifndef SALIENT_TESTS_SERVER_JOBS_TINY_MODEL_H_
 #define SALIENT_TESTS_SERVER_JOBS_TINY_MODEL_H_
 
@@ -138,12 +138,12 @@ inline std::string MakeTokens(int64_t rows, int64_t tokens, int64_t vocab, uint6
   return Bytes(Must(SerializeSafetensors(ToWrite(tensors), {})));
 }
 
-// Rows of a file as MakeTokens gives.
+// Returns the rows of a file as MakeTokens gives them.
 inline std::vector<std::vector<int64_t>> RowsOf(const std::string& tokens) {
   return Must(ReadTokenRows("tokens", AsBytes(tokens), 0, TokenUse::kScore));
 }
 
-// A directory as the core reads it, without any server.
+// Is a directory as the core reads it, without any server.
 struct ModelOnDisk {
   explicit ModelOnDisk(const std::string& directory)
       : checkpoint(Must(Checkpoint::Open(directory))),

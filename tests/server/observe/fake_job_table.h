@@ -1,4 +1,4 @@
-// A table of jobs that says what a test put into it.
+// Is a table of jobs that says what a test put into it.
 #ifndef SALIENT_TESTS_SERVER_OBSERVE_FAKE_JOB_TABLE_H_
 #define SALIENT_TESTS_SERVER_OBSERVE_FAKE_JOB_TABLE_H_
 

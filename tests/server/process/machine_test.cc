@@ -11,7 +11,7 @@
 namespace salient {
 namespace {
 
-// A file system with nothing but what a test puts there.
+// Has a file system with nothing but what a test puts there.
 class MachineTest : public ::testing::Test {
  protected:
   MachineTest() {

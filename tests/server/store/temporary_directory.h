@@ -1,4 +1,4 @@
-// A directory that goes away with the test, and content for it.
+// Makes a directory that goes away with the test, and content for it.
 #ifndef SALIENT_TESTS_SERVER_STORE_TEMPORARY_DIRECTORY_H_
 #define SALIENT_TESTS_SERVER_STORE_TEMPORARY_DIRECTORY_H_
 

@@ -1,4 +1,5 @@
-// One writer after the other of a blob: offsets, what is refused, and what a full disk leaves.
+// Tests one writer after the other of a blob: offsets, what is refused, and what a full disk
+// leaves.
 #include "server/store/upload.h"
 
 #include <gmock/gmock.h>
@@ -31,7 +32,7 @@ TEST_F(UploadTest, AnUploadIsResumedAtAnyOffset) {
   const std::string content = RandomBytes(3, 3 * kInterval);
   const size_t offsets[] = {0, 1, 999, 1000, 1001, 1500, 1999, 2000, 2001, 2999, 3000};
   for (const size_t offset : offsets) {
-    // A different content each time, so that each is a new upload.
+    // The content is a different one each time, so that each is a new upload.
     const std::string mine = absl::StrCat(offset, "-").append(content).substr(0, content.size());
     const Digest digest = DigestOf(mine);
     {

@@ -20,7 +20,7 @@ google::rpc::Status Details(const grpc::Status& status) {
   return details;
 }
 
-// The first detail of a type; a default one, and a failure, if there is none.
+// Returns the first detail of a type; a default one, and a failure, if there is none.
 template <typename T>
 T Find(const google::rpc::Status& status) {
   T found;

@@ -38,7 +38,7 @@ std::unique_ptr<Server> StartServer() {
   return server.ok() ? *std::move(server) : nullptr;
 }
 
-// One Linear [8, 16] of ones and one token, complete.
+// Makes one Linear [8, 16] of ones and one token, complete.
 std::vector<std::string> GoodGroup() {
   v1::QuantizeTensorsRequest options;
   options.mutable_options()->mutable_format()->set_group_size(-1);
@@ -68,7 +68,7 @@ std::vector<std::string> GoodGroup() {
   return messages;
 }
 
-// The end of a group where none is open.
+// Makes the end of a group where none is open.
 std::string OutOfOrder() { return GoodGroup().back(); }
 
 // Opens streams whose group is quantized and whose first result waits for the window.
