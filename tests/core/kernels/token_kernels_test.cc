@@ -99,12 +99,12 @@ TEST(TokenKernelsTest, AddColumnSumsAddsTokensInOrder) {
 }
 
 TEST(TokenKernelsTest, OneBadValueAnywhereIsSeen) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kInfiniteValue = std::numeric_limits<float>::infinity();
   for (const int64_t n : kTokenLengths) {
     const std::vector<uint16_t> good = RandomBf16(4, n);
     EXPECT_TRUE(AllFinite16(good.data(), n, 0x7F80));
     for (int64_t at = 0; at < n; ++at) {
-      for (const float value : {kInfinity, -kInfinity, std::nanf("")}) {
+      for (const float value : {kInfiniteValue, -kInfiniteValue, std::nanf("")}) {
         std::vector<uint16_t> bf16 = good;
         bf16[at] = F32ToBF16(value);
         EXPECT_FALSE(AllFinite16(bf16.data(), n, 0x7F80)) << at << " of " << n;
