@@ -193,7 +193,9 @@ absl::StatusOr<ModelDescription> Describe(const TensorSource& source, const Mode
   }
   model.own_head = config.own_head;
   for (const ConfigRefusal& refusal : config.refusals) {
-    model.config_refusals.push_back(absl::StrCat(config.source, ": ", refusal.text));
+    std::vector<std::string>& refusals =
+        refusal.by_model ? model.model_refusals : model.config_refusals;
+    refusals.push_back(absl::StrCat(config.source, ": ", refusal.text));
   }
   LinearReader reader(headers, *described);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {

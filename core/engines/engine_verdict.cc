@@ -52,6 +52,9 @@ EngineVerdict JudgeEngine(Engine engine, const ModelDescription& model, int64_t 
   if (!model.config_refusals.empty() && engine != Engine::kLlamaCpp) {
     findings.Fault("config class", model.config_refusals.front());
   }
+  if (!model.model_refusals.empty() && engine == Engine::kTransformers) {
+    findings.Fault("model class", model.model_refusals.front());
+  }
   const bool keeps_head =
       engine == Engine::kVllm || engine == Engine::kVllmCpu || engine == Engine::kTransformers;
   if (model.own_head && !keeps_head) {

@@ -56,6 +56,8 @@ struct ModelDescription {
   bool own_head = false;  // The head is unlike the embeddings that the config ties it to.
   // These sentences say what transformers' reader of config.json refuses.
   std::vector<std::string> config_refusals;
+  // These sentences say what transformers' model alone refuses in it.
+  std::vector<std::string> model_refusals;
   int64_t parameters = 0;  // They are the weights of the whole model.
   int64_t bytes = 0;       // They are those of its tensors.
 

@@ -229,7 +229,8 @@ def cases():
     add("llama", "dtypes_differ", dtype="bfloat16", torch_dtype="float16")
     # Members that decide nothing, by their types.
     for key, odd in (("initializer_range", 0), ("initializer_range", None), ("use_cache", None),
-                     ("use_cache", "yes"), ("pad_token_id", "0"), ("pad_token_id", -1),
+                     ("use_cache", "yes"), ("pad_token_id", "0"), ("pad_token_id", -1), ("pad_token_id", 39),
+                     ("pad_token_id", 40), ("pad_token_id", -40), ("pad_token_id", -41),
                      ("bos_token_id", [1]), ("bos_token_id", None), ("eos_token_id", [2, 3]),
                      ("eos_token_id", 2.0), ("attention_dropout", None), ("attention_dropout", 0),
                      ("pretraining_tp", None), ("pretraining_tp", "1"), ("id2label", {"0": "a"}),

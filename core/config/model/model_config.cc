@@ -177,6 +177,23 @@ void ReadHeads(ConfigFields& fields, const ConfigClass& config_class, ModelConfi
   }
 }
 
+// Checks that padding is a row of the embeddings, as PyTorch wants it, counted from either end.
+void CheckPadToken(const ConfigFields& fields, ModelConfig& config) {
+  const JsonValue* id = fields.Value("pad_token_id");
+  if (id == nullptr || !id->AsDouble().has_value()) return;
+  const auto rows = static_cast<double>(config.vocab_size);
+  if (*id->AsDouble() >= -rows && *id->AsDouble() < rows) return;
+  ConfigRefusal refusal{
+      "pad_token_id",
+      absl::StrCat("pad_token_id is ", id->Describe(), "; expected null or ",
+                   *id->AsDouble() < 0 ? "at least -" : "less than ", config.vocab_size,
+                   ", the vocabulary's size, or transformers' ", config.architecture,
+                   " refuses it"),
+      ConfigRefusal::Mend::kReplace};
+  refusal.by_model = true;
+  config.refusals.push_back(std::move(refusal));
+}
+
 // Checks members that change what a model computes in ways that do not exist here.
 void CheckOthers(ConfigFields& fields) {
   for (const absl::string_view field : {"per_layer_config", "configuration_files"}) {
@@ -225,6 +242,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::str
   config.num_hidden_layers = fields.RequiredInteger("num_hidden_layers", 1, kMaxLayers);
   ReadHeads(fields, *config_class, config);
   config.vocab_size = fields.RequiredInteger("vocab_size", 1, kMaxVocabulary);
+  CheckPadToken(fields, config);
   config.rms_norm_eps = fields.Number("rms_norm_eps", 0, 1).value_or(config_class->rms_norm_eps);
 
   const std::string activation = fields.String("hidden_act").value_or("silu");

@@ -1,5 +1,5 @@
-// Tells what transformers' config classes refuse in a config.json that Salient can read, and how a
-// result's config.json says the same so that they take it.
+// Tells what transformers refuses in a config.json that Salient can read, its config classes or its
+// models, and how a result's config.json says the same so that they take it.
 #ifndef SALIENT_CORE_CONFIG_MODEL_REFUSAL_H_
 #define SALIENT_CORE_CONFIG_MODEL_REFUSAL_H_
 
@@ -25,6 +25,9 @@ struct ConfigRefusal {
       text;
   Mend mend = Mend::kNone;
   JsonValue replacement = {};
+  // This says that the config class takes it and transformers' model does not, which no other
+  // engine builds.
+  bool by_model = false;
 };
 
 // Returns "<field> is <value>; expected <expected>, or transformers' <class> refuses it".

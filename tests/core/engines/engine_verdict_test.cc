@@ -307,6 +307,14 @@ TEST(EngineVerdictTest, WhatTheConfigClassesRefuseLoadsInNoEngineThatUsesThem) {
   EXPECT_THAT(Faults(Engine::kTransformers, model), HasSubstr("config.json: use_cache is null"));
 }
 
+TEST(EngineVerdictTest, WhatTheModelOfTransformersRefusesLoadsInTheOthers) {
+  ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
+  ASSERT_THAT(Loading(model), HasSubstr("transformers"));
+  model.model_refusals = {"config.json: pad_token_id is 9; expected null or less than 9"};
+  EXPECT_THAT(Loading(model), ::testing::AllOf(HasSubstr("vllm"), Not(HasSubstr("transformers"))));
+  EXPECT_THAT(Faults(Engine::kTransformers, model), HasSubstr("pad_token_id is 9"));
+}
+
 TEST(EngineVerdictTest, AHeadThatDiffersFromTheEmbeddingsIsToldWhereItIsNotKnownToBeKept) {
   ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   for (const bool own : {false, true}) {

@@ -208,6 +208,26 @@ TEST(ModelConfigTest, WhatIsMendedIsTold) {
                         "refuses it: the result leaves it out"));
 }
 
+TEST(ModelConfigTest, PaddingIsARowOfTheEmbeddingsOrNothing) {
+  for (const char* good : {"", "null", "0", "95", "-1", "-96"}) {
+    const auto config = ParseConfig({{"pad_token_id", good}});
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_TRUE(config->refusals.empty()) << good;
+  }
+  for (const char* bad : {"96", "-97", "18446744073709551615"}) {
+    const auto config = ParseConfig({{"pad_token_id", bad}});
+    ASSERT_TRUE(config.ok()) << config.status();
+    ASSERT_EQ(config->refusals.size(), 1) << bad;
+    EXPECT_TRUE(config->refusals[0].by_model);
+    EXPECT_EQ(MendText(config->refusals[0]),
+              absl::StrCat("pad_token_id is ", bad, "; expected null or ",
+                           bad[0] == '-' ? "at least -96" : "less than 96",
+                           ", the vocabulary's size, or "
+                           "transformers' LlamaForCausalLM refuses it: the result says null"));
+    EXPECT_THAT(Mended({{"pad_token_id", bad}}), HasSubstr("\"pad_token_id\": null"));
+  }
+}
+
 TEST(ModelConfigTest, ReadsSwitchesAndNames) {
   const auto config =
       ParseConfig({{"num_key_value_heads", "2"},
