@@ -14,7 +14,7 @@ struct Kind {
   absl::string_view name;
 };
 
-constexpr std::array<Kind, 12> kKinds = {{
+constexpr std::array<Kind, 14> kKinds = {{
     {"version ", "a Git LFS pointer, not the file itself: git lfs pull fetches it"},
     {"GGUF", "a GGUF file, which only llama.cpp reads: take the model that it was made from"},
     {"\x93NUMPY", "a NumPy array: safetensors.numpy.save_file writes it as safetensors"},
@@ -28,6 +28,8 @@ constexpr std::array<Kind, 12> kKinds = {{
     {"\x1F\x8B", "a gzip archive: unpack it"},
     {"PAR1", "a Parquet file, no tensors"},
     {"ARROW1", "an Arrow file, no tensors"},
+    {"\xFF\xFE", "a text in UTF-16"},
+    {"\xFE\xFF", "a text in UTF-16"},
     {"{\"", "JSON, as a data set of lines is"},
     {"<!", "a web page, as a download that went wrong leaves it"},
     {"<html", "a web page, as a download that went wrong leaves it"},

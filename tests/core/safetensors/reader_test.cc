@@ -259,6 +259,7 @@ TEST(SafetensorsReaderTest, OtherFilesAreCalledWhatTheyAre) {
                {"<!DOCTYPE html>", "web page"},
                {"Once upon a time", "a text"},
                {"\xE5\x8F\xA4\xE4\xBB\x8A\xE4\xB8", "a text"},
+               {std::string("\xFF\xFEO\0n\0c\0", 8), "UTF-16"},
                {std::string(4096, '\0'), "zeros"}};
   for (const auto& [begin, name] : cases) {
     EXPECT_THAT(HeaderErrorOf(begin + "12345678"), HasSubstr("is no safetensors file"));
