@@ -51,6 +51,10 @@ bool IsOfPath(char c) {
 std::string FlagOf(absl::string_view path) {
   absl::string_view rest = path;
   absl::ConsumePrefix(&rest, "spec.");
+  if (rest == "job_id") return "--job-id";
+  if (rest == "allow_long_rows") return "--allow-long-rows";
+  if (rest == "model.path") return "path of the model";
+  if (rest == "quantize.output_path") return "path of the result";
   const bool of_request = absl::StartsWith(rest, "quantize.") ||
                           absl::StartsWith(rest, "evaluate.") || absl::StartsWith(rest, "study.") ||
                           absl::StartsWith(rest, "inspect.") || absl::StartsWith(rest, "options.");

@@ -7,7 +7,8 @@
 namespace salient::client {
 
 // Returns `status` of a server with fields of the request ("spec.quantize.formats[0].bits",
-// "quantize.overrides") replaced by the flags that set them. All else stays.
+// "quantize.overrides") replaced by the flags that set them, or the names of what stands on the
+// command line. All else stays.
 absl::Status InFlags(const absl::Status& status);
 
 }  // namespace salient::client

@@ -27,7 +27,7 @@ absl::StatusOr<std::vector<std::string>> OutputDirectories(absl::Span<const Stor
     }
     if (!used.insert(name).second) {
       return InvalidCall(Reason::kBadJob,
-                         absl::StrCat("formats[", i, "] would have the directory ", name,
+                         absl::StrCat("quantize.formats[", i, "] would have the directory ", name,
                                       " as one before it; expected formats that differ in "
                                       "output_format, bits or group_size"));
     }
