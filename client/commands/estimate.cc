@@ -98,10 +98,14 @@ Command AddEstimateCommand(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("estimate", "What quantizing a model would cost; changes nothing");
   auto flags = std::make_shared<EstimateFlags>();
-  command->add_option("source", flags->source, "Directory of the model")->required();
+  command->add_option("source", flags->source, "Directory of the model")
+      ->check(Given(kPath))
+      ->required();
   CLI::Option* calibration =
-      command->add_option("--calibration", flags->calibration,
-                          "safetensors with input_ids; default: blank tokens of the shape below");
+      command
+          ->add_option("--calibration", flags->calibration,
+                       "safetensors with input_ids; default: blank tokens of the shape below")
+          ->check(Given(kPath));
   command
       ->add_option("--rows", flags->rows.rows,
                    absl::StrCat("Calibration rows; 0: all of the file, or ", kBlankRows))

@@ -158,6 +158,7 @@ void AddScoredTokensOptions(CLI::App& command, ScoredTokens& tokens) {
       .add_option("--evaluation", tokens.file,
                   "Token ids to score: safetensors with input_ids [rows, tokens] and what a "
                   "tokenizer pads them by; client/python/tokens.py makes it of texts")
+      ->check(Given(kPath))
       ->required();
   command.add_option("--rows", tokens.rows.rows, "Score the first rows only; 0: all")
       ->check(Count());

@@ -8,6 +8,7 @@
 #include "client/commands/flags.h"
 #include "client/jobs/model_upload.h"
 #include "client/jobs/session.h"
+#include "client/options/flag_values.h"
 #include "client/report/inspection.h"
 #include "client/terminal/standard_output.h"
 
@@ -51,7 +52,9 @@ Command AddInspectCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "inspect", "What a model directory is, and which engines load it; reads no weights");
   auto flags = std::make_shared<InspectFlags>();
-  command->add_option("model", flags->model, "Directory of the model")->required();
+  command->add_option("model", flags->model, "Directory of the model")
+      ->check(Given(kPath))
+      ->required();
   AddTensorParallelOption(*command, flags->tensor_parallel);
   AddSessionOptions(*command, flags->session);
   AddJsonOption(*command, flags->json);

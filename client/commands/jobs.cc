@@ -13,6 +13,7 @@
 #include "client/jobs/calls.h"
 #include "client/jobs/result_directory.h"
 #include "client/jobs/result_download.h"
+#include "client/options/flag_values.h"
 #include "client/report/evaluation.h"
 #include "client/report/inspection.h"
 #include "client/report/job.h"
@@ -153,7 +154,8 @@ std::vector<Command> AddJobsCommands(CLI::App& app) {
     CLI::App* command = jobs->add_subcommand(name, what);
     AddServerOption(*command, flags->server);
     AddJsonOption(*command, flags->json);
-    if (of_a_job) command->add_option("job", flags->job, "Name of the job")->required();
+    if (of_a_job)
+      command->add_option("job", flags->job, "Name of the job")->check(Given("a name"))->required();
     return Command{command, [flags, run](Interrupt& interrupt) { return run(*flags, interrupt); }};
   };
   std::vector<Command> commands = {
@@ -164,6 +166,7 @@ std::vector<Command> AddJobsCommands(CLI::App& app) {
       add("download", "Result files of a job to a directory", true, RunDownload)};
   commands.back()
       .arguments->add_option("directory", flags->directory, "Directory to make; absent or empty")
+      ->check(Given(kPath))
       ->required();
   return commands;
 }

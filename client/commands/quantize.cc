@@ -93,20 +93,26 @@ absl::Status RunQuantize(const QuantizeFlags& flags, Interrupt& interrupt) {
 Command AddQuantizeCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("quantize", "Quantize a Hugging Face model directory");
   auto flags = std::make_shared<QuantizeFlags>();
-  command->add_option("source", flags->source, "Directory of the model")->required();
-  command->add_option("output", flags->output, "Directory to make; absent or empty")->required();
+  command->add_option("source", flags->source, "Directory of the model")
+      ->check(Given(kPath))
+      ->required();
+  command->add_option("output", flags->output, "Directory to make; absent or empty")
+      ->check(Given(kPath))
+      ->required();
   command
       ->add_option(
           "--calibration", flags->calibration,
           "Token ids: safetensors with input_ids [rows, tokens] and what a tokenizer pads them "
           "by; client/python/tokens.py makes it of texts")
+      ->check(Given(kPath))
       ->required();
   command->add_option("--rows", flags->rows.rows, "Use the first rows only; 0: all")
       ->check(Count());
   AddLongRowsOption(*command, flags->rows.allow_long);
   AddQuantizeOptions(*command, flags->options);
   AddSessionOptions(*command, flags->session);
-  command->add_option("--job-id", flags->job_id, "Name of the job; default: a random one");
+  command->add_option("--job-id", flags->job_id, "Name of the job; default: a random one")
+      ->check(Given("a name"));
   AddJsonOption(*command, flags->json);
   return {command, [flags](Interrupt& interrupt) { return RunQuantize(*flags, interrupt); }};
 }

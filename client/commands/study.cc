@@ -87,10 +87,13 @@ Command AddStudyCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "study", "Round a model to nearest with 1 % of its channels in F16: which ones matter?");
   auto flags = std::make_shared<StudyFlags>();
-  command->add_option("model", flags->model, "Directory of the model")->required();
+  command->add_option("model", flags->model, "Directory of the model")
+      ->check(Given(kPath))
+      ->required();
   command
       ->add_option("--calibration", flags->calibration,
                    "safetensors with input_ids [rows, tokens]: what finds the salient channels")
+      ->check(Given(kPath))
       ->required();
   AddScoredTokensOptions(*command, flags->evaluation);
   command

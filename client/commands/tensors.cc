@@ -148,15 +148,21 @@ Command AddTensorsCommand(CLI::App& app) {
       app.add_subcommand("tensors", "Quantize Linears from weights and their input activations");
   auto flags = std::make_shared<TensorsFlags>();
   command->add_option("weights", flags->weights, "safetensors with MODULE.weight [out, in]")
+      ->check(Given(kPath))
       ->required();
   command
       ->add_option("activations", flags->activations,
                    "safetensors with GROUP or GROUP.input [rows, tokens, in]; "
                    "GROUP.lengths [rows] for shorter rows")
+      ->check(Given(kPath))
       ->required();
-  command->add_option("-o,--output", flags->output, "safetensors to write")->required();
-  CLI::Option* file = command->add_option("--groups", flags->groups_file,
-                                          "JSON: [{name, linears, input, tied_heads}]");
+  command->add_option("-o,--output", flags->output, "safetensors to write")
+      ->check(Given(kPath))
+      ->required();
+  CLI::Option* file =
+      command
+          ->add_option("--groups", flags->groups_file, "JSON: [{name, linears, input, tied_heads}]")
+          ->check(Given(kPath));
   command
       ->add_option("--group", flags->groups,
                    "NAME=LINEAR[,LINEAR...] that read one input; repeatable. "

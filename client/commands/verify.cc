@@ -11,6 +11,7 @@
 #include "client/jobs/model_upload.h"
 #include "client/jobs/session.h"
 #include "client/jobs/token_file.h"
+#include "client/options/flag_values.h"
 #include "client/report/evaluation.h"
 #include "client/terminal/standard_output.h"
 
@@ -80,9 +81,12 @@ Command AddVerifyCommand(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("verify", "Perplexity of a model, and how far it is from its source");
   auto flags = std::make_shared<VerifyFlags>();
-  command->add_option("result", flags->result, "Directory of the model")->required();
+  command->add_option("result", flags->result, "Directory of the model")
+      ->check(Given(kPath))
+      ->required();
   CLI::Option* against =
-      command->add_option("--against", flags->against, "Directory of the model it was made from");
+      command->add_option("--against", flags->against, "Directory of the model it was made from")
+          ->check(Given(kPath));
   AddScoredTokensOptions(*command, flags->evaluation);
   CLI::Option* no_rtn =
       command->add_flag("--no-rtn", flags->no_rtn, "Do not score the source rounded to nearest");

@@ -49,6 +49,9 @@ absl::Status CheckPathIsText(const std::string& path) {
 }
 
 absl::Status CheckOutputDirectory(const std::string& path) {
+  if (path.empty()) {
+    return absl::InvalidArgumentError("the output directory is \"\"; expected the name of one");
+  }
   if (absl::Status text = CheckPathIsText(path); !text.ok()) return text;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);

@@ -96,6 +96,14 @@ CLI::Validator OneOf(std::vector<std::string> names) {
       shown);
 }
 
+CLI::Validator Given(const std::string& expected) {
+  return CLI::Validator(
+      [expected](std::string& value) -> std::string {
+        return value.empty() ? Bad(value, expected) : "";
+      },
+      "");
+}
+
 CLI::Validator GroupSize(bool whole_tensor) {
   return CLI::Validator(
       [whole_tensor](std::string& value) -> std::string {

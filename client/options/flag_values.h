@@ -31,6 +31,10 @@ CLI::Validator Bytes();
 CLI::Validator Seconds();
 // Takes what ServerAddress takes; the value becomes what it returns.
 CLI::Validator Address();
+// This is what a flag for a file or a directory expects.
+inline constexpr char kPath[] = "a path";
+// Takes any text but the empty one, which a shell makes of a variable that is not set.
+CLI::Validator Given(const std::string& expected);
 
 }  // namespace salient::client
 

@@ -65,6 +65,22 @@ class UsageTest(unittest.TestCase):
                 # No file is looked at: there is none.
                 self.says(model + flags, text)
 
+    def test_a_path_that_is_empty_is_not_taken_for_one_that_is_left_out(self):
+        tokens = ["--calibration", "c"]
+        for arguments, flag in ((["quantize", "a", "", *tokens], "output"),
+                                (["quantize", "", "b", *tokens], "source"),
+                                (["quantize", "a", "b", "--calibration", ""], "--calibration"),
+                                (["quantize", "a", "b", *tokens, "--job-id", ""], "--job-id"),
+                                (["verify", "a", "--evaluation", "c", "--against", ""],
+                                 "--against"),
+                                (["verify", "a", "--evaluation", ""], "--evaluation"),
+                                (["inspect", ""], "model"),
+                                (["estimate", "a", "--calibration", ""], "--calibration"),
+                                (["tensors", "a", "b", "-o", ""], "--output"),
+                                (["jobs", "download", "j", ""], "directory"),
+                                (["jobs", "cancel", ""], "job")):
+            self.says(arguments, f'{flag}: ""; expected a ')
+
     def test_usage_errors_are_json_for_those_who_ask(self):
         result = run("jobs", "lst", "--json")
         self.assertEqual(result.returncode, 2)

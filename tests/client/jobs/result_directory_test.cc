@@ -34,6 +34,7 @@ TEST_F(ResultDirectoryTest, AppearsWhole) {
   ASSERT_TRUE(result->Append("two").ok());
   ASSERT_TRUE(result->BeginFile("empty").ok());
   EXPECT_FALSE(CheckOutputDirectory(path_ + "/missing/out").ok());
+  EXPECT_EQ(CheckOutputDirectory("").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(directory_.List(), ElementsAre(StartsWith("out.incomplete-")));
   ASSERT_TRUE(result->Commit().ok());
   EXPECT_THAT(directory_.List(), ElementsAre("out"));
