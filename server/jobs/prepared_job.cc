@@ -101,6 +101,9 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
+  if (absl::Status status = CheckCarriedFiles(job.model); !status.ok()) {
+    return WithField(WithModelReason(status), "model");
+  }
   absl::StatusOr<std::vector<std::string>> left_out = FindLeftOut(job.model, store);
   if (!left_out.ok()) return WithField(WithModelReason(left_out.status()), "model");
   job.warnings = *std::move(left_out);

@@ -1,6 +1,10 @@
 #include "server/jobs/prepared_model.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -133,6 +137,19 @@ absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, Blo
       OpenQuantizedSource(*open->source, model.config());
   if (!plain.ok()) return plain.status();
   return CheckModelTensors(**plain, **family, model.config());
+}
+
+absl::Status CheckCarriedFiles(const PreparedModel& model) {
+  if (model.path.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::vector<DirectoryFile>> files = ListModelDirectory(model.path);
+  if (!files.ok()) return files.status();
+  for (const DirectoryFile& file : *files) {
+    if (file.role != FileRole::kCarried) continue;
+    const std::string path = absl::StrCat(model.path, "/", file.name);
+    if (faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0) continue;
+    return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot read"));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> LeftBehind(const PreparedModel& model) {

@@ -72,6 +72,9 @@ absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
 // or OpenQuantizedSource where the model may be quantized.
 absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store);
 
+// Checks that the files a result takes along may be read: they are copied when all else is done.
+absl::Status CheckCarriedFiles(const PreparedModel& model);
+
 // Says in the model's config if the head differs from the embeddings though the config ties the
 // two. Waits for both where they are arriving. Its errors are those of HasOwnHead.
 absl::Status SettleHead(const TensorSource& source, HeadComparison comparison,

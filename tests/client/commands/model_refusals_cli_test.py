@@ -4,6 +4,7 @@ only.
     model_refusals_cli_test.py SALIENT SALIENTD MODEL_DIRECTORY
 """
 
+import ctypes
 import json
 import os
 import struct
@@ -15,6 +16,9 @@ import programs
 from model_case import ModelCase
 from programs import free_port, run
 from tensor_files import write_safetensors
+
+
+PR_CAPBSET_DROP = 24
 
 
 class RefusedTest(ModelCase):
@@ -97,6 +101,23 @@ class RefusedTest(ModelCase):
         self.assert_fails(self.quantize(*self.nowhere), 42, "model.safetensors", "git lfs pull")
         os.rename(weights, os.path.join(source, "pytorch_model.bin"))
         self.assert_fails(self.quantize(*self.nowhere), 42, "pytorch_model.bin", "save_pretrained")
+
+    def test_a_file_to_take_along_that_cannot_be_read_is_42_before_the_work(self):
+        def drop_override():
+            # Without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH root may read no more than others.
+            for capability in (1, 2):
+                ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+        path = os.path.join(self.source, "tokenizer_config.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("{}")
+        os.chmod(path, 0)
+        result = run("quantize", self.source, self.output, "--calibration", self.calibration,
+                     "--rows", "2", "--method", "rtn", "--group-size", "32",
+                     preexec_fn=drop_override)
+        os.chmod(path, 0o644)
+        self.assert_fails(result, 42, "tokenizer_config.json: cannot read: Permission denied")
+        self.assertNotIn("block 1", result.stderr)
 
     def test_a_path_that_is_not_utf8_is_42(self):
         path = os.fsencode(self.directory) + b"/m\xff"
