@@ -65,7 +65,7 @@ class ReadmesTest(House):
         super().setUp()
         self.plant("core/sum.h", "")
         self.plant("server/observe/metrics.cc", 'AddCounter("salient_calls_total", "Calls.");')
-        self.plant("README.md", "`core/sum.h`, [the room](core/README.md), `salient_calls_total`\n")
+        self.plant("README.md", "`build/venv`, `core/sum.h`, [the room](core/README.md), `salient_calls_total`\n")
         self.plant("core/README.md", "| file | holds |\n| --- | --- |\n| `sum` | sums |\n")
 
     def test_what_is_there_passes(self):

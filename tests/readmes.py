@@ -17,8 +17,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Files of models, directories of machines: named, and not ours.
-FOREIGN_PATHS = {"1_Pooling", "additional_chat_templates", "modules.json", "groups.json", "../shared"}
+# Files of models, directories of machines, and what a build makes: named, and not in the repository.
+FOREIGN_PATHS = {"build", "1_Pooling", "additional_chat_templates", "modules.json", "groups.json", "../shared"}
 SOURCES = (".h", ".cc", ".py", ".sh", ".md", ".proto", ".cmake")
 # Flags of the programs that the READMEs run beside ours.
 FOREIGN_FLAGS = {"--output-on-failure", "--test-dir", "--cap-drop", "--read-only", "--user", "--gtest"}
