@@ -16,6 +16,7 @@ build=(
   ocl-icd-opencl-dev                                         # oneDNN 2.6's CMake package asks for it
   libisal-dev                                                # crc32c of chunks
   nlohmann-json3-dev                                         # safetensors headers, group files
+  libre2-dev                                                 # regular expressions of configs
   prometheus-cpp-dev libspdlog-dev libcli11-dev              # metrics, logs, flags
   libssl-dev zlib1g-dev                                      # sha256 of blobs; what gRPC links
   libgtest-dev libgmock-dev libbenchmark-dev                 # the tests and benchmarks

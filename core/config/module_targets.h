@@ -32,7 +32,7 @@ class ModuleTargets {
   // spelled out, are looked up instead and cost nothing.
   int64_t steps() const { return steps_; }
   // All patterns of a config together may have this many, because configs are untrusted.
-  static constexpr int64_t kMaxSteps = 4096;
+  static constexpr int64_t kMaxSteps = 16384;
 
  private:
   std::set<std::string, std::less<>> names_;

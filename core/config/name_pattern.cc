@@ -1,47 +1,53 @@
 #include "core/config/name_pattern.h"
 
+#include <re2/re2.h>
+
+#include <string>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "core/config/name_pattern_syntax.h"
+
 namespace salient {
+namespace {
+
+constexpr size_t kMaxBytes = 16 << 10;  // of a pattern: reading one takes memory, too
+// Of a pattern's program and of the states that RE2 finds while it matches. What the names of a
+// model tell apart takes a hundredth of it.
+constexpr int64_t kMaxMemory = 512 << 10;
+
+constexpr size_t kShownBytes = 128;  // of RE2's words
+
+re2::StringPiece Piece(absl::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+absl::StatusOr<NamePattern> NamePattern::Parse(absl::string_view pattern) {
+  if (pattern.size() > kMaxBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("one of ", pattern.size(), " bytes, more than ", kMaxBytes));
+  }
+  const absl::StatusOr<std::string> translated = TranslatePythonPattern(pattern);
+  if (!translated.ok()) return translated.status();
+  re2::RE2::Options options;
+  options.set_log_errors(false);
+  options.set_max_mem(kMaxMemory);
+  auto program = std::make_shared<const re2::RE2>(Piece(*translated), options);
+  if (program->ok()) return NamePattern(std::move(program));
+  if (program->error_code() == re2::RE2::ErrorPatternTooLarge) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("one that needs more than ", kMaxMemory >> 10, " KiB"));
+  }
+  // It ends with a part of the pattern.
+  return absl::InvalidArgumentError(absl::CHexEscape(program->error().substr(0, kShownBytes)));
+}
 
 bool NamePattern::MatchesStart(absl::string_view name) const {
-  // All steps that could be next are followed together.
-  const auto end = static_cast<int32_t>(program_.size());
-  std::vector<int32_t> waiting = {0};
-  for (size_t at = 0; !waiting.empty(); ++at) {
-    std::vector<bool> seen(program_.size() + 1, false);
-    std::vector<int32_t> open = std::move(waiting);
-    waiting.clear();
-    while (!open.empty()) {
-      const int32_t i = open.back();
-      open.pop_back();
-      if (seen[static_cast<size_t>(i)]) continue;
-      seen[static_cast<size_t>(i)] = true;
-      if (i == end) return true;
-      const Step& step = program_[static_cast<size_t>(i)];
-      switch (step.kind) {
-        case Step::Kind::kCharacter:
-          if (at < name.size() && step.characters[static_cast<unsigned char>(name[at])]) {
-            waiting.push_back(i + 1);
-          }
-          break;
-        case Step::Kind::kFork:
-          open.push_back(i + step.other);
-          open.push_back(i + step.to);
-          break;
-        case Step::Kind::kJump:
-          open.push_back(i + step.to);
-          break;
-        case Step::Kind::kBegin:
-          if (at == 0) open.push_back(i + 1);
-          break;
-        case Step::Kind::kEnd:
-          if (at == name.size()) open.push_back(i + 1);
-          break;
-      }
-    }
-  }
-  return false;
+  return program_->Match(Piece(name), 0, name.size(), re2::RE2::ANCHOR_START, nullptr, 0);
 }
+
+int64_t NamePattern::steps() const { return program_->ProgramSize(); }
 
 }  // namespace salient

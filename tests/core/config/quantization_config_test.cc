@@ -125,10 +125,8 @@ TEST(QuantizationConfigTest, WhatGptqCannotBeReadInIsNamed) {
   EXPECT_THAT(QuantizationFault(with(R"("dynamic":{"x":3})")), HasSubstr("dynamic[\"x\"] is 3"));
   EXPECT_THAT(QuantizationFault(with(R"("dynamic":{"x":{"bits":"4"}})")),
               HasSubstr("dynamic[\"x\"].bits is"));
-  EXPECT_THAT(
-      QuantizationFault(with(R"("dynamic":{"-:(x":{}})")),
-      HasSubstr(
-          "is \"-:(x\"; expected a regular expression, found the end, without \")\" at byte 2"));
+  EXPECT_THAT(QuantizationFault(with(R"("dynamic":{"-:(x":{}})")),
+              HasSubstr("is \"-:(x\"; expected a regular expression, found missing ): (x"));
 }
 
 // Writes it as llm-compressor writes it, with one part replaced.
@@ -263,8 +261,10 @@ TEST(QuantizationConfigTest, WhatCompressedTensorsCannotBeReadInIsNamed) {
   EXPECT_THAT(Unreadable(Compressed(R"("output_activations": null)",
                                     R"("output_activations": {"num_bits": 8})")),
               HasSubstr("[\"group_0\"].output_activations is an object"));
-  EXPECT_THAT(Unreadable(Compressed(R"(["Linear"])", R"x(["re:(?!a)"])x")),
-              HasSubstr("targets[0] is \"re:(?!a)\"; expected a regular expression without"));
+  EXPECT_THAT(
+      Unreadable(Compressed(R"(["Linear"])", R"x(["re:(?!a)"])x")),
+      HasSubstr("targets[0] is \"re:(?!a)\"; expected a regular expression without look-ahead at "
+                "byte 0"));
   const std::string input = "input_activations.";
   EXPECT_THAT(Unreadable(IntQuantized(R"({"num_bits":4,"strategy":"token","dynamic":true})")),
               HasSubstr(input + "num_bits is 4; expected 8"));
@@ -313,12 +313,11 @@ TEST(QuantizationConfigTest, FaultsOfCompressedTensorsAreNamed) {
               HasSubstr("ignore[0] is null; expected a string"));
   EXPECT_THAT(
       QuantizationFault(Compressed(R"(["lm_head"])", R"x(["re:a)"])x")),
-      HasSubstr("ignore[0] is \"re:a)\"; expected a regular expression, found \")\" without "
-                "\"(\" at byte 1"));
+      HasSubstr("ignore[0] is \"re:a)\"; expected a regular expression, found unexpected ): a)"));
   std::string many = "[\"re:x{1000}\"";
-  for (int i = 0; i < 10; ++i) many += ",\"re:x{1000}\"";
+  for (int i = 0; i < 20; ++i) many += ",\"re:x{1000}\"";
   EXPECT_THAT(QuantizationFault(Compressed(R"(["lm_head"])", many + "]")),
-              HasSubstr("more than 4096 steps"));
+              HasSubstr("more than 16384 steps"));
   EXPECT_THAT(QuantizationFault(R"({"bits":4})"), HasSubstr("quant_method is missing"));
   EXPECT_THAT(QuantizationFault(R"({"quant_method":""})"), HasSubstr("quant_method is \"\""));
 }
@@ -341,7 +340,7 @@ TEST(QuantizationConfigTest, AsManyPathsAsAModelHasAreRead) {
 
 TEST(QuantizationConfigTest, RulesThatAreTooLargeTogetherAreRefused) {
   std::string rules;
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 20; ++i) {
     absl::StrAppend(&rules, i == 0 ? "" : ",", "\"x{1000}", i, "\":{}");
   }
   EXPECT_THAT(QuantizationFault(
