@@ -21,8 +21,9 @@ set(not_ours .git build .cache .idea .vscode)  # git, CMake and editors leave th
 # speak for those below it). Innermost first within a house.
 set(core_rooms
     core/tensor core/parallel core/kernels core/linalg core/file core/config core/config/model
-    core/safetensors core/checkpoint core/model core/quality core/statistics core/method core/pack
-    core/group core/result core/source core/quantize core/evaluate core/study core/cost core/engines)
+    core/safetensors core/checkpoint core/model core/model/families core/quality core/statistics
+    core/method core/pack core/group core/result core/source core/quantize core/evaluate
+    core/study core/cost core/engines)
 set(client_rooms
     client/terminal client/options client/transfer client/jobs client/report client/tensors
     client/commands client)
@@ -43,6 +44,7 @@ set(knows_core/safetensors core/tensor core/file core/config core/safetensors)
 set(knows_core/checkpoint core/tensor core/file core/config core/safetensors core/checkpoint)
 set(read_checkpoints core/config core/config/model core/safetensors core/checkpoint)
 set(knows_core/model ${knows_core/linalg} ${read_checkpoints} core/file core/model)
+set(knows_core/model/families core/config core/config/model core/model core/model/families)
 set(knows_core/quality core/tensor core/quality)
 set(knows_core/statistics ${knows_core/linalg} core/statistics)
 set(knows_core/method ${knows_core/statistics} core/method)
@@ -56,8 +58,8 @@ set(knows_core/quantize ${knows_core/model} core/statistics core/method core/pac
 set(knows_core/evaluate ${knows_core/model} core/quality core/evaluate)
 set(knows_core/study ${knows_core/quantize} core/source core/evaluate core/study)
 set(knows_core/cost ${knows_core/study} core/cost)
-set(knows_core/engines core/tensor ${read_checkpoints} core/model core/pack core/result core/source
-    core/engines)
+set(knows_core/engines core/tensor ${read_checkpoints} core/model core/model/families core/pack
+    core/result core/source core/engines)
 set(knows_server/error server/error)
 set(knows_server/process core/file server/process)
 set(knows_server/store proto/wire server/store)

@@ -7,18 +7,18 @@
 namespace salient {
 namespace {
 
-int64_t OutFeatures(const Family& family, const ModelConfig& config, const GroupRow& row) {
+int64_t OutFeatures(const BlockPlan& block, const GroupPlan& group) {
   int64_t out = 0;
-  for (LinearRole role : row.linears) out += ShapeOf(family, config, role).out_features;
+  for (const size_t linear : group.linears) out += block.linears[linear].shape.out_features;
   return out;
 }
 
 // Returns the bytes of a group's Linears as they are written.
-int64_t PackedBytes(const Family& family, const ModelConfig& config, const GroupRow& row,
-                    const StoredFormat& stored, const GroupFit& fit) {
+int64_t PackedBytes(const BlockPlan& block, const GroupPlan& group, const StoredFormat& stored,
+                    const GroupFit& fit) {
   int64_t bytes = 0;
-  for (const LinearRole role : row.linears) {
-    const LinearShape shape = ShapeOf(family, config, role);
+  for (const size_t linear : group.linears) {
+    const LinearShape& shape = block.linears[linear].shape;
     if (!fit.fits) {
       bytes += 2 * shape.out_features * shape.in_features;
       continue;
@@ -52,37 +52,38 @@ int64_t ElementsOf(const TensorSpec& spec) {
   return elements;
 }
 
-StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
+StatisticsParams StatisticsOf(const BlockPlan& block, const GroupPlan& group,
                               const Method& method) {
   StatisticsParams params;
-  params.in_features = ShapeOf(family, config, row.linears[0]).in_features;
+  params.in_features = block.InputsOf(group);
   if (NeedsWholeGram(method)) params.KeepWholeGram();
   return params;
 }
 
-BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
+BlockCost CostOfBlock(const BlockPlan& block, int64_t stored_bytes,
                       const QuantizeModelParams& params, const SharedResult& result,
                       const BlockFits& fits, bool last, int concurrency, WorkCount& work) {
   BlockCost cost;
-  for (const TensorSpec& spec : BlockTensors(family, config, 0)) {
+  for (const TensorSpec& spec : BlockTensors(block)) {
     if (spec.shape.size() == 1) cost.output_bytes += 2 * ElementsOf(spec);
   }
   cost.output_bytes *= static_cast<int64_t>(result.outputs.size());
   cost.most_output_bytes = cost.output_bytes;
   int64_t held = 0;
-  for (const GroupRow& row : family.groups) {
-    held += StatisticsBytes(StatisticsOf(family, config, row, params.method));
+  for (const GroupPlan& group : block.groups) {
+    held += StatisticsBytes(StatisticsOf(block, group, params.method));
   }
   // Quantizing holds statistics, what the groups before left and one group's own.
   for (const bool into_linear : {true, false}) {
-    for (const GroupRow& row : family.groups) {
-      if (row.fold_into_linear.has_value() != into_linear) continue;
-      const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
-      const int64_t weights = OutFeatures(family, config, row) * statistics.in_features;
-      const GroupFit& fit = fits[static_cast<size_t>(row.role)];
+    for (size_t index = 0; index < block.groups.size(); ++index) {
+      const GroupPlan& group = block.groups[index];
+      if (group.fold.IntoLinear() != into_linear) continue;
+      const StatisticsParams statistics = StatisticsOf(block, group, params.method);
+      const int64_t weights = OutFeatures(block, group) * statistics.in_features;
+      const GroupFit& fit = fits[index];
       int64_t packed = 0;
       for (const size_t output : result.outputs) {
-        packed += PackedBytes(family, config, row, params.outputs[output], fit);
+        packed += PackedBytes(block, group, params.outputs[output], fit);
       }
       cost.output_bytes += packed;
       const StoredFormat& stored = params.outputs[result.outputs[0]];
@@ -93,7 +94,7 @@ BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
         packed = std::max(packed, 2 * weights * static_cast<int64_t>(result.outputs.size()));
       }
       if (fit.fits) {
-        const auto linears = static_cast<double>(row.linears.size());
+        const auto linears = static_cast<double>(group.linears.size());
         work.Group(linears, static_cast<double>(weights), statistics, params.method,
                    StoredAs(stored, fit.format));
         int64_t first_rounding = 0;
@@ -105,19 +106,19 @@ BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
         }
         // The group's own count is of results of 5 bits a weight.
         const int64_t wider = std::max<int64_t>(0, packed - 5 * weights / 8);
-        cost.most_bytes = std::max(
-            cost.most_bytes,
-            held + wider + first_rounding +
-                QuantizeGroupMemoryBytes(OutFeatures(family, config, row), statistics.in_features,
-                                         params.method, stored.activations, concurrency));
+        cost.most_bytes =
+            std::max(cost.most_bytes,
+                     held + wider + first_rounding +
+                         QuantizeGroupMemoryBytes(OutFeatures(block, group), statistics.in_features,
+                                                  params.method, stored.activations, concurrency));
       }
       held += packed;
       cost.most_output_bytes += packed;
       if (fit.fits && last) held -= StatisticsBytes(statistics);
       // The tensor that takes the fold becomes F32.
       if (fit.fits && into_linear) {
-        const LinearShape shape = ShapeOf(family, config, *row.fold_into_linear);
-        held += (4 - StoredBytes(config)) * shape.out_features * shape.in_features;
+        const LinearShape& shape = block.linears[group.fold.index].shape;
+        held += (4 - stored_bytes) * shape.out_features * shape.in_features;
       }
       cost.most_bytes = std::max(cost.most_bytes, held);
     }

@@ -6,7 +6,7 @@
 
 #include "core/config/model/model_config.h"
 #include "core/cost/work_count.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/quantizable_groups.h"
 #include "core/result/shared_results.h"
@@ -20,8 +20,7 @@ int64_t StoredBytes(const ModelConfig& config);
 int64_t ElementsOf(const TensorSpec& spec);
 
 // Returns what is kept of the inputs of a group.
-StatisticsParams StatisticsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
-                              const Method& method);
+StatisticsParams StatisticsOf(const BlockPlan& block, const GroupPlan& group, const Method& method);
 
 // Holds the cost of quantizing one block for one SharedResult.
 struct BlockCost {
@@ -30,9 +29,10 @@ struct BlockCost {
   int64_t most_bytes = 0;         // So much is held at once beside the block as it was read.
 };
 
-// Adds the work to `work`. `last`: statistics are dropped as they are used. Under a limit of error
-// every group counts as if it was above it: quantized twice where 8 bits are a choice, then F16.
-BlockCost CostOfBlock(const Family& family, const ModelConfig& config,
+// Adds the work to `work`. A weight of the model has `stored_bytes`. `last`: statistics are dropped
+// as they are used. Under a limit of error every group counts as if it was above it: quantized
+// twice where 8 bits are a choice, then F16.
+BlockCost CostOfBlock(const BlockPlan& block, int64_t stored_bytes,
                       const QuantizeModelParams& params, const SharedResult& result,
                       const BlockFits& fits, bool last, int concurrency, WorkCount& work);
 

@@ -6,8 +6,8 @@
 #include "core/cost/block_cost.h"
 #include "core/evaluate/evaluate_model.h"
 #include "core/model/embedding_and_head.h"
-#include "core/model/family.h"
 #include "core/model/forward.h"
+#include "core/model/model.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/shared_results.h"
 
@@ -30,9 +30,9 @@ int64_t ResidentBytes(int64_t held) {
   return static_cast<int64_t>(kKeptByAllocator * static_cast<double>(held)) + kRuntimeBytes;
 }
 
-int64_t OuterElements(const Family& family, const ModelConfig& config) {
+int64_t OuterElements(const Model& model) {
   int64_t elements = 0;
-  for (const TensorSpec& spec : OuterTensors(family, config)) elements += ElementsOf(spec);
+  for (const TensorSpec& spec : OuterTensors(model)) elements += ElementsOf(spec);
   return elements;
 }
 
@@ -50,26 +50,24 @@ int64_t Largest(absl::Span<const int64_t> values) {
 
 }  // namespace
 
-absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
-                                           absl::Span<const int64_t> row_tokens,
+absl::StatusOr<ModelCost> CostOfQuantizing(const Model& model, absl::Span<const int64_t> row_tokens,
                                            const QuantizeModelParams& params, int concurrency) {
-  const absl::StatusOr<const Family*> found = FindFamily(config);
-  if (!found.ok()) return found.status();
-  const Family& family = **found;
-  const auto results = ShareResults(family, config, params.outputs, params.strict, params.overrides,
+  const ModelConfig& config = model.config;
+  const auto results = ShareResults(model, params.outputs, params.strict, params.overrides,
                                     params.max_relative_error != 0);
   if (!results.ok()) return results.status();
   ModelCost cost;
   const double layers = static_cast<double>(config.num_hidden_layers);
-  WorkCount work(family, config);
+  WorkCount work(model);
   work.ReadBlock(/*decoded=*/false);
   for (int64_t tokens : row_tokens) work.Forward(tokens, params.compute);
-  for (const GroupRow& row : family.groups) {
-    const StatisticsParams statistics = StatisticsOf(family, config, row, params.method);
+  const BlockPlan& plan = model.blocks.front();
+  for (const GroupPlan& group : plan.groups) {
+    const StatisticsParams statistics = StatisticsOf(plan, group, params.method);
     if (NeedsWholeGram(params.method) && statistics.in_features > kMostWholeGram) {
       return absl::InvalidArgumentError(
-          absl::StrCat(row.name, ": in_features is ", statistics.in_features, "; expected at most ",
-                       kMostWholeGram,
+          absl::StrCat(group.path, ": in_features is ", statistics.in_features,
+                       "; expected at most ", kMostWholeGram,
                        " with gptq rounding, which keeps the whole X^T X; block rounding has no "
                        "such limit"));
     }
@@ -84,12 +82,12 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     const bool last = &result == &results->back();
     // All blocks are alike where there are no overrides.
     const size_t blocks = params.overrides.empty() ? 1 : result.fits.size();
-    WorkCount quantizing(family, config);
+    WorkCount quantizing(model);
     int64_t output_bytes = 0;
     int64_t largest = 0;
     for (size_t block = 0; block < blocks; ++block) {
-      const BlockCost of_block = CostOfBlock(family, config, params, result, result.fits[block],
-                                             last, concurrency, quantizing);
+      const BlockCost of_block = CostOfBlock(plan, StoredBytes(config), params, result,
+                                             result.fits[block], last, concurrency, quantizing);
       output_bytes += of_block.output_bytes;
       // The weights are copied for all results but the last, and the result before is written.
       most = std::max(most, of_block.most_bytes + (last ? 0 : block_bytes) + written);
@@ -101,7 +99,7 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
     work.Add(quantizing);
     cost.output_bytes += times * output_bytes;
   }
-  const int64_t outer_elements = OuterElements(family, config);
+  const int64_t outer_elements = OuterElements(model);
   cost.output_bytes += static_cast<int64_t>(params.outputs.size()) * 2 * outer_elements;
   const double states =
       static_cast<double>(Sum(row_tokens)) * static_cast<double>(config.hidden_size) * 4;
@@ -111,9 +109,8 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   work.Write(static_cast<double>(cost.output_bytes));
   cost.stages = work.stages();
 
-  const int64_t calibrating =
-      CalibrateBlockMemoryBytes(family, config, params.compute, Largest(row_tokens),
-                                NeedsWholeGram(params.method), concurrency);
+  const int64_t calibrating = CalibrateBlockMemoryBytes(plan, params.compute, Largest(row_tokens),
+                                                        NeedsWholeGram(params.method), concurrency);
   // The block before is written while this one is calibrated, the next is read while this one is
   // quantized.
   cost.memory_bytes =
@@ -123,36 +120,32 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
   return cost;
 }
 
-absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
-                                           absl::Span<const int64_t> row_tokens, int models,
-                                           int concurrency) {
-  const int decoded = (config.quantization.has_value() ? 1 : 0) + std::max(0, models - 2);
-  return CostOfEvaluating(config, row_tokens, models - decoded, decoded, concurrency);
+absl::StatusOr<ModelCost> CostOfEvaluating(const Model& model, absl::Span<const int64_t> row_tokens,
+                                           int models, int concurrency) {
+  const int decoded = (model.config.quantization.has_value() ? 1 : 0) + std::max(0, models - 2);
+  return CostOfEvaluating(model, row_tokens, models - decoded, decoded, concurrency);
 }
 
-absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
-                                           absl::Span<const int64_t> row_tokens, int plain,
-                                           int decoded, int concurrency) {
-  const absl::StatusOr<const Family*> found = FindFamily(config);
-  if (!found.ok()) return found.status();
-  const Family& family = **found;
+absl::StatusOr<ModelCost> CostOfEvaluating(const Model& model, absl::Span<const int64_t> row_tokens,
+                                           int plain, int decoded, int concurrency) {
+  const ModelConfig& config = model.config;
   const double layers = static_cast<double>(config.num_hidden_layers);
   const double hidden = static_cast<double>(config.hidden_size);
   const double vocabulary = static_cast<double>(config.vocab_size);
   const double tokens = static_cast<double>(Sum(row_tokens));
   const int models = plain + decoded;
-  WorkCount work(family, config);
+  WorkCount work(model);
   const double parameters = static_cast<double>(work.block_parameters());
-  for (int model = 0; model < models; ++model) {
-    WorkCount block(family, config);
-    block.ReadBlock(model < decoded);
+  for (int i = 0; i < models; ++i) {
+    WorkCount block(model);
+    block.ReadBlock(i < decoded);
     for (int64_t row : row_tokens) {
       block.Forward(row, ComputeDType::kF32);
-      if (model > 0) block.CompareStates(row);
+      if (i > 0) block.CompareStates(row);
     }
     block.Repeat(layers);
     work.Add(block);
-    for (int64_t row : row_tokens) work.Head(row, /*compared=*/model > 0);
+    for (int64_t row : row_tokens) work.Head(row, /*compared=*/i > 0);
   }
   ModelCost cost;
   cost.stages = work.stages();
@@ -165,9 +158,8 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
   const int64_t longest = Largest(row_tokens);
   const int64_t blocks =
       (StoredBytes(config) * plain + int64_t{4} * decoded) * work.block_parameters();
-  const int64_t row =
-      EvaluatedRowBytes(config, longest, concurrency,
-                        EvaluatesSideBySide(family, config, longest, models, concurrency));
+  const int64_t row = EvaluatedRowBytes(model, longest, concurrency,
+                                        EvaluatesSideBySide(model, longest, models, concurrency));
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
   // Logits of a row, the heads' slices, and what each token's sums so far take.
   const int64_t head = models * (PaddedTokens(longest) * (slice + config.hidden_size) * 4 +
@@ -175,12 +167,13 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
                        concurrency * int64_t{128} * config.hidden_size * 4;
   // Linears are decoded one a worker; beside the result, as they are stored, as codes.
   int64_t widest = 0;
-  for (size_t i = 0; decoded > 0 && i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    widest = std::max(widest, shape.out_features * shape.in_features);
+  const std::vector<LinearPlan>& linears = model.blocks.front().linears;
+  for (const LinearPlan& linear : linears) {
+    if (decoded == 0) break;
+    widest = std::max(widest, linear.shape.out_features * linear.shape.in_features);
   }
-  const int64_t decoding =
-      std::min<int64_t>(concurrency, kLinearRoles) * (StoredBytes(config) + 1) * widest;
+  const int64_t decoding = std::min<int64_t>(concurrency, static_cast<int64_t>(linears.size())) *
+                           (StoredBytes(config) + 1) * widest;
   // The blocks are gone when the head comes, but their memory is not sure to be.
   cost.memory_bytes =
       ResidentBytes(blocks + std::max(decoding, row + head)) + concurrency * kWorkerBytes;

@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
 #include "core/cost/work_count.h"
+#include "core/model/model.h"
 #include "core/quantize/quantize_model.h"
 
 namespace salient {
@@ -32,25 +32,21 @@ struct ModelCost {
   Work Total() const;
 };
 
-// Returns the cost of QuantizeModel and CopyOuterTensors. `row_tokens` holds the tokens of each
-// calibration row. Work and memory are those of the worst case under a limit of error, in which all
-// groups are above it. Its errors are those of FindFamily.
-absl::StatusOr<ModelCost> CostOfQuantizing(const ModelConfig& config,
-                                           absl::Span<const int64_t> row_tokens,
+// Of QuantizeModel and CopyOuterTensors. `row_tokens`: tokens of each calibration row. Work and
+// memory are those of the worst case under a limit of error, in which all groups are above it.
+absl::StatusOr<ModelCost> CostOfQuantizing(const Model& model, absl::Span<const int64_t> row_tokens,
                                            const QuantizeModelParams& params, int concurrency);
 
 // Returns the cost of EvaluateModels with `models` >= 1 models of this shape: the one of `config`,
 // whose weights are decoded if it says that they are quantized, then a plain one, then decoded ones
-// (round-to-nearest). Its errors are those of FindFamily, and so are those of the next.
-absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
-                                           absl::Span<const int64_t> row_tokens, int models,
-                                           int concurrency);
+// (round-to-nearest). Its errors are those of and so are those of the next.
+absl::StatusOr<ModelCost> CostOfEvaluating(const Model& model, absl::Span<const int64_t> row_tokens,
+                                           int models, int concurrency);
 
 // Returns the same of `plain` models whose weights are as the config says and `decoded` ones,
 // `plain` at least 1.
-absl::StatusOr<ModelCost> CostOfEvaluating(const ModelConfig& config,
-                                           absl::Span<const int64_t> row_tokens, int plain,
-                                           int decoded, int concurrency);
+absl::StatusOr<ModelCost> CostOfEvaluating(const Model& model, absl::Span<const int64_t> row_tokens,
+                                           int plain, int decoded, int concurrency);
 
 // Says what this machine does in a second with one thread.
 struct MachineSpeed {

@@ -26,37 +26,35 @@ QuantizeModelParams PlainRounding(const StudyModelParams& params) {
 
 }  // namespace
 
-absl::StatusOr<StudyCost> CostOfStudying(const ModelConfig& config,
+absl::StatusOr<StudyCost> CostOfStudying(const Model& model,
                                          absl::Span<const int64_t> calibration_row_tokens,
                                          absl::Span<const int64_t> evaluation_row_tokens,
                                          const StudyModelParams& params, int concurrency) {
-  if (absl::Status status = CheckStudy(config, params.block); !status.ok()) return status;
+  if (absl::Status status = CheckStudy(model, params.block); !status.ok()) return status;
   const absl::StatusOr<ModelCost> rounding =
-      CostOfQuantizing(config, calibration_row_tokens, PlainRounding(params), concurrency);
+      CostOfQuantizing(model, calibration_row_tokens, PlainRounding(params), concurrency);
   if (!rounding.ok()) return rounding.status();
   const absl::StatusOr<ModelCost> evaluating = CostOfEvaluating(
-      config, evaluation_row_tokens, /*plain=*/1, static_cast<int>(kStudiedChoices), concurrency);
+      model, evaluation_row_tokens, /*plain=*/1, static_cast<int>(kStudiedChoices), concurrency);
   if (!evaluating.ok()) return evaluating.status();
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-
-  WorkCount work(**family, config);
+  WorkCount work(model);
   work.ReadBlock(/*decoded=*/false);
   for (const int64_t tokens : calibration_row_tokens) work.Forward(tokens, params.compute);
-  for (const GroupRow& row : (*family)->groups) {
+  const BlockPlan& block = model.blocks.front();
+  for (const GroupPlan& group : block.groups) {
     StatisticsParams statistics;
     double weights = 0;
-    for (const LinearRole role : row.linears) {
-      const LinearShape shape = ShapeOf(**family, config, role);
+    for (const size_t linear : group.linears) {
+      const LinearShape& shape = block.linears[linear].shape;
       statistics.in_features = shape.in_features;
       weights += static_cast<double>(shape.out_features) * static_cast<double>(shape.in_features);
     }
     for (const int64_t tokens : calibration_row_tokens) {
       work.Fold(tokens, statistics, params.compute);
     }
-    work.Study(static_cast<double>(row.linears.size()), weights, statistics, kStudiedChoices);
+    work.Study(static_cast<double>(group.linears.size()), weights, statistics, kStudiedChoices);
   }
-  work.Repeat(static_cast<double>(config.num_hidden_layers));
+  work.Repeat(static_cast<double>(model.blocks.size()));
   StudyCost cost;
   cost.total = *evaluating;
   for (size_t i = 0; i < kStages; ++i) cost.total.stages[i] += work.stages()[i];

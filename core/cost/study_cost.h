@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
 #include "core/cost/model_cost.h"
+#include "core/model/model.h"
 #include "core/study/study_model.h"
 
 namespace salient {
@@ -19,7 +19,7 @@ struct StudyCost {
 };
 
 // Returns the cost of StudyModel. Its errors are those of CheckStudy.
-absl::StatusOr<StudyCost> CostOfStudying(const ModelConfig& config,
+absl::StatusOr<StudyCost> CostOfStudying(const Model& model,
                                          absl::Span<const int64_t> calibration_row_tokens,
                                          absl::Span<const int64_t> evaluation_row_tokens,
                                          const StudyModelParams& params, int concurrency);

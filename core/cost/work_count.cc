@@ -22,16 +22,12 @@ Work& Work::operator*=(double times) {
   return *this;
 }
 
-WorkCount::WorkCount(const Family& family, const ModelConfig& config)
-    : family_(family),
-      config_(config),
-      stored_bytes_(config.dtype.has_value() ? static_cast<double>(SizeOf(*config.dtype)) : 2),
-      stages_() {
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    block_parameters_ += shape.out_features * shape.in_features;
-  }
-}
+WorkCount::WorkCount(const Model& model)
+    : model_(model),
+      stored_bytes_(
+          model.config.dtype.has_value() ? static_cast<double>(SizeOf(*model.config.dtype)) : 2),
+      block_parameters_(model.blocks.front().Weights()),
+      stages_() {}
 
 void WorkCount::Repeat(double times) {
   for (Work& work : stages_) work *= times;
@@ -48,13 +44,14 @@ void WorkCount::ReadBlock(bool decoded) {
 }
 
 void WorkCount::CompareStates(int64_t tokens) {
-  At(Stage::kForward).vector_flop += 4 * kAdd * static_cast<double>(tokens * config_.hidden_size);
+  At(Stage::kForward).vector_flop +=
+      4 * kAdd * static_cast<double>(tokens * model_.config.hidden_size);
 }
 
 void WorkCount::Head(int64_t tokens, bool compared) {
   const double padded = static_cast<double>(PaddedTokens(tokens));
-  const double hidden = static_cast<double>(config_.hidden_size);
-  const double vocabulary = static_cast<double>(config_.vocab_size);
+  const double hidden = static_cast<double>(model_.config.hidden_size);
+  const double vocabulary = static_cast<double>(model_.config.vocab_size);
   Product(Stage::kForward, padded, vocabulary, hidden, ComputeDType::kF32);
   // The likelihood takes one, the divergence two.
   At(Stage::kForward).vector_flop +=
@@ -65,26 +62,36 @@ void WorkCount::Head(int64_t tokens, bool compared) {
 // Counts one block's forward pass on a row.
 void WorkCount::Forward(int64_t tokens, ComputeDType compute) {
   const double padded = static_cast<double>(PaddedTokens(tokens));
-  const double hidden = static_cast<double>(config_.hidden_size);
-  const double inner = static_cast<double>(config_.intermediate_size);
-  const double query = static_cast<double>(config_.num_attention_heads * config_.head_dim);
-  const double key = static_cast<double>(config_.num_key_value_heads * config_.head_dim);
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family_, config_, static_cast<LinearRole>(i));
-    Product(Stage::kForward, padded, static_cast<double>(shape.out_features),
-            static_cast<double>(shape.in_features), compute);
+  const double hidden = static_cast<double>(model_.config.hidden_size);
+  const BlockPlan& block = model_.blocks.front();
+  for (const LinearPlan& linear : block.linears) {
+    Product(Stage::kForward, padded, static_cast<double>(linear.shape.out_features),
+            static_cast<double>(linear.shape.in_features), compute);
   }
+  for (const Sublayer& sublayer : block.sublayers) {
+    At(Stage::kForward).vector_flop += (kNorm + kAdd) * padded * hidden;
+    std::visit([&](const auto& mixer) { Mix(block, mixer, padded); }, sublayer.mixer);
+  }
+  At(Stage::kForward).vector_flop += 8 * kHandOver;
+}
+
+void WorkCount::Mix(const BlockPlan& /*block*/, const AttentionPlan& attention, double padded) {
+  const double query = static_cast<double>(attention.heads * attention.head_dim);
+  const double key = static_cast<double>(attention.kv_heads * attention.head_dim);
   // Scores and context of one head and 64 queries at a time, over the keys they see.
   const double tile = static_cast<double>(kTokenTile);
   double scores = 0;
   for (double end = tile; end <= padded; end += tile) scores += tile * end;
   Work& work = At(Stage::kForward);
   work.f32_flop += 4 * scores * query;
-  const double heads = static_cast<double>(config_.num_attention_heads);
+  const double heads = static_cast<double>(attention.heads);
   work.vector_flop += kSoftmax * 0.5 * heads * (padded * padded) + kAdd * heads * scores +
-                      2 * kNorm * padded * hidden + kRotate * padded * (query + key) +
-                      kSilu * padded * inner + 2 * kAdd * padded * hidden;
-  work.vector_flop += 8 * kHandOver;
+                      kRotate * padded * (query + key);
+}
+
+void WorkCount::Mix(const BlockPlan& block, const GatedMlpPlan& mlp, double padded) {
+  const int64_t inner = block.linears[mlp.gate].shape.out_features;
+  At(Stage::kForward).vector_flop += kSilu * padded * static_cast<double>(inner);
 }
 
 void WorkCount::Product(Stage stage, double tokens, double out, double in, ComputeDType compute) {

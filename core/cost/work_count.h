@@ -4,11 +4,11 @@
 #define SALIENT_CORE_COST_WORK_COUNT_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
-#include "core/config/model/model_config.h"
 #include "core/method/method.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/pack/stored_format.h"
 #include "core/parallel/executor.h"
@@ -32,10 +32,10 @@ struct Work {
 
 using StageWork = std::array<Work, kStages>;  // It stands by Stage.
 
-// Adds up as its methods are called. Borrows both.
+// Adds up as its methods are called, for blocks like the first. Borrows the model.
 class WorkCount {
  public:
-  WorkCount(const Family& family, const ModelConfig& config);
+  explicit WorkCount(const Model& model);
 
   const StageWork& stages() const { return stages_; }
   // Returns the weights of one block's Linears.
@@ -68,6 +68,9 @@ class WorkCount {
  private:
   Work& At(Stage stage) { return stages_[static_cast<size_t>(stage)]; }
   // Counts input [tokens, in] times a stored weight [out, in].
+  void Mix(const BlockPlan& block, const AttentionPlan& attention, double padded);
+  void Mix(const BlockPlan& block, const GatedMlpPlan& mlp, double padded);
+  // input [tokens, in] times a stored weight [out, in].
   void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
   // Counts LossModel::Evaluate of errors of `weights` elements.
   void Evaluate(Stage stage, double weights, const StatisticsParams& params);
@@ -79,9 +82,8 @@ class WorkCount {
   void RoundBlock(double weights, double in, const RoundBlockParams& params);
   void RoundGptq(double weights, double in, double group, const RoundGptqParams& params);
 
-  const Family& family_;
-  const ModelConfig& config_;
-  double stored_bytes_;  // A weight takes so many.
+  const Model& model_;
+  double stored_bytes_;  // of a weight
   int64_t block_parameters_ = 0;
   StageWork stages_;
 };

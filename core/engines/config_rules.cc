@@ -6,7 +6,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/engines/layout_rules.h"
-#include "core/result/fused_linears.h"
 
 namespace salient {
 namespace {
@@ -23,10 +22,8 @@ bool IsVllm(const LayoutRow& row) {
 
 // Returns the name that engines give to what they fuse: "model.layers.0.self_attn.qkv_proj" for its
 // q_proj.
-std::string FusedName(const LinearDescription& linear) {
-  const FusedLinears* fused = FindFused(linear.role);
-  if (fused == nullptr) return linear.module;
-  return absl::StrCat(linear.module.substr(0, linear.module.rfind('.') + 1), fused->name);
+const std::string& FusedName(const LinearDescription& linear) {
+  return linear.fused_name.empty() ? linear.module : linear.fused_name;
 }
 
 // Entries of modules_to_not_convert are looked for inside of paths.

@@ -13,7 +13,8 @@
 #include "core/config/json.h"
 #include "core/engines/stated_quantization.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 #include "core/source/quantized_source.h"
 
 namespace salient {
@@ -159,84 +160,97 @@ class LinearReader {
   bool any_ = false;
 };
 
-absl::StatusOr<ModelDescription> Describe(const TensorSource& source, const ModelConfig& config,
+absl::StatusOr<ModelDescription> Describe(const TensorSource& source, const Model& model,
                                           absl::string_view config_json) {
-  const absl::StatusOr<const Family*> found = FindFamily(config);
-  if (!found.ok()) return found.status();
-  const Family& family = **found;
-  const absl::StatusOr<StatedQuantization> described =
-      StatedQuantization::Parse(config, config_json);
-  if (!described.ok()) return described.status();
+  const ModelConfig& config = model.config;
+  const absl::StatusOr<StatedQuantization> parsed = StatedQuantization::Parse(config, config_json);
+  if (!parsed.ok()) return parsed.status();
 
-  ModelDescription model;
-  model.architecture = config.architecture;
-  model.quant_method = described->quant_method();
-  model.num_attention_heads = config.num_attention_heads;
-  model.num_key_value_heads = config.num_key_value_heads;
-  model.head_dim = config.head_dim;
-  model.dtype = config.dtype;
-  model.act_order = described->act_order();
-  model.zero_point = described->zero_point();
-  model.version = described->version();
-  model.old_names = described->old_names();
-  model.skipped = described->skipped();
-  model.config_groups = described->config_groups();
-  model.unknown_in_group = described->unknown_in_group();
-  model.unknown_in_arguments = described->unknown_in_arguments();
+  ModelDescription described;
+  described.architecture = config.architecture;
+  described.quant_method = parsed->quant_method();
+  described.num_attention_heads = config.num_attention_heads;
+  described.num_key_value_heads = config.num_key_value_heads;
+  described.head_dim = config.head_dim;
+  described.dtype = config.dtype;
+  described.act_order = parsed->act_order();
+  described.zero_point = parsed->zero_point();
+  described.version = parsed->version();
+  described.old_names = parsed->old_names();
+  described.skipped = parsed->skipped();
+  described.config_groups = parsed->config_groups();
+  described.unknown_in_group = parsed->unknown_in_group();
+  described.unknown_in_arguments = parsed->unknown_in_arguments();
 
   Headers headers(source);
-  for (const TensorSpec& spec : OuterTensors(family, config)) {
+  for (const TensorSpec& spec : OuterTensors(model)) {
     headers.Find(spec.name);
     int64_t elements = 1;
     for (const int64_t dimension : spec.shape) elements *= dimension;
-    model.parameters += elements;
+    described.parameters += elements;
   }
-  model.own_head = config.own_head;
+  described.own_head = config.own_head;
   for (const ConfigRefusal& refusal : config.refusals) {
     std::vector<std::string>& refusals =
-        refusal.by_model ? model.model_refusals : model.config_refusals;
+        refusal.by_model ? described.model_refusals : described.config_refusals;
     refusals.push_back(absl::StrCat(config.source, ": ", refusal.text));
   }
-  LinearReader reader(headers, *described);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (size_t i = 0; i < kNormRoles; ++i) {
-      headers.Find(NormName(family, layer, static_cast<NormRole>(i)));
-      model.parameters += config.hidden_size;
+  for (const BlockPlan& block : model.blocks) {
+    for (const VectorPlan& vector : block.vectors) {
+      headers.Find(vector.name);
+      described.parameters += vector.size;
     }
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const auto role = static_cast<LinearRole>(i);
-      const LinearShape shape = ShapeOf(family, config, role);
-      LinearDescription linear{LinearName(family, layer, role), role, shape.out_features,
-                               shape.in_features};
-      reader.Read(linear, model);
-      model.parameters += shape.out_features * (shape.in_features + (shape.has_bias ? 1 : 0));
-      model.linears.push_back(std::move(linear));
+    for (const LinearPlan& linear : block.linears) {
+      const LinearShape& shape = linear.shape;
+      described.parameters += shape.out_features * (shape.in_features + (shape.has_bias ? 1 : 0));
     }
   }
-  model.bytes = headers.bytes();
-  return model;
+  described.linears = DescribeLinears(model);
+  LinearReader reader(headers, *parsed);
+  for (LinearDescription& linear : described.linears) reader.Read(linear, described);
+  described.bytes = headers.bytes();
+  return described;
 }
 
 }  // namespace
 
-absl::StatusOr<ModelDescription> DescribeModel(const TensorSource& source,
-                                               const ModelConfig& config,
-                                               absl::string_view config_json) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  const absl::StatusOr<std::unique_ptr<TensorSource>> plain = OpenQuantizedSource(source, config);
-  if (!plain.ok()) return plain.status();
-  if (absl::Status status = CheckModelTensors(**plain, **family, config); !status.ok()) {
-    return status;
+std::vector<LinearDescription> DescribeLinears(const Model& model) {
+  std::vector<LinearDescription> linears;
+  for (const BlockPlan& block : model.blocks) {
+    const size_t first = linears.size();
+    for (size_t i = 0; i < block.linears.size(); ++i) {
+      const LinearPlan& plan = block.linears[i];
+      LinearDescription& linear = linears.emplace_back();
+      linear.module = plan.name;
+      linear.split = plan.split;
+      linear.first_sibling = first + i;
+      linear.out_features = plan.shape.out_features;
+      linear.in_features = plan.shape.in_features;
+      if (const FusedLinears* fused = block.FusedOf(i); fused != nullptr) {
+        linear.first_sibling = first + fused->linears.front();
+        linear.fused_name =
+            absl::StrCat(plan.name.substr(0, plan.name.rfind('.') + 1), fused->name);
+      }
+    }
   }
-  return Describe(source, config, config_json);
+  return linears;
+}
+
+absl::StatusOr<ModelDescription> DescribeModel(const TensorSource& source, const Model& model,
+                                               absl::string_view config_json) {
+  const absl::StatusOr<std::unique_ptr<TensorSource>> plain = OpenQuantizedSource(source, model);
+  if (!plain.ok()) return plain.status();
+  if (absl::Status status = CheckModelTensors(**plain, model); !status.ok()) return status;
+  return Describe(source, model, config_json);
 }
 
 absl::StatusOr<ModelDescription> DescribePlan(const QuantizedCheckpointPlan& plan, int64_t blocks) {
   absl::StatusOr<ModelConfig> config = ParseModelConfig("config.json", plan.config_json);
   if (!config.ok()) return config.status();
   if (blocks > 0) config->num_hidden_layers = blocks;
-  return Describe(PlannedSource(plan), *config, plan.config_json);
+  const absl::StatusOr<Model> model = PlanModel(*config);
+  if (!model.ok()) return model.status();
+  return Describe(PlannedSource(plan), *model, plan.config_json);
 }
 
 }  // namespace salient

@@ -6,19 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/result/fused_linears.h"
 
 namespace salient {
 namespace {
-
-// Engines split these by their inputs over devices, and the others by their outputs.
-bool SplitsInputs(LinearRole role) {
-  return role == LinearRole::kOutput || role == LinearRole::kDown;
-}
-
-bool IsKeyOrValue(LinearRole role) {
-  return role == LinearRole::kKey || role == LinearRole::kValue;
-}
 
 // The features of a Linear that stay together in packed words, along the split ones.
 int64_t WordFeatures(const ModelDescription& model, const WeightFormat& format, bool inputs) {
@@ -71,17 +61,20 @@ class Splitter {
   }
 
   // Returns the part of one device, or nullopt after a fault.
-  std::optional<DevicePart> Split(const LinearDescription& linear, bool inputs) {
+  std::optional<DevicePart> Split(const LinearDescription& linear) {
+    const bool inputs = linear.split == DeviceSplit::kInputs;
     DevicePart part{&linear, linear.module, linear.out_features, linear.in_features};
     if (devices_ == 1) return part;
     int64_t devices = devices_;
-    if (IsKeyOrValue(linear.role)) devices = std::gcd(devices_, model_.num_key_value_heads);
+    if (linear.split == DeviceSplit::kKeyValueHeads) {
+      devices = std::gcd(devices_, model_.num_key_value_heads);
+    }
     int64_t& features = inputs ? part.in_features : part.out_features;
     const int64_t whole = features;
     const auto fault = [&](const std::string& wanted) {
       const absl::string_view field = inputs ? "in_features" : "out_features";
       findings_.Fault(
-          absl::StrCat("split ", field, static_cast<int>(linear.role)),
+          absl::StrCat("split ", field, " ", linear.module.substr(linear.module.rfind('.'))),
           absl::StrCat(linear.module, ": ", field, " is ", whole, ", which ", devices_,
                        " devices share; ", findings_.name(), " wants ", wanted, " on each"));
       return std::nullopt;
@@ -131,29 +124,27 @@ std::vector<DevicePart> PartsOnDevice(const ModelDescription& model, int64_t ten
   Splitter splitter(model, splits ? tensor_parallel : 1, findings);
   if (splits) splitter.CheckHeads();
   std::vector<DevicePart> parts;
-  for (size_t block = 0; block + kLinearRoles <= model.linears.size(); block += kLinearRoles) {
-    size_t count = 1;  // So many Linears lie side by side.
-    for (size_t first = 0; first < kLinearRoles; first += count) {
-      const FusedLinears* together = FindFused(static_cast<LinearRole>(first));
-      count = together == nullptr ? 1 : together->parts.size();
-      const LinearDescription* linears = model.linears.data() + block + first;
-      const size_t before = parts.size();
-      bool whole = true;
-      for (size_t i = 0; i < count; ++i) {
-        std::optional<DevicePart> part = splitter.Split(linears[i], SplitsInputs(linears[i].role));
-        whole = whole && part.has_value();
-        if (part.has_value()) parts.push_back(*std::move(part));
-      }
-      if (!fuses || count == 1) continue;
-      if (!whole) {
-        parts.resize(before);
-        continue;
-      }
-      DevicePart& fused = parts[before];
-      fused.name = NameOf(linears, count);
-      for (size_t i = 1; i < count; ++i) fused.out_features += parts[before + i].out_features;
-      parts.resize(before + 1);
+  size_t count = 1;  // of Linears that lie side by side
+  for (size_t first = 0; first < model.linears.size(); first += count) {
+    const LinearDescription* linears = model.linears.data() + first;
+    count = 1;
+    while (first + count < model.linears.size() && linears[count].first_sibling == first) ++count;
+    const size_t before = parts.size();
+    bool whole = true;
+    for (size_t i = 0; i < count; ++i) {
+      std::optional<DevicePart> part = splitter.Split(linears[i]);
+      whole = whole && part.has_value();
+      if (part.has_value()) parts.push_back(*std::move(part));
     }
+    if (!fuses || count == 1) continue;
+    if (!whole) {
+      parts.resize(before);
+      continue;
+    }
+    DevicePart& fused = parts[before];
+    fused.name = NameOf(linears, count);
+    for (size_t i = 1; i < count; ++i) fused.out_features += parts[before + i].out_features;
+    parts.resize(before + 1);
   }
   return parts;
 }

@@ -30,9 +30,9 @@ std::vector<FormatCount> CountFormats(const ModelDescription& model) {
 
 }  // namespace
 
-absl::StatusOr<Inspection> Inspect(const TensorSource& source, const ModelConfig& config,
+absl::StatusOr<Inspection> Inspect(const TensorSource& source, const Model& planned,
                                    absl::string_view config_json, int64_t tensor_parallel) {
-  const absl::StatusOr<ModelDescription> model = DescribeModel(source, config, config_json);
+  const absl::StatusOr<ModelDescription> model = DescribeModel(source, planned, config_json);
   if (!model.ok()) return model.status();
   Inspection inspection;
   inspection.architecture = model->architecture;

@@ -11,6 +11,7 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/engines/engine_verdict.h"
+#include "core/model/model.h"
 #include "core/pack/stored_format.h"
 
 namespace salient {
@@ -34,7 +35,7 @@ struct Inspection {
 };
 
 // Looks at headers alone. Its errors are those of DescribeModel.
-absl::StatusOr<Inspection> Inspect(const TensorSource& source, const ModelConfig& config,
+absl::StatusOr<Inspection> Inspect(const TensorSource& source, const Model& planned,
                                    absl::string_view config_json, int64_t tensor_parallel);
 
 }  // namespace salient

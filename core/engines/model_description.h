@@ -4,12 +4,13 @@
 #define SALIENT_CORE_ENGINES_MODEL_DESCRIPTION_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/model/family.h"
+#include "core/model/block_plan.h"
 #include "core/pack/stored_format.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/dtype.h"
@@ -18,8 +19,12 @@ namespace salient {
 
 // Describes a Linear of a decoder block.
 struct LinearDescription {
-  std::string module;  // It is the full path.
-  LinearRole role = LinearRole::kQuery;
+  std::string module;  // full path
+  DeviceSplit split = DeviceSplit::kOutputs;
+  // In ModelDescription::linears: the first of those that engines fuse it with, itself if there are
+  // none. They stand side by side.
+  size_t first_sibling = 0;
+  std::string fused_name;  // full path; empty for one that stands alone
   int64_t out_features = 0;
   int64_t in_features = 0;
   bool quantized = false;
@@ -36,7 +41,7 @@ struct ModelDescription {
   std::string quant_method;
   // The first quantized Linear has it; the others may differ in bits, group_size and symmetry.
   StoredFormat stored;
-  // They stand by block, in each by LinearRole.
+  // By block, in each as BlockPlan::linears.
   std::vector<LinearDescription> linears;
   int64_t num_attention_heads = 1;
   int64_t num_key_value_heads = 1;

@@ -5,16 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/engines/device_parts.h"
-#include "core/result/fused_linears.h"
 
 namespace salient {
 namespace {
-
-// Returns the first of the Linears that this one is fused with, by role.
-LinearRole FirstSibling(LinearRole role) {
-  const FusedLinears* fused = FindFused(role);
-  return fused == nullptr ? role : fused->first;
-}
 
 bool IsGptq(OutputFormat layout) {
   return layout == OutputFormat::kGptq || layout == OutputFormat::kGptqV2;
@@ -47,15 +40,11 @@ void CheckFusedSiblings(const LayoutRow& row, const ModelDescription& model, Fin
   if (!fuses) return;
   // TurboMind decodes what it cannot fuse, but not of GPTQ.
   if (row.engine == Engine::kLmdeploy && !IsGptq(row.layout)) return;
-  for (size_t block = 0; block + kLinearRoles <= model.linears.size(); block += kLinearRoles) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const LinearDescription& linear = model.linears[block + i];
-      const auto first = static_cast<size_t>(FirstSibling(linear.role));
-      const std::string difference = Difference(linear, model.linears[block + first]);
-      if (difference.empty()) continue;
-      findings.Fault("fused", absl::StrCat(linear.module, ": ", difference, "; ", findings.name(),
-                                           " fuses them and wants them alike"));
-    }
+  for (const LinearDescription& linear : model.linears) {
+    const std::string difference = Difference(linear, model.linears[linear.first_sibling]);
+    if (difference.empty()) continue;
+    findings.Fault("fused", absl::StrCat(linear.module, ": ", difference, "; ", findings.name(),
+                                         " fuses them and wants them alike"));
   }
 }
 

@@ -7,18 +7,18 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "core/config/model/model_config.h"
+#include "core/model/model.h"
 #include "core/result/quantized_checkpoint.h"
 
 namespace salient {
 
-// Holds the same model with two blocks of each kind: those that the same overrides change are
-// of one kind. `params` follow. An architecture that is not known stays as it is.
+// The same model with two blocks of each kind: those that the same overrides change are of one
+// kind. `params` follow.
 struct ModelSample {
-  ModelConfig config;
+  Model model;
   QuantizedCheckpointParams params;
 };
-ModelSample SampleBlocks(const ModelConfig& config, const QuantizedCheckpointParams& params);
+ModelSample SampleBlocks(const Model& model, const QuantizedCheckpointParams& params);
 
 struct RaisedPlan {
   std::string to;  // Its last groups have it: "8 bits" or "F16".
@@ -28,7 +28,7 @@ struct RaisedPlan {
 // Returns, of the results that a limit of error may lead to, the two that stand for the others:
 // groups of the last block in 8 bits, where that is a choice, and in F16. None for what is not
 // rounded.
-std::vector<RaisedPlan> PlansRaised(const ModelConfig& config, absl::string_view config_json,
+std::vector<RaisedPlan> PlansRaised(const Model& model, absl::string_view config_json,
                                     const QuantizedCheckpointParams& params);
 
 }  // namespace salient

@@ -48,10 +48,10 @@ std::vector<int64_t> GroupSizes(int64_t present) {
 }
 
 bool AllLoad(const QuantizedCheckpointPlan& plan, int64_t blocks, const EngineRequest& request) {
-  const absl::StatusOr<ModelDescription> model = DescribePlan(plan, blocks);
-  if (!model.ok()) return false;
+  const absl::StatusOr<ModelDescription> described = DescribePlan(plan, blocks);
+  if (!described.ok()) return false;
   return std::all_of(request.engines.begin(), request.engines.end(), [&](Engine engine) {
-    return JudgeEngine(engine, *model, request.tensor_parallel).loads();
+    return JudgeEngine(engine, *described, request.tensor_parallel).loads();
   });
 }
 
@@ -119,21 +119,21 @@ std::string Changes(const StoredFormat& from, const StoredFormat& to) {
 
 }  // namespace
 
-std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::string_view config_json,
+std::optional<StoredFormat> NearestFormat(const Model& model, absl::string_view config_json,
                                           const AskedResult& asked, const EngineRequest& request) {
   const StoredFormat& stored = asked.params.stored;
-  const ModelSample sample = SampleBlocks(config, asked.params);
-  const int64_t blocks = sample.config.num_hidden_layers;
-  const auto present = PlanQuantizedCheckpoint(sample.config, config_json, sample.params);
+  const ModelSample sample = SampleBlocks(model, asked.params);
+  const int64_t blocks = sample.model.config.num_hidden_layers;
+  const auto present = PlanQuantizedCheckpoint(sample.model, config_json, sample.params);
   const size_t kept =
-      present.ok() ? present->kept.size() : kLinearRoles * static_cast<size_t>(blocks);
+      present.ok() ? present->kept.size() : static_cast<size_t>(sample.model.LinearCount());
   const auto works = [&](const StoredFormat& tried) {
     QuantizedCheckpointParams params = sample.params;
     params.stored = tried;
-    const auto plan = PlanQuantizedCheckpoint(sample.config, config_json, params);
+    const auto plan = PlanQuantizedCheckpoint(sample.model, config_json, params);
     if (!plan.ok() || plan->kept.size() > kept || !AllLoad(*plan, blocks, request)) return false;
     if (!asked.limits_error) return true;
-    const std::vector<RaisedPlan> raised = PlansRaised(sample.config, config_json, params);
+    const std::vector<RaisedPlan> raised = PlansRaised(sample.model, config_json, params);
     return std::all_of(raised.begin(), raised.end(), [&](const RaisedPlan& possible) {
       return AllLoad(possible.plan, blocks, request);
     });
@@ -166,13 +166,13 @@ std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::strin
   return std::nullopt;
 }
 
-absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
+absl::StatusOr<std::vector<std::string>> CheckEngines(const Model& model,
                                                       absl::string_view config_json,
                                                       const AskedResult& asked,
                                                       const QuantizedCheckpointPlan& plan,
                                                       const EngineRequest& request) {
-  const absl::StatusOr<ModelDescription> model = DescribePlan(plan, /*blocks=*/0);
-  if (!model.ok()) return model.status();
+  const absl::StatusOr<ModelDescription> described = DescribePlan(plan, /*blocks=*/0);
+  if (!described.ok()) return described.status();
   const auto is_asked = [&](Engine engine) {
     return std::find(request.engines.begin(), request.engines.end(), engine) !=
            request.engines.end();
@@ -180,7 +180,7 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
   std::vector<std::string> warnings;
   std::vector<std::string> faults;
   Loading loading;
-  for (const EngineVerdict& verdict : JudgeEngines(*model, request.tensor_parallel)) {
+  for (const EngineVerdict& verdict : JudgeEngines(*described, request.tensor_parallel)) {
     (verdict.loads() ? loading.yes : loading.no).push_back(verdict.engine);
     if (!is_asked(verdict.engine)) continue;
     if (!verdict.loads()) faults.push_back(Refusal(verdict));
@@ -191,7 +191,7 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
   const bool loads_unraised = faults.empty();
   std::vector<RaisedLoading> possible_loading;
   if (asked.limits_error) {
-    for (const RaisedPlan& raised : PlansRaised(config, config_json, asked.params)) {
+    for (const RaisedPlan& raised : PlansRaised(model, config_json, asked.params)) {
       const absl::StatusOr<ModelDescription> possible = DescribePlan(raised.plan, /*blocks=*/0);
       if (!possible.ok()) return possible.status();
       RaisedLoading& not_then = possible_loading.emplace_back();
@@ -212,7 +212,7 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
   }
   if (faults.empty()) return warnings;
   const StoredFormat& stored = asked.params.stored;
-  const auto nearest = NearestFormat(config, config_json, asked, request);
+  const auto nearest = NearestFormat(model, config_json, asked, request);
   std::string instead =
       nearest.has_value()
           ? absl::StrCat(

@@ -9,8 +9,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "core/config/model/model_config.h"
 #include "core/engines/engine.h"
+#include "core/model/model.h"
 #include "core/pack/stored_format.h"
 #include "core/result/quantized_checkpoint.h"
 
@@ -34,7 +34,7 @@ struct AskedResult {
 // Errors: INVALID_ARGUMENT if one that was asked for will not load it, or would not load what a
 // limit of error may make of it, naming the first Linear at fault, the value, what the engine
 // wants, and the nearest format that all of them load.
-absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
+absl::StatusOr<std::vector<std::string>> CheckEngines(const Model& model,
                                                       absl::string_view config_json,
                                                       const AskedResult& asked,
                                                       const QuantizedCheckpointPlan& plan,
@@ -44,7 +44,7 @@ absl::StatusOr<std::vector<std::string>> CheckEngines(const ModelConfig& config,
 // what a limit of error may do included, and that quantizes no fewer Linears: group_size is changed
 // first, then symmetric, bits, the output format, then two of them, and so on. nullopt if there is
 // none.
-std::optional<StoredFormat> NearestFormat(const ModelConfig& config, absl::string_view config_json,
+std::optional<StoredFormat> NearestFormat(const Model& model, absl::string_view config_json,
                                           const AskedResult& asked, const EngineRequest& request);
 
 }  // namespace salient

@@ -66,8 +66,7 @@ class HeadScorer {
   absl::StatusOr<std::vector<HeadScore>> Run() {
     std::vector<OutputHead> heads;
     for (const RunModel& model : models_) {
-      absl::StatusOr<OutputHead> head =
-          OutputHead::Open(*model.source, *model.family, *model.config);
+      absl::StatusOr<OutputHead> head = OutputHead::Open(*model.source, *model.model);
       if (!head.ok()) return head.status();
       heads.push_back(*std::move(head));
     }
@@ -93,7 +92,8 @@ class HeadScorer {
         // A row has gone through the head when it has gone through all slices.
         const auto tokens = static_cast<int64_t>(tokens_[r].size());
         const int64_t done = tokens * (slice + 1) / slices - tokens * slice / slices;
-        absl::Status status = observer_.TokensDone(models_[0].config->num_hidden_layers, done);
+        absl::Status status =
+            observer_.TokensDone(models_[0].model->config.num_hidden_layers, done);
         if (!status.ok()) return status;
       }
     }

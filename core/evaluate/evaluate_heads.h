@@ -11,8 +11,8 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/evaluate/evaluate_model.h"
-#include "core/model/family.h"
 #include "core/model/hidden_states.h"
+#include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/quality/perplexity.h"
 
@@ -21,10 +21,8 @@ namespace salient {
 // Is a model that has run its blocks. It borrows all.
 struct RunModel {
   const TensorSource* source = nullptr;
-  const ModelConfig* config = nullptr;
-  const Family* family = nullptr;
-  // They leave the last block, a row for each of the tokens'.
-  const HiddenStatesFile* leaving = nullptr;
+  const Model* model = nullptr;
+  const HiddenStatesFile* leaving = nullptr;  // the last block, a row for each of the tokens'
 };
 
 struct HeadScore {

@@ -12,9 +12,9 @@
 #include "core/evaluate/evaluate_heads.h"
 #include "core/model/block_weights.h"
 #include "core/model/embedding_and_head.h"
-#include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
+#include "core/model/model.h"
 #include "core/model/numerics.h"
 #include "core/model/side_by_side.h"
 
@@ -24,8 +24,7 @@ namespace {
 // One of the models on its way through the blocks.
 struct Runner {
   const TensorSource* source = nullptr;
-  const ModelConfig* config = nullptr;
-  const Family* family = nullptr;
+  const Model* model = nullptr;
   InputRoundings inputs;
   BlockForward forward;
   HiddenStatesFile entering;  // It is never committed and goes away with the object.
@@ -62,7 +61,7 @@ class Evaluator {
     for (const EvaluatedModel& model : models) {
       if (absl::Status status = Enter(model); !status.ok()) return status;
     }
-    for (int64_t layer = 0; layer < models[0].config->num_hidden_layers; ++layer) {
+    for (int64_t layer = 0; layer < models[0].model->config.num_hidden_layers; ++layer) {
       if (absl::Status status = RunBlock(layer); !status.ok()) return status;
     }
     if (absl::Status status = RunHeads(); !status.ok()) return status;
@@ -80,17 +79,15 @@ class Evaluator {
   }
 
   // Embeds all rows.
-  absl::Status Enter(const EvaluatedModel& model) {
-    const absl::StatusOr<const Family*> family = FindFamily(*model.config);
-    if (!family.ok()) return family.status();
-    absl::StatusOr<HiddenStatesFile> states =
-        CreateStates(runners_.size(), 0, model.config->hidden_size);
+  absl::Status Enter(const EvaluatedModel& evaluated) {
+    const Model& model = *evaluated.model;
+    const int64_t hidden_size = model.config.hidden_size;
+    absl::StatusOr<HiddenStatesFile> states = CreateStates(runners_.size(), 0, hidden_size);
     if (!states.ok()) return states.status();
     size_t longest = 0;
     for (size_t row = 0; row < tokens_.size(); ++row) {
       longest = std::max(longest, tokens_[row].size());
-      const absl::StatusOr<Matrix> hidden =
-          EmbedTokens(*model.source, **family, *model.config, tokens_[row]);
+      const absl::StatusOr<Matrix> hidden = EmbedTokens(*evaluated.source, model, tokens_[row]);
       if (!hidden.ok()) {
         return absl::Status(hidden.status().code(),
                             absl::StrCat("evaluation row ", row, ": ", hidden.status().message()));
@@ -100,16 +97,15 @@ class Evaluator {
     }
     ModelEvaluation& result = results_[runners_.size()];
     result.range = {states->Largest(), "the embeddings"};
-    const auto norm = ReadVector(*model.source, *model.config,
-                                 {std::string((*family)->final_norm), {model.config->hidden_size}});
+    const auto norm =
+        ReadVector(*evaluated.source, model.config, {model.final_norm, {hidden_size}});
     if (!norm.ok()) return norm.status();
     if (absl::c_all_of(norm->values, [](float value) { return value == 0; })) {
       result.zero_tensors.push_back(norm->name);
     }
-    runners_.push_back(
-        {model.source, model.config, *family, model.inputs,
-         BlockForward(*model.config, ComputeDType::kF32, static_cast<int64_t>(longest)),
-         *std::move(states)});
+    runners_.push_back({evaluated.source, &model, evaluated.inputs,
+                        BlockForward(model, ComputeDType::kF32, static_cast<int64_t>(longest)),
+                        *std::move(states)});
     return absl::OkStatus();
   }
 
@@ -119,9 +115,9 @@ class Evaluator {
     std::vector<HiddenStatesFile> leaving;
     for (const Runner& runner : runners_) {
       absl::StatusOr<BlockWeights> block =
-          ReadBlock(*runner.source, *runner.family, *runner.config, layer, executor_);
+          ReadBlock(*runner.source, *runner.model, layer, executor_);
       if (!block.ok()) return block.status();
-      for (size_t i = 0; !runner.inputs.empty() && i < kLinearRoles; ++i) {
+      for (size_t i = 0; !runner.inputs.empty() && i < block->linears.size(); ++i) {
         block->linears[i].input = runner.inputs[static_cast<size_t>(layer)][i];
       }
       for (std::string& tensor : ZeroTensors(*block)) {
@@ -132,7 +128,7 @@ class Evaluator {
       if (!ready.ok()) return ready.status();
       prepared.push_back(*std::move(ready));
       absl::StatusOr<HiddenStatesFile> states =
-          CreateStates(leaving.size(), layer + 1, runner.config->hidden_size);
+          CreateStates(leaving.size(), layer + 1, runner.model->config.hidden_size);
       if (!states.ok()) return states.status();
       leaving.push_back(*std::move(states));
     }
@@ -170,7 +166,7 @@ class Evaluator {
         const SquaredError& error = errors[m];
         results_[m].layer_errors.push_back(error.energy > 0 ? error.error / error.energy : 0);
       }
-      const std::string prefix = BlockPrefix(*runners_[m].family, layer);
+      const std::string& prefix = runners_[m].model->blocks[static_cast<size_t>(layer)].prefix;
       results_[m].range.Add({leaving[m].Largest(), absl::StrCat("the residual stream leaving ",
                                                                 absl::StripSuffix(prefix, "."))});
       runners_[m].entering = std::move(leaving[m]);
@@ -184,8 +180,8 @@ class Evaluator {
       longest = std::max(longest, static_cast<int64_t>(row.size()));
     }
     const int concurrency = executor_.Concurrency();
-    return EvaluatesSideBySide(*runners_[0].family, *runners_[0].config, longest,
-                               static_cast<int>(runners_.size()), concurrency);
+    return EvaluatesSideBySide(*runners_[0].model, longest, static_cast<int>(runners_.size()),
+                               concurrency);
   }
 
   // Runs one row through a block of every model. Returns the distance of each model from the first.
@@ -213,7 +209,7 @@ class Evaluator {
   absl::Status RunHeads() {
     std::vector<RunModel> models;
     for (const Runner& runner : runners_) {
-      models.push_back({runner.source, runner.config, runner.family, &runner.entering});
+      models.push_back({runner.source, runner.model, &runner.entering});
     }
     const absl::StatusOr<std::vector<HeadScore>> scores =
         ScoreHeads(models, tokens_, observer_, executor_);
@@ -247,20 +243,18 @@ absl::Status CheckComparable(const ModelConfig& first, const ModelConfig& other)
 
 }  // namespace
 
-bool EvaluatesSideBySide(const Family& family, const ModelConfig& config, int64_t tokens,
-                         int models, int concurrency) {
+bool EvaluatesSideBySide(const Model& model, int64_t tokens, int models, int concurrency) {
   // f32 is half as fast as what the limit is meant for, or slower.
-  return RunsSideBySide(2 * models * LinearFlop(family, config, tokens),
-                        EvaluatedRowBytes(config, tokens, concurrency, /*side_by_side=*/true),
+  return RunsSideBySide(2 * models * LinearFlop(model.blocks.front(), tokens),
+                        EvaluatedRowBytes(model, tokens, concurrency, /*side_by_side=*/true),
                         concurrency);
 }
 
-int64_t EvaluatedRowBytes(const ModelConfig& config, int64_t tokens, int concurrency,
-                          bool side_by_side) {
+int64_t EvaluatedRowBytes(const Model& model, int64_t tokens, int concurrency, bool side_by_side) {
   const int rows = side_by_side ? concurrency : 1;
-  const int64_t reference = tokens * config.hidden_size * static_cast<int64_t>(sizeof(float));
-  return rows * (reference +
-                 BlockForward::MemoryBytes(config, ComputeDType::kF32, tokens, concurrency / rows));
+  const int64_t reference = tokens * model.config.hidden_size * static_cast<int64_t>(sizeof(float));
+  return rows * (reference + BlockForward::MemoryBytes(model.blocks.front(), ComputeDType::kF32,
+                                                       tokens, concurrency / rows));
 }
 
 absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
@@ -277,18 +271,16 @@ absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
     return absl::InvalidArgumentError(absl::StrCat(
         "evaluation row ", row, " has ", tokens[row].size(), " tokens; expected at least 2"));
   }
-  for (const EvaluatedModel& model : models) {
-    absl::Status status = CheckComparable(*models[0].config, *model.config);
+  for (const EvaluatedModel& evaluated : models) {
+    const Model& model = *evaluated.model;
+    absl::Status status = CheckComparable(models[0].model->config, model.config);
     if (!status.ok()) return status;
-    const absl::StatusOr<const Family*> family = FindFamily(*model.config);
-    if (!family.ok()) return family.status();
-    if (!model.inputs.empty() &&
-        static_cast<int64_t>(model.inputs.size()) != model.config->num_hidden_layers) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          model.config->source, ": inputs of ", model.inputs.size(), " layers; expected of all ",
-          model.config->num_hidden_layers, " or of none"));
+    if (!evaluated.inputs.empty() && evaluated.inputs.size() != model.blocks.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(model.config.source, ": inputs of ", evaluated.inputs.size(),
+                       " layers; expected of all ", model.blocks.size(), " or of none"));
     }
-    status = CheckModelTensors(*model.source, **family, *model.config);
+    status = CheckModelTensors(*evaluated.source, model);
     if (!status.ok()) return status;
   }
   return Evaluator(tokens, work_directory, observer, executor).Run(models);

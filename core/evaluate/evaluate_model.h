@@ -14,9 +14,8 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/model/activation_range.h"
-#include "core/model/family.h"
 #include "core/model/input_roundings.h"
-#include "core/parallel/executor.h"
+#include "core/model/model.h"
 #include "core/quality/perplexity.h"
 
 namespace salient {
@@ -24,8 +23,8 @@ namespace salient {
 // Borrows both. The source shows plain weights (quantized_source.h).
 struct EvaluatedModel {
   const TensorSource* source = nullptr;
-  const ModelConfig* config = nullptr;
-  // Says what an engine does to the inputs of its Linears: of every layer, or of none.
+  const Model* model = nullptr;
+  // What an engine does to the inputs of its Linears: of every layer, or of none.
   InputRoundings inputs = {};
 };
 
@@ -64,10 +63,8 @@ absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(
 
 // Returns whether rows of up to `tokens` tokens run side by side (side_by_side.h), and what the
 // rows that are under way hold at most.
-bool EvaluatesSideBySide(const Family& family, const ModelConfig& config, int64_t tokens,
-                         int models, int concurrency);
-int64_t EvaluatedRowBytes(const ModelConfig& config, int64_t tokens, int concurrency,
-                          bool side_by_side);
+bool EvaluatesSideBySide(const Model& model, int64_t tokens, int models, int concurrency);
+int64_t EvaluatedRowBytes(const Model& model, int64_t tokens, int concurrency, bool side_by_side);
 
 }  // namespace salient
 

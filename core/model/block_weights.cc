@@ -19,11 +19,11 @@ std::string ShapeText(absl::Span<const int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
-absl::StatusOr<StoredLinear> ReadLinear(const TensorSource& source, const Family& family,
-                                        const ModelConfig& config, int64_t layer, LinearRole role) {
-  const LinearShape shape = ShapeOf(family, config, role);
+absl::StatusOr<StoredLinear> ReadLinear(const TensorSource& source, const ModelConfig& config,
+                                        const LinearPlan& plan) {
+  const LinearShape& shape = plan.shape;
   StoredLinear linear;
-  linear.name = LinearName(family, layer, role);
+  linear.name = plan.name;
   linear.out_features = shape.out_features;
   linear.in_features = shape.in_features;
   const std::string weight = absl::StrCat(linear.name, ".weight");
@@ -97,14 +97,13 @@ absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
   return IsNonFinite(status) ? NonFiniteError(message) : absl::Status(status.code(), message);
 }
 
-absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
-                               const ModelConfig& config) {
-  std::vector<TensorSpec> specs = OuterTensors(family, config);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (TensorSpec& spec : BlockTensors(family, config, layer)) specs.push_back(std::move(spec));
+absl::Status CheckModelTensors(const TensorSource& source, const Model& model) {
+  std::vector<TensorSpec> specs = OuterTensors(model);
+  for (const BlockPlan& block : model.blocks) {
+    for (TensorSpec& spec : BlockTensors(block)) specs.push_back(std::move(spec));
   }
   for (const TensorSpec& spec : specs) {
-    const auto found = FindTensor(source, config, spec);
+    const auto found = FindTensor(source, model.config, spec);
     if (!found.ok()) return found.status();
   }
   return absl::OkStatus();
@@ -128,20 +127,22 @@ absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelC
   return vector;
 }
 
-absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Family& family,
-                                                const ModelConfig& config, int64_t layer,
-                                                Executor& executor) {
+absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Model& model,
+                                                int64_t layer, Executor& executor) {
+  const BlockPlan& plan = model.blocks[static_cast<size_t>(layer)];
   BlockWeights block;
   block.layer = layer;
-  for (size_t i = 0; i < kNormRoles; ++i) {
-    auto norm = ReadVector(
-        source, config, {NormName(family, layer, static_cast<NormRole>(i)), {config.hidden_size}});
-    if (!norm.ok()) return norm.status();
-    block.norms[i] = *std::move(norm);
+  for (const VectorPlan& vector : plan.vectors) {
+    auto stored = ReadVector(source, model.config, {vector.name, {vector.size}});
+    if (!stored.ok()) return stored.status();
+    block.vectors.push_back(*std::move(stored));
   }
-  absl::Status status = executor.ForEach(kLinearRoles, [&](int64_t i) {
-    auto linear = ReadLinear(source, family, config, layer, static_cast<LinearRole>(i));
-    if (linear.ok()) block.linears[static_cast<size_t>(i)] = *std::move(linear);
+  block.linears.resize(plan.linears.size());
+  const auto linears = static_cast<int64_t>(plan.linears.size());
+  absl::Status status = executor.ForEach(linears, [&](int64_t i) {
+    const auto index = static_cast<size_t>(i);
+    auto linear = ReadLinear(source, model.config, plan.linears[index]);
+    if (linear.ok()) block.linears[index] = *std::move(linear);
     return linear.status();
   });
   if (!status.ok()) return status;
@@ -168,10 +169,9 @@ absl::Status CheckBlock(const TensorSource& source, const BlockWeights& block, E
   });
 }
 
-absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
-                                       const ModelConfig& config, int64_t layer,
-                                       Executor& executor) {
-  absl::StatusOr<BlockWeights> block = ReadUncheckedBlock(source, family, config, layer, executor);
+absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Model& model,
+                                       int64_t layer, Executor& executor) {
+  absl::StatusOr<BlockWeights> block = ReadUncheckedBlock(source, model, layer, executor);
   if (!block.ok()) return block.status();
   if (absl::Status status = CheckBlock(source, *block, executor); !status.ok()) return status;
   return block;
@@ -193,9 +193,9 @@ bool IsZero(const StoredLinear& linear) {
 
 std::vector<std::string> ZeroTensors(const BlockWeights& block) {
   std::vector<std::string> zero;
-  for (const StoredVector& norm : block.norms) {
-    if (absl::c_all_of(norm.values, [](float value) { return value == 0; })) {
-      zero.push_back(norm.name);
+  for (const StoredVector& vector : block.vectors) {
+    if (absl::c_all_of(vector.values, [](float value) { return value == 0; })) {
+      zero.push_back(vector.name);
     }
   }
   for (const StoredLinear& linear : block.linears) {

@@ -2,7 +2,6 @@
 #ifndef SALIENT_CORE_MODEL_BLOCK_WEIGHTS_H_
 #define SALIENT_CORE_MODEL_BLOCK_WEIGHTS_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -12,8 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/stored_format.h"
@@ -51,13 +49,8 @@ struct StoredLinear {
 
 struct BlockWeights {
   int64_t layer = 0;
-  std::array<StoredVector, kNormRoles> norms;      // They stand by NormRole.
-  std::array<StoredLinear, kLinearRoles> linears;  // They stand by LinearRole.
-
-  const StoredVector& norm(NormRole role) const { return norms[static_cast<size_t>(role)]; }
-  const StoredLinear& linear(LinearRole role) const { return linears[static_cast<size_t>(role)]; }
-  StoredVector& norm(NormRole role) { return norms[static_cast<size_t>(role)]; }
-  StoredLinear& linear(LinearRole role) { return linears[static_cast<size_t>(role)]; }
+  std::vector<StoredVector> vectors;  // as BlockPlan::vectors
+  std::vector<StoredLinear> linears;  // as BlockPlan::linears
 };
 
 // Looks at headers alone. Returns INVALID_ARGUMENT naming file, tensor, dtype or shape and what the
@@ -71,8 +64,7 @@ absl::Status InItsFile(const TensorSource& source, absl::string_view tensor,
                        const absl::Status& status);
 
 // Calls FindTensor for every tensor of the model: that is all that can be judged before any work.
-absl::Status CheckModelTensors(const TensorSource& source, const Family& family,
-                               const ModelConfig& config);
+absl::Status CheckModelTensors(const TensorSource& source, const Model& model);
 
 // Reads and widens a vector. Its errors are those of FindTensor and the source; INVALID_ARGUMENT
 // for a NaN or infinity (names file, tensor, position).
@@ -81,16 +73,14 @@ absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelC
 
 // Do the two halves of ReadBlock: the bytes, and whether all of them are numbers. Their errors are
 // its.
-absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Family& family,
-                                                const ModelConfig& config, int64_t layer,
-                                                Executor& executor);
+absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, const Model& model,
+                                                int64_t layer, Executor& executor);
 absl::Status CheckBlock(const TensorSource& source, const BlockWeights& block, Executor& executor);
 
 // Reads block `layer`. Errors: as FindTensor and the source; INVALID_ARGUMENT for a NaN or
 // infinity (names file, tensor, row, column).
-absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Family& family,
-                                       const ModelConfig& config, int64_t layer,
-                                       Executor& executor);
+absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Model& model,
+                                       int64_t layer, Executor& executor);
 
 // Returns the names of norms and weights of Linears that are 0 in every element, as in a damaged
 // download or a cut model.

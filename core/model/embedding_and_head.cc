@@ -28,9 +28,10 @@ absl::Status ReadRows(const TensorSource& source, const std::string& tensor, DTy
 
 }  // namespace
 
-absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Family& family,
-                                   const ModelConfig& config, absl::Span<const int64_t> tokens) {
-  const TensorSpec spec = {std::string(family.embeddings), {config.vocab_size, config.hidden_size}};
+absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Model& model,
+                                   absl::Span<const int64_t> tokens) {
+  const ModelConfig& config = model.config;
+  const TensorSpec spec = {model.embeddings, {config.vocab_size, config.hidden_size}};
   const auto found = FindTensor(source, config, spec);
   if (!found.ok()) return found.status();
   Matrix hidden(static_cast<int64_t>(tokens.size()), config.hidden_size);
@@ -48,11 +49,11 @@ absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Family& fam
   return hidden;
 }
 
-absl::StatusOr<OutputHead> OutputHead::Open(const TensorSource& source, const Family& family,
-                                            const ModelConfig& config) {
-  auto norm = ReadVector(source, config, {std::string(family.final_norm), {config.hidden_size}});
+absl::StatusOr<OutputHead> OutputHead::Open(const TensorSource& source, const Model& model) {
+  const ModelConfig& config = model.config;
+  auto norm = ReadVector(source, config, {model.final_norm, {config.hidden_size}});
   if (!norm.ok()) return norm.status();
-  const std::string head = HeadName(family, config);
+  const std::string& head = model.HeadName();
   const auto found = FindTensor(source, config, {head, {config.vocab_size, config.hidden_size}});
   if (!found.ok()) return found.status();
   return OutputHead(source, head, found->entry->dtype, *std::move(norm), config);

@@ -13,7 +13,7 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
@@ -23,8 +23,8 @@ namespace salient {
 // Returns the embeddings of `tokens`, [tokens, hidden_size]. Returns INVALID_ARGUMENT for an id
 // that the vocabulary lacks (names position, id and limit) or a NaN or infinity in an embedding
 // that is used, and the errors of the source.
-absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Family& family,
-                                   const ModelConfig& config, absl::Span<const int64_t> tokens);
+absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Model& model,
+                                   absl::Span<const int64_t> tokens);
 
 // Rows of the head for some ids of the vocabulary, in stored dtype.
 struct HeadSlice {
@@ -41,8 +41,7 @@ class OutputHead {
   static constexpr int64_t kSlice = 4096;  // It counts token ids.
 
   // Opens the head. Its errors are those of FindTensor and ReadVector.
-  static absl::StatusOr<OutputHead> Open(const TensorSource& source, const Family& family,
-                                         const ModelConfig& config);
+  static absl::StatusOr<OutputHead> Open(const TensorSource& source, const Model& model);
 
   // Normalizes what left the last block, [tokens, hidden_size]; as RmsNorm.
   absl::StatusOr<Matrix> Norm(const Matrix& hidden, Executor& executor) const;

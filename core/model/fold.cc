@@ -6,19 +6,18 @@
 
 namespace salient {
 
-void DivideInput(const GroupRow& row, const ModelConfig& config, absl::Span<const float> scales,
-                 BlockWeights& block) {
-  if (row.fold_into_norm.has_value()) {
-    std::vector<float>& norm = block.norm(*row.fold_into_norm).values;
-    for (size_t j = 0; j < norm.size(); ++j) norm[j] /= scales[j];
+void DivideInput(const Fold& fold, absl::Span<const float> scales, BlockWeights& block) {
+  if (!fold.IntoLinear()) {
+    std::vector<float>& vector = block.vectors[fold.index].values;
+    for (size_t j = 0; j < vector.size(); ++j) vector[j] /= scales[j];
     return;
   }
-  StoredLinear& linear = block.linear(*row.fold_into_linear);
+  StoredLinear& linear = block.linears[fold.index];
   const auto divisor = [&](int64_t i) {
-    if (!row.tied_heads) return scales[i];
+    if (!fold.shared_heads.has_value()) return scales[i];
     // Row c d of v feeds channel h d of every query head h that reads kv head c.
-    const int64_t head = i / config.head_dim * config.QueryHeadsPerKvHead();
-    return scales[head * config.head_dim + i % config.head_dim];
+    const auto& [head_dim, query_heads] = *fold.shared_heads;
+    return scales[i / head_dim * query_heads * head_dim + i % head_dim];
   };
   std::vector<float> values(static_cast<size_t>(linear.in_features));
   const size_t row_bytes = values.size() * sizeof(float);

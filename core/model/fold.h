@@ -8,17 +8,15 @@
 #define SALIENT_CORE_MODEL_FOLD_H_
 
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
 
 namespace salient {
 
 // Divides what precedes the group by `scales`, each > 0. A weight becomes F32: rounding it here
-// would be an error that nothing measures. Where the group ties heads, `scales` must be equal in
-// all query heads that read one kv head.
-void DivideInput(const GroupRow& row, const ModelConfig& config, absl::Span<const float> scales,
-                 BlockWeights& block);
+// would be an error that nothing measures. Where the fold has shared heads, `scales` must be equal
+// in all query heads that read one kv head.
+void DivideInput(const Fold& fold, absl::Span<const float> scales, BlockWeights& block);
 
 }  // namespace salient
 

@@ -7,17 +7,16 @@
 #ifndef SALIENT_CORE_MODEL_FORWARD_H_
 #define SALIENT_CORE_MODEL_FORWARD_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
 #include "core/model/activations.h"
-#include "core/model/attention.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/model/prepared_block.h"
 #include "core/model/rotary.h"
 #include "core/model/rounded_inputs.h"
@@ -28,11 +27,11 @@ namespace salient {
 
 // Receives what a group of Linears reads, exactly and before it is rounded for them: tokens() rows
 // of features(), F32 or BF16, valid during the call. Called on the thread that runs the forward
-// pass, outside of any task, in the order of Family::groups.
-using GroupObserver = absl::FunctionRef<absl::Status(GroupRole group, const Activations& input)>;
+// pass, outside of any task, in the order of BlockPlan::groups, which `group` is a place in.
+using GroupObserver = absl::FunctionRef<absl::Status(size_t group, const Activations& input)>;
 
 // Serves callers that want the result alone.
-absl::Status IgnoreGroup(GroupRole group, const Activations& input);
+absl::Status IgnoreGroup(size_t group, const Activations& input);
 
 // Computes x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size],
 // at the front of a matrix of PaddedTokens(tokens) rows, the rest 0.
@@ -45,9 +44,9 @@ absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> wei
 class BlockForward {
  public:
   // Takes rows of up to `max_tokens` tokens.
-  BlockForward(const ModelConfig& config, ComputeDType compute, int64_t max_tokens);
+  BlockForward(const Model& model, ComputeDType compute, int64_t max_tokens);
 
-  const ModelConfig& config() const { return config_; }
+  const Model& model() const { return model_; }
   ComputeDType compute() const { return compute_; }
 
   // Returns what Run takes. Borrows `block`. Its errors are those of PreparedBlock::Create.
@@ -63,22 +62,26 @@ class BlockForward {
                              Executor& executor) const;
 
   // Returns the bytes that Run holds at most for a row, `hidden` included, weights not.
-  static int64_t MemoryBytes(const ModelConfig& config, ComputeDType compute, int64_t tokens,
+  static int64_t MemoryBytes(const BlockPlan& plan, ComputeDType compute, int64_t tokens,
                              int concurrency);
 
  private:
-  absl::StatusOr<Activations> Norm(const Matrix& hidden, const StoredVector& weight,
+  // Adds what the mixer makes of `normed`, the input of its first group, to `hidden`.
+  absl::Status Mix(const PreparedBlock& block, const AttentionPlan& attention, Activations normed,
+                   GroupObserver observer, Matrix& hidden, Executor& executor) const;
+  absl::Status Mix(const PreparedBlock& block, const GatedMlpPlan& mlp, Activations normed,
+                   GroupObserver observer, Matrix& hidden, Executor& executor) const;
+  absl::StatusOr<Activations> Norm(const Matrix& hidden, const StoredVector& weight, double epsilon,
                                    Executor& executor) const;
-  absl::StatusOr<Activations> Attend(const PreparedBlock& block, RoundedInputs normed,
-                                     Executor& executor) const;
-  absl::StatusOr<Activations> Gate(const PreparedBlock& block, const RoundedInputs& normed,
-                                   Executor& executor) const;
-  absl::Status AddProduct(const PreparedBlock& block, LinearRole role, Activations input,
+  absl::StatusOr<Activations> Attend(const PreparedBlock& block, const AttentionPlan& attention,
+                                     RoundedInputs normed, Executor& executor) const;
+  absl::StatusOr<Activations> Gate(const PreparedBlock& block, const GatedMlpPlan& mlp,
+                                   const RoundedInputs& normed, Executor& executor) const;
+  absl::Status AddProduct(const PreparedBlock& block, size_t index, Activations input,
                           Matrix& hidden, Executor& executor) const;
 
-  ModelConfig config_;
+  const Model& model_;
   ComputeDType compute_;
-  AttentionShape attention_;
   RotaryTable rotary_;
 };
 

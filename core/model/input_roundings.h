@@ -2,16 +2,14 @@
 #ifndef SALIENT_CORE_MODEL_INPUT_ROUNDINGS_H_
 #define SALIENT_CORE_MODEL_INPUT_ROUNDINGS_H_
 
-#include <array>
 #include <vector>
 
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
 
 namespace salient {
 
-// By layer, then by LinearRole; no layers: nothing is rounded.
-using InputRoundings = std::vector<std::array<InputRounding, kLinearRoles>>;
+// These are by layer, then as BlockPlan::linears; without layers nothing is rounded.
+using InputRoundings = std::vector<std::vector<InputRounding>>;
 
 }  // namespace salient
 

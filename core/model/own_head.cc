@@ -36,17 +36,18 @@ bool IsSame(float a, float b) {
 
 }  // namespace
 
-bool StoresTiedHead(const TensorSource& source, const Family& family, const ModelConfig& config) {
-  if (!config.TiesHead()) return false;
-  const absl::StatusOr<TensorLocation> head = source.Find(family.head);
+bool StoresTiedHead(const TensorSource& source, const Model& model) {
+  if (!model.config.TiesHead()) return false;
+  const absl::StatusOr<TensorLocation> head = source.Find(model.head);
   return head.ok() && head->entry->SizeBytes() > 0;
 }
 
-absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Family& family,
-                                const ModelConfig& config, HeadComparison comparison) {
-  if (!StoresTiedHead(source, family, config)) return false;
+absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Model& model,
+                                HeadComparison comparison) {
+  if (!StoresTiedHead(source, model)) return false;
+  const ModelConfig& config = model.config;
   const std::vector<int64_t> shape = {config.vocab_size, config.hidden_size};
-  const std::string names[] = {std::string(family.embeddings), std::string(family.head)};
+  const std::string names[] = {model.embeddings, model.head};
   std::vector<DType> dtypes;
   for (const std::string& name : names) {
     const auto found = FindTensor(source, config, {name, shape});

@@ -5,8 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 
@@ -17,12 +16,12 @@ enum class HeadComparison {
 };
 
 // Returns whether the config ties the head and the checkpoint stores one.
-bool StoresTiedHead(const TensorSource& source, const Family& family, const ModelConfig& config);
+bool StoresTiedHead(const TensorSource& source, const Model& model);
 
 // Returns whether in addition its values differ from those of the embeddings. May wait for bytes of
 // both. Its errors are those of FindTensor and of the source.
-absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Family& family,
-                                const ModelConfig& config, HeadComparison comparison);
+absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Model& model,
+                                HeadComparison comparison);
 
 }  // namespace salient
 

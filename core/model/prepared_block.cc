@@ -7,24 +7,23 @@
 
 namespace salient {
 
-absl::StatusOr<PreparedBlock> PreparedBlock::Create(const BlockWeights& block, ComputeDType compute,
-                                                    int64_t head_dim, Executor& executor) {
+absl::StatusOr<PreparedBlock> PreparedBlock::Create(const BlockPlan& plan,
+                                                    const BlockWeights& block, ComputeDType compute,
+                                                    Executor& executor) {
   PreparedBlock prepared;
+  prepared.plan_ = &plan;
   prepared.block_ = &block;
+  prepared.linears_.reserve(plan.linears.size());
   std::vector<std::pair<PreparedLinear*, int64_t>> slices;
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearRole role = static_cast<LinearRole>(i);
-    const bool heads =
-        role == LinearRole::kQuery || role == LinearRole::kKey || role == LinearRole::kValue;
-    if (compute != ComputeDType::kF32 &&
-        block.linear(role).input.format != ActivationFormat::kNone) {
+  for (size_t i = 0; i < plan.linears.size(); ++i) {
+    const StoredLinear& stored = block.linears[i];
+    if (compute != ComputeDType::kF32 && stored.input.format != ActivationFormat::kNone) {
       return absl::InvalidArgumentError(
-          absl::StrCat(block.linear(role).name,
+          absl::StrCat(stored.name,
                        ": its input is rounded to 8 bits, and products are "
                        "in bfloat16; expected f32"));
     }
-    PreparedLinear& linear = prepared.linears_[i];
-    linear = PreparedLinear(block.linear(role), compute, heads ? head_dim : 1);
+    PreparedLinear& linear = prepared.linears_.emplace_back(stored, compute, plan.linears[i].unit);
     for (int64_t slice = 0; slice < linear.Slices().size(); ++slice) {
       slices.emplace_back(&linear, slice);
     }
@@ -38,12 +37,11 @@ absl::StatusOr<PreparedBlock> PreparedBlock::Create(const BlockWeights& block, C
   return prepared;
 }
 
-int64_t PreparedBlock::MemoryBytes(const Family& family, const ModelConfig& config,
-                                   ComputeDType compute) {
+int64_t PreparedBlock::MemoryBytes(const BlockPlan& plan, ComputeDType compute) {
   int64_t bytes = 0;
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    bytes += PreparedLinear::PreparedBytes(compute, shape.out_features, shape.in_features);
+  for (const LinearPlan& linear : plan.linears) {
+    bytes +=
+        PreparedLinear::PreparedBytes(compute, linear.shape.out_features, linear.shape.in_features);
   }
   return bytes;
 }

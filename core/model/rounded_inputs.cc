@@ -34,14 +34,14 @@ absl::Status RoundActivations(const InputRounding& rounding, Activations& input,
 }
 
 absl::StatusOr<RoundedInputs> RoundedInputs::Create(const PreparedBlock& block,
-                                                    absl::Span<const LinearRole> roles,
+                                                    absl::Span<const size_t> linears,
                                                     Activations exact, Executor& executor) {
   std::vector<InputRounding> kinds;
   RoundedInputs rounded;
-  for (const LinearRole role : roles) {
-    const InputRounding& kind = block.linear(role).input();
+  for (const size_t linear : linears) {
+    const InputRounding& kind = block.linear(linear).input();
     const auto found = std::find(kinds.begin(), kinds.end(), kind);
-    rounded.place_[static_cast<size_t>(role)] = static_cast<size_t>(found - kinds.begin());
+    rounded.places_.emplace_back(linear, static_cast<size_t>(found - kinds.begin()));
     if (found == kinds.end()) kinds.push_back(kind);
   }
   for (size_t i = 0; i + 1 < kinds.size(); ++i) rounded.inputs_.push_back(Copy(exact));

@@ -3,8 +3,9 @@
 #ifndef SALIENT_CORE_MODEL_ROUNDED_INPUTS_H_
 #define SALIENT_CORE_MODEL_ROUNDED_INPUTS_H_
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,7 +13,6 @@
 #include "absl/types/span.h"
 #include "core/model/activations.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
 #include "core/model/prepared_block.h"
 #include "core/parallel/executor.h"
 
@@ -31,19 +31,21 @@ class RoundedInputs {
   // Rounds `exact`, which is what `roles`, Linears of one group, read. Its errors are those of the
   // executor.
   static absl::StatusOr<RoundedInputs> Create(const PreparedBlock& block,
-                                              absl::Span<const LinearRole> roles, Activations exact,
+                                              absl::Span<const size_t> linears, Activations exact,
                                               Executor& executor);
 
-  // Returns those of one of the roles.
-  const Activations& Of(LinearRole role) const {
-    return inputs_[place_[static_cast<size_t>(role)]];
+  // Returns what one of the Linears multiplies.
+  const Activations& Of(size_t linear) const {
+    size_t i = 0;
+    while (places_[i].first != linear) ++i;
+    return inputs_[places_[i].second];
   }
   int64_t tokens() const { return inputs_.front().tokens(); }
   int64_t padded_tokens() const { return inputs_.front().padded_tokens(); }
 
  private:
   std::vector<Activations> inputs_;
-  std::array<size_t, kLinearRoles> place_ = {};  // They stand by role and point into inputs_.
+  std::vector<std::pair<size_t, size_t>> places_;  // a Linear, and its place in inputs_
 };
 
 }  // namespace salient

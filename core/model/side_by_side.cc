@@ -2,14 +2,8 @@
 
 namespace salient {
 
-double LinearFlop(const Family& family, const ModelConfig& config, int64_t tokens) {
-  double flop = 0;
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    flop += 2 * static_cast<double>(tokens) *
-            static_cast<double>(shape.out_features * shape.in_features);
-  }
-  return flop;
+double LinearFlop(const BlockPlan& block, int64_t tokens) {
+  return 2 * static_cast<double>(tokens) * static_cast<double>(block.Weights());
 }
 
 bool RunsSideBySide(double flop, int64_t bytes, int concurrency) {

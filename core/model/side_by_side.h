@@ -7,8 +7,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/block_plan.h"
 #include "core/parallel/executor.h"
 
 namespace salient {
@@ -30,7 +29,7 @@ class RowExecutor final : public Executor {
 };
 
 // Returns the floating-point operations of a block's Linears on `tokens` tokens.
-double LinearFlop(const Family& family, const ModelConfig& config, int64_t tokens);
+double LinearFlop(const BlockPlan& block, int64_t tokens);
 
 // Returns whether rows run side by side. A row then keeps its thread from everything else, so its
 // products of `flop` operations must be over in about a tenth of a second at 200 GFLOP/s; and all

@@ -12,12 +12,12 @@
 namespace salient {
 namespace {
 
-using GroupAccumulators = std::array<std::optional<StatisticsAccumulator>, kGroupRoles>;
+// These are as BlockPlan::groups.
+using GroupAccumulators = std::vector<StatisticsAccumulator>;
 
-StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const GroupRow& row,
-                          bool whole_gram) {
+StatisticsParams ParamsOf(const BlockPlan& block, const GroupPlan& group, bool whole_gram) {
   StatisticsParams params;
-  params.in_features = ShapeOf(family, config, row.linears[0]).in_features;
+  params.in_features = block.InputsOf(group);
   if (whole_gram) params.KeepWholeGram();
   return params;
 }
@@ -26,35 +26,35 @@ StatisticsParams ParamsOf(const Family& family, const ModelConfig& config, const
 // for a slow one, and sums of rows that wait for an earlier one stay few.
 int RowsTogether(int concurrency) { return 4 * concurrency; }
 
-// Bytes of rows side by side and of the sums of `rows` of them, those that wait among them.
-int64_t SideBySideBytes(const Family& family, const ModelConfig& config, ComputeDType compute,
-                        int64_t tokens, bool whole_gram, int concurrency, int rows) {
-  int64_t bytes = concurrency * BlockForward::MemoryBytes(config, compute, tokens, 1);
-  for (const GroupRow& row : family.groups) {
-    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row, whole_gram), rows);
+// Returns the bytes of rows side by side and of the sums of `rows` of them, those that wait among
+// them.
+int64_t SideBySideBytes(const BlockPlan& block, ComputeDType compute, int64_t tokens,
+                        bool whole_gram, int concurrency, int rows) {
+  int64_t bytes = concurrency * BlockForward::MemoryBytes(block, compute, tokens, 1);
+  for (const GroupPlan& group : block.groups) {
+    bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(block, group, whole_gram), rows);
   }
   return bytes;
 }
 
-bool SideBySide(const Family& family, const ModelConfig& config, ComputeDType compute,
-                int64_t tokens, bool whole_gram, int concurrency) {
-  return RunsSideBySide(LinearFlop(family, config, tokens),
-                        SideBySideBytes(family, config, compute, tokens, whole_gram, concurrency,
-                                        RowsTogether(concurrency)),
-                        concurrency);
+bool SideBySide(const BlockPlan& block, ComputeDType compute, int64_t tokens, bool whole_gram,
+                int concurrency) {
+  return RunsSideBySide(
+      LinearFlop(block, tokens),
+      SideBySideBytes(block, compute, tokens, whole_gram, concurrency, RowsTogether(concurrency)),
+      concurrency);
 }
 
-absl::StatusOr<GroupAccumulators> CreateAccumulators(const Family& family,
-                                                     const ModelConfig& config, int64_t layer,
-                                                     uint64_t seed, bool whole_gram) {
+absl::StatusOr<GroupAccumulators> CreateAccumulators(const BlockPlan& block, uint64_t seed,
+                                                     bool whole_gram) {
   GroupAccumulators accumulators;
-  for (const GroupRow& row : family.groups) {
-    StatisticsParams params = ParamsOf(family, config, row, whole_gram);
+  for (const GroupPlan& group : block.groups) {
+    StatisticsParams params = ParamsOf(block, group, whole_gram);
     params.seed = seed;
     absl::StatusOr<StatisticsAccumulator> accumulator =
-        StatisticsAccumulator::Create(absl::StrCat(BlockPrefix(family, layer), row.name), params);
+        StatisticsAccumulator::Create(group.name, params);
     if (!accumulator.ok()) return accumulator.status();
-    accumulators[static_cast<size_t>(row.role)] = *std::move(accumulator);
+    accumulators.push_back(*std::move(accumulator));
   }
   return accumulators;
 }
@@ -68,10 +68,10 @@ absl::StatusOr<PreparedBlock> Prepare(const BlockForward& forward, const BlockWe
 absl::StatusOr<GroupStatistics> Finish(GroupAccumulators accumulators, Executor& executor) {
   const StageScope stage(executor, Stage::kStatistics);
   GroupStatistics statistics;
-  for (size_t group = 0; group < kGroupRoles; ++group) {
-    absl::StatusOr<Statistics> finished = std::move(*accumulators[group]).Finish(executor);
+  for (StatisticsAccumulator& accumulator : accumulators) {
+    absl::StatusOr<Statistics> finished = std::move(accumulator).Finish(executor);
     if (!finished.ok()) return finished.status();
-    statistics[group] = *std::move(finished);
+    statistics.emplace_back(*std::move(finished));
   }
   return statistics;
 }
@@ -79,13 +79,12 @@ absl::StatusOr<GroupStatistics> Finish(GroupAccumulators accumulators, Executor&
 }  // namespace
 
 absl::StatusOr<GroupStatistics> CalibrateBlock(
-    const Family& family, const BlockForward& forward, const BlockWeights& block,
-    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
+    const BlockForward& forward, const BlockWeights& block, const HiddenStatesFile& entering,
+    HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor) {
   const StageScope stage(executor, Stage::kForward);
-  const ModelConfig& config = forward.config();
-  absl::StatusOr<GroupAccumulators> accumulators =
-      CreateAccumulators(family, config, block.layer, seed, whole_gram);
+  const BlockPlan& plan = forward.model().blocks[static_cast<size_t>(block.layer)];
+  absl::StatusOr<GroupAccumulators> accumulators = CreateAccumulators(plan, seed, whole_gram);
   if (!accumulators.ok()) return accumulators.status();
   const absl::StatusOr<PreparedBlock> prepared = Prepare(forward, block, executor);
   if (!prepared.ok()) return prepared.status();
@@ -97,10 +96,10 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
     if (!hidden.ok()) return hidden.status();
     const absl::StatusOr<Matrix> next = forward.Run(
         *prepared, *std::move(hidden),
-        [&](GroupRole group, const Activations& input) {
+        [&](size_t group, const Activations& input) {
           const StageScope of_group(inside, Stage::kStatistics);
-          return (*accumulators)[static_cast<size_t>(group)]->FoldRow(
-              row, input.dtype(), input.data(), input.tokens(), inside);
+          return (*accumulators)[group].FoldRow(row, input.dtype(), input.data(), input.tokens(),
+                                                inside);
         },
         inside);
     if (!next.ok()) return next.status();
@@ -113,7 +112,7 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   const auto rows = static_cast<int64_t>(lengths.size());
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   const int concurrency = executor.Concurrency();
-  if (!SideBySide(family, config, forward.compute(), longest, whole_gram, concurrency)) {
+  if (!SideBySide(plan, forward.compute(), longest, whole_gram, concurrency)) {
     for (int64_t row = 0; row < rows; ++row) {
       if (absl::Status status = run(row, executor); !status.ok()) return status;
     }
@@ -129,20 +128,19 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   return Finish(*std::move(accumulators), executor);
 }
 
-int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
-                                  ComputeDType compute, int64_t tokens, bool whole_gram,
-                                  int concurrency) {
-  const int64_t prepared = PreparedBlock::MemoryBytes(family, config, compute);
-  if (SideBySide(family, config, compute, tokens, whole_gram, concurrency)) {
+int64_t CalibrateBlockMemoryBytes(const BlockPlan& block, ComputeDType compute, int64_t tokens,
+                                  bool whole_gram, int concurrency) {
+  const int64_t prepared = PreparedBlock::MemoryBytes(block, compute);
+  if (SideBySide(block, compute, tokens, whole_gram, concurrency)) {
     // Rows of about one length end in order but for one or so.
-    return prepared + SideBySideBytes(family, config, compute, tokens, whole_gram, concurrency,
-                                      concurrency + 1);
+    return prepared +
+           SideBySideBytes(block, compute, tokens, whole_gram, concurrency, concurrency + 1);
   }
   int64_t accumulators = 0;
-  for (const GroupRow& row : family.groups) {
-    accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(family, config, row, whole_gram));
+  for (const GroupPlan& group : block.groups) {
+    accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(block, group, whole_gram));
   }
-  return prepared + accumulators + BlockForward::MemoryBytes(config, compute, tokens, concurrency);
+  return prepared + accumulators + BlockForward::MemoryBytes(block, compute, tokens, concurrency);
 }
 
 }  // namespace salient

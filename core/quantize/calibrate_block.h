@@ -3,15 +3,15 @@
 #ifndef SALIENT_CORE_QUANTIZE_CALIBRATE_BLOCK_H_
 #define SALIENT_CORE_QUANTIZE_CALIBRATE_BLOCK_H_
 
-#include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
 #include "core/parallel/executor.h"
@@ -19,8 +19,8 @@
 
 namespace salient {
 
-// They stand by GroupRole.
-using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
+// These are as BlockPlan::groups.
+using GroupStatistics = std::vector<std::optional<Statistics>>;
 
 // Runs every row of `entering` through `block` and writes it to `leaving`, uncommitted. Gives the
 // statistics of all groups, whose sketches and samples are drawn from `seed`; with the whole Gram
@@ -35,15 +35,14 @@ using GroupStatistics = std::array<std::optional<Statistics>, kGroupRoles>;
 // Errors: those of the files and of BlockForward::Run; INVALID_ARGUMENT for activations that are
 // not finite (names group, row, position, column); CANCELLED from the executor.
 absl::StatusOr<GroupStatistics> CalibrateBlock(
-    const Family& family, const BlockForward& forward, const BlockWeights& block,
-    const HiddenStatesFile& entering, HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
+    const BlockForward& forward, const BlockWeights& block, const HiddenStatesFile& entering,
+    HiddenStatesFile& leaving, uint64_t seed, bool whole_gram,
     absl::FunctionRef<absl::Status(int64_t tokens)> tokens_done, Executor& executor);
 
 // Returns the bytes that it holds at most beside the block's weights, for rows of up to `tokens`
 // tokens; what it returns among them.
-int64_t CalibrateBlockMemoryBytes(const Family& family, const ModelConfig& config,
-                                  ComputeDType compute, int64_t tokens, bool whole_gram,
-                                  int concurrency);
+int64_t CalibrateBlockMemoryBytes(const BlockPlan& block, ComputeDType compute, int64_t tokens,
+                                  bool whole_gram, int concurrency);
 
 }  // namespace salient
 

@@ -1,7 +1,6 @@
 #include "core/quantize/quantize_block.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -52,12 +51,10 @@ bool LosesScales(const StoredLinear& before, const StoredLinear& after,
 class BlockQuantizer {
  public:
   // `last`: nobody needs the statistics afterwards.
-  BlockQuantizer(const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-                 const PlainDTypes& dtypes, const SharedResult& result, BlockWeights block,
-                 GroupStatistics& statistics, bool last, QuantizedModelSink& sink,
-                 Executor& executor)
-      : family_(family),
-        config_(config),
+  BlockQuantizer(const Model& model, const QuantizeModelParams& params, const PlainDTypes& dtypes,
+                 const SharedResult& result, BlockWeights block, GroupStatistics& statistics,
+                 bool last, QuantizedModelSink& sink, Executor& executor)
+      : plan_(model.blocks[static_cast<size_t>(block.layer)]),
         params_(params),
         dtypes_(dtypes),
         result_(result),
@@ -68,22 +65,22 @@ class BlockQuantizer {
         sink_(sink),
         executor_(executor),
         tensors_(result.outputs.size()) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      source_bytes_[i] = static_cast<int64_t>(block_.linears[i].weight.size());
+    for (const StoredLinear& linear : block_.linears) {
+      source_bytes_.push_back(static_cast<int64_t>(linear.weight.size()));
     }
   }
 
   absl::Status Run() {
     // Groups that fold into a Linear come first: that Linear is quantized with the fold in it.
     for (const bool into_linear : {true, false}) {
-      for (const GroupRow& row : family_.groups) {
-        if (row.fold_into_linear.has_value() != into_linear) continue;
-        absl::Status status = FitOf(row).fits ? Quantize(row) : Keep(row);
+      for (size_t group = 0; group < plan_.groups.size(); ++group) {
+        if (plan_.groups[group].fold.IntoLinear() != into_linear) continue;
+        absl::Status status = fits_[group].fits ? Quantize(group) : Keep(group);
         if (!status.ok()) return status;
       }
     }
-    for (const StoredVector& norm : block_.norms) {
-      if (absl::Status status = AddPlain(norm); !status.ok()) return status;
+    for (const StoredVector& vector : block_.vectors) {
+      if (absl::Status status = AddPlain(vector); !status.ok()) return status;
     }
     for (const StoredLinear& linear : block_.linears) {
       if (linear.bias.values.empty()) continue;
@@ -115,70 +112,66 @@ class BlockQuantizer {
     return Add(PlainTensor(linear, dtypes_.Of(absl::StrCat(linear.name, ".weight"))));
   }
 
-  const GroupFit& FitOf(const GroupRow& row) const { return fits_[static_cast<size_t>(row.role)]; }
-
-  absl::Status Keep(const GroupRow& row) {
-    for (LinearRole role : row.linears) {
-      const StoredLinear& linear = block_.linear(role);
+  absl::Status Keep(size_t group) {
+    const GroupFit& fit = fits_[group];
+    for (const size_t index : plan_.groups[group].linears) {
+      const StoredLinear& linear = block_.linears[index];
       if (absl::Status status = AddPlain(linear); !status.ok()) return status;
-      if (FitOf(row).asked) continue;
+      if (fit.asked) continue;
       for (const size_t output : result_.outputs) {
-        absl::Status status = sink_.Kept(output, linear.name, FitOf(row).why);
+        absl::Status status = sink_.Kept(output, linear.name, fit.why);
         if (!status.ok()) return status;
       }
     }
     return absl::OkStatus();
   }
 
+  // Returns how the Linear that a fold goes into is quantized afterwards.
+  const GroupFit& FitOf(const Fold& fold) const {
+    const GroupPlan& group = plan_.GroupOf(fold.index);
+    return fits_[static_cast<size_t>(&group - plan_.groups.data())];
+  }
+
   // Returns whether what the group folds into is itself quantized afterwards, so that it can take
   // s.
-  bool CanFold(const GroupRow& row) const {
-    if (!row.fold_into_linear.has_value()) return true;
-    return FitOf(GroupOf(*row.fold_into_linear)).fits;
-  }
+  bool CanFold(const Fold& fold) const { return !fold.IntoLinear() || FitOf(fold).fits; }
 
-  const GroupRow& GroupOf(LinearRole linear) const {
-    const auto reads = [&](const GroupRow& row) {
-      return std::find(row.linears.begin(), row.linears.end(), linear) != row.linears.end();
-    };
-    return *std::find_if(family_.groups.begin(), family_.groups.end(), reads);
-  }
-
-  absl::Status Quantize(const GroupRow& row) {
+  absl::Status Quantize(size_t index) {
+    const GroupPlan& plan = plan_.groups[index];
+    const GroupFit& fit = fits_[index];
+    const Fold& fold = plan.fold;
     GroupInput input;
-    input.name = absl::StrCat(BlockPrefix(family_, block_.layer), row.name);
-    input.statistics = &*statistics_[static_cast<size_t>(row.role)];
-    for (LinearRole role : row.linears) {
-      const StoredLinear& linear = block_.linear(role);
-      input.linears.push_back({linear.name, linear.View()});
+    input.name = plan.name;
+    input.statistics = &*statistics_[index];
+    for (const size_t linear : plan.linears) {
+      input.linears.push_back({block_.linears[linear].name, block_.linears[linear].View()});
     }
-    if (row.tied_heads) input.tied_heads = {config_.head_dim, config_.QueryHeadsPerKvHead()};
-    const StoredVector& vector = row.fold_into_norm.has_value()
-                                     ? block_.norm(*row.fold_into_norm)
-                                     : block_.linear(*row.fold_into_linear).bias;
+    if (fold.shared_heads.has_value()) {
+      input.tied_heads = {fold.shared_heads->head_dim, fold.shared_heads->query_heads_per_kv_head};
+    }
+    const StoredVector& vector =
+        fold.IntoLinear() ? block_.linears[fold.index].bias : block_.vectors[fold.index];
     Method method = params_.method;
-    const bool folds = CanFold(row);
+    const bool folds = CanFold(fold);
     if (folds && !vector.values.empty()) {
       input.vector_fold = VectorFold{vector.values, dtypes_.Of(vector.name),
-                                     /*is_norm=*/row.fold_into_norm.has_value()};
+                                     /*is_norm=*/!fold.IntoLinear()};
     }
     if (!folds) method.scale = ScaleChoice::kNone;
     const StoredFormat& stored = params_.outputs[result_.outputs[0]];
     absl::StatusOr<LimitedGroup> group =
-        RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error, executor_);
+        RoundWithinLimit(input, method, stored, fit, params_.max_relative_error, executor_);
     if (!group.ok()) return group.status();
     if (folds && !group->stays_f16) {
       StoredLinear before;
-      if (row.fold_into_linear.has_value()) before = block_.linear(*row.fold_into_linear);
-      DivideInput(row, config_, group->rounded.scales, block_);
-      if (row.fold_into_linear.has_value() &&
-          LosesScales(before, block_.linear(*row.fold_into_linear),
-                      FitOf(GroupOf(*row.fold_into_linear)).format)) {
-        block_.linear(*row.fold_into_linear) = std::move(before);
-        input.vector_fold.reset();  // It borrows from what was replaced.
+      if (fold.IntoLinear()) before = block_.linears[fold.index];
+      DivideInput(fold, group->rounded.scales, block_);
+      if (fold.IntoLinear() &&
+          LosesScales(before, block_.linears[fold.index], FitOf(fold).format)) {
+        block_.linears[fold.index] = std::move(before);
+        input.vector_fold.reset();  // it borrows from what was replaced
         method.scale = ScaleChoice::kNone;
-        group = RoundWithinLimit(input, method, stored, FitOf(row), params_.max_relative_error,
-                                 executor_);
+        group = RoundWithinLimit(input, method, stored, fit, params_.max_relative_error, executor_);
         if (!group.ok()) return group.status();
         group->rounded.report.notes.push_back(
             "not scaled, because F16 cannot hold the divided scales of the Linear before it");
@@ -186,16 +179,16 @@ class BlockQuantizer {
     }
     // A weight that took a fold is F32 by now, which is not how it came.
     GroupReport& report = group->rounded.report;
-    for (size_t i = 0; i < row.linears.size(); ++i) {
-      report.linears[i].bytes_in = source_bytes_[static_cast<size_t>(row.linears[i])];
+    for (size_t i = 0; i < plan.linears.size(); ++i) {
+      report.linears[i].bytes_in = source_bytes_[plan.linears[i]];
     }
     if (!folds && !group->stays_f16) {
       report.notes.push_back("not scaled, because the Linear before it is not quantized");
     }
-    absl::Status status = group->stays_f16 ? EmitPlain(row, report) : EmitPacked(input, *group);
-    if (status.ok() && group->raised) status = TellRaised(row, *group);
+    absl::Status status = group->stays_f16 ? EmitPlain(plan, report) : EmitPacked(input, *group);
+    if (status.ok() && group->raised) status = TellRaised(index, *group);
     if (!status.ok()) return status;
-    if (last_) statistics_[static_cast<size_t>(row.role)].reset();
+    if (last_) statistics_[index].reset();
     return absl::OkStatus();
   }
 
@@ -212,9 +205,9 @@ class BlockQuantizer {
     return absl::OkStatus();
   }
 
-  absl::Status EmitPlain(const GroupRow& row, GroupReport& report) {
-    for (size_t i = 0; i < row.linears.size(); ++i) {
-      if (absl::Status status = AddPlain(block_.linear(row.linears[i])); !status.ok()) {
+  absl::Status EmitPlain(const GroupPlan& plan, GroupReport& report) {
+    for (size_t i = 0; i < plan.linears.size(); ++i) {
+      if (absl::Status status = AddPlain(block_.linears[plan.linears[i]]); !status.ok()) {
         return status;
       }
       report.linears[i].bytes_out = static_cast<int64_t>(tensors_[0].back().data.size());
@@ -225,17 +218,16 @@ class BlockQuantizer {
     return absl::OkStatus();
   }
 
-  absl::Status TellRaised(const GroupRow& row, const LimitedGroup& group) {
+  absl::Status TellRaised(size_t index, const LimitedGroup& group) {
     for (const size_t output : result_.outputs) {
-      raised_.push_back({output, block_.layer, row.role,
+      raised_.push_back({output, block_.layer, plan_.groups[index].path,
                          group.stays_f16 ? kRaisedToF16 : group.format.bits, group.why});
       if (absl::Status status = sink_.Raised(raised_.back()); !status.ok()) return status;
     }
     return absl::OkStatus();
   }
 
-  const Family& family_;
-  const ModelConfig& config_;
+  const BlockPlan& plan_;
   const QuantizeModelParams& params_;
   const PlainDTypes& dtypes_;
   const SharedResult& result_;
@@ -245,24 +237,23 @@ class BlockQuantizer {
   const bool last_;
   QuantizedModelSink& sink_;
   Executor& executor_;
-  // They are those of the weights, by LinearRole.
-  std::array<int64_t, kLinearRoles> source_bytes_ = {};
-  std::vector<std::vector<NamedTensor>> tensors_;  // They stand by place in result_.outputs.
+  std::vector<int64_t> source_bytes_;              // of the weights, as BlockPlan::linears
+  std::vector<std::vector<NamedTensor>> tensors_;  // by place in result_.outputs
   std::vector<RaisedGroup> raised_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
-    const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-    const PlainDTypes& dtypes, absl::Span<const SharedResult> results, BlockWeights block,
-    GroupStatistics statistics, QuantizedModelSink& sink, Executor& executor) {
+    const Model& model, const QuantizeModelParams& params, const PlainDTypes& dtypes,
+    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
+    QuantizedModelSink& sink, Executor& executor) {
   const int64_t layer = block.layer;
   std::vector<RaisedGroup> raised;
   for (const SharedResult& result : results) {
     const bool last = &result == &results.back();
-    BlockQuantizer quantizer(family, config, params, dtypes, result,
-                             last ? std::move(block) : block, statistics, last, sink, executor);
+    BlockQuantizer quantizer(model, params, dtypes, result, last ? std::move(block) : block,
+                             statistics, last, sink, executor);
     if (absl::Status status = quantizer.Run(); !status.ok()) return status;
     for (RaisedGroup& group : quantizer.raised()) raised.push_back(std::move(group));
   }

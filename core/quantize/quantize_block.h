@@ -6,9 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/quantize/quantize_model.h"
@@ -28,9 +27,9 @@ namespace salient {
 // Errors: INVALID_ARGUMENT for a norm, bias or kept weight that its dtype cannot hold (names
 // tensor, position, value); those of QuantizeGroup and of the sink; CANCELLED from the executor.
 absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
-    const Family& family, const ModelConfig& config, const QuantizeModelParams& params,
-    const PlainDTypes& dtypes, absl::Span<const SharedResult> results, BlockWeights block,
-    GroupStatistics statistics, QuantizedModelSink& sink, Executor& executor);
+    const Model& model, const QuantizeModelParams& params, const PlainDTypes& dtypes,
+    absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
+    QuantizedModelSink& sink, Executor& executor);
 
 }  // namespace salient
 

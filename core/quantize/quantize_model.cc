@@ -11,9 +11,9 @@
 #include "absl/strings/strip.h"
 #include "core/model/block_weights.h"
 #include "core/model/embedding_and_head.h"
-#include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
+#include "core/model/model.h"
 #include "core/model/numerics.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/quantize/quantize_block.h"
@@ -30,20 +30,19 @@ std::string StatesPath(const QuantizeModelParams& params, int64_t layer) {
 
 class ModelQuantizer {
  public:
-  ModelQuantizer(const TensorSource& source, const Family& family, const ModelConfig& config,
+  ModelQuantizer(const TensorSource& source, const Model& model,
                  absl::Span<const std::vector<int64_t>> calibration,
                  const QuantizeModelParams& params, const std::vector<SharedResult>& results,
                  QuantizedModelSink& sink, Executor& executor)
       : source_(source),
-        family_(family),
-        config_(config),
+        model_(model),
         calibration_(calibration),
         params_(params),
         results_(results),
         sink_(sink),
         executor_(executor),
-        dtypes_(PlainDTypesOf(source, family, config)),
-        forward_(config, params.compute, LongestRow()) {}
+        dtypes_(PlainDTypesOf(source, model)),
+        forward_(model, params.compute, LongestRow()) {}
 
   absl::Status Run() {
     absl::StatusOr<HiddenStatesFile> first = FirstStates();
@@ -53,7 +52,8 @@ class ModelQuantizer {
     absl::Status status = AddRange(entering->Largest(), "the embeddings");
     if (!status.ok()) return status;
     bool is_committed = true;
-    for (int64_t layer = entering->shape().layer; layer < config_.num_hidden_layers; ++layer) {
+    for (int64_t layer = entering->shape().layer; layer < model_.config.num_hidden_layers;
+         ++layer) {
       absl::StatusOr<HiddenStatesFile> left = RunBlock(*entering);
       if (!left.ok()) return left.status();
       auto leaving = std::make_shared<HiddenStatesFile>(*std::move(left));
@@ -75,7 +75,7 @@ class ModelQuantizer {
   }
 
   HiddenStatesShape Shape(int64_t layer) const {
-    HiddenStatesShape shape{layer, config_.hidden_size, {}, NumericsId(params_.compute)};
+    HiddenStatesShape shape{layer, model_.config.hidden_size, {}, NumericsId(params_.compute)};
     for (const std::vector<int64_t>& row : calibration_) {
       shape.lengths.push_back(static_cast<int64_t>(row.size()));
     }
@@ -84,7 +84,7 @@ class ModelQuantizer {
 
   // Returns the furthest committed states, or the embeddings of the calibration rows.
   absl::StatusOr<HiddenStatesFile> FirstStates() const {
-    for (int64_t layer = config_.num_hidden_layers; layer > 0; --layer) {
+    for (int64_t layer = model_.config.num_hidden_layers; layer > 0; --layer) {
       absl::StatusOr<HiddenStatesFile> file =
           HiddenStatesFile::Open(StatesPath(params_, layer), Shape(layer));
       if (file.ok()) return file;
@@ -93,7 +93,7 @@ class ModelQuantizer {
         HiddenStatesFile::Create(StatesPath(params_, 0), Shape(0));
     if (!file.ok()) return file.status();
     for (size_t row = 0; row < calibration_.size(); ++row) {
-      absl::StatusOr<Matrix> hidden = EmbedTokens(source_, family_, config_, calibration_[row]);
+      absl::StatusOr<Matrix> hidden = EmbedTokens(source_, model_, calibration_[row]);
       if (!hidden.ok()) return hidden.status();
       absl::Status status = file->WriteRow(static_cast<int64_t>(row), *hidden);
       if (!status.ok()) return status;
@@ -143,14 +143,14 @@ class ModelQuantizer {
 
   // Begins to read the weights of `layer`, if there is one and all of it is here.
   void ReadAhead(int64_t layer) {
-    if (layer >= config_.num_hidden_layers) return;
-    for (const TensorSpec& tensor : BlockTensors(family_, config_, layer)) {
+    if (layer >= model_.config.num_hidden_layers) return;
+    for (const TensorSpec& tensor : BlockTensors(model_.blocks[static_cast<size_t>(layer)])) {
       if (!source_.IsHere(tensor.name)) return;
     }
     reading_ = executor_.Start([this, layer] {
       const StageScope stage(executor_, Stage::kRead);
       SerialExecutor serial;
-      ahead_ = ReadUncheckedBlock(source_, family_, config_, layer, serial);
+      ahead_ = ReadUncheckedBlock(source_, model_, layer, serial);
       return ahead_.status();
     });
   }
@@ -158,7 +158,7 @@ class ModelQuantizer {
   absl::StatusOr<BlockWeights> Read(int64_t layer) {
     if (reading_ == nullptr) {
       const StageScope stage(executor_, Stage::kRead);
-      return ReadBlock(source_, family_, config_, layer, executor_);
+      return ReadBlock(source_, model_, layer, executor_);
     }
     absl::Status status = reading_->Wait();
     reading_ = nullptr;
@@ -177,7 +177,7 @@ class ModelQuantizer {
         HiddenStatesFile::Create(StatesPath(params_, layer + 1), Shape(layer + 1));
     if (!leaving.ok()) return leaving.status();
     absl::StatusOr<GroupStatistics> statistics = CalibrateBlock(
-        family_, forward_, *block, entering, *leaving, params_.seed, NeedsWholeGram(params_.method),
+        forward_, *block, entering, *leaving, params_.seed, NeedsWholeGram(params_.method),
         [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     if (absl::Status status = AddRanges(*statistics, *leaving); !status.ok()) return status;
@@ -186,7 +186,7 @@ class ModelQuantizer {
       if (absl::Status status = sink_.AllZero(zero); !status.ok()) return status;
     }
     ReadAhead(layer + 1);
-    auto raised = QuantizeBlock(family_, config_, params_, dtypes_, results_, *std::move(block),
+    auto raised = QuantizeBlock(model_, params_, dtypes_, results_, *std::move(block),
                                 *std::move(statistics), sink_, executor_);
     if (!raised.ok()) return raised.status();
     for (RaisedGroup& group : *raised) record_.raised.push_back(std::move(group));
@@ -195,20 +195,18 @@ class ModelQuantizer {
 
   // Adds the ranges of the block that `leaving` leaves.
   absl::Status AddRanges(const GroupStatistics& statistics, const HiddenStatesFile& leaving) {
-    const std::string prefix = BlockPrefix(family_, leaving.shape().layer - 1);
-    for (const GroupRow& row : family_.groups) {
-      const Statistics& sums = *statistics[static_cast<size_t>(row.role)];
-      absl::Status status = AddRange(*absl::c_max_element(sums.max_abs),
-                                     absl::StrCat("the input of ", prefix, row.name));
+    const BlockPlan& block = model_.blocks[static_cast<size_t>(leaving.shape().layer - 1)];
+    for (size_t i = 0; i < block.groups.size(); ++i) {
+      absl::Status status = AddRange(*absl::c_max_element(statistics[i]->max_abs),
+                                     absl::StrCat("the input of ", block.groups[i].name));
       if (!status.ok()) return status;
     }
-    return AddRange(leaving.Largest(),
-                    absl::StrCat("the residual stream leaving ", absl::StripSuffix(prefix, ".")));
+    return AddRange(leaving.Largest(), absl::StrCat("the residual stream leaving ",
+                                                    absl::StripSuffix(block.prefix, ".")));
   }
 
   const TensorSource& source_;
-  const Family& family_;
-  const ModelConfig& config_;
+  const Model& model_;
   absl::Span<const std::vector<int64_t>> calibration_;
   const QuantizeModelParams& params_;
   const std::vector<SharedResult>& results_;
@@ -246,24 +244,21 @@ absl::Status CheckCalibration(absl::Span<const std::vector<int64_t>> calibration
 
 }  // namespace
 
-absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
+absl::Status QuantizeModel(const TensorSource& source, const Model& model,
                            absl::Span<const std::vector<int64_t>> calibration,
                            const QuantizeModelParams& params, QuantizedModelSink& sink,
                            Executor& executor) {
-  if (absl::Status status = CheckCalibration(calibration, config); !status.ok()) return status;
-  absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  if (absl::Status status = CheckModelTensors(source, **family, config); !status.ok()) {
+  if (absl::Status status = CheckCalibration(calibration, model.config); !status.ok()) {
     return status;
   }
+  if (absl::Status status = CheckModelTensors(source, model); !status.ok()) return status;
   if (absl::Status status = CheckErrorLimit(params.max_relative_error); !status.ok()) {
     return status;
   }
-  const auto results = ShareResults(**family, config, params.outputs, params.strict,
-                                    params.overrides, params.max_relative_error != 0);
+  const auto results = ShareResults(model, params.outputs, params.strict, params.overrides,
+                                    params.max_relative_error != 0);
   if (!results.ok()) return results.status();
-  return ModelQuantizer(source, **family, config, calibration, params, *results, sink, executor)
-      .Run();
+  return ModelQuantizer(source, model, calibration, params, *results, sink, executor).Run();
 }
 
 }  // namespace salient

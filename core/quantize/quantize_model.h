@@ -8,6 +8,7 @@
 #ifndef SALIENT_CORE_QUANTIZE_QUANTIZE_MODEL_H_
 #define SALIENT_CORE_QUANTIZE_QUANTIZE_MODEL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "core/config/model/model_config.h"
 #include "core/group/quantize_group.h"
 #include "core/model/activation_range.h"
+#include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/parallel/executor.h"
 #include "core/result/module_override.h"
@@ -95,7 +97,7 @@ class QuantizedModelSink {
 // kept, a norm, bias or kept weight that its dtype cannot hold (names tensor, position, value);
 // those of the source, of QuantizeGroup and of the sink; CANCELLED from the executor. The committed
 // hidden states stay for the next run.
-absl::Status QuantizeModel(const TensorSource& source, const ModelConfig& config,
+absl::Status QuantizeModel(const TensorSource& source, const Model& model,
                            absl::Span<const std::vector<int64_t>> calibration,
                            const QuantizeModelParams& params, QuantizedModelSink& sink,
                            Executor& executor);

@@ -32,14 +32,15 @@ int64_t Number(const JsonValue& entry, absl::string_view name, int64_t end) {
 std::optional<RaisedGroup> ParseRaised(const JsonValue& entry) {
   const int64_t output = Number(entry, "output", int64_t{1} << 31);
   const int64_t layer = Number(entry, "layer", int64_t{1} << 31);
-  const int64_t role = Number(entry, "role", kGroupRoles);
+  const JsonValue* group = entry.Find("group");
   const int64_t bits = Number(entry, "bits", kRaisedToF16 + 1);
   const JsonValue* why = entry.Find("why");
-  if (std::min({output, layer, role, bits}) < 0 || why == nullptr || why->AsString() == nullptr) {
+  if (std::min({output, layer, bits}) < 0 || why == nullptr || why->AsString() == nullptr) {
     return std::nullopt;
   }
-  return RaisedGroup{static_cast<size_t>(output), layer, static_cast<GroupRole>(role),
-                     static_cast<int>(bits), *why->AsString()};
+  if (group == nullptr || group->AsString() == nullptr) return std::nullopt;
+  return RaisedGroup{static_cast<size_t>(output), layer, *group->AsString(), static_cast<int>(bits),
+                     *why->AsString()};
 }
 
 std::optional<ActivationRange> ParseRange(const JsonValue& document) {
@@ -58,7 +59,7 @@ absl::Status SaveRecord(const std::string& directory, const RunRecord& record) {
     raised.emplace_back(JsonValue::Object{
         {"output", JsonValue(static_cast<int64_t>(group.output))},
         {"layer", JsonValue(group.layer)},
-        {"role", JsonValue(static_cast<int64_t>(group.role))},
+        {"group", JsonValue(group.group)},
         {"bits", JsonValue(int64_t{group.bits})},
         {"why", JsonValue(group.why)},
     });

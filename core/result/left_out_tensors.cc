@@ -9,7 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {
@@ -25,19 +25,15 @@ struct ModelNames {
   std::set<std::string, std::less<>> biases;  // The model has none of them.
 };
 
-ModelNames NamesOf(const Family& family, const ModelConfig& config) {
+ModelNames NamesOf(const Model& model) {
   ModelNames names;
   // A tied head is a copy of the embeddings, or judged as a head of its own.
-  names.tensors.emplace(family.head);
-  for (TensorSpec& spec : OuterTensors(family, config)) names.tensors.insert(std::move(spec.name));
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (TensorSpec& spec : BlockTensors(family, config, layer)) {
-      names.tensors.insert(std::move(spec.name));
-    }
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const auto role = static_cast<LinearRole>(i);
-      if (ShapeOf(family, config, role).has_bias) continue;
-      names.biases.insert(absl::StrCat(LinearName(family, layer, role), ".bias"));
+  names.tensors.emplace(model.head);
+  for (TensorSpec& spec : OuterTensors(model)) names.tensors.insert(std::move(spec.name));
+  for (const BlockPlan& block : model.blocks) {
+    for (TensorSpec& spec : BlockTensors(block)) names.tensors.insert(std::move(spec.name));
+    for (const LinearPlan& linear : block.linears) {
+      if (!linear.shape.has_bias) names.biases.insert(absl::StrCat(linear.name, ".bias"));
     }
   }
   return names;
@@ -79,11 +75,10 @@ std::string BiasesText(const std::vector<absl::string_view>& biases, const Model
 
 }  // namespace
 
-std::vector<std::string> LeftOutTensors(absl::Span<const std::string> names,
-                                        const ModelConfig& config, absl::string_view config_json) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return {};
-  const ModelNames known = NamesOf(**family, config);
+std::vector<std::string> LeftOutTensors(absl::Span<const std::string> names, const Model& model,
+                                        absl::string_view config_json) {
+  const ModelConfig& config = model.config;
+  const ModelNames known = NamesOf(model);
   std::vector<absl::string_view> biases;
   std::vector<absl::string_view> others;
   for (const std::string& name : names) {
@@ -101,14 +96,13 @@ std::vector<std::string> LeftOutTensors(absl::Span<const std::string> names,
   return told;
 }
 
-void WithdrawLeftOut(const ModelConfig& config, JsonValue::Object& object) {
+void WithdrawLeftOut(const Model& model, JsonValue::Object& object) {
   object.erase(std::remove_if(object.begin(), object.end(),
                               [](const JsonValue::Member& member) {
                                 return member.first == kPredictedTokens;
                               }),
                object.end());
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok() || ShapeOf(**family, config, LinearRole::kQuery).has_bias) return;
+  if (model.blocks.front().linears.front().shape.has_bias) return;
   for (JsonValue::Member& member : object) {
     if (absl::c_linear_search(kOtherBiasKeys, member.first) && IsTrue(&member.second)) {
       member.second = JsonValue(false);

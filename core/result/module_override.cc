@@ -67,10 +67,10 @@ std::string Describe(const GroupFormat& format) {
 
 // Merges those of the Linears of one group, which are all to become the same. Takes what it used
 // out of `map`.
-absl::StatusOr<GroupFormat> Merge(const Family& family, int64_t layer, const GroupRow& row,
+absl::StatusOr<GroupFormat> Merge(const BlockPlan& block, const GroupPlan& group,
                                   const StoredFormat& stored, OverrideMap& map) {
   std::vector<std::string> modules;
-  for (const LinearRole role : row.linears) modules.push_back(LinearName(family, layer, role));
+  for (const size_t linear : group.linears) modules.push_back(block.linears[linear].name);
   std::vector<GroupFormat> formats;
   for (const std::string& module : modules) {
     const auto found = map.find(module);
@@ -114,23 +114,23 @@ bool HoldsMixedFormats(OutputFormat output) {
 }
 
 absl::StatusOr<std::vector<BlockFormats>> ApplyOverrides(
-    const Family& family, const ModelConfig& config, const StoredFormat& stored,
-    absl::Span<const ModuleOverride> overrides) {
+    const Model& model, const StoredFormat& stored, absl::Span<const ModuleOverride> overrides) {
   absl::StatusOr<OverrideMap> map = ByModule(overrides);
   if (!map.ok()) return map.status();
-  std::vector<BlockFormats> blocks(static_cast<size_t>(config.num_hidden_layers));
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (const GroupRow& row : family.groups) {
-      absl::StatusOr<GroupFormat> format = Merge(family, layer, row, stored, *map);
+  std::vector<BlockFormats> blocks;
+  for (const BlockPlan& block : model.blocks) {
+    BlockFormats& formats = blocks.emplace_back();
+    for (const GroupPlan& group : block.groups) {
+      absl::StatusOr<GroupFormat> format = Merge(block, group, stored, *map);
       if (!format.ok()) return format.status();
-      blocks[static_cast<size_t>(layer)][static_cast<size_t>(row.role)] = *std::move(format);
+      formats.push_back(*std::move(format));
     }
   }
   if (map->empty()) return blocks;
   return Fault(map->begin()->first,
                absl::StrCat(": is no Linear of a decoder block; expected one such as ",
-                            LinearName(family, 0, LinearRole::kDown), ", of block 0 to ",
-                            config.num_hidden_layers - 1));
+                            model.blocks.front().linears.back().name, ", of block 0 to ",
+                            model.blocks.size() - 1));
 }
 
 }  // namespace salient

@@ -2,15 +2,13 @@
 #ifndef SALIENT_CORE_RESULT_MODULE_OVERRIDE_H_
 #define SALIENT_CORE_RESULT_MODULE_OVERRIDE_H_
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/pack/stored_format.h"
 
 namespace salient {
@@ -29,8 +27,8 @@ struct GroupFormat {
   bool overridden = false;  // An override made it unlike the format, or skips it.
 };
 
-// They stand by GroupRole.
-using BlockFormats = std::array<GroupFormat, kGroupRoles>;
+// These are as BlockPlan::groups.
+using BlockFormats = std::vector<GroupFormat>;
 
 // Returns whether Linears of different widths or group sizes can stand side by side in this layout,
 // as its config.json tells engines.
@@ -43,8 +41,7 @@ bool HoldsMixedFormats(OutputFormat output);
 // for Linears that engines fuse and that would become unlike each other (lists them); for a layout
 // that has one format for the whole model (names the nearest that mix).
 absl::StatusOr<std::vector<BlockFormats>> ApplyOverrides(
-    const Family& family, const ModelConfig& config, const StoredFormat& stored,
-    absl::Span<const ModuleOverride> overrides);
+    const Model& model, const StoredFormat& stored, absl::Span<const ModuleOverride> overrides);
 
 }  // namespace salient
 

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/plain_dtypes.h"
 #include "core/tensor/half.h"
 #include "core/tensor/narrow.h"
@@ -149,18 +149,15 @@ std::string UnusedRows::Describe() const {
                       " and kept so, because no token has an id above ", highest_token_id, effect);
 }
 
-absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
-                              TensorBytes out, const OuterTensorsParams& params) {
-  const auto family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  const PlainDTypes dtypes = PlainDTypesOf(source, **family, config);
-  const std::string head = HeadName(**family, config);
-  for (const TensorSpec& spec : OuterTensors(**family, config)) {
+absl::Status CopyOuterTensors(const TensorSource& source, const Model& model, TensorBytes out,
+                              const OuterTensorsParams& params) {
+  const PlainDTypes dtypes = PlainDTypesOf(source, model);
+  for (const TensorSpec& spec : OuterTensors(model)) {
     if (params.wanted && !params.wanted(spec.name)) continue;
-    const auto found = FindTensor(source, config, spec);
+    const auto found = FindTensor(source, model.config, spec);
     if (!found.ok()) return found.status();
-    const bool makes_logits = spec.name == head;
-    const bool of_vocabulary = makes_logits || spec.name == (*family)->embeddings;
+    const bool makes_logits = spec.name == model.HeadName();
+    const bool of_vocabulary = makes_logits || spec.name == model.embeddings;
     OuterTensorCopier copier(source, spec, found->entry->dtype, dtypes.Of(spec.name), of_vocabulary,
                              makes_logits, params);
     if (absl::Status status = copier.Run(out); !status.ok()) return status;

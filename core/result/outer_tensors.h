@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
+#include "core/model/model.h"
 #include "core/safetensors/layout.h"
 #include "core/tensor/dtype.h"
 
@@ -58,8 +59,8 @@ struct OuterTensorsParams {
 // Errors: as FindTensor; INVALID_ARGUMENT (IsNonFinite) for a NaN, an infinity, or a value that the
 // dtype cannot hold (names file, tensor, row, column, value), other than in such rows; those of the
 // source, of `out` and of highest_token_id.
-absl::Status CopyOuterTensors(const TensorSource& source, const ModelConfig& config,
-                              TensorBytes out, const OuterTensorsParams& params = {});
+absl::Status CopyOuterTensors(const TensorSource& source, const Model& model, TensorBytes out,
+                              const OuterTensorsParams& params = {});
 
 }  // namespace salient
 

@@ -13,11 +13,10 @@ DType PlainDTypes::Of(absl::string_view tensor) const {
   return found == others.end() ? model : found->second;
 }
 
-PlainDTypes PlainDTypesOf(const TensorSource& source, const Family& family,
-                          const ModelConfig& config) {
+PlainDTypes PlainDTypesOf(const TensorSource& source, const Model& model) {
   PlainDTypes dtypes;
   dtypes.came_in_f32 = true;
-  if (config.dtype == DType::kBF16) dtypes.config = DType::kBF16;
+  if (model.config.dtype == DType::kBF16) dtypes.config = DType::kBF16;
   std::map<std::string, DType, std::less<>> halves;
   const auto add = [&](const std::vector<TensorSpec>& specs) {
     for (const TensorSpec& spec : specs) {
@@ -30,10 +29,8 @@ PlainDTypes PlainDTypesOf(const TensorSource& source, const Family& family,
       halves.emplace(spec.name, dtype);
     }
   };
-  add(OuterTensors(family, config));
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    add(BlockTensors(family, config, layer));
-  }
+  add(OuterTensors(model));
+  for (const BlockPlan& block : model.blocks) add(BlockTensors(block));
   for (auto& [name, dtype] : halves) {
     if (dtype != dtypes.model) dtypes.others.emplace(name, dtype);
   }

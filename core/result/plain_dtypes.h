@@ -7,8 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/tensor/dtype.h"
 
 namespace salient {
@@ -31,8 +30,7 @@ struct PlainDTypes {
 // or BF16 stays what it is, and the model is BF16 if any of it is. Engines are to compute in BF16
 // if the model is BF16 or its config.json says so, because nobody knows then that F16 has the range
 // for it. Looks at headers alone.
-PlainDTypes PlainDTypesOf(const TensorSource& source, const Family& family,
-                          const ModelConfig& config);
+PlainDTypes PlainDTypesOf(const TensorSource& source, const Model& model);
 
 // Returns the dtypes while headers are not known, as if every tensor had that of config.json.
 PlainDTypes PlainDTypesByConfig(const ModelConfig& config);

@@ -10,43 +10,46 @@ namespace {
 
 constexpr int kWiderBits = 8;
 
-// Returns the first fault among the Linears of a group. `prefix` is the block's, or nothing where
-// all blocks are alike.
-absl::Status Validate(const Family& family, const ModelConfig& config, const GroupRow& row,
-                      const StoredFormat& stored, const std::string& prefix) {
-  for (const LinearRole role : row.linears) {
-    const LinearShape shape = ShapeOf(family, config, role);
+// Returns the first fault among the Linears of a group, which it names by their full paths, or by
+// those in the block where all blocks are alike.
+absl::Status Validate(const BlockPlan& block, const GroupPlan& group, const StoredFormat& stored,
+                      bool full_paths) {
+  for (const size_t index : group.linears) {
+    const LinearPlan& linear = block.linears[index];
     absl::Status status =
-        ValidateLinear(absl::StrCat(prefix, family.linears[static_cast<size_t>(role)]),
-                       shape.out_features, shape.in_features, stored);
+        ValidateLinear(full_paths ? linear.name : linear.path, linear.shape.out_features,
+                       linear.shape.in_features, stored);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-std::optional<WeightFormat> Wider(const Family& family, const ModelConfig& config,
-                                  const GroupRow& row, const StoredFormat& stored) {
+std::optional<WeightFormat> Wider(const BlockPlan& block, const GroupPlan& group,
+                                  const StoredFormat& stored) {
   if (!HoldsMixedFormats(stored.output) || stored.format.bits >= kWiderBits) return std::nullopt;
   WeightFormat wider = stored.format;
   wider.bits = kWiderBits;
-  if (!Validate(family, config, row, StoredAs(stored, wider), "").ok()) return std::nullopt;
+  if (!Validate(block, group, StoredAs(stored, wider), false).ok()) return std::nullopt;
   return wider;
 }
 
 }  // namespace
 
 absl::StatusOr<std::vector<BlockFits>> QuantizableGroups(
-    const Family& family, const ModelConfig& config, const StoredFormat& stored, bool strict,
+    const Model& model, const StoredFormat& stored, bool strict,
     absl::Span<const ModuleOverride> overrides) {
-  const auto formats = ApplyOverrides(family, config, stored, overrides);
+  const auto formats = ApplyOverrides(model, stored, overrides);
   if (!formats.ok()) return formats.status();
-  std::vector<BlockFits> fits(formats->size());
+  const std::string& source = model.config.source;
+  std::vector<BlockFits> fits;
   absl::Status fault;
   bool any_fits = false;
   for (size_t layer = 0; layer < formats->size(); ++layer) {
-    for (const GroupRow& row : family.groups) {
-      const GroupFormat& format = (*formats)[layer][static_cast<size_t>(row.role)];
-      GroupFit& fit = fits[layer][static_cast<size_t>(row.role)];
+    const BlockPlan& block = model.blocks[layer];
+    BlockFits& of_block = fits.emplace_back();
+    for (size_t i = 0; i < block.groups.size(); ++i) {
+      const GroupFormat& format = (*formats)[layer][i];
+      GroupFit& fit = of_block.emplace_back();
       fit.format = format.format;
       if (format.skip) {
         fit.fits = false;
@@ -55,25 +58,23 @@ absl::StatusOr<std::vector<BlockFits>> QuantizableGroups(
         continue;
       }
       const StoredFormat group = StoredAs(stored, format.format);
-      const std::string prefix =
-          format.overridden ? BlockPrefix(family, static_cast<int64_t>(layer)) : "";
-      const absl::Status status = Validate(family, config, row, group, prefix);
+      const absl::Status status = Validate(block, block.groups[i], group, format.overridden);
       if (status.ok()) {
         any_fits = true;
-        fit.wider = Wider(family, config, row, group);
+        fit.wider = Wider(block, block.groups[i], group);
         continue;
       }
       fit.fits = false;
       fit.why = std::string(status.message());
       fault.Update(status);
       if (!strict && !format.overridden) continue;
-      return absl::Status(status.code(), absl::StrCat(config.source, ": ", status.message()));
+      return absl::Status(status.code(), absl::StrCat(source, ": ", status.message()));
     }
   }
   if (any_fits) return fits;
   if (fault.ok()) fault = absl::InvalidArgumentError("overrides skip every Linear");
   return absl::Status(fault.code(),
-                      absl::StrCat(config.source, ": nothing to quantize; ", fault.message()));
+                      absl::StrCat(source, ": nothing to quantize; ", fault.message()));
 }
 
 }  // namespace salient

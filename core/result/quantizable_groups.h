@@ -3,16 +3,14 @@
 #ifndef SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_
 #define SALIENT_CORE_RESULT_QUANTIZABLE_GROUPS_H_
 
-#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
 #include "core/group/quantize_group.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/module_override.h"
 
 namespace salient {
@@ -27,8 +25,8 @@ struct GroupFit {
   std::optional<WeightFormat> wider;
 };
 
-// They stand by GroupRole.
-using BlockFits = std::array<GroupFit, kGroupRoles>;
+// These are as BlockPlan::groups.
+using BlockFits = std::vector<GroupFit>;
 
 // Returns the fits by layer. Engines fuse the Linears of a group, so one that does not fit keeps
 // its siblings from being quantized, too.
@@ -37,7 +35,7 @@ using BlockFits = std::array<GroupFit, kGroupRoles>;
 // what was expected if a group does not fit and `strict` or an override asks for it, or if none
 // does.
 absl::StatusOr<std::vector<BlockFits>> QuantizableGroups(
-    const Family& family, const ModelConfig& config, const StoredFormat& stored, bool strict,
+    const Model& model, const StoredFormat& stored, bool strict,
     absl::Span<const ModuleOverride> overrides = {});
 
 // Returns the same format with the codes of this group.

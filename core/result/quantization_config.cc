@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "core/result/fused_linears.h"
 
 namespace salient {
 namespace {
@@ -61,21 +60,22 @@ std::string Regex(absl::string_view module) {
 }
 
 // Full paths as engines ask for them. They fuse some Linears into one and ask for that by a name
-// that is not in the checkpoint: it is added where all parts of it are among `modules`.
-std::vector<std::string> AsAskedFor(absl::Span<const std::string> modules) {
+// that is not in the checkpoint: it is added behind the last part where all parts of it are among
+// `modules`.
+std::vector<std::string> AsAskedFor(absl::Span<const std::string> modules,
+                                    absl::Span<const FusedModules> fused) {
   const std::set<std::string> all(modules.begin(), modules.end());
+  std::map<absl::string_view, absl::string_view> whole;  // fused names by their last parts
+  for (const FusedModules& set : fused) {
+    const bool has_all = std::all_of(set.parts.begin(), set.parts.end(),
+                                     [&](const std::string& part) { return all.contains(part); });
+    if (has_all) whole.emplace(set.parts.back(), set.name);
+  }
   std::vector<std::string> asked;
   for (const std::string& module : modules) {
     asked.push_back(module);
-    for (const FusedLinears& fused : kFusedLinears) {
-      const absl::string_view last = fused.parts.back();
-      if (!absl::EndsWith(module, absl::StrCat(".", last))) continue;
-      const std::string before = module.substr(0, module.size() - last.size());
-      const bool whole = std::all_of(
-          fused.parts.begin(), fused.parts.end(),
-          [&](absl::string_view part) { return all.count(absl::StrCat(before, part)) != 0; });
-      if (whole) asked.push_back(absl::StrCat(before, fused.name));
-    }
+    const auto found = whole.find(module);
+    if (found != whole.end()) asked.emplace_back(found->second);
   }
   return asked;
 }
@@ -85,13 +85,14 @@ std::vector<std::string> AsAskedFor(absl::Span<const std::string> modules) {
 // whole, too, which is what some look for.
 absl::StatusOr<JsonValue> AwqConfig(const WeightFormat& format,
                                     absl::Span<const LinearFormat> linears,
-                                    absl::Span<const std::string> kept) {
+                                    absl::Span<const std::string> kept,
+                                    absl::Span<const FusedModules> fused) {
   Object config = {{"quant_method", Text("awq")},
                    {"bits", Number(format.bits)},
                    {"group_size", Number(format.group_size)},
                    {"zero_point", JsonValue(true)},
                    {"version", Text("gemm")}};
-  if (!kept.empty()) config.emplace_back("modules_to_not_convert", Texts(AsAskedFor(kept)));
+  if (!kept.empty()) config.emplace_back("modules_to_not_convert", Texts(AsAskedFor(kept, fused)));
   for (const LinearFormat& linear : linears) {
     if (SameFormat(linear.format, format)) continue;
     return absl::InvalidArgumentError(absl::StrCat(
@@ -134,7 +135,7 @@ std::vector<std::string> InsideEveryBlock(absl::Span<const LinearFormat> linears
 }
 
 JsonValue GptqConfig(const StoredFormat& stored, absl::Span<const LinearFormat> linears,
-                     absl::Span<const std::string> kept) {
+                     absl::Span<const std::string> kept, absl::Span<const FusedModules> fused) {
   const WeightFormat& format = stored.format;
   Object config = {
       {"quant_method", Text("gptq")},
@@ -145,12 +146,12 @@ JsonValue GptqConfig(const StoredFormat& stored, absl::Span<const LinearFormat> 
       {"checkpoint_format", Text(stored.output == OutputFormat::kGptqV2 ? "gptq_v2" : "gptq")},
       {"lm_head", JsonValue(false)}};
   Object dynamic;
-  for (const std::string& module : AsAskedFor(kept)) {
+  for (const std::string& module : AsAskedFor(kept, fused)) {
     dynamic.emplace_back(absl::StrCat("-:", Regex(module)), JsonValue(Object()));
   }
   const std::vector<WeightFormat> formats = FormatsOf(format, linears);
   for (size_t i = 1; i < formats.size(); ++i) {
-    for (const std::string& module : AsAskedFor(ModulesOf(formats[i], linears))) {
+    for (const std::string& module : AsAskedFor(ModulesOf(formats[i], linears), fused)) {
       Object properties = {{"bits", Number(formats[i].bits)},
                            {"group_size", Number(formats[i].group_size)}};
       dynamic.emplace_back(absl::StrCat("+:", Regex(module)), JsonValue(std::move(properties)));
@@ -240,13 +241,14 @@ JsonValue CompressedConfig(const StoredFormat& stored, absl::Span<const LinearFo
 
 absl::StatusOr<JsonValue> QuantizationConfigJson(const StoredFormat& stored,
                                                  absl::Span<const LinearFormat> linears,
-                                                 absl::Span<const std::string> kept) {
+                                                 absl::Span<const std::string> kept,
+                                                 absl::Span<const FusedModules> fused) {
   switch (stored.output) {
     case OutputFormat::kAwqGemm:
-      return AwqConfig(stored.format, linears, kept);
+      return AwqConfig(stored.format, linears, kept, fused);
     case OutputFormat::kGptq:
     case OutputFormat::kGptqV2:
-      return GptqConfig(stored, linears, kept);
+      return GptqConfig(stored, linears, kept, fused);
     case OutputFormat::kCompressedTensors:
     case OutputFormat::kIntQuantized:
       return CompressedConfig(stored, linears, kept);

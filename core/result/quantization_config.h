@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/config/json.h"
+#include "core/model/model.h"
 #include "core/pack/stored_format.h"
 
 namespace salient {
@@ -30,11 +31,12 @@ struct LinearFormat {
 //   compressed-tensors   each format is a group of config_groups that lists its Linears,
 //   others               INVALID_ARGUMENT naming the first, what it has and what can have it.
 // Kept ones stand under modules_to_not_convert (awq), `dynamic` (gptq), or `ignore`, beside
-// lm_head; in the first two also under the name of what engines fuse them into, where all of it is
-// kept.
+// lm_head; in the first two also under the name of what engines fuse them into, as `fused` says,
+// where all of it is kept.
 absl::StatusOr<JsonValue> QuantizationConfigJson(const StoredFormat& stored,
                                                  absl::Span<const LinearFormat> linears,
-                                                 absl::Span<const std::string> kept);
+                                                 absl::Span<const std::string> kept,
+                                                 absl::Span<const FusedModules> fused);
 
 }  // namespace salient
 

@@ -7,7 +7,7 @@
 #include "core/config/json.h"
 #include "core/group/pack_linears.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/left_out_tensors.h"
 #include "core/result/quantizable_groups.h"
 #include "core/result/quantization_config.h"
@@ -24,14 +24,13 @@ int64_t Elements(const std::vector<int64_t>& shape) {
 // Lists the tensors of the result, in the order of the model.
 class TensorList {
  public:
-  TensorList(const Family& family, const ModelConfig& config,
-             const QuantizedCheckpointParams& params, const PlainDTypes& dtypes,
+  TensorList(const Model& model, const QuantizedCheckpointParams& params, const PlainDTypes& dtypes,
              const std::vector<BlockFits>& fits)
-      : family_(family), config_(config), params_(params), dtypes_(dtypes), fits_(fits) {
-    const std::vector<TensorSpec> outer = OuterTensors(family, config);
+      : params_(params), dtypes_(dtypes), fits_(fits) {
+    const std::vector<TensorSpec> outer = OuterTensors(model);
     // The embeddings come first, the others last.
     AddPlain(outer.front());
-    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) AddBlock(layer);
+    for (const BlockPlan& block : model.blocks) AddBlock(block);
     for (size_t i = 1; i < outer.size(); ++i) AddPlain(outer[i]);
   }
 
@@ -48,19 +47,21 @@ class TensorList {
     tensors_.push_back({spec.name, dtypes_.Of(spec.name), spec.shape});
   }
 
-  void AddBlock(int64_t layer) {
-    for (const GroupRow& row : family_.groups) {
-      if (row.fold_into_norm.has_value()) {
-        AddPlain({NormName(family_, layer, *row.fold_into_norm), {config_.hidden_size}});
+  void AddBlock(const BlockPlan& block) {
+    const BlockFits& fits = fits_[static_cast<size_t>(block.layer)];
+    for (size_t group = 0; group < block.groups.size(); ++group) {
+      for (const VectorPlan& vector : block.vectors) {
+        if (vector.group == group) AddPlain({vector.name, {vector.size}});
       }
-      const GroupFit& fit = fits_[static_cast<size_t>(layer)][static_cast<size_t>(row.role)];
-      for (const LinearRole role : row.linears) AddLinear(fit, layer, role);
+      for (const size_t linear : block.groups[group].linears) {
+        AddLinear(fits[group], block.linears[linear]);
+      }
     }
   }
 
-  void AddLinear(const GroupFit& fit, int64_t layer, LinearRole role) {
-    const std::string module = LinearName(family_, layer, role);
-    const LinearShape shape = ShapeOf(family_, config_, role);
+  void AddLinear(const GroupFit& fit, const LinearPlan& linear) {
+    const std::string& module = linear.name;
+    const LinearShape& shape = linear.shape;
     if (fit.fits) {
       const int64_t weights = shape.out_features * shape.in_features;
       parameters_ += weights;
@@ -79,8 +80,6 @@ class TensorList {
     if (shape.has_bias) AddPlain({absl::StrCat(module, ".bias"), {shape.out_features}});
   }
 
-  const Family& family_;
-  const ModelConfig& config_;
   const QuantizedCheckpointParams& params_;
   const PlainDTypes& dtypes_;
   const std::vector<BlockFits>& fits_;
@@ -102,8 +101,9 @@ void Set(const std::string& name, JsonValue value, JsonValue::Object& object) {
 }
 
 // A null `quantization` stands for none.
-absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_view source,
-                                       DType dtype, const JsonValue& quantization) {
+absl::StatusOr<std::string> ConfigJson(const Model& model, absl::string_view source, DType dtype,
+                                       const JsonValue& quantization) {
+  const ModelConfig& config = model.config;
   auto document = ParseConfigJson(config.source, source);
   if (!document.ok()) return document.status();
   JsonValue::Object* object = document->AsObject();
@@ -111,7 +111,7 @@ absl::StatusOr<std::string> ConfigJson(const ModelConfig& config, absl::string_v
   const JsonValue name(std::string(dtype == DType::kBF16 ? "bfloat16" : "float16"));
   if (document->Find("dtype") != nullptr) Set("dtype", name, *object);
   Set("torch_dtype", name, *object);
-  WithdrawLeftOut(config, *object);
+  WithdrawLeftOut(model, *object);
   if (!quantization.IsNull()) Set("quantization_config", quantization, *object);
   return JsonText(*document);
 }
@@ -127,10 +127,8 @@ absl::Status CheckNotQuantized(const ModelConfig& config) {
 }
 
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
-    const ModelConfig& config, absl::string_view config_json,
-    const QuantizedCheckpointParams& params) {
-  const auto family = FindFamily(config);
-  if (!family.ok()) return family.status();
+    const Model& model, absl::string_view config_json, const QuantizedCheckpointParams& params) {
+  const ModelConfig& config = model.config;
   if (absl::Status status = CheckNotQuantized(config); !status.ok()) return status;
   for (const ConfigRefusal& refusal : config.refusals) {
     if (refusal.mend != ConfigRefusal::Mend::kNone) continue;
@@ -141,14 +139,14 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
                                                    " is ", fault->value, "; expected ",
                                                    fault->expected));
   }
-  auto fits = QuantizableGroups(**family, config, params.stored, params.strict, params.overrides);
+  auto fits = QuantizableGroups(model, params.stored, params.strict, params.overrides);
   if (!fits.ok()) return fits.status();
-  if (absl::Status status = ApplyRaised(params.raised, params.output, *fits); !status.ok()) {
+  if (absl::Status status = ApplyRaised(model, params.raised, params.output, *fits); !status.ok()) {
     return status;
   }
 
   const PlainDTypes dtypes = params.dtypes.value_or(PlainDTypesByConfig(config));
-  TensorList list(**family, config, params, dtypes, *fits);
+  TensorList list(model, params, dtypes, *fits);
   std::vector<TensorSize> sizes;
   for (const TensorShape& tensor : list.tensors())
     sizes.push_back({tensor.name, tensor.SizeBytes()});
@@ -161,9 +159,10 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
   plan.index_json = std::move(shards->index_json);
   std::vector<std::string> kept;
   for (const KeptLinear& linear : plan.kept) kept.push_back(linear.module);
-  const auto quantization = QuantizationConfigJson(params.stored, list.linears(), kept);
+  const auto quantization =
+      QuantizationConfigJson(params.stored, list.linears(), kept, FusedModulesOf(model));
   if (!quantization.ok()) return quantization.status();
-  auto text = ConfigJson(config, config_json, dtypes.config, *quantization);
+  auto text = ConfigJson(model, config_json, dtypes.config, *quantization);
   if (!text.ok()) return text.status();
   plan.config_json = *std::move(text);
   const OutputFormat output = params.stored.output;

@@ -14,7 +14,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/config/model/model_config.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/model/model.h"
 #include "core/pack/stored_format.h"
 #include "core/result/module_override.h"
 #include "core/result/plain_dtypes.h"
@@ -62,7 +63,7 @@ struct QuantizedCheckpointParams {
 // Returns INVALID_ARGUMENT for a model that is quantized already.
 absl::Status CheckNotQuantized(const ModelConfig& config);
 
-// `config_json` is the text that `config` was parsed from. Depends on its arguments only.
+// `config_json` is the text that the model's config was parsed from. Depends on its arguments only.
 //
 // Tensors are those of QuantizeModel and CopyOuterTensors: for each decoder block the format's
 // tensors of every Linear, or <module>.weight [out, in] if it is kept; norms and biases;
@@ -73,12 +74,11 @@ absl::Status CheckNotQuantized(const ModelConfig& config);
 // PlainDTypes::config. A Linear has the format that overrides and `raised` say, or is kept as they
 // say. quantization_config is that of QuantizationConfigJson; plain formats have none.
 //
-// Errors: as FindFamily, CheckNotQuantized, QuantizableGroups, ApplyRaised and PlanShards;
+// Errors: as CheckNotQuantized, QuantizableGroups, ApplyRaised and PlanShards;
 // INVALID_ARGUMENT for a config that engines refuse, or for a format that there is not, naming its
 // field, the value and the nearest that there is.
 absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
-    const ModelConfig& config, absl::string_view config_json,
-    const QuantizedCheckpointParams& params);
+    const Model& model, absl::string_view config_json, const QuantizedCheckpointParams& params);
 
 }  // namespace salient
 

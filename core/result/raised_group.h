@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/quantizable_groups.h"
 
 namespace salient {
@@ -23,15 +23,14 @@ absl::Status CheckErrorLimit(double max_relative_error);
 struct RaisedGroup {
   size_t output = 0;  // It is an index into QuantizeModelParams::outputs.
   int64_t layer = 0;
-  GroupRole role = GroupRole::kQkv;
-  // They are those of its codes; with kRaisedToF16 its Linears stay F16.
-  int bits = kRaisedToF16;
-  std::string why;  // It is a sentence.
+  std::string group;        // its path in the block: "mlp.down_proj"
+  int bits = kRaisedToF16;  // of its codes; kRaisedToF16: its Linears stay F16
+  std::string why;          // a sentence
 };
 
-// Changes `fits`, of output `output`, to what the groups got. Returns INVALID_ARGUMENT if nothing
-// is left that is quantized.
-absl::Status ApplyRaised(absl::Span<const RaisedGroup> raised, size_t output,
+// Changes `fits`, of output `output`, to what the groups got. INVALID_ARGUMENT for a group that the
+// model has not, or if nothing is left that is quantized.
+absl::Status ApplyRaised(const Model& model, absl::Span<const RaisedGroup> raised, size_t output,
                          std::vector<BlockFits>& fits);
 
 }  // namespace salient

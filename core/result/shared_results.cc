@@ -32,15 +32,17 @@ bool SameFits(const std::vector<BlockFits>& a, const std::vector<BlockFits>& b, 
 
 }  // namespace
 
-absl::StatusOr<std::vector<SharedResult>> ShareResults(
-    const Family& family, const ModelConfig& config, absl::Span<const StoredFormat> outputs,
-    bool strict, absl::Span<const ModuleOverride> overrides, bool limits_error) {
+absl::StatusOr<std::vector<SharedResult>> ShareResults(const Model& model,
+                                                       absl::Span<const StoredFormat> outputs,
+                                                       bool strict,
+                                                       absl::Span<const ModuleOverride> overrides,
+                                                       bool limits_error) {
   if (outputs.empty()) {
     return absl::InvalidArgumentError("there are 0 outputs; expected at least 1");
   }
   std::vector<SharedResult> results;
   for (size_t i = 0; i < outputs.size(); ++i) {
-    auto fits = QuantizableGroups(family, config, outputs[i], strict, overrides);
+    auto fits = QuantizableGroups(model, outputs[i], strict, overrides);
     if (!fits.ok()) {
       if (outputs.size() == 1) return fits.status();
       return absl::Status(fits.status().code(),

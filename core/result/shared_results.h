@@ -8,8 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/quantizable_groups.h"
 
 namespace salient {
@@ -25,9 +24,11 @@ struct SharedResult {
 // Returns shared results in the order of their first outputs; each output is in one. Errors:
 // INVALID_ARGUMENT for no output; those of QuantizableGroups, which are named by layout if there
 // are several.
-absl::StatusOr<std::vector<SharedResult>> ShareResults(
-    const Family& family, const ModelConfig& config, absl::Span<const StoredFormat> outputs,
-    bool strict, absl::Span<const ModuleOverride> overrides, bool limits_error);
+absl::StatusOr<std::vector<SharedResult>> ShareResults(const Model& model,
+                                                       absl::Span<const StoredFormat> outputs,
+                                                       bool strict,
+                                                       absl::Span<const ModuleOverride> overrides,
+                                                       bool limits_error);
 
 }  // namespace salient
 

@@ -25,14 +25,10 @@ DecodedSource::DecodedSource(const TensorSource& source, std::vector<Weight> wei
   }
 }
 
-std::vector<DecodedSource::Weight> DecodedSource::AllLinears(const Family& family,
-                                                             const ModelConfig& config) {
+std::vector<DecodedSource::Weight> DecodedSource::AllLinears(const Model& model) {
   std::vector<Weight> weights;
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const auto role = static_cast<LinearRole>(i);
-      weights.emplace_back(LinearName(family, layer, role), ShapeOf(family, config, role));
-    }
+  for (const BlockPlan& block : model.blocks) {
+    for (const LinearPlan& linear : block.linears) weights.emplace_back(linear.name, linear.shape);
   }
   return weights;
 }

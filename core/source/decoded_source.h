@@ -15,8 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/tensor/weight_view.h"
 
 namespace salient {
@@ -46,7 +45,7 @@ class DecodedSource : public TensorSource {
   DecodedSource(const TensorSource& source, std::vector<Weight> weights);
 
   // Lists those of all decoder blocks.
-  static std::vector<Weight> AllLinears(const Family& family, const ModelConfig& config);
+  static std::vector<Weight> AllLinears(const Model& model);
 
   const TensorSource& source() const { return source_; }
 

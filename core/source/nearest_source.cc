@@ -19,18 +19,16 @@ namespace {
 class NearestSource final : public RoundedSource {
  public:
   // `formats` are valid and of as many layers as the model has.
-  static std::unique_ptr<TensorSource> Open(const TensorSource& source, const Family& family,
-                                            const ModelConfig& config,
+  static std::unique_ptr<TensorSource> Open(const TensorSource& source, const Model& model,
                                             const NearestFormats& formats) {
     std::vector<Weight> weights;
     std::map<std::string, WeightFormat, std::less<>> by_module;
     for (size_t layer = 0; layer < formats.size(); ++layer) {
-      for (size_t i = 0; i < kLinearRoles; ++i) {
+      for (size_t i = 0; i < formats[layer].size(); ++i) {
         if (!formats[layer][i].has_value()) continue;
-        const auto role = static_cast<LinearRole>(i);
-        std::string module = LinearName(family, static_cast<int64_t>(layer), role);
-        weights.emplace_back(module, ShapeOf(family, config, role));
-        by_module.emplace(std::move(module), *formats[layer][i]);
+        const LinearPlan& linear = model.blocks[layer].linears[i];
+        weights.emplace_back(linear.name, linear.shape);
+        by_module.emplace(linear.name, *formats[layer][i]);
       }
     }
     return std::unique_ptr<TensorSource>(
@@ -75,23 +73,21 @@ class NearestSource final : public RoundedSource {
   const std::map<std::string, WeightFormat, std::less<>> formats_;  // They stand by module.
 };
 
-absl::Status CheckFormats(const Family& family, const ModelConfig& config,
-                          const NearestFormats& formats) {
-  if (static_cast<int64_t>(formats.size()) != config.num_hidden_layers) {
+absl::Status CheckFormats(const Model& model, const NearestFormats& formats) {
+  if (formats.size() != model.blocks.size()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(config.source, ": num_hidden_layers is ", config.num_hidden_layers,
+        absl::StrCat(model.config.source, ": num_hidden_layers is ", model.blocks.size(),
                      "; expected ", formats.size(), ", as the model that it is compared with has"));
   }
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const std::optional<WeightFormat>& format = formats[static_cast<size_t>(layer)][i];
-      if (!format.has_value()) continue;
-      const auto role = static_cast<LinearRole>(i);
-      const LinearShape shape = ShapeOf(family, config, role);
+  for (const BlockPlan& block : model.blocks) {
+    const auto& of_block = formats[static_cast<size_t>(block.layer)];
+    for (size_t i = 0; i < of_block.size(); ++i) {
+      if (!of_block[i].has_value()) continue;
+      const LinearPlan& linear = block.linears[i];
       // The layout of a file says more only of odd shapes.
       absl::Status status =
-          ValidateLinear(LinearName(family, layer, role), shape.out_features, shape.in_features,
-                         {*format, OutputFormat::kDequantizedFp16});
+          ValidateLinear(linear.name, linear.shape.out_features, linear.shape.in_features,
+                         {*of_block[i], OutputFormat::kDequantizedFp16});
       if (!status.ok()) return status;
     }
   }
@@ -100,47 +96,43 @@ absl::Status CheckFormats(const Family& family, const ModelConfig& config,
 
 }  // namespace
 
-absl::StatusOr<NearestFormats> NearestFormatsOf(const ModelConfig& config,
-                                                const WeightFormat& format) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  const auto fits = QuantizableGroups(**family, config, {format, OutputFormat::kDequantizedFp16},
-                                      /*strict=*/false);
+absl::StatusOr<NearestFormats> NearestFormatsOf(const Model& model, const WeightFormat& format) {
+  const auto fits =
+      QuantizableGroups(model, {format, OutputFormat::kDequantizedFp16}, /*strict=*/false);
   if (!fits.ok()) return fits.status();
-  NearestFormats formats(fits->size());
-  for (size_t layer = 0; layer < fits->size(); ++layer) {
-    for (const GroupRow& row : (*family)->groups) {
-      if (!(*fits)[layer][static_cast<size_t>(row.role)].fits) continue;
-      for (const LinearRole role : row.linears) formats[layer][static_cast<size_t>(role)] = format;
+  NearestFormats formats;
+  for (const BlockPlan& block : model.blocks) {
+    auto& of_block = formats.emplace_back(block.linears.size());
+    const BlockFits& of_groups = (*fits)[static_cast<size_t>(block.layer)];
+    for (size_t group = 0; group < block.groups.size(); ++group) {
+      if (!of_groups[group].fits) continue;
+      for (const size_t linear : block.groups[group].linears) of_block[linear] = format;
     }
   }
   return formats;
 }
 
 absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestByLinear(
-    const TensorSource& source, const ModelConfig& config, const NearestFormats& formats) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  if (absl::Status status = CheckFormats(**family, config, formats); !status.ok()) return status;
-  return NearestSource::Open(source, **family, config, formats);
+    const TensorSource& source, const Model& model, const NearestFormats& formats) {
+  if (absl::Status status = CheckFormats(model, formats); !status.ok()) return status;
+  return NearestSource::Open(source, model, formats);
 }
 
 absl::StatusOr<std::unique_ptr<TensorSource>> RoundToNearestSource(const TensorSource& source,
-                                                                   const ModelConfig& config,
+                                                                   const Model& model,
                                                                    const WeightFormat& format) {
-  const absl::StatusOr<NearestFormats> formats = NearestFormatsOf(config, format);
+  const absl::StatusOr<NearestFormats> formats = NearestFormatsOf(model, format);
   if (!formats.ok()) return formats.status();
-  return RoundToNearestByLinear(source, config, *formats);
+  return RoundToNearestByLinear(source, model, *formats);
 }
 
 InputRoundings RoundToNearestInputs(const NearestFormats& formats, ActivationFormat activations) {
   if (activations == ActivationFormat::kNone) return {};
   InputRoundings roundings(formats.size());
   for (size_t layer = 0; layer < formats.size(); ++layer) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      if (formats[layer][i].has_value()) {
-        roundings[layer][i] = {ActivationFormat::kDynamicToken, 0};
-      }
+    for (const std::optional<WeightFormat>& format : formats[layer]) {
+      InputRounding& rounding = roundings[layer].emplace_back();
+      if (format.has_value()) rounding = {ActivationFormat::kDynamicToken, 0};
     }
   }
   return roundings;

@@ -11,8 +11,8 @@ namespace {
 
 class PackedSource final : public DecodedSource {
  public:
-  PackedSource(const TensorSource& source, const Family& family, const ModelConfig& config)
-      : DecodedSource(source, AllLinears(family, config)), config_(config) {}
+  PackedSource(const TensorSource& source, const Model& model)
+      : DecodedSource(source, AllLinears(model)), config_(model.config) {}
 
  private:
   using Found = absl::StatusOr<std::optional<PackedLinear>>;
@@ -57,31 +57,29 @@ class PlainSource final : public TensorSource {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TensorSource>> OpenQuantizedSource(const TensorSource& source,
-                                                                  const ModelConfig& config) {
-  if (!config.quantization.has_value()) return std::make_unique<PlainSource>(source);
-  if (!config.quantization->readable.ok()) return config.quantization->readable;
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  return std::make_unique<PackedSource>(source, **family, config);
+                                                                  const Model& model) {
+  const auto& quantization = model.config.quantization;
+  if (!quantization.has_value()) return std::make_unique<PlainSource>(source);
+  if (!quantization->readable.ok()) return quantization->readable;
+  return std::make_unique<PackedSource>(source, model);
 }
 
-absl::StatusOr<InputRoundings> ReadInputRoundings(const TensorSource& source,
-                                                  const ModelConfig& config) {
-  if (!config.quantization.has_value()) return InputRoundings();
-  if (!config.quantization->readable.ok()) return config.quantization->readable;
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  InputRoundings roundings(static_cast<size_t>(config.num_hidden_layers));
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const auto role = static_cast<LinearRole>(i);
-      const absl::StatusOr<std::optional<PackedLinear>> linear = PackedLinear::Find(
-          source, config, LinearName(**family, layer, role), ShapeOf(**family, config, role));
+absl::StatusOr<InputRoundings> ReadInputRoundings(const TensorSource& source, const Model& model) {
+  const auto& quantization = model.config.quantization;
+  if (!quantization.has_value()) return InputRoundings();
+  if (!quantization->readable.ok()) return quantization->readable;
+  InputRoundings roundings;
+  for (const BlockPlan& block : model.blocks) {
+    std::vector<InputRounding>& of_block = roundings.emplace_back();
+    for (const LinearPlan& plan : block.linears) {
+      InputRounding& rounding = of_block.emplace_back();
+      const absl::StatusOr<std::optional<PackedLinear>> linear =
+          PackedLinear::Find(source, model.config, plan.name, plan.shape);
       if (!linear.ok()) return linear.status();
       if (!linear->has_value()) continue;
-      const absl::StatusOr<InputRounding> rounding = (*linear)->ReadInputRounding(source);
-      if (!rounding.ok()) return rounding.status();
-      roundings[static_cast<size_t>(layer)][i] = *rounding;
+      const absl::StatusOr<InputRounding> read = (*linear)->ReadInputRounding(source);
+      if (!read.ok()) return read.status();
+      rounding = *read;
     }
   }
   return roundings;

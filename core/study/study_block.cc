@@ -53,20 +53,21 @@ class BlockStudy {
   BlockStudy(const BlockWeights& block, const StudyBlockParams& params, Executor& executor)
       : block_(block), params_(params), executor_(executor) {}
 
-  absl::Status AddGroup(const GroupRow& row, const Statistics& statistics) {
-    const std::vector<LinearRole> roles(row.linears.begin(), row.linears.end());
-    std::vector<Kept> kept(roles.size());
-    absl::Status status =
-        executor_.ForEach(static_cast<int64_t>(roles.size()), [&](int64_t linear) -> absl::Status {
-          absl::StatusOr<Kept> chosen = Choose(roles[linear], statistics);
-          if (chosen.ok()) kept[linear] = *std::move(chosen);
-          return chosen.status();
-        });
-    if (status.ok()) status = AddErrors(roles, kept, statistics);
+  // `linears` as BlockPlan::linears.
+  absl::Status AddGroup(const std::vector<size_t>& linears, const Statistics& statistics) {
+    std::vector<Kept> kept(linears.size());
+    const auto count = static_cast<int64_t>(linears.size());
+    absl::Status status = executor_.ForEach(count, [&](int64_t i) -> absl::Status {
+      const auto place = static_cast<size_t>(i);
+      absl::StatusOr<Kept> chosen = Choose(linears[place], statistics);
+      if (chosen.ok()) kept[place] = *std::move(chosen);
+      return chosen.status();
+    });
+    if (status.ok()) status = AddErrors(linears, kept, statistics);
     if (!status.ok()) return status;
-    for (size_t i = 0; i < roles.size(); ++i) {
+    for (size_t i = 0; i < linears.size(); ++i) {
       for (size_t c = 0; c < kStudiedChoices; ++c) {
-        studied_.kept[c].emplace(WeightName(block_.linear(roles[i])), std::move(kept[i][c]));
+        studied_.kept[c].emplace(WeightName(block_.linears[linears[i]]), std::move(kept[i][c]));
       }
     }
     return absl::OkStatus();
@@ -75,12 +76,13 @@ class BlockStudy {
   StudiedBlock Finish() && { return std::move(studied_); }
 
  private:
-  absl::StatusOr<Kept> Choose(LinearRole role, const Statistics& statistics) const {
-    const StoredLinear& linear = block_.linear(role);
+  absl::StatusOr<Kept> Choose(size_t index, const Statistics& statistics) const {
+    const StoredLinear& linear = block_.linears[index];
     SalientFp16Params params;
     params.share = params_.salient_share;
     params.seed = params_.seed;
-    params.linear = block_.layer * static_cast<int64_t>(kLinearRoles) + static_cast<int64_t>(role);
+    params.linear =
+        block_.layer * static_cast<int64_t>(block_.linears.size()) + static_cast<int64_t>(index);
     Kept kept;
     for (size_t c = 0; c < kStudiedChoices; ++c) {
       params.choice = kSalientChoices[c];
@@ -96,17 +98,17 @@ class BlockStudy {
   }
 
   // Pieces of rows are summed in their order, whoever computed them.
-  absl::Status AddErrors(const std::vector<LinearRole>& roles, const std::vector<Kept>& kept,
+  absl::Status AddErrors(const std::vector<size_t>& linears, const std::vector<Kept>& kept,
                          const Statistics& statistics) {
     const absl::StatusOr<LossModel> model = LossModel::Create(statistics, executor_);
     if (!model.ok()) return model.status();
     std::vector<int64_t> rows;
-    for (const LinearRole role : roles) rows.push_back(block_.linear(role).out_features);
+    for (const size_t linear : linears) rows.push_back(block_.linears[linear].out_features);
     const StackedTiles tiles(rows, kRowTile);
     std::vector<TileLosses> partial(static_cast<size_t>(tiles.size()));
     absl::Status status = executor_.ForEach(tiles.size(), [&](int64_t tile) -> absl::Status {
       const auto [index, first, count] = tiles.At(tile);
-      const StoredLinear& linear = block_.linear(roles[index]);
+      const StoredLinear& linear = block_.linears[linears[index]];
       absl::StatusOr<TileLosses> losses =
           LossesOfTile(Rows(linear.View(), first, count), kept[index], params_.format, *model);
       if (!losses.ok()) {
@@ -138,15 +140,14 @@ class BlockStudy {
 
 }  // namespace
 
-absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,
+absl::StatusOr<StudiedBlock> StudyBlock(const BlockPlan& plan, const BlockWeights& block,
                                         const GroupStatistics& statistics, const BlockFits& fits,
                                         const StudyBlockParams& params, Executor& executor) {
   const StageScope stage(executor, Stage::kLoss);
   BlockStudy study(block, params, executor);
-  for (const GroupRow& row : family.groups) {
-    const auto group = static_cast<size_t>(row.role);
+  for (size_t group = 0; group < plan.groups.size(); ++group) {
     if (!fits[group].fits) continue;
-    absl::Status status = study.AddGroup(row, *statistics[group]);
+    absl::Status status = study.AddGroup(plan.groups[group].linears, *statistics[group]);
     if (!status.ok()) return status;
   }
   return std::move(study).Finish();

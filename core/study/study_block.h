@@ -10,9 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "core/method/salient_fp16.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
-#include "core/parallel/executor.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/quantizable_groups.h"
 #include "core/source/salient_source.h"
@@ -42,7 +41,7 @@ struct StudiedBlock {
 // Studies the choices of the groups that fit. The bits are the same for any executor.
 //
 // Errors: of SalientChannels and RoundSalientFp16, naming the tensor; CANCELLED from the executor.
-absl::StatusOr<StudiedBlock> StudyBlock(const Family& family, const BlockWeights& block,
+absl::StatusOr<StudiedBlock> StudyBlock(const BlockPlan& plan, const BlockWeights& block,
                                         const GroupStatistics& statistics, const BlockFits& fits,
                                         const StudyBlockParams& params, Executor& executor);
 

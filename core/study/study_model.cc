@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
 #include "core/model/embedding_and_head.h"
-#include "core/model/family.h"
 #include "core/model/forward.h"
 #include "core/model/hidden_states.h"
+#include "core/model/model.h"
 #include "core/model/numerics.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/quantizable_groups.h"
@@ -20,12 +20,11 @@ namespace {
 using TokenIds = absl::Span<const std::vector<int64_t>>;
 
 // Nothing is packed: what the format alone can hold, which is the same in every block.
-absl::StatusOr<BlockFits> FitsOf(const Family& family, const ModelConfig& config,
-                                 const WeightFormat& format) {
+absl::StatusOr<BlockFits> FitsOf(const Model& model, const WeightFormat& format) {
   StoredFormat stored;
   stored.format = format;
   stored.output = OutputFormat::kDequantizedFp16;
-  const auto fits = QuantizableGroups(family, config, stored, /*strict=*/false);
+  const auto fits = QuantizableGroups(model, stored, /*strict=*/false);
   if (!fits.ok()) return fits.status();
   return fits->front();
 }
@@ -60,23 +59,22 @@ struct Choices {
 // Runs the calibration rows through the source and chooses the channels of each block.
 class ChannelChooser {
  public:
-  ChannelChooser(const TensorSource& source, const Family& family, const ModelConfig& config,
-                 TokenIds calibration, const StudyModelParams& params, const BlockFits& fits,
-                 StudyObserver& observer, Executor& executor)
+  ChannelChooser(const TensorSource& source, const Model& model, TokenIds calibration,
+                 const StudyModelParams& params, const BlockFits& fits, StudyObserver& observer,
+                 Executor& executor)
       : source_(source),
-        family_(family),
-        config_(config),
+        model_(model),
         calibration_(calibration),
         params_(params),
         fits_(fits),
         observer_(observer),
         executor_(executor),
-        forward_(config, params.compute, LongestRow()) {}
+        forward_(model, params.compute, LongestRow()) {}
 
   absl::StatusOr<Choices> Run() {
     absl::StatusOr<HiddenStatesFile> entering = Embed();
     if (!entering.ok()) return entering.status();
-    for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    for (int64_t layer = 0; layer < model_.config.num_hidden_layers; ++layer) {
       entering = RunBlock(*entering);
       if (!entering.ok()) return entering.status();
     }
@@ -93,7 +91,7 @@ class ChannelChooser {
 
   // Never committed: it goes away with the object.
   absl::StatusOr<HiddenStatesFile> CreateStates(int64_t layer) const {
-    HiddenStatesShape shape{layer, config_.hidden_size, {}, NumericsId(params_.compute)};
+    HiddenStatesShape shape{layer, model_.config.hidden_size, {}, NumericsId(params_.compute)};
     for (const std::vector<int64_t>& row : calibration_) {
       shape.lengths.push_back(static_cast<int64_t>(row.size()));
     }
@@ -105,8 +103,7 @@ class ChannelChooser {
     absl::StatusOr<HiddenStatesFile> states = CreateStates(0);
     if (!states.ok()) return states;
     for (size_t row = 0; row < calibration_.size(); ++row) {
-      const absl::StatusOr<Matrix> hidden =
-          EmbedTokens(source_, family_, config_, calibration_[row]);
+      const absl::StatusOr<Matrix> hidden = EmbedTokens(source_, model_, calibration_[row]);
       if (!hidden.ok()) return hidden.status();
       absl::Status status = states->WriteRow(static_cast<int64_t>(row), *hidden);
       if (!status.ok()) return status;
@@ -122,11 +119,12 @@ class ChannelChooser {
     absl::StatusOr<HiddenStatesFile> leaving = CreateStates(layer + 1);
     if (!leaving.ok()) return leaving;
     const absl::StatusOr<GroupStatistics> statistics = CalibrateBlock(
-        family_, forward_, *block, entering, *leaving, params_.block.seed, /*whole_gram=*/false,
+        forward_, *block, entering, *leaving, params_.block.seed, /*whole_gram=*/false,
         [&](int64_t tokens) { return observer_.Calibrated(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     absl::StatusOr<StudiedBlock> studied =
-        StudyBlock(family_, *block, *statistics, fits_, params_.block, executor_);
+        StudyBlock(model_.blocks[static_cast<size_t>(layer)], *block, *statistics, fits_,
+                   params_.block, executor_);
     if (!studied.ok()) return studied.status();
     for (size_t c = 0; c < kStudiedChoices; ++c) {
       choices_.kept[c].merge(studied->kept[c]);
@@ -138,12 +136,11 @@ class ChannelChooser {
 
   absl::StatusOr<BlockWeights> Read(int64_t layer) const {
     const StageScope stage(executor_, Stage::kRead);
-    return ReadBlock(source_, family_, config_, layer, executor_);
+    return ReadBlock(source_, model_, layer, executor_);
   }
 
   const TensorSource& source_;
-  const Family& family_;
-  const ModelConfig& config_;
+  const Model& model_;
   TokenIds calibration_;
   const StudyModelParams& params_;
   const BlockFits& fits_;
@@ -154,17 +151,17 @@ class ChannelChooser {
   int64_t groups_ = 0;
 };
 
-absl::StatusOr<ModelStudy> Evaluate(const TensorSource& source, const ModelConfig& config,
+absl::StatusOr<ModelStudy> Evaluate(const TensorSource& source, const Model& model,
                                     TokenIds evaluation, const StudyModelParams& params,
                                     Choices choices, StudyObserver& observer, Executor& executor) {
-  std::vector<EvaluatedModel> models = {{&source, &config}};
+  std::vector<EvaluatedModel> models = {{&source, &model}};
   std::array<std::unique_ptr<TensorSource>, kStudiedChoices> rounded;
   for (size_t c = 0; c < kStudiedChoices; ++c) {
     absl::StatusOr<std::unique_ptr<TensorSource>> opened =
         SalientFp16Source(source, params.block.format, std::move(choices.kept[c]));
     if (!opened.ok()) return opened.status();
     rounded[c] = *std::move(opened);
-    models.push_back({rounded[c].get(), &config});
+    models.push_back({rounded[c].get(), &model});
   }
   absl::StatusOr<std::vector<ModelEvaluation>> results =
       EvaluateModels(models, evaluation, params.work_directory, observer, executor);
@@ -179,7 +176,7 @@ absl::StatusOr<ModelStudy> Evaluate(const TensorSource& source, const ModelConfi
 
 }  // namespace
 
-absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& params) {
+absl::Status CheckStudy(const Model& model, const StudyBlockParams& params) {
   const auto fail = [](absl::string_view field, const auto& value, absl::string_view expected) {
     return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, "; expected ", expected));
   };
@@ -192,36 +189,32 @@ absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& param
   if (params.format.group_size < 1 && params.format.group_size != kWholeRow) {
     return fail("group_size", params.format.group_size, "a divisor of in_features, or -1 for all");
   }
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  return FitsOf(**family, config, params.format).status();
+  return FitsOf(model, params.format).status();
 }
 
-absl::StatusOr<ModelStudy> StudyModel(const TensorSource& source, const ModelConfig& config,
+absl::StatusOr<ModelStudy> StudyModel(const TensorSource& source, const Model& model,
                                       absl::Span<const std::vector<int64_t>> calibration,
                                       absl::Span<const std::vector<int64_t>> evaluation,
                                       const StudyModelParams& params, StudyObserver& observer,
                                       Executor& executor) {
-  absl::Status status = CheckStudy(config, params.block);
-  if (status.ok()) status = CheckRows("calibration", calibration, 1, config);
-  if (status.ok()) status = CheckRows("evaluation", evaluation, 2, config);
+  absl::Status status = CheckStudy(model, params.block);
+  if (status.ok()) status = CheckRows("calibration", calibration, 1, model.config);
+  if (status.ok()) status = CheckRows("evaluation", evaluation, 2, model.config);
   if (!status.ok()) return status;
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return family.status();
-  if (status = CheckModelTensors(source, **family, config); !status.ok()) return status;
-  const absl::StatusOr<BlockFits> fits = FitsOf(**family, config, params.block.format);
+  if (status = CheckModelTensors(source, model); !status.ok()) return status;
+  const absl::StatusOr<BlockFits> fits = FitsOf(model, params.block.format);
   if (!fits.ok()) return fits.status();
-  for (const GroupRow& row : (*family)->groups) {
-    const GroupFit& fit = (*fits)[static_cast<size_t>(row.role)];
+  for (size_t group = 0; group < fits->size(); ++group) {
+    const GroupFit& fit = (*fits)[group];
     if (fit.fits) continue;
-    if (status = observer.Kept(std::string(row.name), fit.why); !status.ok()) return status;
+    status = observer.Kept(model.blocks.front().groups[group].path, fit.why);
+    if (!status.ok()) return status;
   }
   absl::StatusOr<Choices> choices =
-      ChannelChooser(source, **family, config, calibration, params, *fits, observer, executor)
-          .Run();
+      ChannelChooser(source, model, calibration, params, *fits, observer, executor).Run();
   if (!choices.ok()) return choices.status();
   if (status = observer.Evaluates(); !status.ok()) return status;
-  return Evaluate(source, config, evaluation, params, *std::move(choices), observer, executor);
+  return Evaluate(source, model, evaluation, params, *std::move(choices), observer, executor);
 }
 
 }  // namespace salient

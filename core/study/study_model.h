@@ -20,6 +20,7 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/evaluate/evaluate_model.h"
+#include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/parallel/executor.h"
 #include "core/study/study_block.h"
@@ -61,7 +62,7 @@ class StudyObserver : public EvaluationObserver {
 
 // Returns INVALID_ARGUMENT naming field and value for a share outside 0 to 1, a width outside 2 to
 // 8, a group size that is none, or one that no group of Linears can be cut into.
-absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& params);
+absl::Status CheckStudy(const Model& model, const StudyBlockParams& params);
 
 // `calibration` and `evaluation` hold token ids, one vector a row. The bits are the same for any
 // executor.
@@ -69,7 +70,7 @@ absl::Status CheckStudy(const ModelConfig& config, const StudyBlockParams& param
 // Errors: as CheckStudy; INVALID_ARGUMENT for no rows, a calibration row without tokens, an
 // evaluation row of fewer than 2, an id outside the vocabulary; those of the source, of StudyBlock
 // and of the observer; CANCELLED from the executor.
-absl::StatusOr<ModelStudy> StudyModel(const TensorSource& source, const ModelConfig& config,
+absl::StatusOr<ModelStudy> StudyModel(const TensorSource& source, const Model& model,
                                       absl::Span<const std::vector<int64_t>> calibration,
                                       absl::Span<const std::vector<int64_t>> evaluation,
                                       const StudyModelParams& params, StudyObserver& observer,

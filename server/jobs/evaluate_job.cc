@@ -43,9 +43,9 @@ absl::StatusOr<PlainModel> OpenPlain(RunningJob& job, PreparedModel& prepared) {
   absl::StatusOr<OpenModel> open = OpenWholeModel(prepared, job.store, job.arrival);
   if (!open.ok()) return open.status();
   absl::StatusOr<std::unique_ptr<TensorSource>> plain =
-      OpenQuantizedSource(*open->source, prepared.config());
+      OpenQuantizedSource(*open->source, prepared.model());
   if (!plain.ok()) return WithModelReason(plain.status());
-  absl::StatusOr<InputRoundings> inputs = ReadInputRoundings(*open->source, prepared.config());
+  absl::StatusOr<InputRoundings> inputs = ReadInputRoundings(*open->source, prepared.model());
   if (!inputs.ok()) return WithModelReason(inputs.status());
   return PlainModel{*std::move(open), *std::move(plain), *std::move(inputs)};
 }
@@ -67,25 +67,27 @@ absl::StatusOr<Nearest> NearestOf(const RunningJob& job, const TensorSource& mod
   const auto& task = std::get<EvaluateTask>(job.spec.task);
   Nearest nearest;
   if (task.round_to_nearest.has_value()) {
-    auto formats =
-        NearestFormatsOf(job.prepared.reference->config(), task.round_to_nearest->format);
+    auto formats = NearestFormatsOf(job.prepared.reference->model(), task.round_to_nearest->format);
     if (!formats.ok()) return formats.status();
     nearest.formats = *std::move(formats);
     nearest.activations = task.round_to_nearest->activations;
     return nearest;
   }
   const ModelManifest& manifest = job.prepared.model.manifest;
-  const auto described = DescribeModel(model, manifest.config, manifest.config_json);
+  const auto described = DescribeModel(model, manifest.model, manifest.config_json);
   if (!described.ok()) return described.status();
-  nearest.activations = manifest.config.quantization->activations;
-  nearest.formats.resize(described->linears.size() / kLinearRoles);
-  for (size_t i = 0; i < described->linears.size(); ++i) {
-    const LinearDescription& linear = described->linears[i];
-    if (!linear.quantized) continue;
-    WeightFormat format = linear.format;
-    // int-quantized stores its scales so, and so does what else we write.
-    format.scale_dtype = nearest.activations == ActivationFormat::kNone ? DType::kF16 : DType::kF32;
-    nearest.formats[i / kLinearRoles][i % kLinearRoles] = format;
+  nearest.activations = manifest.model.config.quantization->activations;
+  size_t next = 0;
+  for (const BlockPlan& block : manifest.model.blocks) {
+    auto& formats = nearest.formats.emplace_back(block.linears.size());
+    for (std::optional<WeightFormat>& format : formats) {
+      const LinearDescription& linear = described->linears[next++];
+      if (!linear.quantized) continue;
+      format = linear.format;
+      // As int-quantized stores its scales, and what else we write.
+      format->scale_dtype =
+          nearest.activations == ActivationFormat::kNone ? DType::kF16 : DType::kF32;
+    }
   }
   return nearest;
 }
@@ -118,7 +120,7 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
   absl::StatusOr<PlainModel> model = OpenPlain(job, job.prepared.model);
   if (!model.ok()) return model.status();
   JobOutcome outcome;
-  outcome.parameters = CountParameters(config);
+  outcome.parameters = CountParameters(job.prepared.model.model());
   outcome.bytes_in = model->open.tensor_bytes;
   std::vector<EvaluatedModel> models;
   std::optional<PlainModel> reference;
@@ -129,19 +131,18 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(RunningJob& job, absl::FunctionRef<voi
     if (!opened.ok()) return opened.status();
     reference = *std::move(opened);
     outcome.bytes_in += reference->open.tensor_bytes;
-    models.push_back(
-        {reference->plain.get(), &job.prepared.reference->config(), reference->inputs});
+    models.push_back({reference->plain.get(), &job.prepared.reference->model(), reference->inputs});
   }
-  models.push_back({model->plain.get(), &config, model->inputs});
+  models.push_back({model->plain.get(), &job.prepared.model.model(), model->inputs});
   if (ComparesWithNearest(task, config)) {
     const absl::StatusOr<Nearest> nearest = NearestOf(job, *model->open.source);
     if (!nearest.ok()) return WithModelReason(nearest.status());
-    const ModelConfig& reference_config = job.prepared.reference->config();
+    const Model& reference_model = job.prepared.reference->model();
     absl::StatusOr<std::unique_ptr<TensorSource>> opened =
-        RoundToNearestByLinear(*reference->plain, reference_config, nearest->formats);
+        RoundToNearestByLinear(*reference->plain, reference_model, nearest->formats);
     if (!opened.ok()) return WithModelReason(opened.status());
     rounded = *std::move(opened);
-    models.push_back({rounded.get(), &reference_config,
+    models.push_back({rounded.get(), &reference_model,
                       RoundToNearestInputs(nearest->formats, nearest->activations)});
   }
   verified();

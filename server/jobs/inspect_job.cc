@@ -18,7 +18,7 @@ absl::StatusOr<Inspection> InspectModel(const InspectTask& task, PreparedModel& 
     return WithField(WithModelReason(status), "model");
   }
   absl::StatusOr<Inspection> inspection =
-      Inspect(*open->source, model.config(), model.manifest.config_json, task.tensor_parallel);
+      Inspect(*open->source, model.model(), model.manifest.config_json, task.tensor_parallel);
   if (!inspection.ok()) return WithField(WithModelReason(inspection.status()), "model");
   inspection->bytes = open->tensor_bytes;
   return inspection;

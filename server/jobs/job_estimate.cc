@@ -59,18 +59,18 @@ int64_t TokenBytes(absl::Span<const int64_t> row_tokens) {
 }
 
 absl::StatusOr<ModelCost> CostOf(const JobSpec& spec, const PreparedJob& job, int workers) {
-  const ModelConfig& config = job.model.config();
+  const Model& model = job.model.model();
   if (const auto* evaluate = std::get_if<EvaluateTask>(&spec.task); evaluate != nullptr) {
-    return CostOfEvaluating(config, job.row_tokens, ModelCount(*evaluate, config), workers);
+    return CostOfEvaluating(model, job.row_tokens, ModelCount(*evaluate, model.config), workers);
   }
   if (const auto* study = std::get_if<StudyTask>(&spec.task); study != nullptr) {
-    const auto cost = CostOfStudying(config, job.row_tokens, job.evaluation_row_tokens,
+    const auto cost = CostOfStudying(model, job.row_tokens, job.evaluation_row_tokens,
                                      ToStudyModelParams(*study), workers);
     if (!cost.ok()) return cost.status();
     return cost->total;
   }
   const QuantizeModelParams params = ModelParams(std::get<QuantizeTask>(spec.task));
-  absl::StatusOr<ModelCost> cost = CostOfQuantizing(config, job.row_tokens, params, workers);
+  absl::StatusOr<ModelCost> cost = CostOfQuantizing(model, job.row_tokens, params, workers);
   if (cost.ok() && params.max_relative_error != 0 && !job.output_path.empty()) {
     // Tensors of blocks wait on disk until it is known where in a file they stand.
     cost->write_bytes += static_cast<double>(cost->output_bytes);

@@ -22,10 +22,9 @@ struct Cause {
 };
 
 // Returns the reason of the first Linear at fault, without its name.
-std::string WhyOf(const Family& family, const ModelConfig& config, const GroupRow& row,
-                  const GroupFit& fit) {
-  for (const LinearRole role : row.linears) {
-    const int64_t in_features = ShapeOf(family, config, role).in_features;
+std::string WhyOf(const BlockPlan& block, const GroupPlan& group, const GroupFit& fit) {
+  for (const size_t linear : group.linears) {
+    const int64_t in_features = block.linears[linear].shape.in_features;
     if (fit.format.group_size > 0 && in_features % fit.format.group_size != 0) {
       return absl::StrCat("group_size ", fit.format.group_size, " does not divide in_features ",
                           in_features);
@@ -49,39 +48,39 @@ void AddTo(std::vector<Cause>& causes, const std::string& why, int64_t layer,
   for (const std::string& linear : linears) AddOnce(linear, cause->linears);
 }
 
-std::vector<Cause> CausesOf(const Family& family, const ModelConfig& config,
-                            const std::vector<BlockFits>& fits) {
+std::vector<Cause> CausesOf(const Model& model, const std::vector<BlockFits>& fits) {
   std::vector<Cause> causes;
-  for (size_t layer = 0; layer < fits.size(); ++layer) {
-    for (const GroupRow& row : family.groups) {
-      const GroupFit& fit = fits[layer][static_cast<size_t>(row.role)];
+  for (const BlockPlan& block : model.blocks) {
+    for (size_t i = 0; i < block.groups.size(); ++i) {
+      const GroupPlan& group = block.groups[i];
+      const GroupFit& fit = fits[static_cast<size_t>(block.layer)][i];
       if (fit.fits || fit.asked) continue;
       std::vector<std::string> linears;
-      for (const LinearRole role : row.linears) {
-        const absl::string_view path = family.linears[static_cast<size_t>(role)];
-        linears.emplace_back(path.substr(path.rfind('.') + 1));
+      for (const size_t linear : group.linears) {
+        const std::string& path = block.linears[linear].path;
+        linears.push_back(path.substr(path.rfind('.') + 1));
       }
-      AddTo(causes, WhyOf(family, config, row, fit), static_cast<int64_t>(layer), linears);
+      AddTo(causes, WhyOf(block, group, fit), block.layer, linears);
     }
   }
   return causes;
 }
 
-absl::StatusOr<std::vector<BlockFits>> FitsOf(const Family& family, const ModelConfig& config,
+absl::StatusOr<std::vector<BlockFits>> FitsOf(const Model& model,
                                               const QuantizedCheckpointParams& params,
                                               const StoredFormat& stored) {
-  return QuantizableGroups(family, config, stored, /*strict=*/false, params.overrides);
+  return QuantizableGroups(model, stored, /*strict=*/false, params.overrides);
 }
 
-std::optional<int64_t> GroupSizeThatFits(const Family& family, const ModelConfig& config,
+std::optional<int64_t> GroupSizeThatFits(const Model& model,
                                          const QuantizedCheckpointParams& params) {
   StoredFormat stored = params.stored;
   for (const int64_t size : kUsualGroupSizes) {
     if (size == params.stored.format.group_size) continue;
     stored.format.group_size = size;
     if (FindFormatFault(stored).has_value()) continue;
-    const auto fits = FitsOf(family, config, params, stored);
-    if (fits.ok() && CausesOf(family, config, *fits).empty()) return size;
+    const auto fits = FitsOf(model, params, stored);
+    if (fits.ok() && CausesOf(model, *fits).empty()) return size;
   }
   return std::nullopt;
 }
@@ -94,13 +93,12 @@ std::string BlocksText(const std::vector<int64_t>& layers, size_t blocks) {
 
 }  // namespace
 
-std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& config,
-                                      const QuantizedCheckpointParams& params) {
-  const auto fits = FitsOf(family, config, params, params.stored);
-  if (!fits.ok()) return {};  // Whoever makes a plan of the same is told.
-  const std::vector<Cause> causes = CausesOf(family, config, *fits);
+std::vector<std::string> KeptWarnings(const Model& model, const QuantizedCheckpointParams& params) {
+  const auto fits = FitsOf(model, params, params.stored);
+  if (!fits.ok()) return {};  // whoever makes a plan of the same is told
+  const std::vector<Cause> causes = CausesOf(model, *fits);
   if (causes.empty()) return {};
-  const std::optional<int64_t> size = GroupSizeThatFits(family, config, params);
+  const std::optional<int64_t> size = GroupSizeThatFits(model, params);
   std::vector<std::string> warnings;
   for (const Cause& cause : causes) {
     warnings.push_back(absl::StrCat(

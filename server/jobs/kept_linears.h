@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/quantized_checkpoint.h"
 
 namespace salient {
@@ -15,8 +14,7 @@ namespace salient {
 // Returns one sentence for each cause, however many Linears it concerns: which of them in how many
 // blocks stay F16, why, and a group size that all of them could be quantized with, if there is one.
 // None for what an override skips.
-std::vector<std::string> KeptWarnings(const Family& family, const ModelConfig& config,
-                                      const QuantizedCheckpointParams& params);
+std::vector<std::string> KeptWarnings(const Model& model, const QuantizedCheckpointParams& params);
 
 }  // namespace salient
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/config/json.h"
+#include "core/model/families/family.h"
 #include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
 
@@ -113,7 +114,9 @@ absl::StatusOr<ModelManifest> ReadManifest(absl::string_view field,
 
   ModelManifest manifest;
   manifest.config_json = *std::move(text);
-  manifest.config = *std::move(parsed);
+  absl::StatusOr<Model> model = PlanModel(*parsed);
+  if (!model.ok()) return model.status();
+  manifest.model = *std::move(model);
   manifest.needed.push_back(config->second->digest);
   if (absl::Status status = FindWeights(*by_name, store, manifest); !status.ok()) {
     return WithField(status, absl::StrCat(field, ".files"));

@@ -10,7 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/config/model/model_config.h"
+#include "core/model/model.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
 
@@ -18,7 +18,7 @@ namespace salient {
 
 struct ModelManifest {
   std::string config_json;
-  ModelConfig config;
+  Model model;
   std::optional<ShardIndex> index;
   std::vector<ModelFile> weights;  // They stand in the order of the index, or are the single file.
   std::vector<ModelFile> carried;  // A result takes them along.

@@ -8,7 +8,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/result/left_out_tensors.h"
 #include "core/source/nearest_source.h"
 #include "server/error/call_error.h"
@@ -67,7 +67,7 @@ absl::Status PrepareTokens(const TokenBlob& source, const TokenNeeds& needs, Blo
 absl::StatusOr<std::vector<std::string>> FindLeftOut(const PreparedModel& model, BlobStore& store) {
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return open.status();
-  return LeftOutTensors(open->tensor_names, model.config(), model.manifest.config_json);
+  return LeftOutTensors(open->tensor_names, model.model(), model.manifest.config_json);
 }
 
 // Says what each result will consist of.
@@ -76,16 +76,14 @@ absl::StatusOr<std::vector<PreparedOutput>> PrepareOutputs(
     const std::optional<PlainDTypes>& dtypes) {
   const auto directories = OutputDirectories(task.formats);
   if (!directories.ok()) return WithField(directories.status(), "quantize.formats");
-  const absl::StatusOr<const Family*> family = FindFamily(model.config());
-  if (!family.ok()) return WithModelReason(family.status());
   std::vector<PreparedOutput> outputs;
   for (size_t i = 0; i < task.formats.size(); ++i) {
-    const auto good = ApplyOverrides(**family, model.config(), task.formats[i], task.overrides);
+    const auto good = ApplyOverrides(model.model(), task.formats[i], task.overrides);
     if (!good.ok()) {
       return WithField(WithReason(good.status(), Reason::kBadJob), "quantize.overrides");
     }
     absl::StatusOr<QuantizedCheckpointPlan> plan = PlanQuantizedCheckpoint(
-        model.config(), model.manifest.config_json, CheckpointParams(task, i, dtypes));
+        model.model(), model.manifest.config_json, CheckpointParams(task, i, dtypes));
     if (!plan.ok()) {
       if (task.formats.size() == 1) return WithModelReason(plan.status());
       return WithField(WithModelReason(plan.status()), absl::StrCat("quantize.formats[", i, "]"));
@@ -112,8 +110,6 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
   absl::StatusOr<std::vector<PreparedOutput>> outputs = PrepareOutputs(task, job.model, *dtypes);
   if (!outputs.ok()) return outputs.status();
   job.outputs = *std::move(outputs);
-  const absl::StatusOr<const Family*> family = FindFamily(job.model.config());
-  if (!family.ok()) return WithModelReason(family.status());
   for (const ConfigRefusal& refusal : job.model.config().refusals) {
     const std::string mended = MendText(refusal);
     if (mended.empty()) continue;
@@ -127,11 +123,11 @@ absl::Status PrepareQuantize(const QuantizeTask& task, const JobTableSettings& s
                                  : absl::StrCat(output.directory, ": ", warning));
     };
     for (std::string& warning :
-         KeptWarnings(**family, job.model.config(), CheckpointParams(task, i, *dtypes))) {
+         KeptWarnings(job.model.model(), CheckpointParams(task, i, *dtypes))) {
       warn(std::move(warning));
     }
     absl::StatusOr<std::vector<std::string>> warnings =
-        CheckEngines(job.model.config(), job.model.manifest.config_json,
+        CheckEngines(job.model.model(), job.model.manifest.config_json,
                      {CheckpointParams(task, i, *dtypes), task.max_relative_error != 0},
                      output.plan, task.engines);
     if (!warnings.ok()) {
@@ -179,7 +175,7 @@ absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& s
   if (job.reference.has_value() && task.round_to_nearest.has_value() &&
       !task.without_round_to_nearest) {
     const absl::Status status =
-        NearestFormatsOf(job.reference->config(), task.round_to_nearest->format).status();
+        NearestFormatsOf(job.reference->model(), task.round_to_nearest->format).status();
     if (!status.ok()) {
       return WithField(WithReason(status, Reason::kBadFormat), "evaluate.round_to_nearest");
     }
@@ -189,8 +185,8 @@ absl::Status PrepareEvaluate(const EvaluateTask& task, const JobTableSettings& s
 }
 
 // The model was judged before, so what CheckStudy says is about the task.
-absl::Status CheckStudyParams(const ModelConfig& config, const StudyBlockParams& params) {
-  const absl::Status status = CheckStudy(config, params);
+absl::Status CheckStudyParams(const Model& model, const StudyBlockParams& params) {
+  const absl::Status status = CheckStudy(model, params);
   const bool is_share = params.salient_share >= 0 && params.salient_share <= 1;
   if (!is_share) return WithField(WithReason(status, Reason::kBadJob), "study.salient_share");
   return WithField(WithReason(status, Reason::kBadFormat), "study.format");
@@ -202,7 +198,7 @@ absl::Status PrepareStudy(const StudyTask& task, BlobStore& store, PreparedJob& 
       !status.ok()) {
     return WithField(WithModelReason(status), "model");
   }
-  absl::Status status = CheckStudyParams(config, task.params);
+  absl::Status status = CheckStudyParams(job.model.model(), task.params);
   if (!status.ok()) return status;
   status = WithField(PrepareTokens(task.calibration, ToRun(config), store, job),
                      "study.calibration.tokens");

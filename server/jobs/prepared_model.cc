@@ -15,7 +15,8 @@
 #include "core/checkpoint/f64_source.h"
 #include "core/checkpoint/model_directory.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 #include "core/result/quantized_checkpoint.h"
 #include "core/source/quantized_source.h"
 #include "core/tensor/non_finite.h"
@@ -93,24 +94,23 @@ absl::StatusOr<PreparedModel> PrepareModel(absl::string_view field, const ModelS
   if (!config.ok())
     return WithField(WithModelReason(config.status()), absl::StrCat(field, ".path"));
   model.manifest.config_json = *std::move(text);
-  model.manifest.config = *std::move(config);
+  absl::StatusOr<Model> planned = PlanModel(*config);
+  if (!planned.ok())
+    return WithField(WithModelReason(planned.status()), absl::StrCat(field, ".path"));
+  model.manifest.model = *std::move(planned);
   return model;
 }
 
 absl::Status SettleHead(const TensorSource& source, HeadComparison comparison,
                         PreparedModel& model) {
-  const absl::StatusOr<const Family*> family = FindFamily(model.config());
-  if (!family.ok()) return family.status();
-  const absl::StatusOr<bool> own = HasOwnHead(source, **family, model.config(), comparison);
+  const absl::StatusOr<bool> own = HasOwnHead(source, model.model(), comparison);
   if (!own.ok()) return own.status();
-  if (*own) model.manifest.config.own_head = true;
+  if (*own) model.manifest.model.config.own_head = true;
   return absl::OkStatus();
 }
 
 absl::Status SampleHead(const TensorSource& source, PreparedModel& model) {
-  const absl::StatusOr<const Family*> family = FindFamily(model.config());
-  if (!family.ok()) return family.status();
-  if (!source.IsHere((*family)->embeddings) || !source.IsHere((*family)->head)) {
+  if (!source.IsHere(model.model().embeddings) || !source.IsHere(model.model().head)) {
     return absl::OkStatus();
   }
   return SettleHead(source, HeadComparison::kSample, model);
@@ -123,8 +123,6 @@ std::string OwnHeadWarning(const ModelConfig& config) {
 }
 
 absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store) {
-  const absl::StatusOr<const Family*> family = FindFamily(model.config());
-  if (!family.ok()) return family.status();
   if (!may_be_quantized) {
     if (absl::Status status = CheckNotQuantized(model.config()); !status.ok()) return status;
   }
@@ -132,11 +130,11 @@ absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, Blo
   if (!open.ok()) return open.status();
   if (!open->headers_known) return absl::OkStatus();
   if (absl::Status status = SampleHead(*open->source, model); !status.ok()) return status;
-  if (!may_be_quantized) return CheckModelTensors(*open->source, **family, model.config());
+  if (!may_be_quantized) return CheckModelTensors(*open->source, model.model());
   const absl::StatusOr<std::unique_ptr<TensorSource>> plain =
-      OpenQuantizedSource(*open->source, model.config());
+      OpenQuantizedSource(*open->source, model.model());
   if (!plain.ok()) return plain.status();
-  return CheckModelTensors(**plain, **family, model.config());
+  return CheckModelTensors(**plain, model.model());
 }
 
 absl::Status CheckCarriedFiles(const PreparedModel& model) {
@@ -161,12 +159,10 @@ absl::StatusOr<std::string> LeftBehind(const PreparedModel& model) {
 
 absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
                                                            BlobStore& store) {
-  const absl::StatusOr<const Family*> family = FindFamily(model.config());
-  if (!family.ok()) return family.status();
   const absl::StatusOr<OpenModel> open = OpenModelFiles(model, store, /*arrival=*/nullptr);
   if (!open.ok()) return open.status();
   if (!open->headers_known) return std::nullopt;
-  return PlainDTypesOf(*open->source, **family, model.config());
+  return PlainDTypesOf(*open->source, model.model());
 }
 
 absl::StatusOr<OpenModel> OpenModelFiles(const PreparedModel& model, BlobStore& store,
@@ -220,11 +216,10 @@ absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
   return open;
 }
 
-int64_t CountParameters(const ModelConfig& config) {
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return 0;
-  return Elements(OuterTensors(**family, config)) +
-         config.num_hidden_layers * Elements(BlockTensors(**family, config, 0));
+int64_t CountParameters(const Model& model) {
+  int64_t parameters = Elements(OuterTensors(model));
+  for (const BlockPlan& block : model.blocks) parameters += Elements(BlockTensors(block));
+  return parameters;
 }
 
 absl::Status WithModelReason(absl::Status status) {

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/config/model/model_config.h"
+#include "core/model/model.h"
 #include "core/model/own_head.h"
 #include "core/result/plain_dtypes.h"
 #include "server/jobs/arriving_checkpoint.h"
@@ -26,9 +26,9 @@ namespace salient {
 
 // Is a model in blobs or in a directory.
 struct PreparedModel {
-  std::string path;        // It lies below the root and has no links; it is empty for blobs.
-  ModelManifest manifest;  // That of a directory has config_json and config alone.
-  std::optional<ModelStamps> stamps;  // A directory has them.
+  std::string path;                   // without links, below the root; empty: blobs
+  ModelManifest manifest;             // of a directory: config_json and model alone
+  std::optional<ModelStamps> stamps;  // of a directory
 
   // Fails unless the files of a directory are those that were judged. Its errors are those of
   // ModelStamps.
@@ -36,7 +36,8 @@ struct PreparedModel {
     return stamps.has_value() ? stamps->CheckUnchanged() : absl::OkStatus();
   }
 
-  const ModelConfig& config() const { return manifest.config; }
+  const Model& model() const { return manifest.model; }
+  const ModelConfig& config() const { return manifest.model.config; }
 };
 
 // Is a model whose tensors can be asked for. It borrows the PreparedModel.
@@ -68,7 +69,7 @@ absl::StatusOr<OpenModel> OpenWholeModel(PreparedModel& model, BlobStore& store,
                                          BlobArrival& arrival);
 
 // Holds the tensors against the config, if all headers are here, and its head as SampleHead. Its
-// errors are those of FindFamily, OpenModelFiles, CheckModelTensors, SettleHead, CheckNotQuantized,
+// errors are those of OpenModelFiles, CheckModelTensors, SettleHead, CheckNotQuantized,
 // or OpenQuantizedSource where the model may be quantized.
 absl::Status CheckPreparedModel(PreparedModel& model, bool may_be_quantized, BlobStore& store);
 
@@ -87,7 +88,7 @@ absl::Status SampleHead(const TensorSource& source, PreparedModel& model);
 std::string OwnHeadWarning(const ModelConfig& config);
 
 // Returns the dtypes of what its result does not quantize; nullopt if not all headers are here. Its
-// errors are those of FindFamily and OpenModelFiles.
+// errors are those of OpenModelFiles.
 absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& model,
                                                            BlobStore& store);
 
@@ -95,8 +96,8 @@ absl::StatusOr<std::optional<PlainDTypes>> FindPlainDTypes(const PreparedModel& 
 // blobs, of which whoever sent them knows. Its errors are those of ListModelDirectory.
 absl::StatusOr<std::string> LeftBehind(const PreparedModel& model);
 
-// Weights of the whole model, as Usage has them; 0 of a family that is not known.
-int64_t CountParameters(const ModelConfig& config);
+// Returns the weights of the whole model, as Usage has them.
+int64_t CountParameters(const Model& model);
 
 // Gives an error of the core, about a model, the reason that its code means; one that has a reason
 // keeps it.

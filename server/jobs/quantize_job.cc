@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/left_out_tensors.h"
 #include "core/result/outer_tensors.h"
@@ -37,7 +37,7 @@ absl::StatusOr<std::vector<QuantizedCheckpointPlan>> MakePlans(
   for (size_t i = 0; i < job.prepared.outputs.size(); ++i) {
     const PreparedModel& model = job.prepared.model;
     absl::StatusOr<QuantizedCheckpointPlan> plan = PlanQuantizedCheckpoint(
-        model.config(), model.manifest.config_json, CheckpointParams(task, i, dtypes, raised));
+        model.model(), model.manifest.config_json, CheckpointParams(task, i, dtypes, raised));
     if (!plan.ok()) {
       if (raised.empty()) return WithModelReason(plan.status());
       return WithField(WithReason(plan.status(), Reason::kBadJob), "quantize.max_relative_error");
@@ -61,7 +61,7 @@ int64_t QuantizedLinears(const QuantizeTask& task, int64_t linears_a_result,
 void WarnOfLeftOut(RunningJob& job, absl::Span<const std::string> names) {
   const PreparedModel& model = job.prepared.model;
   const std::vector<std::string>& told = job.prepared.warnings;
-  for (std::string& text : LeftOutTensors(names, model.config(), model.manifest.config_json)) {
+  for (std::string& text : LeftOutTensors(names, model.model(), model.manifest.config_json)) {
     if (std::find(told.begin(), told.end(), text) != told.end()) continue;
     job.observer.Happened(JobWarning{std::move(text)});
   }
@@ -113,35 +113,33 @@ struct Computed {
 absl::StatusOr<Computed> Compute(RunningJob& job, const std::vector<std::vector<int64_t>>& rows,
                                  const OpenModel& model) {
   const auto& task = std::get<QuantizeTask>(job.spec.task);
-  const ModelConfig& config = job.prepared.model.config();
-  const absl::StatusOr<const Family*> family = FindFamily(config);
-  if (!family.ok()) return WithModelReason(family.status());
+  const Model& planned = job.prepared.model.model();
   absl::Status status;
   if (model.arriving != nullptr) {
     status = model.arriving->WaitForHeaders();
     // It is checked as at submission, if the headers were not there then.
-    if (status.ok()) status = WithModelReason(CheckModelTensors(*model.source, **family, config));
+    if (status.ok()) status = WithModelReason(CheckModelTensors(*model.source, planned));
     if (!status.ok()) return status;
     WarnOfLeftOut(job, model.arriving->TensorNames());
   }
   if (status = SettleHeadOfResults(job, *model.source); !status.ok()) return status;
-  PlainDTypes dtypes = PlainDTypesOf(*model.source, **family, config);
+  PlainDTypes dtypes = PlainDTypesOf(*model.source, planned);
   absl::StatusOr<std::vector<QuantizedCheckpointPlan>> plans = MakePlans(job, dtypes, {});
   if (!plans.ok()) return plans.status();
   absl::StatusOr<std::unique_ptr<JobOutput>> output = OpenOutput(job, *plans);
   if (!output.ok()) return output.status();
 
-  QuantizeSink sink(job, **family, task.compute, dtypes, *model.source, model.arriving, **output);
+  QuantizeSink sink(job, task.compute, dtypes, *model.source, model.arriving, **output);
   if (status = sink.WaitForBlock(0); !status.ok()) return status;
   if (status = sink.CheckOuterTensors(); !status.ok()) return WithModelReason(status);
-  const int64_t blocks = config.num_hidden_layers;
+  const auto blocks = static_cast<int64_t>(planned.blocks.size());
   const std::vector<int64_t> row_tokens = RowTokens(rows);
   job.progress.Begin(JobProgress::Stage::kCalibrate, blocks,
                      std::accumulate(row_tokens.begin(), row_tokens.end(), int64_t{0}),
                      ParametersOf(job) * static_cast<int64_t>(task.formats.size()) / blocks);
   QuantizeModelParams params = ModelParams(task);
   params.work_directory = job.work_directory;
-  status = QuantizeModel(*model.source, config, rows, params, sink, job.executor);
+  status = QuantizeModel(*model.source, planned, rows, params, sink, job.executor);
   if (status.ok()) status = sink.WaitForWriting();
   if (!status.ok()) return WithModelReason(status);
 
@@ -152,11 +150,11 @@ absl::StatusOr<Computed> Compute(RunningJob& job, const std::vector<std::vector<
   if (!plans.ok()) return plans.status();
   JobOutcome outcome;
   outcome.parameters = ParametersOf(job);
-  const int64_t linears = blocks * static_cast<int64_t>(kLinearRoles);
+  const int64_t linears = planned.LinearCount();
   outcome.linear_count = linears * static_cast<int64_t>(plans->size());
   outcome.quantized_linear_count = QuantizedLinears(task, linears, *plans);
   if (status = (*output)->Settle(*std::move(plans)); !status.ok()) return status;
-  status = CopyOuterTensors(*model.source, config,
+  status = CopyOuterTensors(*model.source, planned,
                             [&](const TensorShape& tensor, int64_t offset,
                                 absl::Span<const std::byte> bytes) -> absl::Status {
                               if (absl::Status stopped = job.stop.Check(); !stopped.ok()) {

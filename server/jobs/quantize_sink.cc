@@ -13,12 +13,11 @@
 
 namespace salient {
 
-QuantizeSink::QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
-                           const PlainDTypes& dtypes, const TensorSource& source,
-                           const ArrivingCheckpoint* arriving, JobOutput& output)
+QuantizeSink::QuantizeSink(RunningJob& job, ComputeDType compute, const PlainDTypes& dtypes,
+                           const TensorSource& source, const ArrivingCheckpoint* arriving,
+                           JobOutput& output)
     : job_(job),
-      config_(job.prepared.model.config()),
-      family_(family),
+      model_(job.prepared.model.model()),
       numerics_id_(NumericsId(compute)),
       dtypes_(dtypes),
       source_(source),
@@ -37,7 +36,7 @@ absl::Status QuantizeSink::TensorsDone(int64_t /*block*/, size_t output,
 }
 
 absl::Status QuantizeSink::BlockDone(int64_t block) {
-  if (block + 1 == config_.num_hidden_layers) return absl::OkStatus();
+  if (block + 1 == static_cast<int64_t>(model_.blocks.size())) return absl::OkStatus();
   if (absl::Status status = CheckOuterTensors(); !status.ok()) return status;
   if (IsHere(block + 1)) return absl::OkStatus();
   // Waiting for bytes may take long: a write that failed is told before.
@@ -64,14 +63,11 @@ absl::Status QuantizeSink::Kept(size_t /*output*/, const std::string& /*module*/
 absl::Status QuantizeSink::Raised(const RaisedGroup& group) {
   if (absl::Status status = WaitForWriting(); !status.ok()) return status;
   raised_.push_back(group);
-  for (const GroupRow& row : family_.groups) {
-    if (row.role != group.role) continue;
-    Warn(group.output,
-         absl::StrCat(BlockPrefix(family_, group.layer), row.name,
-                      group.bits == kRaisedToF16 ? " is not quantized: "
-                                                 : absl::StrCat(" has ", group.bits, " bits: "),
-                      group.why));
-  }
+  Warn(group.output,
+       absl::StrCat(model_.blocks[static_cast<size_t>(group.layer)].prefix, group.group,
+                    group.bits == kRaisedToF16 ? " is not quantized: "
+                                               : absl::StrCat(" has ", group.bits, " bits: "),
+                    group.why));
   return job_.stop.Check();
 }
 
@@ -118,7 +114,7 @@ absl::Status QuantizeSink::WaitForWriting() {
 
 absl::Status QuantizeSink::CheckOuterTensors() {
   return CopyOuterTensors(
-      source_, config_,
+      source_, model_,
       [this](const TensorShape& /*tensor*/, int64_t /*offset*/,
              absl::Span<const std::byte> /*bytes*/) { return job_.stop.Check(); },
       {.wanted =
@@ -139,12 +135,12 @@ absl::StatusOr<int64_t> QuantizeSink::HighestTokenId() {
 
 absl::Status QuantizeSink::WaitForBlock(int64_t block) const {
   if (arriving_ == nullptr) return absl::OkStatus();
-  return arriving_->WaitForTensors(BlockTensors(family_, config_, block));
+  return arriving_->WaitForTensors(BlockTensors(model_.blocks[static_cast<size_t>(block)]));
 }
 
 bool QuantizeSink::IsHere(int64_t block) const {
   if (arriving_ == nullptr) return true;
-  const std::vector<TensorSpec> tensors = BlockTensors(family_, config_, block);
+  const std::vector<TensorSpec> tensors = BlockTensors(model_.blocks[static_cast<size_t>(block)]);
   return std::all_of(tensors.begin(), tensors.end(),
                      [this](const TensorSpec& tensor) { return arriving_->IsHere(tensor.name); });
 }

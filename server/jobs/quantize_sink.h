@@ -10,8 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "core/model/family.h"
+#include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/plain_dtypes.h"
@@ -26,9 +25,8 @@ namespace salient {
 class QuantizeSink final : public QuantizedModelSink {
  public:
   // `arriving` may be null; else it is what `source` reads.
-  QuantizeSink(RunningJob& job, const Family& family, ComputeDType compute,
-               const PlainDTypes& dtypes, const TensorSource& source,
-               const ArrivingCheckpoint* arriving, JobOutput& output);
+  QuantizeSink(RunningJob& job, ComputeDType compute, const PlainDTypes& dtypes,
+               const TensorSource& source, const ArrivingCheckpoint* arriving, JobOutput& output);
 
   absl::Status TensorsDone(int64_t block, size_t output, std::vector<NamedTensor> tensors) override;
   absl::Status BlockDone(int64_t block) override;
@@ -65,8 +63,7 @@ class QuantizeSink final : public QuantizedModelSink {
   void Warn(size_t output, const std::string& text);
 
   RunningJob& job_;
-  const ModelConfig& config_;
-  const Family& family_;
+  const Model& model_;
   const std::string numerics_id_;
   const PlainDTypes dtypes_;
   const TensorSource& source_;

@@ -68,7 +68,7 @@ absl::StatusOr<double> EvaluationShare(const RunningJob& job, const TokenRows& c
                                        const TokenRows& evaluation,
                                        const StudyModelParams& params) {
   const absl::StatusOr<StudyCost> cost =
-      CostOfStudying(job.prepared.model.config(), RowTokens(calibration), RowTokens(evaluation),
+      CostOfStudying(job.prepared.model.model(), RowTokens(calibration), RowTokens(evaluation),
                      params, job.executor.Concurrency());
   if (!cost.ok()) return WithModelReason(cost.status());
   return cost->evaluation_share;
@@ -108,10 +108,11 @@ absl::StatusOr<JobOutcome> RunStudyJob(RunningJob& job, absl::FunctionRef<void()
                      /*parameters_a_block=*/0, *evaluation_share);
   StudyProgress observer(job, Count(*evaluation));
   absl::StatusOr<ModelStudy> study =
-      StudyModel(*model->source, config, *calibration, *evaluation, params, observer, job.executor);
+      StudyModel(*model->source, job.prepared.model.model(), *calibration, *evaluation, params,
+                 observer, job.executor);
   if (!study.ok()) return WithModelReason(study.status());
   JobOutcome outcome;
-  outcome.parameters = CountParameters(config);
+  outcome.parameters = CountParameters(job.prepared.model.model());
   outcome.bytes_in = model->tensor_bytes;
   outcome.study = *std::move(study);
   return outcome;

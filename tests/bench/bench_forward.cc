@@ -15,6 +15,7 @@
 
 #include "core/kernels/forward_kernels.h"
 #include "core/linalg/gemm.h"
+#include "core/model/families/family.h"
 #include "core/model/forward.h"
 #include "tests/bench/floor_dtype.h"
 #include "tests/bench/thread_cpu_seconds.h"
@@ -70,14 +71,15 @@ std::vector<uint16_t> RandomBf16(uint64_t seed, int64_t count, float deviation) 
   return bits;
 }
 
-BlockWeights RandomBlock(const Family& family, const ModelConfig& config) {
+BlockWeights RandomBlock(const Model& model) {
   BlockWeights block;
-  for (StoredVector& norm : block.norms) {
-    norm.values.assign(static_cast<size_t>(config.hidden_size), 1.0f);
+  const BlockPlan& plan = model.blocks.front();
+  for (const VectorPlan& vector : plan.vectors) {
+    block.vectors.emplace_back().values.assign(static_cast<size_t>(vector.size), 1.0f);
   }
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    StoredLinear& linear = block.linears[i];
+  for (size_t i = 0; i < plan.linears.size(); ++i) {
+    const LinearShape& shape = plan.linears[i].shape;
+    StoredLinear& linear = block.linears.emplace_back();
     linear.dtype = DType::kBF16;
     linear.out_features = shape.out_features;
     linear.in_features = shape.in_features;
@@ -132,10 +134,10 @@ void BM_Forward(benchmark::State& state) {
   LimitThreadToItself();
   const ModelConfig config = Config(state.range(0));
   const int64_t tokens = state.range(1);
-  const Family& family = **FindFamily(config);
-  const BlockWeights block = RandomBlock(family, config);
+  const Model model = *PlanModel(config);
+  const BlockWeights block = RandomBlock(model);
   SerialExecutor executor;
-  const BlockForward forward(config, ComputeDType::kBF16, tokens);
+  const BlockForward forward(model, ComputeDType::kBF16, tokens);
   std::unique_ptr<PreparedBlock> prepared;
   const double prepare = ThreadCpuSeconds(
       [&] { prepared = std::make_unique<PreparedBlock>(*forward.Prepare(block, executor)); });

@@ -15,6 +15,7 @@
 #include "client/terminal/job_display.h"
 #include "client/transfer/channel.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/model/families/family.h"
 #include "tests/bench/live_server.h"
 #include "tests/bench/random_checkpoint.h"
 #include "tests/bench/stage_table.h"
@@ -78,7 +79,9 @@ double StageSum(const Samples& samples, const std::string& family, Stage stage) 
 
 absl::StatusOr<ModelCost> CostOf(const RunRequest& request) {
   const std::vector<int64_t> rows(static_cast<size_t>(request.rows), request.tokens);
-  return CostOfQuantizing(request.shape.config, rows, {}, request.workers);
+  const absl::StatusOr<Model> model = PlanModel(request.shape.config);
+  if (!model.ok()) return model.status();
+  return CostOfQuantizing(*model, rows, {}, request.workers);
 }
 
 absl::StatusOr<client::JobPlan> PlanOf(const std::string& model, const std::string& tokens_path,

@@ -9,7 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
-#include "core/model/family.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient::bench {
 namespace {
@@ -102,7 +103,7 @@ absl::StatusOr<ModelShape> ShapeOf(const std::string& shape, int64_t layers) {
   absl::StatusOr<ModelConfig> config = ParseModelConfig(shape, result.config_json);
   if (!config.ok()) return config.status();
   result.config = *std::move(config);
-  if (auto family = FindFamily(result.config); !family.ok()) return family.status();
+  if (auto family = PlanModel(result.config); !family.ok()) return family.status();
   return result;
 }
 

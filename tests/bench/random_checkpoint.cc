@@ -16,8 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/model/family.h"
-#include "core/safetensors/safetensors.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 #include "core/tensor/half.h"
 
 namespace salient::bench {
@@ -79,11 +79,10 @@ struct Tensor {
 };
 
 std::vector<Tensor> TensorsOf(const ModelShape& shape) {
-  const ModelConfig& config = shape.config;
-  const Family& family = **FindFamily(config);
-  std::vector<TensorSpec> specs = OuterTensors(family, config);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (TensorSpec& spec : BlockTensors(family, config, layer)) specs.push_back(std::move(spec));
+  const Model model = *PlanModel(shape.config);
+  std::vector<TensorSpec> specs = OuterTensors(model);
+  for (const BlockPlan& block : model.blocks) {
+    for (TensorSpec& spec : BlockTensors(block)) specs.push_back(std::move(spec));
   }
   std::vector<Tensor> tensors;
   for (TensorSpec& spec : specs) {

@@ -13,9 +13,8 @@
 
 #include "absl/strings/match.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/config/model/model_config.h"
-#include "core/model/family.h"
-#include "core/safetensors/safetensors.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 #include "core/tensor/half.h"
 
 namespace salient::testing {
@@ -52,11 +51,11 @@ inline void WriteRandomModel(const std::filesystem::path& directory, const std::
   };
   const auto config = ParseModelConfig("config.json", config_json);
   must(config.status());
-  const auto family = FindFamily(*config);
-  must(family.status());
-  std::vector<TensorSpec> specs = OuterTensors(**family, *config);
-  for (int64_t layer = 0; layer < config->num_hidden_layers; ++layer) {
-    for (TensorSpec& spec : BlockTensors(**family, *config, layer)) specs.push_back(spec);
+  const auto model = PlanModel(*config);
+  must(model.status());
+  std::vector<TensorSpec> specs = OuterTensors(*model);
+  for (const BlockPlan& block : model->blocks) {
+    for (TensorSpec& spec : BlockTensors(block)) specs.push_back(std::move(spec));
   }
   std::mt19937_64 random(seed);
   std::vector<NamedTensor> tensors;

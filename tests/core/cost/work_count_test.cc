@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "core/cost/model_cost.h"
+#include "core/model/families/family.h"
 #include "tests/core/model/small_model.h"
+#include "tests/support/planned_model.h"
 
 namespace salient {
 namespace {
@@ -35,8 +37,8 @@ StageWork Quantizing(int64_t rows, int64_t layers, const Method& method) {
   config.num_hidden_layers = layers;
   QuantizeModelParams params;
   params.method = method;
-  return Must(CostOfQuantizing(config, std::vector<int64_t>(static_cast<size_t>(rows), 512), params,
-                               1))
+  return Must(CostOfQuantizing(testing::Planned(config),
+                               std::vector<int64_t>(static_cast<size_t>(rows), 512), params, 1))
       .stages;
 }
 
@@ -96,10 +98,10 @@ TEST(WorkCountTest, WeightsAreReadOnceABlock) {
 // A forward pass in f32 has the products of one in bfloat16, at another rate.
 TEST(WorkCountTest, TheDtypeOfAForwardPassIsThatOfItsProducts) {
   const ModelConfig config = Config();
-  const Family& family = *Must(FindFamily(config));
-  WorkCount narrow(family, config);
+  const Model model = Must(PlanModel(config));
+  WorkCount narrow(model);
   narrow.Forward(512, ComputeDType::kBF16);
-  WorkCount wide(family, config);
+  WorkCount wide(model);
   wide.Forward(512, ComputeDType::kF32);
   const Work& bf16 = Of(narrow.stages(), Stage::kForward);
   const Work& f32 = Of(wide.stages(), Stage::kForward);

@@ -7,10 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/engines/processor.h"
 #include "tests/core/engines/model_descriptions.h"
+#include "tests/core/model/llama_places.h"
 
 namespace salient {
 namespace {
@@ -368,14 +370,15 @@ TEST(EngineVerdictTest, OnCpusVllmWantsMultiplesOf32) {
                         "multiples of 32"));
 }
 
-LinearDescription& LinearOf(ModelDescription& model, int64_t layer, LinearRole role) {
-  return model.linears[static_cast<size_t>(layer) * kLinearRoles + static_cast<size_t>(role)];
+LinearDescription& LinearOf(ModelDescription& model, int64_t layer, size_t role) {
+  return model
+      .linears[static_cast<size_t>(layer) * testing::llama::kLinears + static_cast<size_t>(role)];
 }
 
 TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
   ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  LinearDescription& value = LinearOf(model, 1, LinearRole::kValue);
+  LinearDescription& value = LinearOf(model, 1, testing::llama::kValue);
   value.quantized = false;
   value.said_plain = true;
   // TurboMind decodes what it cannot fuse; the last two do not fuse.
@@ -385,7 +388,7 @@ TEST(EngineVerdictTest, FusedSiblingsAreAllOrNone) {
                         "model.layers.1.self_attn.q_proj is quantized"));
   ModelDescription widths =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  LinearOf(widths, 0, LinearRole::kUp).format.bits = 8;
+  LinearOf(widths, 0, testing::llama::kUp).format.bits = 8;
   EXPECT_THAT(Faults(Engine::kSglang, widths),
               HasSubstr("mlp.up_proj: bits is 8, of model.layers.0.mlp.gate_proj 4"));
 }
@@ -396,20 +399,20 @@ TEST(EngineVerdictTest, MixedWidthsLoadWhereConfigsCanSaySo) {
         std::pair{OutputFormat::kGptq, "vllm sglang"},
         std::pair{OutputFormat::kGptqV2, "vllm sglang"}}) {
     ModelDescription model = Describe(LargeConfig(), Stored(output, 4, 128, kSym));
-    LinearOf(model, 1, LinearRole::kDown).format.bits = 8;
+    LinearOf(model, 1, testing::llama::kDown).format.bits = 8;
     EXPECT_EQ(Loading(model), loads);
     // The fault is not of the first Linear, but of one of them.
     EXPECT_THAT(Faults(Engine::kVllmCpu, model),
                 HasSubstr("model.layers.1.mlp.down_proj: bits is 8; vllm-cpu wants 4"));
   }
   ModelDescription awq = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
-  LinearOf(awq, 1, LinearRole::kDown).format.group_size = 64;
+  LinearOf(awq, 1, testing::llama::kDown).format.group_size = 64;
   EXPECT_EQ(Loading(awq), "");
 }
 
 TEST(EngineVerdictTest, MixedGroupSizesOfGptqLoadInLlamaCppToo) {
   ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
-  LinearOf(model, 1, LinearRole::kDown).format.group_size = 64;
+  LinearOf(model, 1, testing::llama::kDown).format.group_size = 64;
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang llama-cpp");
   EXPECT_THAT(Faults(Engine::kTransformers, model),
               HasSubstr("model.layers.1.mlp.down_proj: group_size is 64, of "
@@ -422,7 +425,7 @@ TEST(EngineVerdictTest, MixedGroupSizesOfGptqLoadInLlamaCppToo) {
 TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
   ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kGptq, 4, 128, kSym));
   for (const int64_t layer : {0, 1}) {
-    LinearDescription& down = LinearOf(model, layer, LinearRole::kDown);
+    LinearDescription& down = LinearOf(model, layer, testing::llama::kDown);
     down.quantized = false;
     down.said_plain = true;
   }
@@ -432,11 +435,11 @@ TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
       HasSubstr("model.layers.0.mlp.down_proj: is not quantized; transformers does not look "
                 "at dynamic and wants it left out of modules_in_block_to_quantize"));
   for (LinearDescription& linear : model.linears) {
-    linear.in_block_list = linear.role != LinearRole::kDown;
+    linear.in_block_list = !absl::EndsWith(linear.module, "down_proj");
   }
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers llama-cpp");
   // It is quantized in one block.
-  LinearOf(model, 1, LinearRole::kDown).quantized = true;
+  LinearOf(model, 1, testing::llama::kDown).quantized = true;
   EXPECT_THAT(Faults(Engine::kTransformers, model),
               HasSubstr("model.layers.1.mlp.down_proj: is quantized; transformers does not look at "
                         "dynamic and wants it in modules_in_block_to_quantize"));
@@ -444,7 +447,7 @@ TEST(EngineVerdictTest, KeptLinearsOfGptqAreNamedByBlockForTransformers) {
 
 TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
   ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
-  LinearOf(model, 1, LinearRole::kDown).quantized = false;
+  LinearOf(model, 1, testing::llama::kDown).quantized = false;
   model.skipped = {"model.layers.1.mlp.down_proj"};
   // TGI's Marlin loader does not look at the list.
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang lmdeploy transformers");
@@ -456,7 +459,7 @@ TEST(EngineVerdictTest, KeptLinearsNeedTheirPlaceInTheConfig) {
 
 TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
   ModelDescription model = Describe(LargeConfig(), Stored(OutputFormat::kAwqGemm, 4, 128, kAsym));
-  for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) {
+  for (const size_t role : {testing::llama::kGate, testing::llama::kUp}) {
     LinearOf(model, 0, role).quantized = false;
     model.skipped.push_back(LinearOf(model, 0, role).module);
   }
@@ -470,10 +473,10 @@ TEST(EngineVerdictTest, SglangAsksByTheNameOfWhatItFuses) {
 TEST(EngineVerdictTest, KeptLinearsOfCompressedTensorsStandInIgnore) {
   ModelDescription model =
       Describe(LargeConfig(), Stored(OutputFormat::kCompressedTensors, 4, 128, kSym));
-  LinearOf(model, 0, LinearRole::kOutput).quantized = false;
+  LinearOf(model, 0, testing::llama::kOutput).quantized = false;
   EXPECT_THAT(Faults(Engine::kVllm, model), HasSubstr("o_proj: is not quantized; vllm wants that "
                                                       "said in ignore"));
-  LinearOf(model, 0, LinearRole::kOutput).said_plain = true;
+  LinearOf(model, 0, testing::llama::kOutput).said_plain = true;
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp");
 }
 

@@ -14,8 +14,11 @@
 #include "absl/strings/str_replace.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/engines/describe_model.h"
+#include "core/model/families/family.h"
 #include "tests/core/engines/model_descriptions.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/support/altered_source.h"
+#include "tests/support/planned_model.h"
 #include "tests/support/shared_files.h"
 #include "tests/support/source_directory.h"
 
@@ -32,8 +35,8 @@ constexpr char kConfig[] = R"({"architectures": ["LlamaForCausalLM"], "model_typ
     "tie_word_embeddings": true})";
 
 absl::StatusOr<ModelDescription> PlanOf(const StoredFormat& stored) {
-  const ModelConfig config = ParseModelConfig("config.json", kConfig).value();
-  const auto plan = PlanQuantizedCheckpoint(config, kConfig, {stored});
+  const Model model = PlanModel(ParseModelConfig("config.json", kConfig).value()).value();
+  const auto plan = PlanQuantizedCheckpoint(model, kConfig, {stored});
   if (!plan.ok()) return plan.status();
   return DescribePlan(*plan, /*blocks=*/0);
 }
@@ -47,7 +50,7 @@ TEST(DescribePlanTest, APlanIsDescribedByWhatItWillWrite) {
   EXPECT_EQ(model->stored.format.bits, 4);
   EXPECT_EQ(model->stored.format.group_size, 64);
   EXPECT_EQ(model->stored.format.scale_dtype, DType::kF16);
-  ASSERT_EQ(model->linears.size(), 3u * kLinearRoles);
+  ASSERT_EQ(model->linears.size(), 3u * testing::llama::kLinears);
   for (const LinearDescription& linear : model->linears) EXPECT_TRUE(linear.quantized);
   // These are embeddings and norms, and in a block q, o, k, v, gate, up, down.
   EXPECT_EQ(model->parameters,
@@ -67,7 +70,7 @@ TEST(DescribePlanTest, KeptLinearsAreNotQuantized) {
   const auto model = PlanOf(Stored(OutputFormat::kAwqGemm, 4, 128, false));
   ASSERT_TRUE(model.ok()) << model.status();
   for (const LinearDescription& linear : model->linears) {
-    EXPECT_EQ(linear.quantized, linear.role != LinearRole::kDown) << linear.module;
+    EXPECT_EQ(linear.quantized, !absl::EndsWith(linear.module, "down_proj")) << linear.module;
   }
   EXPECT_THAT(model->skipped,
               ::testing::ElementsAre("model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj",
@@ -77,8 +80,8 @@ TEST(DescribePlanTest, KeptLinearsAreNotQuantized) {
 // Describes a plan whose config says `to` instead of `from`.
 absl::StatusOr<ModelDescription> PlanSaying(const QuantizedCheckpointParams& params,
                                             const std::string& from, const std::string& to) {
-  const ModelConfig config = ParseModelConfig("config.json", kConfig).value();
-  auto plan = PlanQuantizedCheckpoint(config, kConfig, params);
+  const Model model = PlanModel(ParseModelConfig("config.json", kConfig).value()).value();
+  auto plan = PlanQuantizedCheckpoint(model, kConfig, params);
   if (!plan.ok()) return plan.status();
   if (!absl::StrContains(plan->config_json, from)) return absl::NotFoundError(from);
   plan->config_json = absl::StrReplaceAll(plan->config_json, {{from, to}});
@@ -132,7 +135,8 @@ TEST(DescribePlanTest, TheListOfModulesInBlocksIsSeen) {
   const auto kept = PlanOf(Stored(OutputFormat::kGptq, 4, 128, true));
   ASSERT_TRUE(kept.ok()) << kept.status();
   for (const LinearDescription& linear : kept->linears) {
-    EXPECT_EQ(linear.in_block_list, std::optional<bool>(linear.role != LinearRole::kDown));
+    EXPECT_EQ(linear.in_block_list,
+              std::optional<bool>(!absl::EndsWith(linear.module, "down_proj")));
   }
   const auto all = PlanOf(Stored(OutputFormat::kGptq, 4, 64, true));
   ASSERT_TRUE(all.ok()) << all.status();
@@ -147,14 +151,11 @@ class QuantizedPocket {
         checkpoint_(Checkpoint::Open(directory_).value()),
         source_(checkpoint_) {
     const std::string json = ReadTextFile(directory_ + "/config.json", 1 << 20).value();
-    const ModelConfig config = ParseModelConfig("config.json", json).value();
-    const auto plan = PlanQuantizedCheckpoint(config, json, params).value();
+    const Model model = PlanModel(ParseModelConfig("config.json", json).value()).value();
+    const auto plan = PlanQuantizedCheckpoint(model, json, params).value();
     config_json_ = plan.config_json;
-    const Family& family = **FindFamily(config);
-    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-      for (size_t i = 0; i < kLinearRoles; ++i) {
-        source_.Remove(LinearName(family, layer, static_cast<LinearRole>(i)) + ".weight");
-      }
+    for (const LinearDescription& linear : DescribeLinears(model)) {
+      source_.Remove(linear.module + ".weight");
     }
     for (const QuantizedFile& file : plan.files) {
       for (const SafetensorsLayout::Place& place : file.layout.places) {
@@ -173,7 +174,7 @@ class QuantizedPocket {
 
   absl::StatusOr<Inspection> Inspected() const {
     const ModelConfig config = ParseModelConfig("config.json", config_json_).value();
-    return Inspect(source_, config, config_json_, /*tensor_parallel=*/1);
+    return Inspect(source_, testing::Planned(config), config_json_, /*tensor_parallel=*/1);
   }
 
  private:
@@ -263,7 +264,7 @@ absl::StatusOr<Inspection> InspectDirectory(const std::string& directory) {
   if (!json.ok()) return json.status();
   const auto config = ParseModelConfig(path, *json);
   if (!config.ok()) return config.status();
-  return Inspect(*checkpoint, *config, *json, /*tensor_parallel=*/1);
+  return Inspect(*checkpoint, *PlanModel(*config), *json, /*tensor_parallel=*/1);
 }
 
 // Nobody has checked the shapes of what the config's method does not have.
@@ -279,7 +280,7 @@ TEST(InspectTest, TensorsOfAnotherLayoutThatLieAroundAreNotLookedAt) {
     testing::AlteredSource source(*checkpoint);
     const std::string name = std::string("model.layers.0.self_attn.q_proj") + suffix;
     source.Put({name, DType::kI32, {}, std::vector<std::byte>(4)});
-    const auto inspection = Inspect(source, *config, *json, /*tensor_parallel=*/1);
+    const auto inspection = Inspect(source, *PlanModel(*config), *json, /*tensor_parallel=*/1);
     ASSERT_TRUE(inspection.ok()) << inspection.status();
     EXPECT_EQ(inspection->quantized_linears, 0);
   }

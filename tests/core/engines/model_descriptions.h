@@ -4,8 +4,10 @@
 
 #include <string>
 
+#include "core/engines/describe_model.h"
 #include "core/engines/model_description.h"
-#include "core/model/family.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient::testing {
 
@@ -41,7 +43,6 @@ inline std::string MethodOf(OutputFormat output) {
 
 // Describes every Linear of every block in this format.
 inline ModelDescription Describe(const ModelConfig& config, const StoredFormat& stored) {
-  const Family& family = **FindFamily(config);
   ModelDescription model;
   model.architecture = config.architecture;
   model.quant_method = MethodOf(stored.output);
@@ -51,14 +52,10 @@ inline ModelDescription Describe(const ModelConfig& config, const StoredFormat& 
   model.head_dim = config.head_dim;
   model.version = "gemm";
   model.config_groups = 1;
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (size_t i = 0; i < kLinearRoles; ++i) {
-      const auto role = static_cast<LinearRole>(i);
-      const LinearShape shape = ShapeOf(family, config, role);
-      model.linears.push_back({LinearName(family, layer, role), role, shape.out_features,
-                               shape.in_features, !model.quant_method.empty(), stored.format,
-                               false});
-    }
+  model.linears = DescribeLinears(*PlanModel(config));
+  for (LinearDescription& linear : model.linears) {
+    linear.quantized = !model.quant_method.empty();
+    linear.format = stored.format;
   }
   return model;
 }

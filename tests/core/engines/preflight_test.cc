@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/families/family.h"
 #include "tests/core/engines/model_descriptions.h"
 
 namespace salient {
@@ -32,12 +33,12 @@ class PreflightTest : public ::testing::Test {
 
   absl::StatusOr<std::vector<std::string>> Check(const StoredFormat& stored,
                                                  const EngineRequest& request) {
-    const ModelConfig config = ParseModelConfig("config.json", json_).value();
+    const Model model = PlanModel(ParseModelConfig("config.json", json_).value()).value();
     QuantizedCheckpointParams params;
     params.stored = stored;
     params.overrides = overrides_;
-    const QuantizedCheckpointPlan plan = PlanQuantizedCheckpoint(config, json_, params).value();
-    return CheckEngines(config, json_, {params, limits_error_}, plan, request);
+    const QuantizedCheckpointPlan plan = PlanQuantizedCheckpoint(model, json_, params).value();
+    return CheckEngines(model, json_, {params, limits_error_}, plan, request);
   }
 
   std::string Refusal(const StoredFormat& stored, const EngineRequest& request) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <list>
 #include <map>
 #include <string>
 #include <utility>
@@ -101,19 +102,18 @@ TEST_F(EvaluateModelTest, TellsHowFarTheResidualStreamReachesAndWhatIsZero) {
                std::vector<std::byte>(static_cast<size_t>(entry.SizeBytes()))});
   }
   const auto results =
-      Must(Evaluate({{&model.checkpoint, &model.config}, {&zeros, &model.config}}, rows, threads_));
+      Must(Evaluate({{&model.checkpoint, &model.plan}, {&zeros, &model.plan}}, rows, threads_));
   // Each magnitude stands under the place where it is.
   std::map<std::string, float> largest;
   for (const std::vector<int64_t>& row : rows) {
-    Matrix hidden = Must(EmbedTokens(model.checkpoint, model.family, model.config, row));
+    Matrix hidden = Must(EmbedTokens(model.checkpoint, model.plan, row));
     const auto add = [&](const std::string& where) {
       largest[where] = std::max(largest[where], LargestMagnitude(hidden));
     };
     add("the embeddings");
-    const BlockForward forward(model.config, ComputeDType::kF32, 5);
+    const BlockForward forward(model.plan, ComputeDType::kF32, 5);
     for (const int64_t layer : {0, 1}) {
-      const BlockWeights block =
-          Must(ReadBlock(model.checkpoint, model.family, model.config, layer, serial_));
+      const BlockWeights block = Must(ReadBlock(model.checkpoint, model.plan, layer, serial_));
       const PreparedBlock prepared = Must(forward.Prepare(block, serial_));
       hidden = Must(forward.Run(prepared, std::move(hidden), IgnoreGroup, serial_));
       add("the residual stream leaving model.layers." + std::to_string(layer));
@@ -155,7 +155,7 @@ TEST_F(EvaluateModelTest, IsWhatNumPysLogitsSay) {
       sources.emplace_back(model.checkpoint);
       sources.back().Put(std::move(scaled));
     }
-    for (const testing::AlteredSource& source : sources) models.push_back({&source, &model.config});
+    for (const testing::AlteredSource& source : sources) models.push_back({&source, &model.plan});
     Rows rows;
     int64_t predicted = 0;
     for (const int64_t length : {70, 65, 2, 64}) {
@@ -216,13 +216,12 @@ TEST_F(EvaluateModelTest, LayerErrorsAreThoseOfTheResidualStream) {
   double error = 0;
   double energy = 0;
   for (const std::vector<int64_t>& row : rows) {
-    const BlockForward forward(model.config, ComputeDType::kF32, 8);
-    Matrix entering = Must(EmbedTokens(model.checkpoint, model.family, model.config, row));
+    const BlockForward forward(model.plan, ComputeDType::kF32, 8);
+    Matrix entering = Must(EmbedTokens(model.checkpoint, model.plan, row));
     const auto run = [&](int64_t layer, const Matrix& hidden) {
       Matrix copy(hidden.rows(), hidden.cols());
       std::copy_n(hidden.data(), hidden.rows() * hidden.cols(), copy.data());
-      const BlockWeights block =
-          Must(ReadBlock(model.checkpoint, model.family, model.config, layer, serial_));
+      const BlockWeights block = Must(ReadBlock(model.checkpoint, model.plan, layer, serial_));
       return Must(forward.Run(Must(forward.Prepare(block, serial_)), std::move(copy), IgnoreGroup,
                               serial_));
     };
@@ -233,10 +232,9 @@ TEST_F(EvaluateModelTest, LayerErrorsAreThoseOfTheResidualStream) {
       energy += std::pow(static_cast<double>(leaving.data()[i]), 2);
     }
   }
-  const auto results = Must(Evaluate({{&model.checkpoint, &model.config},
-                                      {&altered, &model.config},
-                                      {&model.checkpoint, &model.config}},
-                                     rows, serial_));
+  const auto results = Must(Evaluate(
+      {{&model.checkpoint, &model.plan}, {&altered, &model.plan}, {&model.checkpoint, &model.plan}},
+      rows, serial_));
   EXPECT_TRUE(results[0].layer_errors.empty());
   EXPECT_EQ(results[1].layer_errors[0], 0);
   EXPECT_NEAR(results[1].layer_errors[1], error / energy, 1e-9);
@@ -248,10 +246,10 @@ TEST_F(EvaluateModelTest, LayerErrorsAreThoseOfTheResidualStream) {
 
 TEST_F(EvaluateModelTest, TheExecutorLeavesNoTrace) {
   const SmallModel model(TestsDirectory() + "golden/forward/all_together");
-  const auto nearest = Must(RoundToNearestSource(model.checkpoint, model.config, {4, 4}));
+  const auto nearest = Must(RoundToNearestSource(model.checkpoint, model.plan, {4, 4}));
   const Rows rows = {std::vector<int64_t>(130, 7), {3, 1, 4, 1, 5, 9}};
-  const std::vector<EvaluatedModel> models = {{&model.checkpoint, &model.config},
-                                              {nearest.get(), &model.config}};
+  const std::vector<EvaluatedModel> models = {{&model.checkpoint, &model.plan},
+                                              {nearest.get(), &model.plan}};
   const auto one = Must(Evaluate(models, rows, serial_));
   const auto two = Must(Evaluate(models, rows, threads_));
   for (size_t m = 0; m < models.size(); ++m) {
@@ -265,7 +263,7 @@ TEST_F(EvaluateModelTest, TheExecutorLeavesNoTrace) {
 TEST_F(EvaluateModelTest, WhatCannotBeEvaluatedIsRefusedByName) {
   const SmallModel model(TestsDirectory() + "golden/forward/plain");
   const SmallModel other(TestsDirectory() + "golden/forward/multi_query_own_head_dim");
-  const EvaluatedModel first = {&model.checkpoint, &model.config};
+  const EvaluatedModel first = {&model.checkpoint, &model.plan};
   const auto error = [&](const std::vector<EvaluatedModel>& models, const Rows& rows) {
     const absl::Status status = Evaluate(models, rows, serial_).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
@@ -275,7 +273,7 @@ TEST_F(EvaluateModelTest, WhatCannotBeEvaluatedIsRefusedByName) {
   EXPECT_THAT(error({first}, {}), HasSubstr("0 rows"));
   EXPECT_THAT(error({first}, {{1, 2}, {1}}), HasSubstr("row 1 has 1 tokens"));
   EXPECT_THAT(error({first}, {{1, 2}, {1, 40}}), HasSubstr("row 1: token at position 1 is 40"));
-  const std::string sizes = error({first, {&other.checkpoint, &other.config}}, {{1, 2}});
+  const std::string sizes = error({first, {&other.checkpoint, &other.plan}}, {{1, 2}});
   EXPECT_THAT(sizes, HasSubstr(other.config.source + ": hidden_size is 24; expected 32"));
   EXPECT_THAT(sizes, HasSubstr(model.config.source));
 }
@@ -284,7 +282,7 @@ TEST_F(EvaluateModelTest, AnErrorOfTheObserverEndsTheEvaluation) {
   const SmallModel model(TestsDirectory() + "golden/forward/plain");
   progress_.fail_at = 3;
   const absl::Status status =
-      Evaluate({{&model.checkpoint, &model.config}}, {{1, 2}, {3, 4}}, serial_).status();
+      Evaluate({{&model.checkpoint, &model.plan}}, {{1, 2}, {3, 4}}, serial_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(progress_.calls, 3);
 }
@@ -294,7 +292,7 @@ TEST_F(EvaluateModelTest, ACancelledExecutorEndsTheEvaluation) {
   testing::ThreadExecutor executor(1);
   executor.Cancel();
   const absl::Status status =
-      Evaluate({{&model.checkpoint, &model.config}}, {{1, 2}}, executor).status();
+      Evaluate({{&model.checkpoint, &model.plan}}, {{1, 2}}, executor).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
 }
 
@@ -304,7 +302,7 @@ TEST_F(EvaluateModelTest, PocketLlamaHasItsPerplexity) {
   const SmallModel model(TestsDirectory() + "data/pocket-llama");
   const Rows rows = RowsOf(TestsDirectory() + "data/pocket-llama/evaluation_open.safetensors", 64);
   ASSERT_EQ(rows.size(), 64u);
-  const auto results = Must(Evaluate({{&model.checkpoint, &model.config}}, rows, threads_));
+  const auto results = Must(Evaluate({{&model.checkpoint, &model.plan}}, rows, threads_));
   EXPECT_NEAR(results[0].likelihood.Perplexity(), 20.3436, 1e-3);
   EXPECT_EQ(results[0].likelihood.tokens, 64 * 255);
 }
@@ -320,29 +318,29 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
     double kl;
   };
   const SmallModel source(testing::SharedFile("models/pocket-llama-salient"));
-  const auto nearest = Must(RoundToNearestSource(source.checkpoint, source.config, {}));
+  const auto nearest = Must(RoundToNearestSource(source.checkpoint, source.plan, {}));
   const std::vector<Peer> peers = {
       {"autoawq-awq", 16.9430, 0.01201},       {"gptqmodel-awq", 16.9098, 0.01198},
       {"llmcompressor-awq", 16.9330, 0.01317}, {"autoround-awq", 17.0471, 0.01754},
       {"gptqmodel-gptq", 17.1210, 0.01970},    {"llmcompressor-gptq", 17.1209, 0.01908},
       {"llmcompressor-w8a8", 16.7555, 0.00068}};
   WeightFormat int8{8, kWholeRow, /*symmetric=*/true, DType::kF32};
-  const auto nearest_int8 = Must(RoundToNearestSource(source.checkpoint, source.config, int8));
-  std::vector<SmallModel> models;
+  const auto nearest_int8 = Must(RoundToNearestSource(source.checkpoint, source.plan, int8));
+  std::list<SmallModel> models;
   std::vector<std::unique_ptr<TensorSource>> sources;
   for (const Peer& peer : peers) {
     models.emplace_back(testing::SharedFile(std::string("peers/") + peer.directory));
   }
   std::vector<EvaluatedModel> evaluated = {
-      {&source.checkpoint, &source.config},
-      {nearest.get(), &source.config},
-      {nearest_int8.get(), &source.config,
-       RoundToNearestInputs(Must(NearestFormatsOf(source.config, int8)),
+      {&source.checkpoint, &source.plan},
+      {nearest.get(), &source.plan},
+      {nearest_int8.get(), &source.plan,
+       RoundToNearestInputs(Must(NearestFormatsOf(source.plan, int8)),
                             ActivationFormat::kDynamicToken)}};
   for (const SmallModel& model : models) {
-    sources.push_back(Must(OpenQuantizedSource(model.checkpoint, model.config)));
-    evaluated.push_back({sources.back().get(), &model.config,
-                         Must(ReadInputRoundings(model.checkpoint, model.config))});
+    sources.push_back(Must(OpenQuantizedSource(model.checkpoint, model.plan)));
+    evaluated.push_back({sources.back().get(), &model.plan,
+                         Must(ReadInputRoundings(model.checkpoint, model.plan))});
   }
   const auto results = Must(Evaluate(evaluated, RowsOf(tokens, 128), threads_));
   EXPECT_NEAR(results[0].likelihood.Perplexity(), 16.7410, 1e-3);
@@ -362,7 +360,7 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
 TEST_F(EvaluateModelTest, InputsOfSomeLayersAreRefused) {
   const SmallModel model(TestsDirectory() + "golden/forward/plain");
   const absl::Status status =
-      Evaluate({{&model.checkpoint, &model.config, InputRoundings(1)}}, {{1, 2}}, serial_).status();
+      Evaluate({{&model.checkpoint, &model.plan, InputRoundings(1)}}, {{1, 2}}, serial_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("inputs of 1 layers; expected of all 2"));
 }

@@ -149,18 +149,17 @@ void SearchModel(const std::string& directory, const std::vector<std::vector<int
                  const WeightFormat& format, std::vector<Comparison>& results, Executor& executor) {
   const testing::SmallModel model(directory);
   const ModelConfig& config = model.config;
-  const BlockForward forward(config, ComputeDType::kF32, static_cast<int64_t>(rows[0].size()));
+  const BlockForward forward(model.plan, ComputeDType::kF32, static_cast<int64_t>(rows[0].size()));
   std::vector<Matrix> hidden;
   for (const std::vector<int64_t>& row : rows) {
-    hidden.push_back(Must(EmbedTokens(model.checkpoint, model.family, config, row)));
+    hidden.push_back(Must(EmbedTokens(model.checkpoint, model.plan, row)));
   }
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const BlockWeights block =
-        Must(ReadBlock(model.checkpoint, model.family, config, layer, executor));
+    const BlockWeights block = Must(ReadBlock(model.checkpoint, model.plan, layer, executor));
     const PreparedBlock prepared = Must(forward.Prepare(block, executor));
-    std::map<GroupRole, StatisticsAccumulator> accumulators;
+    std::map<size_t, StatisticsAccumulator> accumulators;
     for (size_t row = 0; row < rows.size(); ++row) {
-      const auto observe = [&](GroupRole group, const Activations& input) {
+      const auto observe = [&](size_t group, const Activations& input) {
         if (accumulators.count(group) == 0) {
           StatisticsParams params;
           params.in_features = input.features();
@@ -171,15 +170,19 @@ void SearchModel(const std::string& directory, const std::vector<std::vector<int
       };
       hidden[row] = Must(forward.Run(prepared, std::move(hidden[row]), observe, executor));
     }
-    for (const GroupRow& group : model.family.groups) {
-      const Statistics statistics = Must(std::move(accumulators.at(group.role)).Finish(executor));
+    const std::vector<GroupPlan>& groups = model.plan.blocks[layer].groups;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      const GroupPlan& group = groups[i];
+      const Statistics statistics = Must(std::move(accumulators.at(i)).Finish(executor));
       if (statistics.params.in_features % format.GroupSize(statistics.params.in_features) != 0) {
         continue;
       }
       std::vector<WeightView> weights;
-      for (LinearRole role : group.linears) weights.push_back(block.linear(role).View());
+      for (size_t linear : group.linears) weights.push_back(block.linears[linear].View());
       ScaleAwqParams params;
-      if (group.tied_heads) params.tied_heads = {config.head_dim, config.QueryHeadsPerKvHead()};
+      if (const auto& heads = group.fold.shared_heads; heads.has_value()) {
+        params.tied_heads = {heads->head_dim, heads->query_heads_per_kv_head};
+      }
       results.push_back(Compare(weights, statistics, statistics, format, params, executor));
     }
   }

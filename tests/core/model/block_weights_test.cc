@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "core/model/families/family.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/half.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 
 namespace salient {
@@ -78,7 +80,7 @@ class BlockWeightsTest : public ::testing::Test {
       : model_(TestsDirectory() + "golden/forward/qkv_bias"), source_(model_.checkpoint) {}
 
   std::string ReadError() {
-    const auto block = ReadBlock(source_, model_.family, model_.config, 1, executor_);
+    const auto block = ReadBlock(source_, model_.plan, 1, executor_);
     EXPECT_EQ(block.status().code(), absl::StatusCode::kInvalidArgument) << block.status();
     return std::string(block.status().message());
   }
@@ -89,21 +91,21 @@ class BlockWeightsTest : public ::testing::Test {
 };
 
 TEST_F(BlockWeightsTest, HoldsTensorsAsTheyWereStored) {
-  const BlockWeights block = Must(ReadBlock(source_, model_.family, model_.config, 1, executor_));
+  const BlockWeights block = Must(ReadBlock(source_, model_.plan, 1, executor_));
   EXPECT_EQ(block.layer, 1);
-  const StoredLinear& up = block.linear(LinearRole::kUp);
+  const StoredLinear& up = block.linears[testing::llama::kUp];
   EXPECT_EQ(up.name, "model.layers.1.mlp.up_proj");
   EXPECT_EQ(up.dtype, DType::kF16);
   EXPECT_EQ(up.weight, Must(model_.checkpoint.Read(kUp)));
   EXPECT_TRUE(up.bias.values.empty());
-  const StoredVector& bias = block.linear(LinearRole::kKey).bias;
+  const StoredVector& bias = block.linears[testing::llama::kKey].bias;
   EXPECT_EQ(bias.name, kBias);
   EXPECT_EQ(bias.dtype, DType::kF16);
   ASSERT_EQ(bias.values.size(), 16u);
   uint16_t bits = 0;
   std::memcpy(&bits, Must(model_.checkpoint.Read(kBias)).data() + 6, 2);
   EXPECT_EQ(bias.values[3], F16ToF32(bits));
-  EXPECT_EQ(block.norm(NormRole::kInput).values.size(), 32u);
+  EXPECT_EQ(block.vectors[testing::llama::kInputNorm].values.size(), 32u);
 }
 
 TEST_F(BlockWeightsTest, AMissingTensorIsNamedWithItsShape) {
@@ -133,23 +135,23 @@ TEST_F(BlockWeightsTest, ANaNIsNamedByTensorRowAndColumn) {
 }
 
 TEST_F(BlockWeightsTest, TheWholeModelIsJudgedByItsHeaders) {
-  EXPECT_TRUE(CheckModelTensors(source_, model_.family, model_.config).ok());
+  EXPECT_TRUE(CheckModelTensors(source_, model_.plan).ok());
   for (const char* tensor : {kUp, kNorm, "model.embed_tokens.weight", "model.norm.weight"}) {
     Altered source(model_.checkpoint);
     source.Remove(tensor);
-    const absl::Status status = CheckModelTensors(source, model_.family, model_.config);
+    const absl::Status status = CheckModelTensors(source, model_.plan);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr(tensor));
   }
   ModelConfig deeper = model_.config;
   deeper.num_hidden_layers = 3;
-  EXPECT_THAT(std::string(CheckModelTensors(source_, model_.family, deeper).message()),
+  EXPECT_THAT(std::string(CheckModelTensors(source_, *PlanModel(deeper)).message()),
               HasSubstr("model.layers.2."));
 }
 
 TEST_F(BlockWeightsTest, ATokenOutsideTheVocabularyIsNamed) {
   for (const int64_t id : {int64_t{-1}, int64_t{40}, int64_t{1} << 60}) {
-    const auto hidden = EmbedTokens(source_, model_.family, model_.config, {0, 39, id});
+    const auto hidden = EmbedTokens(source_, model_.plan, {0, 39, id});
     EXPECT_EQ(hidden.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(hidden.status().message()),
                 HasSubstr("token at position 2 is " + std::to_string(id) + "; expected 0 to 39"));
@@ -158,11 +160,10 @@ TEST_F(BlockWeightsTest, ATokenOutsideTheVocabularyIsNamed) {
 
 TEST_F(BlockWeightsTest, ANaNInTheEmbeddingsCountsWhereItIsUsed) {
   source_.Put("model.embed_tokens.weight", 6 * 32 + 1, std::nanf(""));
-  EXPECT_TRUE(EmbedTokens(source_, model_.family, model_.config, {5, 7}).ok());
-  EXPECT_THAT(
-      std::string(EmbedTokens(source_, model_.family, model_.config, {6}).status().message()),
-      HasSubstr("model.embed_tokens.weight: element [6, 1] is nan"));
-  const OutputHead head = Must(OutputHead::Open(source_, model_.family, model_.config));
+  EXPECT_TRUE(EmbedTokens(source_, model_.plan, {5, 7}).ok());
+  EXPECT_THAT(std::string(EmbedTokens(source_, model_.plan, {6}).status().message()),
+              HasSubstr("model.embed_tokens.weight: element [6, 1] is nan"));
+  const OutputHead head = Must(OutputHead::Open(source_, model_.plan));
   EXPECT_THAT(std::string(head.Read(0, executor_).status().message()),
               HasSubstr("model.embed_tokens.weight: element [6, 1] is nan"));
 }

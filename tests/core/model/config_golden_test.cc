@@ -17,6 +17,7 @@
 #include "core/config/model/model_config.h"
 #include "core/linalg/gemm.h"
 #include "core/model/block_weights.h"
+#include "core/model/families/family.h"
 #include "core/model/own_head.h"
 #include "core/parallel/executor.h"
 #include "tests/core/model/golden_config_model.h"
@@ -102,20 +103,20 @@ class ConfigGoldenTest : public ::testing::TestWithParam<const char*> {
   }
 
   // Returns what we compute, or the error that says why we do not.
-  absl::StatusOr<double> Run(ModelConfig config, const GoldenWeights& weights) {
-    const GoldenModel model(weights);
-    const Family& family = *Must(FindFamily(config));
-    const auto own = HasOwnHead(model.source(), family, config, HeadComparison::kWhole);
+  absl::StatusOr<double> Run(const ModelConfig& config, const GoldenWeights& weights) {
+    const GoldenModel golden(weights);
+    Model model = Must(PlanModel(config));
+    const auto own = HasOwnHead(golden.source(), model, HeadComparison::kWhole);
     if (!own.ok()) return own.status();
-    config.own_head = *own;
-    absl::Status status = CheckModelTensors(model.source(), family, config);
+    model.config.own_head = *own;
+    absl::Status status = CheckModelTensors(golden.source(), model);
     if (!status.ok()) return status;
     std::vector<int64_t> tokens;
     for (const double value : testing::Uniform("tokens", weights.tokens)) {
       tokens.push_back(static_cast<int64_t>((value + 1) * 20));
     }
     SerialExecutor executor;
-    return Perplexity(testing::RunModel(model.source(), family, config, tokens, ComputeDType::kF32,
+    return Perplexity(testing::RunModel(golden.source(), model, tokens, ComputeDType::kF32,
                                         IgnoreGroup, executor),
                       tokens);
   }

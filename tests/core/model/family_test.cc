@@ -1,4 +1,4 @@
-#include "core/model/family.h"
+#include "core/model/families/family.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ ModelConfig Config(const std::string& architecture) {
   config.architecture = architecture;
   config.hidden_size = 24;
   config.intermediate_size = 44;
-  config.num_hidden_layers = 2;
+  config.num_hidden_layers = 8;
   config.num_attention_heads = 4;
   config.num_key_value_heads = 2;
   config.head_dim = 8;
@@ -40,16 +40,15 @@ std::vector<std::string> Lines(const std::vector<TensorSpec>& tensors) {
 
 std::vector<std::string> Biases(const ModelConfig& config) {
   std::vector<std::string> names;
-  for (const TensorSpec& tensor : BlockTensors(**FindFamily(config), config, 1)) {
+  for (const TensorSpec& tensor : BlockTensors(PlanModel(config)->blocks[1])) {
     if (tensor.name.find(".bias") != std::string::npos) names.push_back(tensor.name);
   }
   return names;
 }
 
 TEST(FamilyTest, NamesAndShapesAreThoseOfHuggingFaceCheckpoints) {
-  ModelConfig config = Config("LlamaForCausalLM");
-  const Family& family = **FindFamily(config);
-  EXPECT_THAT(Lines(BlockTensors(family, config, 7)),
+  Model model = *PlanModel(Config("LlamaForCausalLM"));
+  EXPECT_THAT(Lines(BlockTensors(model.blocks[7])),
               ElementsAre("model.layers.7.input_layernorm.weight 24",
                           "model.layers.7.self_attn.q_proj.weight 32 24",
                           "model.layers.7.self_attn.k_proj.weight 16 24",
@@ -59,13 +58,13 @@ TEST(FamilyTest, NamesAndShapesAreThoseOfHuggingFaceCheckpoints) {
                           "model.layers.7.mlp.gate_proj.weight 44 24",
                           "model.layers.7.mlp.up_proj.weight 44 24",
                           "model.layers.7.mlp.down_proj.weight 24 44"));
-  EXPECT_THAT(Lines(OuterTensors(family, config)),
+  EXPECT_THAT(Lines(OuterTensors(model)),
               ElementsAre("model.embed_tokens.weight 40 24", "model.norm.weight 24",
                           "lm_head.weight 40 24"));
-  EXPECT_EQ(HeadName(family, config), "lm_head.weight");
-  config.tie_word_embeddings = true;
-  EXPECT_EQ(OuterTensors(family, config).size(), 2u);
-  EXPECT_EQ(HeadName(family, config), "model.embed_tokens.weight");
+  EXPECT_EQ(model.HeadName(), "lm_head.weight");
+  model.config.tie_word_embeddings = true;
+  EXPECT_EQ(OuterTensors(model).size(), 2u);
+  EXPECT_EQ(model.HeadName(), "model.embed_tokens.weight");
 }
 
 TEST(FamilyTest, BiasesAreThoseOfTheFamily) {
@@ -84,7 +83,7 @@ TEST(FamilyTest, BiasesAreThoseOfTheFamily) {
 }
 
 TEST(FamilyTest, AnUnknownArchitectureIsNamedBesideThoseWeKnow) {
-  const auto family = FindFamily(Config("GPT2LMHeadModel"));
+  const auto family = PlanModel(Config("GPT2LMHeadModel"));
   EXPECT_EQ(family.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(family.status().message()),
               HasSubstr("dir/config.json: architectures[0] is \"GPT2LMHeadModel\"; expected one of "
@@ -92,29 +91,32 @@ TEST(FamilyTest, AnUnknownArchitectureIsNamedBesideThoseWeKnow) {
 }
 
 // Every Linear stands in one group, and what a scale folds into gives as many channels as the
-// group reads: through the heads that share a kv head where they are tied.
+// group reads: through the heads that share a kv head where they do.
 TEST(FamilyTest, EveryLinearIsInOneGroupWhoseScaleCanBeFolded) {
   for (const Family& family : Families()) {
-    const ModelConfig config = Config(std::string(family.architecture));
-    std::multiset<LinearRole> grouped;
-    for (const GroupRow& group : family.groups) {
-      const int64_t in_features = ShapeOf(family, config, group.linears.front()).in_features;
-      for (const LinearRole role : group.linears) {
-        grouped.insert(role);
-        EXPECT_EQ(ShapeOf(family, config, role).in_features, in_features);
+    const Model model = family.plan(Config(std::string(family.architecture)));
+    for (const BlockPlan& block : model.blocks) {
+      std::multiset<size_t> grouped;
+      for (const GroupPlan& group : block.groups) {
+        const int64_t in_features = block.InputsOf(group);
+        for (const size_t linear : group.linears) {
+          grouped.insert(linear);
+          EXPECT_EQ(block.linears[linear].shape.in_features, in_features);
+          EXPECT_EQ(&block.GroupOf(linear), &group);
+        }
+        const Fold& fold = group.fold;
+        if (fold.IntoLinear()) {
+          const int64_t times =
+              fold.shared_heads.has_value() ? fold.shared_heads->query_heads_per_kv_head : 1;
+          EXPECT_EQ(block.linears[fold.index].shape.out_features * times, in_features);
+        } else {
+          EXPECT_EQ(block.vectors[fold.index].size, in_features);
+          EXPECT_FALSE(fold.shared_heads.has_value());
+        }
       }
-      ASSERT_NE(group.fold_into_norm.has_value(), group.fold_into_linear.has_value());
-      if (group.fold_into_norm.has_value()) {
-        EXPECT_EQ(in_features, config.hidden_size);
-        EXPECT_FALSE(group.tied_heads);
-      } else {
-        const int64_t times = group.tied_heads ? config.QueryHeadsPerKvHead() : 1;
-        EXPECT_EQ(ShapeOf(family, config, *group.fold_into_linear).out_features * times,
-                  in_features);
-      }
+      EXPECT_EQ(grouped.size(), block.linears.size());
+      EXPECT_EQ(std::set<size_t>(grouped.begin(), grouped.end()).size(), block.linears.size());
     }
-    EXPECT_EQ(grouped.size(), kLinearRoles);
-    EXPECT_EQ(std::set<LinearRole>(grouped.begin(), grouped.end()).size(), kLinearRoles);
   }
 }
 

@@ -51,14 +51,14 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
 
   // Returns anything from 1/8 to 8, the same in the query heads of one kv head where the row says
   // so.
-  std::vector<float> Scales(const GroupRow& row) {
-    const int64_t columns = ShapeOf(model_->family, model_->config, row.linears[0]).in_features;
+  std::vector<float> Scales(const BlockPlan& block, const GroupPlan& group) {
+    const int64_t columns = block.InputsOf(group);
     std::uniform_real_distribution<float> exponent(-3, 3);
     std::vector<float> scales(static_cast<size_t>(columns));
     for (float& s : scales) s = std::exp2(exponent(random_));
-    if (!row.tied_heads) return scales;
-    const int64_t head_dim = model_->config.head_dim;
-    const int64_t shared = model_->config.QueryHeadsPerKvHead() * head_dim;
+    if (!group.fold.shared_heads.has_value()) return scales;
+    const auto& [head_dim, query_heads] = *group.fold.shared_heads;
+    const int64_t shared = query_heads * head_dim;
     for (int64_t j = 0; j < columns; ++j) scales[j] = scales[j / shared * shared + j % head_dim];
     return scales;
   }
@@ -66,27 +66,26 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
   // Logits after `change` altered each block, and the inputs of the last block's groups.
   struct Outcome {
     Matrix logits;
-    std::map<GroupRole, std::vector<float>> inputs;
+    std::map<size_t, std::vector<float>> inputs;
   };
   template <class Change>
   Outcome Run(Change change) {
-    const ModelConfig& config = model_->config;
-    const Family& family = model_->family;
-    const BlockForward forward(config, ComputeDType::kF32, kTokens);
+    const Model& model = model_->plan;
+    const BlockForward forward(model, ComputeDType::kF32, kTokens);
     Outcome outcome;
-    Matrix hidden = Must(EmbedTokens(model_->checkpoint, family, config, tokens_));
-    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-      BlockWeights block = Must(ReadBlock(model_->checkpoint, family, config, layer, executor_));
+    Matrix hidden = Must(EmbedTokens(model_->checkpoint, model, tokens_));
+    for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
+      BlockWeights block = Must(ReadBlock(model_->checkpoint, model, layer, executor_));
       change(block);
       hidden = Must(forward.Run(
           Must(forward.Prepare(block, executor_)), std::move(hidden),
-          [&](GroupRole group, const Activations& input) {
+          [&](size_t group, const Activations& input) {
             outcome.inputs[group].assign(input.F32(0), input.F32(input.tokens()));
             return absl::OkStatus();
           },
           executor_));
     }
-    const OutputHead head = Must(OutputHead::Open(model_->checkpoint, family, config));
+    const OutputHead head = Must(OutputHead::Open(model_->checkpoint, model));
     outcome.logits =
         Must(Logits(Must(head.Norm(hidden, executor_)), Must(head.Read(0, executor_)), executor_));
     return outcome;
@@ -114,9 +113,10 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
 };
 
 // Does the other half of a fold, which rounding does on the way.
-void MultiplyColumns(const GroupRow& row, const std::vector<float>& scales, BlockWeights& block) {
-  for (const LinearRole role : row.linears) {
-    StoredLinear& linear = block.linear(role);
+void MultiplyColumns(const GroupPlan& group, const std::vector<float>& scales,
+                     BlockWeights& block) {
+  for (const size_t index : group.linears) {
+    StoredLinear& linear = block.linears[index];
     std::vector<float> values(static_cast<size_t>(linear.out_features * linear.in_features));
     linear.View().ReadRows(0, linear.out_features, values.data());
     for (size_t i = 0; i < values.size(); ++i) values[i] *= scales[i % scales.size()];
@@ -128,38 +128,41 @@ void MultiplyColumns(const GroupRow& row, const std::vector<float>& scales, Bloc
 
 TEST_P(FoldTest, EveryRuleAloneKeepsTheLogitsAndDividesItsInput) {
   const Outcome original = Run([](BlockWeights&) {});
-  for (const GroupRow& row : model_->family.groups) {
-    const std::vector<float> scales = Scales(row);
+  const BlockPlan& plan = model_->plan.blocks.front();
+  for (size_t i = 0; i < plan.groups.size(); ++i) {
+    const GroupPlan& group = plan.groups[i];
+    const std::vector<float> scales = Scales(plan, group);
     const Outcome folded = Run([&](BlockWeights& block) {
-      DivideInput(row, model_->config, scales, block);
-      MultiplyColumns(row, scales, block);
+      DivideInput(group.fold, scales, block);
+      MultiplyColumns(group, scales, block);
     });
-    EXPECT_LT(Difference(original.logits, folded.logits), 1e-5) << row.name;
-    const std::vector<float>& before = original.inputs.at(row.role);
-    const std::vector<float>& after = folded.inputs.at(row.role);
+    EXPECT_LT(Difference(original.logits, folded.logits), 1e-5) << group.path;
+    const std::vector<float>& before = original.inputs.at(i);
+    const std::vector<float>& after = folded.inputs.at(i);
     ASSERT_EQ(before.size(), after.size());
-    for (size_t i = 0; i < before.size(); ++i) {
-      const float s = scales[i % scales.size()];
-      ASSERT_NEAR(after[i] * s, before[i], 1e-4 * std::max(1.0f, std::abs(before[i])))
-          << row.name << " element " << i;
+    for (size_t j = 0; j < before.size(); ++j) {
+      const float s = scales[j % scales.size()];
+      ASSERT_NEAR(after[j] * s, before[j], 1e-4 * std::max(1.0f, std::abs(before[j])))
+          << group.path << " element " << j;
     }
     // Half a fold is none: what is compared above does depend on both halves.
     const Outcome divided =
-        Run([&](BlockWeights& block) { DivideInput(row, model_->config, scales, block); });
-    EXPECT_GT(Difference(original.logits, divided.logits), 1e-2) << row.name;
+        Run([&](BlockWeights& block) { DivideInput(group.fold, scales, block); });
+    EXPECT_GT(Difference(original.logits, divided.logits), 1e-2) << group.path;
     const Outcome multiplied =
-        Run([&](BlockWeights& block) { MultiplyColumns(row, scales, block); });
-    EXPECT_GT(Difference(original.logits, multiplied.logits), 1e-2) << row.name;
+        Run([&](BlockWeights& block) { MultiplyColumns(group, scales, block); });
+    EXPECT_GT(Difference(original.logits, multiplied.logits), 1e-2) << group.path;
   }
 }
 
 TEST_P(FoldTest, AllRulesTogetherKeepTheLogits) {
   const Outcome original = Run([](BlockWeights&) {});
+  const BlockPlan& plan = model_->plan.blocks.front();
   const Outcome folded = Run([&](BlockWeights& block) {
-    for (const GroupRow& row : model_->family.groups) {
-      const std::vector<float> scales = Scales(row);
-      DivideInput(row, model_->config, scales, block);
-      MultiplyColumns(row, scales, block);
+    for (const GroupPlan& group : plan.groups) {
+      const std::vector<float> scales = Scales(plan, group);
+      DivideInput(group.fold, scales, block);
+      MultiplyColumns(group, scales, block);
     }
   });
   EXPECT_LT(Difference(original.logits, folded.logits), 1e-5);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/linalg/gemm.h"
+#include "core/model/families/family.h"
 #include "core/model/forward.h"
 #include "core/parallel/executor.h"
 #include "tests/support/counted_allocation.h"
@@ -27,17 +28,19 @@ ModelConfig Config(int64_t hidden, int64_t inner, int64_t heads, int64_t kv_head
 }
 
 // A block of zeros of the right shapes.
-BlockWeights Zeros(const Family& family, const ModelConfig& config) {
+BlockWeights Zeros(const Model& model) {
+  const BlockPlan& plan = model.blocks.front();
   BlockWeights block;
-  for (StoredVector& norm : block.norms) {
-    norm.values.resize(static_cast<size_t>(config.hidden_size));
+  for (const VectorPlan& vector : plan.vectors) {
+    block.vectors.emplace_back().values.resize(static_cast<size_t>(vector.size));
   }
-  for (size_t i = 0; i < kLinearRoles; ++i) {
-    const LinearShape shape = ShapeOf(family, config, static_cast<LinearRole>(i));
-    block.linears[i].dtype = DType::kF16;
-    block.linears[i].out_features = shape.out_features;
-    block.linears[i].in_features = shape.in_features;
-    block.linears[i].weight.resize(static_cast<size_t>(2 * shape.out_features * shape.in_features));
+  for (const LinearPlan& plan_of_linear : plan.linears) {
+    const LinearShape& shape = plan_of_linear.shape;
+    StoredLinear& linear = block.linears.emplace_back();
+    linear.dtype = DType::kF16;
+    linear.out_features = shape.out_features;
+    linear.in_features = shape.in_features;
+    linear.weight.resize(static_cast<size_t>(2 * shape.out_features * shape.in_features));
   }
   return block;
 }
@@ -45,11 +48,11 @@ BlockWeights Zeros(const Family& family, const ModelConfig& config) {
 // Property: MemoryBytes bounds what is held, and not by much.
 void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t tokens) {
   LimitThreadToItself();
-  const Family& family = **FindFamily(config);
-  const BlockWeights block = Zeros(family, config);
+  const Model model = *PlanModel(config);
+  const BlockWeights block = Zeros(model);
   SerialExecutor executor;
   const auto run = [&] {
-    const BlockForward forward(config, compute, tokens);
+    const BlockForward forward(model, compute, tokens);
     Matrix hidden(tokens, config.hidden_size);
     EXPECT_TRUE(
         forward.Run(*forward.Prepare(block, executor), std::move(hidden), IgnoreGroup, executor)
@@ -61,8 +64,8 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
   run();
   const int64_t held = testing::peak_bytes - before;
   const int64_t promised =
-      BlockForward::MemoryBytes(config, compute, tokens, executor.Concurrency()) +
-      PreparedBlock::MemoryBytes(family, config, compute);
+      BlockForward::MemoryBytes(model.blocks[0], compute, tokens, executor.Concurrency()) +
+      PreparedBlock::MemoryBytes(model.blocks[0], compute);
   EXPECT_LE(held, promised);
   EXPECT_GE(held, promised / 2);
 }

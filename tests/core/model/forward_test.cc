@@ -16,6 +16,7 @@
 #include "core/linalg/gemm.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/half.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 
@@ -56,15 +57,15 @@ double RootMeanSquare(const float* a, const std::vector<float>& b) {
 // Copies what the observer sees.
 class Collector {
  public:
-  absl::Status See(GroupRole group, const Activations& input) {
+  absl::Status See(size_t group, const Activations& input) {
     order.push_back(group);
     std::vector<float>& values = inputs[group];
     values.resize(static_cast<size_t>(input.tokens() * input.features()));
     WidenToF32(input.dtype(), input.data(), input.tokens() * input.features(), values.data());
     return absl::OkStatus();
   }
-  std::vector<GroupRole> order;
-  std::map<GroupRole, std::vector<float>> inputs;
+  std::vector<size_t> order;
+  std::map<size_t, std::vector<float>> inputs;
 };
 
 class ForwardTest : public ::testing::TestWithParam<const char*> {
@@ -77,7 +78,7 @@ TEST_P(ForwardTest, GivesTheLogitsAndGroupInputsOfTheReference) {
   const SafetensorsFile golden = Golden(GetParam());
   SerialExecutor executor;
   Collector seen;
-  const auto see = [&seen](GroupRole group, const Activations& input) {
+  const auto see = [&seen](size_t group, const Activations& input) {
     return seen.See(group, input);
   };
   const Matrix logits =
@@ -85,12 +86,13 @@ TEST_P(ForwardTest, GivesTheLogitsAndGroupInputsOfTheReference) {
   const std::vector<float> expected = ReadAs<float>(golden, "logits");
   ASSERT_EQ(static_cast<size_t>(logits.rows() * logits.cols()), expected.size());
   EXPECT_LT(LargestDifference(logits.data(), expected), 1e-4);
-  EXPECT_THAT(seen.order, ::testing::ElementsAre(GroupRole::kQkv, GroupRole::kOutput,
-                                                 GroupRole::kGateUp, GroupRole::kDown));
-  const std::map<GroupRole, std::string> names = {{GroupRole::kQkv, "qkv"},
-                                                  {GroupRole::kOutput, "o"},
-                                                  {GroupRole::kGateUp, "gate_up"},
-                                                  {GroupRole::kDown, "down"}};
+  EXPECT_THAT(seen.order,
+              ::testing::ElementsAre(testing::llama::kQkvGroup, testing::llama::kOutputGroup,
+                                     testing::llama::kGateUpGroup, testing::llama::kDownGroup));
+  const std::map<size_t, std::string> names = {{testing::llama::kQkvGroup, "qkv"},
+                                               {testing::llama::kOutputGroup, "o"},
+                                               {testing::llama::kGateUpGroup, "gate_up"},
+                                               {testing::llama::kDownGroup, "down"}};
   for (const auto& [group, name] : names) {
     const std::vector<float> input = ReadAs<float>(golden, name);
     ASSERT_EQ(seen.inputs[group].size(), input.size()) << name;
@@ -160,14 +162,13 @@ TEST(BlockForwardTest, StopsWhenTheObserverOrTheExecutorFails) {
   LimitThreadToItself();
   const SmallModel model(CasePath("plain"));
   SerialExecutor executor;
-  const BlockForward forward(model.config, ComputeDType::kF32, 70);
-  const BlockWeights block =
-      Must(ReadBlock(model.checkpoint, model.family, model.config, 0, executor));
+  const BlockForward forward(model.plan, ComputeDType::kF32, 70);
+  const BlockWeights block = Must(ReadBlock(model.checkpoint, model.plan, 0, executor));
   const PreparedBlock prepared = Must(forward.Prepare(block, executor));
   int calls = 0;
-  const auto failing = [&](GroupRole group, const Activations&) {
+  const auto failing = [&](size_t group, const Activations&) {
     ++calls;
-    return group == GroupRole::kOutput ? absl::DataLossError("full") : absl::OkStatus();
+    return group == testing::llama::kOutputGroup ? absl::DataLossError("full") : absl::OkStatus();
   };
   const auto failed = forward.Run(prepared, Matrix(5, 32), failing, executor);
   EXPECT_EQ(failed.status().code(), absl::StatusCode::kDataLoss);
@@ -183,9 +184,8 @@ TEST(BlockForwardTest, RefusesOtherShapes) {
   LimitThreadToItself();
   const SmallModel model(CasePath("plain"));
   SerialExecutor executor;
-  const BlockForward forward(model.config, ComputeDType::kF32, 64);
-  const BlockWeights block =
-      Must(ReadBlock(model.checkpoint, model.family, model.config, 0, executor));
+  const BlockForward forward(model.plan, ComputeDType::kF32, 64);
+  const BlockWeights block = Must(ReadBlock(model.checkpoint, model.plan, 0, executor));
   const PreparedBlock prepared = Must(forward.Prepare(block, executor));
   for (const auto& [rows, cols] : {std::pair{0, 32}, {65, 32}, {5, 31}}) {
     const auto refused = forward.Run(prepared, Matrix(rows, cols), IgnoreGroup, executor);

@@ -42,7 +42,7 @@ class OwnHeadTest : public ::testing::Test {
     std::memcpy(tensor.data.data() + static_cast<size_t>(element) * size, bytes, size);
   }
   bool HasOwn(HeadComparison comparison) const {
-    return Must(HasOwnHead(source_, model_.family, model_.config, comparison));
+    return Must(HasOwnHead(source_, model_.plan, comparison));
   }
 
   testing::SmallModel model_;
@@ -57,7 +57,7 @@ TEST_F(OwnHeadTest, WithoutAHeadThereIsNone) {
 TEST_F(OwnHeadTest, ACopyInAnyDTypeIsNone) {
   for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
     source_.Put(Tensor("lm_head.weight", dtype));
-    EXPECT_TRUE(StoresTiedHead(source_, model_.family, model_.config));
+    EXPECT_TRUE(StoresTiedHead(source_, model_.plan));
     EXPECT_FALSE(HasOwn(HeadComparison::kSample));
     EXPECT_FALSE(HasOwn(HeadComparison::kWhole));
   }
@@ -99,22 +99,22 @@ TEST_F(OwnHeadTest, AConfigThatDoesNotTieHasNothingToSettle) {
   source_.Put(head);
   model_.config.tie_word_embeddings = false;
   EXPECT_FALSE(HasOwn(HeadComparison::kWhole));
-  EXPECT_EQ(HeadName(model_.family, model_.config), "lm_head.weight");
+  EXPECT_EQ(model_.plan.HeadName(), "lm_head.weight");
 }
 
 TEST_F(OwnHeadTest, OneOfAnotherShapeIsAnErrorByName) {
   source_.Put({"lm_head.weight", DType::kF32, {2, 32}, std::vector<std::byte>(256)});
-  const auto own = HasOwnHead(source_, model_.family, model_.config, HeadComparison::kSample);
+  const auto own = HasOwnHead(source_, model_.plan, HeadComparison::kSample);
   EXPECT_EQ(own.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(own.status().message()),
               ::testing::HasSubstr("lm_head.weight\": shape is [2, 32]; expected [40000, 32]"));
 }
 
 TEST_F(OwnHeadTest, AHeadOfItsOwnIsAmongTheTensors) {
-  EXPECT_EQ(OuterTensors(model_.family, model_.config).size(), 2u);
+  EXPECT_EQ(OuterTensors(model_.plan).size(), 2u);
   model_.config.own_head = true;
-  EXPECT_EQ(OuterTensors(model_.family, model_.config).size(), 3u);
-  EXPECT_EQ(HeadName(model_.family, model_.config), "lm_head.weight");
+  EXPECT_EQ(OuterTensors(model_.plan).size(), 3u);
+  EXPECT_EQ(model_.plan.HeadName(), "lm_head.weight");
 }
 
 }  // namespace

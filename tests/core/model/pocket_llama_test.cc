@@ -30,7 +30,7 @@ TEST(PocketLlamaTest, PerplexityOfFourRowsIsThatOfNumPy) {
       "negative_log_likelihood");
   ASSERT_EQ(expected.size(), 4u);
   testing::ThreadExecutor executor(2);
-  const OutputHead head = Must(OutputHead::Open(model.checkpoint, model.family, model.config));
+  const OutputHead head = Must(OutputHead::Open(model.checkpoint, model.plan));
   Likelihood total;
   double expected_total = 0;
   for (size_t row = 0; row < expected.size(); ++row) {

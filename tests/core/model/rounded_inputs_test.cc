@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 
@@ -175,17 +176,17 @@ double LargestOutputDifference(const Rows& a, const Rows& b) {
 struct Seen {
   Rows entering;
   Rows leaving;
-  std::map<GroupRole, Rows> groups;
+  std::map<size_t, Rows> groups;
 };
 
 Seen RunBlock(const SmallModel& model, const BlockWeights& block, Executor& executor) {
   std::vector<int64_t> tokens;
   for (int64_t t = 0; t < 70; ++t) tokens.push_back((t * t + 3 * t) % model.config.vocab_size);
-  const BlockForward forward(model.config, ComputeDType::kF32, 70);
-  Matrix hidden = Must(EmbedTokens(model.checkpoint, model.family, model.config, tokens));
+  const BlockForward forward(model.plan, ComputeDType::kF32, 70);
+  Matrix hidden = Must(EmbedTokens(model.checkpoint, model.plan, tokens));
   Seen seen;
   seen.entering = ToRows(hidden);
-  const auto see = [&seen](GroupRole group, const Activations& input) {
+  const auto see = [&seen](size_t group, const Activations& input) {
     seen.groups[group] = ToRows(input);
     return absl::OkStatus();
   };
@@ -198,7 +199,7 @@ class RoundedBlockTest : public ::testing::TestWithParam<const char*> {
  protected:
   RoundedBlockTest() : model_(TestsDirectory() + "golden/forward/" + GetParam()) {
     LimitThreadToItself();
-    block_ = Must(ReadBlock(model_.checkpoint, model_.family, model_.config, 0, serial_));
+    block_ = Must(ReadBlock(model_.checkpoint, model_.plan, 0, serial_));
   }
 
   void SetAll(const InputRounding& rounding) {
@@ -207,29 +208,29 @@ class RoundedBlockTest : public ::testing::TestWithParam<const char*> {
 
   // Checks what each part computed from what it saw.
   void ExpectPlainLoops(const Seen& seen) const {
-    const Rows& normed = seen.groups.at(GroupRole::kQkv);
-    Rows q = Product(block_.linear(LinearRole::kQuery), normed);
-    Rows k = Product(block_.linear(LinearRole::kKey), normed);
+    const Rows& normed = seen.groups.at(testing::llama::kQkvGroup);
+    Rows q = Product(block_.linears[testing::llama::kQuery], normed);
+    Rows k = Product(block_.linears[testing::llama::kKey], normed);
     Rotate(model_.config, q);
     Rotate(model_.config, k);
-    const Rows v = Product(block_.linear(LinearRole::kValue), normed);
-    const Rows& context = seen.groups.at(GroupRole::kOutput);
+    const Rows v = Product(block_.linears[testing::llama::kValue], normed);
+    const Rows& context = seen.groups.at(testing::llama::kOutputGroup);
     EXPECT_LT(LargestOutputDifference(Attention(model_.config, q, k, v), context), 1e-4);
 
-    const Rows& second = seen.groups.at(GroupRole::kGateUp);
-    Rows inner = Product(block_.linear(LinearRole::kGate), second);
-    const Rows up = Product(block_.linear(LinearRole::kUp), second);
+    const Rows& second = seen.groups.at(testing::llama::kGateUpGroup);
+    Rows inner = Product(block_.linears[testing::llama::kGate], second);
+    const Rows up = Product(block_.linears[testing::llama::kUp], second);
     for (size_t t = 0; t < inner.size(); ++t) {
       for (size_t i = 0; i < inner[t].size(); ++i) {
         inner[t][i] = inner[t][i] / (1 + std::exp(-inner[t][i])) * up[t][i];
       }
     }
-    const Rows& read = seen.groups.at(GroupRole::kDown);
+    const Rows& read = seen.groups.at(testing::llama::kDownGroup);
     EXPECT_LT(LargestOutputDifference(inner, read), 1e-4);
 
     Rows leaving = seen.entering;
-    const Rows o = Product(block_.linear(LinearRole::kOutput), context);
-    const Rows down = Product(block_.linear(LinearRole::kDown), read);
+    const Rows o = Product(block_.linears[testing::llama::kOutput], context);
+    const Rows down = Product(block_.linears[testing::llama::kDown], read);
     for (size_t t = 0; t < leaving.size(); ++t) {
       for (size_t i = 0; i < leaving[t].size(); ++i) leaving[t][i] += o[t][i] + down[t][i];
     }
@@ -249,18 +250,18 @@ TEST_P(RoundedBlockTest, MultipliesWhatPlainLoopsMultiply) {
   ExpectPlainLoops(token);
   // The tolerance tells rounded inputs from exact ones.
   EXPECT_GT(LargestOutputDifference(token.leaving, exact.leaving), 1e-3);
-  EXPECT_EQ(token.groups.at(GroupRole::kQkv), exact.groups.at(GroupRole::kQkv));
+  EXPECT_EQ(token.groups.at(testing::llama::kQkvGroup), exact.groups.at(testing::llama::kQkvGroup));
 }
 
 TEST_P(RoundedBlockTest, EachLinearOfAGroupMayHaveItsOwn) {
-  block_.linear(LinearRole::kQuery).input = kToken;
-  block_.linear(LinearRole::kKey).input = Fixed(0.04f);
-  block_.linear(LinearRole::kOutput).input = Fixed(0.01f);
-  block_.linear(LinearRole::kUp).input = Fixed(0.03f);
-  block_.linear(LinearRole::kDown).input = kToken;
+  block_.linears[testing::llama::kQuery].input = kToken;
+  block_.linears[testing::llama::kKey].input = Fixed(0.04f);
+  block_.linears[testing::llama::kOutput].input = Fixed(0.01f);
+  block_.linears[testing::llama::kUp].input = Fixed(0.03f);
+  block_.linears[testing::llama::kDown].input = kToken;
   ExpectPlainLoops(RunBlock(model_, block_, serial_));
-  block_.linear(LinearRole::kGate).input = Fixed(0.05f);
-  block_.linear(LinearRole::kKey).input = kToken;
+  block_.linears[testing::llama::kGate].input = Fixed(0.05f);
+  block_.linears[testing::llama::kKey].input = kToken;
   ExpectPlainLoops(RunBlock(model_, block_, serial_));
 }
 
@@ -271,8 +272,8 @@ TEST_P(RoundedBlockTest, TheExecutorLeavesNoTrace) {
 }
 
 TEST_P(RoundedBlockTest, BFloat16IsRefused) {
-  block_.linear(LinearRole::kUp).input = kToken;
-  const BlockForward forward(model_.config, ComputeDType::kBF16, 8);
+  block_.linears[testing::llama::kUp].input = kToken;
+  const BlockForward forward(model_.plan, ComputeDType::kBF16, 8);
   const absl::Status status = forward.Prepare(block_, serial_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("model.layers.0.mlp.up_proj: its input"));

@@ -15,8 +15,9 @@
 #include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/embedding_and_head.h"
-#include "core/model/family.h"
+#include "core/model/families/family.h"
 #include "core/model/forward.h"
+#include "core/model/model.h"
 #include "tests/support/source_directory.h"
 
 namespace salient::testing {
@@ -39,15 +40,15 @@ std::vector<T> ReadAs(const SafetensorsFile& file, const std::string& tensor) {
 }
 
 // Returns what leaves the last block. `observer` sees the groups of that block.
-inline Matrix RunBlocks(const TensorSource& source, const Family& family, const ModelConfig& config,
+inline Matrix RunBlocks(const TensorSource& source, const Model& model,
                         const std::vector<int64_t>& tokens, ComputeDType compute,
                         GroupObserver observer, Executor& executor) {
-  const BlockForward forward(config, compute, static_cast<int64_t>(tokens.size()));
-  Matrix hidden = Must(EmbedTokens(source, family, config, tokens));
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const BlockWeights block = Must(ReadBlock(source, family, config, layer, executor));
+  const BlockForward forward(model, compute, static_cast<int64_t>(tokens.size()));
+  Matrix hidden = Must(EmbedTokens(source, model, tokens));
+  for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
+    const BlockWeights block = Must(ReadBlock(source, model, layer, executor));
     const PreparedBlock prepared = Must(forward.Prepare(block, executor));
-    const bool last = layer + 1 == config.num_hidden_layers;
+    const bool last = layer + 1 == model.config.num_hidden_layers;
     hidden = Must(last ? forward.Run(prepared, std::move(hidden), observer, executor)
                        : forward.Run(prepared, std::move(hidden), IgnoreGroup, executor));
   }
@@ -55,13 +56,13 @@ inline Matrix RunBlocks(const TensorSource& source, const Family& family, const 
 }
 
 // Returns logits [tokens, vocabulary] from all slices.
-inline Matrix RunModel(const TensorSource& source, const Family& family, const ModelConfig& config,
+inline Matrix RunModel(const TensorSource& source, const Model& model,
                        const std::vector<int64_t>& tokens, ComputeDType compute,
                        GroupObserver observer, Executor& executor) {
-  const OutputHead head = Must(OutputHead::Open(source, family, config));
-  const Matrix normed = Must(
-      head.Norm(RunBlocks(source, family, config, tokens, compute, observer, executor), executor));
-  Matrix logits(static_cast<int64_t>(tokens.size()), config.vocab_size);
+  const OutputHead head = Must(OutputHead::Open(source, model));
+  const Matrix normed =
+      Must(head.Norm(RunBlocks(source, model, tokens, compute, observer, executor), executor));
+  Matrix logits(static_cast<int64_t>(tokens.size()), model.config.vocab_size);
   for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
     const HeadSlice ids = Must(head.Read(slice, executor));
     const Matrix part = Must(salient::Logits(normed, ids, executor));
@@ -75,22 +76,23 @@ inline Matrix RunModel(const TensorSource& source, const Family& family, const M
 struct SmallModel {
   explicit SmallModel(const std::string& directory)
       : checkpoint(Must(Checkpoint::Open(directory))),
-        config(Must(ParseModelConfig(directory + "/config.json",
-                                     Must(ReadTextFile(directory + "/config.json", 1 << 20))))),
-        family(*Must(FindFamily(config))) {}
+        plan(Must(PlanModel(
+            Must(ParseModelConfig(directory + "/config.json",
+                                  Must(ReadTextFile(directory + "/config.json", 1 << 20))))))) {}
+  SmallModel(const SmallModel&) = delete;
 
   Matrix Hidden(const std::vector<int64_t>& tokens, ComputeDType compute, GroupObserver observer,
                 Executor& executor) const {
-    return RunBlocks(checkpoint, family, config, tokens, compute, observer, executor);
+    return RunBlocks(checkpoint, plan, tokens, compute, observer, executor);
   }
   Matrix Logits(const std::vector<int64_t>& tokens, ComputeDType compute, GroupObserver observer,
                 Executor& executor) const {
-    return RunModel(checkpoint, family, config, tokens, compute, observer, executor);
+    return RunModel(checkpoint, plan, tokens, compute, observer, executor);
   }
 
   Checkpoint checkpoint;
-  ModelConfig config;
-  const Family& family;
+  Model plan;
+  ModelConfig& config = plan.config;
 };
 
 }  // namespace salient::testing

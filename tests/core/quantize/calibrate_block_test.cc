@@ -15,6 +15,7 @@
 #include "core/linalg/gemm.h"
 #include "core/statistics/sum_values.h"
 #include "core/tensor/half.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 
@@ -41,12 +42,12 @@ class CalibrateBlockTest : public ::testing::Test {
  protected:
   CalibrateBlockTest()
       : model_(TestsDirectory() + "golden/forward/grouped_query"),
-        forward_(model_.config, ComputeDType::kBF16, 130),
+        forward_(model_.plan, ComputeDType::kBF16, 130),
         directory_(::testing::TempDir() + "calibrate_block_test." +
                    ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     LimitThreadToItself();
     std::filesystem::create_directories(directory_);
-    block_ = Must(ReadBlock(model_.checkpoint, model_.family, model_.config, 0, serial_));
+    block_ = Must(ReadBlock(model_.checkpoint, model_.plan, 0, serial_));
     for (int64_t row = 0; row < 23; ++row) {
       std::vector<int64_t> tokens;
       for (int64_t t = 0; t < 1 + row * 29 % 130; ++t) tokens.push_back((row * 7 + t * 3) % 40);
@@ -54,8 +55,7 @@ class CalibrateBlockTest : public ::testing::Test {
     }
     entering_.emplace(Must(HiddenStatesFile::Create(directory_ + "/entering", Shape(0))));
     for (size_t row = 0; row < rows_.size(); ++row) {
-      const Matrix hidden =
-          Must(EmbedTokens(model_.checkpoint, model_.family, model_.config, rows_[row]));
+      const Matrix hidden = Must(EmbedTokens(model_.checkpoint, model_.plan, rows_[row]));
       EXPECT_TRUE(entering_->WriteRow(static_cast<int64_t>(row), hidden).ok());
     }
   }
@@ -75,7 +75,7 @@ class CalibrateBlockTest : public ::testing::Test {
     HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
     Outcome outcome;
     outcome.statistics = Must(CalibrateBlock(
-        model_.family, forward_, block_, *entering_, leaving, /*seed=*/5, /*whole_gram=*/false,
+        forward_, block_, *entering_, leaving, /*seed=*/5, /*whole_gram=*/false,
         [](int64_t) { return absl::OkStatus(); }, executor));
     for (size_t row = 0; row < rows_.size(); ++row) {
       outcome.leaving.push_back(Must(leaving.ReadRow(static_cast<int64_t>(row))));
@@ -104,7 +104,7 @@ TEST_F(CalibrateBlockTest, IsTheSameBitsForAnyExecutor) {
   testing::ThreadExecutor two(2), five(5);
   for (Executor* executor : std::initializer_list<Executor*>{&spread, &two, &five}) {
     const Outcome outcome = Calibrate(*executor);
-    for (size_t group = 0; group < kGroupRoles; ++group) {
+    for (size_t group = 0; group < testing::llama::kGroups; ++group) {
       const Statistics& a = *expected.statistics[group];
       const Statistics& b = *outcome.statistics[group];
       EXPECT_EQ(a.token_count, b.token_count);
@@ -125,13 +125,13 @@ TEST_F(CalibrateBlockTest, IsTheSameBitsForAnyExecutor) {
 TEST_F(CalibrateBlockTest, FoldsWhatTheLinearsRead) {
   testing::ThreadExecutor executor(2);
   const Outcome outcome = Calibrate(executor);
-  std::array<std::vector<double>, kGroupRoles> sums;
+  std::array<std::vector<double>, testing::llama::kGroups> sums;
   const PreparedBlock prepared = Must(forward_.Prepare(block_, serial_));
   for (size_t row = 0; row < rows_.size(); ++row) {
     Matrix hidden = Must(entering_->ReadRow(static_cast<int64_t>(row)));
     const Matrix leaving = Must(forward_.Run(
         prepared, std::move(hidden),
-        [&](GroupRole group, const Activations& input) {
+        [&](size_t group, const Activations& input) {
           EXPECT_EQ(input.dtype(), DType::kBF16);
           std::vector<double>& sum = sums[static_cast<size_t>(group)];
           sum.resize(static_cast<size_t>(input.features()));
@@ -143,7 +143,7 @@ TEST_F(CalibrateBlockTest, FoldsWhatTheLinearsRead) {
         serial_));
     ExpectSame(leaving, outcome.leaving[row]);
   }
-  for (size_t group = 0; group < kGroupRoles; ++group) {
+  for (size_t group = 0; group < testing::llama::kGroups; ++group) {
     const SumValues statistics(*outcome.statistics[group]);
     ASSERT_EQ(outcome.statistics[group]->sum.size(), sums[group].size());
     for (size_t j = 0; j < sums[group].size(); ++j) {
@@ -160,7 +160,7 @@ TEST_F(CalibrateBlockTest, TellsOfEveryTokenOnceAndNeverTwoAtATime) {
   int64_t tokens = 0;
   int calls = 0;
   Must(CalibrateBlock(
-      model_.family, forward_, block_, *entering_, leaving, 5, false,
+      forward_, block_, *entering_, leaving, 5, false,
       [&](int64_t count) {
         EXPECT_EQ(++inside, 1);
         tokens += count;
@@ -182,7 +182,7 @@ TEST_F(CalibrateBlockTest, StopsWhenItsListenerOrTheExecutorDoes) {
     HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
     std::atomic<int> calls = 0;
     const auto failed = CalibrateBlock(
-        model_.family, forward_, block_, *entering_, leaving, 5, false,
+        forward_, block_, *entering_, leaving, 5, false,
         [&](int64_t) { return ++calls >= 3 ? absl::AbortedError("enough") : absl::OkStatus(); },
         *executor);
     EXPECT_EQ(failed.status().code(), absl::StatusCode::kAborted);
@@ -191,8 +191,8 @@ TEST_F(CalibrateBlockTest, StopsWhenItsListenerOrTheExecutorDoes) {
   threads.Cancel();
   HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
   const auto cancelled = CalibrateBlock(
-      model_.family, forward_, block_, *entering_, leaving, 5, false,
-      [](int64_t) { return absl::OkStatus(); }, threads);
+      forward_, block_, *entering_, leaving, 5, false, [](int64_t) { return absl::OkStatus(); },
+      threads);
   EXPECT_EQ(cancelled.status().code(), absl::StatusCode::kCancelled);
 }
 
@@ -204,8 +204,8 @@ TEST_F(CalibrateBlockTest, NamesActivationsThatAreNotFinite) {
   for (Executor* executor : std::initializer_list<Executor*>{&serial_, &threads}) {
     HiddenStatesFile leaving = Must(HiddenStatesFile::Create(directory_ + "/leaving", Shape(1)));
     const auto failed = CalibrateBlock(
-        model_.family, forward_, block_, *entering_, leaving, 5, false,
-        [](int64_t) { return absl::OkStatus(); }, *executor);
+        forward_, block_, *entering_, leaving, 5, false, [](int64_t) { return absl::OkStatus(); },
+        *executor);
     EXPECT_EQ(failed.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(failed.status().message()),
                 ::testing::AllOf(::testing::HasSubstr("qkv"), ::testing::HasSubstr("row 4")));

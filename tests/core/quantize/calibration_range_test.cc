@@ -15,6 +15,7 @@
 #include "core/model/activation_range.h"
 #include "core/model/embedding_and_head.h"
 #include "core/tensor/half.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/quantize/quantize_outputs_fixture.h"
 
 namespace salient {
@@ -69,7 +70,7 @@ TEST_F(CalibrationRangeTest, TellsHowFarActivationsReachAndWhere) {
   ASSERT_GE(ranges.size(), 2u);
   EXPECT_EQ(ranges.front().where, "the embeddings");
   EXPECT_EQ(ranges.front().largest, LargestOf([&](const std::vector<int64_t>& row) {
-              return Must(EmbedTokens(model_->checkpoint, model_->family, model_->config, row));
+              return Must(EmbedTokens(model_->checkpoint, model_->plan, row));
             }));
   EXPECT_EQ(ranges.back().where, "the residual stream leaving model.layers.2");
   EXPECT_EQ(ranges.back().largest, LargestOf([&](const std::vector<int64_t>& row) {
@@ -88,8 +89,8 @@ TEST_F(CalibrationRangeTest, LooksAtWhatLinearsRead) {
   const std::vector<ActivationRange> ranges = Quantize({Stored(kAwq)}).ranges;
   float largest = 0;
   for (const std::vector<int64_t>& row : Rows()) {
-    const auto observe = [&](GroupRole group, const Activations& input) {
-      if (group != GroupRole::kDown) return absl::OkStatus();
+    const auto observe = [&](size_t group, const Activations& input) {
+      if (group != testing::llama::kDownGroup) return absl::OkStatus();
       const auto* values = reinterpret_cast<const float*>(input.data());
       for (int64_t i = 0; i < input.tokens() * 96; ++i) {
         largest = std::max(largest, std::abs(values[i]));

@@ -171,7 +171,7 @@ void RunQuantize(const testing::SmallModel& model, const std::string& directory,
   QuantizeModelParams params;
   params.work_directory = directory;
   PathCollector collector(results);
-  Check(QuantizeModel(model.checkpoint, model.config, CalibrationTokens(), params, collector,
+  Check(QuantizeModel(model.checkpoint, model.plan, CalibrationTokens(), params, collector,
                       executor));
 }
 

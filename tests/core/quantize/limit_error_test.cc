@@ -74,7 +74,7 @@ TEST_F(LimitErrorTest, GroupsAboveTheLimitGetEightBitsWhereTheLayoutMixesWidths)
   for (const RaisedGroup& group : limited.raised) {
     EXPECT_EQ(group.bits, 8);
     EXPECT_THAT(group.why, HasSubstr("at 3 bits, above"));
-    told += group.role == GroupRole::kOutput || group.role == GroupRole::kDown ? 1 : 0;
+    told += group.group == "self_attn.o_proj" || group.group == "mlp.down_proj" ? 1 : 0;
   }
   EXPECT_EQ(told, 3);
   ExpectPlanned(stored, limited, 0);
@@ -117,8 +117,7 @@ TEST_F(LimitErrorTest, ALimitThatLeavesNothingIsToldByThePlan) {
   QuantizedCheckpointParams params;
   params.stored = Stored(kPlain);
   params.raised = results.raised;
-  const absl::Status status =
-      PlanQuantizedCheckpoint(model_->config, config_json_, params).status();
+  const absl::Status status = PlanQuantizedCheckpoint(model_->plan, config_json_, params).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("max_relative_error leaves nothing"));
 }
@@ -148,7 +147,7 @@ TEST_F(LimitErrorTest, AnInterruptedRunGoesOnWithWhatWasDecided) {
   for (size_t i = 0; i < whole.raised.size(); ++i) {
     EXPECT_EQ(second.raised[i].output, whole.raised[i].output);
     EXPECT_EQ(second.raised[i].layer, whole.raised[i].layer);
-    EXPECT_EQ(second.raised[i].role, whole.raised[i].role);
+    EXPECT_EQ(second.raised[i].group, whole.raised[i].group);
     EXPECT_EQ(second.raised[i].bits, whole.raised[i].bits);
     EXPECT_EQ(second.raised[i].why, whole.raised[i].why);
   }

@@ -25,6 +25,7 @@
 #include "core/result/outer_tensors.h"
 #include "core/result/quantized_checkpoint.h"
 #include "core/tensor/half.h"
+#include "tests/support/planned_model.h"
 #include "tests/support/random_model.h"
 
 namespace salient::testing {
@@ -135,7 +136,7 @@ inline absl::Status RunJob(const SpoiltModel& model, const fs::path& work,
   if (!text.ok()) return text.status();
   const auto config = ParseModelConfig(path, *text);
   if (!config.ok()) return config.status();
-  const auto plan = PlanQuantizedCheckpoint(*config, *text, model.params);
+  const auto plan = PlanQuantizedCheckpoint(testing::Planned(*config), *text, model.params);
   if (!plan.ok()) return plan.status();
   const auto checkpoint = Checkpoint::Open(model.directory().string());
   if (!checkpoint.ok()) return checkpoint.status();
@@ -145,11 +146,11 @@ inline absl::Status RunJob(const SpoiltModel& model, const fs::path& work,
   params.compute = ComputeDType::kF32;
   params.work_directory = work.string();
   SerialExecutor executor;
-  absl::Status status =
-      QuantizeModel(*checkpoint, *config, model.calibration, params, sink, executor);
+  absl::Status status = QuantizeModel(*checkpoint, testing::Planned(*config), model.calibration,
+                                      params, sink, executor);
   if (!status.ok()) return status;
   return CopyOuterTensors(
-      *checkpoint, *config,
+      *checkpoint, testing::Planned(*config),
       [](const TensorShape&, int64_t, absl::Span<const std::byte>) { return absl::OkStatus(); });
 }
 

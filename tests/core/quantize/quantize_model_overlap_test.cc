@@ -131,7 +131,7 @@ class QuantizeModelOverlapTest : public ::testing::Test {
 
   absl::Status Quantize(const TensorSource& source, QuantizedModelSink& sink) {
     const std::vector<std::vector<int64_t>> rows = {{1, 17, 40, 3, 5}, {9, 8, 7}};
-    return QuantizeModel(source, model_.config, rows, params_, sink, executor_);
+    return QuantizeModel(source, model_.plan, rows, params_, sink, executor_);
   }
 
   SmallModel model_;

@@ -157,8 +157,8 @@ class QuantizeModelTest : public ::testing::Test {
 
   absl::Status Quantize(const QuantizeModelParams& params, size_t rows, QuantizedModelSink& sink,
                         Executor& executor) {
-    return QuantizeModel(model_.checkpoint, model_.config,
-                         Rows("calibration_open.safetensors", rows), params, sink, executor);
+    return QuantizeModel(model_.checkpoint, model_.plan, Rows("calibration_open.safetensors", rows),
+                         params, sink, executor);
   }
 
   // Mean KL(source || result) over rows of other text.
@@ -168,8 +168,7 @@ class QuantizeModelTest : public ::testing::Test {
     for (const std::vector<int64_t>& tokens : Rows("evaluation_open.safetensors", 4)) {
       const Matrix source = Normed(model_.checkpoint, tokens);
       const Matrix changed = Normed(overlay, tokens);
-      const OutputHead head =
-          Must(OutputHead::Open(model_.checkpoint, model_.family, model_.config));
+      const OutputHead head = Must(OutputHead::Open(model_.checkpoint, model_.plan));
       RowDivergence divergence(256);
       for (int64_t slice = 0; slice < head.SliceCount(); ++slice) {
         const HeadSlice part = Must(head.Read(slice, threads_));
@@ -183,15 +182,14 @@ class QuantizeModelTest : public ::testing::Test {
   }
 
   Matrix Normed(const TensorSource& source, const std::vector<int64_t>& tokens) {
-    const BlockForward forward(model_.config, ComputeDType::kF32, 256);
-    Matrix hidden = Must(EmbedTokens(source, model_.family, model_.config, tokens));
+    const BlockForward forward(model_.plan, ComputeDType::kF32, 256);
+    Matrix hidden = Must(EmbedTokens(source, model_.plan, tokens));
     for (int64_t layer = 0; layer < model_.config.num_hidden_layers; ++layer) {
-      const BlockWeights block =
-          Must(ReadBlock(source, model_.family, model_.config, layer, threads_));
+      const BlockWeights block = Must(ReadBlock(source, model_.plan, layer, threads_));
       hidden = Must(forward.Run(Must(forward.Prepare(block, threads_)), std::move(hidden),
                                 IgnoreGroup, threads_));
     }
-    const OutputHead head = Must(OutputHead::Open(source, model_.family, model_.config));
+    const OutputHead head = Must(OutputHead::Open(source, model_.plan));
     return Must(head.Norm(hidden, threads_));
   }
 
@@ -277,7 +275,7 @@ TEST_F(QuantizeModelTest, CalibrationWithoutRowsOrTokensIsRefused) {
   EXPECT_EQ(Quantize(params_, 0, result, threads_).code(), absl::StatusCode::kInvalidArgument);
   const std::vector<std::vector<int64_t>> rows = {{1, 2}, {}};
   const absl::Status status =
-      QuantizeModel(model_.checkpoint, model_.config, rows, params_, result, threads_);
+      QuantizeModel(model_.checkpoint, model_.plan, rows, params_, result, threads_);
   EXPECT_NE(status.message().find("row 1 has 0 tokens"), absl::string_view::npos) << status;
 }
 

@@ -148,7 +148,7 @@ class QuantizeOutputsFixture : public ::testing::Test {
                            Executor& executor) {
     QuantizeModelParams params = params_;
     params.outputs = outputs;
-    return QuantizeModel(model_->checkpoint, model_->config, Rows(), params, results, executor);
+    return QuantizeModel(model_->checkpoint, model_->plan, Rows(), params, results, executor);
   }
 
   // Quantizes in a fresh directory.
@@ -168,7 +168,7 @@ class QuantizeOutputsFixture : public ::testing::Test {
     params.raised = results.raised;
     params.output = output;
     const QuantizedCheckpointPlan plan =
-        Must(PlanQuantizedCheckpoint(model_->config, config_json_, params));
+        Must(PlanQuantizedCheckpoint(model_->plan, config_json_, params));
     std::set<std::string> planned;
     for (const SafetensorsLayout::Place& place : plan.files.at(0).layout.places) {
       if (!absl::StartsWith(place.tensor.name, "model.layers.")) continue;

@@ -70,7 +70,7 @@ class QuantizeWideModelTest : public ::testing::Test {
     testing::ThreadExecutor executor(threads);
     WideCollector collector;
     const absl::Status status =
-        QuantizeModel(model.checkpoint, model.config, calibration_, params, collector, executor);
+        QuantizeModel(model.checkpoint, model.plan, calibration_, params, collector, executor);
     EXPECT_TRUE(status.ok()) << status;
     return collector;
   }

@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/model/family.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 #include "core/result/quantized_checkpoint.h"
 
 namespace salient {
@@ -27,12 +28,11 @@ std::string LeftOutConfig(const std::string& more) {
       R"( "rms_norm_eps": 1e-5, "tie_word_embeddings": false)", more, "}");
 }
 
-std::vector<std::string> NamesOfModel(const ModelConfig& config) {
-  const Family& family = **FindFamily(config);
+std::vector<std::string> NamesOfModel(const Model& model) {
   std::vector<std::string> names;
-  for (const TensorSpec& spec : OuterTensors(family, config)) names.push_back(spec.name);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (const TensorSpec& spec : BlockTensors(family, config, layer)) names.push_back(spec.name);
+  for (const TensorSpec& spec : OuterTensors(model)) names.push_back(spec.name);
+  for (const BlockPlan& block : model.blocks) {
+    for (const TensorSpec& spec : BlockTensors(block)) names.push_back(spec.name);
   }
   return names;
 }
@@ -41,9 +41,10 @@ std::vector<std::string> NamesOfModel(const ModelConfig& config) {
 std::vector<std::string> Told(const std::string& json, const std::vector<std::string>& beside) {
   const auto config = ParseModelConfig("config.json", json);
   EXPECT_TRUE(config.ok()) << config.status();
-  std::vector<std::string> names = NamesOfModel(*config);
+  const Model model = *PlanModel(*config);
+  std::vector<std::string> names = NamesOfModel(model);
   names.insert(names.end(), beside.begin(), beside.end());
-  return LeftOutTensors(names, *config, json);
+  return LeftOutTensors(names, model, json);
 }
 
 TEST(LeftOutTensorsTest, OfAWholeModelNothingIsTold) {
@@ -83,7 +84,7 @@ TEST(LeftOutTensorsTest, TheConfigOfAResultDoesNotPromiseThem) {
     EXPECT_TRUE(config.ok()) << config.status();
     QuantizedCheckpointParams params;
     params.stored.format = {4, 32, false, DType::kF16};
-    const auto plan = PlanQuantizedCheckpoint(*config, json, params);
+    const auto plan = PlanQuantizedCheckpoint(*PlanModel(*config), json, params);
     EXPECT_TRUE(plan.ok()) << plan.status();
     return plan->config_json;
   };

@@ -17,6 +17,7 @@
 #include "core/tensor/non_finite.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
+#include "tests/support/planned_model.h"
 #include "tests/support/random_model.h"
 
 namespace salient {
@@ -34,7 +35,7 @@ class CopyOuterTensorsTest : public ::testing::Test {
 
   std::string Error(const TensorSource& source) {
     const absl::Status status = CopyOuterTensors(
-        source, model_.config,
+        source, model_.plan,
         [](const TensorShape&, int64_t, absl::Span<const std::byte>) { return absl::OkStatus(); });
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
@@ -86,7 +87,7 @@ TEST_F(CopyOuterTensorsTest, BytesOf16BitTensorsStay) {
   source.Put({"model.norm.weight", DType::kF32, {hidden}, wide});
   std::map<std::string, NamedTensor> received;
   const absl::Status status =
-      CopyOuterTensors(source, model_.config,
+      CopyOuterTensors(source, model_.plan,
                        [&](const TensorShape& tensor, int64_t, absl::Span<const std::byte> bytes) {
                          NamedTensor& to = received[tensor.name];
                          to.dtype = tensor.dtype;
@@ -134,7 +135,7 @@ class UnusedRowsTest : public CopyOuterTensorsTest {
     bytes_.clear();
     asked_ = 0;
     return CopyOuterTensors(
-        source, model_.config,
+        source, model_.plan,
         [&](const TensorShape& shape, int64_t, absl::Span<const std::byte> bytes) {
           if (shape.name == tensor) bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
           return absl::OkStatus();
@@ -257,7 +258,7 @@ TEST_F(CopyOuterTensorsTest, TensorsThatAreMissingOrOfAnotherShapeAreNamed) {
 TEST_F(CopyOuterTensorsTest, StopsWhenTheReceiverFails) {
   int calls = 0;
   const absl::Status status =
-      CopyOuterTensors(model_.checkpoint, model_.config,
+      CopyOuterTensors(model_.checkpoint, model_.plan,
                        [&](const TensorShape&, int64_t, absl::Span<const std::byte>) {
                          ++calls;
                          return absl::UnavailableError("gone");
@@ -281,7 +282,7 @@ TEST_F(CopyOuterTensorsTest, LargeTensorsComeInRanges) {
   std::map<std::string, std::vector<std::byte>> received;
   int ranges = 0;
   const absl::Status status = CopyOuterTensors(
-      source, config,
+      source, testing::Planned(config),
       [&](const TensorShape& tensor, int64_t offset, absl::Span<const std::byte> bytes) {
         std::vector<std::byte>& data = received[tensor.name];
         EXPECT_EQ(static_cast<int64_t>(data.size()), offset);

@@ -39,7 +39,7 @@ class PlainDTypesTest : public ::testing::Test {
       for (const int64_t dimension : shape) bytes *= dimension;
       source.Put({name, dtype, shape, std::vector<std::byte>(static_cast<size_t>(bytes))});
     }
-    return PlainDTypesOf(source, **FindFamily(model_.config), model_.config);
+    return PlainDTypesOf(source, model_.plan);
   }
 
   testing::SmallModel model_{testing::TestsDirectory() + "golden/forward/untied_head"};

@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "core/model/families/family.h"
+#include "tests/core/model/llama_places.h"
+
 namespace salient {
 namespace {
 
@@ -31,8 +34,8 @@ absl::StatusOr<std::vector<BlockFits>> FitsOfBlocks(
     int bits, int64_t group_size, OutputFormat output, bool strict = false,
     const std::vector<ModuleOverride>& overrides = {}) {
   const ModelConfig config = GroupsConfig();
-  return QuantizableGroups(**FindFamily(config), config,
-                           {{bits, group_size, false, DType::kF16}, output}, strict, overrides);
+  return QuantizableGroups(*PlanModel(config), {{bits, group_size, false, DType::kF16}, output},
+                           strict, overrides);
 }
 
 // Returns the fits of the first block; all are alike.
@@ -41,14 +44,14 @@ absl::StatusOr<BlockFits> Fits(int bits, int64_t group_size, OutputFormat output
   const auto blocks = FitsOfBlocks(bits, group_size, output, strict);
   if (!blocks.ok()) return blocks.status();
   EXPECT_EQ(blocks->size(), 2u);
-  for (size_t i = 0; i < kGroupRoles; ++i) {
+  for (size_t i = 0; i < testing::llama::kGroups; ++i) {
     EXPECT_EQ((*blocks)[0][i].fits, (*blocks)[1][i].fits);
     EXPECT_EQ((*blocks)[0][i].why, (*blocks)[1][i].why);
   }
   return (*blocks)[0];
 }
 
-std::array<bool, kGroupRoles> Which(const BlockFits& fits) {
+std::array<bool, testing::llama::kGroups> Which(const BlockFits& fits) {
   return {fits[0].fits, fits[1].fits, fits[2].fits, fits[3].fits};
 }
 

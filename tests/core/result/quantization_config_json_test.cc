@@ -22,9 +22,21 @@ std::vector<LinearFormat> Linears(const std::vector<std::string>& modules,
   return linears;
 }
 
+// Returns what engines fuse in two blocks.
+std::vector<FusedModules> Fused() {
+  std::vector<FusedModules> fused;
+  for (const std::string block : {"model.layers.0.", "model.layers.1."}) {
+    const std::string attention = block + "self_attn.";
+    fused.push_back({attention + "qkv_proj",
+                     {attention + "q_proj", attention + "k_proj", attention + "v_proj"}});
+    fused.push_back({block + "mlp.gate_up_proj", {block + "mlp.gate_proj", block + "mlp.up_proj"}});
+  }
+  return fused;
+}
+
 JsonValue Config(const StoredFormat& stored, const std::vector<LinearFormat>& linears,
                  const std::vector<std::string>& kept = {}) {
-  const auto config = QuantizationConfigJson(stored, linears, kept);
+  const auto config = QuantizationConfigJson(stored, linears, kept, Fused());
   EXPECT_TRUE(config.ok()) << config.status();
   return config.ok() ? *config : JsonValue();
 }
@@ -197,7 +209,7 @@ TEST(QuantizationConfigJsonTest, AwqHasOneFormatForAll) {
   std::vector<LinearFormat> linears = Linears({"a", "b"});
   linears[1].format.group_size = 64;
   const absl::Status status =
-      QuantizationConfigJson({k4Bit, OutputFormat::kAwqGemm}, linears, {}).status();
+      QuantizationConfigJson({k4Bit, OutputFormat::kAwqGemm}, linears, {}, {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("b: bits is 4 and group_size 64; expected 4 and 128"));

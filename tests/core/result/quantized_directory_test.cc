@@ -128,7 +128,7 @@ TEST_P(QuantizedDirectoryTest, HoldsExactlyWhatTheRunEmits) {
     EXPECT_EQ(quantization, nullptr);
     // A plain model has every tensor that the config asks for, and no other.
     const SmallModel model(out.string());
-    EXPECT_TRUE(CheckModelTensors(model.checkpoint, model.family, model.config).ok());
+    EXPECT_TRUE(CheckModelTensors(model.checkpoint, model.plan).ok());
   }
 }
 

@@ -109,9 +109,9 @@ inline WrittenModel Quantize(const fs::path& source, const fs::path& out,
   const SmallModel model(source.string());
   WrittenModel result;
   QuantizedCheckpointParams of_source = params;
-  of_source.dtypes = PlainDTypesOf(model.checkpoint, *Must(FindFamily(model.config)), model.config);
+  of_source.dtypes = PlainDTypesOf(model.checkpoint, model.plan);
   result.plan =
-      Must(PlanQuantizedCheckpoint(model.config, ReadFile(source / "config.json"), of_source));
+      Must(PlanQuantizedCheckpoint(model.plan, ReadFile(source / "config.json"), of_source));
   CheckpointWriter writer = Must(CheckpointWriter::Create(out.string()));
   for (const QuantizedFile& file : result.plan.files) {
     EXPECT_TRUE(writer.AddSafetensors(file.name, file.layout).ok());
@@ -133,13 +133,13 @@ inline WrittenModel Quantize(const fs::path& source, const fs::path& out,
   for (int64_t i = 0; i < 80; ++i) calibration[i % 2].push_back(i * 37 % model.config.vocab_size);
   WritingSink sink(writer);
   absl::Status status =
-      QuantizeModel(model.checkpoint, model.config, calibration, run, sink, executor);
+      QuantizeModel(model.checkpoint, model.plan, calibration, run, sink, executor);
   EXPECT_TRUE(status.ok()) << status;
   result.tensors = std::move(sink.tensors);
   result.kept = std::move(sink.kept);
   result.scaled = sink.scaled;
   status = CopyOuterTensors(
-      model.checkpoint, model.config,
+      model.checkpoint, model.plan,
       [&](const TensorShape& tensor, int64_t offset, absl::Span<const std::byte> bytes) {
         EXPECT_LE(bytes.size(), size_t{4} << 20);
         if (offset == 0) {

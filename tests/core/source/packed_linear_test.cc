@@ -13,9 +13,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/source/quantized_source.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/source/packed_tensors.h"
 #include "tests/support/altered_source.h"
+#include "tests/support/planned_model.h"
 
 namespace salient {
 namespace {
@@ -121,7 +123,7 @@ class PackedLinearTest : public ::testing::Test {
                     const std::function<float(int64_t n, int64_t k)>& value) {
     config_.quantization = Config(json);
     ASSERT_TRUE(config_.quantization->readable.ok()) << config_.quantization->readable;
-    const auto source = Must(OpenQuantizedSource(packed_, config_));
+    const auto source = Must(OpenQuantizedSource(packed_, testing::Planned(config_)));
     const TensorLocation found = Must(source->Find(Tensor("weight")));
     EXPECT_EQ(found.entry->dtype, DType::kF32);
     EXPECT_EQ(found.entry->shape, (std::vector<int64_t>{kOut, kIn}));
@@ -144,8 +146,9 @@ class PackedLinearTest : public ::testing::Test {
   // Returns why the module cannot be found under `json`.
   std::string FindError(const std::string& json) {
     config_.quantization = Config(json);
-    const absl::Status status =
-        Must(OpenQuantizedSource(packed_, config_))->Find(Tensor("weight")).status();
+    const absl::Status status = Must(OpenQuantizedSource(packed_, testing::Planned(config_)))
+                                    ->Find(Tensor("weight"))
+                                    .status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
   }
@@ -153,7 +156,7 @@ class PackedLinearTest : public ::testing::Test {
   std::string ReadError(const std::string& json) {
     config_.quantization = Config(json);
     std::vector<std::byte> bytes(kIn * 4);
-    const absl::Status status = Must(OpenQuantizedSource(packed_, config_))
+    const absl::Status status = Must(OpenQuantizedSource(packed_, testing::Planned(config_)))
                                     ->ReadRange(Tensor("weight"), 0, absl::MakeSpan(bytes));
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
@@ -297,12 +300,16 @@ TEST_F(PackedLinearTest, TensorsInSeveralFilesGoByTheNameOfTheWhole) {
   other.Put(MakeScales(Tensor("scales"), DType::kF16, kGroups, kOut, Scale));
   const AlteredSource whole(other, "model");
   config_.quantization = Config(Gptq(4));
-  EXPECT_EQ(Must(Must(OpenQuantizedSource(whole, config_))->Find(Tensor("weight"))).file, "model");
+  EXPECT_EQ(
+      Must(Must(OpenQuantizedSource(whole, testing::Planned(config_)))->Find(Tensor("weight")))
+          .file,
+      "model");
   config_.quantization = Config(Gptq(8));
-  EXPECT_THAT(
-      std::string(
-          Must(OpenQuantizedSource(whole, config_))->Find(Tensor("weight")).status().message()),
-      StartsWith("model: tensor \"" + Tensor("qweight") + "\": shape is [32, 128]"));
+  EXPECT_THAT(std::string(Must(OpenQuantizedSource(whole, testing::Planned(config_)))
+                              ->Find(Tensor("weight"))
+                              .status()
+                              .message()),
+              StartsWith("model: tensor \"" + Tensor("qweight") + "\": shape is [32, 128]"));
 }
 
 TEST_F(PackedLinearTest, TensorsAndConfigMustSayTheSame) {
@@ -316,17 +323,19 @@ TEST_F(PackedLinearTest, TensorsAndConfigMustSayTheSame) {
   // What the config would quantize and the file does not is shown as it is.
   for (const char* suffix : {"qweight", "qzeros", "scales"}) packed_.Remove(Tensor(suffix));
   config_.quantization = Config(Gptq(4));
-  EXPECT_EQ(Must(Must(OpenQuantizedSource(packed_, config_))->Find(Tensor("weight"))).entry->dtype,
-            DType::kF16);
+  EXPECT_EQ(
+      Must(Must(OpenQuantizedSource(packed_, testing::Planned(config_)))->Find(Tensor("weight")))
+          .entry->dtype,
+      DType::kF16);
 }
 
 TEST_F(PackedLinearTest, InputsAreRoundedWhereTheLinearIsPacked) {
   const auto inputs = [this](const std::string& json) {
     config_.quantization = Config(json);
-    return ReadInputRoundings(packed_, config_);
+    return ReadInputRoundings(packed_, testing::Planned(config_));
   };
   const auto of_key = [](const InputRoundings& roundings) {
-    return roundings.at(1)[static_cast<size_t>(LinearRole::kKey)];
+    return roundings.at(1)[testing::llama::kKey];
   };
   PackIntQuantized(false, DType::kF32);
   const InputRoundings dynamic =
@@ -334,8 +343,8 @@ TEST_F(PackedLinearTest, InputsAreRoundedWhereTheLinearIsPacked) {
   ASSERT_EQ(dynamic.size(), 4u);
   EXPECT_EQ(of_key(dynamic).format, ActivationFormat::kDynamicToken);
   for (size_t layer = 0; layer < 4; ++layer) {
-    for (size_t role = 0; role < kLinearRoles; ++role) {
-      if (layer == 1 && static_cast<LinearRole>(role) == LinearRole::kKey) continue;
+    for (size_t role = 0; role < testing::llama::kLinears; ++role) {
+      if (layer == 1 && role == testing::llama::kKey) continue;
       EXPECT_EQ(dynamic[layer][role], InputRounding()) << layer << ", " << role;
     }
   }

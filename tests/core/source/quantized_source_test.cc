@@ -13,10 +13,12 @@
 #include "core/quantize/quantize_model.h"
 #include "core/source/nearest_source.h"
 #include "core/tensor/half.h"
+#include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/source/any_range.h"
 #include "tests/core/source/packed_tensors.h"
 #include "tests/support/altered_source.h"
+#include "tests/support/planned_model.h"
 #include "tests/support/thread_executor.h"
 
 namespace salient {
@@ -95,9 +97,11 @@ class QuantizedSourceTest : public ::testing::Test {
     return bytes;
   }
 
-  absl::Status OpenError() { return OpenQuantizedSource(packed_, config_).status(); }
+  absl::Status OpenError() {
+    return OpenQuantizedSource(packed_, testing::Planned(config_)).status();
+  }
   std::string FindError() {
-    const auto source = Must(OpenQuantizedSource(packed_, config_));
+    const auto source = Must(OpenQuantizedSource(packed_, testing::Planned(config_)));
     const absl::Status status = source->Find(std::string(kModule) + ".weight").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
@@ -114,7 +118,7 @@ TEST_F(QuantizedSourceTest, ShowsWhatTheLayoutDescribes) {
     for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF32}) {
       Pack(groups, dtype);
       config_.quantization->group_size = groups == 1 ? -1 : kIn / groups;
-      const auto source = Must(OpenQuantizedSource(packed_, config_));
+      const auto source = Must(OpenQuantizedSource(packed_, testing::Planned(config_)));
       const TensorLocation found = Must(source->Find(name));
       EXPECT_EQ(found.entry->dtype, DType::kF32);
       EXPECT_EQ(found.entry->shape, (std::vector<int64_t>{kOut, kIn}));
@@ -136,8 +140,8 @@ TEST_F(QuantizedSourceTest, ShowsWhatTheLayoutDescribes) {
 
 TEST_F(QuantizedSourceTest, AnyRangeIsThatOfTheWhole) {
   Pack(2, DType::kF16);
-  const auto packed = Must(OpenQuantizedSource(packed_, config_));
-  const auto nearest = Must(RoundToNearestSource(model_.checkpoint, model_.config, {}));
+  const auto packed = Must(OpenQuantizedSource(packed_, testing::Planned(config_)));
+  const auto nearest = Must(RoundToNearestSource(model_.checkpoint, model_.plan, {}));
   const std::string name = std::string(kModule) + ".weight";
   for (const TensorSource* source : {packed.get(), nearest.get()}) {
     testing::ExpectAnyRange(*source, name, Read(*source, name), 40, 5000);
@@ -146,12 +150,12 @@ TEST_F(QuantizedSourceTest, AnyRangeIsThatOfTheWhole) {
 
 TEST_F(QuantizedSourceTest, WhatIsNotPackedIsShownAsItIs) {
   Pack(2, DType::kF16);
-  const auto source = Must(OpenQuantizedSource(packed_, config_));
+  const auto source = Must(OpenQuantizedSource(packed_, testing::Planned(config_)));
   for (const char* name : {"model.layers.0.self_attn.k_proj.weight", "model.norm.weight"}) {
     EXPECT_EQ(Must(source->Find(name)).entry->dtype, DType::kF16) << name;
     EXPECT_EQ(Read(*source, name), Read(model_.checkpoint, name)) << name;
   }
-  const auto plain = Must(OpenQuantizedSource(model_.checkpoint, model_.config));
+  const auto plain = Must(OpenQuantizedSource(model_.checkpoint, model_.plan));
   EXPECT_EQ(Read(*plain, std::string(kModule) + ".weight"),
             Read(model_.checkpoint, std::string(kModule) + ".weight"));
   EXPECT_TRUE(absl::IsNotFound(source->Find("nothing").status()));
@@ -160,7 +164,8 @@ TEST_F(QuantizedSourceTest, WhatIsNotPackedIsShownAsItIs) {
 TEST_F(QuantizedSourceTest, FormatsThatAreNotReadAreUnimplemented) {
   const JsonValue method(JsonValue::Object{{"quant_method", JsonValue(std::string("exl2"))}});
   config_.quantization = Must(ParseQuantizationConfig("dir/config.json", method));
-  for (const absl::Status& status : {OpenError(), ReadInputRoundings(packed_, config_).status()}) {
+  for (const absl::Status& status :
+       {OpenError(), ReadInputRoundings(packed_, testing::Planned(config_)).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
     EXPECT_THAT(std::string(status.message()),
                 HasSubstr("dir/config.json: quantization_config.quant_method is \"exl2\""));
@@ -175,8 +180,9 @@ TEST_F(QuantizedSourceTest, TensorsThatDoNotFitAreNamed) {
                                      ".qzeros\": shape is [2, 16]; expected [4, 16]"));
   config_.quantization->group_size = 96;
   EXPECT_THAT(FindError(), HasSubstr("group_size is 96; expected -1 or a divisor of in_features"));
-  config_.quantization->group_size = 0;  // Then the scales tell.
-  EXPECT_TRUE(Must(OpenQuantizedSource(packed_, config_))->Find(module + ".weight").ok());
+  config_.quantization->group_size = 0;  // then the scales tell
+  EXPECT_TRUE(
+      Must(OpenQuantizedSource(packed_, testing::Planned(config_)))->Find(module + ".weight").ok());
   packed_.Put(Packed(module + ".qweight", kIn / 2, kOut, CodeAt));
   EXPECT_THAT(FindError(), HasSubstr("qweight\": shape is [128, 16]; expected [256, 16]"));
   Pack(3, DType::kF16);
@@ -227,28 +233,26 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
     std::filesystem::create_directories(params.work_directory);
     AlteredSource result(model_.checkpoint);
     for (int64_t layer = 0; layer < 4; ++layer) {
-      for (size_t role = 0; role < kLinearRoles; ++role) {
-        result.Remove(LinearName(model_.family, layer, static_cast<LinearRole>(role)) + ".weight");
+      for (size_t role = 0; role < testing::llama::kLinears; ++role) {
+        result.Remove(model_.plan.blocks[layer].linears[role].name + ".weight");
       }
     }
     Collector sink(result);
     const std::vector<std::vector<int64_t>> calibration = {{1, 2, 3, 4}};
     const absl::Status status =
-        QuantizeModel(model_.checkpoint, model_.config, calibration, params, sink, executor);
+        QuantizeModel(model_.checkpoint, model_.plan, calibration, params, sink, executor);
     ASSERT_TRUE(status.ok()) << status;
     EXPECT_EQ(sink.kept.size(), group_size == 768 ? 24u : 0u);
     std::filesystem::remove_all(params.work_directory);
 
     config_.quantization->group_size = group_size;
-    const auto written = Must(OpenQuantizedSource(result, config_));
+    const auto written = Must(OpenQuantizedSource(result, testing::Planned(config_)));
     const auto nearest =
-        Must(RoundToNearestSource(model_.checkpoint, model_.config, params.outputs[0].format));
+        Must(RoundToNearestSource(model_.checkpoint, model_.plan, params.outputs[0].format));
     for (int64_t layer = 0; layer < 4; ++layer) {
-      const BlockWeights expected =
-          Must(ReadBlock(*written, model_.family, model_.config, layer, executor));
-      const BlockWeights found =
-          Must(ReadBlock(*nearest, model_.family, model_.config, layer, executor));
-      for (size_t role = 0; role < kLinearRoles; ++role) {
+      const BlockWeights expected = Must(ReadBlock(*written, model_.plan, layer, executor));
+      const BlockWeights found = Must(ReadBlock(*nearest, model_.plan, layer, executor));
+      for (size_t role = 0; role < testing::llama::kLinears; ++role) {
         const StoredLinear& linear = found.linears[role];
         EXPECT_EQ(linear.dtype, expected.linears[role].dtype) << linear.name;
         EXPECT_EQ(linear.weight, expected.linears[role].weight) << linear.name;
@@ -259,10 +263,10 @@ TEST_F(QuantizedSourceTest, RoundToNearestIsWhatQuantizingWithoutChoicesWrites) 
 
 TEST_F(QuantizedSourceTest, RoundToNearestTakesAFormatForEachLinear) {
   const WeightFormat wide{8, 64, true};
-  NearestFormats formats(4);
-  formats[1][static_cast<size_t>(LinearRole::kKey)] = wide;
-  const auto source = Must(RoundToNearestByLinear(model_.checkpoint, model_.config, formats));
-  const auto all = Must(RoundToNearestSource(model_.checkpoint, model_.config, wide));
+  NearestFormats formats(4, std::vector<std::optional<WeightFormat>>(testing::llama::kLinears));
+  formats[1][testing::llama::kKey] = wide;
+  const auto source = Must(RoundToNearestByLinear(model_.checkpoint, model_.plan, formats));
+  const auto all = Must(RoundToNearestSource(model_.checkpoint, model_.plan, wide));
   const std::string name = std::string(kModule) + ".weight";
   EXPECT_EQ(Read(*source, name), Read(*all, name));
   for (const char* other :
@@ -270,19 +274,19 @@ TEST_F(QuantizedSourceTest, RoundToNearestTakesAFormatForEachLinear) {
     EXPECT_EQ(Read(*source, other), Read(model_.checkpoint, other)) << other;
     EXPECT_NE(Read(*all, other), Read(model_.checkpoint, other)) << other;
   }
-  formats[1][static_cast<size_t>(LinearRole::kKey)]->group_size = 96;
+  formats[1][testing::llama::kKey]->group_size = 96;
   EXPECT_THAT(
       std::string(
-          RoundToNearestByLinear(model_.checkpoint, model_.config, formats).status().message()),
+          RoundToNearestByLinear(model_.checkpoint, model_.plan, formats).status().message()),
       HasSubstr("model.layers.1.self_attn.k_proj: group_size is 96"));
   formats.resize(3);
-  EXPECT_EQ(RoundToNearestByLinear(model_.checkpoint, model_.config, formats).status().code(),
+  EXPECT_EQ(RoundToNearestByLinear(model_.checkpoint, model_.plan, formats).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(QuantizedSourceTest, RoundingNothingIsRefused) {
   const absl::Status status =
-      RoundToNearestSource(model_.checkpoint, model_.config, {4, 512}).status();
+      RoundToNearestSource(model_.checkpoint, model_.plan, {4, 512}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("group_size is 512"));
 }
@@ -293,7 +297,7 @@ TEST_F(QuantizedSourceTest, RoundingNamesAWeightThatIsNotFinite) {
   const uint16_t infinity = 0x7C00;
   std::memcpy(weight.data.data() + 2 * (5 * kIn + 7), &infinity, 2);
   packed_.Put(std::move(weight));
-  const auto source = Must(RoundToNearestSource(packed_, model_.config, {}));
+  const auto source = Must(RoundToNearestSource(packed_, model_.plan, {}));
   std::vector<std::byte> bytes(kOut * kIn * 4);
   const absl::Status status = source->ReadRange(name, 0, absl::MakeSpan(bytes));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

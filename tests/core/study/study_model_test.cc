@@ -114,7 +114,7 @@ class StudyModelTest : public ::testing::Test {
   }
 
   absl::StatusOr<ModelStudy> Study(const SmallModel& model, Executor& executor) {
-    return StudyModel(model.checkpoint, model.config, calibration_, evaluation_, params_, listener_,
+    return StudyModel(model.checkpoint, model.plan, calibration_, evaluation_, params_, listener_,
                       executor);
   }
 
@@ -134,13 +134,12 @@ TEST_F(StudyModelTest, WithoutChannelsItIsRoundToNearest) {
   const SmallModel model = Model("grouped_query");
   const ModelStudy study = Must(Study(model, serial_));
   const auto nearest =
-      Must(RoundToNearestSource(model.checkpoint, model.config, params_.block.format));
+      Must(RoundToNearestSource(model.checkpoint, model.plan, params_.block.format));
   Listener listener;
   listener.evaluates = true;
-  const auto expected =
-      Must(EvaluateModels(std::vector<EvaluatedModel>{{&model.checkpoint, &model.config},
-                                                      {nearest.get(), &model.config}},
-                          evaluation_, work_, listener, serial_));
+  const auto expected = Must(EvaluateModels(
+      std::vector<EvaluatedModel>{{&model.checkpoint, &model.plan}, {nearest.get(), &model.plan}},
+      evaluation_, work_, listener, serial_));
   EXPECT_EQ(study.source.likelihood.negative_log_likelihood,
             expected[0].likelihood.negative_log_likelihood);
   const StudyRow& none = study.rows[kNone];
@@ -159,7 +158,7 @@ TEST_F(StudyModelTest, WithoutChannelsItIsRoundToNearest) {
   std::filesystem::create_directories(quantize.work_directory);
   Losses losses;
   const absl::Status status =
-      QuantizeModel(model.checkpoint, model.config, calibration_, quantize, losses, serial_);
+      QuantizeModel(model.checkpoint, model.plan, calibration_, quantize, losses, serial_);
   ASSERT_TRUE(status.ok()) << status;
   std::filesystem::remove_all(quantize.work_directory);
   EXPECT_NEAR(none.relative_output_error / (losses.sum / losses.groups), 1, 2e-3);
@@ -232,7 +231,7 @@ TEST_F(StudyModelTest, WhatCannotBeStudiedIsRefusedByName) {
   const SmallModel model = Model("plain");
   const auto error = [&](const TokenRows& calibration, const TokenRows& evaluation,
                          const StudyModelParams& params) {
-    const absl::Status status = StudyModel(model.checkpoint, model.config, calibration, evaluation,
+    const absl::Status status = StudyModel(model.checkpoint, model.plan, calibration, evaluation,
                                            params, listener_, serial_)
                                     .status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
@@ -277,7 +276,7 @@ TEST_F(StudyModelTest, AWeightThatIsNotFiniteIsNamed) {
   testing::AlteredSource altered(model.checkpoint);
   altered.Put(std::move(weight));
   const absl::Status status =
-      StudyModel(altered, model.config, calibration_, evaluation_, params_, listener_, serial_)
+      StudyModel(altered, model.plan, calibration_, evaluation_, params_, listener_, serial_)
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr(name + ": element [0, 0]"));

@@ -33,8 +33,8 @@ class Direct final : public QuantizedModelSink {
     params.outputs[0].format.group_size = 16;
     params.work_directory = work;
     SerialExecutor executor;
-    EXPECT_TRUE(QuantizeModel(model.checkpoint, model.config, testing::RowsOf(tokens), params,
-                              *this, executor)
+    EXPECT_TRUE(QuantizeModel(model.checkpoint, model.plan, testing::RowsOf(tokens), params, *this,
+                              executor)
                     .ok());
   }
   absl::Status TensorsDone(int64_t /*block*/, size_t /*output*/,

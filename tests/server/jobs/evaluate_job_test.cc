@@ -33,7 +33,7 @@ class QuietEvaluation final : public EvaluationObserver {
 // Opens it as evaluate does.
 struct Opened : testing::ModelOnDisk {
   explicit Opened(const std::string& directory)
-      : ModelOnDisk(directory), plain(Must(OpenQuantizedSource(checkpoint, config))) {}
+      : ModelOnDisk(directory), plain(Must(OpenQuantizedSource(checkpoint, plan))) {}
   std::unique_ptr<TensorSource> plain;
 };
 
@@ -75,11 +75,11 @@ TEST_F(EvaluateJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   const Opened source((bench_.directory() / "models" / "m").string());
   const Opened quantized((bench_.directory() / "models" / "q").string());
   WeightFormat format;
-  format.group_size = 16;  // The quantized model's config says so.
-  const auto rounded = Must(RoundToNearestSource(*source.plain, source.config, format));
-  const std::vector<EvaluatedModel> models = {{source.plain.get(), &source.config},
-                                              {quantized.plain.get(), &quantized.config},
-                                              {rounded.get(), &source.config}};
+  format.group_size = 16;  // as the quantized model's config says
+  const auto rounded = Must(RoundToNearestSource(*source.plain, source.plan, format));
+  const std::vector<EvaluatedModel> models = {{source.plain.get(), &source.plan},
+                                              {quantized.plain.get(), &quantized.plan},
+                                              {rounded.get(), &source.plan}};
   QuietEvaluation quiet;
   SerialExecutor executor;
   const auto expected = Must(EvaluateModels(models, testing::RowsOf(tokens_),

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/families/family.h"
 #include "tests/core/engines/model_descriptions.h"
 
 namespace salient {
@@ -33,7 +34,7 @@ std::vector<std::string> WarningsOf(const ModelConfig& config, int64_t group_siz
   QuantizedCheckpointParams params;
   params.stored = {{4, group_size, false, DType::kF16}, output};
   params.overrides = overrides;
-  return KeptWarnings(**FindFamily(config), config, params);
+  return KeptWarnings(*PlanModel(config), params);
 }
 
 TEST(KeptLinearsTest, ACauseIsToldOnceWithWhatWouldHelp) {

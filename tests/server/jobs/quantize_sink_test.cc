@@ -113,7 +113,10 @@ struct Teller {
 
 class QuantizeSinkTest : public ::testing::Test {
  protected:
-  QuantizeSinkTest() { prepared_.outputs.resize(1); }
+  QuantizeSinkTest() {
+    prepared_.outputs.resize(1);
+    prepared_.model.manifest.model.blocks.resize(1);
+  }
 
   static std::vector<NamedTensor> Tensors(const std::string& name) {
     return {{name, DType::kF16, {1}, std::vector<std::byte>(2)}};
@@ -135,7 +138,7 @@ class QuantizeSinkTest : public ::testing::Test {
                   stop_, executor_, observer_,      progress_, directory_};
   FakeOutput output_{told_};
   const NoTensors source_;
-  QuantizeSink sink_{job_, Families()[0], ComputeDType::kBF16, {}, source_, nullptr, output_};
+  QuantizeSink sink_{job_, ComputeDType::kBF16, {}, source_, nullptr, output_};
 };
 
 class QuantizeSinkTellsTest : public QuantizeSinkTest,
@@ -202,8 +205,7 @@ TEST_F(QuantizeSinkTest, WarnsOfActivationsThatF16CannotHold) {
        {"activations reach 40000 in b, and F16 holds 65504 at most: config.json says bfloat16"}}};
   for (const Case& expected : cases) {
     observer_.warnings.clear();
-    QuantizeSink sink(job_, Families()[0], ComputeDType::kBF16, expected.dtypes, source_, nullptr,
-                      output_);
+    QuantizeSink sink(job_, ComputeDType::kBF16, expected.dtypes, source_, nullptr, output_);
     for (const ActivationRange& range :
          {ActivationRange{3, "a"}, ActivationRange{4e4f, "b"}, ActivationRange{5e4f, "b2"},
           ActivationRange{7e4f, "c"}, ActivationRange{1e9f, "d"}}) {

@@ -66,7 +66,7 @@ TEST_F(StudyJobTest, GivesWhatTheCoreGivesForPathsAndForBlobs) {
   QuietStudy quiet;
   SerialExecutor executor;
   const ModelStudy expected =
-      Must(StudyModel(model.checkpoint, model.config, testing::RowsOf(tokens_),
+      Must(StudyModel(model.checkpoint, model.plan, testing::RowsOf(tokens_),
                       testing::RowsOf(evaluation_), params, quiet, executor));
   ASSERT_GT(expected.rows[0].evaluation.divergence.kl, 0);
 

@@ -17,7 +17,8 @@
 #include "absl/types/span.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/config/model/model_config.h"
+#include "core/model/families/family.h"
+#include "core/model/model.h"
 #include "core/safetensors/safetensors.h"
 #include "core/safetensors/token_rows.h"
 #include "core/tensor/half.h"
@@ -147,10 +148,10 @@ inline std::vector<std::vector<int64_t>> RowsOf(const std::string& tokens) {
 struct ModelOnDisk {
   explicit ModelOnDisk(const std::string& directory)
       : checkpoint(Must(Checkpoint::Open(directory))),
-        config(Must(
-            ParseModelConfig("config", Must(ReadTextFile(directory + "/config.json", 1 << 20))))) {}
+        plan(Must(PlanModel(Must(ParseModelConfig(
+            "config", Must(ReadTextFile(directory + "/config.json", 1 << 20))))))) {}
   Checkpoint checkpoint;
-  ModelConfig config;
+  Model plan;
 };
 
 inline std::string HeaderOf(const std::string& safetensors) {

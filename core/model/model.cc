@@ -1,0 +1,55 @@
+#include "core/model/model.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/config/json.h"
+
+namespace salient {
+
+int64_t Model::LinearCount() const {
+  int64_t count = 0;
+  for (const BlockPlan& block : blocks) count += static_cast<int64_t>(block.linears.size());
+  return count;
+}
+
+std::vector<FusedModules> FusedModulesOf(const Model& model) {
+  std::vector<FusedModules> modules;
+  for (const BlockPlan& block : model.blocks) {
+    for (const FusedLinears& fused : block.fused) {
+      const std::string& first = block.linears[fused.linears.front()].name;
+      FusedModules& set = modules.emplace_back();
+      set.name = absl::StrCat(first.substr(0, first.rfind('.') + 1), fused.name);
+      for (const size_t linear : fused.linears) set.parts.push_back(block.linears[linear].name);
+    }
+  }
+  return modules;
+}
+
+std::vector<TensorSpec> BlockTensors(const BlockPlan& block) {
+  std::vector<TensorSpec> tensors;
+  for (size_t group = 0; group < block.groups.size(); ++group) {
+    for (const VectorPlan& vector : block.vectors) {
+      if (vector.group == group) tensors.push_back({vector.name, {vector.size}});
+    }
+    for (const size_t index : block.groups[group].linears) {
+      const LinearPlan& linear = block.linears[index];
+      const LinearShape& shape = linear.shape;
+      tensors.push_back(
+          {absl::StrCat(linear.name, ".weight"), {shape.out_features, shape.in_features}});
+      if (shape.has_bias) {
+        tensors.push_back({absl::StrCat(linear.name, ".bias"), {shape.out_features}});
+      }
+    }
+  }
+  return tensors;
+}
+
+std::vector<TensorSpec> OuterTensors(const Model& model) {
+  const int64_t hidden = model.config.hidden_size;
+  const int64_t ids = model.config.vocab_size;
+  std::vector<TensorSpec> tensors = {{model.embeddings, {ids, hidden}},
+                                     {model.final_norm, {hidden}}};
+  if (!model.config.TiesHead()) tensors.push_back({model.head, {ids, hidden}});
+  return tensors;
+}
+
+}  // namespace salient
