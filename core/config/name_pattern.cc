@@ -13,12 +13,13 @@
 namespace salient {
 namespace {
 
-constexpr size_t kMaxBytes = 16 << 10;  // of a pattern: reading one takes memory, too
+// A pattern has at most so many: reading one takes memory, too.
+constexpr size_t kMaxBytes = 16 << 10;
 // Of a pattern's program and of the states that RE2 finds while it matches. What the names of a
 // model tell apart takes a hundredth of it.
 constexpr int64_t kMaxMemory = 512 << 10;
 
-constexpr size_t kShownBytes = 128;  // of RE2's words
+constexpr size_t kShownBytes = 128;  // So many of RE2's words are shown.
 
 re2::StringPiece Piece(absl::string_view text) { return {text.data(), text.size()}; }
 

@@ -14,7 +14,7 @@
 namespace salient {
 namespace {
 
-constexpr int kMaxCount = 1000;  // RE2's bound of {m,n}
+constexpr int kMaxCount = 1000;  // RE2 bounds {m,n} so.
 
 // RE2's \s leaves out what Python's has besides: the vertical tab and four separators.
 constexpr char kSpaces[] = R"(\t-\r\x1c-\x20)";
@@ -171,8 +171,8 @@ class Translation {
   size_t at_ = 0;
   absl::Status status_;
   std::string re2_;
-  std::set<absl::string_view> names_;  // of groups
-  size_t flags_ = 0;                   // bytes of re2_ that are flags for all of it
+  std::set<absl::string_view> names_;  // They are those of groups.
+  size_t flags_ = 0;                   // So many bytes of re2_ are flags for all of it.
   bool behind_anchor_ = false;
   bool ignores_case_ = false;
 };
