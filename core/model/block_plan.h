@@ -24,23 +24,23 @@ struct LinearShape {
 // This says which features engines share out among devices.
 enum class DeviceSplit {
   kOutputs,
-  kKeyValueHeads,  // outputs, with a copy of each head where there are more devices than heads
+  kKeyValueHeads,  // Outputs have a copy of each head where there are more devices than heads.
   kInputs,
 };
 
 struct LinearPlan {
-  std::string path;  // in the block: "self_attn.q_proj"
-  std::string name;  // of the module: "model.layers.3.self_attn.q_proj"
+  std::string path;  // It lies in the block: "self_attn.q_proj".
+  std::string name;  // It is that of the module: "model.layers.3.self_attn.q_proj".
   LinearShape shape;
-  int64_t unit = 1;  // outputs that are computed together: head_dim where they are heads
+  int64_t unit = 1;  // So many outputs are computed together: head_dim where they are heads.
   DeviceSplit split = DeviceSplit::kOutputs;
 };
 
-// A norm's weight.
+// Describes a norm's weight.
 struct VectorPlan {
-  std::string name;  // of the tensor: "model.layers.3.input_layernorm.weight"
+  std::string name;  // It is that of the tensor: "model.layers.3.input_layernorm.weight".
   int64_t size = 0;
-  size_t group = 0;  // in BlockPlan::groups: the one that it stands before in files
+  size_t group = 0;  // In files it stands before this one of BlockPlan::groups.
 };
 
 // The channels of a group's input are query heads, and what gives them has one head for several:
@@ -52,50 +52,52 @@ struct SharedHeads {
 
 // Says what gives its output divided by s when the columns of a group's Linears are multiplied.
 struct Fold {
-  enum class Into { kVector, kLinear };  // a norm's weight, or the rows and the bias of a Linear
+  // It is a norm's weight, or the rows and the bias of a Linear.
+  enum class Into { kVector, kLinear };
   Into into = Into::kVector;
-  size_t index = 0;  // in BlockPlan::vectors or BlockPlan::linears
+  size_t index = 0;  // It points into BlockPlan::vectors or BlockPlan::linears.
   std::optional<SharedHeads> shared_heads;
 
   bool IntoLinear() const { return into == Into::kLinear; }
 };
 
 struct GroupPlan {
-  std::string path;             // in the block: "self_attn.qkv_proj"
-  std::string name;             // "model.layers.3.self_attn.qkv_proj"
-  std::vector<size_t> linears;  // in BlockPlan::linears
+  std::string path;             // It lies in the block: "self_attn.qkv_proj".
+  std::string name;             // It is e.g. "model.layers.3.self_attn.qkv_proj".
+  std::vector<size_t> linears;  // They point into BlockPlan::linears.
   Fold fold;
 };
 
 // Linears that engines multiply by as one weight, under a name that is in no checkpoint.
 struct FusedLinears {
-  std::string name;             // in place of the last part of a path: "qkv_proj"
-  std::vector<size_t> linears;  // in BlockPlan::linears, neighbours in this order
+  std::string name;  // It stands in place of the last part of a path: "qkv_proj".
+  // They point into BlockPlan::linears and are neighbours in this order.
+  std::vector<size_t> linears;
 };
 
-// x / sqrt(mean(x^2) + epsilon) * weight, Zhang and Sennrich, "RMSNorm", arXiv:1910.07467.
+// Plans x / sqrt(mean(x^2) + epsilon) * weight, Zhang and Sennrich, "RMSNorm", arXiv:1910.07467.
 struct NormPlan {
-  size_t weight = 0;  // in BlockPlan::vectors
+  size_t weight = 0;  // It points into BlockPlan::vectors.
   double epsilon = 0;
 };
 
-// o(attention(rope(q(x)), rope(k(x)), v(x))), causal, with grouped queries.
+// Plans o(attention(rope(q(x)), rope(k(x)), v(x))), causal, with grouped queries.
 struct AttentionPlan {
-  size_t query = 0, key = 0, value = 0, output = 0;  // in BlockPlan::linears
-  size_t input_group = 0, output_group = 0;          // in BlockPlan::groups
+  size_t query = 0, key = 0, value = 0, output = 0;  // They point into BlockPlan::linears.
+  size_t input_group = 0, output_group = 0;          // They point into BlockPlan::groups.
   int64_t heads = 0;
-  int64_t kv_heads = 0;  // divides heads
+  int64_t kv_heads = 0;  // It divides heads.
   int64_t head_dim = 0;
-  std::optional<int64_t> window;  // positions a query sees, its own included
+  std::optional<int64_t> window;  // A query sees so many positions, its own included.
 };
 
-// down(silu(gate(x)) * up(x)), Shazeer, "GLU variants", arXiv:2002.05202.
+// Plans down(silu(gate(x)) * up(x)), Shazeer, "GLU variants", arXiv:2002.05202.
 struct GatedMlpPlan {
-  size_t gate = 0, up = 0, down = 0;         // in BlockPlan::linears
-  size_t input_group = 0, output_group = 0;  // in BlockPlan::groups
+  size_t gate = 0, up = 0, down = 0;         // They point into BlockPlan::linears.
+  size_t input_group = 0, output_group = 0;  // They point into BlockPlan::groups.
 };
 
-// One step of the residual stream: x += mixer(norm(x)).
+// Plans one step of the residual stream: x += mixer(norm(x)).
 struct Sublayer {
   NormPlan norm;
   std::variant<AttentionPlan, GatedMlpPlan> mixer;
@@ -103,12 +105,12 @@ struct Sublayer {
 
 struct BlockPlan {
   int64_t layer = 0;
-  std::string prefix;  // "model.layers.3."
+  std::string prefix;  // It is e.g. "model.layers.3.".
   std::vector<VectorPlan> vectors;
   std::vector<LinearPlan> linears;
-  std::vector<GroupPlan> groups;  // in the order of the forward pass
+  std::vector<GroupPlan> groups;  // They stand in the order of the forward pass.
   std::vector<FusedLinears> fused;
-  std::vector<Sublayer> sublayers;  // in the order of the forward pass
+  std::vector<Sublayer> sublayers;  // They stand in the order of the forward pass.
 
   // Returns the group that reads what Linear `linear` reads.
   const GroupPlan& GroupOf(size_t linear) const;

@@ -49,8 +49,8 @@ struct StoredLinear {
 
 struct BlockWeights {
   int64_t layer = 0;
-  std::vector<StoredVector> vectors;  // as BlockPlan::vectors
-  std::vector<StoredLinear> linears;  // as BlockPlan::linears
+  std::vector<StoredVector> vectors;  // They stand as BlockPlan::vectors.
+  std::vector<StoredLinear> linears;  // They stand as BlockPlan::linears.
 };
 
 // Looks at headers alone. Returns INVALID_ARGUMENT naming file, tensor, dtype or shape and what the

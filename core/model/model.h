@@ -21,10 +21,11 @@ struct TensorSpec {
 struct Model {
   ModelConfig config;
   // These are names of tensors outside the blocks.
-  std::string embeddings;  // [vocab_size, hidden_size]
-  std::string final_norm;  // [hidden_size]
-  std::string head;        // [vocab_size, hidden_size]; not used when it is tied to the embeddings
-  std::vector<BlockPlan> blocks;  // by layer
+  std::string embeddings;  // It is [vocab_size, hidden_size].
+  std::string final_norm;  // It is [hidden_size].
+  // It is [vocab_size, hidden_size], and not used when it is tied to the embeddings.
+  std::string head;
+  std::vector<BlockPlan> blocks;  // They stand by layer.
 
   // Returns the tensor that logits are computed with: the head, or the embeddings it is tied to.
   const std::string& HeadName() const { return config.TiesHead() ? embeddings : head; }
@@ -34,8 +35,8 @@ struct Model {
 
 // Modules that engines ask for by one name, which is in no checkpoint.
 struct FusedModules {
-  std::string name;                // "model.layers.3.self_attn.qkv_proj"
-  std::vector<std::string> parts;  // full paths
+  std::string name;                // It is e.g. "model.layers.3.self_attn.qkv_proj".
+  std::vector<std::string> parts;  // They are full paths.
 };
 std::vector<FusedModules> FusedModulesOf(const Model& model);
 

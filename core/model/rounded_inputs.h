@@ -45,7 +45,7 @@ class RoundedInputs {
 
  private:
   std::vector<Activations> inputs_;
-  std::vector<std::pair<size_t, size_t>> places_;  // a Linear, and its place in inputs_
+  std::vector<std::pair<size_t, size_t>> places_;  // Each is a Linear, and its place in inputs_.
 };
 
 }  // namespace salient

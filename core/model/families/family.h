@@ -10,7 +10,7 @@
 namespace salient {
 
 struct Family {
-  absl::string_view architecture;  // "LlamaForCausalLM"
+  absl::string_view architecture;  // It is e.g. "LlamaForCausalLM".
   Model (*plan)(const ModelConfig& config);
 };
 

@@ -1,4 +1,4 @@
-// Llama and those that share its block: Mistral and Qwen2 differ in their biases alone.
+// Plans Llama and those that share its block: Mistral and Qwen2 differ in their biases alone.
 //
 //   x += o(attention(rope(q(n1(x))), rope(k(n1(x))), v(n1(x))))       n1 = input_layernorm
 //   x += down(silu(gate(n2(x))) * up(n2(x)))                          n2 = post_attention_layernorm
