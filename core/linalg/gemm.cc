@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/linalg/onednn_matmul.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace salient {
@@ -53,11 +54,7 @@ matmul::primitive_desc Describe(const ProductShape& shape, const memory::desc& b
     add.append_sum();
     attributes.set_post_ops(add);
   }
-#if DNNL_VERSION_MAJOR >= 3
-  return matmul::primitive_desc(Cpu(), a, b, c, attributes);
-#else
-  return matmul::primitive_desc(matmul::desc(a, b, c), attributes, Cpu());
-#endif
+  return DescribeMatmul(Cpu(), a, b, c, attributes);
 }
 
 memory::desc FactorLayout(int64_t n, int64_t k) {

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/linalg/onednn_matmul.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "tests/bench/floor_dtype.h"
 
@@ -28,11 +29,7 @@ matmul::primitive_desc Describe(Type type, BareMatmul::Layout layout, int64_t m,
   const memory::desc c({m, n}, Type::f32, memory::dims{n, 1});
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-#if DNNL_VERSION_MAJOR >= 3
-  return matmul::primitive_desc(Cpu(), a, b, c, attributes);
-#else
-  return matmul::primitive_desc(matmul::desc(a, b, c), attributes, Cpu());
-#endif
+  return DescribeMatmul(Cpu(), a, b, c, attributes);
 }
 
 // Small and of both signs, without a denormal among them.
