@@ -2,6 +2,7 @@
 #ifndef SALIENT_CLIENT_REPORT_TENSORS_H_
 #define SALIENT_CLIENT_REPORT_TENSORS_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/types/span.h"

@@ -18,6 +18,7 @@
 #define SALIENT_CORE_KERNELS_BINNED_SUMS_H_
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 

@@ -1,6 +1,7 @@
 #include "core/statistics/row_set.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace salient {
 namespace {

@@ -1,5 +1,6 @@
 #include "server/error/call_error.h"
 
+#include <cstdint>
 #include <iterator>
 #include <vector>
 

@@ -2,6 +2,7 @@
 #ifndef SALIENT_TESTS_CLIENT_FAKE_SERVER_H_
 #define SALIENT_TESTS_CLIENT_FAKE_SERVER_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>

@@ -1,6 +1,7 @@
 #include "server/rpc/convert/status.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>

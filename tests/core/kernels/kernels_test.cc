@@ -1,6 +1,7 @@
 // Every kernel against a plain loop.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "core/kernels/error_kernels.h"

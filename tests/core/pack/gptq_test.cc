@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 
 #include "tests/core/pack/packing_example.h"
 #include "tests/support/matrix_view.h"
