@@ -128,6 +128,7 @@ class Server::Impl {
     metrics_.Watch(*jobs_);
     metrics_.Watch("control", lanes_.control);
     metrics_.Watch("judging", lanes_.judging);
+    metrics_.Watch("hashing", lanes_.hashing);
     jobs_->ObserveGroups([this](const TimedGroupReport& group) {
       const GroupReport& report = group.report;
       metrics_.GroupDone({report.parameters, group.elapsed, report.loss_rtn, report.loss,

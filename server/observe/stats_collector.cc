@@ -118,8 +118,8 @@ void AddQueues(const WorkerPool::Stats& pool, const NamedLanes& lanes,
   }
   families.push_back(Family(MetricType::Gauge, "salient_queued_tasks",
                             "Tasks that wait: for a worker messages (short) and groups (long), "
-                            "beside the workers CreateJob (judging) and other unary calls "
-                            "(control).",
+                            "beside the workers CreateJob (judging), other unary calls (control) "
+                            "and uploads that an earlier process began (hashing).",
                             samples));
 }
 

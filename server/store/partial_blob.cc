@@ -122,17 +122,24 @@ absl::Status PartialBlob::WriteWhole(absl::string_view content) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Digest> PartialBlob::Finish() {
-  if (absl::Status status = Sync(); !status.ok()) return status;
+absl::StatusOr<int64_t> PartialBlob::HashMore(int64_t max_bytes) {
   if (!sha256_.has_value()) sha256_.emplace();
+  const int64_t end = hashed_bytes() + std::min(max_bytes, written_bytes_ - hashed_bytes());
   std::vector<char> buffer;
-  while (hashed_bytes() < written_bytes_) {
+  while (hashed_bytes() < end) {
     const int64_t offset = hashed_bytes();
-    buffer.resize(static_cast<size_t>(std::min(kReadBytes, written_bytes_ - offset)));
+    buffer.resize(static_cast<size_t>(std::min(kReadBytes, end - offset)));
     absl::Status status = sums_->Read(file_, offset, absl::MakeSpan(buffer));
     if (!status.ok()) return status;
     sha256_->Update(absl::string_view(buffer.data(), buffer.size()));
   }
+  return written_bytes_ - end;
+}
+
+absl::StatusOr<Digest> PartialBlob::Finish() {
+  if (absl::Status status = Sync(); !status.ok()) return status;
+  const absl::StatusOr<int64_t> left = HashMore(written_bytes_);
+  if (!left.ok()) return left.status();
   const Digest digest = sha256_->Snapshot();
   sha256_.reset();
   return digest;

@@ -45,9 +45,12 @@ class PartialBlob {
   absl::Status WriteWhole(absl::string_view content);
   absl::Status Sync();
 
-  // Syncs, and computes the digest of all committed bytes. What was not hashed when it was written,
-  // because an earlier process wrote it, is read now. Returns DATA_LOSS if that is no longer what
-  // somebody read of it before.
+  // Reads and hashes at most `max_bytes` of what was not hashed when it was written, because an
+  // earlier process wrote it, and returns how much is left. Returns DATA_LOSS if that is no longer
+  // what somebody read of it before.
+  absl::StatusOr<int64_t> HashMore(int64_t max_bytes);
+
+  // Syncs, and computes the digest of all committed bytes. It does first what HashMore left.
   absl::StatusOr<Digest> Finish();
 
   // Forgets committed bytes beyond the first `size_bytes`; what is read of them now is ABORTED.

@@ -64,6 +64,23 @@ absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
   return status;
 }
 
+absl::Status Upload::NotHashed(const absl::Status& status) {
+  entry_->Publish();
+  if (!absl::IsDataLoss(status)) return status;
+  store_->Discard(*entry_, *part_).IgnoreError();
+  return absl::DataLossError(absl::StrCat("blob ", ToString(digest()), ": ", status.message(),
+                                          "; the upload is discarded"));
+}
+
+absl::StatusOr<int64_t> Upload::HashMore(int64_t max_bytes) {
+  const std::lock_guard lock(entry_->mu);
+  if (absl::Status current = CheckWriter(); !current.ok()) return current;
+  absl::StatusOr<int64_t> left = part_->bytes.HashMore(max_bytes);
+  part_->heard_at = absl::Now();
+  if (!left.ok()) return NotHashed(left.status());
+  return left;
+}
+
 absl::Status Upload::Finish() {
   const std::lock_guard lock(entry_->mu);
   if (absl::Status current = CheckWriter(); !current.ok()) return current;
@@ -74,13 +91,7 @@ absl::Status Upload::Finish() {
                                                    digest().size_bytes));
   }
   const auto actual = part_->bytes.Finish();
-  if (!actual.ok()) {
-    entry_->Publish();
-    if (!absl::IsDataLoss(actual.status())) return actual.status();
-    store_->Discard(*entry_, *part_).IgnoreError();
-    return absl::DataLossError(absl::StrCat(
-        "blob ", ToString(digest()), ": ", actual.status().message(), "; the upload is discarded"));
-  }
+  if (!actual.ok()) return NotHashed(actual.status());
   if (*actual != digest()) {
     if (absl::Status rejected = store_->Reject(*entry_, *part_); !rejected.ok()) return rejected;
     return absl::InvalidArgumentError(absl::StrCat("blob ", ToString(digest()),

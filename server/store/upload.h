@@ -34,6 +34,11 @@ class Upload {
   //   ALREADY_EXISTS      the blob is complete: another upload of it was
   absl::Status Append(int64_t offset_bytes, absl::string_view data);
 
+  // Hashes at most `max_bytes` of what an earlier process wrote and returns how much is left for
+  // the next call, of this writer or of one after it. Finish does the rest at once, and holds up
+  // whoever waits for it or for this blob. Returns DATA_LOSS, ABORTED and ALREADY_EXISTS as Finish.
+  absl::StatusOr<int64_t> HashMore(int64_t max_bytes);
+
   // Makes the blob complete, durably. Returns INVALID_ARGUMENT if bytes are missing (the upload may
   // be continued), or if the whole does not have the digest: what this writer sent is discarded,
   // and what writers before it sent if that was so once before. Returns DATA_LOSS if the disk lost
@@ -52,6 +57,8 @@ class Upload {
   Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, std::shared_ptr<BlobPart> part);
   // Is called with the entry's lock held.
   absl::Status CheckWriter() const;
+  // Discards what the disk lost, and tells so. Is called with the entry's lock held.
+  absl::Status NotHashed(const absl::Status& status);
   void Release();
 
   BlobStore* store_;

@@ -1,4 +1,4 @@
-// WriteBlob on the wire: while a worker takes one message, the next is read.
+// Serves WriteBlob: while a worker takes one message, the next is read.
 #ifndef SALIENT_SERVER_RPC_STREAMS_WRITE_BLOB_REACTOR_H_
 #define SALIENT_SERVER_RPC_STREAMS_WRITE_BLOB_REACTOR_H_
 
@@ -23,8 +23,9 @@
 
 namespace salient {
 
-// Parsing, checksums and the disk are the workers'; threads of gRPC hand bytes over. What was
-// committed stays, however the stream ends. Owns itself until OnDone.
+// Parsing, checksums and the disk are the workers'; threads of gRPC hand bytes over. Gigabytes that
+// an earlier process received are hashed in a lane of their own. What was committed stays, however
+// the stream ends. Owns itself until OnDone.
 class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                                public std::enable_shared_from_this<WriteBlobReactor> {
  public:
@@ -45,7 +46,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   // Looks at the clock.
   void Look();
 
-  // These run on a worker, one at a time.
+  // All but one of these run on a worker, and one at a time.
   void Take(grpc::ByteBuffer message);
   Step Parsed(grpc::ByteBuffer message);
   Step Begin(const Digest& digest);
@@ -53,8 +54,12 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   Step OpenAt(int64_t offset_bytes);
   Step Append(const ChunkData& chunk);
   Step Complete();
+  Step Finished(absl::Status hashed);
   // Returns what this writer committed, or others before it wrote anything.
   int64_t Committed() const;
+  void TakeNext();
+  // Runs in the lane for it.
+  void HashMore();
   void EndOfInput();
   void Fail(absl::Status status);
   void Answer(const v1::WriteBlobResponse& response);
@@ -70,9 +75,10 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   std::shared_ptr<PeriodicAlarm> alarm_;
   DrainGate::Pass pass_;
   grpc::ByteBuffer read_buffer_;
-  // The worker's task, one at most, owns these. An upload is begun with its first byte.
+  // The task under way, one at most, owns these. An upload is begun with its first byte.
   std::optional<Digest> digest_;
   std::optional<Upload> upload_;
+  bool is_hashing_ = false;  // nothing else is taken any more
 
   absl::Mutex mu_;
   // While a worker takes one message the next is read, and waits here if it comes; no more than

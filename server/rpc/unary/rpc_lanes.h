@@ -1,5 +1,5 @@
-// Holds the lanes where unary calls are worked on, beside the workers, so that neither messages nor
-// each other hold them up.
+// Holds the lanes beside the workers: where unary calls are worked on, so that neither messages nor
+// each other hold them up, and where long work for a stream holds up no other stream.
 #ifndef SALIENT_SERVER_RPC_UNARY_RPC_LANES_H_
 #define SALIENT_SERVER_RPC_UNARY_RPC_LANES_H_
 
@@ -14,6 +14,8 @@ struct RpcLanes {
   BoundedLane control{"salient-control", {.tasks = 1000, .bytes = int64_t{16} << 20}};
   // This takes CreateJob, which may parse 100 MB of JSON.
   BoundedLane judging{"salient-judging", {.tasks = 100, .bytes = int64_t{64} << 20}};
+  // This hashes what an earlier process received of uploads, some of each in turn.
+  BoundedLane hashing{"salient-hashing", {.tasks = 1000}};
 };
 
 }  // namespace salient
