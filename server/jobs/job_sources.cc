@@ -9,19 +9,27 @@
 namespace salient {
 namespace {
 
-// Returns what errors call the blob: the file of a model, or the tokens.
-std::string FileOf(const JobSpec& spec, const Digest& digest) {
+// Returns what errors call the blob: its name among the files of a model, or that of the tokens.
+std::string NameOf(const JobSpec& spec, const Digest& digest) {
   std::vector<const ModelSource*> models = {&spec.model};
-  const auto* evaluate = std::get_if<EvaluateTask>(&spec.task);
-  if (evaluate != nullptr && evaluate->reference.has_value()) {
-    models.push_back(&*evaluate->reference);
+  std::vector<const TokenBlob*> tokens;
+  if (const auto* quantize = std::get_if<QuantizeTask>(&spec.task)) {
+    tokens = {&quantize->calibration};
+  } else if (const auto* evaluate = std::get_if<EvaluateTask>(&spec.task)) {
+    tokens = {&evaluate->tokens};
+    if (evaluate->reference.has_value()) models.push_back(&*evaluate->reference);
+  } else if (const auto* study = std::get_if<StudyTask>(&spec.task)) {
+    tokens = {&study->calibration, &study->evaluation};
   }
   for (const ModelSource* model : models) {
     for (const ModelFile& file : model->files) {
       if (file.digest == digest) return file.name;
     }
   }
-  return "tokens";
+  for (const TokenBlob* source : tokens) {
+    if (source->tokens == digest) return source->name;
+  }
+  return ToString(digest);
 }
 
 // Returns whether other bytes may have led to another end.
@@ -62,7 +70,7 @@ absl::StatusOr<std::string> ReadSource(absl::string_view file, const Digest& dig
 
 absl::Status WaitForSources(RunningJob& job) {
   for (const Digest& digest : job.prepared.needed) {
-    absl::Status status = job.arrival.WaitUntilComplete(FileOf(job.spec, digest), digest);
+    absl::Status status = job.arrival.WaitUntilComplete(NameOf(job.spec, digest), digest);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -71,7 +79,7 @@ absl::Status WaitForSources(RunningJob& job) {
 absl::Status VerifySourcesHere(RunningJob& job) {
   for (const Digest& digest : job.prepared.needed) {
     if (!job.store.Status(digest).complete) continue;
-    absl::Status status = job.arrival.WaitUntilComplete(FileOf(job.spec, digest), digest);
+    absl::Status status = job.arrival.WaitUntilComplete(NameOf(job.spec, digest), digest);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

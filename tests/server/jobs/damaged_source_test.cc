@@ -50,6 +50,14 @@ class DamagedSourceTest : public testing::JobTest {
     std::get<QuantizeTask>(spec.task).output_path = output_path;
     return spec;
   }
+  static JobSpec WithTokenName(JobSpec spec) {
+    if (auto* quantize = std::get_if<QuantizeTask>(&spec.task)) {
+      quantize->calibration.name = "my rows.safetensors";
+    } else if (auto* evaluate = std::get_if<EvaluateTask>(&spec.task)) {
+      evaluate->tokens.name = "my rows.safetensors";
+    }
+    return spec;
+  }
   JobSpec Evaluate() {
     EvaluateTask task;
     task.tokens.tokens = DigestOf(tokens_);
@@ -76,6 +84,8 @@ TEST_F(DamagedSourceTest, AFlippedBitFailsTheJobAndIsAskedForAgain) {
       {"model.safetensors: ", weights, 20, Quantize(/*config_is_inline=*/false)},
       {"tokens", tokens_, tokens_.size() - 7, Quantize()},
       {"tokens", tokens_, tokens_.size() - 7, Evaluate()},
+      {"my rows.safetensors: blob ", tokens_, tokens_.size() - 7, WithTokenName(Quantize())},
+      {"my rows.safetensors: blob ", tokens_, tokens_.size() - 7, WithTokenName(Evaluate())},
       {"tokenizer_config.json", carried, 5, Quantize()},
       {"tokenizer_config.json", carried, 5, Quantize(true, "out")},
       {"config.json", config, config.find("1e-05"), Quantize(/*config_is_inline=*/false)},
