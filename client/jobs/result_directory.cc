@@ -17,6 +17,7 @@
 #include "absl/types/span.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/config/json.h"
+#include "core/config/utf8.h"
 #include "core/file/durable_write.h"
 
 namespace salient::client {

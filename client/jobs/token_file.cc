@@ -7,6 +7,7 @@
 #include "client/transfer/file_digest.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/config/json.h"
+#include "core/config/utf8.h"
 #include "core/safetensors/safetensors.h"
 #include "core/safetensors/token_rows.h"
 

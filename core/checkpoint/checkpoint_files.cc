@@ -19,6 +19,7 @@
 #include "absl/strings/strip.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/config/json.h"
+#include "core/config/utf8.h"
 
 namespace salient {
 namespace {
@@ -77,8 +78,6 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
 }
 
 }  // namespace
-
-bool IsUtf8(absl::string_view text) { return ParseJson("", JsonQuote(text)).ok(); }
 
 bool IsPlainFileName(absl::string_view name) {
   return !name.empty() && name.size() <= kMaxFileNameBytes && name.front() != '.' && IsUtf8(name) &&

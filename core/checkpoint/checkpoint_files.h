@@ -42,9 +42,6 @@ struct DirectoryFile {
   FileRole role = FileRole::kLeftBehind;
 };
 
-// Returns whether `text` is UTF-8, as all texts of the protocol are.
-bool IsUtf8(absl::string_view text);
-
 // Returns whether a file of this name lies in the directory itself and is not hidden: UTF-8, not
 // empty, at most kMaxFileNameBytes, no leading dot, no separator, no control character.
 bool IsPlainFileName(absl::string_view name);

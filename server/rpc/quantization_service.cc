@@ -29,10 +29,7 @@ absl::StatusOr<v1::CreateJobResponse> Create(JobTable& jobs, JobLines& lines,
       *std::move(spec), request.job_id(), request.request_id(), request.validate_only(), stop);
   if (!job.ok()) return job.status();
   if (!request.validate_only()) lines.Accepted(*job);
-  v1::CreateJobResponse response;
-  *response.mutable_job() = ToProto(*job);
-  for (const std::string& warning : job->warnings) response.add_warnings(warning);
-  return response;
+  return ToCreated(*job);
 }
 
 absl::StatusOr<v1::ListJobsResponse> List(const JobTable& jobs,

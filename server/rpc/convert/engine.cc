@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/utf8.h"
 #include "server/error/field_error.h"
 
 namespace salient {
@@ -112,8 +113,8 @@ absl::StatusOr<EngineRequest> ToEngineRequest(absl::string_view path,
 
 v1::Inspection ToProto(const Inspection& inspection) {
   v1::Inspection message;
-  message.set_architecture(inspection.architecture);
-  message.set_quant_method(inspection.quant_method);
+  message.set_architecture(EscapeNonUtf8(inspection.architecture));
+  message.set_quant_method(EscapeNonUtf8(inspection.quant_method));
   if (inspection.quantized_linears > 0) *message.mutable_format() = ToProto(inspection.stored);
   message.set_parameters(inspection.parameters);
   message.set_bytes(inspection.bytes);
@@ -131,7 +132,7 @@ v1::Inspection ToProto(const Inspection& inspection) {
     engine.set_loads(verdict.loads());
     engine.set_version(std::string(EngineVersion(verdict.engine)));
     for (const auto* reasons : {&verdict.faults, &verdict.remarks}) {
-      for (const std::string& reason : *reasons) engine.add_reasons(reason);
+      for (const std::string& reason : *reasons) engine.add_reasons(EscapeNonUtf8(reason));
     }
   }
   return message;

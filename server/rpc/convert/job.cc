@@ -1,3 +1,4 @@
+#include "core/config/utf8.h"
 #include "server/rpc/convert/job.h"
 
 #include <variant>
@@ -143,6 +144,13 @@ v1::Job ToProto(const JobSnapshot& job) {
   return message;
 }
 
+v1::CreateJobResponse ToCreated(const JobSnapshot& job) {
+  v1::CreateJobResponse message;
+  *message.mutable_job() = ToProto(job);
+  for (const std::string& warning : job.warnings) message.add_warnings(EscapeNonUtf8(warning));
+  return message;
+}
+
 v1::Job ToSummary(const JobSnapshot& job) {
   v1::Job message = Common(job);
   v1::JobSpec& spec = *message.mutable_spec();
@@ -176,7 +184,7 @@ v1::JobEvent ToProto(const JobEvent& event) {
           },
           [&](const TensorReady& tensor) { *message.mutable_tensor_ready() = ToProto(tensor); },
           [&](const ResultFile& file) { *message.mutable_file_ready() = ToProto(file); },
-          [&](const JobWarning& warning) { message.set_warning(warning.text); }},
+          [&](const JobWarning& warning) { message.set_warning(EscapeNonUtf8(warning.text)); }},
       event.what);
   return message;
 }

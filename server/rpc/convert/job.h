@@ -3,11 +3,15 @@
 #define SALIENT_SERVER_RPC_CONVERT_JOB_H_
 
 #include "salient/v1/job.pb.h"
+#include "salient/v1/quantization_service.pb.h"
 #include "server/jobs/job.h"
 
 namespace salient {
 
 v1::Job ToProto(const JobSnapshot& job);
+
+// Converts it for whoever made it, with its warnings.
+v1::CreateJobResponse ToCreated(const JobSnapshot& job);
 
 // Converts the same without what grows with the model: the files of manifests, missing blobs,
 // the parts of result files. A page of these fits into a message.

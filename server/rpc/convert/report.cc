@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "core/config/utf8.h"
+
 namespace salient {
 namespace {
 
@@ -66,7 +68,7 @@ v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
   message.set_row_count(report.row_count);
   message.set_parameters(report.parameters);
   for (const LinearReport& linear : report.linears) *message.add_linears() = ToLinearProto(linear);
-  for (const std::string& note : report.notes) message.add_notes(note);
+  for (const std::string& note : report.notes) message.add_notes(EscapeNonUtf8(note));
   message.set_seconds(absl::ToDoubleSeconds(elapsed));
   message.set_numerics_id(numerics_id);
   return message;

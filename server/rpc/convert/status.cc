@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/config/utf8.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/error/call_error.h"
@@ -19,13 +20,14 @@ constexpr absl::string_view kDomain = "salient.v1";
 constexpr size_t kMaxDescriptionBytes = 256;
 
 // Returns the longest prefix of at most `bytes` that does not cut a UTF-8 sequence, marked when
-// cut.
-std::string Shortened(absl::string_view text, size_t bytes) {
-  if (text.size() <= bytes) return std::string(text);
+// cut. What is no UTF-8 is escaped: no protobuf may hold it.
+std::string Shortened(absl::string_view raw, size_t bytes) {
+  std::string text = EscapeNonUtf8(raw);
+  if (text.size() <= bytes) return text;
   constexpr absl::string_view kMark = "...";
   size_t end = bytes - kMark.size();
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return absl::StrCat(text.substr(0, end), kMark);
+  return text.replace(end, std::string::npos, kMark.data(), kMark.size());
 }
 
 void AddInfo(const CallErrorDetails& details, const std::map<std::string, std::string>& metadata,
@@ -33,7 +35,9 @@ void AddInfo(const CallErrorDetails& details, const std::map<std::string, std::s
   google::rpc::ErrorInfo info;
   info.set_reason(std::string(Name(details.reason)));
   info.set_domain(std::string(kDomain));
-  info.mutable_metadata()->insert(metadata.begin(), metadata.end());
+  for (const auto& [key, value] : metadata) {
+    (*info.mutable_metadata())[key] = EscapeNonUtf8(value);
+  }
   status.add_details()->PackFrom(info);
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/utf8.h"
 #include "core/linalg/gemm.h"
 #include "core/model/numerics.h"
 #include "proto/wire/chunk.h"
@@ -137,7 +138,7 @@ v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing) {
   *group.mutable_report() = ToProto(result.report, outgoing.group->elapsed, NumericsId());
   // Warnings go here, because a call has no event for them, as a job has.
   for (const std::string& warning : result.report.warnings) {
-    group.mutable_report()->add_notes(warning);
+    group.mutable_report()->add_notes(EscapeNonUtf8(warning));
   }
   group.mutable_scales()->Add(result.scales.begin(), result.scales.end());
   for (const NamedTensor& tensor : result.tensors) {

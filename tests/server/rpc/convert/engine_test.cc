@@ -121,5 +121,29 @@ TEST(ConvertEngineTest, AnInspectionTakesEveryField) {
   EXPECT_FALSE(ToProto(job).inspection().has_format());
 }
 
+// A message that holds anything else is one that nobody can read.
+TEST(ConvertEngineTest, AnInspectionIsReadWhateverAConfigSays) {
+  const std::string half = "\xED\xA0\x80";  // as the config's "\ud800" is kept
+  const std::string escaped = "\\xed\\xa0\\x80";
+  JobSnapshot job;
+  Inspection& found = job.inspection.emplace();
+  found.architecture = "Llama" + half;
+  found.quant_method = half;
+  found.engines = {{Engine::kTgi, {half}, {}}};
+  v1::Job message;
+  ASSERT_TRUE(message.ParseFromString(ToProto(job).SerializeAsString()));
+  EXPECT_EQ(message.inspection().architecture(), "Llama" + escaped);
+  EXPECT_EQ(message.inspection().quant_method(), escaped);
+  EXPECT_THAT(message.inspection().engines(0).reasons(), ElementsAre(escaped));
+  job.warnings = {half};
+  v1::CreateJobResponse created;
+  ASSERT_TRUE(created.ParseFromString(ToCreated(job).SerializeAsString()));
+  EXPECT_THAT(created.warnings(), ElementsAre(escaped));
+  const JobEvent event{1, absl::UnixEpoch(), JobWarning{half}};
+  v1::JobEvent warning;
+  ASSERT_TRUE(warning.ParseFromString(ToProto(event).SerializeAsString()));
+  EXPECT_EQ(warning.warning(), escaped);
+}
+
 }  // namespace
 }  // namespace salient

@@ -66,6 +66,24 @@ TEST(StatusTest, AStatusOfTheCoreBecomesInternal) {
   EXPECT_EQ(Find<google::rpc::ErrorInfo>(Details(converted)).reason(), "INTERNAL");
 }
 
+// Else the other end could read none of the details.
+TEST(StatusTest, WhatIsNoUtf8IsEscapedWhereverItStands) {
+  const std::string half = "\xED\xA0\x80";  // of a pair, as a config may have it
+  const std::string escaped = "\\xed\\xa0\\x80";
+  absl::Status status = InvalidCall(Reason::kBadModel, absl::StrCat("architecture ", half));
+  status = WithField(status, half);
+  status = WithQuota(status, half);
+  status = WithMetadata(status, "file", half);
+  const grpc::Status converted = ToGrpcStatus(status);
+  EXPECT_EQ(converted.error_message(), absl::StrCat("architecture ", escaped));
+  const google::rpc::Status details = Details(converted);
+  EXPECT_EQ(Find<google::rpc::ErrorInfo>(details).metadata().at("file"), escaped);
+  const auto violation = Find<google::rpc::BadRequest>(details).field_violations(0);
+  EXPECT_EQ(violation.field(), escaped);
+  EXPECT_EQ(violation.description(), converted.error_message());
+  EXPECT_EQ(Find<google::rpc::QuotaFailure>(details).violations(0).subject(), escaped);
+}
+
 TEST(StatusTest, StaysSmallHoweverLongTheNames) {
   std::string message = "x";
   // A two-byte character stands at odd places.
