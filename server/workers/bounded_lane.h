@@ -5,21 +5,24 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace salient {
 
-// Does one task after the other, in the order in which they came. It is thread-safe.
+// Does one task after the other: of each client in the order in which they came, and of all clients
+// in turn, so that whoever sends many holds up others by one. It is thread-safe.
 class BoundedLane {
  public:
   using Task = absl::AnyInvocable<void()>;
 
-  // The limits say how much may wait: tasks, and what they hold.
+  // The limits say how much may wait: tasks, and what they hold. One client may take half of it.
   struct Limits {
     int64_t tasks = 0;
     int64_t bytes = INT64_MAX;
@@ -34,10 +37,11 @@ class BoundedLane {
 
   // Runs `task`, which holds `bytes`, some time later. Returns RESOURCE_EXHAUSTED, BUSY, with a
   // retry delay if too much waits; the task is then gone. One alone is taken, whatever it holds.
-  absl::Status Submit(Task task, int64_t bytes = 0);
+  // The house is a client, too, whose name is empty, and may take all.
+  absl::Status Submit(Task task, int64_t bytes = 0, absl::string_view client = "");
 
-  // Puts the rest of a task that was taken, and does its work in pieces, behind those that wait. It
-  // is never refused.
+  // Puts the rest of a task that was taken, and does its work in pieces, behind those of the house
+  // that wait. It is never refused.
   void Continue(Task task);
 
   // Returns how many tasks wait.
@@ -48,13 +52,25 @@ class BoundedLane {
     Task task;
     int64_t bytes;
   };
+  struct Client {
+    std::string name;
+    std::deque<Waiting> waiting;  // never empty
+    int64_t bytes = 0;
+  };
+
+  // With mu_ held.
+  std::list<Client>::iterator Find(absl::string_view name);
+  bool HasRoom(const Client* client, int64_t bytes, bool is_house) const;
+  void Add(Waiting task, absl::string_view name);
+  Task TakeFirst();
 
   void Work(const std::string& name);
 
   const Limits limits_;
-  mutable std::mutex mu_;  // It guards the next four.
+  mutable std::mutex mu_;  // It guards the next five. ThreadSanitizer sees it.
   std::condition_variable begin_;
-  std::deque<Waiting> waiting_;
+  std::list<Client> clients_;  // whose turn it is first
+  int64_t waiting_ = 0;
   int64_t waiting_bytes_ = 0;
   bool stopping_ = false;
   std::thread thread_;  // It stands last, because it uses the others.

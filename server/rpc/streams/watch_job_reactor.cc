@@ -31,7 +31,7 @@ WatchJobReactor* WatchJobReactor::Start(JobTable& jobs, BoundedLane& lane, Metri
   absl::Status status = CheckRequestLength("WatchJob", *request, kMaxShortRequestBytes);
   if (status.ok()) {
     status = lane.Submit([&jobs, reactor, bytes = *request] { reactor->Open(jobs, bytes); },
-                         static_cast<int64_t>(request->Length()));
+                         static_cast<int64_t>(request->Length()), context->peer());
   }
   if (!status.ok()) reactor->End(status);
   return reactor.get();

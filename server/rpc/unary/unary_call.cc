@@ -82,7 +82,7 @@ grpc::ServerUnaryReactor* StartUnary(const UnaryCall& call, UnaryWork work) {
           work = nullptr;
           reactor->End(done, response->Length());
         },
-        static_cast<int64_t>(call.request->Length()));
+        static_cast<int64_t>(call.request->Length()), call.context->peer());
   }
   if (!status.ok()) reactor->End(status, 0);
   return reactor;

@@ -76,6 +76,50 @@ TEST(BoundedLaneTest, RefusesWhatWouldHoldTooMuchWhileItWaits) {
   go.count_down();
 }
 
+TEST(BoundedLaneTest, ServesClientsInTurn) {
+  std::vector<std::string> order;
+  {
+    BoundedLane lane("lane", {.tasks = 100});
+    std::latch begun(1);
+    std::latch go(1);
+    ASSERT_TRUE(lane.Submit([&] {
+                      begun.count_down();
+                      go.wait();
+                    })
+                    .ok());
+    begun.wait();
+    for (const char* task : {"a1", "a2", "a3", "a4", "b1", "c1", "b2"}) {
+      ASSERT_TRUE(
+          lane.Submit([&order, task] { order.emplace_back(task); }, 1, std::string(task, 1)).ok());
+    }
+    go.count_down();
+  }
+  EXPECT_EQ(order, (std::vector<std::string>{"a1", "b1", "c1", "a2", "b2", "a3", "a4"}));
+}
+
+TEST(BoundedLaneTest, GivesOneClientHalfOfWhatMayWait) {
+  std::latch begun(1);
+  std::latch go(1);
+  BoundedLane lane("lane", {.tasks = 5, .bytes = 100});
+  ASSERT_TRUE(lane.Submit([&] {
+                    begun.count_down();
+                    go.wait();
+                  })
+                  .ok());
+  begun.wait();
+  EXPECT_TRUE(lane.Submit([] {}, 30, "greedy").ok());
+  EXPECT_EQ(DetailsOf(lane.Submit([] {}, 21, "greedy")).reason, Reason::kBusy) << "of the bytes";
+  EXPECT_TRUE(lane.Submit([] {}, 20, "greedy").ok());
+  EXPECT_TRUE(lane.Submit([] {}, 0, "greedy").ok());
+  EXPECT_EQ(DetailsOf(lane.Submit([] {}, 0, "greedy")).reason, Reason::kBusy) << "of the tasks";
+  EXPECT_TRUE(lane.Submit([] {}, 50, "modest").ok());
+  EXPECT_EQ(DetailsOf(lane.Submit([] {}, 1, "third")).reason, Reason::kBusy) << "no bytes are left";
+  EXPECT_TRUE(lane.Submit([] {}, 0, "third").ok());
+  EXPECT_EQ(DetailsOf(lane.Submit([] {}, 0, "fourth")).reason, Reason::kBusy) << "no task is left";
+  EXPECT_EQ(lane.waiting(), 5);
+  go.count_down();
+}
+
 TEST(BoundedLaneTest, TakesTasksFromManyThreads) {
   int done = 0;  // Only the lane's thread counts.
   {
