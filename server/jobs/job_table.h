@@ -66,7 +66,7 @@ class JobTable {
   // Validates all that can be validated before any work, estimates, and accepts unless
   // `validate_only`: then the snapshot has the warnings. Needs config.json and the index inline or
   // in the store, and for a path source opens the whole checkpoint. A job may be accepted before
-  // its blobs are there.
+  // its blobs are there; tokens of many megabytes are judged when it runs.
   //
   // Errors: INVALID_ARGUMENT naming file, tensor, field, value and what was expected;
   // ALREADY_EXISTS for a `job_id`, or `request_id`, of a job with another spec (the same spec: that

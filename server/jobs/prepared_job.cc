@@ -44,11 +44,12 @@ absl::Status CheckSpec(const JobSpec& spec) {
   return absl::OkStatus();
 }
 
-// Tokens that are here are judged now. By row: how many there are.
+// Judges tokens that are here and not many. Returns by row how many there are.
 absl::StatusOr<std::vector<int64_t>> FindRowTokens(const TokenBlob& source, const TokenNeeds& needs,
                                                    BlobStore& store) {
   if (absl::Status status = CheckTokenBlob(source); !status.ok()) return status;
-  if (!store.Status(source.tokens).complete) return GuessRowTokens(source);
+  const bool is_large = source.tokens.size_bytes > kMaxSoonJudgedTokenBytes;
+  if (is_large || !store.Status(source.tokens).complete) return GuessRowTokens(source);
   const auto rows = ReadTokens(source, needs, store);
   if (!rows.ok()) return rows.status();
   return RowTokens(*rows);

@@ -17,6 +17,9 @@
 namespace salient {
 
 inline constexpr int64_t kMaxTokenBlobBytes = int64_t{1} << 30;
+// Larger ones are judged by the job alone: submitting it would take seconds, and three times as
+// much memory.
+inline constexpr int64_t kMaxSoonJudgedTokenBytes = int64_t{32} << 20;
 
 // Checks what can be said of it before it is here. Returns INVALID_ARGUMENT, BAD_TOKENS, for a blob
 // above the limit or a negative max_rows.

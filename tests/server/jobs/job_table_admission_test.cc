@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/jobs/token_blob.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {
@@ -169,6 +170,19 @@ TEST_F(JobAdmissionTest, BadTokensAreRefusedOnceTheyAreHere) {
   bench.SendAll(model_);
   ASSERT_TRUE(bench.Send(later).ok());
   ExpectReason(bench.Finish(name).error, kInvalid, Reason::kBadTokens, "expected less than 40");
+}
+
+// Whoever submits it would hold up all others for seconds.
+TEST_F(JobAdmissionTest, ManyTokensAreJudgedByTheJob) {
+  JobBench bench;
+  const std::string many = MakeTokens(4100, 2048, 60, 3);
+  ASSERT_GT(static_cast<int64_t>(many.size()), kMaxSoonJudgedTokenBytes);
+  SendAll(bench);
+  ASSERT_TRUE(bench.Send(DigestOf(many), many, many.size(), size_t{1} << 20).ok());
+  const JobSpec spec = JobBench::Quantize(JobBench::Manifest(model_), many);
+  EXPECT_TRUE(bench.table().Submit(spec, "", "", /*validate_only=*/true).ok());
+  ExpectReason(bench.Finish(bench.Submit(spec).name).error, kInvalid, Reason::kBadTokens,
+               "expected less than 40");
 }
 
 TEST_F(JobAdmissionTest, ErrorsOfTokensNameTheirFile) {
