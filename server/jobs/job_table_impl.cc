@@ -14,6 +14,9 @@ namespace {
 
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 1000;
+// The specs of a page have so many bytes at most, or there is one job: whoever lists jobs reads
+// them.
+constexpr size_t kMaxPageSpecBytes = size_t{16} << 20;
 
 }  // namespace
 
@@ -95,13 +98,15 @@ absl::StatusOr<JobTable::Page> JobTableImpl::List(int page_size, absl::string_vi
   Page page;
   std::vector<RecordPtr> jobs;
   {
+    size_t spec_bytes = 0;
     const std::lock_guard<std::mutex> lock(mu_);
     for (auto next = jobs_.upper_bound(before); next != jobs_.end(); ++next) {
       const RecordPtr& job = next->second;
       if (!states.empty() && std::find(states.begin(), states.end(), job->state) == states.end()) {
         continue;
       }
-      if (jobs.size() == size) {
+      spec_bytes += job->serialized_spec.size();
+      if (jobs.size() == size || (!jobs.empty() && spec_bytes > kMaxPageSpecBytes)) {
         page.next_page_token = page_tokens_.Encode(jobs.back()->sequence);
         break;
       }

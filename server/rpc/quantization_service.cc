@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "proto/wire/chunk.h"
 #include "server/rpc/convert/job.h"
 #include "server/rpc/convert/job_spec.h"
 #include "server/rpc/convert/tensors.h"
@@ -94,7 +93,7 @@ grpc::ServerUnaryReactor* QuantizationService::CreateJob(grpc::CallbackServerCon
                                                          const grpc::ByteBuffer* request,
                                                          grpc::ByteBuffer* response) {
   return RunUnary<v1::CreateJobRequest>(
-      {context, request, response, create_job_, "CreateJob", lanes_.judging, kMaxMessageBytes,
+      {context, request, response, create_job_, "CreateJob", lanes_.judging, kMaxJobRequestBytes,
        /*gate=*/nullptr, /*may_take_much_memory=*/true},
       [this](const v1::CreateJobRequest& job, const CancelToken& stop) {
         return Create(jobs_, job_lines_, job, stop);

@@ -1,9 +1,9 @@
-#include "core/config/utf8.h"
 #include "server/rpc/convert/job.h"
 
 #include <variant>
 
 #include "absl/time/time.h"
+#include "core/config/utf8.h"
 #include "server/rpc/convert/blob.h"
 #include "server/rpc/convert/engine.h"
 #include "server/rpc/convert/report.h"

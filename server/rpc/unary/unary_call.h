@@ -27,6 +27,10 @@ namespace salient {
 // a lane for short calls has no time for them.
 inline constexpr size_t kMaxShortRequestBytes = size_t{256} << 10;
 
+// This is the most that CreateJob takes: with what the answer adds, a digest of each of 2 * 8192
+// files, it stays below what a message may have.
+inline constexpr size_t kMaxJobRequestBytes = size_t{2816} << 10;
+
 // Is one that is to be run.
 struct UnaryCall {
   grpc::CallbackServerContext* context;

@@ -88,6 +88,24 @@ TEST_F(JobTableTest, ListsNewestFirstInPages) {
   ExpectReason(bench.table().List(-1, "", {}).status(), kInvalid, Reason::kBadJob, "page_size");
 }
 
+// Whoever lists jobs copies and reads their specs, which may be megabytes each.
+TEST_F(JobTableTest, APageEndsBeforeTheSpecsAreTooLong) {
+  JobBench bench;
+  for (int i = 0; i < 5; ++i) {
+    JobSpec spec = Spec();
+    spec.serialized = std::string(i == 0 ? size_t{20} << 20 : size_t{6} << 20, 'x');
+    bench.Submit(std::move(spec), absl::StrCat("job", i));
+  }
+  std::vector<size_t> sizes;
+  std::string token;
+  do {
+    const JobTable::Page page = Must(bench.table().List(0, token, {}));
+    sizes.push_back(page.jobs.size());
+    token = page.next_page_token;
+  } while (!token.empty() && sizes.size() < 9);
+  EXPECT_EQ(sizes, (std::vector<size_t>{2, 2, 1})) << "each at most 16 MiB, or one job";
+}
+
 TEST_F(JobTableTest, TwoJobsAtOnceShareEqualResultsAndTheLastOneTakesThemAlong) {
   JobBench bench(2, [](JobTableSettings& settings) { settings.max_running_jobs = 2; });
   SendAll(bench);

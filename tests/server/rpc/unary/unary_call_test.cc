@@ -14,7 +14,11 @@
 #include "google/rpc/status.pb.h"
 #include "salient/v1/blob_service.pb.h"
 #include "salient/v1/quantization_service.pb.h"
+#include "server/rpc/convert/job_spec.h"
+#include "server/rpc/unary/unary_call.h"
 #include "server/server.h"
+#include "server/store/digest.h"
+#include "tests/server/rpc/convert/job_spec_messages.h"
 
 namespace salient {
 namespace {
@@ -111,6 +115,53 @@ TEST_F(UnaryRpcTest, ShortCallsTakeShortRequestsOnly) {
   v1::FindMissingBlobsResponse missing;
   ASSERT_TRUE(missing.ParseFromString(answer.response));
   EXPECT_EQ(missing.missing_size(), 1000);
+}
+
+// The answer has the spec, and what is missing of it.
+TEST_F(UnaryRpcTest, TheLargestJobIsAnswered) {
+  v1::CreateJobRequest request;
+  request.set_validate_only(true);
+  v1::EvaluateTask& task = *request.mutable_spec()->mutable_evaluate();
+  *task.mutable_tokens()->mutable_tokens() = testing::SomeDigest();
+  int files = 0;
+  for (v1::ModelSource* model :
+       {request.mutable_spec()->mutable_model(), task.mutable_reference()}) {
+    const auto add = [&](const std::string& name) -> v1::ModelFile& {
+      v1::ModelFile& file = *model->mutable_manifest()->add_files();
+      file.set_name(name);
+      const Digest digest = DigestOf(absl::StrCat(++files));
+      file.mutable_digest()->set_sha256(HexSha256(digest));
+      file.mutable_digest()->set_size_bytes(1000 + files);
+      return file;
+    };
+    const std::string config =
+        R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32,)"
+        R"( "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,)"
+        R"( "vocab_size": 40, "rms_norm_eps": 1e-05, "hidden_act": "silu"})";
+    v1::ModelFile& file = add("config.json");
+    file.set_inline_content(config);
+    file.mutable_digest()->set_sha256(HexSha256(DigestOf(config)));
+    file.mutable_digest()->set_size_bytes(static_cast<int64_t>(config.size()));
+    add("model.safetensors");
+    while (model->manifest().files_size() < kMaxModelFiles) {
+      add(absl::StrCat("carried", files, ".json"));
+    }
+  }
+  v1::ModelFile& last = *request.mutable_spec()->mutable_model()->mutable_manifest()->mutable_files(
+      kMaxModelFiles - 1);
+  std::string content(kMaxJobRequestBytes - request.ByteSizeLong() - 40, ' ');
+  last.mutable_digest()->set_sha256(HexSha256(DigestOf(content)));
+  last.mutable_digest()->set_size_bytes(static_cast<int64_t>(content.size()));
+  last.set_inline_content(std::move(content));
+  ASSERT_LE(request.ByteSizeLong(), kMaxJobRequestBytes);
+  const std::string method = "/salient.v1.QuantizationService/CreateJob";
+  const Answer answer = Call(method, request.SerializeAsString());
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  v1::CreateJobResponse response;
+  ASSERT_TRUE(response.ParseFromString(answer.response));
+  EXPECT_EQ(response.job().missing_size(), 2 * kMaxModelFiles) << "the tokens, and one config";
+  const Answer beyond = Call(method, std::string(kMaxJobRequestBytes + 1, '\0'));
+  EXPECT_EQ(ReasonOf(beyond.status), "REQUEST_TOO_LARGE");
 }
 
 TEST_F(UnaryRpcTest, AnswersAreMessages) {
