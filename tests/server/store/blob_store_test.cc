@@ -145,5 +145,14 @@ TEST_F(BlobStoreTest, UploadsThatClientsLeaveOpenDoNotStopWhatIsMadeHere) {
   EXPECT_EQ(store->Usage().uploads, 2);
 }
 
+TEST_F(BlobStoreTest, AWholeMayBePutTwiceAtOnce) {
+  const auto store = Open();
+  const BlobStore::Whole whole = {DigestOf("whole"), "whole"};
+  EXPECT_EQ(store->PutAll({whole, whole}), absl::OkStatus());
+  EXPECT_EQ(ReadAll(*store, whole.digest), "whole");
+  EXPECT_EQ(store->Usage().blobs, 1);
+  EXPECT_EQ(store->Usage().used_bytes, whole.digest.size_bytes);
+}
+
 }  // namespace
 }  // namespace salient

@@ -212,5 +212,24 @@ TEST_F(ReadBlobsTest, WhatWasReadOfAnUploadIsHeldAgainstTheBlob) {
   EXPECT_EQ(reader->ReadAt(79999, absl::MakeSpan(run)).code(), absl::StatusCode::kAborted);
 }
 
+// The disk is not to blame, and nothing is taken out of the store.
+TEST_F(ReadBlobsTest, AReaderOfBytesThatAreCutOffIsTold) {
+  const auto store = Open();
+  const std::string content = RandomBytes(24, 2500);
+  const Digest digest = DigestOf(content);
+  {
+    auto left = store->BeginUpload(digest);
+    ASSERT_EQ(left->Append(0, content.substr(0, 1100)), absl::OkStatus());
+  }
+  auto wrong = store->BeginUpload(digest);
+  ASSERT_EQ(Send(*wrong, std::string(2500, '#'), 1100), absl::OkStatus());
+  const auto reader = store->ReadCommitted(digest, 0, 2500);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(wrong->Finish().code(), absl::StatusCode::kInvalidArgument);
+  std::string run(10, '\0');
+  EXPECT_EQ(reader->ReadAt(2000, absl::MakeSpan(run)).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(store->Status(digest).committed_bytes, 1100);
+}
+
 }  // namespace
 }  // namespace salient
