@@ -16,16 +16,16 @@ absl::Status DownloadResultFile(const JobServer& server, CallGroup& calls,
   std::vector<v1::Digest> parts(file.parts().begin(), file.parts().end());
   if (parts.empty()) parts.push_back(file.digest());  // It is a blob as it is.
 
-  RunningDigest whole;
+  Sha256 whole;
   for (const v1::Digest& part : parts) {
     const absl::Status downloaded = DownloadBlob(server, calls, part, [&](absl::string_view bytes) {
-      whole.Add(bytes);
+      whole.Update(bytes);
       taken(static_cast<int64_t>(bytes.size()));
       return directory.Append(bytes);
     });
     if (!downloaded.ok()) return downloaded;
   }
-  const v1::Digest digest = whole.Finish();
+  const v1::Digest digest = ToMessage(whole);
   if (digest.sha256() == file.digest().sha256()) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(
       "the parts of result file ", QuoteForMessage(file.name()), " have sha256 ", digest.sha256(),

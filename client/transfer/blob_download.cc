@@ -34,7 +34,7 @@ class BlobDownload {
       if (offset_ > before) retry.Succeeded();
       if (!status.ok() && !retry.WaitAfter(status)) return status;
     }
-    if (running_.Finish().sha256() == digest_.sha256()) return absl::OkStatus();
+    if (ToMessage(running_).sha256() == digest_.sha256()) return absl::OkStatus();
     return absl::DataLossError(absl::StrCat("blob ", digest_.sha256(), " from ", server_.address,
                                             " does not have its sha256"));
   }
@@ -77,7 +77,7 @@ class BlobDownload {
     }
     local_ = take_(chunk.data());
     if (!local_.ok()) return absl::OkStatus();
-    running_.Add(chunk.data());
+    running_.Update(chunk.data());
     offset_ += size;
     return absl::OkStatus();
   }
@@ -87,7 +87,7 @@ class BlobDownload {
   const v1::Digest& digest_;
   absl::FunctionRef<absl::Status(absl::string_view bytes)> take_;
   const std::unique_ptr<v1::BlobService::Stub> stub_;
-  RunningDigest running_;
+  Sha256 running_;
   int64_t offset_ = 0;
   absl::Status local_;  // It is an error of ours, which no retry lifts.
 };

@@ -1,11 +1,10 @@
 #include "client/transfer/file_digest.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 #include "absl/cleanup/cleanup.h"
@@ -19,42 +18,21 @@ namespace {
 
 constexpr size_t kPieceBytes = size_t{1} << 20;
 
-EVP_MD_CTX* AsContext(void* context) { return static_cast<EVP_MD_CTX*>(context); }
-
-// SHA-256 of memory we own fails only without memory or with a broken OpenSSL.
-void Require(bool ok) {
-  if (!ok) std::abort();
-}
-
 }  // namespace
 
-void RunningDigest::Free::operator()(void* context) const { EVP_MD_CTX_free(AsContext(context)); }
-
-RunningDigest::RunningDigest() : context_(EVP_MD_CTX_new()) {
-  Require(context_ != nullptr &&
-          EVP_DigestInit_ex(AsContext(context_.get()), EVP_sha256(), nullptr) == 1);
-}
-
-void RunningDigest::Add(absl::string_view bytes) {
-  Require(EVP_DigestUpdate(AsContext(context_.get()), bytes.data(), bytes.size()) == 1);
-  size_bytes_ += static_cast<int64_t>(bytes.size());
-}
-
-v1::Digest RunningDigest::Finish() {
-  unsigned char sha256[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  Require(EVP_DigestFinal_ex(AsContext(context_.get()), sha256, &size) == 1);
+v1::Digest ToMessage(const Sha256& sha256) {
+  const std::array<uint8_t, 32> bytes = sha256.Snapshot();
   v1::Digest digest;
-  digest.set_sha256(
-      absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(sha256), size)));
-  digest.set_size_bytes(size_bytes_);
+  digest.set_sha256(absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())));
+  digest.set_size_bytes(sha256.size_bytes());
   return digest;
 }
 
 v1::Digest DigestOfBytes(absl::string_view bytes) {
-  RunningDigest digest;
-  digest.Add(bytes);
-  return digest.Finish();
+  Sha256 sha256;
+  sha256.Update(bytes);
+  return ToMessage(sha256);
 }
 
 absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
@@ -62,7 +40,7 @@ absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return FileError(errno, path, "open");
   absl::Cleanup closer = [fd] { close(fd); };
-  RunningDigest digest;
+  Sha256 sha256;
   std::string piece(kPieceBytes, '\0');
   for (;;) {
     const ssize_t size = ::read(fd, piece.data(), piece.size());
@@ -70,8 +48,8 @@ absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
     if (size < 0) {
       return absl::InternalError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno)));
     }
-    if (size == 0) return digest.Finish();
-    digest.Add(absl::string_view(piece.data(), static_cast<size_t>(size)));
+    if (size == 0) return ToMessage(sha256);
+    sha256.Update(absl::string_view(piece.data(), static_cast<size_t>(size)));
     if (!read(size)) return absl::CancelledError(absl::StrCat(path, ": was not read to its end"));
   }
 }

@@ -3,32 +3,18 @@
 #define SALIENT_CLIENT_TRANSFER_FILE_DIGEST_H_
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "proto/wire/sha256.h"
 #include "salient/v1/blob_service.pb.h"
 
 namespace salient::client {
 
-// SHA-256 (FIPS 180-4) and size of bytes as they come. It is move-only, not thread-safe.
-class RunningDigest {
- public:
-  RunningDigest();
-
-  void Add(absl::string_view bytes);
-  // Returns the digest of all that came so far. Nothing may come after.
-  v1::Digest Finish();
-
- private:
-  struct Free {
-    void operator()(void* context) const;  // The context is an EVP_MD_CTX.
-  };
-  std::unique_ptr<void, Free> context_;
-  int64_t size_bytes_ = 0;
-};
+// Returns the digest of all that `sha256` was given so far.
+v1::Digest ToMessage(const Sha256& sha256);
 
 v1::Digest DigestOfBytes(absl::string_view bytes);
 

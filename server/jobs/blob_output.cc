@@ -151,7 +151,7 @@ class BlobOutput final : public JobOutput {
         sha256.Update(*bytes);
       }
     }
-    result.digest = sha256.Snapshot();
+    result.digest = DigestOf(sha256);
     return Tell(std::move(result));
   }
 

@@ -202,7 +202,7 @@ class DirectoryOutput final : public JobOutput {
         if (!read.ok()) return read;
         sha256.Update(buffer);
       }
-      files.push_back({InDirectory(part.directory, name), sha256.Snapshot(), {}});
+      files.push_back({InDirectory(part.directory, name), DigestOf(sha256), {}});
     }
     return absl::OkStatus();
   }

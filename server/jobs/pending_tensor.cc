@@ -35,7 +35,7 @@ absl::Status PendingTensor::Append(int64_t offset, absl::string_view bytes) {
 
 absl::StatusOr<Digest> PendingTensor::Store(const CancelToken& stop, ResultBlobs::Hold& results) {
   if (!file_.is_open()) return results.Put(held_);
-  const Digest digest = sha256_.Snapshot();
+  const Digest digest = DigestOf(sha256_);
   absl::Status status = results.Write(digest, [&](Upload& upload) -> absl::Status {
     std::string buffer(kPieceBytes, '\0');
     for (int64_t offset = 0; offset < digest.size_bytes;) {

@@ -1,10 +1,7 @@
 #include "server/store/digest.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -19,13 +16,6 @@ int HexValue(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return -1;
-}
-
-EVP_MD_CTX* AsContext(void* context) { return static_cast<EVP_MD_CTX*>(context); }
-
-// SHA-256 of memory we own cannot fail, except without memory or with a broken OpenSSL.
-void Require(bool ok) {
-  if (!ok) std::abort();
 }
 
 }  // namespace
@@ -61,35 +51,12 @@ std::string ToString(const Digest& digest) {
   return absl::StrCat(HexSha256(digest), "/", digest.size_bytes);
 }
 
-void Sha256::Free::operator()(void* context) const { EVP_MD_CTX_free(AsContext(context)); }
-
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  Require(context_ != nullptr &&
-          EVP_DigestInit_ex(AsContext(context_.get()), EVP_sha256(), nullptr) == 1);
-}
-
-void Sha256::Update(absl::string_view data) {
-  Require(EVP_DigestUpdate(AsContext(context_.get()), data.data(), data.size()) == 1);
-  size_bytes_ += static_cast<int64_t>(data.size());
-}
-
-Digest Sha256::Snapshot() const {
-  // Finishing spends a context, so it gets a copy of it.
-  const std::unique_ptr<void, Free> copy(EVP_MD_CTX_new());
-  Digest digest;
-  digest.size_bytes = size_bytes_;
-  unsigned int written = 0;
-  Require(copy != nullptr &&
-          EVP_MD_CTX_copy_ex(AsContext(copy.get()), AsContext(context_.get())) == 1 &&
-          EVP_DigestFinal_ex(AsContext(copy.get()), digest.sha256.data(), &written) == 1 &&
-          written == digest.sha256.size());
-  return digest;
-}
+Digest DigestOf(const Sha256& sha256) { return {sha256.Snapshot(), sha256.size_bytes()}; }
 
 Digest DigestOf(absl::string_view content) {
   Sha256 sha256;
   sha256.Update(content);
-  return sha256.Snapshot();
+  return DigestOf(sha256);
 }
 
 }  // namespace salient

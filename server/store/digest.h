@@ -5,12 +5,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "proto/wire/sha256.h"
 
 namespace salient {
 
@@ -40,29 +40,8 @@ std::string HexSha256(const Digest& digest);
 // Returns "<64 digits>/<size>", as messages say it.
 std::string ToString(const Digest& digest);
 
-// Hashes content as it comes. It is move-only; a moved-from one may only be destroyed or assigned
-// to. It is not thread-safe.
-class Sha256 {
- public:
-  Sha256();
-  Sha256(Sha256&&) noexcept = default;
-  Sha256& operator=(Sha256&&) noexcept = default;
-
-  void Update(absl::string_view data);
-
-  // Returns the digest of all that came so far; more may come.
-  Digest Snapshot() const;
-
-  // Returns the bytes that came so far.
-  int64_t size_bytes() const { return size_bytes_; }
-
- private:
-  struct Free {
-    void operator()(void* context) const;  // The context is an EVP_MD_CTX.
-  };
-  std::unique_ptr<void, Free> context_;
-  int64_t size_bytes_ = 0;
-};
+// Returns the digest of all that `sha256` was given so far.
+Digest DigestOf(const Sha256& sha256);
 
 // Returns the digest of a whole.
 Digest DigestOf(absl::string_view content);

@@ -140,7 +140,7 @@ absl::StatusOr<Digest> PartialBlob::Finish() {
   if (absl::Status status = Sync(); !status.ok()) return status;
   const absl::StatusOr<int64_t> left = HashMore(written_bytes_);
   if (!left.ok()) return left.status();
-  const Digest digest = sha256_->Snapshot();
+  const Digest digest = DigestOf(*sha256_);
   sha256_.reset();
   return digest;
 }

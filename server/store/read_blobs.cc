@@ -149,7 +149,7 @@ absl::Status BlobStore::Verify(const Digest& digest, absl::FunctionRef<absl::Sta
     status = bytes.status();
   }
   if (status.ok()) {
-    const Digest actual = sha256.Snapshot();
+    const Digest actual = DigestOf(sha256);
     if (actual == digest) {
       if (entry != nullptr) entry->is_verified = true;
       return absl::OkStatus();

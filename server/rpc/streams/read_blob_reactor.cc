@@ -83,7 +83,7 @@ absl::StatusOr<std::string> ReadBlobReactor::NextChunk() {
   if (!data.ok()) return ToStoreError(data.status());
   if (sha256_.has_value() && !data->empty()) {
     sha256_->Update(*data);
-    if (sha256_->size_bytes() == digest_.size_bytes && sha256_->Snapshot() != digest_) {
+    if (sha256_->size_bytes() == digest_.size_bytes && DigestOf(*sha256_) != digest_) {
       // Reads it again, and takes it out of the store if it is not this read that erred.
       const absl::Status damaged = transfer_.store.Verify(digest_);
       return ToStoreError(damaged.ok() ? absl::DataLossError(absl::StrCat(

@@ -15,7 +15,7 @@ v1::Method MethodOf(const MethodOptions& options) {
 }
 
 TEST(TensorsOptionsTest, DefaultIsAwqClipBlockInFourBitsOf128) {
-  const auto message = ToMessage({});
+  const auto message = ToMessage(MethodOptions());
   ASSERT_TRUE(message.ok()) << message.status();
   EXPECT_EQ(message->method().scale(), v1::SCALE_AWQ);
   EXPECT_EQ(message->method().range(), v1::RANGE_CLIP);

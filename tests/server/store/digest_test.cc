@@ -52,10 +52,10 @@ TEST(DigestTest, PiecesGiveTheDigestOfTheWholeAndSnapshotsThatOfThePrefix) {
     const std::string data = content.substr(at, piece);
     sha256.Update(data);
     at += data.size();
-    EXPECT_EQ(sha256.Snapshot(), DigestOf(content.substr(0, at))) << "after " << at << " bytes";
+    EXPECT_EQ(DigestOf(sha256), DigestOf(content.substr(0, at))) << "after " << at << " bytes";
   }
   Sha256 moved = std::move(sha256);
-  EXPECT_EQ(moved.Snapshot(), DigestOf(content));
+  EXPECT_EQ(DigestOf(moved), DigestOf(content));
   EXPECT_EQ(moved.size_bytes(), 1000);
 }
 

@@ -134,7 +134,7 @@ TEST(StreamRaceTest, BlobStreamsAreResetAtAnyMoment) {
   const std::string data(4096, 'x');
   Sha256 sha256;
   sha256.Update(data);
-  const Digest digest = sha256.Snapshot();
+  const Digest digest = DigestOf(sha256);
   v1::WriteBlobRequest begin, chunk, finish;
   begin.mutable_digest()->set_sha256(HexSha256(digest));
   begin.mutable_digest()->set_size_bytes(digest.size_bytes);
