@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/non_finite.h"
 
 namespace salient {
 namespace {
@@ -16,12 +18,11 @@ absl::Status CheckSlice(int64_t first_id, int64_t expected_id, int64_t positions
         "; expected at least ", positions, " rows and 1 column from id ", expected_id));
   }
   for (int64_t t = 0; t < positions; ++t) {
-    for (int64_t i = 0; i < logits.cols; ++i) {
-      if (std::isfinite(logits.Row(t)[i])) continue;
-      return absl::InvalidArgumentError(absl::StrCat("logit of id ", first_id + i, " at position ",
-                                                     t, " is ", logits.Row(t)[i],
-                                                     "; expected a finite value"));
-    }
+    const std::optional<int64_t> i = FirstNonFinite(logits.Row(t), logits.cols);
+    if (!i.has_value()) continue;
+    return absl::InvalidArgumentError(absl::StrCat("logit of id ", first_id + *i, " at position ",
+                                                   t, " is ", logits.Row(t)[*i],
+                                                   "; expected a finite value"));
   }
   return absl::OkStatus();
 }

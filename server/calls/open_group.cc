@@ -1,15 +1,15 @@
 #include "server/calls/open_group.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/statistics/statistics_file.h"
 #include "core/tensor/half.h"
+#include "core/tensor/non_finite.h"
 #include "core/tensor/weight_view.h"
 #include "proto/wire/crc32c.h"
 #include "server/calls/group_check.h"
@@ -125,20 +125,12 @@ absl::Status OpenGroup::CheckFiniteSoFar(const LinearSpec& linear, Weight& weigh
     const int64_t begin = weight.finite_elements;
     const int64_t count = std::min(kTile, end - begin);
     WidenToF32(linear.dtype, weight.data.get() + begin * size, count, values);
-    // NaN and infinity share an exponent of ones. Without a branch the loop runs as vectors.
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      bad |= (std::bit_cast<uint32_t>(values[i]) & 0x7F800000u) == 0x7F800000u ? 1u : 0u;
-    }
-    if (bad != 0) {
-      for (int64_t i = 0; i < count; ++i) {
-        if (std::isfinite(values[i])) continue;
-        const int64_t element = begin + i;
-        return InvalidCall(Reason::kNonFinite,
-                           absl::StrCat(weight.tensor, ": element [", element / spec_.in_features,
-                                        ", ", element % spec_.in_features, "] is ", values[i],
-                                        "; expected a finite value"));
-      }
+    if (const std::optional<int64_t> i = FirstNonFinite(values, count); i.has_value()) {
+      const int64_t element = begin + *i;
+      return InvalidCall(Reason::kNonFinite,
+                         absl::StrCat(weight.tensor, ": element [", element / spec_.in_features,
+                                      ", ", element % spec_.in_features, "] is ", values[*i],
+                                      "; expected a finite value"));
     }
     weight.finite_elements += count;
   }

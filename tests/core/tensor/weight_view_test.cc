@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,17 @@ TEST(CheckFiniteTest, NamesTensorRowColumnAndValue) {
   values[4] = std::nanf("");
   status = CheckFinite("w", values.data(), 2, 3, 0);
   EXPECT_THAT(std::string(status.message()), HasSubstr("[1, 1] is nan"));
+}
+
+TEST(FirstNonFiniteTest, IsTheFirstOfSeveral) {
+  std::vector<float> values(100, std::numeric_limits<float>::lowest());
+  EXPECT_EQ(FirstNonFinite(values.data(), 100), std::nullopt);
+  EXPECT_EQ(FirstNonFinite(values.data(), 0), std::nullopt);
+  values[99] = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(FirstNonFinite(values.data(), 99), std::nullopt);
+  EXPECT_EQ(FirstNonFinite(values.data(), 100), 99);
+  values[42] = -std::nanf("");
+  EXPECT_EQ(FirstNonFinite(values.data(), 100), 42);
 }
 
 }  // namespace
