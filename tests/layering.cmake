@@ -20,8 +20,8 @@ set(not_ours .git build .cache .idea .vscode)  # git, CMake and editors leave th
 # knows_<directory>: directories of ours whose headers this one may include (a directory does not
 # speak for those below it). Innermost first within a house.
 set(core_rooms
-    core/tensor core/parallel core/kernels core/linalg core/file core/config core/config/model
-    core/safetensors core/checkpoint core/model core/model/families core/quality core/statistics
+    core/text core/tensor core/parallel core/kernels core/linalg core/file core/config
+    core/config/model core/safetensors core/checkpoint core/model core/model/families core/quality core/statistics
     core/method core/pack core/group core/result core/source core/quantize core/evaluate
     core/study core/cost core/engines)
 set(client_rooms
@@ -33,18 +33,19 @@ set(rooms
     server/rpc
     ${client_rooms} proto/wire)
 set(knows_core)
+set(knows_core/text core/text)
 set(knows_core/tensor core/tensor)
 set(knows_core/parallel core/parallel)
 set(knows_core/kernels core/tensor core/kernels)
 set(knows_core/linalg core/tensor core/parallel core/kernels core/linalg)
 set(knows_core/file core/file)
-set(knows_core/config core/tensor core/config)
-set(knows_core/config/model core/tensor core/config core/config/model)
-set(knows_core/safetensors core/tensor core/file core/config core/safetensors)
-set(knows_core/checkpoint core/tensor core/file core/config core/safetensors core/checkpoint)
-set(read_checkpoints core/config core/config/model core/safetensors core/checkpoint)
+set(knows_core/config core/text core/tensor core/config)
+set(knows_core/config/model core/text core/tensor core/config core/config/model)
+set(knows_core/safetensors core/text core/tensor core/file core/config core/safetensors)
+set(knows_core/checkpoint core/text core/tensor core/file core/config core/safetensors core/checkpoint)
+set(read_checkpoints core/text core/config core/config/model core/safetensors core/checkpoint)
 set(knows_core/model ${knows_core/linalg} ${read_checkpoints} core/file core/model)
-set(knows_core/model/families core/config core/config/model core/model core/model/families)
+set(knows_core/model/families core/text core/config core/config/model core/model core/model/families)
 set(knows_core/quality core/tensor core/quality)
 set(knows_core/statistics ${knows_core/linalg} core/statistics)
 set(knows_core/method ${knows_core/statistics} core/method)
@@ -62,7 +63,7 @@ set(knows_core/engines core/tensor ${read_checkpoints} core/model core/model/fam
     core/result core/source core/engines)
 set(knows_server/error server/error)
 set(knows_server/process core/file server/process)
-set(knows_server/store proto/wire server/store)
+set(knows_server/store core/text proto/wire server/store)
 set(knows_server/listen server/listen)
 set(knows_server/workers ${core_rooms} server/error server/workers)
 set(knows_server/calls ${core_rooms} proto/wire server/error server/workers server/calls)
@@ -76,7 +77,7 @@ set(knows_server/rpc/unary ${below_rpc} server/rpc/convert server/rpc/unary)
 set(knows_server/rpc/streams ${knows_server/rpc/unary} server/rpc/streams)
 set(knows_server/rpc ${knows_server/rpc/streams} server/listen server/rpc)
 set(knows_server ${knows_server/rpc} server)
-set(files_of_core core/tensor core/file core/config core/config/model core/safetensors core/checkpoint)
+set(files_of_core core/text core/tensor core/file core/config core/config/model core/safetensors core/checkpoint)
 set(below_client ${files_of_core} proto/wire client/terminal)
 set(knows_client/terminal ${below_client})
 set(knows_client/options ${below_client} client/options)
@@ -90,7 +91,7 @@ set(knows_proto/wire proto/wire)
 
 # Single files that know more than their room, or a library that only they may see.
 set(knows_core/group/pack_linears.h core/safetensors)
-set(knows_core/statistics/statistics_file.cc core/config core/safetensors)
+set(knows_core/statistics/statistics_file.cc core/text core/config core/safetensors)
 set(knows_core/statistics/tensor_reader.h core/safetensors)
 set(knows_server/rpc/endpoint.h server)
 set(knows_client/transfer/embedded.cc server)

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/options/spelling.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 namespace {

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transfer/blob_download.h"
 #include "client/transfer/file_digest.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 

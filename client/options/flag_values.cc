@@ -10,7 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "client/options/server_address.h"
 #include "client/options/spelling.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 namespace {

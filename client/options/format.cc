@@ -9,7 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 namespace {

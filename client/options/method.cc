@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/options/format.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 

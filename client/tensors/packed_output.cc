@@ -14,10 +14,10 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "core/config/json.h"
 #include "core/file/durable_write.h"
 #include "core/file/growing_name.h"
 #include "core/safetensors/safetensors.h"
+#include "core/text/quote.h"
 
 namespace salient::client {
 namespace {

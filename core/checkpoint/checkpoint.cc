@@ -10,7 +10,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -20,6 +20,7 @@
 #include "core/checkpoint/shard_index.h"
 #include "core/config/json.h"
 #include "core/config/utf8.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -16,10 +16,10 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
-#include "core/config/json.h"
 #include "core/file/appearing_directory.h"
 #include "core/file/byte_coverage.h"
 #include "core/file/durable_write.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

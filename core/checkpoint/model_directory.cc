@@ -18,6 +18,7 @@
 #include "core/checkpoint/shard_index.h"
 #include "core/config/json.h"
 #include "core/safetensors/file_kind.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

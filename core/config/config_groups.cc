@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/config/fields.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/python_json.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {
@@ -312,12 +312,6 @@ std::string JsonText(const JsonValue& value) {
   std::string text;
   AppendJson(value, 0, &text);
   return text + "\n";
-}
-
-std::string QuoteForMessage(absl::string_view text, size_t max_bytes) {
-  if (text.size() <= max_bytes) return absl::StrCat("\"", absl::CHexEscape(text), "\"");
-  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, max_bytes)), "...\" (", text.size(),
-                      " bytes)");
 }
 
 }  // namespace salient

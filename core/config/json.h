@@ -115,10 +115,6 @@ std::string JsonQuote(absl::string_view text);
 // finite is written as Python writes it.
 std::string JsonText(const JsonValue& value);
 
-// Returns `text` in double quotes for error messages: all but printable ASCII is escaped, and it is
-// cut after `max_bytes`.
-std::string QuoteForMessage(absl::string_view text, size_t max_bytes = 128);
-
 }  // namespace salient
 
 #endif  // SALIENT_CORE_CONFIG_JSON_H_

@@ -7,6 +7,7 @@
 #include "absl/strings/strip.h"
 #include "core/config/config_groups.h"
 #include "core/config/fields.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

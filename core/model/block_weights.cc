@@ -7,10 +7,10 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
-#include "core/config/json.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/model/model.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -11,6 +11,7 @@
 #include "core/result/left_out_tensors.h"
 #include "core/result/quantizable_groups.h"
 #include "core/result/quantization_config.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

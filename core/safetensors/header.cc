@@ -5,6 +5,7 @@
 #include "core/config/json.h"
 #include "core/safetensors/entry.h"
 #include "core/safetensors/safetensors.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

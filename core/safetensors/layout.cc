@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "core/config/json.h"
 #include "core/safetensors/safetensors.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

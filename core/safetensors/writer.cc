@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/config/json.h"
 #include "core/file/durable_write.h"
 #include "core/file/growing_name.h"
 #include "core/safetensors/layout.h"
 #include "core/safetensors/safetensors.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/config/json.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

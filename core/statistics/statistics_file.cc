@@ -8,11 +8,11 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "core/config/json.h"
 #include "core/kernels/binned_sums.h"
 #include "core/safetensors/safetensors.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/statistics/tensor_reader.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 
 namespace salient {

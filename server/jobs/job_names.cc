@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 
 namespace salient {

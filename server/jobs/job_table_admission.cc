@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/config/json.h"
 #include "core/model/numerics.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/jobs/job_estimate.h"
 #include "server/jobs/job_table_impl.h"

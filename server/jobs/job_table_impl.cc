@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "core/config/json.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/process/memory.h"
 

@@ -11,6 +11,7 @@
 #include "core/model/model.h"
 #include "core/result/left_out_tensors.h"
 #include "core/source/nearest_source.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/jobs/inspect_job.h"
 #include "server/jobs/kept_linears.h"

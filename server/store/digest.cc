@@ -5,11 +5,10 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {
-
-constexpr size_t kShownBytes = 80;  // So much is shown of a value that is not a digest.
 
 // Returns -1 for a character that is no digit.
 int HexValue(char c) {
@@ -25,10 +24,8 @@ absl::StatusOr<Digest> ParseDigest(absl::string_view field, absl::string_view sh
   Digest digest;
   if (sha256.size() != kHexDigits ||
       !std::all_of(sha256.begin(), sha256.end(), [](char c) { return HexValue(c) >= 0; })) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ".sha256 is \"", absl::CHexEscape(sha256.substr(0, kShownBytes)),
-                     sha256.size() > kShownBytes ? "...\"" : "\"", " (", sha256.size(),
-                     " characters); expected 64 lower-case hexadecimal digits"));
+    return absl::InvalidArgumentError(absl::StrCat(field, ".sha256 is ", QuoteForMessage(sha256),
+                                                   "; expected 64 lower-case hexadecimal digits"));
   }
   if (size_bytes < 0) {
     return absl::InvalidArgumentError(

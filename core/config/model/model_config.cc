@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "core/config/fields.h"
 #include "core/config/model/windows.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

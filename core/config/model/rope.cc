@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {

@@ -2,16 +2,14 @@
 
 #include <algorithm>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/blob.h"
 
 namespace salient {
 namespace {
-
-constexpr size_t kShownBytes = 80;  // So much is shown of a text that is refused.
 
 bool IsControlCharacter(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
 
@@ -21,15 +19,10 @@ absl::Status BadJob(absl::string_view field, absl::string_view value, absl::stri
   return BadField(Reason::kBadJob, field, value, expected);
 }
 
-std::string Quoted(absl::string_view text) {
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(text.substr(0, kShownBytes)),
-                      text.size() > kShownBytes ? "...\"" : "\"");
-}
-
 absl::Status CheckPath(absl::string_view field, absl::string_view path) {
   const bool plain = std::none_of(path.begin(), path.end(), IsControlCharacter);
   if (static_cast<int64_t>(path.size()) <= kMaxPathBytes && plain) return absl::OkStatus();
-  return BadField(Reason::kBadPath, field, Quoted(path),
+  return BadField(Reason::kBadPath, field, QuoteForMessage(path),
                   absl::StrCat("at most ", kMaxPathBytes, " bytes without control characters"));
 }
 

@@ -3,7 +3,6 @@
 #define SALIENT_SERVER_RPC_CONVERT_JOB_FIELDS_H_
 
 #include <cstdint>
-#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,9 +19,6 @@ inline constexpr int64_t kMaxPathBytes = 4096;
 
 // Returns "<field> is <value>; expected <expected>".
 absl::Status BadJob(absl::string_view field, absl::string_view value, absl::string_view expected);
-
-// Returns text that a client sent, escaped, in quotes, and not too much of it.
-std::string Quoted(absl::string_view text);
 
 // Returns BAD_PATH for a path that is too long or has control characters.
 absl::Status CheckPath(absl::string_view field, absl::string_view path);

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/blob.h"
@@ -27,7 +28,7 @@ constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 86400;
 absl::Status CheckFileName(absl::string_view field, absl::string_view name) {
   if (IsModelFileName(name)) return absl::OkStatus();
   return BadJob(
-      field, Quoted(name),
+      field, QuoteForMessage(name),
       absl::StrCat("the name of a file inside the model directory: 1 to ", kMaxFileNameBytes,
                    " bytes, no leading dot, no separators or control characters, or one in "
                    "additional_chat_templates/ or a directory such as 1_Pooling/"));
@@ -66,7 +67,7 @@ absl::StatusOr<std::vector<ModelFile>> ToFiles(absl::string_view path,
       return named;
     }
     if (!names.insert(name).second) {
-      return BadJob(absl::StrCat(field, ".name"), Quoted(name), "each file once");
+      return BadJob(absl::StrCat(field, ".name"), QuoteForMessage(name), "each file once");
     }
     const auto digest = ToFileDigest(absl::StrCat(field, ".digest"), message, headers_alone);
     if (!digest.ok()) return digest.status();

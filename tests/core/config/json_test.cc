@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/text/quote.h"
 
 namespace salient {
 namespace {
@@ -179,11 +180,6 @@ TEST(JsonTest, TextReadsBackAsTheSameValue) {
     EXPECT_EQ((*again->AsArray())[i].AsDouble(), (*spelt->AsArray())[i].AsDouble());
     EXPECT_EQ((*again->AsArray())[i].AsInt64(), std::nullopt) << i;
   }
-}
-
-TEST(JsonTest, MessagesQuoteAndCut) {
-  EXPECT_EQ(QuoteForMessage("a\nb"), "\"a\\nb\"");
-  EXPECT_EQ(QuoteForMessage("abcdef", 3), "\"abc...\" (6 bytes)");
 }
 
 std::string ManyNumbers() {
