@@ -1,17 +1,15 @@
 #include "client/transfer/file_digest.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "core/file/durable_write.h"
+#include "core/file/regular_file.h"
 
 namespace salient::client {
 namespace {
@@ -37,13 +35,12 @@ v1::Digest DigestOfBytes(absl::string_view bytes) {
 
 absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
                                         absl::FunctionRef<bool(int64_t bytes)> read) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FileError(errno, path, "open");
-  absl::Cleanup closer = [fd] { close(fd); };
+  const absl::StatusOr<RegularFile> file = RegularFile::Open(path);
+  if (!file.ok()) return file.status();
   Sha256 sha256;
   std::string piece(kPieceBytes, '\0');
   for (;;) {
-    const ssize_t size = ::read(fd, piece.data(), piece.size());
+    const ssize_t size = ::read(file->fd(), piece.data(), piece.size());
     if (size < 0 && errno == EINTR) continue;
     if (size < 0) {
       return absl::InternalError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno)));

@@ -19,8 +19,8 @@ v1::Digest ToMessage(const Sha256& sha256);
 v1::Digest DigestOfBytes(absl::string_view bytes);
 
 // Returns the digest of the file at `path`; `read` is told of every piece and stops by false.
-// Returns NOT_FOUND if it cannot be opened, INTERNAL if it cannot be read, CANCELLED if stopped;
-// all name the path.
+// Errors are those of RegularFile::Open, INTERNAL if it cannot be read, CANCELLED if stopped; all
+// name the path.
 absl::StatusOr<v1::Digest> DigestOfFile(const std::string& path,
                                         absl::FunctionRef<bool(int64_t bytes)> read);
 

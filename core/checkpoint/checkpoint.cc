@@ -1,6 +1,5 @@
 #include "core/checkpoint/checkpoint.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,8 +7,8 @@
 #include <cerrno>
 #include <optional>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "core/file/regular_file.h"
 #include "core/text/quote.h"
 
 namespace salient {
@@ -23,23 +22,16 @@ bool Exists(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t max_bytes) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot open"));
-  const absl::Cleanup close_file = [fd] { close(fd); };
-  struct stat info;
-  if (fstat(fd, &info) != 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot stat"));
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": is not a regular file"));
-  }
-  if (info.st_size > max_bytes) {
+  const absl::StatusOr<RegularFile> file = RegularFile::Open(path);
+  if (!file.ok()) return file.status();
+  if (file->bytes() > max_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": file has ", info.st_size, " bytes; expected at most ", max_bytes));
+        absl::StrCat(path, ": file has ", file->bytes(), " bytes; expected at most ", max_bytes));
   }
-  std::string text(static_cast<size_t>(info.st_size), '\0');
+  std::string text(static_cast<size_t>(file->bytes()), '\0');
   size_t done = 0;
   while (done < text.size()) {
-    const ssize_t got = read(fd, text.data() + done, text.size() - done);
+    const ssize_t got = read(file->fd(), text.data() + done, text.size() - done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot read"));
     if (got == 0) break;

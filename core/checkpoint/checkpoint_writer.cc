@@ -12,13 +12,13 @@
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/file/appearing_directory.h"
 #include "core/file/byte_coverage.h"
 #include "core/file/durable_write.h"
+#include "core/file/regular_file.h"
 #include "core/text/quote.h"
 
 namespace salient {
@@ -131,15 +131,8 @@ absl::Status CheckpointWriter::WriteFile(absl::string_view name, absl::string_vi
 
 absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::string& source,
                                         absl::FunctionRef<absl::Status()> check) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
-  const int from = open(source.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (from < 0) return FileError(errno, source, "open");
-  const absl::Cleanup close_source = [from] { close(from); };
-  struct stat info;
-  if (fstat(from, &info) != 0) return FileError(errno, source, "stat");
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": is not a regular file"));
-  }
+  const absl::StatusOr<RegularFile> from = RegularFile::Open(source);
+  if (!from.ok()) return from.status();
   const auto to = state_->CreateFile(name);
   if (!to.ok()) return to.status();
   const std::string path = state_->PathOf(name);
@@ -147,7 +140,7 @@ absl::Status CheckpointWriter::CopyFile(absl::string_view name, const std::strin
   absl::Status status;
   for (int64_t offset = 0; status.ok();) {
     if (status = check(); !status.ok()) break;
-    const ssize_t got = read(from, range.data(), range.size());
+    const ssize_t got = read(from->fd(), range.data(), range.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) status = FileError(errno, source, "read");
     if (got <= 0) break;

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -57,6 +59,25 @@ absl::Status SyncPath(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return FileError(errno, path, "open");
   return CloseAfter(fd, path, fsync(fd) == 0 ? absl::OkStatus() : FileError(errno, path, "sync"));
+}
+
+absl::Status TakeName(int fd, const std::string& growing, const std::string& path) {
+  if (fsync(fd) != 0) return FileError(errno, growing, "sync");
+  if (std::rename(growing.c_str(), path.c_str()) != 0) {
+    return FileError(errno, growing, absl::StrCat("take the name ", path));
+  }
+  // The rename itself must survive a power cut.
+  return SyncPath(ParentOf(path));
+}
+
+absl::Status WriteDurably(const std::string& path, absl::string_view text) {
+  const std::string growing = absl::StrCat(path, ".new");
+  const int fd = open(growing.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) return FileError(errno, growing, "create");
+  absl::Status status = WriteAt(fd, growing, 0, text.data(), text.size());
+  if (status.ok()) status = TakeName(fd, growing, path);
+  if (!status.ok()) unlink(growing.c_str());
+  return CloseAfter(fd, growing, std::move(status));
 }
 
 std::string ParentOf(const std::string& path) {

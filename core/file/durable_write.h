@@ -30,6 +30,14 @@ absl::Status MakeRoom(int fd, const std::string& path, int64_t bytes);
 // Syncs a file, or a directory, which makes the names in it last.
 absl::Status SyncPath(const std::string& path);
 
+// Gives the file `fd`, which was written as `growing`, the name `path`: after a power cut what
+// `path` names is whole, be it the old file or this one. Does not close `fd`.
+absl::Status TakeName(int fd, const std::string& growing, const std::string& path);
+
+// Writes a file of `text`, by a file `path`.new that takes its name. Leaves nothing of it behind if
+// that fails.
+absl::Status WriteDurably(const std::string& path, absl::string_view text);
+
 // Returns "dir" of "dir/file", and "." of "file".
 std::string ParentOf(const std::string& path);
 

@@ -139,12 +139,9 @@ absl::Status HiddenStatesFile::WriteRow(int64_t row, const Matrix& hidden) {
 }
 
 absl::Status HiddenStatesFile::Commit() {
-  if (::fsync(fd_) != 0) return FileError(errno, unfinished_, "sync");
-  if (::rename(unfinished_.c_str(), path_.c_str()) != 0) {
-    return FileError(errno, unfinished_, "rename");
-  }
-  unfinished_.clear();
-  return SyncPath(ParentOf(path_));
+  absl::Status status = TakeName(fd_, unfinished_, path_);
+  if (status.ok()) unfinished_.clear();
+  return status;
 }
 
 }  // namespace salient

@@ -1,11 +1,6 @@
 #include "core/quantize/run_record.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <optional>
 #include <utility>
 
@@ -69,15 +64,7 @@ absl::Status SaveRecord(const std::string& directory, const RunRecord& record) {
       {"largest", JsonValue(static_cast<double>(record.range.largest))},
       {"where", JsonValue(record.range.where)},
   }));
-  const std::string path = PathIn(directory);
-  const std::string growing = absl::StrCat(path, ".new");
-  const int fd = open(growing.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return FileError(errno, growing, "create");
-  absl::Status status = CloseAfter(fd, growing, WriteAt(fd, growing, 0, text.data(), text.size()));
-  if (status.ok()) status = SyncPath(growing);
-  if (!status.ok()) return status;
-  if (std::rename(growing.c_str(), path.c_str()) != 0) return FileError(errno, path, "write");
-  return SyncPath(directory);
+  return WriteDurably(PathIn(directory), text);
 }
 
 absl::StatusOr<RunRecord> LoadRecord(const std::string& directory, int64_t layer) {

@@ -1,7 +1,5 @@
 #include "core/safetensors/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,53 +55,30 @@ absl::StatusOr<int64_t> SafetensorsHeaderBytes(absl::string_view source, absl::s
                           : absl::StrCat(kMaxSafetensorsHeaderBytes, " in a safetensors file")));
 }
 
-SafetensorsFile::SafetensorsFile(int fd, int64_t data_begin, SafetensorsHeader header)
-    : fd_(fd), data_begin_(data_begin), header_(std::move(header)) {}
-
-SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)),
-      data_begin_(other.data_begin_),
-      header_(std::move(other.header_)) {}
-
-SafetensorsFile& SafetensorsFile::operator=(SafetensorsFile&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  std::swap(data_begin_, other.data_begin_);
-  std::swap(header_, other.header_);
-  return *this;
-}
-
-SafetensorsFile::~SafetensorsFile() {
-  if (fd_ >= 0) close(fd_);
-}
+SafetensorsFile::SafetensorsFile(RegularFile file, int64_t data_begin, SafetensorsHeader header)
+    : file_(std::move(file)), data_begin_(data_begin), header_(std::move(header)) {}
 
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot open"));
-  SafetensorsFile file(fd, 0, SafetensorsHeader());  // It closes fd on every return below.
-
-  struct stat info;
-  if (fstat(fd, &info) != 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot stat"));
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": is not a regular file"));
-  }
-  if (info.st_size < kSafetensorsPrefixBytes) return TooSmall(path, info.st_size);
+  auto opened = RegularFile::Open(path);
+  if (!opened.ok()) return opened.status();
+  const int fd = opened->fd();
+  const int64_t file_bytes = opened->bytes();
+  if (file_bytes < kSafetensorsPrefixBytes) return TooSmall(path, file_bytes);
   std::string prefix(kSafetensorsPrefixBytes, '\0');
   absl::Status status =
       ReadAt(fd, path, 0, reinterpret_cast<std::byte*>(prefix.data()), kSafetensorsPrefixBytes);
   if (!status.ok()) return status;
-  const auto header_bytes = SafetensorsHeaderBytes(path, prefix, info.st_size);
+  const auto header_bytes = SafetensorsHeaderBytes(path, prefix, file_bytes);
   if (!header_bytes.ok()) return header_bytes.status();
 
   std::string json(static_cast<size_t>(*header_bytes), '\0');
   status = ReadAt(fd, path, kSafetensorsPrefixBytes, reinterpret_cast<std::byte*>(json.data()),
                   *header_bytes);
   if (!status.ok()) return status;
-  file.data_begin_ = kSafetensorsPrefixBytes + *header_bytes;
-  auto header = ParseSafetensorsHeader(path, json, info.st_size - file.data_begin_);
+  const int64_t data_begin = kSafetensorsPrefixBytes + *header_bytes;
+  auto header = ParseSafetensorsHeader(path, json, file_bytes - data_begin);
   if (!header.ok()) return header.status();
-  file.header_ = *std::move(header);
-  return file;
+  return SafetensorsFile(*std::move(opened), data_begin, *std::move(header));
 }
 
 absl::StatusOr<std::vector<std::byte>> SafetensorsFile::ReadTensor(absl::string_view name) const {
@@ -125,7 +100,8 @@ absl::Status SafetensorsFile::ReadRange(absl::string_view name, int64_t offset,
                                               count, " bytes at ", offset, "; expected within ",
                                               (*entry)->SizeBytes(), " bytes"));
   }
-  return ReadAt(fd_, header_.source(), data_begin_ + (*entry)->begin + offset, bytes.data(), count);
+  return ReadAt(file_.fd(), header_.source(), data_begin_ + (*entry)->begin + offset, bytes.data(),
+                count);
 }
 
 absl::StatusOr<SafetensorsView> SafetensorsView::Parse(absl::string_view source,

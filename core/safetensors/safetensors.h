@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "core/file/regular_file.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/named_tensor.h"
 
@@ -96,9 +97,6 @@ class SafetensorsFile {
   // Returns NOT_FOUND or PERMISSION_DENIED if `path` cannot be opened, INVALID_ARGUMENT as
   // ParseSafetensorsHeader.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
-  SafetensorsFile(SafetensorsFile&& other) noexcept;
-  SafetensorsFile& operator=(SafetensorsFile&& other) noexcept;
-  ~SafetensorsFile();
 
   const SafetensorsHeader& header() const { return header_; }
   SafetensorsHeader& mutable_header() { return header_; }
@@ -112,9 +110,10 @@ class SafetensorsFile {
   absl::Status ReadRange(absl::string_view name, int64_t offset, absl::Span<std::byte> bytes) const;
 
  private:
-  SafetensorsFile(int fd, int64_t data_begin, SafetensorsHeader header);
-  int fd_ = -1;
-  int64_t data_begin_ = 0;
+  SafetensorsFile(RegularFile file, int64_t data_begin, SafetensorsHeader header);
+
+  RegularFile file_;
+  int64_t data_begin_;
   SafetensorsHeader header_;
 };
 

@@ -56,7 +56,6 @@ absl::Status WriteArranged(int fd, const std::string& path, const Arranged& arra
     if (status.ok()) status = WriteAt(fd, path, position, tensor.data.data(), tensor.data.size());
     position += static_cast<int64_t>(tensor.data.size());
   }
-  if (status.ok() && fsync(fd) != 0) status = FileError(errno, path, "sync");
   return status;
 }
 
@@ -123,14 +122,9 @@ absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorTo
 
   absl::Status status = WriteArranged(file->fd, partial, *arranged);
   // It stays locked until it has its name, or is gone.
-  if (status.ok() && std::rename(partial.c_str(), path.c_str()) != 0) {
-    status = FileError(errno, path, "rename into place");
-  }
+  if (status.ok()) status = TakeName(file->fd, partial, path);
   if (!status.ok()) unlink(partial.c_str());
-  status = CloseAfter(file->fd, partial, std::move(status));
-  if (!status.ok()) return status;
-  // The rename itself must survive a power cut.
-  return SyncPath(ParentOf(path));
+  return CloseAfter(file->fd, partial, std::move(status));
 }
 
 }  // namespace salient
