@@ -16,9 +16,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/config/utf8.h"
 #include "core/file/durable_write.h"
 #include "core/text/quote.h"
+#include "core/text/utf8.h"
 
 namespace salient::client {
 namespace {

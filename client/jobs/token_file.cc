@@ -6,10 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "client/transfer/file_digest.h"
 #include "core/checkpoint/checkpoint_files.h"
-#include "core/config/utf8.h"
 #include "core/safetensors/safetensors.h"
 #include "core/safetensors/token_rows.h"
 #include "core/text/quote.h"
+#include "core/text/utf8.h"
 
 namespace salient::client {
 namespace {

@@ -19,8 +19,8 @@
 #include "absl/strings/strip.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/config/json.h"
-#include "core/config/utf8.h"
 #include "core/text/quote.h"
+#include "core/text/utf8.h"
 
 namespace salient {
 namespace {

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "core/config/utf8.h"
+#include "core/text/utf8.h"
 #include "server/error/field_error.h"
 
 namespace salient {

@@ -3,7 +3,7 @@
 #include <variant>
 
 #include "absl/time/time.h"
-#include "core/config/utf8.h"
+#include "core/text/utf8.h"
 #include "server/rpc/convert/blob.h"
 #include "server/rpc/convert/engine.h"
 #include "server/rpc/convert/report.h"

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "core/config/utf8.h"
+#include "core/text/utf8.h"
 
 namespace salient {
 namespace {

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/config/utf8.h"
 #include "core/linalg/gemm.h"
 #include "core/model/numerics.h"
+#include "core/text/utf8.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 #include "server/calls/call_limits.h"

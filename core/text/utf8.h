@@ -1,6 +1,6 @@
 // UTF-8 (RFC 3629), which all texts of the protocol are.
-#ifndef SALIENT_CORE_CONFIG_UTF8_H_
-#define SALIENT_CORE_CONFIG_UTF8_H_
+#ifndef SALIENT_CORE_TEXT_UTF8_H_
+#define SALIENT_CORE_TEXT_UTF8_H_
 
 #include <string>
 
@@ -16,4 +16,4 @@ std::string EscapeNonUtf8(absl::string_view text);
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_CONFIG_UTF8_H_
+#endif  // SALIENT_CORE_TEXT_UTF8_H_

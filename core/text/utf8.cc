@@ -1,4 +1,4 @@
-#include "core/config/utf8.h"
+#include "core/text/utf8.h"
 
 #include <cstddef>
 #include <cstdint>
