@@ -66,8 +66,8 @@ ODD = [
 ]
 
 ATOMS = ["a", "a", "b", "c", "1", "_", "-", "k", ".", r"\.", r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", "[ab]", "[^ab]", "[a-c]",
-         r"[\d_]", r"[^\w]", r"[^\W_]", r"[\S]", r"[^\S]", r"[^\s\d]", "[]a]", "[^]a]", "[[a]", "[a-]", r"\[", r"\{", r"\\", "{",
-         "}", "]", " ", r"\b", r"\A", r"\Z", "^", "$"]
+         r"[\d_]", r"[^\w]", r"[^\W_]", r"[\S]", r"[^\S]", r"[^\s\d]", "[]a]", "[^]a]", "[[a]", "[a-]", r"\[", r"\{",
+         r"\\", "{", "}", "]", " ", r"\b", r"\A", r"\Z", "^", "$"]
 REPETITIONS = ["*", "+", "?", "{2}", "{1,2}", "{,2}", "{1,}", "{,}", "{}", "{0}", "{x}", "*?", "+?", "??"]
 
 
@@ -79,7 +79,10 @@ def random_pattern(source, depth=0):
             atom = source.choice(ATOMS)
         return atom + (source.choice(REPETITIONS) if source.random() < 0.3 else "")
 
-    return "|".join("".join(part() for _ in range(source.choice([1, 1, 2, 3]))) for _ in range(source.choice([1, 1, 2])))
+    def branch():
+        return "".join(part() for _ in range(source.choice([1, 1, 2, 3])))
+
+    return "|".join(branch() for _ in range(source.choice([1, 1, 2])))
 
 
 def decide(pattern):
