@@ -199,7 +199,7 @@ for _name, _field, _wrong in (
         ("zero_layers", "num_hidden_layers", 0), ("negative_size", "intermediate_size", -1),
         ("a_huge_size", "vocab_size", 2**62), ("zero_epsilon", "rms_norm_eps", -1e-5),
         ("heads_that_do_not_divide", "num_attention_heads", 3),
-        ("kv_heads_that_do_not_divide", "num_key_wrong_heads", 3),
+        ("kv_heads_that_do_not_divide", "num_key_value_heads", 3),
         ("no_list_of_architectures", "architectures", "LlamaForCausalLM"),
         ("another_model_type", "model_type", "mistral"),
         ("negative_theta", "rope_theta", -1.0)):
