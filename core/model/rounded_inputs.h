@@ -28,8 +28,8 @@ absl::Status RoundActivations(const InputRounding& rounding, Activations& input,
 // no copy.
 class RoundedInputs {
  public:
-  // Rounds `exact`, which is what `roles`, Linears of one group, read. Its errors are those of the
-  // executor.
+  // Rounds `exact`, which is what `linears` of one group, places in BlockPlan::linears, read. Its
+  // errors are those of the executor.
   static absl::StatusOr<RoundedInputs> Create(const PreparedBlock& block,
                                               absl::Span<const size_t> linears, Activations exact,
                                               Executor& executor);
