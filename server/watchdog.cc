@@ -38,7 +38,7 @@ bool Watchdog::LooksReachable() {
   }
   ++failures_;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     ++stats_.failed_self_checks_total;
   }
   LogWarning(absl::StrCat("a connection of the server to itself failed, the ", failures_,
@@ -51,7 +51,7 @@ void Watchdog::Look() {
   const Condition now = {LooksWritable(), LooksReachable()};
   Condition before;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     before = std::exchange(stats_.condition, now);
   }
   const bool same =
@@ -60,7 +60,7 @@ void Watchdog::Look() {
 }
 
 Watchdog::Stats Watchdog::GetStats() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return stats_;
 }
 

@@ -3,11 +3,11 @@
 #define SALIENT_SERVER_WATCHDOG_H_
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 
@@ -50,8 +50,8 @@ class Watchdog {
   absl::AnyInvocable<void(Condition)> tell_;
   absl::AnyInvocable<void()> give_up_;
   int failures_ = 0;  // They came in a row.
-  mutable std::mutex mu_;
-  Stats stats_;  // mu_ guards it.
+  mutable Mutex mu_;
+  Stats stats_ ABSL_GUARDED_BY(mu_);
 };
 
 // Writes a file into `directory` and removes it. A full disk is no error: what needs room says so

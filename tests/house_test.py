@@ -2,7 +2,9 @@
 """Proves that the checks of the house can fail: each planted fault must be found and named, and a
 house without one must pass."""
 
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,6 +89,44 @@ class ReadmesTest(House):
     def test_dead_metrics_are_named(self):
         self.plant("deploy/rules.yaml", "expr: rate(salient_cals_total[5m])\n")
         self.finds("readmes.py", "deploy/rules.yaml: server/observe declares no metric salient_cals_total")
+
+
+@unittest.skipUnless(shutil.which("clang++-19"), "clang++-19 is not installed")
+class LocksTest(unittest.TestCase):
+    SOURCE = """#include "core/parallel/mutex.h"
+class Counter {
+ public:
+  void Add() {
+    %s
+    ++count_;
+  }
+  salient::Mutex mutex_;
+  int count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+void Use() { Counter().Add(); }
+"""
+
+    def check(self, line):
+        with tempfile.TemporaryDirectory() as place:
+            root = pathlib.Path(place)
+            (root / "core/parallel").mkdir(parents=True)
+            (root / "build/release").mkdir(parents=True)
+            shutil.copy(TESTS.parent / "core/parallel/mutex.h", root / "core/parallel")
+            source = root / "core/counter.cc"
+            source.write_text(self.SOURCE % line, encoding="utf-8")
+            (root / "build/release/compile_commands.json").write_text(json.dumps(
+                [{"file": str(source), "directory": place, "command": f"c++ -I{place} -std=c++20 -c {source}"}]))
+            ended = subprocess.run([sys.executable, TESTS / "locks.py", place], capture_output=True,
+                                   text=True, check=False)
+            return ended.returncode, ended.stdout + ended.stderr
+
+    def test_a_member_under_its_lock_passes(self):
+        self.assertEqual(self.check("const salient::MutexLock lock(mutex_);"), (0, "locks: 1 compiled\n"))
+
+    def test_a_member_without_its_lock_is_found(self):
+        code, said = self.check("")
+        self.assertEqual(code, 1)
+        self.assertIn("writing variable 'count_' requires holding mutex 'mutex_'", said)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ constexpr int64_t kElementsAtATime = int64_t{1} << 17;
 absl::StatusOr<TensorLocation> F64AsF32Source::Find(absl::string_view tensor) const {
   absl::StatusOr<TensorLocation> found = source_->Find(tensor);
   if (!found.ok() || found->entry->dtype != DType::kF64) return found;
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   auto shown = shown_.find(tensor);
   if (shown == shown_.end()) {
     TensorEntry entry = *found->entry;

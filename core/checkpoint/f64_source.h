@@ -5,11 +5,10 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
-#include "absl/base/thread_annotations.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 
@@ -27,7 +26,7 @@ class F64AsF32Source final : public TensorSource {
 
  private:
   const std::unique_ptr<TensorSource> source_;
-  mutable std::mutex mu_;
+  mutable Mutex mu_;
   // Entries stand here as they are shown, and stay where they are.
   mutable std::map<std::string, TensorEntry, std::less<>> shown_ ABSL_GUARDED_BY(mu_);
 };

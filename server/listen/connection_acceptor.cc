@@ -100,7 +100,7 @@ void ConnectionAcceptor::AcceptAll(int listener) {
     }
     SetOptions(socket.number());
     {
-      const std::lock_guard<std::mutex> lock(mu_);
+      const MutexLock lock(mu_);
       ++stats_.accepted_total;
       open_[socket.number()] = SocketInode(socket.number());
     }
@@ -123,7 +123,7 @@ void ConnectionAcceptor::AcceptWithReserve(int listener) {
 }
 
 bool ConnectionAcceptor::IsFull() {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (static_cast<int64_t>(open_.size()) < max_connections_) return false;
   for (auto entry = open_.begin(); entry != open_.end();) {
     entry = SocketInode(entry->first) == entry->second ? std::next(entry) : open_.erase(entry);
@@ -132,12 +132,12 @@ bool ConnectionAcceptor::IsFull() {
 }
 
 void ConnectionAcceptor::Count(int64_t Stats::*counter) {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   ++(stats_.*counter);
 }
 
 ConnectionAcceptor::Stats ConnectionAcceptor::GetStats() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   Stats stats = stats_;
   for (const auto& [number, inode] : open_) {
     if (SocketInode(number) == inode) ++stats.open;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/functional/any_invocable.h"
+#include "core/parallel/mutex.h"
 #include "server/listen/descriptor.h"
 #include "server/listen/listening_sockets.h"
 
@@ -54,12 +55,12 @@ class ConnectionAcceptor {
   Descriptor stop_;     // It is readable when the thread is to end.
   Descriptor reserve_;  // Only the thread uses it.
 
-  mutable std::mutex mu_;  // It guards the next two.
-  Stats stats_;
+  mutable Mutex mu_;
+  Stats stats_ ABSL_GUARDED_BY(mu_);
   // This has the inode of each socket that was handed on, by its descriptor's number. Whoever owns
   // it does not say when it closes it: then the number is free, or another file's. Such entries go
   // when they are looked at.
-  mutable std::map<int, ino_t> open_;
+  mutable std::map<int, ino_t> open_ ABSL_GUARDED_BY(mu_);
   std::once_flag stopped_;
   std::thread thread_;  // It stands last, because it uses the others.
 };

@@ -52,7 +52,7 @@ std::string JobLines::EndedText(const JobSnapshot& job) {
 
 void JobLines::Accepted(const JobSnapshot& job) {
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     if (HasEnded(job.state) || !alive_.insert(job.name).second) return;
   }
   LogInfo(AcceptedText(job));
@@ -63,7 +63,7 @@ void JobLines::Look() {
   const int64_t ended = stats.succeeded_total + stats.failed_total + stats.cancelled_total;
   std::vector<std::string> names;
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     if (ended == ended_) return;
     ended_ = ended;
     names.assign(alive_.begin(), alive_.end());
@@ -72,7 +72,7 @@ void JobLines::Look() {
     const absl::StatusOr<JobSnapshot> job = jobs_.Get(name);
     if (job.ok() && !HasEnded(job->state)) continue;
     {
-      const std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       if (alive_.erase(name) == 0) continue;  // Another look had it.
     }
     if (!job.ok()) {

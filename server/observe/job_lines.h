@@ -3,10 +3,10 @@
 #define SALIENT_SERVER_OBSERVE_JOB_LINES_H_
 
 #include <cstdint>
-#include <mutex>
 #include <set>
 #include <string>
 
+#include "core/parallel/mutex.h"
 #include "server/jobs/job_table.h"
 
 namespace salient {
@@ -28,9 +28,9 @@ class JobLines {
 
  private:
   const JobTable& jobs_;
-  std::mutex mu_;  // It guards the next two.
-  std::set<std::string> alive_;
-  int64_t ended_ = 0;  // So many jobs had ended at the last look.
+  Mutex mu_;
+  std::set<std::string> alive_ ABSL_GUARDED_BY(mu_);
+  int64_t ended_ ABSL_GUARDED_BY(mu_) = 0;  // So many jobs had ended at the last look.
 };
 
 }  // namespace salient

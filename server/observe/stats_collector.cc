@@ -181,7 +181,7 @@ void AddHouse(const HouseStats& stats, std::vector<MetricFamily>& families) {
 }  // namespace
 
 void StatsCollector::Watch(std::function<HouseStats()> house) {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   house_ = std::move(house);
 }
 
@@ -196,7 +196,7 @@ std::vector<MetricFamily> StatsCollector::Collect() const {
   }
   if (const BlobStore* store = store_.load(); store != nullptr) AddStore(*store, families);
   if (const JobTable* jobs = jobs_.load(); jobs != nullptr) AddJobs(jobs->GetStats(), families);
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (house_ != nullptr) AddHouse(house_(), families);
   return families;
 }

@@ -8,12 +8,12 @@
 
 #include <atomic>
 #include <functional>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "core/parallel/mutex.h"
 #include "server/calls/call_registry.h"
 #include "server/jobs/job_table.h"
 #include "server/observe/metrics.h"
@@ -43,8 +43,8 @@ class StatsCollector final : public prometheus::Collectable {
   std::atomic<const BlobStore*> store_{nullptr};
   std::atomic<const JobTable*> jobs_{nullptr};
   std::vector<std::pair<std::string, const BoundedLane*>> lanes_;
-  mutable std::mutex mu_;  // It guards the next, also while that is called.
-  std::function<HouseStats()> house_;
+  mutable Mutex mu_;
+  std::function<HouseStats()> house_ ABSL_GUARDED_BY(mu_);  // The lock is held while it is called.
 };
 
 }  // namespace salient

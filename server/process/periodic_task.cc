@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <utility>
 
 namespace salient {
@@ -11,20 +12,24 @@ PeriodicTask::PeriodicTask(absl::Duration period, absl::AnyInvocable<void()> tas
 
 PeriodicTask::~PeriodicTask() {
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     stopping_ = true;
   }
-  stop_.notify_all();
+  stop_.NotifyAll();
   thread_.join();
 }
 
 void PeriodicTask::Run() {
   pthread_setname_np(pthread_self(), "salient-house");
-  std::unique_lock lock(mu_);
-  while (!stop_.wait_for(lock, absl::ToChronoMilliseconds(period_), [this] { return stopping_; })) {
-    lock.unlock();
+  MutexLock lock(mu_);
+  while (true) {
+    const auto end = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(period_);
+    while (!stopping_ && stop_.WaitUntil(mu_, end)) {
+    }
+    if (stopping_) return;
+    lock.Unlock();
     task_();
-    lock.lock();
+    lock.Lock();
   }
 }
 

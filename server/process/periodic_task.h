@@ -2,12 +2,11 @@
 #ifndef SALIENT_SERVER_PROCESS_PERIODIC_TASK_H_
 #define SALIENT_SERVER_PROCESS_PERIODIC_TASK_H_
 
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 
@@ -27,9 +26,9 @@ class PeriodicTask {
 
   const absl::Duration period_;
   absl::AnyInvocable<void()> task_;
-  std::mutex mu_;  // It guards the next two.
-  std::condition_variable stop_;
-  bool stopping_ = false;
+  Mutex mu_;
+  ConditionVariable stop_;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;  // It stands last, because it uses the others.
 };
 

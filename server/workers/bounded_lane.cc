@@ -23,10 +23,10 @@ BoundedLane::BoundedLane(const std::string& name, Limits limits)
 
 BoundedLane::~BoundedLane() {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     stopping_ = true;
   }
-  begin_.notify_one();
+  begin_.NotifyOne();
   thread_.join();
 }
 
@@ -74,12 +74,12 @@ BoundedLane::Task BoundedLane::TakeFirst() {
 absl::Status BoundedLane::Submit(Task task, int64_t bytes, absl::string_view client) {
   int64_t tasks = 0;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     tasks = waiting_;
     const auto known = Find(client);
     if (HasRoom(known == clients_.end() ? nullptr : &*known, bytes, client.empty())) {
       Add({std::move(task), bytes}, client);
-      begin_.notify_one();
+      begin_.NotifyOne();
       return absl::OkStatus();
     }
   }
@@ -93,29 +93,29 @@ absl::Status BoundedLane::Submit(Task task, int64_t bytes, absl::string_view cli
 
 void BoundedLane::Continue(Task task) {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     Add({std::move(task), 0}, "");
   }
-  begin_.notify_one();
+  begin_.NotifyOne();
 }
 
 int64_t BoundedLane::waiting() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return waiting_;
 }
 
 void BoundedLane::Work(const std::string& name) {
   pthread_setname_np(pthread_self(), name.c_str());
   LimitThreadToItself();
-  std::unique_lock<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   while (true) {
-    begin_.wait(lock, [this] { return stopping_ || waiting_ > 0; });
+    while (!stopping_ && waiting_ == 0) begin_.Wait(mu_);
     if (waiting_ == 0) return;
     Task task = TakeFirst();
-    lock.unlock();
+    lock.Unlock();
     task();
     task = nullptr;  // It frees what it owns before the lock comes back.
-    lock.lock();
+    lock.Lock();
   }
 }
 

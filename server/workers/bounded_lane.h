@@ -2,17 +2,16 @@
 #ifndef SALIENT_SERVER_WORKERS_BOUNDED_LANE_H_
 #define SALIENT_SERVER_WORKERS_BOUNDED_LANE_H_
 
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <list>
-#include <mutex>
 #include <string>
 #include <thread>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 
@@ -58,21 +57,21 @@ class BoundedLane {
     int64_t bytes = 0;
   };
 
-  // With mu_ held.
-  std::list<Client>::iterator Find(absl::string_view name);
-  bool HasRoom(const Client* client, int64_t bytes, bool is_house) const;
-  void Add(Waiting task, absl::string_view name);
-  Task TakeFirst();
+  std::list<Client>::iterator Find(absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasRoom(const Client* client, int64_t bytes, bool is_house) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Add(Waiting task, absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Task TakeFirst() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   void Work(const std::string& name);
 
   const Limits limits_;
-  mutable std::mutex mu_;  // It guards the next five. ThreadSanitizer sees it.
-  std::condition_variable begin_;
-  std::list<Client> clients_;  // whose turn it is first
-  int64_t waiting_ = 0;
-  int64_t waiting_bytes_ = 0;
-  bool stopping_ = false;
+  mutable Mutex mu_;
+  ConditionVariable begin_;
+  std::list<Client> clients_ ABSL_GUARDED_BY(mu_);  // whose turn it is first
+  int64_t waiting_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;  // It stands last, because it uses the others.
 };
 

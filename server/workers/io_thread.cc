@@ -14,28 +14,35 @@ class IoThread::Task final : public Background {
   Task(IoThread& io, absl::AnyInvocable<absl::Status()> work) : io_(io), work_(std::move(work)) {}
 
   ~Task() override {
-    std::unique_lock<std::mutex> lock(io_.mu_);
+    MutexLock lock(io_.mu_);
     const auto waiting = std::find(io_.waiting_.begin(), io_.waiting_.end(), this);
     if (waiting != io_.waiting_.end()) {
       io_.waiting_.erase(waiting);
     } else {
-      io_.ended_.wait(lock, [this] { return has_ended_; });
+      while (!has_ended_) io_.ended_.Wait(io_.mu_);
     }
   }
 
   absl::Status Wait() override {
-    std::unique_lock<std::mutex> lock(io_.mu_);
-    io_.ended_.wait(lock, [this] { return has_ended_; });
+    MutexLock lock(io_.mu_);
+    while (!has_ended_) io_.ended_.Wait(io_.mu_);
     return std::move(status_);
   }
 
  private:
   friend class IoThread;
+  // It may be gone when this returns: whoever waits for it goes on.
+  void End(absl::Status status) {
+    const MutexLock lock(io_.mu_);
+    status_ = std::move(status);
+    has_ended_ = true;
+    io_.ended_.NotifyAll();
+  }
+
   IoThread& io_;
   absl::AnyInvocable<absl::Status()> work_;
-  // The thread's mutex guards it.
-  bool has_ended_ = false;
-  absl::Status status_;
+  bool has_ended_ ABSL_GUARDED_BY(io_.mu_) = false;
+  absl::Status status_ ABSL_GUARDED_BY(io_.mu_);
 };
 
 IoThread::IoThread(StageTimes& times) : times_(times) {
@@ -44,20 +51,20 @@ IoThread::IoThread(StageTimes& times) : times_(times) {
 
 IoThread::~IoThread() {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     stopping_ = true;
   }
-  begin_.notify_one();
+  begin_.NotifyOne();
   thread_.join();
 }
 
 std::unique_ptr<Background> IoThread::Start(absl::AnyInvocable<absl::Status()> work) {
   auto task = std::make_unique<Task>(*this, std::move(work));
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     waiting_.push_back(task.get());
   }
-  begin_.notify_one();
+  begin_.NotifyOne();
   return task;
 }
 
@@ -65,21 +72,19 @@ void IoThread::Work() {
   pthread_setname_np(pthread_self(), "salient-io");
   LimitThreadToItself();
   StageClock& clock = StageClock::OfThisThread();
-  std::unique_lock<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   while (true) {
-    begin_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    while (!stopping_ && waiting_.empty()) begin_.Wait(mu_);
     if (waiting_.empty()) return;
     Task& task = *waiting_.front();
     waiting_.pop_front();
-    lock.unlock();
+    lock.Unlock();
     clock.Start(times_);
     absl::Status status = task.work_();
     task.work_ = nullptr;  // It frees what it owns before it counts as ended.
     clock.Stop();
-    lock.lock();
-    task.status_ = std::move(status);
-    task.has_ended_ = true;
-    ended_.notify_all();
+    task.End(std::move(status));
+    lock.Lock();
   }
 }
 

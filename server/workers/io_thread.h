@@ -2,15 +2,14 @@
 #ifndef SALIENT_SERVER_WORKERS_IO_THREAD_H_
 #define SALIENT_SERVER_WORKERS_IO_THREAD_H_
 
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "core/parallel/executor.h"
+#include "core/parallel/mutex.h"
 #include "server/workers/stage_clock.h"
 
 namespace salient {
@@ -34,11 +33,11 @@ class IoThread {
   void Work();
 
   StageTimes& times_;
-  std::mutex mu_;                  // It guards all below, and what tasks say of themselves.
-  std::condition_variable begin_;  // There is something to do.
-  std::condition_variable ended_;  // A task has ended.
-  std::deque<Task*> waiting_;      // Who started them owns them.
-  bool stopping_ = false;
+  Mutex mu_;
+  ConditionVariable begin_;                         // There is something to do.
+  ConditionVariable ended_;                         // A task has ended.
+  std::deque<Task*> waiting_ ABSL_GUARDED_BY(mu_);  // Who started them owns them.
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };
 

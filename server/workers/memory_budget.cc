@@ -28,17 +28,17 @@ void Reservation::Absorb(Reservation other) {
 }
 
 MemoryBudget::Place::Place(MemoryBudget& budget) : budget_(budget) {
-  std::lock_guard<std::mutex> lock(budget_.mu_);
+  const MutexLock lock(budget_.mu_);
   budget_.queue_.push_back(this);
 }
 
 MemoryBudget::Place::~Place() {
-  std::lock_guard<std::mutex> lock(budget_.mu_);
+  const MutexLock lock(budget_.mu_);
   budget_.queue_.remove(this);
 }
 
 std::optional<Reservation> MemoryBudget::TryReserve(int64_t bytes, const Place* place) {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (!queue_.empty() && queue_.front() != place) return std::nullopt;
   if (bytes > limit_ - reserved_) return std::nullopt;
   reserved_ += bytes;
@@ -46,12 +46,12 @@ std::optional<Reservation> MemoryBudget::TryReserve(int64_t bytes, const Place* 
 }
 
 int64_t MemoryBudget::reserved_bytes() const {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return reserved_;
 }
 
 void MemoryBudget::GiveBack(int64_t bytes) {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   reserved_ -= bytes;
 }
 

@@ -4,9 +4,10 @@
 
 #include <cstdint>
 #include <list>
-#include <mutex>
 #include <optional>
 #include <utility>
+
+#include "core/parallel/mutex.h"
 
 namespace salient {
 
@@ -82,9 +83,9 @@ class MemoryBudget {
   void GiveBack(int64_t bytes);
 
   const int64_t limit_;
-  mutable std::mutex mu_;  // It guards the next two.
-  int64_t reserved_ = 0;
-  std::list<const Place*> queue_;
+  mutable Mutex mu_;
+  int64_t reserved_ ABSL_GUARDED_BY(mu_) = 0;
+  std::list<const Place*> queue_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

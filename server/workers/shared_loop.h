@@ -3,14 +3,13 @@
 #define SALIENT_SERVER_WORKERS_SHARED_LOOP_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <limits>
-#include <mutex>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "core/parallel/mutex.h"
 #include "server/workers/cancel_token.h"
 #include "server/workers/stage_clock.h"
 #include "server/workers/worker_pool.h"
@@ -32,12 +31,12 @@ struct WorkerPool::Loop {
   std::atomic<bool> failed{false};
   // The pool's mutex guards these: workers inside an item, and that the last of them left.
   int helpers = 0;
-  std::condition_variable left;
+  ConditionVariable left;
   std::atomic<bool> is_done{false};  // The last left and there was nothing more.
 
-  std::mutex mu;
-  int64_t error_index = std::numeric_limits<int64_t>::max();
-  absl::Status error;
+  Mutex mu;
+  int64_t error_index ABSL_GUARDED_BY(mu) = std::numeric_limits<int64_t>::max();
+  absl::Status error ABSL_GUARDED_BY(mu);
 
   bool HasItems() const {
     return !failed.load(std::memory_order_acquire) && !stop.stopped() &&
@@ -53,7 +52,7 @@ struct WorkerPool::Loop {
     if (index >= count) return false;
     absl::Status status = Run(index);
     if (!status.ok()) {
-      std::lock_guard<std::mutex> lock(mu);
+      const MutexLock lock(mu);
       failed.store(true, std::memory_order_release);
       if (index < error_index) {
         error_index = index;

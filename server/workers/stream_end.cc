@@ -15,21 +15,21 @@ StreamEnd::Operation::~Operation() {
 StreamEnd* StreamEnd::Operation::Release() { return std::exchange(end_, nullptr); }
 
 StreamEnd::Operation StreamEnd::Begin() {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (finished_) return Operation();
   ++operations_;
   return Operation(this);
 }
 
 bool StreamEnd::Decide(const absl::Status& status) {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (status_.has_value()) return false;
   status_ = status;
   return true;
 }
 
 std::optional<absl::Status> StreamEnd::decided() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return status_;
 }
 
@@ -37,7 +37,7 @@ void StreamEnd::EndOperation() {
   absl::AnyInvocable<void(const absl::Status&)> finish;
   absl::Status status;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     --operations_;
     if (!status_.has_value() || operations_ > 0) return;
     finished_ = true;

@@ -2,12 +2,12 @@
 #ifndef SALIENT_SERVER_WORKERS_STREAM_END_H_
 #define SALIENT_SERVER_WORKERS_STREAM_END_H_
 
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 
@@ -60,12 +60,11 @@ class StreamEnd {
  private:
   void EndOperation();
 
-  // It guards all that follows. ThreadSanitizer sees a std::mutex, and not Debian's absl::Mutex.
-  mutable std::mutex mu_;
-  absl::AnyInvocable<void(const absl::Status&)> finish_;
-  std::optional<absl::Status> status_;
-  int operations_ = 0;
-  bool finished_ = false;
+  mutable Mutex mu_;
+  absl::AnyInvocable<void(const absl::Status&)> finish_ ABSL_GUARDED_BY(mu_);
+  std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);
+  int operations_ ABSL_GUARDED_BY(mu_) = 0;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace salient

@@ -44,22 +44,22 @@ WorkerPool::WorkerPool(int workers) {
 
 WorkerPool::~WorkerPool() {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     stopping_ = true;
   }
-  work_.notify_all();
+  work_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void WorkerPool::Submit(Lane lane, Task task) {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     (lane == Lane::kShort ? short_ : long_).push_back(std::move(task));
     (lane == Lane::kShort ? queued_short_ : queued_long_).fetch_add(1, std::memory_order_relaxed);
     arrivals_.fetch_add(1, std::memory_order_relaxed);
     if (sleeping_ == 0) return;
   }
-  work_.notify_one();
+  work_.NotifyOne();
 }
 
 // Wakes as many as can have an item. Those who are awake find it.
@@ -67,7 +67,7 @@ void WorkerPool::Add(Loop& loop, int64_t helpers) {
   loops_.push_back(&loop);
   open_loops_.fetch_add(1, std::memory_order_relaxed);
   arrivals_.fetch_add(1, std::memory_order_relaxed);
-  for (int64_t i = std::min(helpers, sleeping_); i > 0; --i) work_.notify_one();
+  for (int64_t i = std::min(helpers, sleeping_); i > 0; --i) work_.NotifyOne();
 }
 
 void WorkerPool::Remove(Loop& loop) {
@@ -84,7 +84,7 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
   const bool shared = waits ? count > 0 : count > 1 && threads_.size() > 1;
   if (shared) {
     if (waits) waiting_callers_.fetch_add(1, std::memory_order_relaxed);
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     Add(loop, waits ? count : count - 1);
   }
   while (!waits && loop.RunOne()) {
@@ -96,15 +96,15 @@ absl::Status WorkerPool::ForEach(const CancelToken& stop, int64_t count,
     clock.Read();
     waiting_callers_.fetch_sub(1, std::memory_order_relaxed);
   } else if (shared) {
-    std::unique_lock<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     Remove(loop);
     // Nobody joins any more; wait for those inside.
     clock.Read();
-    loop.left.wait(lock, [&loop] { return loop.helpers == 0; });
+    while (loop.helpers != 0) loop.left.Wait(mu_);
     clock.Skip();
   }
   if (absl::Status stopped = stop.Check(); !stopped.ok()) return stopped;
-  std::lock_guard<std::mutex> lock(loop.mu);
+  const MutexLock lock(loop.mu);
   return loop.error;
 }
 
@@ -112,10 +112,8 @@ void WorkerPool::WaitUntilDone(Loop& loop) {
   // A stop tells nobody, so it is looked for.
   constexpr auto kStopCheckPeriod = std::chrono::milliseconds(50);
   LookForAWhile([&loop] { return loop.is_done.load(std::memory_order_relaxed); });
-  std::unique_lock<std::mutex> lock(mu_);
-  while (!loop.left.wait_for(lock, kStopCheckPeriod,
-                             [&loop] { return loop.helpers == 0 && !loop.HasItems(); })) {
-  }
+  MutexLock lock(mu_);
+  while (loop.helpers != 0 || loop.HasItems()) loop.left.WaitFor(mu_, kStopCheckPeriod);
   Remove(loop);
 }
 
@@ -123,9 +121,9 @@ void WorkerPool::WaitUntilDone(Loop& loop) {
 void WorkerPool::HelpWaitingCaller() {
   if (this_worker.pool != this || this_worker.in_short_task) return;
   if (waiting_callers_.load(std::memory_order_relaxed) == 0) return;
-  std::unique_lock<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/true); loop != nullptr) {
-    Help(*loop, /*only_one=*/true, lock);
+    Help(*loop, /*only_one=*/true);
   }
 }
 
@@ -135,21 +133,20 @@ bool WorkerPool::NobodyElseWaits() const {
          queued_long_.load(std::memory_order_relaxed) == 0;
 }
 
-// Runs one item, and further ones while there is nothing else to do. `lock` is held before and
-// after.
-void WorkerPool::Help(Loop& loop, bool only_one, std::unique_lock<std::mutex>& lock) {
+// Runs one item, and further ones while there is nothing else to do.
+void WorkerPool::Help(Loop& loop, bool only_one) {
   ++loop.helpers;
-  lock.unlock();
+  mu_.Unlock();
   // A helper begins no short work inside an item, because the loop's caller waits for it.
   this_worker.in_short_task = true;
   while (loop.RunOne() && !only_one && NobodyElseWaits()) {
   }
   this_worker.in_short_task = false;
-  lock.lock();
+  mu_.Lock();
   // With the lock held: the loop is gone as soon as its caller sees that nobody is inside.
   if (--loop.helpers > 0 || loop.HasItems()) return;
   loop.is_done.store(true, std::memory_order_relaxed);
-  loop.left.notify_one();
+  loop.left.NotifyOne();
 }
 
 // Between two items of a long task: messages of other calls are not kept waiting.
@@ -158,7 +155,7 @@ void WorkerPool::DoShortWork() {
   while (queued_short_.load(std::memory_order_relaxed) > 0) {
     Task task;
     {
-      std::lock_guard<std::mutex> lock(mu_);
+      const MutexLock lock(mu_);
       if (short_.empty()) return;
       task = Pop(short_, queued_short_);
     }
@@ -190,14 +187,14 @@ WorkerPool::Loop* WorkerPool::JoinableLoop(bool of_waiting_callers) {
   return nullptr;
 }
 
-void WorkerPool::WaitForWork(std::unique_lock<std::mutex>& lock) {
+void WorkerPool::WaitForWork() {
   if (HasWork()) return;
   const int64_t seen = arrivals_.load(std::memory_order_relaxed);
-  lock.unlock();
+  mu_.Unlock();
   LookForAWhile([&] { return arrivals_.load(std::memory_order_relaxed) != seen; });
-  lock.lock();
+  mu_.Lock();
   ++sleeping_;
-  work_.wait(lock, [this] { return HasWork(); });
+  while (!HasWork()) work_.Wait(mu_);
   --sleeping_;
 }
 
@@ -208,9 +205,9 @@ void WorkerPool::Work(int index) {
   StageClock& clock = StageClock::OfThisThread();
   clock.Start(busy_times_, &busy_nanoseconds_[index]);
 
-  std::unique_lock<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   while (true) {
-    WaitForWork(lock);
+    WaitForWork();
     clock.Skip();
     Task task;
     const bool is_short = !short_.empty();
@@ -219,20 +216,20 @@ void WorkerPool::Work(int index) {
     } else if (!long_.empty()) {
       task = Pop(long_, queued_long_);
     } else if (Loop* loop = JoinableLoop(/*of_waiting_callers=*/false); loop != nullptr) {
-      Help(*loop, /*only_one=*/false, lock);
+      Help(*loop, /*only_one=*/false);
       continue;
     } else if (stopping_) {
       return;
     } else {
       continue;
     }
-    lock.unlock();
+    lock.Unlock();
     this_worker.in_short_task = is_short;
     task();
     this_worker.in_short_task = false;
     task = nullptr;  // It frees what it owns before the lock comes back.
     clock.Enter(Stage::kOther);
-    lock.lock();
+    lock.Lock();
   }
 }
 

@@ -3,11 +3,9 @@
 #define SALIENT_SERVER_WORKERS_WORKER_POOL_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "core/parallel/executor.h"
+#include "core/parallel/mutex.h"
 #include "server/workers/cancel_token.h"
 #include "server/workers/io_thread.h"
 #include "server/workers/stage_clock.h"
@@ -76,28 +75,27 @@ class WorkerPool {
   struct Loop;
 
   void Work(int index);
-  // These are called with mu_ held.
-  bool HasWork() const;
-  Loop* JoinableLoop(bool of_waiting_callers);
-  void Help(Loop& loop, bool only_one, std::unique_lock<std::mutex>& lock);
-  void WaitForWork(std::unique_lock<std::mutex>& lock);
-  void Add(Loop& loop, int64_t helpers);
-  void Remove(Loop& loop);
-  Task Pop(std::deque<Task>& lane, std::atomic<int64_t>& queued);
-  // These are called without it.
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Loop* JoinableLoop(bool of_waiting_callers) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // These two let go of the lock meanwhile.
+  void Help(Loop& loop, bool only_one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WaitForWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Add(Loop& loop, int64_t helpers) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Remove(Loop& loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static Task Pop(std::deque<Task>& lane, std::atomic<int64_t>& queued);
   bool NobodyElseWaits() const;
   void DoShortWork();
   void HelpWaitingCaller();
   void WaitUntilDone(Loop& loop);
 
-  std::mutex mu_;                 // It guards the next seven.
-  std::condition_variable work_;  // It tells that there may be work.
-  std::deque<Task> short_;
-  std::deque<Task> long_;
-  std::vector<Loop*> loops_;  // They lie on the stacks of their callers.
-  size_t next_loop_ = 0;
-  int64_t sleeping_ = 0;  // So many workers sleep.
-  bool stopping_ = false;
+  Mutex mu_;
+  ConditionVariable work_;  // It tells that there may be work.
+  std::deque<Task> short_ ABSL_GUARDED_BY(mu_);
+  std::deque<Task> long_ ABSL_GUARDED_BY(mu_);
+  std::vector<Loop*> loops_ ABSL_GUARDED_BY(mu_);  // They lie on the stacks of their callers.
+  size_t next_loop_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t sleeping_ ABSL_GUARDED_BY(mu_) = 0;  // So many workers sleep.
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 
   std::atomic<int64_t> queued_short_{0};
   std::atomic<int64_t> queued_long_{0};
