@@ -64,7 +64,7 @@ set(knows_core/engines core/tensor ${read_checkpoints} core/model core/model/fam
     core/result core/source core/engines)
 set(knows_server/error server/error)
 set(knows_server/process core/file core/parallel server/process)
-set(knows_server/store core/text proto/wire server/store)
+set(knows_server/store core/text core/parallel proto/wire server/store)
 set(knows_server/listen core/parallel server/listen)
 set(knows_server/workers ${core_rooms} server/error server/workers)
 set(knows_server/calls ${core_rooms} proto/wire server/error server/workers server/calls)

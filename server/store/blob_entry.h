@@ -6,12 +6,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 #include "server/store/digest.h"
 #include "server/store/partial_blob.h"
 
@@ -53,27 +53,27 @@ struct BlobEntry {
 
   BlobEntry(const Digest& blob, State initial) : digest(blob), state(initial) {}
 
-  // Shows readers the best part. It is called with `mu` held after every change of the parts.
-  void Publish() {
+  // Shows readers the best part. It is called after every change of the parts.
+  void Publish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     const BlobPart* best = nullptr;
     for (const auto& part : parts) {
       if (best == nullptr || IsBetter(*part, *best)) best = part.get();
     }
-    const std::lock_guard lock(view_mu);
+    const MutexLock lock(view_mu);
     view = best == nullptr
                ? View()
                : View{best->bytes.sums(), best->bytes.number(), best->bytes.committed_bytes()};
   }
   void Publish(std::shared_ptr<ChunkSums> of_whole) {
-    const std::lock_guard lock(view_mu);
+    const MutexLock lock(view_mu);
     view = {std::move(of_whole), 0, digest.size_bytes};
   }
   View Look() const {
-    const std::lock_guard lock(view_mu);
+    const MutexLock lock(view_mu);
     return view;
   }
   std::shared_ptr<ChunkSums> SumsOfWhole() {
-    const std::lock_guard lock(view_mu);
+    const MutexLock lock(view_mu);
     if (view.sums == nullptr) view.sums = std::make_shared<ChunkSums>(digest.size_bytes);
     return view.sums;
   }
@@ -82,12 +82,12 @@ struct BlobEntry {
   std::atomic<State> state;
   std::atomic<bool> is_verified = false;  // The digest was verified by this process.
 
-  std::mutex mu;            // It guards the next two, changes of state, and changing the files.
-  int64_t last_writer = 0;  // Every writer has a number of its own.
-  std::vector<std::shared_ptr<BlobPart>> parts;
+  Mutex mu;  // It is held for changes of state and of the files, too.
+  int64_t last_writer ABSL_GUARDED_BY(mu) = 0;  // Every writer has a number of its own.
+  std::vector<std::shared_ptr<BlobPart>> parts ABSL_GUARDED_BY(mu);
 
-  mutable std::mutex view_mu;  // It is never held while a disk works.
-  View view;
+  mutable Mutex view_mu;  // It is never held while a disk works.
+  View view ABSL_GUARDED_BY(view_mu);
 };
 
 // Names the blob of no bytes, which is always there.

@@ -11,18 +11,20 @@ namespace salient {
 
 absl::StatusOr<Upload> BlobStore::BeginUpload(const Digest& digest, Maker maker,
                                               std::optional<int64_t> offset_bytes) {
-  if (digest != EmptyDigest()) {
-    const auto [entry, lock] = Acquire(digest);
-    if (entry->state == BlobEntry::State::kPartial) {
-      absl::StatusOr<PartPtr> part = nullptr;
-      if (maker == Maker::kClient) part = FindPart(*entry, offset_bytes);
-      if (part.ok() && *part == nullptr) part = AddPart(*entry, maker);
-      absl::Status status = part.status();
-      if (status.ok()) status = OpenForWriter(*entry, **part);
-      if (status.ok()) return Upload(this, entry, *std::move(part));
-      if (entry->parts.empty()) Forget(*entry);
-      return status;
-    }
+  while (digest != EmptyDigest()) {
+    const EntryPtr entry = FindOrAdd(digest);
+    const MutexLock lock(entry->mu);
+    // It was deleted while we waited: its successor is found next time.
+    if (entry->state == BlobEntry::State::kGone) continue;
+    if (entry->state == BlobEntry::State::kComplete) break;
+    absl::StatusOr<PartPtr> part = nullptr;
+    if (maker == Maker::kClient) part = FindPart(*entry, offset_bytes);
+    if (part.ok() && *part == nullptr) part = AddPart(*entry, maker);
+    absl::Status status = part.status();
+    if (status.ok()) status = OpenForWriter(*entry, **part);
+    if (status.ok()) return Upload(this, entry, *std::move(part));
+    if (entry->parts.empty()) Forget(*entry);
+    return status;
   }
   return absl::AlreadyExistsError(absl::StrCat("blob ", ToString(digest), ": is complete"));
 }
@@ -60,7 +62,7 @@ absl::Status BlobStore::TakeRoom(BlobEntry& entry, Maker maker) {
   while (true) {
     absl::Status room;
     {
-      const std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       room = CheckRoom(entry.digest, maker);
       if (room.ok()) {
         usage_.used_bytes += entry.digest.size_bytes;
@@ -77,7 +79,7 @@ absl::Status BlobStore::TakeRoom(BlobEntry& entry, Maker maker) {
 
 absl::StatusOr<BlobStore::PartPtr> BlobStore::AddPart(BlobEntry& entry, Maker maker) {
   if (absl::Status room = TakeRoom(entry, maker); !room.ok()) return room;
-  const auto is_taken = [&entry](int number) {
+  const auto is_taken = [&entry](int number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu) {
     return std::any_of(entry.parts.begin(), entry.parts.end(),
                        [number](const PartPtr& part) { return part->bytes.number() == number; });
   };
@@ -138,7 +140,7 @@ void BlobStore::ForgetPart(BlobEntry& entry, const BlobPart& part) {
   keep->bytes.Close();
   keep->bytes.sums()->Discard();
   entry.Publish();
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   usage_.used_bytes -= entry.digest.size_bytes;
   --usage_.uploads;
 }
@@ -169,7 +171,7 @@ absl::Status BlobStore::Commit(BlobEntry& entry, BlobPart& part) {
   entry.parts.clear();
   entry.Publish(sums);
   entry.state = BlobEntry::State::kComplete;
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   --usage_.uploads;
   ++usage_.blobs;
   return absl::OkStatus();
@@ -178,15 +180,16 @@ absl::Status BlobStore::Commit(BlobEntry& entry, BlobPart& part) {
 absl::StatusOr<int64_t> BlobStore::ExpireUploads(absl::Time now) {
   std::vector<EntryPtr> uploads;
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     for (const auto& [digest, entry] : entries_) {
       if (entry->state == BlobEntry::State::kPartial) uploads.push_back(entry);
     }
   }
   int64_t expired = 0;
   for (const EntryPtr& entry : uploads) {
-    const std::unique_lock lock(entry->mu, std::try_to_lock);
-    if (!lock.owns_lock() || entry->state != BlobEntry::State::kPartial) continue;
+    if (!entry->mu.TryLock()) continue;
+    const MutexLock lock(entry->mu, MutexLock::kIsHeld);
+    if (entry->state != BlobEntry::State::kPartial) continue;
     for (const PartPtr& part : std::vector<PartPtr>(entry->parts)) {
       const auto info = layout_.PartialInfo(entry->digest, part->bytes.number());
       if (!info.ok() && !absl::IsNotFound(info.status())) return info.status();

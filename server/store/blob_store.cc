@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "server/store/blob_entry.h"
 
 namespace salient {
 
@@ -39,20 +38,25 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& di
   for (const Digest& digest : contents->blobs) {
     auto entry = std::make_shared<BlobEntry>(digest, BlobEntry::State::kComplete);
     entry->Publish(/*of_whole=*/nullptr);
+    const MutexLock lock(store->mu_);
     store->entries_[digest] = std::move(entry);
     store->usage_.used_bytes += digest.size_bytes;
     ++store->usage_.blobs;
   }
   for (const Layout::Partial& partial : contents->partials) {
     auto entry = std::make_shared<BlobEntry>(partial.digest, BlobEntry::State::kPartial);
-    entry->parts.push_back(std::make_shared<BlobPart>(
-        partial.digest, partial.number, limits.sync_interval_bytes, partial.written_bytes));
-    entry->Publish();
+    {
+      const MutexLock lock(entry->mu);
+      entry->parts.push_back(std::make_shared<BlobPart>(
+          partial.digest, partial.number, limits.sync_interval_bytes, partial.written_bytes));
+      entry->Publish();
+    }
+    const MutexLock lock(store->mu_);
     store->entries_[partial.digest] = std::move(entry);
     store->usage_.used_bytes += partial.digest.size_bytes;
     ++store->usage_.uploads;
   }
-  const int64_t wanted_bytes = possible.capacity_bytes - store->usage_.used_bytes;
+  const int64_t wanted_bytes = possible.capacity_bytes - store->Usage().used_bytes;
   if (room->free_bytes < wanted_bytes) {
     store->recovery_.remarks.push_back(absl::StrCat(
         directory, ": the store may use ", wanted_bytes, " more bytes, but its disk has ",
@@ -67,7 +71,7 @@ BlobStore::BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryRepor
 BlobStore::~BlobStore() = default;
 
 BlobStore::EntryPtr BlobStore::Find(const Digest& digest) const {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const auto found = entries_.find(digest);
   return found == entries_.end() ? nullptr : found->second;
 }
@@ -96,28 +100,17 @@ absl::Status BlobStore::CheckRoom(const Digest& digest, Maker maker) const {
   return absl::OkStatus();
 }
 
-std::pair<BlobStore::EntryPtr, std::unique_lock<std::mutex>> BlobStore::Acquire(
-    const Digest& digest) {
-  while (true) {
-    EntryPtr entry;
-    {
-      const std::lock_guard lock(mu_);
-      EntryPtr& found = entries_[digest];
-      if (found == nullptr) {
-        found = std::make_shared<BlobEntry>(digest, BlobEntry::State::kPartial);
-      }
-      entry = found;
-    }
-    std::unique_lock lock(entry->mu);
-    // Deleted while we waited: its successor is found next time.
-    if (entry->state != BlobEntry::State::kGone) return {std::move(entry), std::move(lock)};
-  }
+BlobStore::EntryPtr BlobStore::FindOrAdd(const Digest& digest) {
+  const MutexLock lock(mu_);
+  EntryPtr& entry = entries_[digest];
+  if (entry == nullptr) entry = std::make_shared<BlobEntry>(digest, BlobEntry::State::kPartial);
+  return entry;
 }
 
 void BlobStore::Forget(BlobEntry& entry) {
   const bool complete = entry.state == BlobEntry::State::kComplete;
   entry.state = BlobEntry::State::kGone;
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   if (complete) {
     usage_.used_bytes -= entry.digest.size_bytes;
     --usage_.blobs;
@@ -147,7 +140,7 @@ void BlobStore::Quarantine(BlobEntry& entry) {
 
 std::vector<Digest> BlobStore::FindMissing(absl::Span<const Digest> digests) const {
   std::vector<Digest> missing;
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const Digest& digest : digests) {
     const auto found = entries_.find(digest);
     const bool complete =
@@ -175,13 +168,13 @@ BlobStatus BlobStore::Status(const Digest& digest) const {
 absl::Status BlobStore::Delete(const Digest& digest) {
   const EntryPtr entry = Find(digest);
   if (entry == nullptr) return BlobNotFound(digest);
-  const std::lock_guard lock(entry->mu);
+  const MutexLock lock(entry->mu);
   if (entry->state == BlobEntry::State::kGone) return BlobNotFound(digest);
   return Remove(*entry);
 }
 
 BlobStoreUsage BlobStore::Usage() const {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return usage_;
 }
 

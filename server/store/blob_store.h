@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,6 +17,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "core/parallel/mutex.h"
+#include "server/store/blob_entry.h"
 #include "server/store/blob_reader.h"
 #include "server/store/digest.h"
 #include "server/store/layout.h"
@@ -50,8 +51,6 @@ struct BlobStoreUsage {
 };
 
 class ChunkSums;
-struct BlobEntry;
-struct BlobPart;
 
 // Is thread-safe. All calls but Usage and recovery may wait for a disk, or for another call on the
 // same blob: call them from workers. Calls on different blobs do not wait for each other.
@@ -65,8 +64,6 @@ struct BlobPart;
 //
 // What is read is checked against checksums of what came (chunk_sums.h). Bytes of an earlier
 // process are as they are found, until Verify has read all of them.
-//
-// This room locks with the standard library's mutex, as server/jobs does.
 class BlobStore {
  public:
   // Opens the store in `directory`, which is made if only it is missing, and recovers what is
@@ -164,10 +161,10 @@ class BlobStore {
 
   BlobStore(Layout layout, const BlobStoreLimits& limits, RecoveryReport recovery);
   EntryPtr Find(const Digest& digest) const;
-  // Holds an entry that is not gone, and the lock on it.
-  std::pair<EntryPtr, std::unique_lock<std::mutex>> Acquire(const Digest& digest);
-  // Is called with mu_ held.
-  absl::Status CheckRoom(const Digest& digest, Maker maker) const;
+  // Returns an entry that may be gone when it is locked.
+  EntryPtr FindOrAdd(const Digest& digest);
+  absl::Status CheckRoom(const Digest& digest, Maker maker) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Opens a blob, which must have the size that its name says.
   absl::StatusOr<File> OpenBlob(BlobEntry& entry);
   // Removes the blob or the upload that has these sums: what was read of it is not what came.
@@ -180,34 +177,39 @@ class BlobStore {
   absl::Status SyncPut(Putting& put);
   absl::Status CommitPut(Putting& put);
   absl::Status PutLocked(Putting& put);
-  absl::Status WritePut(Putting& put, const EntryPtr& entry);
+  absl::Status WritePut(Putting& put, const EntryPtr& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry->mu);
   void TakeBack(Putting& put);
 
-  // Is called with the entry's lock held.
-  absl::StatusOr<PartPtr> FindPart(BlobEntry& entry, std::optional<int64_t> offset_bytes) const;
-  absl::StatusOr<PartPtr> AddPart(BlobEntry& entry, Maker maker);
-  absl::Status TakeRoom(BlobEntry& entry, Maker maker);
-  absl::Status OpenForWriter(BlobEntry& entry, BlobPart& part);
-  void CloseForWriter(BlobEntry& entry, BlobPart& part);
-  absl::Status Reject(BlobEntry& entry, BlobPart& part);
+  absl::StatusOr<PartPtr> FindPart(BlobEntry& entry, std::optional<int64_t> offset_bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  absl::StatusOr<PartPtr> AddPart(BlobEntry& entry, Maker maker)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  absl::Status TakeRoom(BlobEntry& entry, Maker maker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  absl::Status OpenForWriter(BlobEntry& entry, BlobPart& part)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  void CloseForWriter(BlobEntry& entry, BlobPart& part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  absl::Status Reject(BlobEntry& entry, BlobPart& part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
   // Discards the part, and the entry with the last one.
-  absl::Status Discard(BlobEntry& entry, const BlobPart& part);
-  absl::Status RemovePart(BlobEntry& entry, const BlobPart& part);
-  void ForgetPart(BlobEntry& entry, const BlobPart& part);
+  absl::Status Discard(BlobEntry& entry, const BlobPart& part)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  absl::Status RemovePart(BlobEntry& entry, const BlobPart& part)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  void ForgetPart(BlobEntry& entry, const BlobPart& part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
   // Commits the part; it is durable after Layout::SyncCommits.
-  absl::Status Commit(BlobEntry& entry, BlobPart& part);
-  absl::Status Remove(BlobEntry& entry);
-  void Quarantine(BlobEntry& entry);
+  absl::Status Commit(BlobEntry& entry, BlobPart& part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  absl::Status Remove(BlobEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
+  void Quarantine(BlobEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
   // Forgets an entry without parts.
-  void Forget(BlobEntry& entry);
+  void Forget(BlobEntry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu);
 
   Layout layout_;
   const BlobStoreLimits limits_;
   RecoveryReport recovery_;  // Open alone writes it.
 
-  mutable std::mutex mu_;  // It guards the next two and is never held while a disk works.
-  absl::flat_hash_map<Digest, EntryPtr> entries_;
-  BlobStoreUsage usage_;
+  mutable Mutex mu_;  // It is never held while a disk works.
+  absl::flat_hash_map<Digest, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
+  BlobStoreUsage usage_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

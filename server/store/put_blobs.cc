@@ -21,11 +21,14 @@ struct BlobStore::Putting {
 };
 
 absl::Status BlobStore::BeginPut(Putting& put) {
-  const auto [entry, lock] = Acquire(put.whole.digest);
-  return WritePut(put, entry);
+  while (true) {
+    const EntryPtr entry = FindOrAdd(put.whole.digest);
+    const MutexLock lock(entry->mu);
+    if (entry->state != BlobEntry::State::kGone) return WritePut(put, entry);
+  }
 }
 
-// With the entry's lock held. What a client sent of it was not verified.
+// What a client sent of it was not verified.
 absl::Status BlobStore::WritePut(Putting& put, const EntryPtr& entry) {
   if (entry->state == BlobEntry::State::kComplete) return absl::OkStatus();
   absl::StatusOr<PartPtr> part = AddPart(*entry, Maker::kServer);
@@ -45,14 +48,14 @@ absl::Status BlobStore::WritePut(Putting& put, const EntryPtr& entry) {
 
 absl::Status BlobStore::SyncPut(Putting& put) {
   if (put.entry == nullptr) return absl::OkStatus();
-  const std::lock_guard lock(put.entry->mu);
+  const MutexLock lock(put.entry->mu);
   return put.IsOurs() ? put.part->bytes.Sync() : absl::OkStatus();
 }
 
 absl::Status BlobStore::CommitPut(Putting& put) {
   if (put.entry == nullptr) return absl::OkStatus();
   {
-    const std::lock_guard lock(put.entry->mu);
+    const MutexLock lock(put.entry->mu);
     if (put.IsOurs()) return Commit(*put.entry, *put.part);
   }
   return PutLocked(put);
@@ -62,16 +65,20 @@ absl::Status BlobStore::CommitPut(Putting& put) {
 // uploads the same bytes.
 absl::Status BlobStore::PutLocked(Putting& put) {
   put.entry = nullptr;
-  const auto [entry, lock] = Acquire(put.whole.digest);
-  absl::Status status = WritePut(put, entry);
-  if (!status.ok() || put.entry == nullptr) return status;
-  status = put.part->bytes.Sync();
-  return status.ok() ? Commit(*put.entry, *put.part) : status;
+  while (true) {
+    const EntryPtr entry = FindOrAdd(put.whole.digest);
+    const MutexLock lock(entry->mu);
+    if (entry->state == BlobEntry::State::kGone) continue;
+    absl::Status status = WritePut(put, entry);
+    if (!status.ok() || put.entry == nullptr) return status;
+    status = put.part->bytes.Sync();
+    return status.ok() ? Commit(*entry, *put.part) : status;
+  }
 }
 
 void BlobStore::TakeBack(Putting& put) {
   if (put.entry == nullptr) return;
-  const std::lock_guard lock(put.entry->mu);
+  const MutexLock lock(put.entry->mu);
   if (put.entry->state == BlobEntry::State::kComplete) {
     if (put.entry->Look().sums == put.part->bytes.sums()) Remove(*put.entry).IgnoreError();
   } else if (put.IsOurs()) {

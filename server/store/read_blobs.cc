@@ -1,6 +1,5 @@
 // BlobStore's reads: of what is whole, of what was committed so far, and of all to verify it.
 #include <algorithm>
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -36,7 +35,7 @@ absl::StatusOr<File> BlobStore::OpenBlob(BlobEntry& entry) {
   }
   if (absl::IsNotFound(status)) status = BlobNotFound(digest);
   if (absl::IsNotFound(status) || absl::IsDataLoss(status)) {
-    const std::lock_guard lock(entry.mu);
+    const MutexLock lock(entry.mu);
     Quarantine(entry);
   }
   return status;
@@ -85,7 +84,7 @@ absl::StatusOr<BlobReader> BlobStore::ReadCommitted(const Digest& digest, int64_
   auto file = layout_.OpenPartialForReading(digest, view.number);
   if (absl::IsNotFound(file.status())) {
     // It becomes whole, or another part is the best: who does that holds the lock meanwhile.
-    const std::lock_guard lock(entry->mu);
+    const MutexLock lock(entry->mu);
     view = entry->Look();
     if (entry->state == BlobEntry::State::kPartial && !entry->parts.empty()) {
       file = layout_.OpenPartialForReading(digest, view.number);
@@ -98,7 +97,7 @@ absl::StatusOr<BlobReader> BlobStore::ReadCommitted(const Digest& digest, int64_
 }
 
 void BlobStore::TakeOut(BlobEntry& entry, const ChunkSums& sums) {
-  const std::lock_guard lock(entry.mu);
+  const MutexLock lock(entry.mu);
   if (entry.state == BlobEntry::State::kComplete && entry.Look().sums.get() == &sums) {
     Quarantine(entry);
     return;
@@ -158,7 +157,7 @@ absl::Status BlobStore::Verify(const Digest& digest, absl::FunctionRef<absl::Sta
                                               HexSha256(actual), "; moved to quarantine"));
   }
   if (absl::IsDataLoss(status) && entry != nullptr) {
-    const std::lock_guard lock(entry->mu);
+    const MutexLock lock(entry->mu);
     Quarantine(*entry);
   }
   return status;

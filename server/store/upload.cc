@@ -1,7 +1,5 @@
 #include "server/store/upload.h"
 
-#include <mutex>
-
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/store/blob_entry.h"
@@ -27,7 +25,7 @@ Upload::~Upload() { Release(); }
 
 void Upload::Release() {
   if (entry_ == nullptr) return;
-  const std::lock_guard lock(entry_->mu);
+  const MutexLock lock(entry_->mu);
   if (CheckWriter().ok()) store_->CloseForWriter(*entry_, *part_);
 }
 
@@ -43,7 +41,7 @@ absl::Status Upload::CheckWriter() const {
 }
 
 absl::Status Upload::Append(int64_t offset_bytes, absl::string_view data) {
-  const std::lock_guard lock(entry_->mu);
+  const MutexLock lock(entry_->mu);
   if (absl::Status current = CheckWriter(); !current.ok()) return current;
   part_->heard_at = absl::Now();
   const int64_t committed = committed_bytes();
@@ -73,7 +71,7 @@ absl::Status Upload::NotHashed(const absl::Status& status) {
 }
 
 absl::StatusOr<int64_t> Upload::HashMore(int64_t max_bytes) {
-  const std::lock_guard lock(entry_->mu);
+  const MutexLock lock(entry_->mu);
   if (absl::Status current = CheckWriter(); !current.ok()) return current;
   absl::StatusOr<int64_t> left = part_->bytes.HashMore(max_bytes);
   part_->heard_at = absl::Now();
@@ -82,7 +80,7 @@ absl::StatusOr<int64_t> Upload::HashMore(int64_t max_bytes) {
 }
 
 absl::Status Upload::Finish() {
-  const std::lock_guard lock(entry_->mu);
+  const MutexLock lock(entry_->mu);
   if (absl::Status current = CheckWriter(); !current.ok()) return current;
   const int64_t committed = committed_bytes();
   if (committed != digest().size_bytes) {
@@ -103,7 +101,7 @@ absl::Status Upload::Finish() {
 }
 
 void Upload::Discard() {
-  const std::lock_guard lock(entry_->mu);
+  const MutexLock lock(entry_->mu);
   if (CheckWriter().ok()) store_->Discard(*entry_, *part_).IgnoreError();
 }
 

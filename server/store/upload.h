@@ -8,13 +8,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "server/store/blob_entry.h"
 #include "server/store/digest.h"
 
 namespace salient {
 
 class BlobStore;
-struct BlobEntry;
-struct BlobPart;
 
 // Is one writer of one blob. If it is dropped without Finish, what was committed stays for the next
 // one. It is move-only, not thread-safe, and borrows the store. All calls, and dropping it, block
@@ -55,10 +54,9 @@ class Upload {
  private:
   friend class BlobStore;
   Upload(BlobStore* store, std::shared_ptr<BlobEntry> entry, std::shared_ptr<BlobPart> part);
-  // Is called with the entry's lock held.
-  absl::Status CheckWriter() const;
-  // Discards what the disk lost, and tells so. Is called with the entry's lock held.
-  absl::Status NotHashed(const absl::Status& status);
+  absl::Status CheckWriter() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry_->mu);
+  // Discards what the disk lost, and tells so.
+  absl::Status NotHashed(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry_->mu);
   void Release();
 
   BlobStore* store_;
