@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,18 +30,18 @@ CallRegistry::CallRegistry(const Settings& settings)
 
 CallRegistry::~CallRegistry() {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     draining_ = true;
     stopping_ = true;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   watch_.join();
   EndAll();
 }
 
 absl::StatusOr<std::shared_ptr<TensorCall>> CallRegistry::Open(
     std::shared_ptr<CallTransport> transport) {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (draining_) return Draining();
   if (static_cast<int>(active_.size()) >= settings_.max_active_calls) {
     absl::Status status =
@@ -58,14 +59,14 @@ absl::StatusOr<std::shared_ptr<TensorCall>> CallRegistry::Open(
 }
 
 void CallRegistry::Closed(int64_t id) {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   active_.erase(id);
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 std::vector<std::shared_ptr<TensorCall>> CallRegistry::Active() const {
   std::vector<std::shared_ptr<TensorCall>> calls;
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& [id, weak] : active_) {
     if (auto call = weak.lock()) calls.push_back(std::move(call));
   }
@@ -73,15 +74,18 @@ std::vector<std::shared_ptr<TensorCall>> CallRegistry::Active() const {
 }
 
 void CallRegistry::Drain() {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   draining_ = true;
 }
 
 bool CallRegistry::WaitUntilIdle(absl::Duration timeout) {
   constexpr absl::Duration kLongest = absl::Hours(24 * 365);  // The clock can add so much.
-  std::unique_lock<std::mutex> lock(mu_);
-  return changed_.wait_for(lock, absl::ToChronoMilliseconds(std::min(timeout, kLongest)),
-                           [this] { return active_.empty(); });
+  MutexLock lock(mu_);
+  const auto end =
+      std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(std::min(timeout, kLongest));
+  while (!active_.empty() && changed_.WaitUntil(mu_, end)) {
+  }
+  return active_.empty();
 }
 
 void CallRegistry::EndAll() {
@@ -98,11 +102,11 @@ void CallRegistry::Watch() {
       std::clamp(shortest / 10, absl::Milliseconds(10), absl::Milliseconds(100));
   while (true) {
     {
-      std::unique_lock<std::mutex> lock(mu_);
-      if (changed_.wait_for(lock, absl::ToChronoMilliseconds(period),
-                            [this] { return stopping_; })) {
-        return;
+      MutexLock lock(mu_);
+      const auto end = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(period);
+      while (!stopping_ && changed_.WaitUntil(mu_, end)) {
       }
+      if (stopping_) return;
     }
     const absl::Time now = absl::Now();
     for (const auto& call : Active()) call->Tick(now);
@@ -117,7 +121,7 @@ CallRegistry::Stats CallRegistry::GetStats() const {
   stats.parameters_quantized = counters_.parameters_quantized.load(std::memory_order_relaxed);
   stats.memory_reserved_bytes = memory_.reserved_bytes();
   stats.memory_limit_bytes = memory_.limit_bytes();
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   stats.active_calls = static_cast<int64_t>(active_.size());
   return stats;
 }

@@ -2,16 +2,15 @@
 #ifndef SALIENT_SERVER_CALLS_CALL_REGISTRY_H_
 #define SALIENT_SERVER_CALLS_CALL_REGISTRY_H_
 
-#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 #include "server/calls/call_limits.h"
 #include "server/calls/tensor_call.h"
 #include "server/workers/memory_budget.h"
@@ -75,12 +74,12 @@ class CallRegistry {
   const Settings settings_;
   MemoryBudget memory_;
   CallCounters counters_;
-  mutable std::mutex mu_;  // It guards the next five.
-  std::condition_variable changed_;
-  std::map<int64_t, std::weak_ptr<TensorCall>> active_;
-  int64_t next_id_ = 0;
-  bool draining_ = false;
-  bool stopping_ = false;
+  mutable Mutex mu_;
+  ConditionVariable changed_;
+  std::map<int64_t, std::weak_ptr<TensorCall>> active_ ABSL_GUARDED_BY(mu_);
+  int64_t next_id_ ABSL_GUARDED_BY(mu_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   WorkerPool pool_;  // It goes before what its tasks use.
   std::thread watch_;
 };

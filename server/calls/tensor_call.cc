@@ -26,7 +26,7 @@ void TensorCall::Start() { Schedule(); }
 
 void TensorCall::Deliver(MessageSource message) {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     reading_ = false;
     last_message_ = absl::Now();
     if (ended_) return;
@@ -37,7 +37,7 @@ void TensorCall::Deliver(MessageSource message) {
 
 void TensorCall::EndOfInput() {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     reading_ = false;
     end_of_input_ = true;
   }
@@ -50,7 +50,7 @@ void TensorCall::Schedule() {
   bool quantize = false;
   std::shared_ptr<CallTransport> reader;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (ended_) return;
     const bool something = !inbox_.empty() || (end_of_input_ && !input_done_);
     if (!taking_ && !blocked_.has_value() && something) taking_ = take = true;
@@ -76,7 +76,7 @@ void TensorCall::Schedule() {
 void TensorCall::QuantizeNext() {
   std::optional<QuantizeTask> task;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (!ended_ && !closed_.empty()) {
       task = std::move(closed_.front());
       closed_.pop_front();
@@ -85,7 +85,7 @@ void TensorCall::QuantizeNext() {
   const absl::Status status = task.has_value() ? Quantize(*std::move(task)) : absl::OkStatus();
   task.reset();
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     quantizing_ = false;
   }
   if (!status.ok()) {
@@ -113,7 +113,7 @@ absl::Status TensorCall::Quantize(QuantizeTask task) {
   task.group = ClosedGroup();  // The inputs go before their memory is given back.
   task.hold.ShrinkTo(bytes);
 
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   summary_.groups += 1;
   summary_.parameters += parameters;
   if (ended_) return absl::OkStatus();
@@ -127,7 +127,7 @@ std::optional<OutgoingResult> TensorCall::TakeResult() {
   std::vector<ResultQueue::Entry> sent;  // It is freed without the lock.
   bool all_sent = false;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (ended_) return std::nullopt;
     last_progress_ = absl::Now();
     outgoing = results_.Next(sent);
@@ -144,7 +144,7 @@ std::optional<OutgoingResult> TensorCall::TakeResult() {
 void TensorCall::NotifyResult() {
   std::shared_ptr<CallTransport> transport;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     transport = transport_;
   }
   if (transport != nullptr) transport->ResultReady();
@@ -168,7 +168,7 @@ void TensorCall::End(const absl::Status& status) {
   ResultQueue results;
   Taking side;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (ended_) return;
     ended_ = true;
     transport = std::move(transport_);
@@ -191,7 +191,7 @@ void TensorCall::End(const absl::Status& status) {
 }
 
 CallSummary TensorCall::Summary() const {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return summary_;
 }
 

@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 #include "server/calls/call_input.h"
 #include "server/calls/call_limits.h"
 #include "server/calls/call_messages.h"
@@ -132,8 +132,7 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   void NotifyResult();
   void Schedule();
   void End(const absl::Status& status);
-  // Is called with mu_ held.
-  absl::Status Overdue(absl::Time now) const;
+  absl::Status Overdue(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Shared shared_;
   const CallLimits limits_;
@@ -141,22 +140,22 @@ class TensorCall : public std::enable_shared_from_this<TensorCall> {
   MemoryBudget call_memory_;  // It outlives everything that holds of it.
   Taking work_;               // It belongs to whoever set taking_.
 
-  mutable std::mutex mu_;  // It guards all that follows.
-  std::shared_ptr<CallTransport> transport_;
-  absl::AnyInvocable<void()> on_end_;
-  std::deque<MessageSource> inbox_;
-  bool reading_ = false;
-  bool taking_ = false;
-  bool end_of_input_ = false;  // The client said all.
-  bool input_done_ = false;    // All of it was taken.
-  std::optional<Blocked> blocked_;
-  std::deque<QuantizeTask> closed_;
-  bool quantizing_ = false;
-  ResultQueue results_;
-  bool ended_ = false;
-  absl::Time last_message_;   // It came then, or was asked for after a pause.
-  absl::Time last_progress_;  // A result became ready or was taken then.
-  CallSummary summary_;
+  mutable Mutex mu_;
+  std::shared_ptr<CallTransport> transport_ ABSL_GUARDED_BY(mu_);
+  absl::AnyInvocable<void()> on_end_ ABSL_GUARDED_BY(mu_);
+  std::deque<MessageSource> inbox_ ABSL_GUARDED_BY(mu_);
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool taking_ ABSL_GUARDED_BY(mu_) = false;
+  bool end_of_input_ ABSL_GUARDED_BY(mu_) = false;  // The client said all.
+  bool input_done_ ABSL_GUARDED_BY(mu_) = false;    // All of it was taken.
+  std::optional<Blocked> blocked_ ABSL_GUARDED_BY(mu_);
+  std::deque<QuantizeTask> closed_ ABSL_GUARDED_BY(mu_);
+  bool quantizing_ ABSL_GUARDED_BY(mu_) = false;
+  ResultQueue results_ ABSL_GUARDED_BY(mu_);
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time last_message_ ABSL_GUARDED_BY(mu_);   // It came then, or was asked for after a pause.
+  absl::Time last_progress_ ABSL_GUARDED_BY(mu_);  // A result became ready or was taken then.
+  CallSummary summary_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

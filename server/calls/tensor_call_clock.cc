@@ -10,7 +10,7 @@ namespace salient {
 void TensorCall::Tick(absl::Time now) {
   absl::Status overdue;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (ended_) return;
     overdue = Overdue(now);
   }

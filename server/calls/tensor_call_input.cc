@@ -21,7 +21,7 @@ void TensorCall::TakeNext() {
   MessageSource source;
   bool ended = false;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     ended = ended_;
     if (!ended && !work_.waiting.has_value() && !inbox_.empty()) {
       source = std::move(inbox_.front());
@@ -46,7 +46,7 @@ void TensorCall::TakeNext() {
 
   Taking garbage;
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     taking_ = false;
     input_done_ = input_done_ || input_done;
     if (ended_) garbage = std::exchange(work_, Taking());
@@ -83,7 +83,7 @@ std::optional<MemoryHold> TensorCall::TryHold(int64_t bytes) {
       work_.place = std::make_unique<MemoryBudget::Place>(shared_.memory);
     }
   }
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   if (process.has_value()) {
     work_.place = nullptr;
     blocked_ = std::nullopt;
@@ -112,7 +112,7 @@ absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
     work_.group.Absorb(std::exchange(work_.statistics, MemoryHold()));
   }
   shared_.counters.tokens_folded.fetch_add(taken->tokens, std::memory_order_relaxed);
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   summary_.tokens += taken->tokens;
   if (taken->closed.has_value() && !ended_) {
     closed_.push_back(
@@ -123,7 +123,7 @@ absl::Status TensorCall::Take(CallMessage message, MemoryHold hold) {
 
 void TensorCall::RetryBlocked() {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (ended_ || taking_ || !blocked_.has_value()) return;
     taking_ = true;
   }
