@@ -189,7 +189,7 @@ std::vector<std::string> ArrivingCheckpoint::TensorNames() const {
 absl::Status ArrivingCheckpoint::CheckInline(const File& file) const {
   if (!file.manifest.inline_content.has_value()) return absl::OkStatus();
   {
-    const std::lock_guard<std::mutex> lock(file.mu);
+    const MutexLock lock(file.mu);
     if (file.inline_checked) return absl::OkStatus();
   }
   const std::string& expected = *file.manifest.inline_content;
@@ -205,7 +205,7 @@ absl::Status ArrivingCheckpoint::CheckInline(const File& file) const {
                                     ToString(file.manifest.digest), " at byte ",
                                     differs - actual.begin(), "; expected its first bytes"));
   }
-  const std::lock_guard<std::mutex> lock(file.mu);
+  const MutexLock lock(file.mu);
   file.inline_checked = true;
   return absl::OkStatus();
 }
@@ -285,7 +285,7 @@ absl::Status ArrivingCheckpoint::ReadRange(absl::string_view tensor, int64_t off
         ReadAt(file, begin, absl::MakeSpan(reinterpret_cast<char*>(bytes.data()), bytes.size()));
   }
   if (!absl::IsDataLoss(status)) return status;
-  const std::lock_guard<std::mutex> lock(file.mu);
+  const MutexLock lock(file.mu);
   if (file.damage.ok()) {
     file.damage = WithReason(
         absl::DataLossError(absl::StrCat(file.manifest.name, ": tensor ", tensor, ": bytes ",

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -19,6 +18,7 @@
 #include "core/checkpoint/shard_index.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/model/model.h"
+#include "core/parallel/mutex.h"
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/model_manifest.h"
 #include "server/store/blob_store.h"
@@ -75,12 +75,13 @@ class ArrivingCheckpoint final : public TensorSource {
     const ModelFile& manifest;
     std::optional<SafetensorsHeader> header;
     int64_t data_begin = 0;
-    mutable std::mutex mu;  // It guards the next four.
-    mutable bool inline_checked = false;
-    mutable std::shared_ptr<const BlobReader>
-        reader;  // It reads what was committed when it was opened.
-    mutable std::vector<std::shared_ptr<ChunkSums>> read_through;  // Each is of another upload.
-    mutable absl::Status damage;                                   // A read found it.
+    mutable Mutex mu;
+    mutable bool inline_checked ABSL_GUARDED_BY(mu) = false;
+    // It reads what was committed when it was opened.
+    mutable std::shared_ptr<const BlobReader> reader ABSL_GUARDED_BY(mu);
+    // Each is of another upload.
+    mutable std::vector<std::shared_ptr<ChunkSums>> read_through ABSL_GUARDED_BY(mu);
+    mutable absl::Status damage ABSL_GUARDED_BY(mu);  // A read found it.
   };
 
   // Returns the length and JSON of a file's header; nullopt if not all of it is here.

@@ -11,7 +11,7 @@ namespace salient {
 absl::StatusOr<std::shared_ptr<const BlobReader>> ArrivingCheckpoint::ReaderUpTo(
     const File& file, int64_t end) const {
   const Digest& digest = file.manifest.digest;
-  const std::lock_guard<std::mutex> lock(file.mu);
+  const MutexLock lock(file.mu);
   if (file.reader != nullptr && file.reader->end_offset() >= end) return file.reader;
   // The reader spans all that is committed, so that not every range opens the file anew.
   const int64_t committed = store_.Status(digest).committed_bytes;
@@ -49,7 +49,7 @@ absl::Status ArrivingCheckpoint::BegunAnew(const File& file) const {
 
 absl::Status ArrivingCheckpoint::CheckUploads(const File& file) const {
   const Digest& digest = file.manifest.digest;
-  const std::lock_guard<std::mutex> lock(file.mu);
+  const MutexLock lock(file.mu);
   if (!file.damage.ok()) return file.damage;  // Nobody waits until it is sent again.
   for (std::shared_ptr<ChunkSums>& sums : file.read_through) {
     if (!sums->discarded()) continue;
@@ -78,7 +78,7 @@ absl::Status ArrivingCheckpoint::HoldAgainstBlobs() const {
   for (const std::unique_ptr<File>& file : files_) {
     std::vector<std::shared_ptr<ChunkSums>> read_through;
     {
-      const std::lock_guard<std::mutex> lock(file->mu);
+      const MutexLock lock(file->mu);
       read_through = file->read_through;
     }
     if (read_through.empty()) continue;

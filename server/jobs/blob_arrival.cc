@@ -20,7 +20,7 @@ absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arr
   BlobStatus blob = store_.Status(digest);
   if (arrived(blob)) return absl::OkStatus();
 
-  std::unique_lock<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   if (waiting_++ == 0) waiting_since_ = absl::Now();
   int64_t committed_bytes = blob.committed_bytes;
   absl::Time last_byte = absl::Now();
@@ -43,12 +43,14 @@ absl::Status BlobArrival::Wait(absl::string_view file, const Digest& digest, Arr
                        digest.size_bytes));
       break;
     }
-    lock.unlock();
+    lock.Unlock();
     waits_();
     status = check();
-    lock.lock();
+    lock.Lock();
     if (!status.ok()) break;
-    changed_.wait_for(lock, kLookPeriod, [&] { return changes_ != seen; });
+    const auto end = std::chrono::steady_clock::now() + kLookPeriod;
+    while (changes_ == seen && changed_.WaitUntil(mu_, end)) {
+    }
   }
   if (--waiting_ == 0) waited_ += absl::Now() - waiting_since_;
   return status;
@@ -75,14 +77,14 @@ absl::Status BlobArrival::WaitUntilComplete(absl::string_view file, const Digest
 
 void BlobArrival::LookAgain() {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     ++changes_;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 absl::Duration BlobArrival::Waited() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return waited_ + (waiting_ > 0 ? absl::Now() - waiting_since_ : absl::ZeroDuration());
 }
 

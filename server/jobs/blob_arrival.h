@@ -2,9 +2,7 @@
 #ifndef SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_
 #define SALIENT_SERVER_JOBS_BLOB_ARRIVAL_H_
 
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
@@ -12,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
 #include "server/workers/cancel_token.h"
@@ -51,13 +50,13 @@ class BlobArrival {
   BlobStore& store_;
   const CancelToken& stop_;
   const absl::Duration stall_timeout_;
-  mutable std::mutex mu_;  // It guards the next five.
-  std::condition_variable changed_;
-  int64_t changes_ = 0;
-  int waiting_ = 0;
-  absl::Time waiting_since_;
-  absl::Duration waited_;
-  absl::AnyInvocable<void()> waits_;
+  absl::AnyInvocable<void()> waits_;  // Only the thread that waits calls it.
+  mutable Mutex mu_;
+  ConditionVariable changed_;
+  int64_t changes_ ABSL_GUARDED_BY(mu_) = 0;
+  int waiting_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Time waiting_since_ ABSL_GUARDED_BY(mu_);
+  absl::Duration waited_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

@@ -1,7 +1,6 @@
 #include "server/jobs/job_log.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -15,36 +14,36 @@ class JobLog::Watcher {
 
   // One call at a time: whoever comes meanwhile leaves word, and the call is made again.
   void Wake() {
-    std::unique_lock<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     again_ = true;
     if (running_) return;
     running_ = true;
     runner_ = std::this_thread::get_id();
     while (again_ && !closed_) {
       again_ = false;
-      lock.unlock();
+      lock.Unlock();
       wake_();
-      lock.lock();
+      lock.Lock();
     }
     running_ = false;
-    idle_.notify_all();
+    idle_.NotifyAll();
   }
 
   // No call runs afterwards, except one that this is called from.
   void Close() {
-    std::unique_lock<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     closed_ = true;
     if (running_ && runner_ == std::this_thread::get_id()) return;
-    idle_.wait(lock, [this] { return !running_; });
+    while (running_) idle_.Wait(mu_);
   }
 
  private:
-  std::mutex mu_;  // It guards the next five.
-  std::condition_variable idle_;
-  bool again_ = false;
-  bool running_ = false;
-  bool closed_ = false;
-  std::thread::id runner_;
+  Mutex mu_;
+  ConditionVariable idle_;
+  bool again_ ABSL_GUARDED_BY(mu_) = false;
+  bool running_ ABSL_GUARDED_BY(mu_) = false;
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread::id runner_ ABSL_GUARDED_BY(mu_);
   absl::AnyInvocable<void()> wake_;  // Only the runner calls it.
 };
 
@@ -63,7 +62,7 @@ class JobLog::View final : public JobWatch {
 };
 
 int64_t JobLog::Append(absl::Time now, decltype(JobEvent::what) what) {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   ++revision_;
   if (std::holds_alternative<JobProgress>(what)) {
     events_.erase(progress_revision_);
@@ -78,7 +77,7 @@ int64_t JobLog::Append(absl::Time now, decltype(JobEvent::what) what) {
 void JobLog::Wake() {
   std::vector<std::shared_ptr<Watcher>> watchers;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     for (const std::weak_ptr<Watcher>& weak : watchers_) {
       if (auto watcher = weak.lock(); watcher != nullptr) watchers.push_back(std::move(watcher));
     }
@@ -87,13 +86,13 @@ void JobLog::Wake() {
 }
 
 int64_t JobLog::revision() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return revision_;
 }
 
 std::unique_ptr<JobWatch> JobLog::Watch(int64_t after_revision, absl::AnyInvocable<void()> wake) {
   auto watcher = std::make_shared<Watcher>(std::move(wake));
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   watchers_.erase(std::remove_if(watchers_.begin(), watchers_.end(),
                                  [](const auto& weak) { return weak.expired(); }),
                   watchers_.end());
@@ -103,7 +102,7 @@ std::unique_ptr<JobWatch> JobLog::Watch(int64_t after_revision, absl::AnyInvocab
 
 JobWatch::Batch JobLog::TakeAfter(int64_t& revision, int max_events) const {
   JobWatch::Batch batch;
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   auto next = events_.upper_bound(revision);
   for (; next != events_.end() && static_cast<int>(batch.events.size()) < max_events; ++next) {
     batch.events.push_back(next->second);

@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
 
@@ -39,12 +39,13 @@ class JobLog : public std::enable_shared_from_this<JobLog> {
   // Events after `revision`, at most `max_events`; moves `revision` on.
   JobWatch::Batch TakeAfter(int64_t& revision, int max_events) const;
 
-  mutable std::mutex mu_;  // It guards all below.
-  std::map<int64_t, JobEvent> events_;
-  int64_t revision_ = 0;
-  int64_t progress_revision_ = 0;  // It is that of the newest progress; 0 stands for none.
-  bool ended_ = false;
-  std::vector<std::weak_ptr<Watcher>> watchers_;
+  mutable Mutex mu_;
+  std::map<int64_t, JobEvent> events_ ABSL_GUARDED_BY(mu_);
+  int64_t revision_ ABSL_GUARDED_BY(mu_) = 0;
+  // It is that of the newest progress; 0 stands for none.
+  int64_t progress_revision_ ABSL_GUARDED_BY(mu_) = 0;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::weak_ptr<Watcher>> watchers_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

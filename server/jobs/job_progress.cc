@@ -10,7 +10,7 @@ constexpr size_t kLateGroups = 8;  // The speed is measured over so many.
 }  // namespace
 
 absl::Duration JobProgressReporter::Active() {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   return absl::Now() - begun_ - waited_();
 }
 
@@ -25,7 +25,7 @@ void JobProgressReporter::Begin(JobProgress::Stage stage, int64_t blocks, int64_
                                 int64_t parameters_a_block, double share_after) {
   std::optional<JobProgress> due;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     now_.stage = stage;
     now_.block = 0;
     now_.block_count = blocks;
@@ -44,7 +44,7 @@ void JobProgressReporter::Begin(JobProgress::Stage stage, int64_t blocks, int64_
 void JobProgressReporter::TokensDone(JobProgress::Stage stage, int64_t block, int64_t tokens) {
   std::optional<JobProgress> due;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     running_tokens_ += ActiveSince(mark_);
     now_.stage = stage;
     now_.block = block;
@@ -59,7 +59,7 @@ absl::Duration JobProgressReporter::GroupDone(int64_t parameters) {
   std::optional<JobProgress> due;
   absl::Duration elapsed;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     elapsed = ActiveSince(mark_);
     quantizing_ += elapsed;
     parameters_ += parameters;
@@ -79,7 +79,7 @@ absl::Duration JobProgressReporter::GroupDone(int64_t parameters) {
 void JobProgressReporter::ChangeStage(JobProgress::Stage stage) {
   std::optional<JobProgress> due;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     now_.stage = stage;
     due = Due(/*only_changed_stage=*/true);
   }
@@ -120,7 +120,7 @@ void JobProgressReporter::Tell(const std::optional<JobProgress>& progress) {
   if (!progress.has_value()) return;
   double share = 0;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     share = share_;
   }
   observer_.Advanced(share);

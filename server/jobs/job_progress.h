@@ -4,12 +4,12 @@
 
 #include <cstdint>
 #include <deque>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "core/parallel/mutex.h"
 #include "server/jobs/job.h"
 
 namespace salient {
@@ -50,32 +50,31 @@ class JobProgressReporter {
 
  private:
   void ChangeStage(JobProgress::Stage stage);
-  absl::Duration ActiveSince(absl::Duration& mark);
-  // Is called with mu_ held, as the one before.
-  double SecondsLeft() const;
-  // Returns what is to be told now, with mu_ held; telling it is done without.
-  std::optional<JobProgress> Due(bool only_changed_stage);
+  absl::Duration ActiveSince(absl::Duration& mark) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  double SecondsLeft() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Returns what is to be told now; telling it is done without the lock.
+  std::optional<JobProgress> Due(bool only_changed_stage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Tell(const std::optional<JobProgress>& progress);
 
   JobObserver& observer_;
   const absl::Time begun_ = absl::Now();
-  std::mutex mu_;  // It guards all below.
-  absl::AnyInvocable<absl::Duration()> waited_;
+  Mutex mu_;
+  absl::AnyInvocable<absl::Duration()> waited_ ABSL_GUARDED_BY(mu_);
   const double estimated_seconds_;
-  JobProgress now_;
-  JobProgress::Stage told_stage_ = JobProgress::Stage::kIngest;
-  absl::Time told_at_ = absl::InfinitePast();
-  double seconds_after_ = 0;
-  int64_t tokens_before_ = 0;  // They ran since an earlier Begin.
-  int64_t tokens_total_ = 0;
-  int64_t parameters_total_ = 0;
-  int64_t parameters_ = 0;
-  double share_ = 0;     // So much is done.
-  absl::Duration mark_;  // It is the active time of the last tokens or group.
-  absl::Duration running_tokens_;
-  absl::Duration quantizing_;
-  std::deque<std::pair<absl::Duration, int64_t>>
-      lately_;  // It holds (active time, parameters_) of groups.
+  JobProgress now_ ABSL_GUARDED_BY(mu_);
+  JobProgress::Stage told_stage_ ABSL_GUARDED_BY(mu_) = JobProgress::Stage::kIngest;
+  absl::Time told_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  double seconds_after_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t tokens_before_ ABSL_GUARDED_BY(mu_) = 0;  // They ran since an earlier Begin.
+  int64_t tokens_total_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t parameters_total_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t parameters_ ABSL_GUARDED_BY(mu_) = 0;
+  double share_ ABSL_GUARDED_BY(mu_) = 0;     // So much is done.
+  absl::Duration mark_ ABSL_GUARDED_BY(mu_);  // It is the active time of the last tokens or group.
+  absl::Duration running_tokens_ ABSL_GUARDED_BY(mu_);
+  absl::Duration quantizing_ ABSL_GUARDED_BY(mu_);
+  // It holds (active time, parameters_) of groups.
+  std::deque<std::pair<absl::Duration, int64_t>> lately_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient

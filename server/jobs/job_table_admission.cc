@@ -1,5 +1,6 @@
 // Decides what JobTableImpl takes, and what it turns away.
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -39,7 +40,7 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   if (absl::Status status = CheckRequestId(request_id); !status.ok()) return status;
   RecordPtr same;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     absl::StatusOr<RecordPtr> found = FindSame(spec.serialized, job_id, request_id);
     if (!found.ok()) return found.status();
     same = *std::move(found);
@@ -84,7 +85,7 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
   // What it reads must not go away with the job that made it.
   for (const Digest& digest : job->work->prepared.needed) job->sources.Keep(digest);
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     // Others came while this one was judged.
     absl::StatusOr<RecordPtr> found = FindSame(job->serialized_spec, job_id, request_id);
     if (!found.ok()) return found.status();
@@ -104,7 +105,7 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Submit(JobSpec spec, absl::string_view
     }
   }
   if (same != nullptr) return Snapshot(*same);
-  changed_.notify_all();
+  changed_.NotifyAll();
   return Snapshot(*job);
 }
 
@@ -113,7 +114,7 @@ JobTableImpl::ProcessBytes JobTableImpl::MeasureProcess(int64_t resident_before)
   ProcessBytes process;
   process.of_request = std::max<int64_t>(0, resident - resident_before);
   process.bytes = resident;
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   // What running jobs hold will be free again when it is this one's turn.
   if (!running_.empty()) {
     process.bytes = std::min(resident, idle_resident_bytes_ + process.of_request);
@@ -187,22 +188,25 @@ absl::Status JobTableImpl::CheckAdmission() const {
 }
 
 void JobTableImpl::Drain() {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   draining_ = true;
 }
 
 bool JobTableImpl::WaitUntilIdle(absl::Duration timeout) {
   // Later than any server lives, and within what the clock can hold.
   constexpr absl::Duration kLongest = absl::Hours(24 * 365);
-  std::unique_lock<std::mutex> lock(mu_);
-  return idle_.wait_for(lock, absl::ToChronoMilliseconds(std::min(timeout, kLongest)),
-                        [this] { return running_.empty(); });
+  MutexLock lock(mu_);
+  const auto end =
+      std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(std::min(timeout, kLongest));
+  while (!running_.empty() && idle_.WaitUntil(mu_, end)) {
+  }
+  return running_.empty();
 }
 
 void JobTableImpl::EndAll() {
   std::vector<RecordPtr> ended;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     for (const auto& [sequence, job] : jobs_) {
       if (HasEnded(job->state)) continue;
       Stop(*job, JobState::kFailed, DrainingError());

@@ -55,7 +55,7 @@ JobSnapshot JobTableImpl::Snapshot(const JobRecord& job) const {
   JobProgressReporter* progress = nullptr;
   std::shared_ptr<const JobWork> work;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     snapshot = SnapshotLocked(job);
     progress = job.progress.get();
     work = job.work;
@@ -72,7 +72,7 @@ JobSnapshot JobTableImpl::Snapshot(const JobRecord& job) const {
 absl::StatusOr<JobSnapshot> JobTableImpl::Get(absl::string_view name) const {
   RecordPtr job;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     absl::StatusOr<RecordPtr> found = Find(name);
     if (!found.ok()) return found.status();
     job = *std::move(found);
@@ -99,7 +99,7 @@ absl::StatusOr<JobTable::Page> JobTableImpl::List(int page_size, absl::string_vi
   std::vector<RecordPtr> jobs;
   {
     size_t spec_bytes = 0;
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     for (auto next = jobs_.upper_bound(before); next != jobs_.end(); ++next) {
       const RecordPtr& job = next->second;
       if (!states.empty() && std::find(states.begin(), states.end(), job->state) == states.end()) {
@@ -120,7 +120,7 @@ absl::StatusOr<JobTable::Page> JobTableImpl::List(int page_size, absl::string_vi
 absl::StatusOr<JobSnapshot> JobTableImpl::Cancel(absl::string_view name) {
   RecordPtr job;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     absl::StatusOr<RecordPtr> found = Find(name);
     if (!found.ok()) return found.status();
     job = *std::move(found);
@@ -132,7 +132,7 @@ absl::StatusOr<JobSnapshot> JobTableImpl::Cancel(absl::string_view name) {
 
 absl::Status JobTableImpl::Delete(absl::string_view name) {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     const absl::StatusOr<RecordPtr> job = Find(name);
     if (!job.ok()) return job.status();
     if (!HasEnded((*job)->state)) {
@@ -142,14 +142,14 @@ absl::Status JobTableImpl::Delete(absl::string_view name) {
     Forget(*job);
     look_again_ = true;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<JobWatch>> JobTableImpl::Watch(absl::string_view name,
                                                               int64_t after_revision,
                                                               absl::AnyInvocable<void()> wake) {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   const absl::StatusOr<RecordPtr> job = Find(name);
   if (!job.ok()) return job.status();
   return (*job)->log->Watch(after_revision, std::move(wake));
@@ -157,16 +157,16 @@ absl::StatusOr<std::unique_ptr<JobWatch>> JobTableImpl::Watch(absl::string_view 
 
 void JobTableImpl::BlobChanged(const Digest& /*digest*/) {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     for (const RecordPtr& job : running_) job->arrival->LookAgain();
     if (queued_ == 0 || look_again_) return;
     look_again_ = true;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 void JobTableImpl::ObserveGroups(absl::AnyInvocable<void(const TimedGroupReport&)> observe) {
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   observe_group_ = std::move(observe);
 }
 
@@ -174,7 +174,7 @@ JobTable::Stats JobTableImpl::GetStats() const {
   Stats stats;
   stats.tokens_total = tokens_total_.load(std::memory_order_relaxed);
   stats.parameters_total = parameters_total_.load(std::memory_order_relaxed);
-  const std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   stats.queued = queued_;
   stats.running = static_cast<int64_t>(running_.size());
   stats.succeeded_total = succeeded_total_;

@@ -3,16 +3,15 @@
 #define SALIENT_SERVER_JOBS_JOB_TABLE_IMPL_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "core/parallel/mutex.h"
 #include "server/jobs/job_names.h"
 #include "server/jobs/job_record.h"
 #include "server/jobs/job_runner.h"
@@ -49,23 +48,23 @@ class JobTableImpl final : public JobTable {
   using RecordPtr = std::shared_ptr<JobRecord>;
   class Observer;
 
-  // These are called with mu_ held.
-  absl::StatusOr<RecordPtr> Find(absl::string_view name) const;
+  absl::StatusOr<RecordPtr> Find(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Returns null if there is none.
   absl::StatusOr<RecordPtr> FindSame(absl::string_view serialized_spec, absl::string_view job_id,
-                                     absl::string_view request_id) const;
-  absl::Status CheckAdmission() const;
-  void Stop(JobRecord& job, JobState state, absl::Status error);
-  void End(JobRecord& job, JobState state, absl::Status error);
-  bool IsReady(const JobRecord& job) const;
-  bool HasRoomNow(const JobRecord& job) const;
-  absl::Time Keep(absl::Time now, std::vector<RecordPtr>& changed);
-  void StartReady(absl::Time now, std::vector<RecordPtr>& changed);
-  void Start(const RecordPtr& job, absl::Time now);
-  void Forget(const RecordPtr& job);
-  JobSnapshot SnapshotLocked(const JobRecord& job) const;
-
-  // These are called without mu_ held.
+                                     absl::string_view request_id) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckAdmission() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Stop(JobRecord& job, JobState state, absl::Status error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void End(JobRecord& job, JobState state, absl::Status error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsReady(const JobRecord& job) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasRoomNow(const JobRecord& job) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Time Keep(absl::Time now, std::vector<RecordPtr>& changed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StartReady(absl::Time now, std::vector<RecordPtr>& changed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Start(const RecordPtr& job, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Forget(const RecordPtr& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  JobSnapshot SnapshotLocked(const JobRecord& job) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // Hides the paths of the server's directories.
   absl::Status WithoutPaths(const absl::Status& status) const;
@@ -91,25 +90,29 @@ class JobTableImpl final : public JobTable {
   std::atomic<int64_t> tokens_total_{0};
   std::atomic<int64_t> parameters_total_{0};
 
-  mutable std::mutex mu_;  // It guards all below.
-  std::condition_variable changed_;
-  std::condition_variable idle_;                       // It tells that nothing runs.
-  std::map<int64_t, RecordPtr, std::greater<>> jobs_;  // They stand by sequence, newest first.
-  absl::flat_hash_map<std::string, RecordPtr> by_id_;
-  int64_t next_sequence_ = 1;
-  int64_t queued_ = 0;
-  std::vector<RecordPtr> running_;   // They stand in the order in which they began.
-  int64_t idle_resident_bytes_ = 0;  // The process had it when the first of them began.
-  std::vector<RecordPtr> forgotten_;
-  std::vector<std::shared_ptr<const JobWork>> released_;  // They belonged to jobs that ended.
-  absl::AnyInvocable<void(const TimedGroupReport&)> observe_group_;
-  std::vector<std::thread> finished_;  // These threads are to be joined.
-  int64_t succeeded_total_ = 0;
-  int64_t failed_total_ = 0;
-  int64_t cancelled_total_ = 0;
-  bool look_again_ = false;
-  bool draining_ = false;
-  bool closing_ = false;
+  mutable Mutex mu_;
+  ConditionVariable changed_;
+  ConditionVariable idle_;  // It tells that nothing runs.
+  // They stand by sequence, newest first.
+  std::map<int64_t, RecordPtr, std::greater<>> jobs_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, RecordPtr> by_id_ ABSL_GUARDED_BY(mu_);
+  int64_t next_sequence_ ABSL_GUARDED_BY(mu_) = 1;
+  int64_t queued_ ABSL_GUARDED_BY(mu_) = 0;
+  // They stand in the order in which they began.
+  std::vector<RecordPtr> running_ ABSL_GUARDED_BY(mu_);
+  // The process had it when the first of them began.
+  int64_t idle_resident_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<RecordPtr> forgotten_ ABSL_GUARDED_BY(mu_);
+  // They belonged to jobs that ended.
+  std::vector<std::shared_ptr<const JobWork>> released_ ABSL_GUARDED_BY(mu_);
+  absl::AnyInvocable<void(const TimedGroupReport&)> observe_group_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);  // These threads are to be joined.
+  int64_t succeeded_total_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t failed_total_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t cancelled_total_ ABSL_GUARDED_BY(mu_) = 0;
+  bool look_again_ ABSL_GUARDED_BY(mu_) = false;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool closing_ ABSL_GUARDED_BY(mu_) = false;
   std::thread keeper_;
 };
 

@@ -1,5 +1,6 @@
 // Does what the thread of JobTableImpl does: begins, runs, ends and forgets jobs.
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +22,7 @@ class JobTableImpl::Observer final : public JobObserver {
 
   void Happened(decltype(JobEvent::what) what) override {
     {
-      const std::lock_guard<std::mutex> lock(table_.mu_);
+      const MutexLock lock(table_.mu_);
       if (const auto* file = std::get_if<ResultFile>(&what); file != nullptr) {
         job_.files.push_back(*file);
       } else if (const auto* group = std::get_if<TimedGroupReport>(&what);
@@ -54,16 +55,16 @@ JobTableImpl::JobTableImpl(const JobTableSettings& settings, BlobStore& store, W
 
 JobTableImpl::~JobTableImpl() {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     draining_ = true;
     for (const auto& [sequence, job] : jobs_) Stop(*job, JobState::kCancelled, absl::OkStatus());
   }
   WaitUntilIdle(absl::InfiniteDuration());
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     closing_ = true;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   keeper_.join();
 }
 
@@ -88,7 +89,7 @@ void JobTableImpl::End(JobRecord& job, JobState state, absl::Status error) {
   job.log->Append(job.end_time, state);
   released_.push_back(std::exchange(job.work, nullptr));
   look_again_ = true;
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 void JobTableImpl::Forget(const RecordPtr& job) {
@@ -190,13 +191,13 @@ void JobTableImpl::Start(const RecordPtr& job, absl::Time now) {
 void JobTableImpl::Run(const RecordPtr& job) {
   Observer observer(*this, *job);
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     job->progress = std::make_unique<JobProgressReporter>(
         observer, [record = job.get()] { return record->arrival->Waited(); },
         job->estimate.seconds);
   }
   const auto verified = [this, &job] {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     job->provisional = false;
   };
   absl::StatusOr<JobOutcome> outcome =
@@ -208,7 +209,7 @@ void JobTableImpl::Run(const RecordPtr& job) {
   usage.peak_memory_bytes = PeakResidentMemoryBytes();
   TrimFreeMemory();  // The next job's estimate begins with what is resident.
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     if (outcome.ok()) {
       usage.parameters = outcome->parameters;
       usage.bytes_in = outcome->bytes_in;
@@ -233,8 +234,8 @@ void JobTableImpl::Run(const RecordPtr& job) {
     }
   }
   job->log->Wake();
-  const std::lock_guard<std::mutex> lock(mu_);
-  idle_.notify_all();
+  const MutexLock lock(mu_);
+  idle_.NotifyAll();
 }
 
 absl::Time JobTableImpl::Keep(absl::Time now, std::vector<RecordPtr>& changed) {
@@ -268,7 +269,7 @@ absl::Time JobTableImpl::Keep(absl::Time now, std::vector<RecordPtr>& changed) {
 }
 
 void JobTableImpl::KeepTable() {
-  std::unique_lock<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   while (true) {
     look_again_ = false;
     std::vector<RecordPtr> changed;
@@ -278,19 +279,20 @@ void JobTableImpl::KeepTable() {
     std::vector<std::shared_ptr<const JobWork>> released = std::exchange(released_, {});
     std::vector<std::thread> finished = std::exchange(finished_, {});
     if (!changed.empty() || !forgotten.empty() || !released.empty() || !finished.empty()) {
-      lock.unlock();
+      lock.Unlock();
       for (const RecordPtr& job : changed) job->log->Wake();
       for (std::thread& thread : finished) thread.join();
       changed.clear();
       released.clear();
       forgotten.clear();  // It may wait for a disk.
-      lock.lock();
+      lock.Lock();
       continue;
     }
     if (closing_) return;
     const absl::Duration period = std::clamp(next - now, absl::Milliseconds(1), kLongestPeriod);
-    changed_.wait_for(lock, absl::ToChronoMilliseconds(period),
-                      [this] { return look_again_ || closing_; });
+    const auto end = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(period);
+    while (!look_again_ && !closing_ && changed_.WaitUntil(mu_, end)) {
+    }
   }
 }
 

@@ -39,7 +39,7 @@ absl::StatusOr<std::vector<Digest>> ResultBlobs::Hold::PutAll(
   std::vector<Digest> digests;
   for (absl::string_view content : contents) digests.push_back(DigestOf(content));
   std::vector<BlobStore::Whole> ours;
-  const std::lock_guard<std::mutex> lock(blobs_->mu_);
+  const MutexLock lock(blobs_->mu_);
   for (size_t i = 0; i < contents.size(); ++i) {
     const bool known = blobs_->holders_.contains(digests[i]);
     if (!known && blobs_->store_.Status(digests[i]).complete) continue;
@@ -57,7 +57,7 @@ absl::StatusOr<std::vector<Digest>> ResultBlobs::Hold::PutAll(
 }
 
 absl::Status ResultBlobs::Hold::Write(const Digest& digest, Writer write) {
-  const std::lock_guard<std::mutex> lock(blobs_->mu_);
+  const MutexLock lock(blobs_->mu_);
   BlobStore& store = blobs_->store_;
   bool is_ours = blobs_->holders_.contains(digest);
   absl::Status status;
@@ -74,7 +74,7 @@ absl::Status ResultBlobs::Hold::Write(const Digest& digest, Writer write) {
 }
 
 void ResultBlobs::Hold::Keep(const Digest& digest) {
-  const std::lock_guard<std::mutex> lock(blobs_->mu_);
+  const MutexLock lock(blobs_->mu_);
   const auto found = blobs_->holders_.find(digest);
   if (found == blobs_->holders_.end()) return;
   ++found->second;
@@ -83,7 +83,7 @@ void ResultBlobs::Hold::Keep(const Digest& digest) {
 
 void ResultBlobs::Hold::Release() {
   for (const Digest& digest : std::exchange(held_, {})) {
-    const std::lock_guard<std::mutex> lock(blobs_->mu_);
+    const MutexLock lock(blobs_->mu_);
     const auto found = blobs_->holders_.find(digest);
     if (--found->second > 0) continue;
     blobs_->holders_.erase(found);

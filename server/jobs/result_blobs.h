@@ -3,7 +3,6 @@
 #define SALIENT_SERVER_JOBS_RESULT_BLOBS_H_
 
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -12,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "core/parallel/mutex.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
 
@@ -55,8 +55,8 @@ class ResultBlobs {
 
  private:
   BlobStore& store_;
-  std::mutex mu_;  // It guards the map, and is held while the store makes or deletes a blob of it.
-  absl::flat_hash_map<Digest, int64_t> holders_;
+  Mutex mu_;  // It is held, too, while the store makes or deletes a blob of the map.
+  absl::flat_hash_map<Digest, int64_t> holders_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace salient
