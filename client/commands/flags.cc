@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/options/engine.h"
+#include "client/options/enum_text.h"
 #include "client/options/flag_values.h"
 
 namespace salient::client {
@@ -19,7 +20,7 @@ std::string Sentence(std::string text) {
 
 // Judges the name before the settings; those are looked at with all else.
 std::string KnownFormat(const std::string& flag) {
-  return OneOf(FormatNames())(flag.substr(0, flag.find(':')));
+  return OneOfEnum<v1::OutputFormat>()(flag.substr(0, flag.find(':')));
 }
 
 void AddActivationsOption(CLI::App& command, std::string& activations) {
@@ -27,7 +28,7 @@ void AddActivationsOption(CLI::App& command, std::string& activations) {
       .add_option("--activations", activations,
                   "How engines quantize what Linears read, with int-quantized alone: by token "
                   "(dynamic, the default) or by a scale from calibration (static)")
-      ->check(OneOf(ActivationNames()));
+      ->check(OneOfEnum<v1::ActivationFormat>());
 }
 
 }  // namespace
@@ -37,11 +38,11 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
       ->check(OneOf(MethodNames()))
       ->capture_default_str();
   command.add_option("--scale", options.scale, "Instead of the preset's")
-      ->check(OneOf(ScaleNames()));
+      ->check(OneOfEnum<v1::Scale>());
   command.add_option("--range", options.range, "Instead of the preset's")
-      ->check(OneOf(RangeNames()));
+      ->check(OneOfEnum<v1::Range>());
   command.add_option("--rounding", options.rounding, "Instead of the preset's")
-      ->check(OneOf(RoundingNames()));
+      ->check(OneOfEnum<v1::Rounding>());
   command.add_flag("--autoawq", options.autoawq, "Search and round as AutoAWQ does");
   command
       .add_option("--gptq-damping", options.gptq_damping,
@@ -78,7 +79,8 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
 void AddLayoutOptions(CLI::App& command, std::string& format, std::string& activations) {
   command
       .add_option("--format", format,
-                  absl::StrCat("Layout of the packed tensors: ", absl::StrJoin(FormatNames(), ", "),
+                  absl::StrCat("Layout of the packed tensors: ",
+                               absl::StrJoin(FlagTexts<v1::OutputFormat>(), ", "),
                                "; NAME:bits=N,group_size=N is as good as --bits and --group-size"))
       ->check(KnownFormat)
       ->capture_default_str();
@@ -90,7 +92,8 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
   command
       .add_option(
           "--format", options.formats,
-          absl::StrCat("Layout of the quantized tensors: ", absl::StrJoin(FormatNames(), ", "),
+          absl::StrCat("Layout of the quantized tensors: ",
+                       absl::StrJoin(FlagTexts<v1::OutputFormat>(), ", "),
                        "; NAME:bits=N,group_size=N where it differs. With several, each "
                        "result is in a directory of its own. Default: awq-gemm; int-quantized with "
                        "--method smoothquant"))
@@ -106,7 +109,7 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
                   "Relative output error above which a Linear keeps 8 or 16 bits; 0: no limit")
       ->check(NotNegative());
   command.add_option("--compute-dtype", options.compute_dtype, "Of the calibration forward pass")
-      ->check(OneOf({"bf16", "f32"}))
+      ->check(OneOfEnum<v1::ComputeDtype>())
       ->capture_default_str();
   command
       .add_option("--max-shard-bytes", options.max_shard_bytes,
@@ -118,7 +121,7 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
   command
       .add_option("--engine", options.engines.engines,
                   "Fail beforehand if it cannot load the result; may be repeated")
-      ->check(OneOf(EngineNames()))
+      ->check(OneOfEnum<v1::Engine>())
       ->allow_extra_args(false);
   AddTensorParallelOption(command, options.engines.tensor_parallel);
 }

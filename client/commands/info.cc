@@ -10,7 +10,7 @@
 #include "client/commands/flags.h"
 #include "client/jobs/task_kind.h"
 #include "client/options/engine.h"
-#include "client/options/method.h"
+#include "client/options/enum_text.h"
 #include "client/terminal/errors.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/standard_output.h"
@@ -38,7 +38,7 @@ std::vector<std::string> Names(const google::protobuf::RepeatedField<int>& value
 
 template <typename Enum>
 std::vector<std::string> AsFlags(const google::protobuf::RepeatedField<int>& values) {
-  return Names<Enum>(values, [](Enum value) { return FlagName(value); });
+  return Names<Enum>(values, [](Enum value) { return FlagText(value); });
 }
 
 struct Capabilities {

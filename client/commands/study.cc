@@ -13,6 +13,7 @@
 #include "client/jobs/model_upload.h"
 #include "client/jobs/session.h"
 #include "client/jobs/token_file.h"
+#include "client/options/enum_text.h"
 #include "client/options/flag_values.h"
 #include "client/terminal/standard_output.h"
 
@@ -41,8 +42,8 @@ v1::StudyTask ToTask(const StudyFlags& flags, const LocalBlob& calibration,
   *task.mutable_evaluation() = ToTokens(evaluation, flags.evaluation.rows);
   task.set_salient_share(flags.share);
   *task.mutable_format() = ToWeightFormat(flags.codes);
-  task.set_compute_dtype(flags.compute_dtype == "f32" ? v1::COMPUTE_DTYPE_F32
-                                                      : v1::COMPUTE_DTYPE_BF16);
+  task.set_compute_dtype(
+      EnumNamed<v1::ComputeDtype>(flags.compute_dtype).value_or(v1::COMPUTE_DTYPE_BF16));
   task.set_seed(flags.seed);
   return task;
 }
@@ -108,7 +109,7 @@ Command AddStudyCommand(CLI::App& app) {
       ->check(NumberIn(1e-9, 1))
       ->capture_default_str();
   command->add_option("--compute-dtype", flags->compute_dtype, "Of the calibration forward pass")
-      ->check(OneOf({"bf16", "f32"}))
+      ->check(OneOfEnum<v1::ComputeDtype>())
       ->capture_default_str();
   command->add_option("--seed", flags->seed, "Of the channels chosen at random")
       ->check(Seed())

@@ -3,17 +3,15 @@
 #include <algorithm>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
+#include "client/options/enum_text.h"
 
 namespace salient::client {
 
 std::string TaskKindText(v1::TaskKind kind) {
-  const std::string name(v1::TaskKind_Name(kind));
-  if (name.empty()) return absl::StrCat("task ", static_cast<int>(kind));
-  return absl::AsciiStrToLower(absl::StripPrefix(name, "TASK_KIND_"));
+  const std::string text = EnumText(kind);
+  return text.empty() ? absl::StrCat("task ", static_cast<int>(kind)) : text;
 }
 
 absl::Status CheckServerDoes(const v1::GetServerInfoResponse& info, v1::TaskKind kind) {

@@ -1,44 +1,27 @@
 #include "client/options/engine.h"
 
-#include <utility>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/options/enum_text.h"
 #include "core/text/quote.h"
 
 namespace salient::client {
 namespace {
 
-const std::vector<std::pair<std::string, v1::Engine>>& Engines() {
-  static const std::vector<std::pair<std::string, v1::Engine>> names = {
-      {"vllm", v1::ENGINE_VLLM},          {"vllm-cpu", v1::ENGINE_VLLM_CPU},
-      {"sglang", v1::ENGINE_SGLANG},      {"tgi", v1::ENGINE_TGI},
-      {"lmdeploy", v1::ENGINE_LMDEPLOY},  {"transformers", v1::ENGINE_TRANSFORMERS},
-      {"llama-cpp", v1::ENGINE_LLAMA_CPP}};
-  return names;
-}
-
 absl::StatusOr<v1::Engine> ToEngine(const std::string& name) {
-  for (const auto& [known, engine] : Engines()) {
-    if (known == name) return engine;
-  }
+  const std::optional<v1::Engine> engine = EnumNamed<v1::Engine>(name);
+  if (engine.has_value()) return *engine;
   return absl::InvalidArgumentError(absl::StrCat("--engine ", QuoteForMessage(name), "; expected ",
-                                                 absl::StrJoin(EngineNames(), " or ")));
+                                                 absl::StrJoin(FlagTexts<v1::Engine>(), " or ")));
 }
 
 }  // namespace
 
-std::vector<std::string> EngineNames() {
-  std::vector<std::string> names;
-  for (const auto& [name, engine] : Engines()) names.push_back(name);
-  return names;
-}
-
 std::string EngineText(v1::Engine engine) {
-  for (const auto& [name, known] : Engines()) {
-    if (known == engine) return name;
-  }
-  return absl::StrCat("engine ", static_cast<int>(engine));
+  const std::string text = EnumText(engine);
+  return text.empty() ? absl::StrCat("engine ", static_cast<int>(engine)) : text;
 }
 
 absl::Status AddEngines(const EngineOptions& options, v1::QuantizeTask& task) {

@@ -17,9 +17,6 @@ struct EngineOptions {
   int32_t tensor_parallel = 1;       // So many devices will share it.
 };
 
-// Returns "vllm", "vllm-cpu", "sglang", "tgi", "lmdeploy", "transformers" and "llama-cpp".
-std::vector<std::string> EngineNames();
-
 // Returns "vllm"; "engine 9" for one that this client has no name for.
 std::string EngineText(v1::Engine engine);
 

@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/options/enum_text.h"
 
 namespace salient::client {
 
@@ -22,6 +25,16 @@ CLI::Validator NotNegative();
 CLI::Validator Seed();
 // Takes one of `names`; the error for a mistyped one suggests the nearest.
 CLI::Validator OneOf(std::vector<std::string> names);
+// Takes one of an enum's texts; help and error tell those of flags.
+template <typename Enum>
+CLI::Validator OneOfEnum() {
+  const std::vector<std::string> names = FlagTexts<Enum>();
+  return CLI::Validator(
+      [names](std::string& value) -> std::string {
+        return EnumNamed<Enum>(value).has_value() ? "" : OneOf(names)(value);
+      },
+      absl::StrCat("{", absl::StrJoin(names, ","), "}"));
+}
 // Takes the number of in_features that share a scale: N, -1 or channel, and, if `whole_tensor`, -2
 // or tensor. Names become numbers.
 CLI::Validator GroupSize(bool whole_tensor);

@@ -36,27 +36,15 @@ struct MethodOptions {
   uint64_t seed = 0;
 };
 
-// Names as flags have them, in the order they are to be told.
+// Returns the presets in the order they are to be told.
 std::vector<std::string> MethodNames();
-std::vector<std::string> ScaleNames();
-std::vector<std::string> RangeNames();
-std::vector<std::string> RoundingNames();
-std::vector<std::string> FormatNames();
-std::vector<std::string> ActivationNames();
-
-// Returns what a flag calls a value; an unknown one has the API's name, or a number.
-std::string FlagName(v1::Scale scale);
-std::string FlagName(v1::Range range);
-std::string FlagName(v1::Rounding rounding);
-std::string FlagName(v1::OutputFormat format);
-std::string FlagName(v1::ActivationFormat activations);
 
 // Makes a message in which every choice is explicit. INVALID_ARGUMENT names an unknown value and
 // the known ones, or a flag that does not go with the scale or the rounding.
 absl::StatusOr<v1::Method> ToMethod(const MethodOptions& options);
 
-// Converts the options; `format` is one of FormatNames. Its errors are those of ToMethod. Whether
-// there is such a combination is for the server to say.
+// Converts the options; `format` is a text of OutputFormat. Its errors are those of ToMethod.
+// Whether there is such a combination is for the server to say.
 absl::StatusOr<v1::WeightFormat> ToWeightFormat(const MethodOptions& options,
                                                 const std::string& format);
 

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/options/enum_text.h"
 #include "client/options/format.h"
 #include "core/text/quote.h"
 
@@ -34,14 +36,13 @@ absl::StatusOr<v1::QuantizeTask> ToTask(const QuantizeOptions& options) {
     *task.add_overrides() = *std::move(override);
   }
   task.set_max_relative_error(options.max_relative_error);
-  if (options.compute_dtype == "bf16") {
-    task.set_compute_dtype(v1::COMPUTE_DTYPE_BF16);
-  } else if (options.compute_dtype == "f32") {
-    task.set_compute_dtype(v1::COMPUTE_DTYPE_F32);
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--compute-dtype ", QuoteForMessage(options.compute_dtype), "; expected bf16 or f32"));
+  const auto compute = EnumNamed<v1::ComputeDtype>(options.compute_dtype);
+  if (!compute.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--compute-dtype ", QuoteForMessage(options.compute_dtype), "; expected ",
+                     absl::StrJoin(FlagTexts<v1::ComputeDtype>(), " or ")));
   }
+  task.set_compute_dtype(*compute);
   *task.mutable_method() = *std::move(method);
   task.set_strict(options.strict);
   task.set_max_shard_bytes(options.max_shard_bytes);

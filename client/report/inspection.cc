@@ -3,11 +3,9 @@
 #include <cstddef>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
 #include "client/options/engine.h"
+#include "client/options/enum_text.h"
 #include "client/terminal/errors.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
@@ -22,18 +20,9 @@ constexpr size_t kMaxFindingBytes = 256;
 constexpr size_t kMaxReasonBytes = 512;
 constexpr size_t kMaxVersionBytes = 32;
 
-// "AWQ_GEMM" of OUTPUT_FORMAT_AWQ_GEMM, as flags have it: "awq-gemm".
-std::string FlagText(const std::string& name, absl::string_view prefix) {
-  return absl::StrReplaceAll(absl::AsciiStrToLower(absl::StripPrefix(name, prefix)), {{"_", "-"}});
-}
-
-std::string OutputFormatText(const v1::WeightFormat& format) {
-  return FlagText(v1::OutputFormat_Name(format.output_format()), "OUTPUT_FORMAT_");
-}
-
 std::string ActivationsText(const v1::WeightFormat& format) {
   if (format.activations() == v1::ACTIVATION_FORMAT_UNSPECIFIED) return "none";
-  return FlagText(v1::ActivationFormat_Name(format.activations()), "ACTIVATION_FORMAT_");
+  return EnumText(format.activations());
 }
 
 std::string GroupSizeText(int64_t group_size) {
@@ -56,7 +45,7 @@ void AddFormatRows(const v1::Inspection& inspection, Table& table) {
   if (!inspection.has_format()) return;
   const v1::WeightFormat& format = inspection.format();
   const bool mixed = inspection.formats_size() > 1;
-  std::string text = absl::StrCat(OutputFormatText(format), ", ",
+  std::string text = absl::StrCat(EnumText(format.output_format()), ", ",
                                   mixed ? std::string("mixed") : WeightsText(format));
   if (format.activations() != v1::ACTIVATION_FORMAT_UNSPECIFIED) {
     absl::StrAppend(&text, ", activations ", ActivationsText(format));
@@ -71,7 +60,7 @@ void AddFormatRows(const v1::Inspection& inspection, Table& table) {
 
 JsonObject FormatObject(const v1::WeightFormat& format) {
   JsonObject object;
-  object.AddString("output_format", OutputFormatText(format))
+  object.AddString("output_format", EnumText(format.output_format()))
       .AddInteger("bits", format.bits())
       .AddInteger("group_size", format.group_size())
       .AddBool("symmetric", format.symmetric())

@@ -8,12 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "client/options/enum_text.h"
 #include "client/report/note_lines.h"
 #include "client/report/tensors.h"
 #include "client/terminal/errors.h"
@@ -167,10 +166,8 @@ std::string EstimateJson(const EstimatedJob& estimated) {
 }
 
 std::string StateText(v1::JobState state) {
-  const std::string name = v1::JobState_Name(state);
-  // A newer server may have a state that this client has no name for.
-  if (name.empty()) return absl::StrCat("state ", static_cast<int>(state));
-  return absl::AsciiStrToLower(absl::StripPrefix(name, "JOB_STATE_"));
+  const std::string text = EnumText(state);
+  return text.empty() ? absl::StrCat("state ", static_cast<int>(state)) : text;
 }
 
 std::string JobsTable(absl::Span<const v1::Job> jobs) {

@@ -1,9 +1,8 @@
 #include "client/report/study.h"
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
+#include "client/options/enum_text.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
 
@@ -31,10 +30,8 @@ StudiedFormat FormatOf(const v1::StudyTask& task) {
 }
 
 std::string ChoiceText(v1::SalientChoice choice) {
-  const std::string name = v1::SalientChoice_Name(choice);
-  // A newer server may know a choice that this client has no name for.
-  if (name.empty()) return absl::StrCat("choice_", static_cast<int>(choice));
-  return absl::AsciiStrToLower(absl::StripPrefix(name, "SALIENT_CHOICE_"));
+  const std::string text = EnumText(choice);
+  return text.empty() ? absl::StrCat("choice_", static_cast<int>(choice)) : text;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "client/tensors/options.h"
 
 #include "absl/strings/str_cat.h"
+#include "client/options/enum_text.h"
 #include "client/options/format.h"
 
 namespace salient::client {
@@ -26,7 +27,7 @@ std::map<std::string, std::string> FileMetadata(const v1::QuantizeTensorsOptions
   return {{"bits", absl::StrCat(options.format().bits())},
           {"group_size", absl::StrCat(options.format().group_size())},
           {"symmetric", options.format().symmetric() ? "true" : "false"},
-          {"layout", FlagName(options.format().output_format())}};
+          {"layout", FlagText(options.format().output_format())}};
 }
 
 }  // namespace salient::client

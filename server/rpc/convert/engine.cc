@@ -6,80 +6,22 @@
 #include "absl/strings/str_cat.h"
 #include "core/text/utf8.h"
 #include "server/error/field_error.h"
+#include "server/rpc/convert/enums.h"
 
 namespace salient {
 namespace {
-
-std::optional<Engine> ToEngine(int value) {
-  for (const Engine engine : AllEngines()) {
-    if (static_cast<int>(ToProto(engine)) == value) return engine;
-  }
-  return std::nullopt;
-}
-
-v1::OutputFormat ToProto(OutputFormat output) {
-  switch (output) {
-    case OutputFormat::kAwqGemm:
-      return v1::OUTPUT_FORMAT_AWQ_GEMM;
-    case OutputFormat::kGptq:
-      return v1::OUTPUT_FORMAT_GPTQ;
-    case OutputFormat::kGptqV2:
-      return v1::OUTPUT_FORMAT_GPTQ_V2;
-    case OutputFormat::kCompressedTensors:
-      return v1::OUTPUT_FORMAT_COMPRESSED_TENSORS;
-    case OutputFormat::kIntQuantized:
-      return v1::OUTPUT_FORMAT_INT_QUANTIZED;
-    case OutputFormat::kScaledFp16:
-      return v1::OUTPUT_FORMAT_SCALED_FP16;
-    case OutputFormat::kDequantizedFp16:
-      return v1::OUTPUT_FORMAT_DEQUANTIZED_FP16;
-  }
-  return v1::OUTPUT_FORMAT_UNSPECIFIED;
-}
-
-v1::ActivationFormat ToProto(ActivationFormat activations) {
-  switch (activations) {
-    case ActivationFormat::kNone:
-      break;
-    case ActivationFormat::kDynamicToken:
-      return v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN;
-    case ActivationFormat::kStaticTensor:
-      return v1::ACTIVATION_FORMAT_STATIC_TENSOR;
-  }
-  return v1::ACTIVATION_FORMAT_UNSPECIFIED;
-}
 
 v1::WeightFormat ToProto(const StoredFormat& stored) {
   v1::WeightFormat message;
   message.set_bits(stored.format.bits);
   message.set_group_size(stored.format.group_size);
   message.set_symmetric(stored.format.symmetric);
-  message.set_output_format(ToProto(stored.output));
-  message.set_activations(ToProto(stored.activations));
+  message.set_output_format(ToWire(kOutputFormats, stored.output));
+  message.set_activations(ToWire(kActivationFormats, stored.activations));
   return message;
 }
 
 }  // namespace
-
-v1::Engine ToProto(Engine engine) {
-  switch (engine) {
-    case Engine::kVllm:
-      return v1::ENGINE_VLLM;
-    case Engine::kVllmCpu:
-      return v1::ENGINE_VLLM_CPU;
-    case Engine::kSglang:
-      return v1::ENGINE_SGLANG;
-    case Engine::kTgi:
-      return v1::ENGINE_TGI;
-    case Engine::kLmdeploy:
-      return v1::ENGINE_LMDEPLOY;
-    case Engine::kTransformers:
-      return v1::ENGINE_TRANSFORMERS;
-    case Engine::kLlamaCpp:
-      return v1::ENGINE_LLAMA_CPP;
-  }
-  return v1::ENGINE_UNSPECIFIED;
-}
 
 absl::StatusOr<int64_t> ToTensorParallel(absl::string_view path, int32_t tensor_parallel) {
   if (tensor_parallel < 0 || tensor_parallel > kMaxTensorParallel) {
@@ -95,7 +37,7 @@ absl::StatusOr<EngineRequest> ToEngineRequest(absl::string_view path,
                                               int32_t tensor_parallel) {
   EngineRequest request;
   for (int i = 0; i < engines.size(); ++i) {
-    const std::optional<Engine> engine = ToEngine(engines.Get(i));
+    const std::optional<Engine> engine = FromWire(kEngines, engines.Get(i));
     if (!engine.has_value()) {
       return BadField(Reason::kBadJob, absl::StrCat(path, ".engines[", i, "]"),
                       absl::StrCat(engines.Get(i)), "a value of Engine");
@@ -128,7 +70,7 @@ v1::Inspection ToProto(const Inspection& inspection) {
   }
   for (const EngineVerdict& verdict : inspection.engines) {
     v1::EngineVerdict& engine = *message.add_engines();
-    engine.set_engine(ToProto(verdict.engine));
+    engine.set_engine(ToWire(kEngines, verdict.engine));
     engine.set_loads(verdict.loads());
     engine.set_version(std::string(EngineVersion(verdict.engine)));
     for (const auto* reasons : {&verdict.faults, &verdict.remarks}) {

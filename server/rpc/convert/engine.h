@@ -21,8 +21,6 @@ absl::StatusOr<EngineRequest> ToEngineRequest(absl::string_view path,
 // Returns 1 if it is not set, and BAD_JOB if it is out of range.
 absl::StatusOr<int64_t> ToTensorParallel(absl::string_view path, int32_t tensor_parallel);
 
-v1::Engine ToProto(Engine engine);
-
 v1::Inspection ToProto(const Inspection& inspection);
 
 }  // namespace salient

@@ -6,6 +6,7 @@
 #include "core/text/utf8.h"
 #include "server/rpc/convert/blob.h"
 #include "server/rpc/convert/engine.h"
+#include "server/rpc/convert/enums.h"
 #include "server/rpc/convert/report.h"
 #include "server/rpc/convert/scores.h"
 #include "server/rpc/convert/status.h"
@@ -32,22 +33,6 @@ void Set(absl::Duration duration, google::protobuf::Duration& message) {
   absl::Duration rest;
   message.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
   message.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-}
-
-v1::JobState ToProto(JobState state) {
-  switch (state) {
-    case JobState::kQueued:
-      return v1::JOB_STATE_QUEUED;
-    case JobState::kRunning:
-      return v1::JOB_STATE_RUNNING;
-    case JobState::kSucceeded:
-      return v1::JOB_STATE_SUCCEEDED;
-    case JobState::kFailed:
-      return v1::JOB_STATE_FAILED;
-    case JobState::kCancelled:
-      return v1::JOB_STATE_CANCELLED;
-  }
-  return v1::JOB_STATE_UNSPECIFIED;
 }
 
 v1::Progress::Stage ToProto(JobProgress::Stage stage) {
@@ -80,7 +65,7 @@ v1::Progress ToProto(const JobProgress& progress) {
 v1::TensorReady ToProto(const TensorReady& tensor) {
   v1::TensorReady message;
   message.mutable_header()->set_name(tensor.name);
-  message.mutable_header()->set_dtype(ToProto(tensor.dtype));
+  message.mutable_header()->set_dtype(ToWire(kDataTypes, tensor.dtype));
   message.mutable_header()->mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
   *message.mutable_digest() = ToProto(tensor.digest);
   message.set_provisional(tensor.provisional);
@@ -102,7 +87,7 @@ v1::Job Common(const JobSnapshot& job) {
   message.set_name(job.name);
   message.mutable_spec()->ParseFromString(
       job.serialized_spec);  // It was serialized from a message, so it parses.
-  message.set_state(ToProto(job.state));
+  message.set_state(ToWire(kJobStates, job.state));
   if (job.state == JobState::kFailed) {
     message.mutable_error()->ParseFromString(ToGrpcStatus(job.error).error_details());
   }
@@ -175,7 +160,7 @@ v1::JobEvent ToProto(const JobEvent& event) {
   Set(event.time, *message.mutable_time());
   std::visit(
       Overloaded{
-          [&](JobState state) { message.set_state_changed(ToProto(state)); },
+          [&](JobState state) { message.set_state_changed(ToWire(kJobStates, state)); },
           [&](const JobProgress& progress) { *message.mutable_progress() = ToProto(progress); },
           [&](const TimedGroupReport& group) {
             *message.mutable_group_report() =

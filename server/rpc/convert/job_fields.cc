@@ -7,6 +7,7 @@
 #include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/blob.h"
+#include "server/rpc/convert/enums.h"
 
 namespace salient {
 namespace {
@@ -42,15 +43,7 @@ absl::StatusOr<TokenBlob> ToTokens(absl::string_view path, const v1::TokenCalibr
 }
 
 absl::StatusOr<ComputeDType> ToCompute(absl::string_view field, int value) {
-  switch (value) {
-    case v1::COMPUTE_DTYPE_UNSPECIFIED:
-    case v1::COMPUTE_DTYPE_BF16:
-      return ComputeDType::kBF16;
-    case v1::COMPUTE_DTYPE_F32:
-      return ComputeDType::kF32;
-    default:
-      return BadJob(field, absl::StrCat(value), "a value of ComputeDtype");
-  }
+  return FromWireOr(kComputeDtypes, ComputeDType::kBF16, Reason::kBadJob, field, value);
 }
 
 }  // namespace salient

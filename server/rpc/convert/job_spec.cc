@@ -3,6 +3,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
+#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -14,6 +15,7 @@
 #include "server/error/field_error.h"
 #include "server/rpc/convert/blob.h"
 #include "server/rpc/convert/engine.h"
+#include "server/rpc/convert/enums.h"
 #include "server/rpc/convert/job_fields.h"
 #include "server/rpc/convert/method.h"
 #include "server/rpc/convert/quantize_task.h"
@@ -249,26 +251,12 @@ absl::StatusOr<ListRequest> ToListRequest(const v1::ListJobsRequest& request) {
   if (request.page_size() > 0) list.page_size = request.page_size();
   list.page_token = request.page_token();
   for (int i = 0; i < request.states_size(); ++i) {
-    switch (static_cast<int>(request.states(i))) {
-      case v1::JOB_STATE_QUEUED:
-        list.states.push_back(JobState::kQueued);
-        break;
-      case v1::JOB_STATE_RUNNING:
-        list.states.push_back(JobState::kRunning);
-        break;
-      case v1::JOB_STATE_SUCCEEDED:
-        list.states.push_back(JobState::kSucceeded);
-        break;
-      case v1::JOB_STATE_FAILED:
-        list.states.push_back(JobState::kFailed);
-        break;
-      case v1::JOB_STATE_CANCELLED:
-        list.states.push_back(JobState::kCancelled);
-        break;
-      default:
-        return BadJob(absl::StrCat("states[", i, "]"),
-                      absl::StrCat(static_cast<int>(request.states(i))), "a state of jobs");
+    const int value = request.states(i);
+    const std::optional<JobState> state = FromWire(kJobStates, value);
+    if (!state.has_value()) {
+      return BadJob(absl::StrCat("states[", i, "]"), absl::StrCat(value), "a state of jobs");
     }
+    list.states.push_back(*state);
   }
   return list;
 }

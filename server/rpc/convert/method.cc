@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/error/field_error.h"
+#include "server/rpc/convert/enums.h"
 
 namespace salient {
 namespace {
@@ -19,46 +20,6 @@ absl::Status CheckBound(absl::string_view path, const Bound& bound) {
   if (bound.value >= 0 && bound.value <= bound.high) return absl::OkStatus();  // NaN is refused.
   return BadField(Reason::kBadMethod, absl::StrCat(path, bound.field), absl::StrCat(bound.value),
                   absl::StrCat("0 to ", bound.high));
-}
-
-absl::StatusOr<ScaleChoice> ToScale(absl::string_view field, int value) {
-  switch (value) {
-    case v1::SCALE_NONE:
-      return ScaleChoice::kNone;
-    case v1::SCALE_UNSPECIFIED:
-    case v1::SCALE_AWQ:
-      return ScaleChoice::kAwq;
-    case v1::SCALE_SMOOTHQUANT:
-      return ScaleChoice::kSmoothQuant;
-    default:
-      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Scale");
-  }
-}
-
-absl::StatusOr<RangeChoice> ToRange(absl::string_view field, int value) {
-  switch (value) {
-    case v1::RANGE_MIN_MAX:
-      return RangeChoice::kMinMax;
-    case v1::RANGE_UNSPECIFIED:
-    case v1::RANGE_CLIP:
-      return RangeChoice::kClip;
-    default:
-      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Range");
-  }
-}
-
-absl::StatusOr<RoundingChoice> ToRounding(absl::string_view field, int value) {
-  switch (value) {
-    case v1::ROUNDING_NEAREST:
-      return RoundingChoice::kNearest;
-    case v1::ROUNDING_UNSPECIFIED:
-    case v1::ROUNDING_BLOCK:
-      return RoundingChoice::kBlock;
-    case v1::ROUNDING_GPTQ:
-      return RoundingChoice::kGptq;
-    default:
-      return BadField(Reason::kBadMethod, field, absl::StrCat(value), "a value of Rounding");
-  }
 }
 
 absl::StatusOr<RoundBlockParams> ToBlock(absl::string_view path, const v1::BlockRounding& block) {
@@ -107,44 +68,6 @@ absl::StatusOr<ScaleSmoothQuantParams> ToSmoothQuant(absl::string_view path,
   return params;
 }
 
-absl::StatusOr<OutputFormat> ToOutputFormat(absl::string_view field, int value) {
-  switch (value) {
-    case v1::OUTPUT_FORMAT_UNSPECIFIED:
-    case v1::OUTPUT_FORMAT_AWQ_GEMM:
-      return OutputFormat::kAwqGemm;
-    case v1::OUTPUT_FORMAT_GPTQ:
-      return OutputFormat::kGptq;
-    case v1::OUTPUT_FORMAT_GPTQ_V2:
-      return OutputFormat::kGptqV2;
-    case v1::OUTPUT_FORMAT_COMPRESSED_TENSORS:
-      return OutputFormat::kCompressedTensors;
-    case v1::OUTPUT_FORMAT_INT_QUANTIZED:
-      return OutputFormat::kIntQuantized;
-    case v1::OUTPUT_FORMAT_SCALED_FP16:
-      return OutputFormat::kScaledFp16;
-    case v1::OUTPUT_FORMAT_DEQUANTIZED_FP16:
-      return OutputFormat::kDequantizedFp16;
-    default:
-      return BadField(Reason::kBadFormat, field, absl::StrCat(value), "a value of OutputFormat");
-  }
-}
-
-absl::StatusOr<ActivationFormat> ToActivations(absl::string_view field, int value,
-                                               OutputFormat output) {
-  switch (value) {
-    case v1::ACTIVATION_FORMAT_UNSPECIFIED:
-      return output == OutputFormat::kIntQuantized ? ActivationFormat::kDynamicToken
-                                                   : ActivationFormat::kNone;
-    case v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN:
-      return ActivationFormat::kDynamicToken;
-    case v1::ACTIVATION_FORMAT_STATIC_TENSOR:
-      return ActivationFormat::kStaticTensor;
-    default:
-      return BadField(Reason::kBadFormat, field, absl::StrCat(value),
-                      "a value of ActivationFormat");
-  }
-}
-
 // Unset fields keep what `format` has.
 absl::StatusOr<WeightFormat> ToWeights(absl::string_view path, const v1::WeightFormat& message,
                                        WeightFormat format) {
@@ -167,11 +90,14 @@ absl::StatusOr<WeightFormat> ToWeights(absl::string_view path, const v1::WeightF
 
 absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& message) {
   Method method;
-  const auto scale = ToScale(absl::StrCat(path, ".scale"), message.scale());
+  const auto scale = FromWireOr(kScales, method.scale, Reason::kBadMethod,
+                                absl::StrCat(path, ".scale"), message.scale());
   if (!scale.ok()) return scale.status();
-  const auto range = ToRange(absl::StrCat(path, ".range"), message.range());
+  const auto range = FromWireOr(kRanges, method.range, Reason::kBadMethod,
+                                absl::StrCat(path, ".range"), message.range());
   if (!range.ok()) return range.status();
-  const auto rounding = ToRounding(absl::StrCat(path, ".rounding"), message.rounding());
+  const auto rounding = FromWireOr(kRoundings, method.rounding, Reason::kBadMethod,
+                                   absl::StrCat(path, ".rounding"), message.rounding());
   if (!rounding.ok()) return rounding.status();
   const auto block = ToBlock(absl::StrCat(path, ".block"), message.block());
   if (!block.ok()) return block.status();
@@ -196,8 +122,7 @@ absl::StatusOr<Method> ToMethod(absl::string_view path, const v1::Method& messag
     return WithField(
         InvalidCall(Reason::kBadMethod,
                     absl::StrCat("autoawq with a rounding of ",
-                                 method.rounding == RoundingChoice::kGptq ? "ROUNDING_GPTQ"
-                                                                          : "ROUNDING_BLOCK",
+                                 v1::Rounding_Name(ToWire(kRoundings, method.rounding)),
                                  "; expected ROUNDING_NEAREST, which is what AutoAWQ "
                                  "does")),
         absl::StrCat(path, ".autoawq"));
@@ -212,15 +137,19 @@ absl::StatusOr<WeightFormat> ToWeightFormat(absl::string_view path,
 
 absl::StatusOr<StoredFormat> ToStoredFormat(absl::string_view path,
                                             const v1::WeightFormat& message) {
-  const auto output = ToOutputFormat(absl::StrCat(path, ".output_format"), message.output_format());
+  const auto output = FromWireOr(kOutputFormats, StoredFormat().output, Reason::kBadFormat,
+                                 absl::StrCat(path, ".output_format"), message.output_format());
   if (!output.ok()) return output.status();
   WeightFormat defaults;
   // Its scales are stored as F32.
   if (*output == OutputFormat::kIntQuantized) defaults = {8, kWholeRow, true, DType::kF32};
   const auto format = ToWeights(path, message, defaults);
   if (!format.ok()) return format.status();
-  const auto activations =
-      ToActivations(absl::StrCat(path, ".activations"), message.activations(), *output);
+  const ActivationFormat default_activations = *output == OutputFormat::kIntQuantized
+                                                   ? ActivationFormat::kDynamicToken
+                                                   : ActivationFormat::kNone;
+  const auto activations = FromWireOr(kActivationFormats, default_activations, Reason::kBadFormat,
+                                      absl::StrCat(path, ".activations"), message.activations());
   if (!activations.ok()) return activations.status();
   const StoredFormat stored{*format, *output, *activations};
   if (const auto fault = FindFormatFault(stored); fault.has_value()) {

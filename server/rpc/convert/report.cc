@@ -27,27 +27,6 @@ v1::LinearReport ToLinearProto(const LinearReport& report) {
 
 }  // namespace
 
-v1::DataType ToProto(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return v1::DATA_TYPE_F32;
-    case DType::kF16:
-      return v1::DATA_TYPE_F16;
-    case DType::kBF16:
-      return v1::DATA_TYPE_BF16;
-    case DType::kI32:
-      return v1::DATA_TYPE_I32;
-    case DType::kI64:
-      return v1::DATA_TYPE_I64;
-    case DType::kI8:
-      return v1::DATA_TYPE_I8;
-    case DType::kU8:
-      return v1::DATA_TYPE_U8;
-    default:
-      return v1::DATA_TYPE_UNSPECIFIED;
-  }
-}
-
 v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
                         const std::string& numerics_id) {
   v1::GroupReport message;

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/stubs/common.h>
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,7 @@
 #include "proto/wire/crc32c.h"
 #include "server/calls/call_limits.h"
 #include "server/error/call_error.h"
-#include "server/rpc/convert/engine.h"
+#include "server/rpc/convert/enums.h"
 #include "server/rpc/convert/method.h"
 #include "server/rpc/convert/report.h"
 
@@ -32,16 +33,8 @@ absl::StatusOr<CallMessage> ToOptions(const v1::QuantizeTensorsOptions& message)
 }
 
 absl::StatusOr<DType> ToDType(int value, absl::string_view owner, absl::string_view field) {
-  switch (value) {
-    case v1::DATA_TYPE_F32:
-      return DType::kF32;
-    case v1::DATA_TYPE_F16:
-      return DType::kF16;
-    case v1::DATA_TYPE_BF16:
-      return DType::kBF16;
-    default:
-      break;
-  }
+  const std::optional<DType> dtype = FromWire(kDataTypes, value);
+  if (dtype.has_value() && IsFloat(*dtype)) return *dtype;
   const std::string name = v1::DataType_IsValid(value)
                                ? v1::DataType_Name(static_cast<v1::DataType>(value))
                                : absl::StrCat(value);
@@ -144,7 +137,7 @@ v1::QuantizeTensorsResponse ToResponse(const OutgoingResult& outgoing) {
   for (const NamedTensor& tensor : result.tensors) {
     v1::TensorHeader& header = *group.add_tensors();
     header.set_name(tensor.name);
-    header.set_dtype(ToProto(tensor.dtype));
+    header.set_dtype(ToWire(kDataTypes, tensor.dtype));
     header.mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
   }
   return response;
@@ -162,25 +155,12 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
   limits.set_max_linears_per_group(static_cast<int32_t>(settings.call.max_linears_per_group));
   limits.set_max_features(settings.call.max_features);
   limits.set_idle_timeout_seconds(absl::ToDoubleSeconds(settings.call.idle_timeout));
-  for (const v1::Scale scale : {v1::SCALE_NONE, v1::SCALE_AWQ, v1::SCALE_SMOOTHQUANT}) {
-    info.add_scales(scale);
-  }
-  for (const v1::Range range : {v1::RANGE_MIN_MAX, v1::RANGE_CLIP}) info.add_ranges(range);
-  for (const v1::Rounding rounding :
-       {v1::ROUNDING_NEAREST, v1::ROUNDING_BLOCK, v1::ROUNDING_GPTQ}) {
-    info.add_roundings(rounding);
-  }
-  for (const v1::OutputFormat format :
-       {v1::OUTPUT_FORMAT_AWQ_GEMM, v1::OUTPUT_FORMAT_GPTQ, v1::OUTPUT_FORMAT_GPTQ_V2,
-        v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, v1::OUTPUT_FORMAT_INT_QUANTIZED,
-        v1::OUTPUT_FORMAT_SCALED_FP16, v1::OUTPUT_FORMAT_DEQUANTIZED_FP16}) {
-    info.add_output_formats(format);
-  }
-  for (const Engine engine : AllEngines()) info.add_engines(ToProto(engine));
-  for (const v1::ActivationFormat format :
-       {v1::ACTIVATION_FORMAT_DYNAMIC_TOKEN, v1::ACTIVATION_FORMAT_STATIC_TENSOR}) {
-    info.add_activation_formats(format);
-  }
+  for (const auto& row : kScales) info.add_scales(row.wire);
+  for (const auto& row : kRanges) info.add_ranges(row.wire);
+  for (const auto& row : kRoundings) info.add_roundings(row.wire);
+  for (const auto& row : kOutputFormats) info.add_output_formats(row.wire);
+  for (const auto& row : kEngines) info.add_engines(row.wire);
+  for (const auto& row : kActivationFormats) info.add_activation_formats(row.wire);
   for (const v1::TaskKind kind : {v1::TASK_KIND_QUANTIZE, v1::TASK_KIND_EVALUATE,
                                   v1::TASK_KIND_STUDY, v1::TASK_KIND_INSPECT}) {
     info.add_task_kinds(kind);

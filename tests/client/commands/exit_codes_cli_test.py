@@ -44,6 +44,17 @@ class SayingTest(unittest.TestCase):
             self.assertEqual(described["tasks"], ["quantize", "evaluate", "study", "inspect"])
             self.assertRegex(table.stdout, r"tasks of jobs +quantize, evaluate, study, inspect\n")
             self.assertGreater(described["limits"]["max_chunk_bytes"], 0)
+            # What it prints can be typed back: the fault is the model that is not there.
+            for name, *flags in (("scales", "--scale"), ("ranges", "--range"),
+                                 ("roundings", "--rounding"), ("output_formats", "--format"),
+                                 ("activation_formats", "--format=int-quantized", "--activations"),
+                                 ("engines", "--engine")):
+                self.assertNotEqual(described[name], [])
+                for value in described[name]:
+                    taken = run("estimate", "/nowhere", "--rows", "1", "--tokens", "8", *flags,
+                                value)
+                    self.assertNotEqual(taken.returncode, 2, taken.stderr)
+                    self.assertIn("/nowhere", taken.stderr)
 
     def test_version_and_help(self):
         self.assertRegex(run("--version").stdout, r"^salient \d+\.\d+\.\d+\n$")

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "client/options/engine.h"
+#include "client/options/enum_text.h"
 #include "core/config/json.h"
 
 namespace salient::client {
@@ -92,7 +93,7 @@ TEST(InspectionReportTest, JsonHasEveryField) {
 
 TEST(EngineOptionsTest, NamesAreThoseOfTheContract) {
   v1::QuantizeTask task;
-  EXPECT_TRUE(AddEngines({EngineNames(), 2}, task).ok());
+  EXPECT_TRUE(AddEngines({FlagTexts<v1::Engine>(), 2}, task).ok());
   EXPECT_THAT(task.engines(), ElementsAre(1, 2, 3, 4, 5, 6, 7));
   EXPECT_EQ(task.tensor_parallel(), 2);
   for (const int engine : task.engines()) {

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cctype>
 #include <string>
 
 #include "server/error/call_error.h"
@@ -65,16 +64,6 @@ TEST(ConvertEngineTest, WhatIsNoEngineNamesItsField) {
   v1::JobSpec message = QuantizeSpec();
   message.mutable_quantize()->set_tensor_parallel(-2);
   EXPECT_EQ(DetailsOf(ToJobSpec(message).status()).field, "spec.quantize.tensor_parallel");
-}
-
-TEST(ConvertEngineTest, EveryEngineOfTheContractHasItsOwn) {
-  const auto* descriptor = v1::Engine_descriptor();
-  ASSERT_EQ(descriptor->value_count(), static_cast<int>(AllEngines().size()) + 1);
-  for (const Engine engine : AllEngines()) {
-    std::string name = v1::Engine_Name(ToProto(engine));
-    for (char& c : name) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
-    EXPECT_EQ(name, "engine-" + std::string(EngineName(engine)));
-  }
 }
 
 TEST(ConvertEngineTest, AnInspectionTakesEveryField) {
