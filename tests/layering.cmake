@@ -96,6 +96,7 @@ set(knows_core/statistics/statistics_file.cc core/text core/config core/safetens
 set(knows_core/statistics/tensor_reader.h core/safetensors)
 set(knows_server/rpc/endpoint.h server)
 set(knows_client/transfer/embedded.cc server)
+set(knows_client/commands/flags.cc core/method core/engines)  # for the bounds of flags
 
 # These are libraries and generated code, by the beginning of the included path.
 set(grpc_or_protobuf "^(grpc/|grpc\\+\\+/|grpcpp/|google/|salient/v1/)")

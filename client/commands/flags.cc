@@ -9,6 +9,9 @@
 #include "client/options/engine.h"
 #include "client/options/enum_text.h"
 #include "client/options/flag_values.h"
+#include "core/engines/engine_verdict.h"
+#include "core/method/bounds.h"
+#include "core/tensor/format_bounds.h"
 
 namespace salient::client {
 namespace {
@@ -47,23 +50,23 @@ void AddMethodOptions(CLI::App& command, MethodOptions& options) {
   command
       .add_option("--gptq-damping", options.gptq_damping,
                   "Share of the mean diagonal of X^T X that gptq adds to it")
-      ->check(NumberIn(0, 10));
+      ->check(NumberIn(0, kMostDamping));
   command.add_flag("--no-act-order", options.no_act_order,
                    "gptq visits columns as they stand, not by falling diagonal");
   command
       .add_option("--descent-sweeps", options.descent_sweeps,
                   "Of gptq and block: sweeps over the codes before each refit; 0: none")
-      ->check(IntegerIn(0, 64));
+      ->check(IntegerIn(0, kMostDescentSweeps));
   command
       .add_option("--refits", options.refits,
                   "Of gptq and block: refits of the group scales; 0: none")
-      ->check(IntegerIn(0, 16));
+      ->check(IntegerIn(0, kMostRefits));
   command
       .add_option("--smoothquant-alpha", options.smoothquant_alpha,
                   "s = max|x|^alpha / max|w|^(1 - alpha); without it alpha is searched")
-      ->check(NumberIn(0, 1));
+      ->check(NumberIn(0, kMostAlpha));
   command.add_option("--bits", options.bits, "Width of a code; default 4, int-quantized: 8")
-      ->check(IntegerIn(2, 8));
+      ->check(IntegerIn(kLeastBits, kMostBits));
   command
       .add_option("--group-size", options.group_size,
                   "in_features per scale and zero point; -1 or channel: all of them; -2 or tensor: "
@@ -129,7 +132,7 @@ void AddQuantizeOptions(CLI::App& command, QuantizeOptions& options) {
 void AddTensorParallelOption(CLI::App& command, int32_t& devices) {
   command
       .add_option("--tensor-parallel", devices, "Devices that engines will split the model over")
-      ->check(IntegerIn(1, 1024))
+      ->check(IntegerIn(1, kMaxTensorParallel))
       ->capture_default_str();
 }
 
@@ -137,7 +140,7 @@ std::array<CLI::Option*, 2> AddCodeOptions(CLI::App& command, const std::string&
                                            const std::string& of, CodeFlags& flags) {
   CLI::Option* bits =
       command.add_option("--" + prefix + "bits", flags.bits, Sentence(of + "width of a code"))
-          ->check(IntegerIn(2, 8));
+          ->check(IntegerIn(kLeastBits, kMostBits));
   CLI::Option* group_size =
       command
           .add_option("--" + prefix + "group-size", flags.group_size,

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "core/tensor/format_bounds.h"
 #include "core/text/quote.h"
 
 namespace salient::client {
@@ -29,7 +30,7 @@ std::optional<Settings> ParseSettings(absl::string_view text) {
     if (item == "skip" && !settings.skip) {
       settings.skip = true;
     } else if (settings.bits == 0 && absl::ConsumePrefix(&item, "bits=")) {
-      if (!absl::SimpleAtoi(item, &settings.bits) || settings.bits < 2 || settings.bits > 8) {
+      if (!absl::SimpleAtoi(item, &settings.bits) || !IsCodeWidth(settings.bits)) {
         return std::nullopt;
       }
     } else if (settings.group_size == 0 && absl::ConsumePrefix(&item, "group_size=")) {
@@ -42,6 +43,12 @@ std::optional<Settings> ParseSettings(absl::string_view text) {
     }
   }
   return settings;
+}
+
+// Messages say so what `bits` may be.
+const std::string& BitsSetting() {
+  static const std::string setting = absl::StrCat("bits=", kLeastBits, "..", kMostBits);
+  return setting;
 }
 
 absl::Status BadFlag(absl::string_view flag, const std::string& value, absl::string_view expected) {
@@ -58,8 +65,9 @@ absl::StatusOr<v1::WeightFormat> ParseFormat(const MethodOptions& options,
   if (!format.ok() || colon == flag.npos) return format;
   const std::optional<Settings> settings = ParseSettings(flag.substr(colon + 1));
   if (!settings.has_value() || settings->skip) {
-    return BadFlag("format", flag,
-                   "NAME, or NAME:bits=2..8,group_size=N with one of these or both");
+    return BadFlag(
+        "format", flag,
+        absl::StrCat("NAME, or NAME:", BitsSetting(), ",group_size=N with one of these or both"));
   }
   if (settings->bits != 0) format->set_bits(settings->bits);
   if (settings->group_size != 0) format->set_group_size(settings->group_size);
@@ -72,9 +80,10 @@ absl::StatusOr<v1::ModuleOverride> ParseOverride(const std::string& flag) {
       colon == flag.npos || colon == 0 ? std::nullopt : ParseSettings(flag.substr(colon + 1));
   if (!settings.has_value() ||
       (settings->skip && (settings->bits != 0 || settings->group_size != 0))) {
-    return BadFlag("override", flag,
-                   "MODULE:bits=2..8, MODULE:group_size=N, both with a comma between, or "
-                   "MODULE:skip");
+    return BadFlag(
+        "override", flag,
+        absl::StrCat("MODULE:", BitsSetting(),
+                     ", MODULE:group_size=N, both with a comma between, or MODULE:skip"));
   }
   v1::ModuleOverride override;
   override.set_module(flag.substr(0, colon));

@@ -15,6 +15,7 @@
 #include "core/method/round_gptq.h"
 #include "core/parallel/tiles.h"
 #include "core/statistics/search_loss.h"
+#include "core/tensor/format_bounds.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
 
@@ -241,12 +242,11 @@ absl::Status ValidateLinear(const std::string& name, int64_t out_features, int64
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": ", field, " is ", value, "; expected ", expected));
   };
-  if (format.bits < 2 || format.bits > 8) return fail("bits", format.bits, "2 to 8");
+  if (!IsCodeWidth(format.bits)) return fail("bits", format.bits, kBitsExpected);
   if (in_features < 1) return fail("in_features", in_features, "at least 1");
   if (out_features < 1) return fail("out_features", out_features, "at least 1");
-  if (format.group_size < kWholeTensor || format.group_size == 0) {
-    return fail("group_size", format.group_size,
-                "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
+  if (!IsGroupSize(format.group_size)) {
+    return fail("group_size", format.group_size, kGroupSizeExpected);
   }
   if (in_features % format.GroupSize(in_features) != 0) {
     return fail("group_size", format.group_size,

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <optional>
 
-namespace salient {
+#include "core/method/bounds.h"
 
-inline constexpr float kMostDamping = 10.0f;
+namespace salient {
 
 // Returns what to try where a matrix could not be factored with `damping`: twice as much, at least
 // 0.01. nullopt: that was kMostDamping.

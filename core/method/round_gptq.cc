@@ -188,12 +188,14 @@ absl::Status ValidateRoundGptqParams(const RoundGptqParams& params) {
         absl::StrCat("gptq.", field, " is ", value, "; expected ", expected));
   };
   if (!(params.damping >= 0 && params.damping <= kMostDamping)) {
-    return fail("damping", params.damping, "0 to 10");
+    return fail("damping", params.damping, absl::StrCat("0 to ", kMostDamping));
   }
-  if (params.descent_sweeps < 0 || params.descent_sweeps > 64) {
-    return fail("descent_sweeps", params.descent_sweeps, "0 to 64");
+  if (params.descent_sweeps < 0 || params.descent_sweeps > kMostDescentSweeps) {
+    return fail("descent_sweeps", params.descent_sweeps, absl::StrCat("0 to ", kMostDescentSweeps));
   }
-  if (params.refits < 0 || params.refits > 16) return fail("refits", params.refits, "0 to 16");
+  if (params.refits < 0 || params.refits > kMostRefits) {
+    return fail("refits", params.refits, absl::StrCat("0 to ", kMostRefits));
+  }
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/method/bounds.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 
@@ -58,11 +59,11 @@ void JoinTiedHeads(const TiedHeads& tied, std::vector<double>& channels) {
 }  // namespace
 
 absl::Status ValidateScaleSmoothQuantParams(const ScaleSmoothQuantParams& params) {
-  if (!params.alpha.has_value() || (*params.alpha >= 0 && *params.alpha <= 1)) {
+  if (!params.alpha.has_value() || (*params.alpha >= 0 && *params.alpha <= kMostAlpha)) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("smoothquant.alpha is ", *params.alpha, "; expected 0 to 1"));
+      absl::StrCat("smoothquant.alpha is ", *params.alpha, "; expected 0 to ", kMostAlpha));
 }
 
 absl::StatusOr<ScaleProposals> ProposeSmoothQuantScales(absl::Span<const WeightView> weights,

@@ -1,6 +1,7 @@
 #include "core/pack/stored_format.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/format_bounds.h"
 
 namespace salient {
 namespace {
@@ -22,7 +23,7 @@ std::string NearestOfWidth(const WeightFormat& format) {
     case 8:
       return absl::StrCat("compressed-tensors and ", gptq, " have 8");
     default:
-      return "dequantized-fp16 has 2 to 8";
+      return absl::StrCat("dequantized-fp16 has ", kBitsExpected);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/tensor/format_bounds.h"
 #include "core/text/quote.h"
 
 namespace salient {
@@ -32,13 +33,12 @@ absl::StatusOr<OverrideMap> ByModule(absl::Span<const ModuleOverride> overrides)
     if (!override.skip && !changes) {
       return Fault(module, ": says nothing; expected bits, group_size or skip");
     }
-    if (override.bits != 0 && (override.bits < 2 || override.bits > 8)) {
-      return Fault(module, absl::StrCat(": bits is ", override.bits, "; expected 2 to 8"));
+    if (override.bits != 0 && !IsCodeWidth(override.bits)) {
+      return Fault(module, absl::StrCat(": bits is ", override.bits, "; expected ", kBitsExpected));
     }
-    if (override.group_size < kWholeTensor) {
-      return Fault(module, absl::StrCat(": group_size is ", override.group_size,
-                                        "; expected a divisor of in_features, -1 for all of them, "
-                                        "or -2 for the whole tensor"));
+    if (override.group_size != 0 && !IsGroupSize(override.group_size)) {
+      return Fault(module, absl::StrCat(": group_size is ", override.group_size, "; expected ",
+                                        kGroupSizeExpected));
     }
   }
   return map;

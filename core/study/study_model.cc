@@ -13,6 +13,7 @@
 #include "core/model/numerics.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/quantizable_groups.h"
+#include "core/tensor/format_bounds.h"
 
 namespace salient {
 namespace {
@@ -183,8 +184,8 @@ absl::Status CheckStudy(const Model& model, const StudyBlockParams& params) {
   if (!(params.salient_share >= 0 && params.salient_share <= 1)) {  // NaN is refused.
     return fail("salient_share", params.salient_share, "0 to 1");
   }
-  if (params.format.bits < 2 || params.format.bits > 8) {
-    return fail("bits", params.format.bits, "2 to 8");
+  if (!IsCodeWidth(params.format.bits)) {
+    return fail("bits", params.format.bits, kBitsExpected);
   }
   if (params.format.group_size < 1 && params.format.group_size != kWholeRow) {
     return fail("group_size", params.format.group_size, "a divisor of in_features, or -1 for all");

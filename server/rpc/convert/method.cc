@@ -3,6 +3,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/method/bounds.h"
+#include "core/tensor/format_bounds.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/enums.h"
 
@@ -34,10 +36,10 @@ absl::StatusOr<RoundBlockParams> ToBlock(absl::string_view path, const v1::Block
                     "128 or 256");
   }
   for (const Bound& bound :
-       {Bound{".shrinkage", params.shrinkage, 1},
-        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
-        Bound{".refits", static_cast<double>(params.refits), 16},
-        Bound{".damping", params.damping, 10}}) {
+       {Bound{".shrinkage", params.shrinkage, kMostShrinkage},
+        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), kMostDescentSweeps},
+        Bound{".refits", static_cast<double>(params.refits), kMostRefits},
+        Bound{".damping", params.damping, kMostDamping}}) {
     if (absl::Status status = CheckBound(path, bound); !status.ok()) return status;
   }
   return params;
@@ -50,9 +52,9 @@ absl::StatusOr<RoundGptqParams> ToGptq(absl::string_view path, const v1::GptqRou
   if (gptq.has_descent_sweeps()) params.descent_sweeps = gptq.descent_sweeps();
   if (gptq.has_refits()) params.refits = gptq.refits();
   for (const Bound& bound :
-       {Bound{".damping", params.damping, 10},
-        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), 64},
-        Bound{".refits", static_cast<double>(params.refits), 16}}) {
+       {Bound{".damping", params.damping, kMostDamping},
+        Bound{".descent_sweeps", static_cast<double>(params.descent_sweeps), kMostDescentSweeps},
+        Bound{".refits", static_cast<double>(params.refits), kMostRefits}}) {
     if (absl::Status status = CheckBound(path, bound); !status.ok()) return status;
   }
   return params;
@@ -62,7 +64,7 @@ absl::StatusOr<ScaleSmoothQuantParams> ToSmoothQuant(absl::string_view path,
                                                      const v1::SmoothQuantScale& message) {
   ScaleSmoothQuantParams params;
   if (!message.has_alpha()) return params;
-  absl::Status status = CheckBound(path, {".alpha", message.alpha(), 1});
+  absl::Status status = CheckBound(path, {".alpha", message.alpha(), kMostAlpha});
   if (!status.ok()) return status;
   params.alpha = message.alpha();
   return params;
@@ -72,15 +74,14 @@ absl::StatusOr<ScaleSmoothQuantParams> ToSmoothQuant(absl::string_view path,
 absl::StatusOr<WeightFormat> ToWeights(absl::string_view path, const v1::WeightFormat& message,
                                        WeightFormat format) {
   if (message.bits() != 0) format.bits = message.bits();
-  if (format.bits < 2 || format.bits > 8) {
+  if (!IsCodeWidth(format.bits)) {
     return BadField(Reason::kBadFormat, absl::StrCat(path, ".bits"), absl::StrCat(message.bits()),
-                    "2 to 8");
+                    kBitsExpected);
   }
   if (message.group_size() != 0) format.group_size = message.group_size();
-  if (format.group_size < kWholeTensor) {
+  if (!IsGroupSize(format.group_size)) {
     return BadField(Reason::kBadFormat, absl::StrCat(path, ".group_size"),
-                    absl::StrCat(message.group_size()),
-                    "a divisor of in_features, -1 for all of them, or -2 for the whole tensor");
+                    absl::StrCat(message.group_size()), kGroupSizeExpected);
   }
   format.symmetric = format.symmetric || message.symmetric();
   return format;

@@ -43,6 +43,9 @@ TEST(FormatFlagsTest, AFormatTakesWhatItDoesNotSayFromTheOtherFlags) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
     EXPECT_THAT(std::string(status.message()), HasSubstr("--format")) << flag;
   }
+  EXPECT_EQ(ParseFormat(options, "gptq:bits=9").status().message(),
+            "--format \"gptq:bits=9\"; expected NAME, or NAME:bits=2..8,group_size=N with one of "
+            "these or both");
 }
 
 TEST(FormatFlagsTest, AnOverrideIsAModuleAndWhatIsDifferent) {

@@ -9,6 +9,10 @@
 #include <utility>
 #include <variant>
 
+#include "core/method/bounds.h"
+#include "core/method/round_block.h"
+#include "core/method/round_gptq.h"
+#include "core/tensor/format_bounds.h"
 #include "server/error/call_error.h"
 #include "server/rpc/convert/tensors.h"
 
@@ -44,6 +48,44 @@ TEST(ConvertMethodTest, UnsetOptionsAreTheContractsDefaults) {
   EXPECT_EQ(options.stored.format.group_size, 128);
   EXPECT_FALSE(options.stored.format.symmetric);
   EXPECT_EQ(options.stored.output, OutputFormat::kAwqGemm);
+}
+
+TEST(ConvertMethodTest, TakesWhatTheCoreTakesAndNoMore) {
+  for (int bits = -1; bits <= 17; ++bits) {
+    v1::WeightFormat format;
+    format.set_output_format(v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
+    format.set_bits(bits);
+    EXPECT_EQ(ToStoredFormat("format", format).ok(), bits == 0 || IsCodeWidth(bits)) << bits;
+  }
+  for (const int64_t group_size : {-3, -2, -1, 1, 128}) {
+    v1::WeightFormat format;
+    format.set_output_format(v1::OUTPUT_FORMAT_DEQUANTIZED_FP16);
+    format.set_group_size(group_size);
+    EXPECT_EQ(ToStoredFormat("format", format).ok(), IsGroupSize(group_size)) << group_size;
+  }
+  for (const int32_t value :
+       {-1, 0, kMostRefits, kMostRefits + 1, kMostDescentSweeps, kMostDescentSweeps + 1}) {
+    v1::Method method;
+    method.mutable_gptq()->set_refits(value);
+    EXPECT_EQ(ToMethod("method", method).ok(), ValidateRoundGptqParams({.refits = value}).ok())
+        << value;
+    method.mutable_gptq()->clear_refits();
+    method.mutable_gptq()->set_descent_sweeps(value);
+    EXPECT_EQ(ToMethod("method", method).ok(),
+              ValidateRoundGptqParams({.descent_sweeps = value}).ok())
+        << value;
+    method.mutable_gptq()->clear_descent_sweeps();
+    method.mutable_block()->set_refits(value);
+    EXPECT_EQ(ToMethod("method", method).ok(),
+              ValidateRoundBlockParams({.refits = value}, 256).ok())
+        << value;
+  }
+  for (const float damping : {-0.1f, 0.0f, kMostDamping, 1.01f * kMostDamping}) {
+    v1::Method method;
+    method.mutable_gptq()->set_damping(damping);
+    EXPECT_EQ(ToMethod("method", method).ok(), ValidateRoundGptqParams({.damping = damping}).ok())
+        << damping;
+  }
 }
 
 TEST(ConvertMethodTest, ZeroThatIsSetIsNotADefault) {
