@@ -7,6 +7,13 @@
 #include "core/cost/work_operations.h"
 #include "core/linalg/cholesky.h"
 #include "core/method/coordinate_descent.h"
+#include "core/method/range_clip.h"
+#include "core/method/scale_candidates.h"
+#include "core/method/scale_search.h"
+#include "core/method/scale_smoothquant.h"
+#include "core/method/shrunk_range.h"
+#include "core/statistics/loss_model.h"
+#include "core/statistics/search_loss.h"
 
 namespace salient {
 
@@ -14,23 +21,17 @@ using namespace operations;
 
 namespace {
 
-// The scale search evaluates all candidates on up to kFewRows rows; with more rows it looks at
-// kSampledRows or more of them, elementwise, and evaluates the kFinalists that it finds.
-constexpr double kCandidates = 41;
-constexpr double kCandidatesSmoothQuant = 22;
-constexpr double kFewRows = 128;
-constexpr double kSampledRows = 512;
-constexpr double kFinalists = 6;
-constexpr double kCandidatesAutoAwq = 20;
-constexpr double kClipFactors = 20;
-constexpr double kClipFactorsAutoAwq = 10;
+// Returns how many scales the search of `method` is offered.
+double Candidates(const Method& method) {
+  const bool smoothquant = method.scale == ScaleChoice::kSmoothQuant;
+  return static_cast<double>(smoothquant ? SmoothQuantCandidates().size()
+                                         : AllScaleCandidates(method.autoawq).size());
+}
 
 double Square(double x) { return x * x; }
 
-// A piece has so many columns, in the search and in statistics.
-constexpr double kPiece = 128;
-constexpr double kClipPiece = 64;   // It is that of clipping.
-constexpr double kLossPiece = 256;  // It is that of an exact loss.
+// A piece of the search has so many columns, and one of statistics as many.
+constexpr double kPiece = SearchLoss::kPiece;
 
 // Products of n columns with each other where each piece meets itself and those on one side of it,
 // in blocks of `width` columns that do not meet.
@@ -71,7 +72,7 @@ void WorkCount::Evaluate(Stage stage, double weights, const StatisticsParams& pa
   const double in = static_cast<double>(params.in_features);
   Work& work = At(stage);
   if (params.ExactGram()) {
-    work.f32_flop += 2 * weights * Triangles(in, in, kLossPiece) / in;
+    work.f32_flop += 2 * weights * Triangles(in, in, kExactLossPiece) / in;
     work.vector_flop += (2 * kDot + kAdd) * weights;
     return;
   }
@@ -111,11 +112,11 @@ void WorkCount::Group(double linears, double weights, const StatisticsParams& pa
     const double group = static_cast<double>(format.GroupSize(params.in_features));
     const double width = std::min(group, block);
     if (method.autoawq) {
-      range.f32_flop += 2 * kClipFactorsAutoAwq * weights * width;
-      range.vector_flop += kClipFactorsAutoAwq * (kRound + kDot) * weights;
+      range.f32_flop += 2 * kShrinkFactorsAutoAwq * weights * width;
+      range.vector_flop += kShrinkFactorsAutoAwq * (kRound + kDot) * weights;
     } else {
-      range.bf16_flop += 2 * kClipFactors * weights * Triangles(width, width, kClipPiece) / width;
-      range.vector_flop += kClipFactors * (kScaled + kDot) * weights;
+      range.bf16_flop += 2 * kShrinkFactors * weights * Triangles(width, width, kClipPiece) / width;
+      range.vector_flop += kShrinkFactors * (kScaled + kDot) * weights;
     }
   }
   At(Stage::kRounding).bytes += stored + codes;
@@ -168,18 +169,21 @@ void WorkCount::Search(double weights, const StatisticsParams& params, const Met
   search.bytes += 2 * stored_bytes_ * weights;
   const bool smoothquant = method.scale == ScaleChoice::kSmoothQuant;
   if (smoothquant && method.smoothquant.alpha.has_value()) return;
-  const double candidates = smoothquant ? kCandidatesSmoothQuant : kCandidates;
+  const double candidates = Candidates(method);
   if (on_sample) {
     return MeasureOnSample(Stage::kScaleSearch, candidates, weights, params);
   }
   if (method.autoawq && !smoothquant) {
-    search.vector_flop += kRound * kCandidatesAutoAwq * weights;
-    return Evaluate(Stage::kScaleSearch, kCandidatesAutoAwq * weights, params);
+    search.vector_flop += kRound * candidates * weights;
+    return Evaluate(Stage::kScaleSearch, candidates * weights, params);
   }
   const double rows = weights / in;
-  const double stride = std::max(1.0, std::floor(rows / kSampledRows));
-  const double screened = rows > kFewRows ? candidates * weights / stride : 0;
-  const double evaluated = (rows > kFewRows ? kFinalists : candidates) * weights;
+  const bool screens = rows > kUnscreenedRows;
+  const double stride = std::max(1.0, std::floor(rows / kScreenedRows));
+  const double screened = screens ? candidates * weights / stride : 0;
+  // Identity is one of the finalists.
+  const double evaluated =
+      (screens ? static_cast<double>(kScreenFinalists + 1) : candidates) * weights;
   search.vector_flop += kScaled * (screened + evaluated);
   Compare(Stage::kScaleSearch, evaluated, params);
 }

@@ -17,8 +17,7 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kTile = 16;   // rows whose candidates share one GEMM
-constexpr int64_t kPiece = 64;  // columns of an error that are multiplied at a time
+constexpr int64_t kTile = 16;  // rows whose candidates share one GEMM
 
 // errors = Q(clamp(w)) - w; clamping changes the codes, the error is against the weight itself.
 void ClampedErrors(const float* w, int64_t n, const ShrunkRange& candidate, float* errors) {
@@ -137,7 +136,7 @@ absl::StatusOr<std::vector<std::vector<Part>>> CutGroups(const LossModel& model,
       const int64_t block_end = (at / model.block_width() + 1) * model.block_width();
       const int64_t columns = std::min(block_end, (g + 1) * size) - at;
       absl::StatusOr<QuadraticForm> form =
-          QuadraticForm::Create(model.Centred(at, columns), kPiece, serial);
+          QuadraticForm::Create(model.Centred(at, columns), kClipPiece, serial);
       if (!form.ok()) return form.status();
       groups[g].push_back({at, columns, *std::move(form)});
       at += columns;
@@ -204,9 +203,9 @@ absl::Status ClipRows(const ClipInput& input, int64_t first, int64_t count, Rang
     for (const Part& part : input.groups[g]) {
       std::vector<double> shifts(losses.size(), 0.0);
       uint16_t* piece = errors.data();
-      for (int64_t at = 0; at < part.columns; at += kPiece) {
+      for (int64_t at = 0; at < part.columns; at += kClipPiece) {
         panel.begin = part.begin + at;
-        panel.columns = std::min(kPiece, part.columns - at);
+        panel.columns = std::min(kClipPiece, part.columns - at);
         panel.w = rows.data() + panel.begin;
         panel.s = input.scales.data() + panel.begin;
         panel.inverse_s = input.inverse.data() + panel.begin;

@@ -2,6 +2,8 @@
 #ifndef SALIENT_CORE_METHOD_RANGE_CLIP_H_
 #define SALIENT_CORE_METHOD_RANGE_CLIP_H_
 
+#include <cstdint>
+
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/method/ranges.h"
@@ -11,6 +13,9 @@
 #include "core/tensor/weight_view.h"
 
 namespace salient {
+
+// Columns of an error are multiplied so many at a time.
+inline constexpr int64_t kClipPiece = 64;
 
 // For each row and group, of the 20 factors 1, 0.975 ... 0.525 on both ends of the range, the
 // one with the least d H_gg d^T; d is the error of the group's unclipped weights on the shrunk

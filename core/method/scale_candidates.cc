@@ -12,7 +12,6 @@
 namespace salient {
 namespace {
 
-constexpr int kRatioSteps = 20;    // ratios are multiples of 1/20
 constexpr double kFloor = 0x1p-7;  // it is a share of the mean |x|
 
 // Replaces each channel by the mean over the channels it is tied to.

@@ -49,6 +49,9 @@ absl::StatusOr<ChannelMagnitudes> MeasureChannels(absl::Span<const WeightView> w
                                                   const WeightFormat& format, bool autoawq,
                                                   const TiedHeads* tied, Executor& executor);
 
+// Ratios, and alphas of SmoothQuant, are multiples of one by this.
+inline constexpr int kRatioSteps = 20;
+
 // Identity first, then ratios by 1/20: the plain ones, the weight-aware ones. `autoawq`:
 // weight-aware ratios 0 to 0.95 only.
 std::vector<ScaleCandidate> AllScaleCandidates(bool autoawq);

@@ -16,10 +16,7 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kScreenTile = 16;    // sampled rows of a task
-constexpr int64_t kSampledRows = 512;  // screening looks at no fewer
-constexpr int64_t kFewRows = 128;      // up to these every candidate is evaluated in full
-constexpr size_t kFinalists = 5;       // candidates beside identity that are evaluated in full
+constexpr int64_t kScreenTile = 16;  // sampled rows of a task
 
 // Losses of all candidates on one piece.
 using PieceLosses = absl::StatusOr<std::vector<Loss>>;
@@ -214,7 +211,7 @@ std::vector<size_t> Finalists(const std::vector<double>& screened) {
   for (size_t c = 1; c < screened.size(); ++c) order.push_back(c);
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return screened[a] < screened[b]; });
-  order.resize(std::min(order.size(), kFinalists));
+  order.resize(std::min(order.size(), kScreenFinalists));
   order.push_back(0);
   std::sort(order.begin(), order.end());
   return order;
@@ -251,9 +248,9 @@ absl::StatusOr<ScaleSearch> SearchScales(absl::Span<const WeightView> weights,
     if (!loss.ok()) return loss.status();
     int64_t total_rows = 0;
     for (const WeightView& weight : weights) total_rows += weight.out_features;
-    if (total_rows > kFewRows) {
+    if (total_rows > kUnscreenedRows) {
       absl::StatusOr<std::vector<double>> screened = ScreenedLosses(
-          contest, *loss, format, std::max<int64_t>(1, total_rows / kSampledRows), executor);
+          contest, *loss, format, std::max<int64_t>(1, total_rows / kScreenedRows), executor);
       if (!screened.ok()) return screened.status();
       contest.Keep(Finalists(*screened));
     }

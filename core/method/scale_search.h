@@ -3,6 +3,7 @@
 #define SALIENT_CORE_METHOD_SCALE_SEARCH_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,6 +15,12 @@
 #include "core/tensor/weight_view.h"
 
 namespace salient {
+
+// Up to so many rows every candidate is evaluated in full; with more, screening looks at no fewer
+// than the second, and leaves so many candidates beside identity.
+inline constexpr int64_t kUnscreenedRows = 128;
+inline constexpr int64_t kScreenedRows = 512;
+inline constexpr size_t kScreenFinalists = 5;
 
 struct ScaleSearch {
   std::vector<float> scales;  // [in_features], > 0

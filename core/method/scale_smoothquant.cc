@@ -13,8 +13,6 @@
 namespace salient {
 namespace {
 
-constexpr int kAlphaSteps = 20;  // alphas to search among are multiples of 1/20
-
 // Joins the largest |W_ij| of each column of `weight` into `largest`.
 absl::Status AddLargest(const WeightView& weight, Executor& executor,
                         std::vector<double>& largest) {
@@ -66,6 +64,14 @@ absl::Status ValidateScaleSmoothQuantParams(const ScaleSmoothQuantParams& params
       absl::StrCat("smoothquant.alpha is ", *params.alpha, "; expected 0 to ", kMostAlpha));
 }
 
+std::vector<ScaleCandidate> SmoothQuantCandidates() {
+  std::vector<ScaleCandidate> candidates = {{}};
+  for (int i = 0; i <= kRatioSteps; ++i) {
+    candidates.push_back({false, true, i / double{kRatioSteps}, true});
+  }
+  return candidates;
+}
+
 absl::StatusOr<ScaleProposals> ProposeSmoothQuantScales(absl::Span<const WeightView> weights,
                                                         const Statistics& statistics,
                                                         const ScaleSmoothQuantParams& params,
@@ -94,8 +100,7 @@ absl::StatusOr<ScaleProposals> ProposeSmoothQuantScales(absl::Span<const WeightV
     return proposals;
   }
   // Identity goes first: another candidate replaces it only by more than its standard error.
-  propose({});
-  for (int i = 0; i <= kAlphaSteps; ++i) propose({false, true, i / double{kAlphaSteps}, true});
+  for (const ScaleCandidate& candidate : SmoothQuantCandidates()) propose(candidate);
   return proposals;
 }
 

@@ -4,6 +4,8 @@
 #ifndef SALIENT_CORE_METHOD_SCALE_SMOOTHQUANT_H_
 #define SALIENT_CORE_METHOD_SCALE_SMOOTHQUANT_H_
 
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -18,6 +20,9 @@ namespace salient {
 
 // INVALID_ARGUMENT naming the field, its value and what was expected.
 absl::Status ValidateScaleSmoothQuantParams(const ScaleSmoothQuantParams& params);
+
+// Returns what is searched among: identity, then alpha by 1/20 from 0 to 1.
+std::vector<ScaleCandidate> SmoothQuantCandidates();
 
 // s_j = x_j^alpha / w_j^(1 - alpha), x_j the largest |x_j| over calibration tokens, w_j the largest
 // |W_ij| over all rows of all `weights` (which have the same in_features). Both at least 2^-7 of

@@ -140,11 +140,10 @@ absl::StatusOr<Loss> LossModel::Evaluate(const float* errors, int64_t rows) cons
 absl::StatusOr<Loss> LossModel::EvaluateExact(const float* errors, int64_t rows) const {
   // H is symmetric: of the products between two pieces of the columns one of the two equal halves
   // is computed and counts twice.
-  constexpr int64_t kPiece = 256;
   Loss loss;
-  Matrix product(rows, std::min(kPiece, in_features_));
+  Matrix product(rows, std::min(kExactLossPiece, in_features_));
   const auto add = [&](int64_t row, int64_t height, int64_t column, double times) {
-    const int64_t width = std::min(kPiece, in_features_ - column);
+    const int64_t width = std::min(kExactLossPiece, in_features_ - column);
     absl::Status status =
         Gemm(Op::kPlain, Op::kPlain, rows, width, height, errors + row, in_features_,
              gram_.Row(row) + column, in_features_, 0.0f, product.data(), width);
@@ -154,8 +153,8 @@ absl::StatusOr<Loss> LossModel::EvaluateExact(const float* errors, int64_t rows)
     }
     return status;
   };
-  for (int64_t column = 0; column < in_features_; column += kPiece) {
-    absl::Status status = add(column, std::min(kPiece, in_features_ - column), column, 1);
+  for (int64_t column = 0; column < in_features_; column += kExactLossPiece) {
+    absl::Status status = add(column, std::min(kExactLossPiece, in_features_ - column), column, 1);
     if (status.ok() && column > 0) status = add(0, column, column, 2);
     if (!status.ok()) return status;
   }

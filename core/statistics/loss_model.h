@@ -12,6 +12,9 @@
 
 namespace salient {
 
+// Columns of an exact loss are multiplied so many at a time.
+inline constexpr int64_t kExactLossPiece = 256;
+
 // A loss, with what is needed to tell whether two losses really differ. Losses of disjoint
 // output rows add.
 struct Loss {

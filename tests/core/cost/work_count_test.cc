@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "core/cost/model_cost.h"
+#include "core/method/scale_candidates.h"
+#include "core/method/scale_smoothquant.h"
 #include "core/model/families/family.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/planned_model.h"
@@ -87,6 +89,29 @@ TEST(WorkCountTest, AChoiceThatIsNotMadeCostsNothingInItsStage) {
   for (const Stage stage : kOfRows) {
     EXPECT_DOUBLE_EQ(Flop(Of(all, stage)), Flop(Of(none, stage))) << static_cast<int>(stage);
   }
+}
+
+// On a sample of tokens every candidate of the search is measured in full, and AutoAWQ has fewer.
+TEST(WorkCountTest, ASearchOnTokensMeasuresEveryCandidateOfItsMethod) {
+  const auto searching = [](const Method& method) {
+    QuantizeModelParams params;
+    params.method = method;
+    params.outputs = {{{8, kWholeRow, true, DType::kF32},
+                       OutputFormat::kIntQuantized,
+                       ActivationFormat::kDynamicToken}};
+    const std::vector<int64_t> rows(8, 512);
+    const ModelCost cost = Must(CostOfQuantizing(testing::Planned(Config()), rows, params, 1));
+    return Flop(Of(cost.stages, Stage::kScaleSearch));
+  };
+  Method method;
+  const double each = searching(method) / static_cast<double>(AllScaleCandidates(false).size());
+  EXPECT_GT(each, 0);
+  method.scale = ScaleChoice::kSmoothQuant;
+  EXPECT_DOUBLE_EQ(searching(method), each * static_cast<double>(SmoothQuantCandidates().size()));
+  method.scale = ScaleChoice::kAwq;
+  method.rounding = RoundingChoice::kNearest;
+  method.autoawq = true;
+  EXPECT_DOUBLE_EQ(searching(method), each * static_cast<double>(AllScaleCandidates(true).size()));
 }
 
 // Nothing can be quantized without reading it: 2 bytes a weight.
