@@ -2,9 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
-#include <map>
+#include <optional>
 #include <string>
 #include <system_error>
 
@@ -14,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "core/kernels/instruction_set.h"
 #include "core/linalg/instruction_limit.h"
+#include "core/text/measure.h"
 #include "server/observe/logs.h"
 #include "server/process/machine.h"
 #include "server/version.h"
@@ -82,34 +82,23 @@ absl::Status CheckSeconds(const Seconds& flag, absl::Duration value) {
   return Bad(flag.flag, absl::StrCat(seconds), absl::StrCat("0.01 to ", flag.most, " seconds"));
 }
 
-// Puts what `unit` makes of a value in its place. A unit without a number is no measure, though
-// CLI11 takes it for one of them.
-CLI::Validator Measure(const CLI::Validator& unit, const std::string& expected) {
+// Puts the number that `parse` makes of a value in its place.
+template <typename Number>
+CLI::Validator Measure(std::optional<Number> (*parse)(absl::string_view),
+                       const std::string& expected) {
   return CLI::Validator(
-      [unit, expected](std::string& value) {
-        const std::string fault = absl::StrCat("\"", value, "\"; expected ", expected);
-        if (value.find_first_of("0123456789") == std::string::npos) return fault;
-        try {
-          unit(value);
-        } catch (const CLI::ValidationError&) {
-          return fault;
-        }
+      [parse, expected](std::string& value) {
+        const std::optional<Number> number = parse(value);
+        if (!number.has_value()) return absl::StrCat("\"", value, "\"; expected ", expected);
+        value = NumberText(*number);
         return std::string();
       },
       "");
 }
 
-CLI::Validator Bytes() {
-  return Measure(CLI::AsSizeValue(/*kb_is_1000=*/false),
-                 "bytes, or a number with KiB, MiB, GiB or TiB behind it, e.g. 64GiB");
-}
+CLI::Validator Bytes() { return Measure(ParseBytes, absl::StrCat(kBytesExpected, ", e.g. 64GiB")); }
 
-CLI::Validator Time() {
-  const std::map<std::string, double> units = {{"ms", 0.001}, {"s", 1},    {"m", 60},
-                                               {"min", 60},   {"h", 3600}, {"d", kDay}};
-  return Measure(CLI::AsNumberWithUnit(units),
-                 "seconds, or a number with ms, s, m, h or d behind it, e.g. 5m");
-}
+CLI::Validator Time() { return Measure(ParseSeconds, absl::StrCat(kSecondsExpected, ", e.g. 5m")); }
 
 }  // namespace
 
@@ -256,9 +245,6 @@ absl::StatusOr<std::variant<ServerConfig, PrintAndExit>> ParseFlags(int argc,
     return absl::InvalidArgumentError(error.what());
   }
   for (size_t i = 0; i < seconds.size(); ++i) {
-    if (!std::isfinite(seconds[i])) {
-      return Bad(kSeconds[i].flag, absl::StrCat(seconds[i]), "a finite number");
-    }
     config.*kSeconds[i].field = absl::Seconds(seconds[i]);
   }
   if (absl::Status status = CheckConfig(config); !status.ok()) return status;

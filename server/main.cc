@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "core/file/inherited_signals.h"
 #include "core/file/standard_descriptors.h"
 #include "server/config.h"
 #include "server/observe/logs.h"
@@ -33,18 +34,13 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
-// Tells whether nohup started the server, which then outlives its terminal.
-bool IgnoresHangUp() {
-  struct sigaction action = {};
-  return sigaction(SIGHUP, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 sigset_t StopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
-  if (!IgnoresHangUp()) sigaddset(&signals, SIGHUP);
+  // A server that nohup started outlives its terminal.
+  if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
   return signals;
 }
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 #include <limits>
-#include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "client/options/server_address.h"
 #include "client/options/spelling.h"
+#include "core/text/measure.h"
 #include "core/text/quote.h"
 
 namespace salient::client {
@@ -21,23 +22,16 @@ std::string Bad(absl::string_view value, absl::string_view expected) {
   return absl::StrCat(QuoteForMessage(value), "; expected ", expected);
 }
 
-// Puts what `unit` makes of the value in its place. CLI11 reports by exceptions; they end here.
-CLI::Validator WithUnit(const CLI::Validator& unit, const std::string& expected,
-                        const std::string& shown) {
+// Puts the number that `parse` makes of the value in its place.
+template <typename Number>
+CLI::Validator WithUnit(std::optional<Number> (*parse)(absl::string_view),
+                        const std::string& expected, const std::string& shown) {
   return CLI::Validator(
-      [unit, expected](std::string& value) -> std::string {
-        const std::string given = value;
-        // CLI11 takes a unit alone for one of them.
-        if (value.find_first_of("0123456789") == std::string::npos) return Bad(given, expected);
-        try {
-          unit(value);
-        } catch (const CLI::ValidationError&) {
-          return Bad(given, expected);
-        }
-        double number = 0;
-        const bool good = absl::SimpleAtod(value, &number) && std::isfinite(number) &&
-                          number >= 0 && number < 0x1p63;
-        return good ? "" : Bad(given, expected);
+      [parse, expected](std::string& value) -> std::string {
+        const std::optional<Number> number = parse(value);
+        if (!number.has_value()) return Bad(value, expected);
+        value = NumberText(*number);
+        return "";
       },
       shown);
 }
@@ -121,17 +115,9 @@ CLI::Validator GroupSize(bool whole_tensor) {
       "");
 }
 
-CLI::Validator Bytes() {
-  return WithUnit(CLI::AsSizeValue(/*kb_is_1000=*/false),
-                  "bytes, or a number with KiB, MiB, GiB or TiB behind it", "[KiB|MiB|GiB|TiB]");
-}
+CLI::Validator Bytes() { return WithUnit(ParseBytes, kBytesExpected, "[KiB|MiB|GiB|TiB]"); }
 
-CLI::Validator Seconds() {
-  const std::map<std::string, double> units = {{"ms", 0.001}, {"s", 1},    {"m", 60},
-                                               {"min", 60},   {"h", 3600}, {"d", 86400}};
-  return WithUnit(CLI::AsNumberWithUnit(units),
-                  "seconds, or a number with ms, s, m, h or d behind it", "[ms|s|m|h|d]");
-}
+CLI::Validator Seconds() { return WithUnit(ParseSeconds, kSecondsExpected, "[ms|s|m|h|d]"); }
 
 CLI::Validator Address() {
   return CLI::Validator(

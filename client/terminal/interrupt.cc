@@ -13,15 +13,10 @@
 #include <utility>
 
 #include "client/terminal/errors.h"
+#include "core/file/inherited_signals.h"
 
 namespace salient::client {
 namespace {
-
-// Returns whether `signal` was ignored before, as nohup does; it is then left alone.
-bool IsIgnored(int signal) {
-  struct sigaction action = {};
-  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
-}
 
 sigset_t WatchedSignals() {
   sigset_t signals;

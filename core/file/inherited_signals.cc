@@ -1,0 +1,12 @@
+#include "core/file/inherited_signals.h"
+
+#include <csignal>
+
+namespace salient {
+
+bool IsIgnored(int signal) {
+  struct sigaction action = {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+}  // namespace salient
