@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/kernels/token_kernels.cc"
@@ -146,20 +147,28 @@ HWY_INLINE void FillScales(double row_bound, const double* column_bounds, int64_
   }
 }
 
-HWY_INLINE void AddBinnedRow(const float* from, const double* scales, int64_t columns,
-                             int64_t* to) {
+// Fetches what stands in `ahead`, a row of `columns` too, line by line as it goes: all at once, the
+// lines would wait for each other.
+template <class T>
+HWY_INLINE void AddBinnedRow(const T* from, const double* scales, int64_t columns, int64_t* to,
+                             const int64_t* ahead) {
   const hn::CappedTag<double, 8> d;
-  const hn::Rebind<float, decltype(d)> d32;
+  const hn::Rebind<T, decltype(d)> dt;
   const hn::Rebind<int64_t, decltype(d)> di;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto magic = hn::Set(d, kMagic);
   const auto upper_magic = hn::Set(d, kUpperMagic);
   int64_t j = 0;
   for (; j + lanes <= columns; j += lanes) {
+    hwy::Prefetch(ahead + j);
     // Adding and taking off a magic number rounds to a multiple of its last place. The upper digit
     // is rounded off first, and the lower one is what that left, which f64 holds exactly.
-    const auto units =
-        hn::Mul(hn::PromoteTo(d, hn::LoadU(d32, from + j)), hn::LoadU(d, scales + j));
+    auto units = hn::LoadU(d, scales + j);
+    if constexpr (std::is_same_v<T, double>) {
+      units = hn::Mul(units, hn::LoadU(dt, from + j));
+    } else {
+      units = hn::Mul(units, hn::PromoteTo(d, hn::LoadU(dt, from + j)));
+    }
     const auto upper = hn::MulAdd(units, hn::Set(d, 0x1p-23), upper_magic);
     const auto rest = hn::NegMulAdd(hn::Sub(upper, upper_magic), hn::Set(d, 0x1p23), units);
     const auto lower = hn::BitCast(di, hn::Add(rest, magic));
@@ -182,12 +191,8 @@ void AddBinnedRowsImpl(const BinnedRows& rows, int64_t* total, int64_t total_ld)
   for (int64_t i = 0; i < rows.rows; ++i) {
     // Rows of a triangle begin a little before the diagonal, where vectors do.
     const int64_t first = rows.upper_triangle ? i / 16 * 16 : 0;
-    int64_t* to = total + i * total_ld;
-    if (i + kAhead < rows.rows) {
-      for (int64_t j = first; j < rows.columns; j += kLine) {
-        hwy::Prefetch(to + kAhead * total_ld + j);
-      }
-    }
+    int64_t* to = total + i * total_ld + first;
+    const int64_t ahead = std::min(kAhead, rows.rows - 1 - i) * total_ld;
     // A slot is chosen by the exponent's low bits, so that neighbouring exponents do not push each
     // other out.
     const int32_t exponent = rows.row_exponents[i];
@@ -199,8 +204,15 @@ void AddBinnedRowsImpl(const BinnedRows& rows, int64_t* total, int64_t total_ld)
       filled[slot] = true;
     }
     AddBinnedRow(rows.partial + i * rows.ld + first, scales + slot * stride + first,
-                 rows.columns - first, to + first);
+                 rows.columns - first, to, to + ahead);
   }
+}
+
+void AddBinnedSumsImpl(const double* sums, const double* column_bounds, int64_t columns,
+                       int count_exponent, int64_t* total) {
+  HWY_ALIGN double scales[kMostBinnedColumns];
+  FillScales(RowFrameBound(0, count_exponent), column_bounds, columns, scales);
+  AddBinnedRow(sums, scales, columns, total, total);
 }
 
 int64_t SignsFromBitsImpl(const uint16_t* words, int64_t n, int bit, uint16_t* out) {
@@ -241,6 +253,7 @@ HWY_EXPORT(AddColumnSumsImpl);
 HWY_EXPORT(AllFinite16Impl);
 HWY_EXPORT(AllFinite32Impl);
 HWY_EXPORT(AddBinnedRowsImpl);
+HWY_EXPORT(AddBinnedSumsImpl);
 HWY_EXPORT(SignsFromBitsImpl);
 
 ChannelSums SumBf16(const uint16_t* x, int64_t n) {
@@ -260,6 +273,11 @@ bool AllFinite32(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(AllFin
 
 void AddBinnedRows(const BinnedRows& rows, int64_t* total, int64_t total_ld) {
   HWY_DYNAMIC_DISPATCH(AddBinnedRowsImpl)(rows, total, total_ld);
+}
+
+void AddBinnedSums(const double* sums, const double* column_bounds, int64_t columns,
+                   int count_exponent, int64_t* total) {
+  HWY_DYNAMIC_DISPATCH(AddBinnedSumsImpl)(sums, column_bounds, columns, count_exponent, total);
 }
 
 int64_t SignsFromBits(const uint16_t* words, int64_t n, int bit, uint16_t* out) {

@@ -59,6 +59,11 @@ struct BinnedRows {
 // `total` is fetched ahead: it comes from far away.
 void AddBinnedRows(const BinnedRows& rows, int64_t* total, int64_t total_ld);
 
+// Adds the words of one row of summands that are f64, in the frames that a row of exponent 0 has,
+// to total[j]. Of at most kMostBinnedColumns.
+void AddBinnedSums(const double* sums, const double* column_bounds, int64_t columns,
+                   int count_exponent, int64_t* total);
+
 // Signs of one row of a sketch as BF16: out[t] is -1 where bit `bit` of words[t] is set, else 1.
 // Returns how many are -1. 0 <= bit < 16.
 int64_t SignsFromBits(const uint16_t* words, int64_t n, int bit, uint16_t* out);

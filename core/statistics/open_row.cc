@@ -35,6 +35,7 @@ OpenRow::OpenRow(std::string name, const StatisticsParams& params, PanelScratchP
       max_abs_(sum_.size()),
       sum_exponents_(sum_.size()),
       square_exponents_(sum_.size()),
+      sum_bounds_(sum_.size()),
       square_bounds_(sum_.size()) {
   for (int64_t i = 0; i < params.Blocks(); ++i) {
     // A whole Gram matrix needs the upper triangle of panel pairs, blocks only the diagonal.
@@ -47,7 +48,6 @@ OpenRow::OpenRow(std::string name, const StatisticsParams& params, PanelScratchP
   } else {
     signs_ = Matrix(params.sketch_rows, kFloats);
     sketch_row_sums_.resize(static_cast<size_t>(params.sketch_rows));
-    sketch_bounds_.resize(sum_.size());
     no_exponents_.resize(sketch_row_sums_.size());
   }
 }
@@ -270,8 +270,9 @@ void OpenRow::BeginAdding(const Statistics& totals) {
 }
 
 absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) {
-  for (int64_t c = 0; c < Columns(panel); ++c) {
-    const auto column = static_cast<size_t>(panel * params_.block_width + c);
+  const auto first = static_cast<size_t>(panel * params_.block_width);
+  const auto end = first + static_cast<size_t>(Columns(panel));
+  for (size_t column = first; column < end; ++column) {
     // Bounds every partial sum of a product with this column, by Cauchy and Schwarz.
     const double largest = max_abs_[column];
     if (largest * largest * static_cast<double>(next_position_) >
@@ -284,55 +285,74 @@ absl::Status OpenRow::AddPanelTo(int64_t panel, Statistics& totals) {
         std::max<int32_t>(totals.sum_exponents[column], BoundExponent(sum_abs_[column]));
     square_exponents_[column] = std::max<int32_t>(totals.square_exponents[column],
                                                   BoundExponent(largest * sum_abs_[column]));
+    sum_bounds_[column] = ColumnFrameBound(2 * sum_exponents_[column]);
     square_bounds_[column] = ColumnFrameBound(square_exponents_[column]);
-    if (!params_.ExactGram()) {
-      sketch_bounds_[column] = ColumnFrameBound(2 * sum_exponents_[column]);
-    }
-    // A column's words are raised to the new frame before anything is added, so that both sides
-    // have digits of one size.
-    const int frame = FrameOf(2 * sum_exponents_[column], count_);
-    const int raise = RaiseOfColumn(static_cast<int64_t>(column), totals);
-    totals.sum[column] =
-        AddWords(RaisedWord(totals.sum[column], raise), WordOf(sum_[column], frame));
-    totals.sum_abs[column] =
-        AddWords(RaisedWord(totals.sum_abs[column], raise), WordOf(sum_abs_[column], frame));
     totals.max_abs[column] = std::max(totals.max_abs[column], max_abs_[column]);
   }
+  // A column's words are raised to the new frame before anything is added, so that both sides
+  // have digits of one size.
+  for (const auto& [c, frames] : RaisesOf(panel, totals)) {
+    int64_t& sum = totals.sum[first + static_cast<size_t>(c)];
+    int64_t& sum_abs = totals.sum_abs[first + static_cast<size_t>(c)];
+    sum = RaisedWord(sum, frames);
+    sum_abs = RaisedWord(sum_abs, frames);
+  }
+  AddBinnedSums(&sum_[first], &sum_bounds_[first], Columns(panel), count_, &totals.sum[first]);
+  AddBinnedSums(&sum_abs_[first], &sum_bounds_[first], Columns(panel), count_,
+                &totals.sum_abs[first]);
   return absl::OkStatus();
 }
 
-int OpenRow::RaiseOfColumn(int64_t column, const Statistics& totals) const {
-  const auto at = static_cast<size_t>(column);
-  if (count_ == count_before_ && sum_exponents_[at] == totals.sum_exponents[at]) return 0;
-  return FrameOf(2 * sum_exponents_[at], count_) -
-         FrameOf(2 * totals.sum_exponents[at], count_before_);
+std::vector<OpenRow::Raise> OpenRow::RaisesOf(int64_t panel, const Statistics& totals) const {
+  std::vector<Raise> raises;
+  for (int64_t c = 0; c < Columns(panel); ++c) {
+    const auto at = static_cast<size_t>(panel * params_.block_width + c);
+    if (count_ == count_before_ && sum_exponents_[at] == totals.sum_exponents[at]) continue;
+    const int frames = FrameOf(2 * sum_exponents_[at], count_) -
+                       FrameOf(2 * totals.sum_exponents[at], count_before_);
+    if (frames > 0) raises.push_back({c, frames});
+  }
+  return raises;
+}
+
+std::vector<OpenRow::Growth> OpenRow::GrowthsOf(int64_t panel, const Statistics& totals) const {
+  std::vector<Growth> growths;
+  for (int64_t c = 0; c < Columns(panel); ++c) {
+    const auto at = static_cast<size_t>(panel * params_.block_width + c);
+    const int32_t before = totals.square_exponents[at];
+    const int32_t after = square_exponents_[at];
+    auto growth = std::find_if(growths.begin(), growths.end(), [&](const Growth& other) {
+      return other.before == before && other.after == after;
+    });
+    if (growth == growths.end()) growth = growths.insert(growth, {before, after, {}});
+    growth->columns.push_back(c);
+  }
+  return growths;
 }
 
 void OpenRow::RaiseProducts(PanelPair pair, int64_t* total, int64_t ld,
                             const Statistics& totals) const {
-  const auto first_row = static_cast<size_t>(pair.i * params_.block_width);
-  const auto first_column = static_cast<size_t>(pair.j * params_.block_width);
-  const std::vector<int32_t>& before = totals.square_exponents;
-  const std::vector<int32_t>& after = square_exponents_;
-  // A row of products is gone through whole where its own exponent or the count grew, else only at
-  // the columns that grew: after the first rows of calibration these are few.
-  std::vector<size_t> grown;  // columns
-  for (size_t j = 0; j < static_cast<size_t>(Columns(pair.j)); ++j) {
-    if (before[first_column + j] != after[first_column + j]) grown.push_back(j);
-  }
-  const auto raise = [&](size_t i, size_t j) {
-    const int from = FrameOf(before[first_row + i] + before[first_column + j], count_before_);
-    const int to = FrameOf(after[first_row + i] + after[first_column + j], count_);
-    if (from == to) return;
-    int64_t& word = total[static_cast<int64_t>(i) * ld + static_cast<int64_t>(j)];
-    word = RaisedWord(word, to - from);
+  const auto grew = [&](int64_t panel) {
+    const auto before = totals.square_exponents.begin() + panel * params_.block_width;
+    const auto after = square_exponents_.begin() + panel * params_.block_width;
+    return !std::equal(before, before + Columns(panel), after);
   };
-  for (size_t i = 0; i < static_cast<size_t>(Columns(pair.i)); ++i) {
-    if (count_before_ == count_ && before[first_row + i] == after[first_row + i]) {
-      for (const size_t j : grown) raise(i, j);
-      continue;
+  if (count_ == count_before_ && !grew(pair.i) && !grew(pair.j)) return;
+  // Few exponents occur in a panel, and most products stay in their frame when they grow, so that
+  // most are not looked at.
+  const std::vector<Growth> rows = GrowthsOf(pair.i, totals);
+  const std::vector<Growth> columns = GrowthsOf(pair.j, totals);
+  for (const Growth& row : rows) {
+    for (const Growth& column : columns) {
+      const int from = FrameOf(row.before + column.before, count_before_);
+      const int to = FrameOf(row.after + column.after, count_);
+      if (from == to) continue;
+      for (const int64_t i : row.columns) {
+        for (const int64_t j : column.columns) {
+          total[i * ld + j] = RaisedWord(total[i * ld + j], to - from);
+        }
+      }
     }
-    for (size_t j = 0; j < static_cast<size_t>(Columns(pair.j)); ++j) raise(i, j);
   }
 }
 
@@ -353,15 +373,13 @@ void OpenRow::AddPairTo(PanelPair pair, const float* product, Statistics& totals
 void OpenRow::AddSketchTo(int64_t panel, const float* sketch, Statistics& totals) const {
   const int64_t width = params_.block_width;
   int64_t* total = totals.sketch.data() + panel * width;
-  for (int64_t c = 0; c < Columns(panel); ++c) {
-    const int raise = RaiseOfColumn(panel * width + c, totals);
-    for (int64_t k = 0; raise > 0 && k < params_.sketch_rows; ++k) {
-      int64_t& word = total[k * params_.in_features + c];
-      word = RaisedWord(word, raise);
-    }
+  const std::vector<Raise> raises = RaisesOf(panel, totals);
+  for (int64_t k = 0; k < params_.sketch_rows && !raises.empty(); ++k) {
+    int64_t* row = total + k * params_.in_features;
+    for (const auto& [c, frames] : raises) row[c] = RaisedWord(row[c], frames);
   }
   AddBinnedRows({sketch, params_.sketch_rows, Columns(panel), width, no_exponents_.data(),
-                 sketch_bounds_.data() + panel * width, count_, /*upper_triangle=*/false},
+                 sum_bounds_.data() + panel * width, count_, /*upper_triangle=*/false},
                 total, params_.in_features);
 }
 

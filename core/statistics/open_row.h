@@ -64,6 +64,18 @@ class OpenRow {
     int64_t j = 0;
   };
 
+  struct Raise {
+    int64_t column;  // of the panel
+    int frames;
+  };
+  // The columns of a panel whose squares had this exponent in the totals and have that with the
+  // row.
+  struct Growth {
+    int32_t before;
+    int32_t after;
+    std::vector<int64_t> columns;
+  };
+
   int64_t Columns(int64_t panel) const;
   absl::Status NonFinite(DType dtype, const std::byte* activations, int64_t tokens,
                          int64_t first_position) const;
@@ -81,9 +93,11 @@ class OpenRow {
   void AddSketchTo(int64_t panel, const float* sketch, Statistics& totals) const;
   void EndAdding(Statistics& totals);
 
+  std::vector<Growth> GrowthsOf(int64_t panel, const Statistics& totals) const;
+  // Returns the columns of a panel whose sums need a higher frame with this row.
+  std::vector<Raise> RaisesOf(int64_t panel, const Statistics& totals) const;
   // Moves what stands in the totals to the frames that they have with this row.
   void RaiseProducts(PanelPair pair, int64_t* total, int64_t ld, const Statistics& totals) const;
-  int RaiseOfColumn(int64_t column, const Statistics& totals) const;
 
   std::string name_;
   StatisticsParams params_;
@@ -113,8 +127,8 @@ class OpenRow {
   int count_ = 0;
   std::vector<int32_t> sum_exponents_;
   std::vector<int32_t> square_exponents_;
+  std::vector<double> sum_bounds_;
   std::vector<double> square_bounds_;
-  std::vector<double> sketch_bounds_;
   std::vector<int32_t> no_exponents_;  // [sketch_rows] The sketch's bounds are its columns' alone.
 };
 

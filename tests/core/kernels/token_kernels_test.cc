@@ -173,6 +173,25 @@ TEST(TokenKernelsTest, AddBinnedRowsAddsTheWordOfEverySummandInItsFrame) {
   }
 }
 
+TEST(TokenKernelsTest, AddBinnedSumsAddsTheWordOfEverySumInItsFrame) {
+  std::mt19937_64 random(7);
+  std::normal_distribution<double> normal;
+  constexpr int kCount = 5;
+  for (const int64_t columns : kTokenLengths) {
+    std::vector<double> bounds, sums;
+    std::vector<int64_t> expected;
+    for (int64_t j = 0; j < columns; ++j) {
+      const int exponent = static_cast<int>(random() % 241) - 120;
+      bounds.push_back(ColumnFrameBound(2 * exponent));
+      sums.push_back(std::ldexp(normal(random) / 8, exponent));
+      expected.push_back(AddWords(-5, WordOf(sums.back(), FrameOf(2 * exponent, kCount))));
+    }
+    std::vector<int64_t> total(sums.size(), -5);
+    AddBinnedSums(sums.data(), bounds.data(), columns, kCount, total.data());
+    EXPECT_EQ(total, expected) << columns;
+  }
+}
+
 TEST(TokenKernelsTest, SignsFromBitsAreOnesOfThatSign) {
   for (const int64_t n : kTokenLengths) {
     const std::vector<uint16_t> words = RandomBits(5, n);
