@@ -100,13 +100,19 @@ class Counter {
     %s
     ++count_;
   }
+  void AddLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { ++count_; }
   salient::Mutex mutex_;
   int count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
-void Use() { Counter().Add(); }
 """
 
-    def check(self, line):
+    CALLER = """#include "core/counter.h"
+void Use(Counter& counter) {
+  %s
+}
+"""
+
+    def check(self, line, caller=None):
         with tempfile.TemporaryDirectory() as place:
             root = pathlib.Path(place)
             (root / "core/parallel").mkdir(parents=True)
@@ -114,6 +120,9 @@ void Use() { Counter().Add(); }
             shutil.copy(TESTS.parent / "core/parallel/mutex.h", root / "core/parallel")
             source = root / "core/counter.cc"
             source.write_text(self.SOURCE % line, encoding="utf-8")
+            if caller is not None:
+                source = source.rename(root / "core/counter.h").with_name("caller.cc")
+                source.write_text(self.CALLER % caller, encoding="utf-8")
             (root / "build/release/compile_commands.json").write_text(json.dumps(
                 [{"file": str(source), "directory": place, "command": f"c++ -I{place} -std=c++20 -c {source}"}]))
             ended = subprocess.run([sys.executable, TESTS / "locks.py", place], capture_output=True,
@@ -127,6 +136,13 @@ void Use() { Counter().Add(); }
         code, said = self.check("")
         self.assertEqual(code, 1)
         self.assertIn("writing variable 'count_' requires holding mutex 'mutex_'", said)
+
+    def test_a_caller_that_names_no_lock_is_checked(self):
+        locked = "const salient::MutexLock lock(mutex_);"
+        self.assertEqual(self.check(locked, "counter.Add();"), (0, "locks: 1 compiled\n"))
+        code, said = self.check(locked, "counter.AddLocked();")
+        self.assertEqual(code, 1)
+        self.assertIn("calling function 'AddLocked' requires holding mutex 'counter.mutex_'", said)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 
     tests/locks.py [DIRECTORY]      DIRECTORY: the repository, unless another is named
 
-Reads the sources that lock something (core/parallel/mutex.h, absl::Mutex) as
-build/release/compile_commands.json compiles them with GCC; what includes generated messages needs them
-there. Versions of clang differ in what they find, so one judges: clang 19. Says SKIPPED without it.
+Reads the sources that lock something (core/parallel/mutex.h, absl::Mutex), or include of ours what does:
+whoever calls a function that has to be called under a lock need not name one. They are compiled as
+build/release/compile_commands.json says to GCC; what includes generated messages needs them there. Versions of clang differ in what they find, so one judges: clang 19. Says SKIPPED without it.
 """
 
 import concurrent.futures
@@ -22,7 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "release"
 VERSION = 19
 HOUSES = ("core/", "server/", "client/", "proto/wire/")
-LOCKS = re.compile(r"\b(Mutex|MutexLock|ABSL_GUARDED_BY)\b")
+LOCKS = re.compile(r"\b(Mutex|MutexLock|ABSL_GUARDED_BY|ABSL_\w*LOCKS?_(REQUIRED|EXCLUDED|FUNCTION))\b")
+DEFINES_LOCKS = "core/parallel/mutex.h"
 INCLUDE = re.compile(r'#include "([^"]+)"')
 
 
@@ -56,6 +57,16 @@ def units():
     return result
 
 
+def with_includes(name, found):
+    """Adds to `found` a source of ours and what of ours it includes, in turn. Returns it."""
+    path = ROOT / name
+    if name not in found and name.startswith(HOUSES) and path.is_file():
+        found[name] = path.read_text(encoding="utf-8")
+        for include in INCLUDE.findall(found[name]):
+            with_includes(include, found)
+    return found
+
+
 def run_all(commands):
     """Runs commands side by side. Returns what the failed ones said, in order."""
     def run(command):
@@ -78,9 +89,10 @@ def main():
     clang = tool("clang++")
     commands = []
     for file, flags, sources in units():
-        own = [source for source in sources if source.startswith(HOUSES)]
-        read = {name for source in own for name in (source, source[:-3] + ".h") if (ROOT / name).is_file()}
-        if any(LOCKS.search((ROOT / name).read_text(encoding="utf-8")) for name in read):
+        read = {}
+        for source in sources:
+            with_includes(source, read)
+        if any(LOCKS.search(text) for name, text in read.items() if name != DEFINES_LOCKS):
             commands.append([clang, "-fsyntax-only", "-Wno-everything", "-Wthread-safety", "-Werror",
                              *flags, str(file)])
     if not commands:

@@ -7,11 +7,11 @@
 #include <cerrno>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <set>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
@@ -19,6 +19,7 @@
 #include "core/file/byte_coverage.h"
 #include "core/file/durable_write.h"
 #include "core/file/regular_file.h"
+#include "core/parallel/mutex.h"
 #include "core/text/quote.h"
 
 namespace salient {
@@ -42,18 +43,18 @@ struct CheckpointWriter::State {
   AppearingDirectory growing;
   const std::string directory;
 
-  std::mutex mutex;
-  std::vector<std::string> files;
-  std::set<std::string> subdirectories;
-  std::map<std::string, TensorBeingWritten, std::less<>> tensors;
+  Mutex mutex;
+  std::vector<std::string> files ABSL_GUARDED_BY(mutex);
+  std::set<std::string> subdirectories ABSL_GUARDED_BY(mutex);
+  std::map<std::string, TensorBeingWritten, std::less<>> tensors ABSL_GUARDED_BY(mutex);
   // A write failed so; what it left is unknown, and nothing can be committed.
-  absl::Status failure;
+  absl::Status failure ABSL_GUARDED_BY(mutex);
 
   std::string PathOf(absl::string_view name) const {
     return absl::StrCat(growing.path(), "/", name);
   }
 
-  // A new file of this name, open for writing.
+  // Returns a new file of this name, open for writing.
   absl::StatusOr<int> CreateFile(absl::string_view name) {
     if (!IsModelFileName(name)) {
       return absl::InvalidArgumentError(
@@ -69,13 +70,13 @@ struct CheckpointWriter::State {
     const std::string path = PathOf(name);
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) return FileError(errno, path, "create");
-    const std::lock_guard<std::mutex> lock(mutex);
+    const MutexLock lock(mutex);
     files.emplace_back(name);
     return fd;
   }
 
   absl::Status MakeSubdirectory(const std::string& name) {
-    const std::lock_guard<std::mutex> lock(mutex);
+    const MutexLock lock(mutex);
     if (!subdirectories.insert(name).second) return absl::OkStatus();
     const std::string path = PathOf(name);
     return mkdir(path.c_str(), 0777) == 0 ? absl::OkStatus() : FileError(errno, path, "create");
@@ -83,7 +84,7 @@ struct CheckpointWriter::State {
 
   // Takes the names of its tensors at once, so that two files that come together share none.
   absl::Status Claim(absl::string_view file, const SafetensorsLayout& layout) {
-    const std::lock_guard<std::mutex> lock(mutex);
+    const MutexLock lock(mutex);
     for (const SafetensorsLayout::Place& place : layout.places) {
       const auto other = tensors.find(place.tensor.name);
       if (other == tensors.end()) continue;
@@ -99,13 +100,13 @@ struct CheckpointWriter::State {
 
   // Frees the names of a file that cannot be.
   void GiveUp(const SafetensorsLayout& layout) {
-    const std::lock_guard<std::mutex> lock(mutex);
+    const MutexLock lock(mutex);
     for (const SafetensorsLayout::Place& place : layout.places) tensors.erase(place.tensor.name);
   }
 
   absl::Status Keep(absl::Status status) {
     if (status.ok()) return status;
-    const std::lock_guard<std::mutex> lock(mutex);
+    const MutexLock lock(mutex);
     failure.Update(status);
     return status;
   }
@@ -170,7 +171,7 @@ absl::Status CheckpointWriter::WriteTensor(absl::string_view tensor, int64_t off
   std::string path;
   int64_t position = 0;
   {
-    const std::lock_guard<std::mutex> lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     const auto found = state_->tensors.find(tensor);
     if (found == state_->tensors.end()) {
       return absl::NotFoundError(
@@ -200,6 +201,7 @@ absl::Status CheckpointWriter::WriteTensor(absl::string_view tensor, int64_t off
 }
 
 absl::Status CheckpointWriter::Commit() {
+  const MutexLock lock(state_->mutex);
   if (!state_->failure.ok()) return state_->failure;
   if (state_->growing.path().empty()) {
     return absl::FailedPreconditionError(absl::StrCat(state_->directory, ": is committed already"));

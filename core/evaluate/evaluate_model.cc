@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <tuple>
 #include <utility>
 
@@ -17,6 +16,7 @@
 #include "core/model/model.h"
 #include "core/model/numerics.h"
 #include "core/model/side_by_side.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 namespace {
@@ -134,12 +134,12 @@ class Evaluator {
     }
     // By row, then by model: sums are made in the order of the rows.
     std::vector<std::vector<SquaredError>> of_rows(tokens_.size());
-    std::mutex telling;
+    Mutex telling;
     const auto run = [&](int64_t row, Executor& inside) -> absl::Status {
       absl::StatusOr<std::vector<SquaredError>> errors = RunRow(row, prepared, leaving, inside);
       if (!errors.ok()) return errors.status();
       of_rows[static_cast<size_t>(row)] = *std::move(errors);
-      const std::lock_guard<std::mutex> lock(telling);
+      const MutexLock lock(telling);
       return observer_.TokensDone(layer,
                                   static_cast<int64_t>(tokens_[static_cast<size_t>(row)].size()));
     };

@@ -1,10 +1,10 @@
 #include "core/linalg/instruction_limit.h"
 
-#include <mutex>
-
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
+#include "core/parallel/mutex.h"
 
 namespace salient {
 namespace {
@@ -27,9 +27,9 @@ absl::Status LimitInstructionSet(InstructionSet set) {
   // oneDNN takes one limit, before it first computes, and none after that. So the first one is
   // kept, it may be named again, and another is refused. Threads may ask at once, as tests of
   // several servers in one process do.
-  static std::mutex mutex;
-  static InstructionSet limit = InstructionSet::kNative;
-  const std::lock_guard<std::mutex> lock(mutex);
+  static Mutex mutex;
+  static InstructionSet limit ABSL_GUARDED_BY(mutex) = InstructionSet::kNative;
+  const MutexLock lock(mutex);
   if (set == limit) return absl::OkStatus();
   if (limit != InstructionSet::kNative) {
     return absl::FailedPreconditionError(absl::StrCat("this process is limited to instruction set ",

@@ -1,11 +1,11 @@
 #include "core/quantize/calibrate_block.h"
 
 #include <algorithm>
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/model/side_by_side.h"
+#include "core/parallel/mutex.h"
 #include "core/parallel/tiles.h"
 #include "core/statistics/accumulator.h"
 
@@ -89,7 +89,7 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   const absl::StatusOr<PreparedBlock> prepared = Prepare(forward, block, executor);
   if (!prepared.ok()) return prepared.status();
 
-  std::mutex telling;
+  Mutex telling;
   const auto run = [&](int64_t row, Executor& inside) {
     const StageScope of_row(inside, Stage::kForward);
     absl::StatusOr<Matrix> hidden = entering.ReadRow(row);
@@ -104,7 +104,7 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
         inside);
     if (!next.ok()) return next.status();
     if (absl::Status status = leaving.WriteRow(row, *next); !status.ok()) return status;
-    const std::lock_guard<std::mutex> lock(telling);
+    const MutexLock lock(telling);
     return tokens_done(next->rows());
   };
 

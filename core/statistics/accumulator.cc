@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "core/parallel/mutex.h"
 #include "core/parallel/tiles.h"
 #include "core/statistics/open_row.h"
 #include "core/statistics/panel_scratch.h"
@@ -34,11 +35,12 @@ class StatisticsAccumulator::Impl {
   Impl(std::string name, const StatisticsParams& params)
       : name_(std::move(name)),
         totals_(EmptyStatistics(params)),
-        sampler_(params),
-        scratch_(params) {}
+        scratch_(params),
+        sampler_(params) {}
 
   absl::Status Fold(int64_t calibration_row, int64_t first_position, DType dtype,
                     const std::byte* activations, int64_t tokens, Executor& executor) {
+    const MutexLock lock(mutex_);
     if (!failure_.ok()) return failure_;
     failure_ = CheckBatch(calibration_row, dtype, tokens);
     if (failure_.ok()) failure_ = Open(calibration_row, first_position, executor);
@@ -62,7 +64,7 @@ class StatisticsAccumulator::Impl {
     const bool is_next = ClaimIfNext(calibration_row);
     status = (*row)->FoldLastTile(is_next ? &totals_ : nullptr, executor);
     if (!status.ok()) return Fail(std::move(status));
-    std::unique_lock<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     Sample(calibration_row, 0, dtype, activations, tokens);
     if (is_next) {
       ++next_row_;
@@ -72,10 +74,11 @@ class StatisticsAccumulator::Impl {
       if (adding_) return failure_;
       adding_ = true;
     }
-    return AddWaiting(lock, executor);
+    return AddWaiting(executor);
   }
 
   absl::Status Merge(const Statistics& part) {
+    const MutexLock lock(mutex_);
     if (!failure_.ok()) return failure_;
     absl::Status status = CheckDisjoint(name_, part.rows, begun_);
     if (status.ok()) status = CheckRowCount(name_, part.rows.size() + begun_.size());
@@ -90,6 +93,7 @@ class StatisticsAccumulator::Impl {
   }
 
   absl::StatusOr<Statistics> Finish(Executor& executor) {
+    const MutexLock lock(mutex_);
     if (failure_.ok()) failure_ = Close(executor);
     if (!failure_.ok()) return failure_;
     if (!waiting_.empty()) {
@@ -145,7 +149,8 @@ class StatisticsAccumulator::Impl {
   }
 
   // Makes `calibration_row` the open row, or checks that the batch continues it.
-  absl::Status Open(int64_t calibration_row, int64_t first_position, Executor& executor) {
+  absl::Status Open(int64_t calibration_row, int64_t first_position, Executor& executor)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const bool continues = is_open_ && open_row_->calibration_row() == calibration_row;
     if (!continues && begun_.Contains(calibration_row)) return CountedBefore(calibration_row);
     const int64_t expected = continues ? open_row_->next_position() : 0;
@@ -170,14 +175,14 @@ class StatisticsAccumulator::Impl {
     return absl::OkStatus();
   }
 
-  absl::Status Close(Executor& executor) {
+  absl::Status Close(Executor& executor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!is_open_) return absl::OkStatus();
     is_open_ = false;
     return open_row_->FoldLastTile(&totals_, executor);
   }
 
   void Sample(int64_t calibration_row, int64_t first_position, DType dtype,
-              const std::byte* activations, int64_t tokens) {
+              const std::byte* activations, int64_t tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const int64_t in_features = totals_.params.in_features;
     for (int64_t t = 0; t < tokens; ++t) {
       float* sampled = sampler_.Offer(calibration_row, first_position + t);
@@ -186,12 +191,12 @@ class StatisticsAccumulator::Impl {
     }
   }
 
-  // For FoldRow: a row of its own, begun.
+  // Returns a row of its own for FoldRow, begun.
   absl::StatusOr<std::unique_ptr<OpenRow>> Begin(int64_t calibration_row, DType dtype,
                                                  int64_t tokens) {
     std::unique_ptr<OpenRow> row;
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const MutexLock lock(mutex_);
       if (!failure_.ok()) return failure_;
       failure_ = CheckBatch(calibration_row, dtype, tokens);
       if (failure_.ok() && is_open_) {
@@ -217,7 +222,7 @@ class StatisticsAccumulator::Impl {
   // Returns whether the row may be added to the totals as it is folded. If so, nobody else adds
   // until AddWaiting.
   bool ClaimIfNext(int64_t calibration_row) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (adding_ || !failure_.ok() || calibration_row != next_row_) return false;
     adding_ = true;
     return true;
@@ -225,13 +230,13 @@ class StatisticsAccumulator::Impl {
 
   // Nobody waits for a row: whoever adds one adds those that follow it and wait. Needs adding_ set
   // by the caller, and clears it.
-  absl::Status AddWaiting(std::unique_lock<std::mutex>& lock, Executor& executor) {
+  absl::Status AddWaiting(Executor& executor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     while (failure_.ok() && !waiting_.empty() && waiting_.begin()->first == next_row_) {
       std::unique_ptr<OpenRow> next = std::move(waiting_.begin()->second);
       waiting_.erase(waiting_.begin());
-      lock.unlock();
+      mutex_.Unlock();
       absl::Status status = next->AddTo(totals_, executor);
-      lock.lock();
+      mutex_.Lock();
       free_rows_.push_back(std::move(next));
       ++next_row_;
       if (failure_.ok()) failure_ = std::move(status);
@@ -242,30 +247,33 @@ class StatisticsAccumulator::Impl {
 
   // The first failure is what everybody else gets.
   absl::Status Fail(absl::Status status) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (failure_.ok()) failure_ = status;
     return status;
   }
 
   const std::string name_;
-  Statistics totals_;  // only closed rows are in them
-  RowSet begun_;       // those, and rows under way
-  TokenSampler sampler_;
+  // Closed rows are in the totals. They belong to whoever set adding_; rows that come in batches
+  // come one at a time.
+  Statistics totals_;
   PanelScratchPool scratch_;
 
-  // Rows that come in batches, one at a time.
-  std::unique_ptr<OpenRow> open_row_;
-  bool is_open_ = false;
+  Mutex mutex_;
+  // Rows under way are in it, besides those of the totals.
+  RowSet begun_ ABSL_GUARDED_BY(mutex_);
+  TokenSampler sampler_ ABSL_GUARDED_BY(mutex_);
+  // Every later call repeats the first failure.
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
 
-  // These rows come whole. The mutex guards these, failure_, sampler_ and begun_; totals_ belong to
-  // whoever set adding_.
-  std::mutex mutex_;
-  std::map<int64_t, std::unique_ptr<OpenRow>> waiting_;  // they wait for the rows before them
-  std::vector<std::unique_ptr<OpenRow>> free_rows_;
-  int64_t next_row_ = 0;
-  bool adding_ = false;
+  // This one comes in batches.
+  std::unique_ptr<OpenRow> open_row_ ABSL_GUARDED_BY(mutex_);
+  bool is_open_ ABSL_GUARDED_BY(mutex_) = false;
 
-  absl::Status failure_;  // the first, which every later call repeats
+  // These come whole; some wait for the rows before them.
+  std::map<int64_t, std::unique_ptr<OpenRow>> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<OpenRow>> free_rows_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_row_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool adding_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 StatisticsAccumulator::StatisticsAccumulator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

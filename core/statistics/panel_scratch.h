@@ -4,10 +4,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "core/parallel/mutex.h"
 #include "core/statistics/statistics.h"
 #include "core/statistics/token_tile.h"
 #include "core/tensor/matrix.h"
@@ -56,7 +57,7 @@ class PanelScratchPool {
 
   Loan Borrow() {
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const MutexLock lock(mutex_);
       if (!free_.empty()) {
         std::unique_ptr<PanelScratch> scratch = std::move(free_.back());
         free_.pop_back();
@@ -68,13 +69,13 @@ class PanelScratchPool {
 
  private:
   void Return(std::unique_ptr<PanelScratch> scratch) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     free_.push_back(std::move(scratch));
   }
 
   const StatisticsParams params_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<PanelScratch>> free_;
+  Mutex mutex_;
+  std::vector<std::unique_ptr<PanelScratch>> free_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace salient
