@@ -5,7 +5,7 @@
 #   tests/run.sh --quick
 #
 #   --sanitize      at the end the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer,
-#                   and those of core and of the server without gRPC under ThreadSanitizer
+#                   and those of the rooms where threads meet, without gRPC, under ThreadSanitizer
 #   --interop       at the end the real vLLM and transformers, on this CPU, load what Salient wrote
 #                   (downloads 6 GB into build/venv-* the first time; takes ten minutes)
 #   --filter REGEX  only tests whose name matches; installs and builds all the same
@@ -120,8 +120,10 @@ if [ $sanitize -eq 1 ]; then
   UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan --no-tests=$no_tests -L unit
   finish
 
-  # gRPC and protobuf are not instrumented: what drives them would drown in false reports.
-  rooms=(core server/{error,workers,calls,jobs,listen})
+  # These are the rooms that lock something, or whose tests hand work to several threads. gRPC and
+  # protobuf are not instrumented: what drives them would drown in false reports.
+  rooms=(core/{checkpoint,evaluate,group,linalg,method,model,quantize,statistics,study}
+         server/{workers,calls,jobs,listen})
   begin build-tsan
   targets=("${rooms[@]/#/tests/}")
   build tsan "${targets[@]/%//all}"

@@ -66,9 +66,9 @@ std::vector<v1::QuantizeTensorsRequest> Group(const std::string& name, int64_t o
   linear.set_name(absl::StrCat(name, ".linear"));
   linear.set_dtype(v1::DATA_TYPE_F16);
   linear.set_out_features(out_features);
-  std::string weight;
-  // It is 1.0.
-  for (int64_t i = 0; i < out_features * 16; ++i) weight += std::string("\x00\x3C", 2);
+  std::string weight("\x00\x3C", 2);  // It is 1.0.
+  while (weight.size() < static_cast<size_t>(out_features) * 32) weight += weight;
+  weight.resize(static_cast<size_t>(out_features) * 32);
   for (size_t offset = 0; offset < weight.size(); offset += 1 << 20) {
     v1::Chunk& chunk = *messages.emplace_back().mutable_weight()->mutable_chunk();
     chunk.set_offset_bytes(static_cast<int64_t>(offset));

@@ -320,10 +320,10 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
   const SmallModel source(testing::SharedFile("models/pocket-llama-salient"));
   const auto nearest = Must(RoundToNearestSource(source.checkpoint, source.plan, {}));
   const std::vector<Peer> peers = {
-      {"autoawq-awq", 16.9430, 0.01201},       {"gptqmodel-awq", 16.9098, 0.01198},
-      {"llmcompressor-awq", 16.9330, 0.01317}, {"autoround-awq", 17.0471, 0.01754},
-      {"gptqmodel-gptq", 17.1210, 0.01970},    {"llmcompressor-gptq", 17.1209, 0.01908},
-      {"llmcompressor-w8a8", 16.7555, 0.00068}};
+      {"autoawq-awq", 21.1377, 0.01058},       {"gptqmodel-awq", 21.0680, 0.01050},
+      {"llmcompressor-awq", 21.1247, 0.01235}, {"autoround-awq", 21.2372, 0.01272},
+      {"gptqmodel-gptq", 21.2557, 0.01421},    {"llmcompressor-gptq", 21.3218, 0.01179},
+      {"llmcompressor-w8a8", 20.9459, 0.00063}};
   WeightFormat int8{8, kWholeRow, /*symmetric=*/true, DType::kF32};
   const auto nearest_int8 = Must(RoundToNearestSource(source.checkpoint, source.plan, int8));
   std::list<SmallModel> models;
@@ -342,17 +342,20 @@ TEST_F(EvaluateModelTest, CheckpointsOfOtherToolsAreWorthWhatAnotherReaderSays) 
     evaluated.push_back({sources.back().get(), &model.plan,
                          Must(ReadInputRoundings(model.checkpoint, model.plan))});
   }
-  const auto results = Must(Evaluate(evaluated, RowsOf(tokens, 128), threads_));
-  EXPECT_NEAR(results[0].likelihood.Perplexity(), 16.7410, 1e-3);
-  EXPECT_NEAR(results[1].likelihood.Perplexity(), 17.1783, 1e-3);
-  EXPECT_NEAR(results[1].divergence.MeanKl(), 0.02707, 2e-5);
+  const auto results = Must(Evaluate(evaluated, RowsOf(tokens, 16), threads_));
+  EXPECT_NEAR(results[0].likelihood.Perplexity(), 20.9075, 1e-3);
+  EXPECT_NEAR(results[1].likelihood.Perplexity(), 21.3515, 1e-3);
+  EXPECT_NEAR(results[1].divergence.MeanKl(), 0.02431, 2e-5);
   // The other reader took this one's weights' scales from another quantizer: the same grid but
   // for their last bits, which moves as many codes as a scale rounded otherwise does.
-  EXPECT_NEAR(results[2].likelihood.Perplexity(), 16.8610, 0.02);
-  EXPECT_NEAR(results[2].divergence.MeanKl(), 0.00717, 0.02 * 0.00717);
+  EXPECT_NEAR(results[2].likelihood.Perplexity(), 21.0678, 0.02);
+  EXPECT_NEAR(results[2].divergence.MeanKl(), 0.00649, 0.02 * 0.00649);
   for (size_t i = 0; i < peers.size(); ++i) {
     const ModelEvaluation& result = results[i + 3];
-    EXPECT_NEAR(result.likelihood.Perplexity(), peers[i].perplexity, 1e-3) << peers[i].directory;
+    // Activations that fall between two codes go either way, which moves perplexity by chance.
+    const double tolerance = evaluated[i + 3].inputs.empty() ? 1e-3 : 5e-3;
+    EXPECT_NEAR(result.likelihood.Perplexity(), peers[i].perplexity, tolerance)
+        << peers[i].directory;
     EXPECT_NEAR(result.divergence.MeanKl(), peers[i].kl, 2e-5) << peers[i].directory;
   }
 }

@@ -183,8 +183,8 @@ TEST_P(DeterminismTest, OtherParamsDoNotMerge) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DeterminismTest,
                          ::testing::Values(StatisticsParams{172, 256, 256, 1024, 64, 0},
-                                           StatisticsParams{768, 256, 256, 1024, 0, 1},
-                                           StatisticsParams{1100, 256, 256, 1024, 256, 2},
+                                           StatisticsParams{500, 256, 256, 512, 0, 1},
+                                           StatisticsParams{600, 256, 256, 512, 256, 2},
                                            StatisticsParams{300, 128, 100, 128, 5000, UINT64_MAX}),
                          [](const auto& shape) {
                            return "InFeatures" + std::to_string(shape.param.in_features);

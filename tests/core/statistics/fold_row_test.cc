@@ -22,6 +22,7 @@ using ::testing::HasSubstr;
 StatisticsParams RowParamsOf(int64_t in_features) {
   StatisticsParams params;
   params.in_features = in_features;
+  params.exact_gram_limit = 512;
   params.sketch_rows = 64;
   params.sample_tokens = 40;
   params.seed = 5;
@@ -64,7 +65,7 @@ class FoldRowDTypeTest : public ::testing::TestWithParam<DType> {};
 // Property: rows folded whole, from any number of threads, give the bytes of batches in order.
 TEST_P(FoldRowDTypeTest, RowsFromManyThreadsGiveTheBytesOfBatchesInOrder) {
   const DType dtype = GetParam();
-  for (const int64_t in_features : {172, 300, 1100}) {
+  for (const int64_t in_features : {172, 300, 600}) {
     const StatisticsParams params = RowParamsOf(in_features);
     const auto rows = UnevenRows(in_features, dtype == DType::kF16 ? 100.0f : 1e6f);
     std::vector<std::vector<std::byte>> bytes;
@@ -155,7 +156,7 @@ TEST(FoldRowTest, AfterAnErrorEverybodyGetsAnError) {
 
 // It takes seconds to give both triangles of a wide Gram matrix.
 TEST(FoldRowTest, TheResultIsCancelledToo) {
-  for (const int64_t in_features : {172, 1100}) {
+  for (const int64_t in_features : {172, 600}) {
     StatisticsAccumulator accumulator = MakeRowAccumulator(RowParamsOf(in_features));
     const auto rows = testing::MakeRows(4, in_features, {9});
     SerialExecutor serial;

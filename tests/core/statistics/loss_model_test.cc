@@ -115,7 +115,7 @@ TEST_P(StressTest, SketchPicksACandidateWithinOneAndAHalfPercentOfTheBest) {
   constexpr int64_t kColumns = 4096, kTokens = 2048;
   testing::ThreadExecutor executor(2);
   const Matrix x = GetParam().activations(kTokens, kColumns);
-  const Matrix w = GaussianMatrix(11, 256, kColumns, 0.02f);
+  const Matrix w = GaussianMatrix(11, 128, kColumns, 0.02f);
   const std::vector<WeightView> weights = {
       {DType::kF32, reinterpret_cast<const std::byte*>(w.data()), w.rows(), w.cols()}};
 

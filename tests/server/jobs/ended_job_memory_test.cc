@@ -48,12 +48,15 @@ using testing::Files;
 using testing::JobBench;
 using testing::MakeModel;
 using testing::Must;
+using testing::TinyModel;
 
 constexpr int64_t kConfigBytes = int64_t{512} << 10;
 
 // Its config.json is long, and every plan of a result has one of its own.
 Files ModelWithALongConfig() {
-  Files model = MakeModel({});
+  TinyModel shape;
+  shape.layers = 1;
+  Files model = MakeModel(shape);
   std::string& config = model["config.json"];
   config.insert(1, "\"padding\": \"" + std::string(kConfigBytes, 'x') + "\", ");
   return model;

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <set>
@@ -15,7 +13,6 @@
 #include "core/checkpoint/checkpoint.h"
 #include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
-#include "tests/support/source_directory.h"
 
 namespace salient {
 namespace {
@@ -185,21 +182,21 @@ TEST_F(QuantizeJobTest, ConfigJsonSaysADTypeThatHasTheRangeOfTheActivations) {
 
 // Quantizes the test model by one worker and by several.
 TEST_F(QuantizeJobTest, WorkersShareTheLoopsOfAJobAndChangeNothing) {
-  const std::filesystem::path data = testing::SourceDirectory() + "/tests/data/pocket-llama";
-  Files files;
-  for (const std::string name : {"config.json", "model.safetensors"}) {
-    std::ifstream file(data / name, std::ios::binary);
-    files[name] = std::string(std::istreambuf_iterator<char>(file), {});
-    ASSERT_FALSE(files[name].empty()) << name;
-  }
-  const std::string tokens = MakeTokens(3, 64, 2048, /*seed=*/5);
+  // It is large enough for loops of many tasks.
+  TinyModel large;
+  large.layers = 2;
+  large.hidden = 128;
+  large.intermediate = 256;
+  large.vocab = 256;
+  const Files files = MakeModel(large);
+  const std::string tokens = MakeTokens(3, 64, large.vocab, /*seed=*/5);
   std::map<std::string, Digest> expected;
   for (const int workers : {1, 2, 3}) {
     JobBench bench(workers);
     ASSERT_TRUE(bench.Send(tokens).ok());
-    bench.WriteModel("pocket", files);
+    bench.WriteModel("m", files);
     ModelSource path;
-    path.path = "pocket";
+    path.path = "m";
     const JobSnapshot job = bench.Finish(bench.Submit(JobBench::Quantize(path, tokens)).name);
     ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
     if (expected.empty()) expected = DigestsOf(job);
