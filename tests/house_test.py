@@ -145,5 +145,60 @@ void Use(Counter& counter) {
         self.assertIn("calling function 'AddLocked' requires holding mutex 'counter.mutex_'", said)
 
 
+@unittest.skipUnless(shutil.which("clang-tidy-19"), "clang-tidy-19 is not installed")
+class TidyTest(House):
+    FAULT = "#include <string>\n#include <utility>\n" \
+            "std::string Twice(std::string a) { std::string b = std::move(a); return a + b; }\n"
+
+    def setUp(self):
+        super().setUp()
+        self.sources = {name: self.root / "core" / name for name in ("sum.cc", "use.cc")}
+        for name in self.sources:
+            self.plant(f"core/{name}", "int x;\n")
+        self.plant("core/sum.h", "#include <string>\nstd::string Sum();\n")
+        together = self.root / "build/release/Unity/unity_0.cxx"
+        self.plant("build/release/Unity/unity_0.cxx",
+                   "".join(f'#include "{source}"\n' for source in self.sources.values()))
+        self.plant("build/release/compile_commands.json", json.dumps(
+            [{"file": str(together), "directory": str(self.root),
+              "command": f"c++ -I{self.root} -std=c++20 -Winvalid-pch -include x.hxx -c {together}"}]))
+        self.plant(".gitignore", "build\n")
+        for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"],
+                      ["commit", "-q", "--allow-empty", "-m", "none"]):
+            subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *words], cwd=self.root, check=True)
+
+    def tidy(self, *words):
+        ended = subprocess.run([sys.executable, TESTS / "tidy.py", *words, self.root], capture_output=True,
+                               text=True, check=False)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def test_what_has_not_changed_is_not_read(self):
+        self.assertEqual(self.tidy(), (0, "tidy: 0 read, 0 headers compiled\n"))
+
+    def test_faults_of_changed_sources_are_named(self):
+        self.plant("core/use.cc", self.FAULT)
+        for words in ((), ("--all",)):
+            with self.subTest(words):
+                code, said = self.tidy(*words)
+                self.assertEqual(code, 1, said)
+                self.assertIn("core/use.cc:3:73: error: 'a' used after it was moved", said)
+                self.assertNotIn("suspicious", said)
+
+    def test_headers_that_need_another_are_named(self):
+        self.plant("core/use.h", "std::string Use();\n")
+        for words in ((), ("--all",)):
+            with self.subTest(words):
+                code, said = self.tidy(*words)
+                self.assertEqual(code, 1, said)
+                self.assertIn("core/use.h:1:1: error: use of undeclared identifier 'std'", said)
+
+    def test_what_is_left_out_is_said(self):
+        for number in range(50):
+            self.plant(f"core/empty_{number}.h", "")
+        code, said = self.tidy()
+        self.assertEqual(code, 0, said)
+        self.assertIn("NOT READ: 18 of 50 headers", said)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Builds Salient and runs its tests, from a bare machine if need be (Debian; root or sudo).
 #
-#   tests/run.sh [--sanitize] [--interop] [--filter REGEX]
+#   tests/run.sh [--sanitize] [--interop] [--lint] [--filter REGEX]
 #   tests/run.sh --quick
 #
 #   --sanitize      at the end the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer,
 #                   and those of the rooms where threads meet, without gRPC, under ThreadSanitizer
 #   --interop       at the end the real vLLM and transformers, on this CPU, load what Salient wrote
 #                   (downloads 6 GB into build/venv-* the first time; takes ten minutes)
+#   --lint          at the end clang-tidy on every source, and each header compiled on its own (half an
+#                   hour); without it those that differ from HEAD~1 or are being changed
 #   --filter REGEX  only tests whose name matches; installs and builds all the same
 #   --quick         only the unit tests of the rooms that differ from HEAD~1 or are being changed
 #
@@ -17,15 +19,17 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/steps.sh
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' tests/run.sh >&2; exit 2; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' tests/run.sh >&2; exit 2; }
 sanitize=0
 interop=0
+lint=0
 quick=0
 filter=()
 while [ $# -gt 0 ]; do
   case $1 in
     --sanitize) sanitize=1 ;;
     --interop) interop=1 ;;
+    --lint) lint=1 ;;
     --quick) quick=1 ;;
     --filter)
       [ $# -ge 2 ] || { echo "run.sh: --filter needs a regular expression" >&2; exit 2; }
@@ -37,7 +41,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ $quick -eq 1 ]; then
-  [ $((sanitize + interop + ${#filter[@]})) -eq 0 ] || usage
+  [ $((sanitize + interop + lint + ${#filter[@]})) -eq 0 ] || usage
   exec tests/quick.sh
 fi
 
@@ -45,6 +49,7 @@ fi
 steps=("packages 60" "house 10" "build-release 420" "test-release 600")
 [ $sanitize -eq 0 ] || steps+=("build-asan 300" "test-asan 240" "build-tsan 180" "test-tsan 180")
 [ $interop -eq 0 ] || steps+=("engines 900")
+[ $lint -eq 0 ] || steps+=("lint 1800")
 announce "${steps[@]}"
 
 begin packages
@@ -150,6 +155,12 @@ if [ $interop -eq 1 ]; then
   echo "         GPTQ of 3 and 8 bits and v2, compressed-tensors of 8 bits without activations; in"
   echo "         transformers, which refuses them of any tool: asymmetric compressed-tensors"
   run_ctest release --no-tests=$no_tests -L engines --verbose
+  finish
+fi
+
+if [ $lint -eq 1 ]; then
+  begin lint
+  python3 tests/tidy.py --all
   finish
 fi
 

@@ -83,7 +83,7 @@ std::string FormatCount(double count) {
 std::string FormatSeconds(double seconds) {
   if (!(seconds >= 0)) return "-";
   if (seconds < 9.995) return absl::StrFormat("%.2f s", seconds);
-  const int64_t whole = seconds < 1e15 ? static_cast<int64_t>(seconds + 0.5) : int64_t{1} << 50;
+  const int64_t whole = seconds < 1e15 ? int64_t{std::llround(seconds)} : int64_t{1} << 50;
   if (whole < 60) return absl::StrFormat("%d s", whole);
   if (whole < 3600) return absl::StrFormat("%d min %d s", whole / 60, whole % 60);
   return absl::StrFormat("%d h %d min", whole / 3600, whole / 60 % 60);

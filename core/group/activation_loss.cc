@@ -187,7 +187,7 @@ int64_t ActivationLoss::MemoryBytes(int64_t total_out_features, const Statistics
   // Rounded inputs, outputs, errors a token of a tile; and a tile's weights and errors.
   const int64_t tiles = total_out_features / kRowTile + 1;
   return 4 * tokens * (params.in_features + total_out_features) + 8 * tokens * tiles +
-         concurrency * 4 * kRowTile * (params.in_features + tokens);
+         int64_t{4} * concurrency * kRowTile * (params.in_features + tokens);
 }
 
 }  // namespace salient

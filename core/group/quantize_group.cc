@@ -368,15 +368,16 @@ int64_t QuantizeGroupMemoryBytes(int64_t total_out_features, int64_t in_features
   const int64_t losses = params.ExactGram() ? 0 : tiles * 64 * params.sketch_rows * 8;
   // Rows, errors and products of one tile, a few times over, take so much: at most a panel's six
   // matrices.
-  const int64_t scratch = concurrency * 10 * kRowTile * in_features * 4;
+  const int64_t scratch = int64_t{10} * concurrency * kRowTile * in_features * 4;
   // The curvature and its factor: all of it, or shrunk blocks and the f64 matrices of one
   // factorization a thread.
-  const int64_t blocks = method.rounding == RoundingChoice::kGptq
-                             ? RoundGptqMemoryBytes(in_features, concurrency)
-                             : 3 * in_features * params.block_width * 4 +
-                                   concurrency * 6 * params.block_width * params.block_width * 8;
+  const int64_t blocks =
+      method.rounding == RoundingChoice::kGptq
+          ? RoundGptqMemoryBytes(in_features, concurrency)
+          : 3 * in_features * params.block_width * 4 +
+                int64_t{6} * concurrency * params.block_width * params.block_width * 8;
   // The affine maps, and the scales of every candidate and their inverses.
-  const int64_t maps = parameters / 4 + 2 * 64 * in_features * 4;
+  const int64_t maps = parameters / 4 + int64_t{2} * 64 * in_features * 4;
   const int64_t sample = activations == ActivationFormat::kNone
                              ? 0
                              : ActivationLoss::MemoryBytes(total_out_features, params, concurrency);

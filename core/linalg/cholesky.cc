@@ -81,8 +81,9 @@ class UpperFactoring {
       std::vector<double> diagonal;
       absl::Status status = executor.ForEach(1, [&](int64_t) {
         absl::StatusOr<std::vector<double>> done = FactorDiagonal(block);
-        if (done.ok()) diagonal = *std::move(done);
-        return done.status();
+        if (!done.ok()) return done.status();
+        diagonal = *std::move(done);
+        return absl::OkStatus();
       });
       if (!status.ok()) return status;
       status =

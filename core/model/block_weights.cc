@@ -142,8 +142,9 @@ absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, cons
   absl::Status status = executor.ForEach(linears, [&](int64_t i) {
     const auto index = static_cast<size_t>(i);
     auto linear = ReadLinear(source, model.config, plan.linears[index]);
-    if (linear.ok()) block.linears[index] = *std::move(linear);
-    return linear.status();
+    if (!linear.ok()) return linear.status();
+    block.linears[index] = *std::move(linear);
+    return absl::OkStatus();
   });
   if (!status.ok()) return status;
   return block;

@@ -60,8 +60,9 @@ class BlockStudy {
     absl::Status status = executor_.ForEach(count, [&](int64_t i) -> absl::Status {
       const auto place = static_cast<size_t>(i);
       absl::StatusOr<Kept> chosen = Choose(linears[place], statistics);
-      if (chosen.ok()) kept[place] = *std::move(chosen);
-      return chosen.status();
+      if (!chosen.ok()) return chosen.status();
+      kept[place] = *std::move(chosen);
+      return absl::OkStatus();
     });
     if (status.ok()) status = AddErrors(linears, kept, statistics);
     if (!status.ok()) return status;

@@ -134,7 +134,7 @@ absl::Status BlobStore::Reject(BlobEntry& entry, BlobPart& part) {
 void BlobStore::ForgetPart(BlobEntry& entry, const BlobPart& part) {
   const auto found = std::find_if(entry.parts.begin(), entry.parts.end(),
                                   [&part](const PartPtr& each) { return each.get() == &part; });
-  const PartPtr keep = *found;
+  const PartPtr keep = std::move(*found);
   entry.parts.erase(found);
   keep->writer = 0;
   keep->bytes.Close();

@@ -48,8 +48,7 @@ BlockPlan PlanLlamaBlock(const ModelConfig& config, const Biases& biases, int64_
   linear("mlp.up_proj", {inner, hidden, biases.mlp}, 1, DeviceSplit::kOutputs);
   linear("mlp.down_proj", {hidden, inner, biases.mlp}, 1, DeviceSplit::kInputs);
   const auto group = [&](const char* path, std::vector<size_t> linears, Fold fold) {
-    block.groups.push_back(
-        {path, absl::StrCat(block.prefix, path), std::move(linears), std::move(fold)});
+    block.groups.push_back({path, absl::StrCat(block.prefix, path), std::move(linears), fold});
   };
   const SharedHeads heads = {head, config.QueryHeadsPerKvHead()};
   group("self_attn.qkv_proj", {kQuery, kKey, kValue}, {Fold::Into::kVector, kInputNorm, {}});

@@ -48,8 +48,8 @@ void ReadBlobReactor::Open(const grpc::ByteBuffer& request) {
                         [self = shared_from_this(), request] { self->Begin(request); });
 }
 
-void ReadBlobReactor::Begin(grpc::ByteBuffer request) {
-  if (absl::Status status = OpenReader(std::move(request)); !status.ok()) {
+void ReadBlobReactor::Begin(const grpc::ByteBuffer& request) {
+  if (absl::Status status = OpenReader(request); !status.ok()) {
     Close(status);
   } else {
     Prepare();

@@ -51,7 +51,7 @@ class ReadBlobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Look();
 
   // These run on a worker, one at a time.
-  void Begin(grpc::ByteBuffer request);
+  void Begin(const grpc::ByteBuffer& request);
   absl::Status OpenReader(grpc::ByteBuffer request);
   void Prepare();
   absl::StatusOr<std::optional<Message>> NextMessage();

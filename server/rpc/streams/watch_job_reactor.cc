@@ -45,10 +45,10 @@ WatchJobReactor::WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat,
         ServerWriteReactor::Finish(ToGrpcStatus(status));
       }) {}
 
-void WatchJobReactor::Open(JobTable& jobs, grpc::ByteBuffer request) {
+void WatchJobReactor::Open(JobTable& jobs, const grpc::ByteBuffer& request) {
   const StreamEnd::Operation operation = end_.Begin();
   if (!operation || end_.decided().has_value()) return;  // The client is gone.
-  if (absl::Status status = Begin(jobs, std::move(request)); !status.ok()) {
+  if (absl::Status status = Begin(jobs, request); !status.ok()) {
     End(status);
     return;
   }
@@ -59,8 +59,8 @@ void WatchJobReactor::Open(JobTable& jobs, grpc::ByteBuffer request) {
   Send();
 }
 
-absl::Status WatchJobReactor::Begin(JobTable& jobs, grpc::ByteBuffer bytes) {
-  const absl::StatusOr<v1::WatchJobRequest> request = Parsed<v1::WatchJobRequest>(std::move(bytes));
+absl::Status WatchJobReactor::Begin(JobTable& jobs, const grpc::ByteBuffer& bytes) {
+  const absl::StatusOr<v1::WatchJobRequest> request = Parsed<v1::WatchJobRequest>(bytes);
   if (!request.ok()) return request.status();
   if (request->after_revision() < 0) {
     return BadField(Reason::kBadJob, "after_revision", absl::StrCat(request->after_revision()),

@@ -41,8 +41,8 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   WatchJobReactor(Metrics::Rpc& rpc, absl::Duration heartbeat, const std::string& peer);
 
-  void Open(JobTable& jobs, grpc::ByteBuffer request);
-  absl::Status Begin(JobTable& jobs, grpc::ByteBuffer request);
+  void Open(JobTable& jobs, const grpc::ByteBuffer& request);
+  absl::Status Begin(JobTable& jobs, const grpc::ByteBuffer& request);
   // Looks at the clock.
   void Look();
   void Send();

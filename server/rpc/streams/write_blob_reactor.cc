@@ -99,9 +99,9 @@ void WriteBlobReactor::Look() {
   });
 }
 
-void WriteBlobReactor::Take(grpc::ByteBuffer message) {
+void WriteBlobReactor::Take(const grpc::ByteBuffer& message) {
   const StreamEnd::Operation operation = end_.Begin();
-  Step step = Parsed(std::move(message));
+  Step step = Parsed(message);
   if (!step.ok()) {
     Fail(step.status());
     return;

@@ -47,7 +47,7 @@ class WriteBlobReactor final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void Look();
 
   // All but one of these run on a worker, and one at a time.
-  void Take(grpc::ByteBuffer message);
+  void Take(const grpc::ByteBuffer& message);
   Step Parsed(grpc::ByteBuffer message);
   Step Begin(const Digest& digest);
   // Returns nullopt if the upload is open.

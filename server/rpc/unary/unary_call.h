@@ -80,15 +80,16 @@ grpc::ByteBuffer Serialized(const Message& message) {
 // Does StartUnary with messages: `answer(request, stop)` returns a StatusOr of the response.
 template <class Request, class Answer>
 grpc::ServerUnaryReactor* RunUnary(const UnaryCall& call, Answer answer) {
-  return StartUnary(call,
-                    [answer = std::move(answer)](grpc::ByteBuffer bytes, grpc::ByteBuffer& response,
-                                                 const CancelToken& stop) -> absl::Status {
-                      const absl::StatusOr<Request> request = Parsed<Request>(std::move(bytes));
-                      if (!request.ok()) return request.status();
-                      const auto message = answer(*request, stop);
-                      if (message.ok()) response = Serialized(*message);
-                      return message.status();
-                    });
+  return StartUnary(
+      call,
+      [answer = std::move(answer)](const grpc::ByteBuffer& bytes, grpc::ByteBuffer& response,
+                                   const CancelToken& stop) -> absl::Status {
+        const absl::StatusOr<Request> request = Parsed<Request>(bytes);
+        if (!request.ok()) return request.status();
+        const auto message = answer(*request, stop);
+        if (message.ok()) response = Serialized(*message);
+        return message.status();
+      });
 }
 
 }  // namespace salient
