@@ -19,7 +19,8 @@ inline StatisticsAccumulator MakeAccumulator(const StatisticsParams& params) {
   return *std::move(accumulator);
 }
 
-// Returns params by which more than 512 columns are kept in blocks: tests can do with fewer than 1024.
+// Returns params by which more than 512 columns are kept in blocks: tests can do with fewer than
+// 1024.
 inline StatisticsParams ParamsOf(int64_t in_features) {
   StatisticsParams params;
   params.in_features = in_features;
