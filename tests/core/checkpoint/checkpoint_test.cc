@@ -165,6 +165,24 @@ TEST_F(CheckpointTest, UnequalCopiesInTwoShardsAreNamed) {
   }
 }
 
+// Copies are compared a megabyte at a time.
+TEST_F(CheckpointTest, LongCopiesThatDifferInTheirLastByteAreNamed) {
+  constexpr int64_t kBytes = (int64_t{1} << 20) + 1;
+  NamedTensor copy{"a", DType::kU8, {kBytes}, std::vector<std::byte>(kBytes)};
+  const auto write = [&](const char* file) {
+    const std::vector<NamedTensor> tensors = {copy, {"b", DType::kU8, {1}, {std::byte{'b'}}}};
+    return WriteSafetensors(Path(file), ToWrite(tensors), {});
+  };
+  ASSERT_TRUE(write("x.safetensors").ok());
+  ASSERT_TRUE(write("y.safetensors").ok());
+  WriteIndex("\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"");
+  EXPECT_TRUE(Checkpoint::Open(directory_).ok());
+  copy.data.back() = std::byte{1};
+  ASSERT_TRUE(write("y.safetensors").ok());
+  EXPECT_THAT(OpenError(absl::StatusCode::kInvalidArgument),
+              HasSubstr("y.safetensors: tensor \"a\" is also in"));
+}
+
 TEST_F(CheckpointTest, TensorsThatTheIndexDoesNotKnowCount) {
   WriteFile("x.safetensors", "ab");
   WriteFile("y.safetensors", "c");
