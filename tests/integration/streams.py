@@ -13,7 +13,7 @@ from live_server import ACTIVE_CALLS, wait_until
 F16 = tensor_pb2.DATA_TYPE_F16
 MIB = 1 << 20
 CALL_MEMORY_BYTES = 96 * MIB
-STALL_SECONDS = 60
+STALL_SECONDS = 20
 # After that the server stops waiting for a client to read, and resets the stream.
 LINGER_SECONDS = 12
 
@@ -93,7 +93,7 @@ class SlowReader(Stream):
 
 
 class Staller(Stream):
-    """Goes silent for a minute in the middle of a weight, then goes on."""
+    """Goes silent in the middle of a weight, longer than others may not read, then goes on."""
 
     def requests(self):
         sent = list(super().requests())
