@@ -16,7 +16,6 @@
 #include "client/terminal/standard_output.h"
 #include "client/terminal/table.h"
 #include "client/transfer/channel.h"
-#include "core/config/json.h"
 
 namespace salient::client {
 namespace {
@@ -95,42 +94,33 @@ std::string InfoTable(const v1::GetServerInfoResponse& info) {
   return table.Render();
 }
 
-std::string StringArray(const std::vector<std::string>& texts) {
-  std::vector<std::string> items;
-  items.reserve(texts.size());
-  for (const std::string& text : texts) items.push_back(JsonQuote(text));
-  return JsonArray(items);
-}
-
 std::string InfoJson(const v1::GetServerInfoResponse& info) {
   const Capabilities has(info);
   const v1::ServerLimits& limits = info.limits();
   JsonObject libraries;
   for (const auto& [name, version] : has.libraries) libraries.AddString(name, version);
-  const std::string limits_json =
-      JsonObject()
-          .AddInteger("max_message_bytes", limits.max_message_bytes())
-          .AddInteger("max_chunk_bytes", limits.max_chunk_bytes())
-          .AddInteger("call_memory_bytes", limits.call_memory_bytes())
-          .AddInteger("max_active_calls", limits.max_active_calls())
-          .AddInteger("max_linears_per_group", limits.max_linears_per_group())
-          .AddInteger("max_features", limits.max_features())
-          .AddNumber("idle_timeout_seconds", limits.idle_timeout_seconds())
-          .Text();
+  JsonObject limits_json;
+  limits_json.AddInteger("max_message_bytes", limits.max_message_bytes())
+      .AddInteger("max_chunk_bytes", limits.max_chunk_bytes())
+      .AddInteger("call_memory_bytes", limits.call_memory_bytes())
+      .AddInteger("max_active_calls", limits.max_active_calls())
+      .AddInteger("max_linears_per_group", limits.max_linears_per_group())
+      .AddInteger("max_features", limits.max_features())
+      .AddNumber("idle_timeout_seconds", limits.idle_timeout_seconds());
   return JsonObject()
       .AddString("version", info.version())
-      .AddJson("limits", limits_json)
-      .AddJson("scales", StringArray(has.scales))
-      .AddJson("ranges", StringArray(has.ranges))
-      .AddJson("roundings", StringArray(has.roundings))
-      .AddJson("output_formats", StringArray(has.output_formats))
-      .AddJson("activation_formats", StringArray(has.activation_formats))
-      .AddJson("engines", StringArray(has.engines))
-      .AddJson("tasks", StringArray(has.tasks))
+      .AddObject("limits", limits_json)
+      .AddStrings("scales", has.scales)
+      .AddStrings("ranges", has.ranges)
+      .AddStrings("roundings", has.roundings)
+      .AddStrings("output_formats", has.output_formats)
+      .AddStrings("activation_formats", has.activation_formats)
+      .AddStrings("engines", has.engines)
+      .AddStrings("tasks", has.tasks)
       .AddString("instruction_path", info.instruction_path())
       .AddString("numerics_id", info.numerics_id())
       .AddInteger("worker_count", info.worker_count())
-      .AddJson("library_versions", libraries.Text())
+      .AddObject("library_versions", libraries)
       .Text();
 }
 

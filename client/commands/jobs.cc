@@ -49,7 +49,7 @@ class JobsCall {
 };
 
 absl::Status WriteJob(const v1::Job& job, bool json) {
-  return WriteOutput(json ? JobJson(job) + "\n" : JobsTable({&job, 1}));
+  return WriteOutput(json ? JobJson(job).Text() + "\n" : JobsTable({&job, 1}));
 }
 
 // Describes the result of a job that has ended.
@@ -70,9 +70,9 @@ absl::Status RunList(const JobsFlags& flags, Interrupt& interrupt) {
   const auto jobs = ListJobs(call.server, call.calls);
   if (!jobs.ok()) return jobs.status();
   if (!flags.json) return WriteOutput(JobsTable(*jobs));
-  std::vector<std::string> items;
+  std::vector<JsonObject> items;
   for (const v1::Job& job : *jobs) items.push_back(JobJson(job));
-  return WriteOutput(JsonObject().AddJson("jobs", JsonArray(items)).Text() + "\n");
+  return WriteOutput(JsonObject().AddArray("jobs", items).Text() + "\n");
 }
 
 absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
@@ -97,7 +97,7 @@ absl::Status RunWatch(const JobsFlags& flags, Interrupt& interrupt) {
     outcome.job = *std::move(job);
   }
   const absl::Status written =
-      WriteOutput(flags.json ? JobJson(outcome.job) + "\n" : OutcomeText(outcome));
+      WriteOutput(flags.json ? JobJson(outcome.job).Text() + "\n" : OutcomeText(outcome));
   if (!written.ok()) return written;
   return OutcomeOf(outcome.job, flags.server);
 }

@@ -1,5 +1,6 @@
 #include "client/report/evaluation.h"
 
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -12,8 +13,8 @@ namespace {
 
 using Align = Table::Align;
 
-std::string PerplexityJson(const v1::ModelScore& score) {
-  return JsonObject().AddNumber("perplexity", score.perplexity()).Text();
+JsonObject PerplexityJson(const v1::ModelScore& score) {
+  return JsonObject().AddNumber("perplexity", score.perplexity());
 }
 
 std::string ErrorText(const v1::ModelScore& score, int block) {
@@ -74,24 +75,24 @@ std::string EvaluationJson(double seconds, const v1::Evaluation& evaluation) {
   const v1::ModelScore& rtn = evaluation.round_to_nearest();
   JsonObject object;
   if (evaluation.has_reference()) {
-    object.AddJson("source", PerplexityJson(evaluation.reference()));
+    object.AddObject("source", PerplexityJson(evaluation.reference()));
   }
-  object.AddJson("result", PerplexityJson(result));
-  if (evaluation.has_round_to_nearest()) object.AddJson("rtn", PerplexityJson(rtn));
+  object.AddObject("result", PerplexityJson(result));
+  if (evaluation.has_round_to_nearest()) object.AddObject("rtn", PerplexityJson(rtn));
   if (evaluation.has_reference()) {
     object.AddNumber("kl", result.kl()).AddNumber("top1_agreement", result.top1_agreement());
   }
   if (evaluation.has_round_to_nearest()) {
     object.AddNumber("rtn_kl", rtn.kl()).AddNumber("rtn_top1_agreement", rtn.top1_agreement());
   }
-  std::vector<std::string> layers;
+  std::vector<JsonObject> layers;
   for (int block = 0; block < result.layer_errors_size(); ++block) {
     JsonObject layer;
     layer.AddInteger("block", block).AddNumber("error", result.layer_errors(block));
     if (block < rtn.layer_errors_size()) layer.AddNumber("rtn_error", rtn.layer_errors(block));
-    layers.push_back(layer.Text());
+    layers.push_back(std::move(layer));
   }
-  return object.AddJson("layers", JsonArray(layers))
+  return object.AddArray("layers", layers)
       .AddInteger("tokens", result.token_count())
       .AddNumber("seconds", seconds)
       .Text();

@@ -9,7 +9,6 @@
 #include "client/terminal/errors.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
-#include "core/config/json.h"
 
 namespace salient::client {
 namespace {
@@ -100,34 +99,30 @@ std::string InspectionTable(const std::string& model, const v1::Inspection& insp
 }
 
 std::string InspectionJson(const std::string& model, const v1::Inspection& inspection) {
-  std::vector<std::string> engines;
+  std::vector<JsonObject> engines;
   for (const v1::EngineVerdict& verdict : inspection.engines()) {
-    std::vector<std::string> reasons;
-    for (const std::string& reason : verdict.reasons()) reasons.push_back(JsonQuote(reason));
     engines.push_back(JsonObject()
                           .AddString("engine", EngineText(verdict.engine()))
                           .AddString("version", verdict.version())
                           .AddBool("loads", verdict.loads())
-                          .AddJson("reasons", JsonArray(reasons))
-                          .Text());
+                          .AddStrings("reasons", verdict.reasons()));
   }
   JsonObject object;
   object.AddString("model", model)
       .AddString("architecture", inspection.architecture())
       .AddString("quant_method", inspection.quant_method());
   if (inspection.has_format()) {
-    std::vector<std::string> formats;
+    std::vector<JsonObject> formats;
     for (const v1::FormatCount& count : inspection.formats()) {
-      formats.push_back(FormatObject(count.format()).AddInteger("linears", count.linears()).Text());
+      formats.push_back(FormatObject(count.format()).AddInteger("linears", count.linears()));
     }
-    object.AddJson("format", FormatObject(inspection.format()).Text())
-        .AddJson("formats", JsonArray(formats));
+    object.AddObject("format", FormatObject(inspection.format())).AddArray("formats", formats);
   }
   return object.AddInteger("parameters", inspection.parameters())
       .AddInteger("bytes", inspection.bytes())
       .AddInteger("quantized_linears", inspection.quantized_linears())
       .AddInteger("plain_linears", inspection.plain_linears())
-      .AddJson("engines", JsonArray(engines))
+      .AddArray("engines", engines)
       .Text();
 }
 

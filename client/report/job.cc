@@ -18,7 +18,6 @@
 #include "client/terminal/errors.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
-#include "core/config/json.h"
 
 namespace salient::client {
 namespace {
@@ -68,12 +67,6 @@ int64_t MissingBytes(const v1::Job& job) {
   int64_t bytes = 0;
   for (const v1::Digest& digest : job.missing()) bytes += digest.size_bytes();
   return bytes;
-}
-
-std::string TextArray(const std::vector<std::string>& texts) {
-  std::vector<std::string> items;
-  for (const std::string& text : texts) items.push_back(JsonQuote(text));
-  return JsonArray(items);
 }
 
 JsonObject EstimateObject(const v1::Estimate& estimate) {
@@ -126,7 +119,7 @@ std::string QuantizeTable(const std::string& model, const std::string& output, d
 
 std::string QuantizeJson(const std::string& output, double seconds, const FinishedJob& outcome) {
   const v1::Usage& usage = outcome.job.usage();
-  std::vector<std::string> groups;
+  std::vector<JsonObject> groups;
   for (const v1::GroupReport& group : outcome.groups) groups.push_back(GroupJson(group));
   return JsonObject()
       .AddString("job", outcome.job.name())
@@ -139,9 +132,9 @@ std::string QuantizeJson(const std::string& output, double seconds, const Finish
       .AddInteger("linears", usage.linear_count())
       .AddInteger("quantized_linears", usage.quantized_linear_count())
       .AddNumber("mean_loss_ratio", MeanLossRatio(outcome.groups))
-      .AddJson("estimate", EstimateJson(outcome.job.estimate()))
-      .AddJson("warnings", TextArray(outcome.warnings))
-      .AddJson("groups", JsonArray(groups))
+      .AddObject("estimate", EstimateObject(outcome.job.estimate()))
+      .AddStrings("warnings", outcome.warnings)
+      .AddArray("groups", groups)
       .Text();
 }
 
@@ -157,12 +150,8 @@ std::string EstimateTable(const std::string& model, const v1::Estimate& estimate
   return table.Render();
 }
 
-std::string EstimateJson(const v1::Estimate& estimate) { return EstimateObject(estimate).Text(); }
-
 std::string EstimateJson(const EstimatedJob& estimated) {
-  return EstimateObject(estimated.job.estimate())
-      .AddJson("warnings", TextArray(estimated.warnings))
-      .Text();
+  return EstimateObject(estimated.job.estimate()).AddStrings("warnings", estimated.warnings).Text();
 }
 
 std::string StateText(v1::JobState state) {
@@ -190,14 +179,13 @@ std::string JobsTable(absl::Span<const v1::Job> jobs) {
   return table.Render();
 }
 
-std::string JobJson(const v1::Job& job) {
-  std::vector<std::string> files;
+JsonObject JobJson(const v1::Job& job) {
+  std::vector<JsonObject> files;
   for (const v1::ResultFile& file : job.files()) {
     files.push_back(JsonObject()
                         .AddString("name", file.name())
                         .AddString("sha256", file.digest().sha256())
-                        .AddInteger("size_bytes", file.digest().size_bytes())
-                        .Text());
+                        .AddInteger("size_bytes", file.digest().size_bytes()));
   }
   JsonObject object;
   object.AddString("job", job.name())
@@ -211,10 +199,10 @@ std::string JobJson(const v1::Job& job) {
       .AddInteger("bytes_out", job.usage().bytes_out())
       .AddInteger("peak_rss_bytes", job.usage().peak_memory_bytes())
       .AddInteger("missing_bytes", MissingBytes(job))
-      .AddJson("estimate", EstimateJson(job.estimate()))
-      .AddJson("files", JsonArray(files));
+      .AddObject("estimate", EstimateObject(job.estimate()))
+      .AddArray("files", files);
   if (job.state() == v1::JOB_STATE_FAILED) object.AddString("error", job.error().message());
-  return object.Text();
+  return object;
 }
 
 }  // namespace salient::client

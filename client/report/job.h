@@ -6,6 +6,7 @@
 
 #include "absl/types/span.h"
 #include "client/jobs/run.h"
+#include "client/terminal/json_text.h"
 #include "salient/v1/job.pb.h"
 #include "salient/v1/report.pb.h"
 
@@ -29,7 +30,6 @@ std::string EstimateTable(const std::string& model, const v1::Estimate& estimate
                           const std::string& assumed);
 
 // Returns {seconds, peak_rss_bytes, flop, output_bytes}; the second adds {warnings}.
-std::string EstimateJson(const v1::Estimate& estimate);
 std::string EstimateJson(const EstimatedJob& estimated);
 
 // Returns "queued", "running", "succeeded", "failed" or "cancelled".
@@ -40,7 +40,7 @@ std::string JobsTable(absl::Span<const v1::Job> jobs);
 
 // Returns {job, state, task, revision, create_time, seconds, parameters, bytes_in, bytes_out,
 // peak_rss_bytes, missing_bytes, files, error?}. Times are seconds since 1970.
-std::string JobJson(const v1::Job& job);
+JsonObject JobJson(const v1::Job& job);
 
 }  // namespace salient::client
 

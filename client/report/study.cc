@@ -68,16 +68,14 @@ std::string StudyJson(double seconds, const v1::Job& job) {
   const StudiedFormat format = FormatOf(job.spec().study());
   JsonObject object;
   object.AddString("job", job.name());
-  object.AddJson("source",
-                 JsonObject().AddNumber("perplexity", study.source().perplexity()).Text());
+  object.AddObject("source", JsonObject().AddNumber("perplexity", study.source().perplexity()));
   for (const v1::Study::Row& row : study.rows()) {
-    object.AddJson(ChoiceText(row.choice()),
-                   JsonObject()
-                       .AddNumber("perplexity", row.score().perplexity())
-                       .AddNumber("kl", row.score().kl())
-                       .AddNumber("top1_agreement", row.score().top1_agreement())
-                       .AddNumber("relative_error", row.relative_output_error())
-                       .Text());
+    object.AddObject(ChoiceText(row.choice()),
+                     JsonObject()
+                         .AddNumber("perplexity", row.score().perplexity())
+                         .AddNumber("kl", row.score().kl())
+                         .AddNumber("top1_agreement", row.score().top1_agreement())
+                         .AddNumber("relative_error", row.relative_output_error()));
   }
   return object.AddNumber("salient_share", format.share)
       .AddInteger("bits", format.bits)

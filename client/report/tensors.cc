@@ -9,14 +9,13 @@
 #include "client/terminal/errors.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
-#include "core/config/json.h"
 
 namespace salient::client {
 namespace {
 
 constexpr size_t kMaxGroupCellBytes = 64;
 
-std::string LinearJson(const v1::LinearReport& linear) {
+JsonObject LinearJson(const v1::LinearReport& linear) {
   return JsonObject()
       .AddString("name", linear.name())
       .AddInteger("out_features", linear.out_features())
@@ -30,8 +29,7 @@ std::string LinearJson(const v1::LinearReport& linear) {
       .AddBool("kept_rtn", linear.kept_rtn())
       .AddInteger("bytes_in", linear.bytes_in())
       .AddInteger("bytes_out", linear.bytes_out())
-      .AddInteger("bits", linear.bits())
-      .Text();
+      .AddInteger("bits", linear.bits());
 }
 
 // A group kept round-to-nearest when all of its Linears did.
@@ -91,27 +89,23 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports) {
   return table.Render() + NoteLines(reports);
 }
 
-std::string GroupJson(const v1::GroupReport& report) {
+JsonObject GroupJson(const v1::GroupReport& report) {
   std::vector<std::string> names;
-  std::vector<std::string> linears;
+  std::vector<JsonObject> linears;
   for (const auto& linear : report.linears()) {
-    names.push_back(JsonQuote(linear.name()));
+    names.push_back(linear.name());
     linears.push_back(LinearJson(linear));
   }
-  std::vector<std::string> notes;
-  for (const std::string& note : report.notes()) notes.push_back(JsonQuote(note));
-
-  const std::string candidate = JsonObject()
-                                    .AddBool("identity", report.candidate().identity())
-                                    .AddBool("weight_aware", report.candidate().weight_aware())
-                                    .AddNumber("ratio", report.candidate().ratio())
-                                    .AddBool("smoothquant", report.candidate().smoothquant())
-                                    .Text();
+  const JsonObject candidate = JsonObject()
+                                   .AddBool("identity", report.candidate().identity())
+                                   .AddBool("weight_aware", report.candidate().weight_aware())
+                                   .AddNumber("ratio", report.candidate().ratio())
+                                   .AddBool("smoothquant", report.candidate().smoothquant());
   JsonObject object;
   object.AddString("name", report.name());
   if (!report.directory().empty()) object.AddString("directory", report.directory());
-  return object.AddJson("linears", JsonArray(names))
-      .AddJson("candidate", candidate)
+  return object.AddStrings("linears", names)
+      .AddObject("candidate", candidate)
       .AddString("ratio", RatioText(report.candidate()))
       .AddNumber("loss_rtn", report.loss_rtn())
       .AddNumber("loss", report.loss())
@@ -125,10 +119,9 @@ std::string GroupJson(const v1::GroupReport& report) {
       .AddInteger("bytes_out", BytesOut(report))
       .AddNumber("seconds", report.seconds())
       .AddBool("kept_rtn", KeptRtn(report))
-      .AddJson("notes", JsonArray(notes))
+      .AddStrings("notes", report.notes())
       .AddString("numerics_id", report.numerics_id())
-      .AddJson("linear_reports", JsonArray(linears))
-      .Text();
+      .AddArray("linear_reports", linears);
 }
 
 std::string ResultJson(const std::string& output, double seconds,
@@ -136,7 +129,7 @@ std::string ResultJson(const std::string& output, double seconds,
   int64_t parameters = 0;
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  std::vector<std::string> groups;
+  std::vector<JsonObject> groups;
   for (const v1::GroupReport& report : reports) {
     parameters += report.parameters();
     bytes_in += BytesIn(report);
@@ -149,7 +142,7 @@ std::string ResultJson(const std::string& output, double seconds,
       .AddInteger("bytes_in", bytes_in)
       .AddInteger("bytes_out", bytes_out)
       .AddNumber("seconds", seconds)
-      .AddJson("groups", JsonArray(groups))
+      .AddArray("groups", groups)
       .Text();
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/types/span.h"
+#include "client/terminal/json_text.h"
 #include "salient/v1/report.pb.h"
 
 namespace salient::client {
@@ -25,7 +26,7 @@ int64_t BytesIn(const v1::GroupReport& report);
 int64_t BytesOut(const v1::GroupReport& report);
 
 // Writes one element of the groups below; with `directory` if the job has several results.
-std::string GroupJson(const v1::GroupReport& report);
+JsonObject GroupJson(const v1::GroupReport& report);
 
 // One JSON object: {output, parameters, bytes_in, bytes_out, seconds, groups: [{name, linears,
 // candidate, ratio, loss_rtn, loss, relative_output_error, relative_output_error_rtn, exact_loss,

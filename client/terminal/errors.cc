@@ -197,7 +197,7 @@ std::string ErrorJson(const absl::Status& status, int exit_code) {
     error.AddNumber("retry_after_seconds", absl::ToDoubleSeconds(*delay));
   }
   error.AddInteger("exit_code", exit_code);
-  return JsonObject().AddJson("error", error.Text()).Text();
+  return JsonObject().AddObject("error", error).Text();
 }
 
 int ExitCodeOf(const absl::Status& status) {

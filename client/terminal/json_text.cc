@@ -3,39 +3,52 @@
 #include <charconv>
 #include <cmath>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "core/config/json.h"
+#include "absl/strings/numbers.h"
 
 namespace salient::client {
 
-std::string JsonArray(absl::Span<const std::string> items) {
-  return absl::StrCat("[", absl::StrJoin(items, ", "), "]");
+JsonValue JsonArray(const std::vector<JsonObject>& objects) {
+  JsonValue::Array items;
+  for (const JsonObject& object : objects) items.emplace_back(object.fields_);
+  return JsonValue(std::move(items));
 }
 
-JsonObject& JsonObject::AddJson(absl::string_view name, absl::string_view json) {
-  absl::StrAppend(&fields_, fields_.empty() ? "" : ", ", JsonQuote(name), ": ", json);
+JsonObject& JsonObject::Add(absl::string_view name, JsonValue value) {
+  fields_.emplace_back(name, std::move(value));
   return *this;
 }
 
+JsonObject& JsonObject::AddObject(absl::string_view name, const JsonObject& object) {
+  return Add(name, JsonValue(object.fields_));
+}
+
+JsonObject& JsonObject::AddArray(absl::string_view name, const std::vector<JsonObject>& objects) {
+  return Add(name, JsonArray(objects));
+}
+
 JsonObject& JsonObject::AddString(absl::string_view name, absl::string_view value) {
-  return AddJson(name, JsonQuote(value));
+  return Add(name, JsonValue(std::string(value)));
 }
 
 JsonObject& JsonObject::AddNumber(absl::string_view name, double value) {
-  if (!std::isfinite(value)) return AddJson(name, "null");
+  if (!std::isfinite(value)) return Add(name, JsonValue());
   char buffer[32];
-  // This is the shortest text that reads back as the same double, whatever the locale.
+  // This is the shortest text that reads back as the same double, whatever the locale. One that
+  // reads as an integer is written as one, without a fraction.
   const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
-  return AddJson(name, absl::string_view(buffer, static_cast<size_t>(end - buffer)));
+  int64_t integer = 0;
+  const bool whole =
+      absl::SimpleAtoi(absl::string_view(buffer, static_cast<size_t>(end - buffer)), &integer);
+  if (!whole) return Add(name, JsonValue(value));
+  return Add(name, std::signbit(value) ? JsonValue(integer) : JsonValue::Integer(integer));
 }
 
 JsonObject& JsonObject::AddInteger(absl::string_view name, int64_t value) {
-  return AddJson(name, absl::StrCat(value));
+  return Add(name, JsonValue::Integer(value));
 }
 
 JsonObject& JsonObject::AddBool(absl::string_view name, bool value) {
-  return AddJson(name, value ? "true" : "false");
+  return Add(name, JsonValue(value));
 }
 
 }  // namespace salient::client

@@ -1,16 +1,18 @@
-// JSON for machines that read our standard output. Reading and quoting are core/config's part.
+// JSON for machines that read our standard output. Its text is made by core/config.
 #ifndef SALIENT_CLIENT_TERMINAL_JSON_TEXT_H_
 #define SALIENT_CLIENT_TERMINAL_JSON_TEXT_H_
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
+#include "core/config/json.h"
 
 namespace salient::client {
 
-// Writes an object whose fields stand in the order they were added. It is not thread-safe.
+// Is an object whose fields stand in the order they were added. It is not thread-safe.
 class JsonObject {
  public:
   JsonObject& AddString(absl::string_view name, absl::string_view value);
@@ -19,18 +21,25 @@ class JsonObject {
   JsonObject& AddNumber(absl::string_view name, double value);
   JsonObject& AddInteger(absl::string_view name, int64_t value);
   JsonObject& AddBool(absl::string_view name, bool value);
-  // Adds `json`, which is valid JSON already.
-  JsonObject& AddJson(absl::string_view name, absl::string_view json);
+  JsonObject& Add(absl::string_view name, JsonValue value);
+  JsonObject& AddObject(absl::string_view name, const JsonObject& object);
+  JsonObject& AddArray(absl::string_view name, const std::vector<JsonObject>& objects);
+  template <typename Strings>
+  JsonObject& AddStrings(absl::string_view name, const Strings& strings) {
+    JsonValue::Array items;
+    for (const std::string& text : strings) items.emplace_back(text);
+    return Add(name, JsonValue(std::move(items)));
+  }
 
   // Returns one line, without a newline.
-  std::string Text() const { return fields_.empty() ? "{}" : "{" + fields_ + "}"; }
+  std::string Text() const { return JsonText(JsonValue(fields_), JsonLayout::kOneLine); }
 
  private:
-  std::string fields_;
+  friend JsonValue JsonArray(const std::vector<JsonObject>& objects);
+  JsonValue::Object fields_;
 };
 
-// Returns "[a, b]" of items that are valid JSON already.
-std::string JsonArray(absl::Span<const std::string> items);
+JsonValue JsonArray(const std::vector<JsonObject>& objects);
 
 }  // namespace salient::client
 

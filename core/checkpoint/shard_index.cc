@@ -99,15 +99,14 @@ std::string IndexJson(const ShardPlan& plan, absl::Span<const TensorSize> tensor
     for (const size_t i : shard.tensors) rows.emplace_back(tensors[i].name, shard.file);
   }
   std::sort(rows.begin(), rows.end());
-  std::string json = absl::StrCat("{\n  \"metadata\": {\n    \"total_size\": ", plan.total_bytes,
-                                  "\n  },\n  \"weight_map\": {");
-  absl::string_view separator = "\n";
+  JsonValue::Object weight_map;
   for (const auto& [tensor, file] : rows) {
-    absl::StrAppend(&json, separator, "    ", JsonQuote(tensor), ": ", JsonQuote(file));
-    separator = ",\n";
+    weight_map.emplace_back(tensor, JsonValue(std::string(file)));
   }
-  absl::StrAppend(&json, "\n  }\n}\n");
-  return json;
+  return JsonText(JsonValue(JsonValue::Object{
+      {"metadata",
+       JsonValue(JsonValue::Object{{"total_size", JsonValue::Integer(plan.total_bytes)}})},
+      {"weight_map", JsonValue(std::move(weight_map))}}));
 }
 
 }  // namespace

@@ -154,8 +154,8 @@ std::string NumberText(double value) {
   return like_integer ? number + ".0" : number;
 }
 
-// Depth is bounded by the parser that the value came from.
-void AppendJson(const JsonValue& value, int depth, std::string* out) {
+// Depth is bounded by the parser that the value came from, or by the code that made it.
+void AppendJson(const JsonValue& value, JsonLayout layout, int depth, std::string* out) {
   const JsonValue::Array* array = value.AsArray();
   const JsonValue::Object* object = value.AsObject();
   if (const std::string* text = value.AsString()) {
@@ -163,12 +163,20 @@ void AppendJson(const JsonValue& value, int depth, std::string* out) {
   } else if (array != nullptr || object != nullptr) {
     const size_t count = array != nullptr ? array->size() : object->size();
     *out += array != nullptr ? '[' : '{';
+    const absl::string_view space = layout == JsonLayout::kDense ? "" : " ";
     for (size_t i = 0; i < count; ++i) {
-      absl::StrAppend(out, i == 0 ? "\n" : ",\n", std::string(2 * (depth + 1), ' '));
-      if (object != nullptr) absl::StrAppend(out, JsonQuote((*object)[i].first), ": ");
-      AppendJson(array != nullptr ? (*array)[i] : (*object)[i].second, depth + 1, out);
+      if (i > 0) *out += ',';
+      if (layout == JsonLayout::kLines) {
+        absl::StrAppend(out, "\n", std::string(2 * (depth + 1), ' '));
+      } else if (i > 0) {
+        absl::StrAppend(out, space);
+      }
+      if (object != nullptr) absl::StrAppend(out, JsonQuote((*object)[i].first), ":", space);
+      AppendJson(array != nullptr ? (*array)[i] : (*object)[i].second, layout, depth + 1, out);
     }
-    if (count > 0) absl::StrAppend(out, "\n", std::string(2 * depth, ' '));
+    if (count > 0 && layout == JsonLayout::kLines) {
+      absl::StrAppend(out, "\n", std::string(2 * depth, ' '));
+    }
     *out += array != nullptr ? ']' : '}';
   } else if (value.AsUint64() == nullptr && !value.AsInt64().has_value() &&
              value.AsDouble().has_value()) {
@@ -308,10 +316,11 @@ std::string JsonQuote(absl::string_view text) {
   return quoted + "\"";
 }
 
-std::string JsonText(const JsonValue& value) {
+std::string JsonText(const JsonValue& value, JsonLayout layout) {
   std::string text;
-  AppendJson(value, 0, &text);
-  return text + "\n";
+  AppendJson(value, layout, 0, &text);
+  if (layout == JsonLayout::kLines) text += '\n';
+  return text;
 }
 
 }  // namespace salient

@@ -36,6 +36,10 @@ class JsonValue {
   explicit JsonValue(std::string value) : value_(std::move(value)) {}
   explicit JsonValue(Array value) : value_(std::move(value)) {}
   explicit JsonValue(Object value) : value_(std::move(value)) {}
+  // Returns an integer in the form that it has when it is parsed.
+  static JsonValue Integer(int64_t value) {
+    return value < 0 ? JsonValue(value) : JsonValue(static_cast<uint64_t>(value));
+  }
 
   bool IsNull() const { return std::holds_alternative<std::monostate>(value_); }
 
@@ -110,10 +114,17 @@ absl::Status VisitJson(
 // stays as it is, but for surrogates. `text` is not checked to be UTF-8.
 std::string JsonQuote(absl::string_view text);
 
-// Returns `value` as JSON text: two spaces a level, members in their order, a line feed at the end.
-// Parsing it gives the value again: integers stay integers, others the same double. What is not
-// finite is written as Python writes it.
-std::string JsonText(const JsonValue& value);
+enum class JsonLayout {
+  kLines,    // Each member has a line, two spaces a level; a line feed is at the end.
+  kOneLine,  // Commas and colons have a space behind them.
+  kDense,    // Nothing stands between values that need not.
+};
+
+// Returns `value` as JSON text, members in their order. Parsing it gives the value again: integers
+// stay integers, others the same double. What is not finite, and surrogates without their other
+// half, are written as Python writes them, which nlohmann's writer cannot, nor one line with
+// spaces: so this is a writer of our own.
+std::string JsonText(const JsonValue& value, JsonLayout layout = JsonLayout::kLines);
 
 }  // namespace salient
 

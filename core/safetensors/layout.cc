@@ -5,7 +5,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/config/json.h"
 #include "core/safetensors/safetensors.h"
 #include "core/text/quote.h"
@@ -13,12 +12,21 @@
 namespace salient {
 namespace {
 
-std::string MetadataJson(std::map<std::string, std::string> metadata) {
+JsonValue MetadataJson(std::map<std::string, std::string> metadata) {
   metadata.insert_or_assign("format", "pt");
-  const auto quote = [](std::string* out, const auto& item) {
-    absl::StrAppend(out, JsonQuote(item.first), ":", JsonQuote(item.second));
-  };
-  return absl::StrCat("{", absl::StrJoin(metadata, ",", quote), "}");
+  JsonValue::Object object;
+  for (const auto& [name, text] : metadata) object.emplace_back(name, JsonValue(text));
+  return JsonValue(std::move(object));
+}
+
+JsonValue PlaceJson(const SafetensorsLayout::Place& place) {
+  JsonValue::Array shape;
+  for (const int64_t dimension : place.tensor.shape) shape.push_back(JsonValue::Integer(dimension));
+  return JsonValue(JsonValue::Object{
+      {"dtype", JsonValue(std::string(Name(place.tensor.dtype)))},
+      {"shape", JsonValue(std::move(shape))},
+      {"data_offsets", JsonValue(JsonValue::Array{JsonValue::Integer(place.begin),
+                                                  JsonValue::Integer(place.end)})}});
 }
 
 }  // namespace
@@ -44,7 +52,7 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(
             });
 
   // Positions count from the end of the header until its length is known.
-  std::string json = absl::StrCat("{\"__metadata__\":", MetadataJson(metadata));
+  JsonValue::Object header{{"__metadata__", MetadataJson(metadata)}};
   int64_t position = 0;
   for (SafetensorsLayout::Place& place : layout.places) {
     const TensorShape& tensor = place.tensor;
@@ -54,16 +62,14 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(
           source, ": tensor ", QuoteForMessage(tensor.name), " ends beyond 2^63 bytes"));
     }
     place.end = position;
-    absl::StrAppend(&json, ",", JsonQuote(tensor.name), ":{\"dtype\":\"", Name(tensor.dtype),
-                    "\",\"shape\":[", absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[",
-                    place.begin, ",", place.end, "]}");
+    header.emplace_back(tensor.name, PlaceJson(place));
   }
-  json += "}";
+  std::string json = JsonText(JsonValue(std::move(header)), JsonLayout::kDense);
   json.resize((json.size() + 7) / 8 * 8, ' ');
 
   // Our own reader judges names, shapes, sizes, limits and UTF-8: what is written can be read.
-  const auto header = ParseSafetensorsHeader(source, json, position);
-  if (!header.ok()) return header.status();
+  const auto readable = ParseSafetensorsHeader(source, json, position);
+  if (!readable.ok()) return readable.status();
 
   for (int i = 0; i < 8; ++i) layout.head += static_cast<char>(json.size() >> (8 * i) & 0xFF);
   layout.head += json;

@@ -13,6 +13,7 @@
 #include "client/terminal/interrupt.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
+#include "core/config/json.h"
 #include "core/kernels/instruction_set.h"
 #include "core/linalg/instruction_limit.h"
 #include "tests/bench/model_run.h"
@@ -132,7 +133,7 @@ absl::Status Run(const Flags& flags) {
   if (!requests.ok()) return requests.status();
   std::filesystem::create_directories(flags.directory);
   std::vector<RunResult> runs;
-  std::vector<std::string> json;
+  std::vector<client::JsonObject> json;
   std::vector<std::string> made;  // These checkpoints were not there before.
   absl::Status status;
   for (const RunRequest& request : *requests) {
@@ -159,7 +160,8 @@ absl::Status Run(const Flags& flags) {
   }
   if (!status.ok()) return status;
   if (flags.json && !json.empty()) {
-    const std::string text = json.size() == 1 ? json[0] : client::JsonArray(json);
+    const std::string text =
+        json.size() == 1 ? json[0].Text() : JsonText(client::JsonArray(json), JsonLayout::kOneLine);
     std::printf("%s\n", text.c_str());
   } else if (runs.size() > 1) {
     std::printf("%s", CompareText(*requests, runs).c_str());

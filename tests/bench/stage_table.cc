@@ -12,7 +12,6 @@
 namespace salient::bench {
 namespace {
 
-using client::JsonArray;
 using client::JsonObject;
 using client::Table;
 
@@ -68,13 +67,12 @@ std::string PeaksText(const RunResult& run) {
   return text;
 }
 
-std::string PeakJson(const GemmPeak& before, const GemmPeak& after) {
+JsonObject PeakJson(const GemmPeak& before, const GemmPeak& after) {
   return JsonObject()
       .AddNumber("before", before.flop)
       .AddNumber("after", after.flop)
       .AddString("dtype", before.flop > 0 ? Name(before.dtype) : "")
-      .AddString("implementation", before.implementation)
-      .Text();
+      .AddString("implementation", before.implementation);
 }
 
 }  // namespace
@@ -133,9 +131,9 @@ std::string StageTable(const RunRequest& request, const RunResult& run) {
   return text;
 }
 
-std::string StageJson(const RunRequest& request, const RunResult& run) {
+JsonObject StageJson(const RunRequest& request, const RunResult& run) {
   const Floors floors = FloorsOf(run);
-  std::vector<std::string> stages;
+  std::vector<JsonObject> stages;
   for (size_t i = 0; i < kStages; ++i) {
     const Work& work = run.cost.stages[i];
     stages.push_back(
@@ -148,9 +146,8 @@ std::string StageJson(const RunRequest& request, const RunResult& run) {
             .AddNumber("elementwise_operations", work.vector_flop)
             .AddNumber("bytes", work.bytes)
             .AddNumber("floor_core_seconds", floors.stages[i])
-            .AddJson("peak_bf16", PeakJson(run.before.stages[i].bf16, run.after.stages[i].bf16))
-            .AddJson("peak_f32", PeakJson(run.before.stages[i].f32, run.after.stages[i].f32))
-            .Text());
+            .AddObject("peak_bf16", PeakJson(run.before.stages[i].bf16, run.after.stages[i].bf16))
+            .AddObject("peak_f32", PeakJson(run.before.stages[i].f32, run.after.stages[i].f32)));
   }
   const double floor_wall = floors.total / request.workers;
   return JsonObject()
@@ -174,8 +171,7 @@ std::string StageJson(const RunRequest& request, const RunResult& run) {
       .AddNumber("memory_bytes_per_second", Mean(run.before, run.after).memory_bytes)
       .AddNumber("read_bytes_per_second", Mean(run.before, run.after).read_bytes)
       .AddNumber("write_bytes_per_second", Mean(run.before, run.after).write_bytes)
-      .AddJson("stages", JsonArray(stages))
-      .Text();
+      .AddArray("stages", stages);
 }
 
 }  // namespace salient::bench

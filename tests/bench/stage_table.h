@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "client/terminal/json_text.h"
 #include "core/parallel/executor.h"
 #include "tests/bench/model_run.h"
 
@@ -24,7 +25,7 @@ std::string StageName(Stage stage);
 
 // Writes a table for people, with the peaks before and after, and one for programs.
 std::string StageTable(const RunRequest& request, const RunResult& run);
-std::string StageJson(const RunRequest& request, const RunResult& run);
+client::JsonObject StageJson(const RunRequest& request, const RunResult& run);
 
 }  // namespace salient::bench
 

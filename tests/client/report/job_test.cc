@@ -150,7 +150,7 @@ TEST(JobReportTest, JobsSayStateTaskAndError) {
   EXPECT_THAT(JobsTable({&job, 1}),
               AllOf(HasSubstr("jobs/j"), HasSubstr("failed"), HasSubstr("evaluate"),
                     HasSubstr("2.00 KiB"), HasSubstr("no  tokens")));
-  const Parsed json(JobJson(job));
+  const Parsed json(JobJson(job).Text());
   EXPECT_EQ(*json["job"].AsString(), "jobs/j") << "as the answer of quantize calls it";
   EXPECT_TRUE(json.Has("peak_rss_bytes"));
   EXPECT_EQ(*json["state"].AsString(), "failed");

@@ -4,7 +4,11 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/config/json.h"
 
 namespace salient::client {
@@ -15,9 +19,12 @@ TEST(JsonTextTest, FieldsKeepTheirOrderAndTypes) {
                                .AddString("z", "quote \" and newline \n")
                                .AddInteger("a", -7)
                                .AddBool("b", true)
-                               .AddJson("c", JsonArray({"1", "2"}))
+                               .AddArray("c", {JsonObject().AddInteger("d", 1), JsonObject()})
+                               .AddStrings("e", std::vector<std::string>{"x", "y"})
                                .Text();
-  EXPECT_EQ(text, R"({"z": "quote \" and newline \n", "a": -7, "b": true, "c": [1, 2]})");
+  EXPECT_EQ(
+      text,
+      R"({"z": "quote \" and newline \n", "a": -7, "b": true, "c": [{"d": 1}, {}], "e": ["x", "y"]})");
 }
 
 TEST(JsonTextTest, NumbersReadBackAsTheSameDouble) {
@@ -26,6 +33,15 @@ TEST(JsonTextTest, NumbersReadBackAsTheSameDouble) {
     const auto parsed = ParseJson("test", text);
     ASSERT_TRUE(parsed.ok()) << parsed.status() << " " << text;
     EXPECT_EQ(parsed->Find("x")->AsDouble(), value) << text;
+  }
+}
+
+TEST(JsonTextTest, NumbersAreAsShortAsTheyCanBe) {
+  const std::pair<double, const char*> texts[] = {
+      {2.0, "2"},           {0.0, "0"},   {-0.0, "-0"},    {-3.0, "-3"},   {1e5, "1e+05"},
+      {123456.0, "123456"}, {2.5, "2.5"}, {1e22, "1e+22"}, {1e-7, "1e-07"}};
+  for (const auto& [value, text] : texts) {
+    EXPECT_EQ(JsonObject().AddNumber("x", value).Text(), absl::StrCat("{\"x\": ", text, "}"));
   }
 }
 

@@ -188,6 +188,22 @@ std::string ManyNumbers() {
   return text + "]";
 }
 
+TEST(JsonTest, LayoutsDifferInSpaceAlone) {
+  const std::string dense = R"({"a":[1,-2.5,"b, c"],"d":{"e":null,"f":true},"g":{},"h":[]})";
+  const auto value = ParseJson("x", dense);
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(JsonText(*value, JsonLayout::kDense), dense);
+  EXPECT_EQ(JsonText(*value, JsonLayout::kOneLine),
+            R"({"a": [1, -2.5, "b, c"], "d": {"e": null, "f": true}, "g": {}, "h": []})");
+  EXPECT_EQ(JsonText(*value, JsonLayout::kLines), JsonText(*value));
+}
+
+TEST(JsonTest, AnIntegerHasTheFormThatItIsReadIn) {
+  EXPECT_EQ(*JsonValue::Integer(3).AsUint64(), 3u);
+  EXPECT_EQ(JsonValue::Integer(-3).AsUint64(), nullptr);
+  EXPECT_EQ(*JsonValue::Integer(-3).AsInt64(), -3);
+}
+
 TEST(JsonTest, ALongTextCanBeInterrupted) {
   const std::string text = ManyNumbers();
   int asked = 0;
