@@ -1,6 +1,5 @@
 // Is the command line of Salient.
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <sstream>
 #include <string>
@@ -15,6 +14,7 @@
 #include "client/terminal/errors.h"
 #include "client/terminal/interrupt.h"
 #include "client/terminal/standard_output.h"
+#include "core/file/signals.h"
 #include "core/file/standard_descriptors.h"
 
 namespace salient::client {
@@ -45,8 +45,7 @@ bool WantsJson(const CLI::App& command) {
 
 int Main(int argc, char** argv) {
   HoldStandardDescriptors();
-  // Writing to a file that may not grow returns an error instead of ending the process.
-  std::signal(SIGXFSZ, SIG_IGN);
+  IgnoreSignalsOfWrites();
   Interrupt interrupt;
   CLI::App app("Quantizes weights of large language models, here or on a Salient server.",
                "salient");

@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "core/file/inherited_signals.h"
+#include "core/file/signals.h"
 #include "core/file/standard_descriptors.h"
 #include "server/config.h"
 #include "server/observe/logs.h"
@@ -79,9 +79,7 @@ int Run(int argc, const char* const* argv) {
   // takes them.
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-  // Writing to a file that may not grow returns an error instead of ending the process.
-  std::signal(SIGXFSZ, SIG_IGN);
+  IgnoreSignalsOfWrites();
 
   const DescriptorLimit descriptors = RaiseDescriptorLimit();
   if (descriptors.now > descriptors.before) {

@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "client/terminal/errors.h"
-#include "core/file/inherited_signals.h"
+#include "core/file/signals.h"
 
 namespace salient::client {
 namespace {
@@ -37,9 +37,9 @@ void TellOfClosedPipe(int /*signal*/) {
   errno = error;
 }
 
-void SetPipeHandler(void (*handler)(int)) {
+void HandleClosedPipes() {
   struct sigaction action = {};
-  action.sa_handler = handler;
+  action.sa_handler = TellOfClosedPipe;
   action.sa_flags = SA_RESTART;
   sigaction(SIGPIPE, &action, nullptr);
 }
@@ -53,7 +53,7 @@ Interrupt::Interrupt()
   pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
   signal_fd_ = signalfd(-1, &signals_, SFD_CLOEXEC);
   closed_pipe_fd = pipe_fd_;
-  SetPipeHandler(TellOfClosedPipe);
+  HandleClosedPipes();
   thread_ = std::thread([this] { WaitForSignals(); });
 }
 
@@ -62,7 +62,7 @@ Interrupt::~Interrupt() {
   // An eventfd takes 2^64 - 2 of these before it blocks or fails.
   [[maybe_unused]] const ssize_t written = write(stop_fd_, &one, sizeof(one));
   thread_.join();
-  SetPipeHandler(SIG_IGN);
+  IgnoreSignalsOfWrites();
   close(signal_fd_);
   close(stop_fd_);
   close(pipe_fd_);
