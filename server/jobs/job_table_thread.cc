@@ -93,10 +93,10 @@ void JobTableImpl::End(JobRecord& job, JobState state, absl::Status error) {
 }
 
 void JobTableImpl::Forget(const RecordPtr& job) {
-  const RecordPtr keep = job;  // The argument may be the map's own.
-  forgotten_.push_back(keep);
-  by_id_.erase(keep->id);
-  jobs_.erase(keep->sequence);
+  // The argument may be the map's own.
+  const JobRecord& kept = *forgotten_.emplace_back(job);
+  by_id_.erase(kept.id);
+  jobs_.erase(kept.sequence);
 }
 
 // A job over blobs takes its turn when it has something to do: tokens are here, and bytes of the
