@@ -21,7 +21,7 @@ set(not_ours .git build .cache .idea .vscode)  # git, CMake and editors leave th
 # speak for those below it). Innermost first within a house.
 set(core_rooms
     core/text core/tensor core/parallel core/kernels core/linalg core/file core/config
-    core/config/model core/safetensors core/checkpoint core/model core/model/families core/quality core/statistics
+    core/config/model core/safetensors core/checkpoint core/model core/model/blocks core/model/families core/quality core/statistics
     core/method core/pack core/group core/result core/source core/quantize core/evaluate
     core/study core/cost core/engines)
 set(client_rooms
@@ -46,6 +46,7 @@ set(knows_core/checkpoint core/text core/tensor core/parallel core/file core/con
     core/checkpoint)
 set(read_checkpoints core/text core/config core/config/model core/safetensors core/checkpoint)
 set(knows_core/model ${knows_core/linalg} ${read_checkpoints} core/file core/model)
+set(knows_core/model/blocks ${knows_core/model} core/model/blocks)
 set(knows_core/model/families core/text core/config core/config/model core/model core/model/families)
 set(knows_core/quality core/tensor core/quality)
 set(knows_core/statistics ${knows_core/linalg} core/statistics)
@@ -55,9 +56,9 @@ set(knows_core/group ${knows_core/method} core/pack core/group)
 set(knows_core/result
     core/tensor ${read_checkpoints} core/file core/model core/pack core/group core/result)
 set(knows_core/source ${knows_core/result} ${knows_core/linalg} core/method core/source)
-set(knows_core/quantize ${knows_core/model} core/statistics core/method core/pack core/group
+set(knows_core/quantize ${knows_core/model/blocks} core/statistics core/method core/pack core/group
     core/result core/quantize)
-set(knows_core/evaluate ${knows_core/model} core/quality core/evaluate)
+set(knows_core/evaluate ${knows_core/model/blocks} core/quality core/evaluate)
 set(knows_core/study ${knows_core/quantize} core/source core/evaluate core/study)
 set(knows_core/cost ${knows_core/study} core/cost)
 set(knows_core/engines core/tensor ${read_checkpoints} core/model core/model/families core/pack

@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "core/model/activations.h"
-#include "core/model/embedding_and_head.h"
+#include "core/model/blocks/embedding_and_head.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 

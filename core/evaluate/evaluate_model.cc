@@ -10,12 +10,12 @@
 #include "absl/strings/strip.h"
 #include "core/evaluate/evaluate_heads.h"
 #include "core/model/block_weights.h"
-#include "core/model/embedding_and_head.h"
-#include "core/model/forward.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
+#include "core/model/blocks/side_by_side.h"
 #include "core/model/hidden_states.h"
 #include "core/model/model.h"
 #include "core/model/numerics.h"
-#include "core/model/side_by_side.h"
 #include "core/parallel/mutex.h"
 
 namespace salient {

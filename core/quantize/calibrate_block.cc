@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/model/side_by_side.h"
+#include "core/model/blocks/side_by_side.h"
 #include "core/parallel/mutex.h"
 #include "core/parallel/tiles.h"
 #include "core/statistics/accumulator.h"

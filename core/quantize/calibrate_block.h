@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
-#include "core/model/forward.h"
+#include "core/model/blocks/forward.h"
 #include "core/model/hidden_states.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"

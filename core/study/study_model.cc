@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/block_weights.h"
-#include "core/model/embedding_and_head.h"
-#include "core/model/forward.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
 #include "core/model/hidden_states.h"
 #include "core/model/model.h"
 #include "core/model/numerics.h"

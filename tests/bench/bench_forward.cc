@@ -15,8 +15,8 @@
 
 #include "core/kernels/forward_kernels.h"
 #include "core/linalg/gemm.h"
+#include "core/model/blocks/forward.h"
 #include "core/model/families/family.h"
-#include "core/model/forward.h"
 #include "tests/bench/floor_dtype.h"
 #include "tests/bench/thread_cpu_seconds.h"
 

@@ -15,8 +15,8 @@
 
 #include "core/linalg/gemm.h"
 #include "core/model/activation_range.h"
-#include "core/model/embedding_and_head.h"
-#include "core/model/forward.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
 #include "tests/core/model/small_model.h"

@@ -14,9 +14,9 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
-#include "core/model/embedding_and_head.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
 #include "core/model/families/family.h"
-#include "core/model/forward.h"
 #include "core/model/model.h"
 #include "tests/support/source_directory.h"
 

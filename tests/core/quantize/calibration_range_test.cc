@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/model/activation_range.h"
-#include "core/model/embedding_and_head.h"
+#include "core/model/blocks/embedding_and_head.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/quantize/quantize_outputs_fixture.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
-#include "core/model/embedding_and_head.h"
+#include "core/model/blocks/embedding_and_head.h"
 #include "core/quality/perplexity.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/small_model.h"

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "core/linalg/gemm.h"
+#include "core/model/blocks/forward.h"
 #include "core/model/families/family.h"
-#include "core/model/forward.h"
 #include "core/parallel/executor.h"
 #include "tests/support/counted_allocation.h"
 

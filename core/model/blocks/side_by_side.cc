@@ -1,4 +1,4 @@
-#include "core/model/side_by_side.h"
+#include "core/model/blocks/side_by_side.h"
 
 namespace salient {
 

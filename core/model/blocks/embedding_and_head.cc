@@ -1,4 +1,4 @@
-#include "core/model/embedding_and_head.h"
+#include "core/model/blocks/embedding_and_head.h"
 
 #include <algorithm>
 #include <utility>
@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/model/forward.h"
+#include "core/model/blocks/forward.h"
 #include "core/model/projection.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/half.h"

@@ -1,4 +1,4 @@
-#include "core/model/rotary.h"
+#include "core/model/blocks/rotary.h"
 
 #include <cmath>
 

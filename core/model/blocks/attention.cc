@@ -1,4 +1,4 @@
-#include "core/model/attention.h"
+#include "core/model/blocks/attention.h"
 
 #include <algorithm>
 #include <cmath>

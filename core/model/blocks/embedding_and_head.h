@@ -1,7 +1,7 @@
 // Computes what stands before and after the blocks: token ids to hidden states, hidden states to
 // logits. Both read from the file what they need of matrices that are larger than a block.
-#ifndef SALIENT_CORE_MODEL_EMBEDDING_AND_HEAD_H_
-#define SALIENT_CORE_MODEL_EMBEDDING_AND_HEAD_H_
+#ifndef SALIENT_CORE_MODEL_BLOCKS_EMBEDDING_AND_HEAD_H_
+#define SALIENT_CORE_MODEL_BLOCKS_EMBEDDING_AND_HEAD_H_
 
 #include <cstdint>
 #include <string>
@@ -77,4 +77,4 @@ absl::StatusOr<Matrix> Logits(const Matrix& normed, const HeadSlice& slice, Exec
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_MODEL_EMBEDDING_AND_HEAD_H_
+#endif  // SALIENT_CORE_MODEL_BLOCKS_EMBEDDING_AND_HEAD_H_

@@ -2,7 +2,7 @@
 // in float64 for tiny random models, one for each switch and some for several together
 // (tests/golden/make_forward_goldens.py), and what transformers' own classes compute for them in
 // float32 (tests/golden/make_transformers_goldens.py). Logits lie between -31 and 31.
-#include "core/model/forward.h"
+#include "core/model/blocks/forward.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // Rotary position embedding (Su et al., "RoFormer", arXiv:2104.09864) in the rotate-half form of
 // Hugging Face checkpoints: channel i turns with channel i + head_dim / 2.
-#ifndef SALIENT_CORE_MODEL_ROTARY_H_
-#define SALIENT_CORE_MODEL_ROTARY_H_
+#ifndef SALIENT_CORE_MODEL_BLOCKS_ROTARY_H_
+#define SALIENT_CORE_MODEL_BLOCKS_ROTARY_H_
 
 #include <cstdint>
 #include <vector>
@@ -33,4 +33,4 @@ class RotaryTable {
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_MODEL_ROTARY_H_
+#endif  // SALIENT_CORE_MODEL_BLOCKS_ROTARY_H_

@@ -1,7 +1,7 @@
 // Runs a decoder block on rows of tokens side by side, each by one thread. In a narrow model the
 // tasks of a row are too small to share; in a wide one they are not, and a row takes too long.
-#ifndef SALIENT_CORE_MODEL_SIDE_BY_SIDE_H_
-#define SALIENT_CORE_MODEL_SIDE_BY_SIDE_H_
+#ifndef SALIENT_CORE_MODEL_BLOCKS_SIDE_BY_SIDE_H_
+#define SALIENT_CORE_MODEL_BLOCKS_SIDE_BY_SIDE_H_
 
 #include <cstdint>
 
@@ -38,4 +38,4 @@ bool RunsSideBySide(double flop, int64_t bytes, int concurrency);
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_MODEL_SIDE_BY_SIDE_H_
+#endif  // SALIENT_CORE_MODEL_BLOCKS_SIDE_BY_SIDE_H_

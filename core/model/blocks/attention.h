@@ -1,7 +1,7 @@
 // Computes causal grouped-query attention of one calibration row (Ainslie et al., "GQA",
 // arXiv:2305.13245), its softmax in parts (Dao et al., "FlashAttention", arXiv:2205.14135).
-#ifndef SALIENT_CORE_MODEL_ATTENTION_H_
-#define SALIENT_CORE_MODEL_ATTENTION_H_
+#ifndef SALIENT_CORE_MODEL_BLOCKS_ATTENTION_H_
+#define SALIENT_CORE_MODEL_BLOCKS_ATTENTION_H_
 
 #include <cstdint>
 #include <optional>
@@ -36,4 +36,4 @@ int64_t AttentionTaskBytes(const AttentionShape& shape);
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_MODEL_ATTENTION_H_
+#endif  // SALIENT_CORE_MODEL_BLOCKS_ATTENTION_H_

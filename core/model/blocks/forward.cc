@@ -1,4 +1,4 @@
-#include "core/model/forward.h"
+#include "core/model/blocks/forward.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/kernels/forward_kernels.h"
-#include "core/model/attention.h"
+#include "core/model/blocks/attention.h"
 #include "core/parallel/tiles.h"
 
 namespace salient {

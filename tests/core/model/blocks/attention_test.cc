@@ -1,6 +1,6 @@
 // Holds attention against the formula in f64, one query at a time, on rows longer than what a task
 // sees at once.
-#include "core/model/attention.h"
+#include "core/model/blocks/attention.h"
 
 #include <gtest/gtest.h>
 

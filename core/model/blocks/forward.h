@@ -4,8 +4,8 @@
 //   x += down(silu(gate(n2(x))) * up(n2(x)))                          n2 = post_attention_layernorm
 //
 // The formulas are those of Touvron et al., "LLaMA", arXiv:2302.13971.
-#ifndef SALIENT_CORE_MODEL_FORWARD_H_
-#define SALIENT_CORE_MODEL_FORWARD_H_
+#ifndef SALIENT_CORE_MODEL_BLOCKS_FORWARD_H_
+#define SALIENT_CORE_MODEL_BLOCKS_FORWARD_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -16,9 +16,9 @@
 #include "absl/types/span.h"
 #include "core/model/activations.h"
 #include "core/model/block_weights.h"
+#include "core/model/blocks/rotary.h"
 #include "core/model/model.h"
 #include "core/model/prepared_block.h"
-#include "core/model/rotary.h"
 #include "core/model/rounded_inputs.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
@@ -87,4 +87,4 @@ class BlockForward {
 
 }  // namespace salient
 
-#endif  // SALIENT_CORE_MODEL_FORWARD_H_
+#endif  // SALIENT_CORE_MODEL_BLOCKS_FORWARD_H_
