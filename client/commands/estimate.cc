@@ -1,6 +1,7 @@
 // Runs salient estimate: it tells what quantizing a model would cost, before it costs it.
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -43,9 +44,11 @@ int64_t BlankRowTokens(const std::string& model) {
   const std::string path = absl::StrCat(model, "/", kConfigName);
   const auto text = ReadTextFile(path, kMaxConfigBytes);
   if (!text.ok()) return kBlankTokens;
-  const auto config = ParseModelConfig(path, *text);
+  const auto config = ParseConfigJson(path, *text);
   if (!config.ok()) return kBlankTokens;
-  return std::min(kBlankTokens, config->max_position_embeddings.value_or(kBlankTokens));
+  const JsonValue* positions = config->Find("max_position_embeddings");
+  const std::optional<int64_t> most = positions != nullptr ? positions->AsInt64() : std::nullopt;
+  return std::min(kBlankTokens, std::max<int64_t>(1, most.value_or(kBlankTokens)));
 }
 
 int64_t BlankRows(const EstimateFlags& flags) {

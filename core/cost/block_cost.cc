@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/algorithm/container.h"
 #include "core/group/pack_linears.h"
 
 namespace salient {
@@ -40,16 +41,40 @@ int64_t StatisticsBytes(const StatisticsParams& params) {
   return sums * 8 + in * 20 + params.sample_tokens * in * 4;
 }
 
+bool AreAlike(const BlockPlan& a, const BlockPlan& b) {
+  const auto same_shape = [](const LinearPlan& x, const LinearPlan& y) {
+    return x.shape.out_features == y.shape.out_features &&
+           x.shape.in_features == y.shape.in_features && x.shape.has_bias == y.shape.has_bias;
+  };
+  const auto same_mixer = [](const Sublayer& x, const Sublayer& y) {
+    return x.mixer.index() == y.mixer.index();
+  };
+  const auto same_fold = [](const GroupPlan& x, const GroupPlan& y) {
+    return x.linears == y.linears && x.fold.into == y.fold.into;
+  };
+  return absl::c_equal(a.linears, b.linears, same_shape) &&
+         absl::c_equal(a.sublayers, b.sublayers, same_mixer) &&
+         absl::c_equal(a.groups, b.groups, same_fold);
+}
+
 }  // namespace
+
+std::vector<BlockKind> KindsOf(const Model& model) {
+  std::vector<BlockKind> kinds;
+  for (const BlockPlan& block : model.blocks) {
+    const auto found =
+        absl::c_find_if(kinds, [&](const BlockKind& kind) { return AreAlike(*kind.block, block); });
+    if (found == kinds.end()) {
+      kinds.push_back({&block, 1});
+    } else {
+      ++found->count;
+    }
+  }
+  return kinds;
+}
 
 int64_t StoredBytes(const ModelConfig& config) {
   return config.dtype.has_value() ? SizeOf(*config.dtype) : 2;
-}
-
-int64_t ElementsOf(const TensorSpec& spec) {
-  int64_t elements = 1;
-  for (int64_t dimension : spec.shape) elements *= dimension;
-  return elements;
 }
 
 StatisticsParams StatisticsOf(const BlockPlan& block, const GroupPlan& group,
@@ -65,7 +90,7 @@ BlockCost CostOfBlock(const BlockPlan& block, int64_t stored_bytes,
                       const BlockFits& fits, bool last, int concurrency, WorkCount& work) {
   BlockCost cost;
   for (const TensorSpec& spec : BlockTensors(block)) {
-    if (spec.shape.size() == 1) cost.output_bytes += 2 * ElementsOf(spec);
+    if (spec.shape.size() != 2) cost.output_bytes += 2 * ElementsOf(spec);
   }
   cost.output_bytes *= static_cast<int64_t>(result.outputs.size());
   cost.most_output_bytes = cost.output_bytes;

@@ -17,7 +17,15 @@ namespace salient {
 // Returns the bytes of a weight in the model. What the config does not say is 16 bits wide.
 int64_t StoredBytes(const ModelConfig& config);
 
-int64_t ElementsOf(const TensorSpec& spec);
+// Stands for blocks that cost the same.
+struct BlockKind {
+  const BlockPlan* block = nullptr;  // It is the first of them.
+  int64_t count = 0;
+};
+
+// Returns the kinds of the model's blocks, by the shapes and the mixers that they have. It borrows
+// the model.
+std::vector<BlockKind> KindsOf(const Model& model);
 
 // Returns what is kept of the inputs of a group.
 StatisticsParams StatisticsOf(const BlockPlan& block, const GroupPlan& group, const Method& method);

@@ -48,6 +48,16 @@ int64_t Largest(absl::Span<const int64_t> values) {
   return largest;
 }
 
+absl::Status CheckWholeGram(const GroupPlan& group, const StatisticsParams& statistics,
+                            const Method& method) {
+  if (!NeedsWholeGram(method) || statistics.in_features <= kMostWholeGram) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(group.path, ": in_features is ", statistics.in_features, "; expected at most ",
+                   kMostWholeGram,
+                   " with gptq rounding, which keeps the whole X^T X; block rounding has no "
+                   "such limit"));
+}
+
 }  // namespace
 
 absl::StatusOr<ModelCost> CostOfQuantizing(const Model& model, absl::Span<const int64_t> row_tokens,
@@ -58,59 +68,69 @@ absl::StatusOr<ModelCost> CostOfQuantizing(const Model& model, absl::Span<const 
   if (!results.ok()) return results.status();
   ModelCost cost;
   const double layers = static_cast<double>(config.num_hidden_layers);
-  WorkCount work(model);
-  work.ReadBlock(/*decoded=*/false);
-  for (int64_t tokens : row_tokens) work.Forward(tokens, params.compute);
-  const BlockPlan& plan = model.blocks.front();
-  for (const GroupPlan& group : plan.groups) {
-    const StatisticsParams statistics = StatisticsOf(plan, group, params.method);
-    if (NeedsWholeGram(params.method) && statistics.in_features > kMostWholeGram) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(group.path, ": in_features is ", statistics.in_features,
-                       "; expected at most ", kMostWholeGram,
-                       " with gptq rounding, which keeps the whole X^T X; block rounding has no "
-                       "such limit"));
+  const std::vector<BlockKind> kinds = KindsOf(model);
+  WorkCount work(model, model.blocks.front());
+  int64_t block_bytes = 0;  // It is that of the largest block.
+  int64_t calibrating = 0;
+  double blocks_bytes = 0;
+  for (const BlockKind& kind : kinds) {
+    const BlockPlan& plan = *kind.block;
+    const auto count = static_cast<double>(kind.count);
+    WorkCount calibration(model, plan);
+    calibration.ReadBlock(/*decoded=*/false);
+    for (int64_t tokens : row_tokens) calibration.Forward(tokens, params.compute);
+    for (const GroupPlan& group : plan.groups) {
+      const StatisticsParams statistics = StatisticsOf(plan, group, params.method);
+      if (absl::Status status = CheckWholeGram(group, statistics, params.method); !status.ok()) {
+        return status;
+      }
+      for (int64_t tokens : row_tokens) calibration.Fold(tokens, statistics, params.compute);
     }
-    for (int64_t tokens : row_tokens) work.Fold(tokens, statistics, params.compute);
+    calibration.Repeat(count);
+    work.Add(calibration);
+    const int64_t bytes = StoredBytes(config) * plan.Weights();
+    block_bytes = std::max(block_bytes, bytes);
+    blocks_bytes += count * static_cast<double>(bytes);
+    calibrating = std::max(
+        calibrating, CalibrateBlockMemoryBytes(model, plan, params.compute, Largest(row_tokens),
+                                               NeedsWholeGram(params.method), concurrency));
   }
-  work.Repeat(layers);
 
-  const int64_t block_bytes = StoredBytes(config) * work.block_parameters();
+  // Overrides may make a difference between blocks of one kind.
+  std::vector<BlockKind> quantized = kinds;
+  if (!params.overrides.empty()) {
+    quantized.clear();
+    for (const BlockPlan& block : model.blocks) quantized.push_back({&block, 1});
+  }
   int64_t written = 0;  // Its thread writes a block while others compute.
   int64_t most = 0;
   for (const SharedResult& result : *results) {
     const bool last = &result == &results->back();
-    // All blocks are alike where there are no overrides.
-    const size_t blocks = params.overrides.empty() ? 1 : result.fits.size();
-    WorkCount quantizing(model);
-    int64_t output_bytes = 0;
     int64_t largest = 0;
-    for (size_t block = 0; block < blocks; ++block) {
-      const BlockCost of_block = CostOfBlock(plan, StoredBytes(config), params, result,
-                                             result.fits[block], last, concurrency, quantizing);
-      output_bytes += of_block.output_bytes;
+    for (const BlockKind& kind : quantized) {
+      WorkCount quantizing(model, *kind.block);
+      const BlockCost of_block = CostOfBlock(*kind.block, StoredBytes(config), params, result,
+                                             result.fits[static_cast<size_t>(kind.block->layer)],
+                                             last, concurrency, quantizing);
       // The weights are copied for all results but the last, and the result before is written.
       most = std::max(most, of_block.most_bytes + (last ? 0 : block_bytes) + written);
       largest = std::max(largest, of_block.most_output_bytes);
+      quantizing.Repeat(static_cast<double>(kind.count));
+      work.Add(quantizing);
+      cost.output_bytes += kind.count * of_block.output_bytes;
     }
     written = std::max(written, largest);
-    const int64_t times = config.num_hidden_layers / static_cast<int64_t>(blocks);
-    quantizing.Repeat(static_cast<double>(times));
-    work.Add(quantizing);
-    cost.output_bytes += times * output_bytes;
   }
   const int64_t outer_elements = OuterElements(model);
   cost.output_bytes += static_cast<int64_t>(params.outputs.size()) * 2 * outer_elements;
   const double states =
       static_cast<double>(Sum(row_tokens)) * static_cast<double>(config.hidden_size) * 4;
   const double outer = static_cast<double>(StoredBytes(config) * outer_elements);
-  cost.read_bytes = layers * static_cast<double>(block_bytes) + outer + layers * states;
+  cost.read_bytes = blocks_bytes + outer + layers * states;
   cost.write_bytes = static_cast<double>(cost.output_bytes) + (layers + 1) * states;
   work.Write(static_cast<double>(cost.output_bytes));
   cost.stages = work.stages();
 
-  const int64_t calibrating = CalibrateBlockMemoryBytes(plan, params.compute, Largest(row_tokens),
-                                                        NeedsWholeGram(params.method), concurrency);
   // The block before is written while this one is calibrated, the next is read while this one is
   // quantized.
   cost.memory_bytes =
@@ -134,30 +154,36 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const Model& model, absl::Span<const 
   const double vocabulary = static_cast<double>(config.vocab_size);
   const double tokens = static_cast<double>(Sum(row_tokens));
   const int models = plain + decoded;
-  WorkCount work(model);
-  const double parameters = static_cast<double>(work.block_parameters());
-  for (int i = 0; i < models; ++i) {
-    WorkCount block(model);
-    block.ReadBlock(i < decoded);
-    for (int64_t row : row_tokens) {
-      block.Forward(row, ComputeDType::kF32);
-      if (i > 0) block.CompareStates(row);
+  WorkCount work(model, model.blocks.front());
+  const double stored = static_cast<double>(StoredBytes(config));
+  int64_t parameters = 0;  // They are those of the largest block.
+  double blocks_bytes = 0;
+  for (const BlockKind& kind : KindsOf(model)) {
+    const auto count = static_cast<double>(kind.count);
+    parameters = std::max(parameters, kind.block->Weights());
+    blocks_bytes += count * stored * static_cast<double>(kind.block->Weights());
+    for (int i = 0; i < models; ++i) {
+      WorkCount block(model, *kind.block);
+      block.ReadBlock(i < decoded);
+      for (int64_t row : row_tokens) {
+        block.Forward(row, ComputeDType::kF32);
+        if (i > 0) block.CompareStates(row);
+      }
+      block.Repeat(count);
+      work.Add(block);
     }
-    block.Repeat(layers);
-    work.Add(block);
+  }
+  for (int i = 0; i < models; ++i) {
     for (int64_t row : row_tokens) work.Head(row, /*compared=*/i > 0);
   }
   ModelCost cost;
   cost.stages = work.stages();
   const double states = tokens * hidden * 4;
-  const double stored = static_cast<double>(StoredBytes(config));
-  cost.read_bytes = models * (layers * stored * parameters + stored * vocabulary * hidden +
-                              (layers + 1) * states);
+  cost.read_bytes = models * (blocks_bytes + stored * vocabulary * hidden + (layers + 1) * states);
   cost.write_bytes = models * (layers + 1) * states;
 
   const int64_t longest = Largest(row_tokens);
-  const int64_t blocks =
-      (StoredBytes(config) * plain + int64_t{4} * decoded) * work.block_parameters();
+  const int64_t blocks = (StoredBytes(config) * plain + int64_t{4} * decoded) * parameters;
   const int64_t row = EvaluatedRowBytes(model, longest, concurrency,
                                         EvaluatesSideBySide(model, longest, models, concurrency));
   const int64_t slice = std::min(OutputHead::kSlice, config.vocab_size);
@@ -167,12 +193,15 @@ absl::StatusOr<ModelCost> CostOfEvaluating(const Model& model, absl::Span<const 
                        concurrency * int64_t{128} * config.hidden_size * 4;
   // Linears are decoded one a worker; beside the result, as they are stored, as codes.
   int64_t widest = 0;
-  const std::vector<LinearPlan>& linears = model.blocks.front().linears;
-  for (const LinearPlan& linear : linears) {
-    if (decoded == 0) break;
-    widest = std::max(widest, linear.shape.out_features * linear.shape.in_features);
+  size_t linears = 0;
+  for (const BlockPlan& block : model.blocks) {
+    linears = std::max(linears, block.linears.size());
+    for (const LinearPlan& linear : block.linears) {
+      if (decoded == 0) break;
+      widest = std::max(widest, linear.shape.out_features * linear.shape.in_features);
+    }
   }
-  const int64_t decoding = std::min<int64_t>(concurrency, static_cast<int64_t>(linears.size())) *
+  const int64_t decoding = std::min<int64_t>(concurrency, static_cast<int64_t>(linears)) *
                            (StoredBytes(config) + 1) * widest;
   // The blocks are gone when the head comes, but their memory is not sure to be.
   cost.memory_bytes =

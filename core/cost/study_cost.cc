@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cost/block_cost.h"
 #include "core/cost/work_count.h"
 #include "core/group/round_linears.h"
 #include "core/quantize/quantize_model.h"
@@ -37,24 +38,29 @@ absl::StatusOr<StudyCost> CostOfStudying(const Model& model,
   const absl::StatusOr<ModelCost> evaluating = CostOfEvaluating(
       model, evaluation_row_tokens, /*plain=*/1, static_cast<int>(kStudiedChoices), concurrency);
   if (!evaluating.ok()) return evaluating.status();
-  WorkCount work(model);
-  work.ReadBlock(/*decoded=*/false);
-  for (const int64_t tokens : calibration_row_tokens) work.Forward(tokens, params.compute);
-  const BlockPlan& block = model.blocks.front();
-  for (const GroupPlan& group : block.groups) {
-    StatisticsParams statistics;
-    double weights = 0;
-    for (const size_t linear : group.linears) {
-      const LinearShape& shape = block.linears[linear].shape;
-      statistics.in_features = shape.in_features;
-      weights += static_cast<double>(shape.out_features) * static_cast<double>(shape.in_features);
+  WorkCount work(model, model.blocks.front());
+  for (const BlockKind& kind : KindsOf(model)) {
+    const BlockPlan& block = *kind.block;
+    WorkCount of_kind(model, block);
+    of_kind.ReadBlock(/*decoded=*/false);
+    for (const int64_t tokens : calibration_row_tokens) of_kind.Forward(tokens, params.compute);
+    for (const GroupPlan& group : block.groups) {
+      StatisticsParams statistics;
+      double weights = 0;
+      for (const size_t linear : group.linears) {
+        const LinearShape& shape = block.linears[linear].shape;
+        statistics.in_features = shape.in_features;
+        weights += static_cast<double>(shape.out_features) * static_cast<double>(shape.in_features);
+      }
+      for (const int64_t tokens : calibration_row_tokens) {
+        of_kind.Fold(tokens, statistics, params.compute);
+      }
+      of_kind.Study(static_cast<double>(group.linears.size()), weights, statistics,
+                    kStudiedChoices);
     }
-    for (const int64_t tokens : calibration_row_tokens) {
-      work.Fold(tokens, statistics, params.compute);
-    }
-    work.Study(static_cast<double>(group.linears.size()), weights, statistics, kStudiedChoices);
+    of_kind.Repeat(static_cast<double>(kind.count));
+    work.Add(of_kind);
   }
-  work.Repeat(static_cast<double>(model.blocks.size()));
   StudyCost cost;
   cost.total = *evaluating;
   for (size_t i = 0; i < kStages; ++i) cost.total.stages[i] += work.stages()[i];

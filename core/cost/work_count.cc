@@ -22,11 +22,12 @@ Work& Work::operator*=(double times) {
   return *this;
 }
 
-WorkCount::WorkCount(const Model& model)
+WorkCount::WorkCount(const Model& model, const BlockPlan& block)
     : model_(model),
+      block_(block),
       stored_bytes_(
           model.config.dtype.has_value() ? static_cast<double>(SizeOf(*model.config.dtype)) : 2),
-      block_parameters_(model.blocks.front().Weights()),
+      block_parameters_(block.Weights()),
       stages_() {}
 
 void WorkCount::Repeat(double times) {
@@ -63,14 +64,16 @@ void WorkCount::Head(int64_t tokens, bool compared) {
 void WorkCount::Forward(int64_t tokens, ComputeDType compute) {
   const double padded = static_cast<double>(PaddedTokens(tokens));
   const double hidden = static_cast<double>(model_.config.hidden_size);
-  const BlockPlan& block = model_.blocks.front();
-  for (const LinearPlan& linear : block.linears) {
+  for (const LinearPlan& linear : block_.linears) {
     Product(Stage::kForward, padded, static_cast<double>(linear.shape.out_features),
             static_cast<double>(linear.shape.in_features), compute);
   }
-  for (const Sublayer& sublayer : block.sublayers) {
+  for (const Sublayer& sublayer : block_.sublayers) {
     At(Stage::kForward).vector_flop += (kNorm + kAdd) * padded * hidden;
-    std::visit([&](const auto& mixer) { Mix(block, mixer, padded); }, sublayer.mixer);
+    if (!sublayer.IsAddedPlainly()) {
+      At(Stage::kForward).vector_flop += (kNorm + kAdd) * padded * hidden;
+    }
+    std::visit([&](const auto& mixer) { Mix(block_, mixer, padded); }, sublayer.mixer);
   }
   At(Stage::kForward).vector_flop += 8 * kHandOver;
 }
@@ -89,8 +92,15 @@ void WorkCount::Mix(const BlockPlan& /*block*/, const AttentionPlan& attention, 
                       kRotate * padded * (query + key);
 }
 
-void WorkCount::Mix(const BlockPlan& block, const GatedMlpPlan& mlp, double padded) {
-  const int64_t inner = block.linears[mlp.gate].shape.out_features;
+void WorkCount::Mix(const BlockPlan& block, const ShortConvolutionPlan& convolution,
+                    double padded) {
+  const auto channels = static_cast<double>(block.projections[convolution.value].rows);
+  At(Stage::kForward).vector_flop +=
+      kAdd * padded * channels * static_cast<double>(convolution.length + 2);
+}
+
+void WorkCount::Mix(const BlockPlan& block, const MlpPlan& mlp, double padded) {
+  const int64_t inner = block.projections[mlp.up].rows;
   At(Stage::kForward).vector_flop += kSilu * padded * static_cast<double>(inner);
 }
 

@@ -32,10 +32,10 @@ struct Work {
 
 using StageWork = std::array<Work, kStages>;  // It stands by Stage.
 
-// Adds up as its methods are called, for blocks like the first. Borrows the model.
+// Adds up as its methods are called, for blocks like `block` of the model. Borrows both.
 class WorkCount {
  public:
-  explicit WorkCount(const Model& model);
+  WorkCount(const Model& model, const BlockPlan& block);
 
   const StageWork& stages() const { return stages_; }
   // Returns the weights of one block's Linears.
@@ -69,7 +69,8 @@ class WorkCount {
   Work& At(Stage stage) { return stages_[static_cast<size_t>(stage)]; }
   // Counts input [tokens, in] times a stored weight [out, in].
   void Mix(const BlockPlan& block, const AttentionPlan& attention, double padded);
-  void Mix(const BlockPlan& block, const GatedMlpPlan& mlp, double padded);
+  void Mix(const BlockPlan& block, const MlpPlan& mlp, double padded);
+  void Mix(const BlockPlan& block, const ShortConvolutionPlan& convolution, double padded);
   // input [tokens, in] times a stored weight [out, in].
   void Product(Stage stage, double tokens, double out, double in, ComputeDType compute);
   // Counts LossModel::Evaluate of errors of `weights` elements.
@@ -83,6 +84,7 @@ class WorkCount {
   void RoundGptq(double weights, double in, double group, const RoundGptqParams& params);
 
   const Model& model_;
+  const BlockPlan& block_;
   double stored_bytes_;  // of a weight
   int64_t block_parameters_ = 0;
   StageWork stages_;

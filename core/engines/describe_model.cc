@@ -198,7 +198,7 @@ absl::StatusOr<ModelDescription> Describe(const TensorSource& source, const Mode
   for (const BlockPlan& block : model.blocks) {
     for (const VectorPlan& vector : block.vectors) {
       headers.Find(vector.name);
-      described.parameters += vector.size;
+      described.parameters += ElementsOf({vector.name, vector.shape});
     }
     for (const LinearPlan& linear : block.linears) {
       const LinearShape& shape = linear.shape;

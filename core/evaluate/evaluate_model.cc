@@ -97,11 +97,14 @@ class Evaluator {
     }
     ModelEvaluation& result = results_[runners_.size()];
     result.range = {states->Largest(), "the embeddings"};
-    const auto norm =
-        ReadVector(*evaluated.source, model.config, {model.final_norm, {hidden_size}});
-    if (!norm.ok()) return norm.status();
-    if (absl::c_all_of(norm->values, [](float value) { return value == 0; })) {
-      result.zero_tensors.push_back(norm->name);
+    // A weight that stands for w - 1 may be 0 everywhere.
+    if (model.final_norm.has_value() && !model.final_norm->rule.plus_one) {
+      const auto norm =
+          ReadVector(*evaluated.source, model.config, {model.final_norm->weight, {hidden_size}});
+      if (!norm.ok()) return norm.status();
+      if (absl::c_all_of(norm->values, [](float value) { return value == 0; })) {
+        result.zero_tensors.push_back(norm->name);
+      }
     }
     runners_.push_back({evaluated.source, &model, evaluated.inputs,
                         BlockForward(model, ComputeDType::kF32, static_cast<int64_t>(longest)),
@@ -120,7 +123,8 @@ class Evaluator {
       for (size_t i = 0; !runner.inputs.empty() && i < block->linears.size(); ++i) {
         block->linears[i].input = runner.inputs[static_cast<size_t>(layer)][i];
       }
-      for (std::string& tensor : ZeroTensors(*block)) {
+      for (std::string& tensor :
+           ZeroTensors(runner.model->blocks[static_cast<size_t>(layer)], *block)) {
         results_[blocks.size()].zero_tensors.push_back(std::move(tensor));
       }
       blocks.push_back(std::make_unique<BlockWeights>(*std::move(block)));
@@ -244,8 +248,10 @@ absl::Status CheckComparable(const ModelConfig& first, const ModelConfig& other)
 }  // namespace
 
 bool EvaluatesSideBySide(const Model& model, int64_t tokens, int models, int concurrency) {
+  double flop = 0;
+  for (const BlockPlan& block : model.blocks) flop = std::max(flop, LinearFlop(block, tokens));
   // f32 is half as fast as what the limit is meant for, or slower.
-  return RunsSideBySide(2 * models * LinearFlop(model.blocks.front(), tokens),
+  return RunsSideBySide(2 * models * flop,
                         EvaluatedRowBytes(model, tokens, concurrency, /*side_by_side=*/true),
                         concurrency);
 }
@@ -253,8 +259,12 @@ bool EvaluatesSideBySide(const Model& model, int64_t tokens, int models, int con
 int64_t EvaluatedRowBytes(const Model& model, int64_t tokens, int concurrency, bool side_by_side) {
   const int rows = side_by_side ? concurrency : 1;
   const int64_t reference = tokens * model.config.hidden_size * static_cast<int64_t>(sizeof(float));
-  return rows * (reference + BlockForward::MemoryBytes(model.blocks.front(), ComputeDType::kF32,
-                                                       tokens, concurrency / rows));
+  int64_t most = 0;
+  for (const BlockPlan& block : model.blocks) {
+    most = std::max(most, BlockForward::MemoryBytes(model, block, ComputeDType::kF32, tokens,
+                                                    concurrency / rows));
+  }
+  return rows * (reference + most);
 }
 
 absl::StatusOr<std::vector<ModelEvaluation>> EvaluateModels(

@@ -152,8 +152,9 @@ std::vector<float> AsFolded(const GroupInput& group, std::vector<float> scales) 
     const auto channel = static_cast<int64_t>(j);
     const int64_t kv_head = channel / heads.head_dim / heads.query_heads_per_kv_head;
     const float value =
-        fold.values[static_cast<size_t>(kv_head * heads.head_dim + channel % heads.head_dim)];
-    const float stored = RoundToDType(fold.dtype, value / scales[j]);
+        fold.values[static_cast<size_t>(kv_head * heads.head_dim + channel % heads.head_dim)] +
+        fold.offset;
+    const float stored = RoundToDType(fold.dtype, value / scales[j] - fold.offset) + fold.offset;
     const float exact = value / stored;
     if (std::isfinite(exact) && exact > 0) {
       scales[j] = exact;

@@ -30,6 +30,7 @@ struct VectorFold {
   absl::Span<const float> values;
   DType dtype = DType::kF16;  // It will be stored in this dtype.
   bool is_norm = true;        // Nothing else comes through a channel.
+  float offset = 0;           // The factor of a channel is its value and so much more.
 };
 
 // Borrows weights and statistics; both must outlive the call.

@@ -33,7 +33,7 @@ void RotateHeads(const float* cosines, const float* sines, int64_t half, int64_t
 void SiluProduct(const float* gate, const float* up, int64_t n, float* out);
 void SiluProduct(const float* gate, const float* up, int64_t n, uint16_t* out);
 
-// exp(x) with a relative error below 2^-22; 0 below -87, exp(88) above 88. For tests.
+// exp(x) with a relative error below 2^-22; 0 below -87, exp(88) above 88. `out` may be `x`.
 void Exponentials(const float* x, int64_t n, float* out);
 
 // A softmax whose row comes in parts.

@@ -36,11 +36,27 @@ struct LinearPlan {
   DeviceSplit split = DeviceSplit::kOutputs;
 };
 
-// Describes a norm's weight.
+// Describes a norm's weight or bias, or the filters of a convolution.
 struct VectorPlan {
-  std::string name;  // It is that of the tensor: "model.layers.3.input_layernorm.weight".
-  int64_t size = 0;
-  size_t group = 0;  // In files it stands before this one of BlockPlan::groups.
+  std::string name;            // It is that of the tensor: "model.layers.3.input_layernorm.weight".
+  std::vector<int64_t> shape;  // It is [n], or [n, 1, length] of n filters.
+  size_t group = 0;            // In files it stands before this one of BlockPlan::groups.
+};
+
+// Says how a norm normalizes a row x of n elements:
+//   kRms    x / sqrt(mean(x^2) + epsilon) * w, Zhang and Sennrich, arXiv:1910.07467
+//   kLayer  (x - mean(x)) / sqrt(var(x) + epsilon) * w + b, Ba et al., arXiv:1607.06450
+struct NormRule {
+  enum class Kind { kRms, kLayer };
+  Kind kind = Kind::kRms;
+  double epsilon = 0;
+  bool plus_one = false;  // The tensor holds w - 1.
+};
+
+struct NormPlan {
+  NormRule rule;
+  size_t weight = 0;           // It points into BlockPlan::vectors.
+  std::optional<size_t> bias;  // So does this; a kLayer has one.
 };
 
 // The channels of a group's input are query heads, and what gives them has one head for several:
@@ -52,12 +68,16 @@ struct SharedHeads {
 
 // Says what gives its output divided by s when the columns of a group's Linears are multiplied.
 struct Fold {
-  // It is a norm's weight, or the rows and the bias of a Linear.
-  enum class Into { kVector, kLinear };
-  Into into = Into::kVector;
-  size_t index = 0;  // It points into BlockPlan::vectors or BlockPlan::linears.
-  std::optional<SharedHeads> shared_heads;
+  // It is a norm's weight and bias, or rows of a Linear and their biases. kNothing: nothing can
+  // take s, because the input is the residual stream itself or what comes before is not
+  // homogeneous.
+  enum class Into { kNothing, kNorm, kLinear };
+  Into into = Into::kNothing;
+  size_t index = 0;  // It points into BlockPlan::norms or BlockPlan::linears.
+  std::optional<SharedHeads> shared_heads = {};
+  int64_t first_row = 0;  // In a Linear that is several in one, the rows begin here.
 
+  bool IntoNorm() const { return into == Into::kNorm; }
   bool IntoLinear() const { return into == Into::kLinear; }
 };
 
@@ -75,39 +95,79 @@ struct FusedLinears {
   std::vector<size_t> linears;
 };
 
-// Plans x / sqrt(mean(x^2) + epsilon) * weight, Zhang and Sennrich, "RMSNorm", arXiv:1910.07467.
-struct NormPlan {
-  size_t weight = 0;  // It points into BlockPlan::vectors.
-  double epsilon = 0;
+// Rows of a Linear that are one factor of what a block computes: all of them, or a part of a Linear
+// that is several in one, as a qkv_proj is.
+struct ProjectionPlan {
+  size_t linear = 0;  // It points into BlockPlan::linears.
+  int64_t first_row = 0;
+  int64_t rows = 0;
 };
 
-// Plans o(attention(rope(q(x)), rope(k(x)), v(x))), causal, with grouped queries.
+// Plans o(attention(rope(norm(q(x))), rope(norm(k(x))), v(x))), causal, with grouped queries
+// (Ainslie et al., "GQA", arXiv:2305.13245).
 struct AttentionPlan {
-  size_t query = 0, key = 0, value = 0, output = 0;  // They point into BlockPlan::linears.
-  size_t input_group = 0, output_group = 0;          // They point into BlockPlan::groups.
+  size_t query = 0, key = 0, value = 0;      // They point into BlockPlan::projections.
+  size_t output = 0;                         // It points into BlockPlan::linears.
+  size_t input_group = 0, output_group = 0;  // They point into BlockPlan::groups.
   int64_t heads = 0;
   int64_t kv_heads = 0;  // It divides heads.
   int64_t head_dim = 0;
-  std::optional<int64_t> window;  // A query sees so many positions, its own included.
+  double scale = 0;                // It multiplies the scores.
+  std::optional<int64_t> window;   // A query sees so many positions, its own included.
+  std::optional<double> soft_cap;  // A score becomes cap tanh(score / cap).
+  std::optional<size_t> rope;      // It points into Model::ropes.
+  // These norms point into BlockPlan::norms. They work on each head, or on the whole row.
+  std::optional<size_t> query_norm, key_norm;
+  bool norms_whole_row = false;
 };
 
-// Plans down(silu(gate(x)) * up(x)), Shazeer, "GLU variants", arXiv:2002.05202.
-struct GatedMlpPlan {
-  size_t gate = 0, up = 0, down = 0;         // They point into BlockPlan::linears.
+enum class Activation {
+  kSilu,      // x / (1 + exp(-x))
+  kGeluTanh,  // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+  kRelu,      // max(x, 0)
+};
+
+// Plans down(activation(gate(x)) * up(x)), Shazeer, "GLU variants", arXiv:2002.05202, or
+// down(activation(up(x))) without a gate.
+struct MlpPlan {
+  std::optional<size_t> gate;  // It points into BlockPlan::projections.
+  size_t up = 0;               // So does this.
+  size_t down = 0;             // It points into BlockPlan::linears.
+  Activation activation = Activation::kSilu;
   size_t input_group = 0, output_group = 0;  // They point into BlockPlan::groups.
 };
 
-// Plans one step of the residual stream: x += mixer(norm(x)).
+// Plans out(c(x) * convolution(b(x) * value(x))), where each channel has a causal filter of its
+// own: y_t = sum_j filter_j z_(t - length + 1 + j) + bias.
+struct ShortConvolutionPlan {
+  size_t input_gate = 0, output_gate = 0, value = 0;  // They point into BlockPlan::projections.
+  size_t output = 0;                                  // It points into BlockPlan::linears.
+  size_t filter = 0;           // It points into BlockPlan::vectors: [channels, 1, length].
+  std::optional<size_t> bias;  // So does this: [channels].
+  int64_t length = 0;
+  size_t input_group = 0, output_group = 0;  // They point into BlockPlan::groups.
+};
+
+// Plans one step of the residual stream: x = after(x + multiplier * post_norm(mixer(norm(x)))).
+// What is not there is left out. The norms point into BlockPlan::norms.
 struct Sublayer {
-  NormPlan norm;
-  std::variant<AttentionPlan, GatedMlpPlan> mixer;
+  std::optional<size_t> norm;
+  std::variant<AttentionPlan, MlpPlan, ShortConvolutionPlan> mixer;
+  std::optional<size_t> post_norm = {};
+  double multiplier = 1;
+  std::optional<size_t> after = {};
+
+  // Returns whether what the mixer gives is added as it is.
+  bool IsAddedPlainly() const { return !post_norm.has_value() && multiplier == 1; }
 };
 
 struct BlockPlan {
   int64_t layer = 0;
   std::string prefix;  // It is e.g. "model.layers.3.".
   std::vector<VectorPlan> vectors;
+  std::vector<NormPlan> norms;
   std::vector<LinearPlan> linears;
+  std::vector<ProjectionPlan> projections;
   std::vector<GroupPlan> groups;  // They stand in the order of the forward pass.
   std::vector<FusedLinears> fused;
   std::vector<Sublayer> sublayers;  // They stand in the order of the forward pass.

@@ -118,6 +118,7 @@ absl::StatusOr<StoredVector> ReadVector(const TensorSource& source, const ModelC
   if (!status.ok()) return status;
   StoredVector vector;
   vector.name = spec.name;
+  vector.shape = spec.shape;
   vector.dtype = found->entry->dtype;
   const int64_t count = static_cast<int64_t>(bytes.size()) / SizeOf(vector.dtype);
   vector.values.resize(static_cast<size_t>(count));
@@ -133,7 +134,7 @@ absl::StatusOr<BlockWeights> ReadUncheckedBlock(const TensorSource& source, cons
   BlockWeights block;
   block.layer = layer;
   for (const VectorPlan& vector : plan.vectors) {
-    auto stored = ReadVector(source, model.config, {vector.name, {vector.size}});
+    auto stored = ReadVector(source, model.config, {vector.name, vector.shape});
     if (!stored.ok()) return stored.status();
     block.vectors.push_back(*std::move(stored));
   }
@@ -192,9 +193,11 @@ bool IsZero(const StoredLinear& linear) {
 
 }  // namespace
 
-std::vector<std::string> ZeroTensors(const BlockWeights& block) {
+std::vector<std::string> ZeroTensors(const BlockPlan& plan, const BlockWeights& block) {
   std::vector<std::string> zero;
-  for (const StoredVector& vector : block.vectors) {
+  for (const NormPlan& norm : plan.norms) {
+    if (norm.rule.plus_one) continue;
+    const StoredVector& vector = block.vectors[norm.weight];
     if (absl::c_all_of(vector.values, [](float value) { return value == 0; })) {
       zero.push_back(vector.name);
     }

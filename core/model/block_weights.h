@@ -19,11 +19,13 @@
 
 namespace salient {
 
-// Holds a norm's weight or a bias: widened exactly, with the dtype to narrow it to again.
+// Holds a norm's weight, a bias or the filters of a convolution: widened exactly, with the dtype to
+// narrow it to again.
 struct StoredVector {
   std::string name;  // It is that of the tensor.
   DType dtype = DType::kF32;
-  std::vector<float> values;  // They are empty if the model has none.
+  std::vector<float> values;        // They are empty if the model has none.
+  std::vector<int64_t> shape = {};  // It is that of the tensor; empty stands for [values].
 };
 
 // Says what an engine does to the input of a Linear before it multiplies.
@@ -82,9 +84,9 @@ absl::Status CheckBlock(const TensorSource& source, const BlockWeights& block, E
 absl::StatusOr<BlockWeights> ReadBlock(const TensorSource& source, const Model& model,
                                        int64_t layer, Executor& executor);
 
-// Returns the names of norms and weights of Linears that are 0 in every element, as in a damaged
-// download or a cut model.
-std::vector<std::string> ZeroTensors(const BlockWeights& block);
+// Returns the names of norms' factors and weights of Linears that are 0 in every element, as in a
+// damaged download or a cut model.
+std::vector<std::string> ZeroTensors(const BlockPlan& plan, const BlockWeights& block);
 
 // Returns "model.norm.weight and 3 more tensors: every element is 0; expected trained weights".
 // Takes one name at least.

@@ -3,7 +3,7 @@
 //   W x = (W s) (x / s)
 //
 // s [in_features] of the group multiplies the columns of its Linears, and what comes before gives x
-// divided by s: the norm's weight, or the rows and the bias of a Linear.
+// divided by s: a norm's weight and bias, or rows of a Linear and their biases.
 #ifndef SALIENT_CORE_MODEL_FOLD_H_
 #define SALIENT_CORE_MODEL_FOLD_H_
 
@@ -13,10 +13,12 @@
 
 namespace salient {
 
-// Divides what precedes the group by `scales`, each > 0. A weight becomes F32: rounding it here
-// would be an error that nothing measures. Where the fold has shared heads, `scales` must be equal
-// in all query heads that read one kv head.
-void DivideInput(const Fold& fold, absl::Span<const float> scales, BlockWeights& block);
+// Divides what precedes `group` of the plan by `scales`, each > 0. A Linear's weight becomes F32:
+// rounding it here would be an error that nothing measures. Where the fold has shared heads,
+// `scales` must be equal in all query heads that read one kv head. A fold into nothing does
+// nothing.
+void DivideInput(const BlockPlan& plan, const GroupPlan& group, absl::Span<const float> scales,
+                 BlockWeights& block);
 
 }  // namespace salient
 

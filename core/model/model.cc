@@ -1,9 +1,22 @@
 #include "core/model/model.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
 
 namespace salient {
+
+int64_t ElementsOf(const TensorSpec& spec) {
+  int64_t elements = 1;
+  for (const int64_t dimension : spec.shape) elements *= dimension;
+  return elements;
+}
+
+std::optional<int64_t> Model::MostTokens() const {
+  if (!positions.has_value()) return std::nullopt;
+  return positions->rows - positions->offset;
+}
 
 int64_t Model::LinearCount() const {
   int64_t count = 0;
@@ -28,7 +41,7 @@ std::vector<TensorSpec> BlockTensors(const BlockPlan& block) {
   std::vector<TensorSpec> tensors;
   for (size_t group = 0; group < block.groups.size(); ++group) {
     for (const VectorPlan& vector : block.vectors) {
-      if (vector.group == group) tensors.push_back({vector.name, {vector.size}});
+      if (vector.group == group) tensors.push_back({vector.name, vector.shape});
     }
     for (const size_t index : block.groups[group].linears) {
       const LinearPlan& linear = block.linears[index];
@@ -45,10 +58,22 @@ std::vector<TensorSpec> BlockTensors(const BlockPlan& block) {
 
 std::vector<TensorSpec> OuterTensors(const Model& model) {
   const int64_t hidden = model.config.hidden_size;
+  const int64_t width = model.embedding_size;
   const int64_t ids = model.config.vocab_size;
-  std::vector<TensorSpec> tensors = {{model.embeddings, {ids, hidden}},
-                                     {model.final_norm, {hidden}}};
-  if (!model.config.TiesHead()) tensors.push_back({model.head, {ids, hidden}});
+  std::vector<TensorSpec> tensors = {{model.embeddings, {ids, width}}};
+  if (const auto& positions = model.positions; positions.has_value()) {
+    tensors.push_back({positions->name, {positions->rows, hidden}});
+  }
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    if (!name.empty()) tensors.push_back({name, std::move(shape)});
+  };
+  add(model.input_projection, {hidden, width});
+  if (const auto& norm = model.final_norm; norm.has_value()) {
+    add(norm->weight, {hidden});
+    add(norm->bias, {hidden});
+  }
+  add(model.output_projection, {width, hidden});
+  if (!model.config.TiesHead()) add(model.head, {ids, width});
   return tensors;
 }
 

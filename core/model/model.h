@@ -4,6 +4,7 @@
 #define SALIENT_CORE_MODEL_MODEL_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,19 +19,47 @@ struct TensorSpec {
   std::vector<int64_t> shape;
 };
 
+int64_t ElementsOf(const TensorSpec& spec);
+
+// Describes a norm outside the blocks by its tensors.
+struct OuterNorm {
+  NormRule rule;
+  std::string weight;  // It is [hidden_size].
+  std::string bias;    // So is this; it is empty if there is none.
+};
+
+// Learned embeddings of positions: that of position p is row p + offset.
+struct PositionTable {
+  std::string name;  // It is [rows, hidden_size].
+  int64_t rows = 0;
+  int64_t offset = 0;
+};
+
 struct Model {
   ModelConfig config;
   // These are names of tensors outside the blocks.
-  std::string embeddings;  // It is [vocab_size, hidden_size].
-  std::string final_norm;  // It is [hidden_size].
-  // It is [vocab_size, hidden_size], and not used when it is tied to the embeddings.
+  std::string embeddings;  // It is [vocab_size, embedding_size].
+  int64_t embedding_size = 0;
+  double embedding_multiplier = 1;
+  std::optional<PositionTable> positions;
+  // Each is a Linear's weight, [hidden_size, embedding_size] and [embedding_size, hidden_size]; it
+  // is empty where the two sizes are one.
+  std::string input_projection;
+  std::string output_projection;
+  std::optional<OuterNorm> final_norm;
+  // It is [vocab_size, embedding_size], and not used when it is tied to the embeddings.
   std::string head;
-  std::vector<BlockPlan> blocks;  // They stand by layer.
+  double logit_multiplier = 1;
+  std::optional<double> logit_soft_cap;  // A logit becomes cap tanh(logit / cap).
+  std::vector<RopeConfig> ropes;         // AttentionPlan::rope points into it.
+  std::vector<BlockPlan> blocks;         // They stand by layer.
 
   // Returns the tensor that logits are computed with: the head, or the embeddings it is tied to.
   const std::string& HeadName() const { return config.TiesHead() ? embeddings : head; }
   // Returns how many Linears all blocks have.
   int64_t LinearCount() const;
+  // Returns the most tokens of a row, nullopt if the model sets no bound.
+  std::optional<int64_t> MostTokens() const;
 };
 
 // Modules that engines ask for by one name, which is in no checkpoint.
@@ -42,7 +71,7 @@ std::vector<FusedModules> FusedModulesOf(const Model& model);
 
 // Returns the tensors of one block, in the order of the forward pass.
 std::vector<TensorSpec> BlockTensors(const BlockPlan& block);
-// Returns those outside the blocks: embeddings, final norm, and the head when it is not tied.
+// Returns those outside the blocks: embeddings first, the head last when it is not tied.
 std::vector<TensorSpec> OuterTensors(const Model& model);
 
 }  // namespace salient

@@ -46,7 +46,7 @@ absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Model& model,
                                 HeadComparison comparison) {
   if (!StoresTiedHead(source, model)) return false;
   const ModelConfig& config = model.config;
-  const std::vector<int64_t> shape = {config.vocab_size, config.hidden_size};
+  const std::vector<int64_t> shape = {config.vocab_size, model.embedding_size};
   const std::string names[] = {model.embeddings, model.head};
   std::vector<DType> dtypes;
   for (const std::string& name : names) {
@@ -54,7 +54,7 @@ absl::StatusOr<bool> HasOwnHead(const TensorSource& source, const Model& model,
     if (!found.ok()) return found.status();
     dtypes.push_back(found->entry->dtype);
   }
-  const int64_t elements = config.vocab_size * config.hidden_size;
+  const int64_t elements = config.vocab_size * model.embedding_size;
   const bool whole = comparison == HeadComparison::kWhole;
   const int64_t range = std::min(elements, whole ? kRangeElements : kSampleElements);
   const int64_t step = whole ? range : std::max(range, elements / kSamples);

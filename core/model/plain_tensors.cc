@@ -9,7 +9,8 @@ namespace salient {
 
 absl::StatusOr<NamedTensor> PlainTensor(const StoredVector& vector, DType dtype) {
   const auto count = static_cast<int64_t>(vector.values.size());
-  NamedTensor tensor{vector.name, dtype, {count}, {}};
+  NamedTensor tensor{vector.name, dtype, vector.shape, {}};
+  if (tensor.shape.empty()) tensor.shape = {count};
   tensor.data.resize(static_cast<size_t>(2 * count));
   absl::Status status =
       Narrow(dtype, tensor.name, vector.values.data(), 1, count, 0, tensor.data.data());

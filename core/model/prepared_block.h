@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/projection.h"
@@ -24,8 +25,17 @@ class PreparedBlock {
                                               ComputeDType compute, Executor& executor);
 
   const BlockPlan& plan() const { return *plan_; }
-  const PreparedLinear& linear(size_t index) const { return linears_[index]; }
+  ComputeDType compute() const { return compute_; }
+  // Returns the rows of a Linear that BlockPlan::projections names.
+  const PreparedLinear& projection(size_t index) const { return projections_[index]; }
+  // Returns all rows of a Linear of BlockPlan::linears that is no part of a larger one.
+  const PreparedLinear& linear(size_t index) const { return projections_[whole_[index]]; }
+  const InputRounding& input(size_t linear) const { return block_->linears[linear].input; }
   const StoredVector& vector(size_t index) const { return block_->vectors[index]; }
+  // Returns what one of BlockPlan::norms multiplies by.
+  absl::Span<const float> norm_weight(size_t index) const { return norm_weights_[index]; }
+  // Returns what it adds; it is empty if it adds nothing.
+  absl::Span<const float> norm_bias(size_t index) const;
 
   // Returns the bytes beside the weights.
   static int64_t MemoryBytes(const BlockPlan& plan, ComputeDType compute);
@@ -35,7 +45,10 @@ class PreparedBlock {
 
   const BlockPlan* plan_ = nullptr;
   const BlockWeights* block_ = nullptr;
-  std::vector<PreparedLinear> linears_;
+  ComputeDType compute_ = ComputeDType::kF32;
+  std::vector<PreparedLinear> projections_;
+  std::vector<size_t> whole_;  // It stands by Linear and points into projections_.
+  std::vector<std::vector<float>> norm_weights_;
 };
 
 }  // namespace salient

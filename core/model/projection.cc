@@ -24,8 +24,11 @@ int64_t SliceOutputs(ComputeDType compute) { return compute == ComputeDType::kBF
 
 int64_t TokensAtATime(ComputeDType compute) { return compute == ComputeDType::kBF16 ? 256 : 512; }
 
-PreparedLinear::PreparedLinear(const StoredLinear& linear, ComputeDType compute, int64_t unit)
+PreparedLinear::PreparedLinear(const StoredLinear& linear, int64_t first_row, int64_t rows,
+                               ComputeDType compute, int64_t unit)
     : linear_(&linear),
+      first_row_(first_row),
+      rows_(rows),
       compute_(compute),
       slice_(std::max<int64_t>(1, SliceOutputs(compute) / unit) * unit) {
   if (compute == ComputeDType::kBF16) factors_.resize(static_cast<size_t>(Slices().size()));
@@ -33,7 +36,7 @@ PreparedLinear::PreparedLinear(const StoredLinear& linear, ComputeDType compute,
 
 absl::Status PreparedLinear::Prepare(int64_t slice) {
   if (compute_ == ComputeDType::kF32) return absl::OkStatus();
-  const int64_t first = Slices().First(slice);
+  const int64_t first = first_row_ + Slices().First(slice);
   const int64_t count = Slices().Count(slice);
   const int64_t in_features = linear_->in_features;
   std::vector<uint16_t> rounded;
@@ -54,7 +57,7 @@ absl::Status PreparedLinear::Prepare(int64_t slice) {
 
 absl::Status PreparedLinear::Multiply(const Activations& input, int64_t first_token, int64_t tokens,
                                       int64_t slice, float* out) const {
-  const int64_t first = Slices().First(slice);
+  const int64_t first = first_row_ + Slices().First(slice);
   const int64_t count = Slices().Count(slice);
   const int64_t in_features = linear_->in_features;
   absl::Status status;

@@ -18,17 +18,19 @@
 
 namespace salient {
 
-// Holds a Linear as the products of many calibration rows read it. For bf16 every slice is rounded
-// and laid out once, by Prepare; for f32 it is read where it lies. It is movable; borrows the
-// Linear. Multiply is thread-safe, and so is Prepare of different slices.
+// Holds rows of a Linear as the products of many calibration rows read it. For bf16 every slice is
+// rounded and laid out once, by Prepare; for f32 it is read where it lies. It is movable; borrows
+// the Linear. Multiply is thread-safe, and so is Prepare of different slices.
 class PreparedLinear {
  public:
   PreparedLinear() = default;
-  // Slices are multiples of `unit` outputs, which divides out_features.
-  PreparedLinear(const StoredLinear& linear, ComputeDType compute, int64_t unit);
+  // Takes rows [first_row, first_row + rows). Slices are multiples of `unit` outputs, which divides
+  // `rows`.
+  PreparedLinear(const StoredLinear& linear, int64_t first_row, int64_t rows, ComputeDType compute,
+                 int64_t unit);
 
-  RowTiles Slices() const { return RowTiles(linear_->out_features, slice_); }
-  int64_t out_features() const { return linear_->out_features; }
+  RowTiles Slices() const { return RowTiles(rows_, slice_); }
+  int64_t out_features() const { return rows_; }
   const InputRounding& input() const { return linear_->input; }
 
   // Returns INTERNAL if the matrix library refuses.
@@ -47,6 +49,8 @@ class PreparedLinear {
 
  private:
   const StoredLinear* linear_ = nullptr;
+  int64_t first_row_ = 0;
+  int64_t rows_ = 0;
   ComputeDType compute_ = ComputeDType::kF32;
   int64_t slice_ = 1;  // It counts outputs.
   std::vector<Bf16Factor> factors_;

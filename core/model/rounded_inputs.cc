@@ -39,7 +39,7 @@ absl::StatusOr<RoundedInputs> RoundedInputs::Create(const PreparedBlock& block,
   std::vector<InputRounding> kinds;
   RoundedInputs rounded;
   for (const size_t linear : linears) {
-    const InputRounding& kind = block.linear(linear).input();
+    const InputRounding& kind = block.input(linear);
     const auto found = std::find(kinds.begin(), kinds.end(), kind);
     rounded.places_.emplace_back(linear, static_cast<size_t>(found - kinds.begin()));
     if (found == kinds.end()) kinds.push_back(kind);

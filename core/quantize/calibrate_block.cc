@@ -28,21 +28,21 @@ int RowsTogether(int concurrency) { return 4 * concurrency; }
 
 // Returns the bytes of rows side by side and of the sums of `rows` of them, those that wait among
 // them.
-int64_t SideBySideBytes(const BlockPlan& block, ComputeDType compute, int64_t tokens,
-                        bool whole_gram, int concurrency, int rows) {
-  int64_t bytes = concurrency * BlockForward::MemoryBytes(block, compute, tokens, 1);
+int64_t SideBySideBytes(const Model& model, const BlockPlan& block, ComputeDType compute,
+                        int64_t tokens, bool whole_gram, int concurrency, int rows) {
+  int64_t bytes = concurrency * BlockForward::MemoryBytes(model, block, compute, tokens, 1);
   for (const GroupPlan& group : block.groups) {
     bytes += StatisticsAccumulator::MemoryBytes(ParamsOf(block, group, whole_gram), rows);
   }
   return bytes;
 }
 
-bool SideBySide(const BlockPlan& block, ComputeDType compute, int64_t tokens, bool whole_gram,
-                int concurrency) {
-  return RunsSideBySide(
-      LinearFlop(block, tokens),
-      SideBySideBytes(block, compute, tokens, whole_gram, concurrency, RowsTogether(concurrency)),
-      concurrency);
+bool SideBySide(const Model& model, const BlockPlan& block, ComputeDType compute, int64_t tokens,
+                bool whole_gram, int concurrency) {
+  return RunsSideBySide(LinearFlop(block, tokens),
+                        SideBySideBytes(model, block, compute, tokens, whole_gram, concurrency,
+                                        RowsTogether(concurrency)),
+                        concurrency);
 }
 
 absl::StatusOr<GroupAccumulators> CreateAccumulators(const BlockPlan& block, uint64_t seed,
@@ -112,7 +112,7 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   const auto rows = static_cast<int64_t>(lengths.size());
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   const int concurrency = executor.Concurrency();
-  if (!SideBySide(plan, forward.compute(), longest, whole_gram, concurrency)) {
+  if (!SideBySide(forward.model(), plan, forward.compute(), longest, whole_gram, concurrency)) {
     for (int64_t row = 0; row < rows; ++row) {
       if (absl::Status status = run(row, executor); !status.ok()) return status;
     }
@@ -128,19 +128,20 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
   return Finish(*std::move(accumulators), executor);
 }
 
-int64_t CalibrateBlockMemoryBytes(const BlockPlan& block, ComputeDType compute, int64_t tokens,
-                                  bool whole_gram, int concurrency) {
+int64_t CalibrateBlockMemoryBytes(const Model& model, const BlockPlan& block, ComputeDType compute,
+                                  int64_t tokens, bool whole_gram, int concurrency) {
   const int64_t prepared = PreparedBlock::MemoryBytes(block, compute);
-  if (SideBySide(block, compute, tokens, whole_gram, concurrency)) {
+  if (SideBySide(model, block, compute, tokens, whole_gram, concurrency)) {
     // Rows of about one length end in order but for one or so.
     return prepared +
-           SideBySideBytes(block, compute, tokens, whole_gram, concurrency, concurrency + 1);
+           SideBySideBytes(model, block, compute, tokens, whole_gram, concurrency, concurrency + 1);
   }
   int64_t accumulators = 0;
   for (const GroupPlan& group : block.groups) {
     accumulators += StatisticsAccumulator::MemoryBytes(ParamsOf(block, group, whole_gram));
   }
-  return prepared + accumulators + BlockForward::MemoryBytes(block, compute, tokens, concurrency);
+  return prepared + accumulators +
+         BlockForward::MemoryBytes(model, block, compute, tokens, concurrency);
 }
 
 }  // namespace salient

@@ -41,8 +41,8 @@ absl::StatusOr<GroupStatistics> CalibrateBlock(
 
 // Returns the bytes that it holds at most beside the block's weights, for rows of up to `tokens`
 // tokens; what it returns among them.
-int64_t CalibrateBlockMemoryBytes(const BlockPlan& block, ComputeDType compute, int64_t tokens,
-                                  bool whole_gram, int concurrency);
+int64_t CalibrateBlockMemoryBytes(const Model& model, const BlockPlan& block, ComputeDType compute,
+                                  int64_t tokens, bool whole_gram, int concurrency);
 
 }  // namespace salient
 

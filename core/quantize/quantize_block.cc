@@ -1,51 +1,18 @@
 #include "core/quantize/quantize_block.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/kernels/round_kernels.h"
-#include "core/kernels/search_kernels.h"
-#include "core/method/ranges.h"
 #include "core/model/fold.h"
 #include "core/model/plain_tensors.h"
 #include "core/quantize/limit_error.h"
-#include "core/tensor/half.h"
+#include "core/quantize/lost_scales.h"
 
 namespace salient {
 namespace {
-
-// Returns whether dividing a Linear's rows makes more than a few of its groups' scales so small, or
-// weights so large, that F16 does not hold them well, unlike those of the source.
-bool LosesScales(const StoredLinear& before, const StoredLinear& after,
-                 const WeightFormat& format) {
-  if (format.scale_dtype != DType::kF16) return false;
-  constexpr int64_t kFew = 64;  // One group has at most so many.
-  // Below it the rounding of the scale alone moves the last code by a quarter.
-  const float least = static_cast<float>(format.MaxCode()) * 2 * kLeastF16;
-  const int64_t size = format.GroupSize(before.in_features);
-  std::vector<float> old_row(static_cast<size_t>(before.in_features));
-  std::vector<float> new_row(old_row.size());
-  int64_t lost = 0;
-  for (int64_t i = 0; i < before.out_features; ++i) {
-    before.View().ReadRows(i, 1, old_row.data());
-    after.View().ReadRows(i, 1, new_row.data());
-    for (int64_t at = 0; at < before.in_features; at += size) {
-      const auto [old_low, old_high] = MinMax(old_row.data() + at, size);
-      const auto [low, high] = MinMax(new_row.data() + at, size);
-      const Affine affine = FitAffine(
-          low, high, 1.0f, WeightFormat{format.bits, size, format.symmetric, DType::kF32});
-      if (affine.scale < least && high - low < old_high - old_low) ++lost;
-      for (const auto& [now, then] : {std::pair(low, old_low), std::pair(high, old_high)}) {
-        if (!std::isfinite(RoundToF16(now)) && std::isfinite(RoundToF16(then))) return true;
-      }
-    }
-  }
-  return lost > before.out_features * (before.in_features / size) / kFew;
-}
 
 // Takes one decoder block from statistics to the tensors of one result.
 class BlockQuantizer {
@@ -132,9 +99,24 @@ class BlockQuantizer {
     return fits_[static_cast<size_t>(&group - plan_.groups.data())];
   }
 
-  // Returns whether what the group folds into is itself quantized afterwards, so that it can take
-  // s.
-  bool CanFold(const Fold& fold) const { return !fold.IntoLinear() || FitOf(fold).fits; }
+  // Returns whether something takes s, and is quantized afterwards if it is a Linear.
+  bool CanFold(const Fold& fold) const {
+    return fold.IntoNorm() || (fold.IntoLinear() && FitOf(fold).fits);
+  }
+
+  // Returns the vector whose rounding s is made to agree with; nullopt if there is none.
+  std::optional<VectorFold> VectorOf(const Fold& fold) const {
+    if (fold.IntoNorm()) {
+      const NormPlan& norm = plan_.norms[fold.index];
+      const StoredVector& weight = block_.vectors[norm.weight];
+      return VectorFold{weight.values, dtypes_.Of(weight.name), /*is_norm=*/true,
+                        norm.rule.plus_one ? 1.0f : 0.0f};
+    }
+    const StoredVector& bias = block_.linears[fold.index].bias;
+    if (bias.values.empty()) return std::nullopt;
+    return VectorFold{absl::MakeConstSpan(bias.values).subspan(static_cast<size_t>(fold.first_row)),
+                      dtypes_.Of(bias.name), /*is_norm=*/false};
+  }
 
   absl::Status Quantize(size_t index) {
     const GroupPlan& plan = plan_.groups[index];
@@ -149,14 +131,9 @@ class BlockQuantizer {
     if (fold.shared_heads.has_value()) {
       input.tied_heads = {fold.shared_heads->head_dim, fold.shared_heads->query_heads_per_kv_head};
     }
-    const StoredVector& vector =
-        fold.IntoLinear() ? block_.linears[fold.index].bias : block_.vectors[fold.index];
     Method method = params_.method;
     const bool folds = CanFold(fold);
-    if (folds && !vector.values.empty()) {
-      input.vector_fold = VectorFold{vector.values, dtypes_.Of(vector.name),
-                                     /*is_norm=*/!fold.IntoLinear()};
-    }
+    if (folds) input.vector_fold = VectorOf(fold);
     if (!folds) method.scale = ScaleChoice::kNone;
     const StoredFormat& stored = params_.outputs[result_.outputs[0]];
     absl::StatusOr<LimitedGroup> group =
@@ -165,7 +142,7 @@ class BlockQuantizer {
     if (folds && !group->stays_f16) {
       StoredLinear before;
       if (fold.IntoLinear()) before = block_.linears[fold.index];
-      DivideInput(fold, group->rounded.scales, block_);
+      DivideInput(plan_, plan, group->rounded.scales, block_);
       if (fold.IntoLinear() &&
           LosesScales(before, block_.linears[fold.index], FitOf(fold).format)) {
         block_.linears[fold.index] = std::move(before);
@@ -183,7 +160,9 @@ class BlockQuantizer {
       report.linears[i].bytes_in = source_bytes_[plan.linears[i]];
     }
     if (!folds && !group->stays_f16) {
-      report.notes.push_back("not scaled, because the Linear before it is not quantized");
+      report.notes.push_back(fold.IntoLinear()
+                                 ? "not scaled, because the Linear before it is not quantized"
+                                 : "not scaled, because nothing before it can take the scale");
     }
     absl::Status status = group->stays_f16 ? EmitPlain(plan, report) : EmitPacked(input, *group);
     if (status.ok() && group->raised) status = TellRaised(index, *group);

@@ -181,7 +181,8 @@ class ModelQuantizer {
         [&](int64_t tokens) { return sink_.TokensDone(layer, tokens); }, executor_);
     if (!statistics.ok()) return statistics.status();
     if (absl::Status status = AddRanges(*statistics, *leaving); !status.ok()) return status;
-    const std::vector<std::string> zero = ZeroTensors(*block);
+    const std::vector<std::string> zero =
+        ZeroTensors(model_.blocks[static_cast<size_t>(layer)], *block);
     if (!zero.empty()) {
       if (absl::Status status = sink_.AllZero(zero); !status.ok()) return status;
     }

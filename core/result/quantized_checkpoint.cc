@@ -52,7 +52,7 @@ class TensorList {
     const BlockFits& fits = fits_[static_cast<size_t>(block.layer)];
     for (size_t group = 0; group < block.groups.size(); ++group) {
       for (const VectorPlan& vector : block.vectors) {
-        if (vector.group == group) AddPlain({vector.name, {vector.size}});
+        if (vector.group == group) AddPlain({vector.name, vector.shape});
       }
       for (const size_t linear : block.groups[group].linears) {
         AddLinear(fits[group], block.linears[linear]);

@@ -75,7 +75,8 @@ BlockWeights RandomBlock(const Model& model) {
   BlockWeights block;
   const BlockPlan& plan = model.blocks.front();
   for (const VectorPlan& vector : plan.vectors) {
-    block.vectors.emplace_back().values.assign(static_cast<size_t>(vector.size), 1.0f);
+    block.vectors.emplace_back().values.assign(
+        static_cast<size_t>(ElementsOf({vector.name, vector.shape})), 1.0f);
   }
   for (size_t i = 0; i < plan.linears.size(); ++i) {
     const LinearShape& shape = plan.linears[i].shape;

@@ -23,19 +23,21 @@ constexpr int64_t kMaxHeads = 1 << 12;
 constexpr int64_t kMaxHeadDim = 1 << 12;
 constexpr int64_t kMaxVocabulary = 1 << 24;
 
+using Classes = absl::Span<const ConfigClass* const>;
+
 // Returns the class whose `name` is `value`, nullptr if there is none.
-const ConfigClass* FindClass(absl::string_view ConfigClass::*name, absl::string_view value) {
-  for (const ConfigClass& config_class : ConfigClasses()) {
-    if (config_class.*name == value) return &config_class;
+const ConfigClass* FindClass(Classes classes, absl::string_view ConfigClass::*name,
+                             absl::string_view value) {
+  for (const ConfigClass* config_class : classes) {
+    if (config_class->*name == value) return config_class;
   }
   return nullptr;
 }
 
-std::string Names(absl::string_view ConfigClass::*name) {
-  return absl::StrJoin(ConfigClasses(), ", ",
-                       [name](std::string* out, const ConfigClass& config_class) {
-                         absl::StrAppend(out, config_class.*name);
-                       });
+std::string Names(Classes classes, absl::string_view ConfigClass::*name) {
+  return absl::StrJoin(classes, ", ", [name](std::string* out, const ConfigClass* config_class) {
+    absl::StrAppend(out, config_class->*name);
+  });
 }
 
 // Returns the one entry of architectures; nullopt if there is none, and after a fault.
@@ -58,7 +60,8 @@ std::optional<std::string> ReadArchitecture(ConfigFields& fields) {
 }
 
 // Returns nullptr after a fault.
-const ConfigClass* ReadClass(ConfigFields& fields, std::vector<ConfigRefusal>& refusals) {
+const ConfigClass* ReadClass(Classes classes, ConfigFields& fields,
+                             std::vector<ConfigRefusal>& refusals) {
   const std::optional<std::string> architecture = ReadArchitecture(fields);
   const std::optional<std::string> model_type = fields.String("model_type");
   if (!fields.status().ok()) return nullptr;
@@ -68,18 +71,18 @@ const ConfigClass* ReadClass(ConfigFields& fields, std::vector<ConfigRefusal>& r
     return nullptr;
   }
   const ConfigClass* by_type =
-      model_type.has_value() ? FindClass(&ConfigClass::model_type, *model_type) : nullptr;
+      model_type.has_value() ? FindClass(classes, &ConfigClass::model_type, *model_type) : nullptr;
   if (!architecture.has_value()) {
     if (by_type == nullptr) {
       fields.Unsupported("model_type", QuoteForMessage(*model_type),
-                         absl::StrCat("one of ", Names(&ConfigClass::model_type)));
+                         absl::StrCat("one of ", Names(classes, &ConfigClass::model_type)));
     }
     return by_type;
   }
-  const ConfigClass* by_name = FindClass(&ConfigClass::architecture, *architecture);
+  const ConfigClass* by_name = FindClass(classes, &ConfigClass::architecture, *architecture);
   if (by_name == nullptr) {
     fields.Unsupported("architectures[0]", QuoteForMessage(*architecture),
-                       absl::StrCat("one of ", Names(&ConfigClass::architecture)));
+                       absl::StrCat("one of ", Names(classes, &ConfigClass::architecture)));
     return nullptr;
   }
   if (model_type.has_value() && by_type != by_name) {
@@ -141,8 +144,9 @@ void ReadHeads(ConfigFields& fields, const ConfigClass& config_class, ModelConfi
   config.num_attention_heads = fields.RequiredInteger("num_attention_heads", 1, kMaxHeads);
   const int64_t heads = config.num_attention_heads;
   const std::optional<int64_t> kv_heads = fields.Integer("num_key_value_heads", 1, kMaxHeads);
-  const std::optional<int64_t> head_dim = fields.Integer("head_dim", 2, kMaxHeadDim);
+  std::optional<int64_t> head_dim = fields.Integer("head_dim", 2, kMaxHeadDim);
   if (!fields.status().ok()) return;
+  if (!head_dim.has_value()) head_dim = config_class.head_dim;
   // A null means what the class makes of it; if the class refuses it, the field counts as left out.
   const bool refused = absl::c_any_of(config.refusals, [](const ConfigRefusal& refusal) {
     return refusal.field == "num_key_value_heads";
@@ -195,6 +199,16 @@ void CheckPadToken(const ConfigFields& fields, ModelConfig& config) {
   config.refusals.push_back(std::move(refusal));
 }
 
+void ReadActivation(ConfigFields& fields, const ConfigClass& config_class, ModelConfig& config) {
+  const absl::string_view field = config_class.activation_field;
+  if (field.empty()) return;
+  config.activation = fields.String(field).value_or(std::string(config_class.activation));
+  if (config.activation == "swish") config.activation = "silu";
+  if (config.activation == config_class.activation) return;
+  fields.Unsupported(field, QuoteForMessage(config.activation),
+                     QuoteForMessage(config_class.activation));
+}
+
 // Checks members that change what a model computes in ways that do not exist here.
 void CheckOthers(ConfigFields& fields) {
   for (const absl::string_view field : {"per_layer_config", "configuration_files"}) {
@@ -224,13 +238,14 @@ absl::StatusOr<JsonValue> ParseConfigJson(absl::string_view source, absl::string
       absl::StrCat(source, ": is ", document->Describe(), "; expected an object"));
 }
 
-absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json) {
+absl::StatusOr<ModelConfig> ParseModelConfig(absl::Span<const ConfigClass* const> classes,
+                                             absl::string_view source, absl::string_view json) {
   const auto document = ParseConfigJson(source, json);
   if (!document.ok()) return document.status();
   ConfigFields fields(source, "", *document);
   ModelConfig config;
   config.source = std::string(source);
-  const ConfigClass* const config_class = ReadClass(fields, config.refusals);
+  const ConfigClass* const config_class = ReadClass(classes, fields, config.refusals);
   if (config_class == nullptr) return fields.status();
   config.architecture = std::string(config_class->architecture);
   config.model_type = std::string(config_class->model_type);
@@ -239,35 +254,50 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::str
   }
   CheckOthers(fields);
   config.hidden_size = fields.RequiredInteger("hidden_size", 1, kMaxWidth);
-  config.intermediate_size = fields.RequiredInteger("intermediate_size", 1, kMaxWidth);
+  if (const absl::string_view field = config_class->intermediate_size_field; !field.empty()) {
+    config.intermediate_size = fields.RequiredInteger(field, 1, kMaxWidth);
+  }
   config.num_hidden_layers = fields.RequiredInteger("num_hidden_layers", 1, kMaxLayers);
   ReadHeads(fields, *config_class, config);
   config.vocab_size = fields.RequiredInteger("vocab_size", 1, kMaxVocabulary);
   CheckPadToken(fields, config);
-  config.rms_norm_eps = fields.Number("rms_norm_eps", 0, 1).value_or(config_class->rms_norm_eps);
-
-  const std::string activation = fields.String("hidden_act").value_or("silu");
-  if (activation != "silu" && activation != "swish") {
-    fields.Unsupported("hidden_act", QuoteForMessage(activation), "\"silu\"");
+  config.rms_norm_eps = config_class->epsilon;
+  if (!config_class->epsilon_field.empty()) {
+    config.rms_norm_eps =
+        fields.Number(config_class->epsilon_field, 0, 1).value_or(config_class->epsilon);
   }
-  if (config_class->biases_by_config) {
+  ReadActivation(fields, *config_class, config);
+  if (config_class->attention_bias_by_config) {
     config.attention_bias = fields.Bool("attention_bias").value_or(false);
+  }
+  if (config_class->mlp_bias_by_config) {
     config.mlp_bias = fields.Bool("mlp_bias").value_or(false);
   }
-  config.tie_word_embeddings = fields.Bool("tie_word_embeddings").value_or(false);
+  config.tie_word_embeddings =
+      fields.Bool("tie_word_embeddings").value_or(config_class->tie_word_embeddings);
   config.max_position_embeddings = fields.Integer("max_position_embeddings", 1, kMaxPositions);
   const int64_t positions =
       config.max_position_embeddings.value_or(config_class->max_position_embeddings);
-  config.sliding_window =
-      ReadWindow(*config_class, config.num_hidden_layers, config.head_dim, fields, config.refusals);
+  SlidingWindows windows;
+  if (config_class->layer_types_say_windows) {
+    windows = ReadWindows(*config_class, config.num_hidden_layers, config.head_dim, fields,
+                          config.refusals);
+  }
+  config.sliding_window = windows.size;
+  config.sliding_layers = std::move(windows.layers);
   config.dtype = ReadDType(fields, *config_class, config.refusals);
   config.quantization = ReadQuantization(source, fields);
   if (!fields.status().ok()) return fields.status();
 
-  const auto rope = ReadRope(source, *config_class, positions, fields, config.refusals);
-  if (!rope.ok()) return rope.status();
-  config.rope_theta = rope->theta;
-  config.llama3_rope = rope->llama3;
+  if (config_class->has_rope) {
+    auto ropes =
+        ReadRopes(source, *config_class, positions, config.head_dim, fields, config.refusals);
+    if (!ropes.ok()) return ropes.status();
+    config.rope = std::move(ropes->global);
+    config.local_rope = std::move(ropes->local);
+  }
+  if (config_class->read_own != nullptr) config_class->read_own(*config_class, fields, config);
+  if (!fields.status().ok()) return fields.status();
   return config;
 }
 

@@ -58,18 +58,20 @@ std::string MendText(const ConfigRefusal& refusal) {
 std::vector<ConfigRefusal> CheckConfigTypes(const ConfigClass& config_class,
                                             const JsonValue& config) {
   std::vector<ConfigRefusal> refusals;
-  for (const ConfigKey& key : config_class.keys) {
-    const JsonValue* value = config.Find(key.name);
-    if (value == nullptr || (TypeOf(*value) & key.types) != 0) continue;
-    ConfigRefusal refusal{
-        std::string(key.name),
-        RefusalText(config_class, key.name, value->Describe(), NamesOf(key.types))};
-    if (value->IsNull()) refusal.mend = ConfigRefusal::Mend::kLeaveOut;
-    if (TypeOf(*value) == kIntegerValue && (key.types & kFloatValue) != 0) {
-      refusal.mend = ConfigRefusal::Mend::kReplace;
-      refusal.replacement = JsonValue(*value->AsDouble());
+  for (const auto& keys : {config_class.keys, config_class.more_keys}) {
+    for (const ConfigKey& key : keys) {
+      const JsonValue* value = config.Find(key.name);
+      if (value == nullptr || (TypeOf(*value) & key.types) != 0) continue;
+      ConfigRefusal refusal{
+          std::string(key.name),
+          RefusalText(config_class, key.name, value->Describe(), NamesOf(key.types))};
+      if (value->IsNull()) refusal.mend = ConfigRefusal::Mend::kLeaveOut;
+      if (TypeOf(*value) == kIntegerValue && (key.types & kFloatValue) != 0) {
+        refusal.mend = ConfigRefusal::Mend::kReplace;
+        refusal.replacement = JsonValue(*value->AsDouble());
+      }
+      refusals.push_back(std::move(refusal));
     }
-    refusals.push_back(std::move(refusal));
   }
   return refusals;
 }

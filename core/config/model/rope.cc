@@ -1,134 +1,133 @@
 #include "core/config/model/rope.h"
 
+#include <list>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
-#include "core/text/quote.h"
+#include "core/config/model/rope_object.h"
 
 namespace salient {
 namespace {
 
-constexpr double kMaxRopeTheta = 1e15;
-constexpr absl::string_view kSupported = "\"default\" or \"llama3\", others are not supported yet";
+constexpr char kGlobalLayers[] = "full_attention";
+constexpr char kLocalLayers[] = "sliding_attention";
 
-void CheckPartialRotary(ConfigFields& fields) {
-  const std::optional<double> factor = fields.Number("partial_rotary_factor", 0, 1);
-  if (factor.value_or(1) == 1) return;
-  fields.Unsupported("partial_rotary_factor", absl::StrCat(*factor), "1");
-}
-
-absl::StatusOr<Llama3RopeScaling> ReadLlama3(std::optional<int64_t> outside,
-                                             int64_t max_position_embeddings,
-                                             ConfigFields& fields) {
-  Llama3RopeScaling scaling;
-  scaling.factor = fields.RequiredNumber("factor", 1, 1e6);
-  scaling.low_freq_factor = fields.RequiredNumber("low_freq_factor", 1e-6, 1e6);
-  scaling.high_freq_factor = fields.RequiredNumber("high_freq_factor", 1e-6, 1e6);
-  constexpr absl::string_view kOriginal = "original_max_position_embeddings";
-  scaling.original_max_position_embeddings =
-      fields.Has(kOriginal) ? fields.RequiredInteger(kOriginal, 1, kMaxPositions)
-                            : max_position_embeddings;
-  if (outside.has_value()) scaling.original_max_position_embeddings = *outside;
-  if (scaling.high_freq_factor <= scaling.low_freq_factor) {
-    fields.Invalid("high_freq_factor", absl::StrCat(scaling.high_freq_factor),
-                   absl::StrCat("more than low_freq_factor, ", scaling.low_freq_factor));
-  }
-  if (!fields.status().ok()) return fields.status();
-  return scaling;
-}
-
-// Reads the object under rope_scaling or rope_parameters into `rope`.
-class RopeObject {
- public:
-  RopeObject(absl::string_view source, absl::string_view field, const JsonValue& object)
-      : prefix_(absl::StrCat(source, ": ", field)),
-        object_(object),
-        fields_(source, absl::StrCat(field, "."), object) {}
-
-  absl::StatusOr<RopeConfig> Read(double theta, std::optional<int64_t> outside,
-                                  int64_t max_position_embeddings) {
-    RopeConfig rope{theta, std::nullopt};
-    if (absl::Status status = CheckMembers(); !status.ok()) return status;
-    rope.theta = fields_.Number("rope_theta", 1, kMaxRopeTheta).value_or(theta);
-    const std::string type =
-        fields_.String(fields_.Has("rope_type") ? "rope_type" : "type").value_or("default");
-    CheckPartialRotary(fields_);
-    if (!fields_.status().ok()) return fields_.status();
-    if (type == "default") return rope;
-    if (type == "linear") {
-      const double factor = fields_.RequiredNumber("factor", 0, 1e6);
-      if (factor != 1) {
-        fields_.Unsupported("rope_type", "\"linear\"",
-                            absl::StrCat(kSupported, ", nor is linear with a factor but 1"));
-      }
-      if (!fields_.status().ok()) return fields_.status();
-      return rope;
-    }
-    if (type != "llama3") {
-      fields_.Unsupported("rope_type", QuoteForMessage(type), kSupported);
-      return fields_.status();
-    }
-    const auto llama3 = ReadLlama3(outside, max_position_embeddings, fields_);
-    if (!llama3.ok()) return llama3.status();
-    rope.llama3 = *llama3;
-    return rope;
-  }
-
- private:
-  absl::Status CheckMembers() {
-    for (const JsonValue::Member& member : *object_.AsObject()) {
-      if (member.second.AsObject() == nullptr) continue;
-      return absl::UnimplementedError(
-          absl::StrCat(prefix_, "[", QuoteForMessage(member.first),
-                       "] is an object; expected one rotary embedding for all layers"));
-    }
-    for (const absl::string_view field : {"rope_theta", "rope_type", "type"}) {
-      if (!fields_.IsNull(field)) continue;
-      fields_.Invalid(field, "null", "a value, or nothing");
-    }
-    return fields_.status();
-  }
-
-  const std::string prefix_;
-  const JsonValue& object_;
-  ConfigFields fields_;
-};
-
-}  // namespace
-
-absl::StatusOr<RopeConfig> ReadRope(absl::string_view source, const ConfigClass& config_class,
-                                    int64_t max_position_embeddings, ConfigFields& fields,
-                                    std::vector<ConfigRefusal>& refusals) {
-  constexpr absl::string_view kOriginal = "original_max_position_embeddings";
-  CheckPartialRotary(fields);
-  const double theta =
-      fields.Number("rope_theta", 1, kMaxRopeTheta).value_or(config_class.rope_theta);
+// Holds the object that rotary parameters stand in, and its name.
+struct NamedObject {
   absl::string_view name;
   const JsonValue* object = nullptr;
+};
+
+// Returns rope_scaling before rope_parameters, nothing for what is missing, null or empty.
+NamedObject FindObject(ConfigFields& fields) {
+  NamedObject found;
   for (const absl::string_view field : {"rope_parameters", "rope_scaling"}) {
     const JsonValue* value = fields.Value(field);
     if (value == nullptr) continue;
     if (value->AsObject() == nullptr) fields.Invalid(field, value->Describe(), "an object");
     if (value->AsObject() == nullptr || value->AsObject()->empty()) continue;
-    name = field;
-    object = value;
+    found = {field, value};
   }
-  const std::optional<int64_t> outside = fields.Integer(kOriginal, 1, kMaxPositions);
+  return found;
+}
+
+class RopeReader {
+ public:
+  RopeReader(absl::string_view source, const ConfigClass& config_class,
+             const RopeSurroundings& around)
+      : source_(source), config_class_(config_class), around_(around) {}
+
+  // Reads the object that is shared by all layers, or has one inside for each kind of layer.
+  absl::StatusOr<RopeConfigs> Read(const NamedObject& object, double local_theta) {
+    RopeConfigs ropes;
+    if (!config_class_.local_rope_theta.has_value()) {
+      auto rope = ReadOne(object, around_.theta);
+      if (!rope.ok()) return rope.status();
+      ropes.global = *std::move(rope);
+      return ropes;
+    }
+    const bool nested = object.object != nullptr && (Inside(object, kGlobalLayers) != nullptr ||
+                                                     Inside(object, kLocalLayers) != nullptr);
+    // What is written without kinds of layers is meant for those that see everything.
+    auto global = ReadOne(nested ? Part(object, kGlobalLayers) : object, around_.theta);
+    if (!global.ok()) return global.status();
+    auto local = ReadOne(nested ? Part(object, kLocalLayers) : NamedObject{}, local_theta);
+    if (!local.ok()) return local.status();
+    ropes.global = *std::move(global);
+    ropes.local = *std::move(local);
+    return ropes;
+  }
+
+ private:
+  static const JsonValue* Inside(const NamedObject& object, absl::string_view layers) {
+    const JsonValue* part = object.object->Find(layers);
+    return part != nullptr && part->AsObject() != nullptr ? part : nullptr;
+  }
+
+  NamedObject Part(const NamedObject& object, absl::string_view layers) {
+    const JsonValue* part = Inside(object, layers);
+    if (part == nullptr) return {};
+    names_.push_back(absl::StrCat(object.name, ".", layers));
+    return {names_.back(), part};
+  }
+
+  absl::StatusOr<RopeConfig> ReadOne(const NamedObject& object, double theta) {
+    static const JsonValue* const empty = new JsonValue(JsonValue::Object{});
+    RopeSurroundings around = around_;
+    around.theta = theta;
+    around.truncate = object.name.find('.') == absl::string_view::npos;
+    return ReadRopeObject(source_, object.object == nullptr ? "rope_parameters" : object.name,
+                          object.object == nullptr ? *empty : *object.object, config_class_,
+                          around);
+  }
+
+  absl::string_view source_;
+  const ConfigClass& config_class_;
+  RopeSurroundings around_;
+  std::list<std::string> names_;
+};
+
+}  // namespace
+
+absl::StatusOr<RopeConfigs> ReadRopes(absl::string_view source, const ConfigClass& config_class,
+                                      int64_t max_position_embeddings, int64_t head_dim,
+                                      ConfigFields& fields, std::vector<ConfigRefusal>& refusals) {
+  RopeSurroundings around;
+  around.head_dim = head_dim;
+  around.max_position_embeddings = max_position_embeddings;
+  around.partial = fields.Number("partial_rotary_factor", 0, 1).value_or(1);
+  if (around.partial != 1 && !config_class.partial_rotary) {
+    fields.Unsupported("partial_rotary_factor", absl::StrCat(around.partial),
+                       absl::StrCat("1, as all heads of ", config_class.name, " turn whole"));
+  }
+  around.theta = fields.Number("rope_theta", 1, kMaxRopeTheta).value_or(config_class.rope_theta);
+  const NamedObject object = FindObject(fields);
+  around.original_max_position_embeddings = fields.Integer(kOriginalPositions, 1, kMaxPositions);
+  if (!around.original_max_position_embeddings.has_value()) {
+    around.original_max_position_embeddings = config_class.original_max_position_embeddings;
+  }
+  double local_theta = config_class.local_rope_theta.value_or(0);
+  if (config_class.local_rope_theta.has_value()) {
+    local_theta =
+        fields.Number(config_class.local_theta_field, 1, kMaxRopeTheta).value_or(local_theta);
+  }
   if (!fields.status().ok()) return fields.status();
-  if (fields.IsNull("rope_theta") && (object == nullptr || object->Find("rope_theta") == nullptr)) {
+  const bool theta_inside =
+      object.object != nullptr && object.object->Find("rope_theta") != nullptr;
+  if (fields.IsNull("rope_theta") && !theta_inside) {
     refusals.push_back({"rope_theta", RefusalText(config_class, "rope_theta", "null", "a number"),
                         ConfigRefusal::Mend::kLeaveOut});
   }
-  if (object == nullptr) return RopeConfig{theta, std::nullopt};
-  absl::StatusOr<RopeConfig> rope =
-      RopeObject(source, name, *object).Read(theta, outside, max_position_embeddings);
-  if (rope.ok() && rope->llama3.has_value() && fields.IsNull(kOriginal)) {
-    fields.Invalid(kOriginal, "null", "an integer, or nothing");
+  absl::StatusOr<RopeConfigs> ropes =
+      RopeReader(source, config_class, around).Read(object, local_theta);
+  if (ropes.ok() && ropes->global.original_positions != 0 && fields.IsNull(kOriginalPositions)) {
+    fields.Invalid(kOriginalPositions, "null", "an integer, or nothing");
     return fields.status();
   }
-  return rope;
+  return ropes;
 }
 
 }  // namespace salient

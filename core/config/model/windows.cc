@@ -60,11 +60,10 @@ std::optional<int64_t> ReadSize(const ConfigClass& config_class, ConfigFields& f
 
 }  // namespace
 
-std::optional<int64_t> ReadWindow(const ConfigClass& config_class, int64_t layers, int64_t head_dim,
-                                  ConfigFields& fields, std::vector<ConfigRefusal>& refusals) {
+SlidingWindows ReadWindows(const ConfigClass& config_class, int64_t layers, int64_t head_dim,
+                           ConfigFields& fields, std::vector<ConfigRefusal>& refusals) {
   std::optional<std::vector<bool>> types = ReadLayerTypes(config_class, layers, fields, refusals);
   std::optional<int64_t> window;
-  absl::string_view reason = "layer_types";
   switch (config_class.windows) {
     case WindowRule::kNoLayer: {
       // The model does not look at windows, but transformers' cache does.
@@ -72,7 +71,7 @@ std::optional<int64_t> ReadWindow(const ConfigClass& config_class, int64_t layer
       if (size != nullptr && !size->AsInt64().has_value()) {
         fields.Invalid("sliding_window", size->Describe(), "an integer, or nothing");
       }
-      if (size != nullptr) return std::nullopt;
+      if (size != nullptr) return {};
       break;
     }
     case WindowRule::kEveryLayer:
@@ -84,37 +83,43 @@ std::optional<int64_t> ReadWindow(const ConfigClass& config_class, int64_t layer
                                         "missing or null", absl::StrCat(head_dim)),
                             ConfigRefusal::Mend::kAdd, JsonValue(head_dim)});
       }
-      if (!types.has_value()) return window;
+      if (!types.has_value()) return {window, {}};
       break;
     case WindowRule::kByLayer: {
       if (fields.Bool("use_sliding_window").value_or(false)) {
         window = ReadSize(config_class, fields);
       }
       if (types.has_value()) break;
-      reason = "max_window_layers";
-      const int64_t first = fields.Integer(reason, -kMaxPositions, kMaxPositions)
+      const int64_t first = fields.Integer("max_window_layers", -kMaxPositions, kMaxPositions)
                                 .value_or(config_class.max_window_layers);
       types.emplace();
       for (int64_t i = 0; i < layers; ++i) types->push_back(window.has_value() && i >= first);
       break;
     }
+    case WindowRule::kByPattern: {
+      window = ReadSize(config_class, fields);
+      int64_t pattern = config_class.window_pattern;
+      if (const absl::string_view field = config_class.window_pattern_field; !field.empty()) {
+        pattern = fields.Integer(field, 1, kMaxPositions).value_or(pattern);
+      }
+      if (types.has_value()) break;
+      types.emplace();
+      for (int64_t i = 0; i < layers; ++i) types->push_back((i + 1) % pattern != 0);
+      break;
+    }
   }
   int64_t windowed = 0;
   for (const bool has_window : types.value_or(std::vector<bool>())) windowed += has_window ? 1 : 0;
-  if (windowed == 0) return std::nullopt;
+  if (windowed == 0) return {};
   if (!window.has_value()) {
     refusals.push_back({"layer_types", RefusalText(config_class, "layer_types",
                                                    absl::StrCat("sliding_attention in ", windowed,
                                                                 " layers without a window"),
                                                    "full_attention")});
-    return std::nullopt;
+    return {};
   }
-  if (windowed < layers) {
-    fields.Unsupported(
-        reason, absl::StrCat("for a sliding window in ", windowed, " of ", layers, " layers"),
-        "one in all of them or in none: a mixture is not supported yet");
-  }
-  return window;
+  if (windowed == layers) return {window, {}};
+  return {window, *std::move(types)};
 }
 
 }  // namespace salient

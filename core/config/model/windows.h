@@ -12,10 +12,14 @@
 
 namespace salient {
 
-// Returns the window of all layers, nullopt if none has one. Records UNIMPLEMENTED where some have
-// and some have not. Adds what transformers refuses to `refusals`.
-std::optional<int64_t> ReadWindow(const ConfigClass& config_class, int64_t layers, int64_t head_dim,
-                                  ConfigFields& fields, std::vector<ConfigRefusal>& refusals);
+struct SlidingWindows {
+  std::optional<int64_t> size;  // It is nullopt if no layer has a window.
+  std::vector<bool> layers;     // It stands by layer; empty if all layers are alike.
+};
+
+// Returns the windows of `layers` layers. Adds what transformers refuses to `refusals`.
+SlidingWindows ReadWindows(const ConfigClass& config_class, int64_t layers, int64_t head_dim,
+                           ConfigFields& fields, std::vector<ConfigRefusal>& refusals);
 
 }  // namespace salient
 

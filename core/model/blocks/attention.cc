@@ -1,7 +1,6 @@
 #include "core/model/blocks/attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "absl/status/status.h"
 #include "core/kernels/forward_kernels.h"
 #include "core/linalg/gemm.h"
+#include "core/model/blocks/soft_cap.h"
 
 namespace salient {
 namespace {
@@ -25,7 +25,8 @@ class QueryTile {
       : shape_(shape),
         kv_column_(kv_head * shape.head_dim),
         first_query_(first_query),
-        factor_(static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)))),
+        // What is capped is scaled already.
+        factor_(shape.soft_cap.has_value() ? 1.0f : static_cast<float>(shape.scale)),
         queries_(Matrix::Unset(shape.heads / shape.kv_heads * kTokenTile, shape.head_dim)),
         scores_(Matrix::Unset(queries_.rows(), kKeyTile)),
         context_(Matrix::Unset(queries_.rows(), shape.head_dim)),
@@ -80,6 +81,9 @@ class QueryTile {
     if (begin >= keys) {
       std::fill(scores, scores + keys, 0.0f);
       return;
+    }
+    if (shape_.soft_cap.has_value()) {
+      SoftCap(shape_.scale, *shape_.soft_cap, keys, scores);
     }
     std::fill(scores, scores + begin, kBlind);
     if (end < keys) std::fill(scores + end, scores + keys, kBlind);

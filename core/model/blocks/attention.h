@@ -18,11 +18,14 @@ struct AttentionShape {
   int64_t kv_heads = 0;  // It divides heads.
   int64_t head_dim = 0;
   std::optional<int64_t> window;  // A query sees so many positions, its own included.
+  double scale = 0;
+  std::optional<double> soft_cap = {};
 };
 
 // Takes query [padded tokens, heads head_dim], key and value [padded tokens, kv_heads head_dim],
-// turned already. Gives softmax(q k^T / sqrt(head_dim)) v of the first `tokens`, computed in f32,
-// head beside head, as `compute` says.
+// turned already. Gives softmax(q k^T scale) v of the first `tokens`, computed in f32, head beside
+// head, as `compute` says; with a soft cap c, of c tanh(q k^T scale / c) (Gemma 2,
+// arXiv:2408.00118).
 //
 // A task is kTokenTile queries of the heads that share a kv head; it sees kKeyTile keys at a time
 // and none that all of its queries are blind for. The bits are the same for any executor.

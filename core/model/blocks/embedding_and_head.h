@@ -3,15 +3,14 @@
 #ifndef SALIENT_CORE_MODEL_BLOCKS_EMBEDDING_AND_HEAD_H_
 #define SALIENT_CORE_MODEL_BLOCKS_EMBEDDING_AND_HEAD_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
-#include <utility>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/tensor_source.h"
-#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
 #include "core/model/model.h"
 #include "core/model/projection.h"
@@ -20,9 +19,10 @@
 
 namespace salient {
 
-// Returns the embeddings of `tokens`, [tokens, hidden_size]. Returns INVALID_ARGUMENT for an id
-// that the vocabulary lacks (names position, id and limit) or a NaN or infinity in an embedding
-// that is used, and the errors of the source.
+// Returns what enters the first block, [tokens, hidden_size]: embeddings of `tokens`, projected and
+// added to those of their positions as the model says. Returns INVALID_ARGUMENT for an id that the
+// vocabulary lacks (names position, id and limit), for more tokens than the model has positions, or
+// a NaN or infinity in an embedding that is used, and the errors of the source.
 absl::StatusOr<Matrix> EmbedTokens(const TensorSource& source, const Model& model,
                                    absl::Span<const int64_t> tokens);
 
@@ -31,11 +31,13 @@ struct HeadSlice {
   int64_t first_id = 0;
   DType dtype = DType::kF32;
   int64_t ids = 0;
-  std::vector<std::byte> weight;  // It is [ids, hidden_size].
+  std::vector<std::byte> weight;  // It is [ids, embedding_size].
+  double multiplier = 1;          // It is Model::logit_multiplier.
+  std::optional<double> soft_cap;
 };
 
 // Computes final norm and logits, the latter in slices of the vocabulary: a row of T tokens takes T
-// kSlice floats, however large the vocabulary. It borrows the source and is thread-safe.
+// kSlice floats, however large the vocabulary. It borrows source and model and is thread-safe.
 class OutputHead {
  public:
   static constexpr int64_t kSlice = 4096;  // It counts token ids.
@@ -43,7 +45,8 @@ class OutputHead {
   // Opens the head. Its errors are those of FindTensor and ReadVector.
   static absl::StatusOr<OutputHead> Open(const TensorSource& source, const Model& model);
 
-  // Normalizes what left the last block, [tokens, hidden_size]; as RmsNorm.
+  // Normalizes and projects what left the last block, [tokens, hidden_size], in
+  // PaddedTokens(tokens) rows.
   absl::StatusOr<Matrix> Norm(const Matrix& hidden, Executor& executor) const;
 
   int64_t SliceCount() const { return (vocab_size_ + kSlice - 1) / kSlice; }
@@ -53,23 +56,17 @@ class OutputHead {
   absl::StatusOr<HeadSlice> Read(int64_t slice, Executor& executor) const;
 
  private:
-  OutputHead(const TensorSource& source, std::string head, DType dtype, StoredVector norm,
-             const ModelConfig& config)
-      : source_(&source),
-        head_(std::move(head)),
-        dtype_(dtype),
-        norm_(std::move(norm)),
-        vocab_size_(config.vocab_size),
-        hidden_size_(config.hidden_size),
-        epsilon_(config.rms_norm_eps) {}
+  OutputHead(const TensorSource& source, const Model& model, DType dtype)
+      : source_(&source), model_(&model), dtype_(dtype), vocab_size_(model.config.vocab_size) {}
 
   const TensorSource* source_;
-  std::string head_;  // It is the tensor's name.
+  const Model* model_;
   DType dtype_;
-  StoredVector norm_;
   int64_t vocab_size_;
-  int64_t hidden_size_;
-  double epsilon_;
+  std::vector<float> norm_weight_;
+  std::vector<float> norm_bias_;
+  DType projection_dtype_ = DType::kF32;
+  std::vector<std::byte> projection_;  // It is [embedding_size, hidden_size], or empty.
 };
 
 // Logits of the slice's ids, [rows of normed, ids], f32. The bits are the same for any executor.

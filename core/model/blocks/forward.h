@@ -1,42 +1,26 @@
-// Computes one decoder block on one calibration row.
+// Computes one decoder block on one calibration row, as its plan says: for each sublayer in turn
 //
-//   x += o(attention(rope(q(n1(x))), rope(k(n1(x))), v(n1(x))))       n1 = input_layernorm
-//   x += down(silu(gate(n2(x))) * up(n2(x)))                          n2 = post_attention_layernorm
-//
-// The formulas are those of Touvron et al., "LLaMA", arXiv:2302.13971.
+//   x = after(x + multiplier * post_norm(mixer(norm(x))))
 #ifndef SALIENT_CORE_MODEL_BLOCKS_FORWARD_H_
 #define SALIENT_CORE_MODEL_BLOCKS_FORWARD_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "core/model/activations.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/rotary.h"
+#include "core/model/group_observer.h"
 #include "core/model/model.h"
 #include "core/model/prepared_block.h"
-#include "core/model/rounded_inputs.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {
-
-// Receives what a group of Linears reads, exactly and before it is rounded for them: tokens() rows
-// of features(), F32 or BF16, valid during the call. Called on the thread that runs the forward
-// pass, outside of any task, in the order of BlockPlan::groups, which `group` is a place in.
-using GroupObserver = absl::FunctionRef<absl::Status(size_t group, const Activations& input)>;
-
-// Serves callers that want the result alone.
-absl::Status IgnoreGroup(size_t group, const Activations& input);
-
-// Computes x / sqrt(mean(x^2) + epsilon) * weight for each row of `hidden` [tokens, hidden_size],
-// at the front of a matrix of PaddedTokens(tokens) rows, the rest 0.
-absl::StatusOr<Matrix> RmsNorm(const Matrix& hidden, absl::Span<const float> weight, double epsilon,
-                               Executor& executor);
 
 // Is immutable and thread-safe. Products are those that `compute` says, except those of queries,
 // keys and values among themselves: these, norms, softmax and the residual stream are f32 always.
@@ -62,27 +46,23 @@ class BlockForward {
                              Executor& executor) const;
 
   // Returns the bytes that Run holds at most for a row, `hidden` included, weights not.
-  static int64_t MemoryBytes(const BlockPlan& plan, ComputeDType compute, int64_t tokens,
-                             int concurrency);
+  static int64_t MemoryBytes(const Model& model, const BlockPlan& plan, ComputeDType compute,
+                             int64_t tokens, int concurrency);
 
  private:
-  // Adds what the mixer makes of `normed`, the input of its first group, to `hidden`.
-  absl::Status Mix(const PreparedBlock& block, const AttentionPlan& attention, Activations normed,
-                   GroupObserver observer, Matrix& hidden, Executor& executor) const;
-  absl::Status Mix(const PreparedBlock& block, const GatedMlpPlan& mlp, Activations normed,
-                   GroupObserver observer, Matrix& hidden, Executor& executor) const;
-  absl::StatusOr<Activations> Norm(const Matrix& hidden, const StoredVector& weight, double epsilon,
-                                   Executor& executor) const;
-  absl::StatusOr<Activations> Attend(const PreparedBlock& block, const AttentionPlan& attention,
-                                     RoundedInputs normed, Executor& executor) const;
-  absl::StatusOr<Activations> Gate(const PreparedBlock& block, const GatedMlpPlan& mlp,
-                                   const RoundedInputs& normed, Executor& executor) const;
-  absl::Status AddProduct(const PreparedBlock& block, size_t index, Activations input,
-                          Matrix& hidden, Executor& executor) const;
+  // Returns the table of a rope for a row of `tokens` tokens. `made` owns it if it is no table that
+  // all rows share.
+  const RotaryTable& TableOf(size_t rope, int64_t tokens, std::unique_ptr<RotaryTable>& made) const;
+  // Adds what the mixer makes of `input` to `sum`.
+  absl::Status AddMixer(const PreparedBlock& block, const Sublayer& sublayer, Activations input,
+                        GroupObserver observer, Matrix& sum, Executor& executor) const;
+  absl::Status RunSublayer(const PreparedBlock& block, const Sublayer& sublayer,
+                           GroupObserver observer, Matrix& hidden, Executor& executor) const;
 
   const Model& model_;
   ComputeDType compute_;
-  RotaryTable rotary_;
+  int64_t positions_;
+  std::vector<RotaryTable> tables_;  // They stand by rope, for rows whose length changes nothing.
 };
 
 }  // namespace salient

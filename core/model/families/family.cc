@@ -10,20 +10,25 @@
 namespace salient {
 
 absl::Span<const Family> Families() {
-  static constexpr Family kFamilies[] = {
-      // Llama 1 to 3, Vicuna and everything else that calls itself one.
-      {"LlamaForCausalLM", PlanLlama},
-      {"MistralForCausalLM", PlanMistral},
-      {"Qwen2ForCausalLM", PlanQwen2},
+  static const auto* const families = new std::vector<Family>{
+      LlamaFamily(), MistralFamily(), Qwen2Family(),   OptFamily(),        Qwen3Family(),
+      Phi3Family(),  Gemma2Family(),  Gemma3Family(),  Ministral3Family(), GraniteFamily(),
+      Olmo2Family(), Olmo3Family(),   SmolLm3Family(), Lfm2Family(),
   };
-  return kFamilies;
+  return *families;
+}
+
+absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json) {
+  std::vector<const ConfigClass*> classes;
+  for (const Family& family : Families()) classes.push_back(&family.config_class);
+  return ParseModelConfig(classes, source, json);
 }
 
 absl::StatusOr<Model> PlanModel(const ModelConfig& config) {
   std::vector<absl::string_view> known;
   for (const Family& family : Families()) {
-    if (family.architecture == config.architecture) return family.plan(config);
-    known.push_back(family.architecture);
+    if (family.architecture() == config.architecture) return family.plan(config);
+    known.push_back(family.architecture());
   }
   return absl::UnimplementedError(absl::StrCat(config.source, ": architectures[0] is ",
                                                QuoteForMessage(config.architecture),

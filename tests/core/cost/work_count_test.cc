@@ -124,9 +124,9 @@ TEST(WorkCountTest, WeightsAreReadOnceABlock) {
 TEST(WorkCountTest, TheDtypeOfAForwardPassIsThatOfItsProducts) {
   const ModelConfig config = Config();
   const Model model = Must(PlanModel(config));
-  WorkCount narrow(model);
+  WorkCount narrow(model, model.blocks.front());
   narrow.Forward(512, ComputeDType::kBF16);
-  WorkCount wide(model);
+  WorkCount wide(model, model.blocks.front());
   wide.Forward(512, ComputeDType::kF32);
   const Work& bf16 = Of(narrow.stages(), Stage::kForward);
   const Work& f32 = Of(wide.stages(), Stage::kForward);

@@ -133,7 +133,7 @@ TEST_P(FoldTest, EveryRuleAloneKeepsTheLogitsAndDividesItsInput) {
     const GroupPlan& group = plan.groups[i];
     const std::vector<float> scales = Scales(plan, group);
     const Outcome folded = Run([&](BlockWeights& block) {
-      DivideInput(group.fold, scales, block);
+      DivideInput(plan, group, scales, block);
       MultiplyColumns(group, scales, block);
     });
     EXPECT_LT(Difference(original.logits, folded.logits), 1e-5) << group.path;
@@ -147,7 +147,7 @@ TEST_P(FoldTest, EveryRuleAloneKeepsTheLogitsAndDividesItsInput) {
     }
     // Half a fold is none: what is compared above does depend on both halves.
     const Outcome divided =
-        Run([&](BlockWeights& block) { DivideInput(group.fold, scales, block); });
+        Run([&](BlockWeights& block) { DivideInput(plan, group, scales, block); });
     EXPECT_GT(Difference(original.logits, divided.logits), 1e-2) << group.path;
     const Outcome multiplied =
         Run([&](BlockWeights& block) { MultiplyColumns(group, scales, block); });
@@ -161,7 +161,7 @@ TEST_P(FoldTest, AllRulesTogetherKeepTheLogits) {
   const Outcome folded = Run([&](BlockWeights& block) {
     for (const GroupPlan& group : plan.groups) {
       const std::vector<float> scales = Scales(plan, group);
-      DivideInput(group.fold, scales, block);
+      DivideInput(plan, group, scales, block);
       MultiplyColumns(group, scales, block);
     }
   });

@@ -127,7 +127,7 @@ void Rotate(const ModelConfig& config, Rows& rows) {
     for (size_t head = 0; head < rows[t].size(); head += static_cast<size_t>(config.head_dim)) {
       for (int64_t i = 0; i < half; ++i) {
         const double angle = static_cast<double>(t) *
-                             std::pow(config.rope_theta, -2.0 * static_cast<double>(i) /
+                             std::pow(config.rope.theta, -2.0 * static_cast<double>(i) /
                                                              static_cast<double>(config.head_dim));
         double& a = rows[t][head + static_cast<size_t>(i)];
         double& b = rows[t][head + static_cast<size_t>(i + half)];

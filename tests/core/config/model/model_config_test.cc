@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/families/family.h"
 #include "tests/support/source_directory.h"
 
 namespace salient {
@@ -67,8 +68,8 @@ TEST(ModelConfigTest, FieldsThatAreLeftOutHaveTheirUsualMeaning) {
   EXPECT_EQ(config->head_dim, 16);
   EXPECT_EQ(config->vocab_size, 96);
   EXPECT_EQ(config->rms_norm_eps, 1e-5);
-  EXPECT_EQ(config->rope_theta, 10000);
-  EXPECT_FALSE(config->llama3_rope.has_value());
+  EXPECT_EQ(config->rope.theta, 10000);
+  EXPECT_FALSE(config->rope.llama3.has_value());
   EXPECT_FALSE(config->attention_bias);
   EXPECT_FALSE(config->mlp_bias);
   EXPECT_FALSE(config->tie_word_embeddings);
@@ -101,12 +102,12 @@ TEST(ModelConfigTest, BothSpellingsOfLlama3RotaryParametersMeanTheSame) {
   for (const Fields& fields : spellings) {
     const auto config = ParseConfig(fields);
     ASSERT_TRUE(config.ok()) << config.status();
-    EXPECT_EQ(config->rope_theta, 500000);
-    ASSERT_TRUE(config->llama3_rope.has_value());
-    EXPECT_EQ(config->llama3_rope->factor, 8);
-    EXPECT_EQ(config->llama3_rope->low_freq_factor, 1);
-    EXPECT_EQ(config->llama3_rope->high_freq_factor, 4);
-    EXPECT_EQ(config->llama3_rope->original_max_position_embeddings, 8192);
+    EXPECT_EQ(config->rope.theta, 500000);
+    ASSERT_TRUE(config->rope.llama3.has_value());
+    EXPECT_EQ(config->rope.llama3->factor, 8);
+    EXPECT_EQ(config->rope.llama3->low_freq_factor, 1);
+    EXPECT_EQ(config->rope.llama3->high_freq_factor, 4);
+    EXPECT_EQ(config->rope.llama3->original_max_position_embeddings, 8192);
   }
 }
 
@@ -119,8 +120,8 @@ TEST(ModelConfigTest, PlainRotaryParametersAreNoScaling) {
   for (const Fields& fields : spellings) {
     const auto config = ParseConfig(fields);
     ASSERT_TRUE(config.ok()) << config.status();
-    EXPECT_EQ(config->rope_theta, 1e6);
-    EXPECT_FALSE(config->llama3_rope.has_value());
+    EXPECT_EQ(config->rope.theta, 1e6);
+    EXPECT_FALSE(config->rope.llama3.has_value());
   }
 }
 
@@ -385,14 +386,12 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
        "rope_parameters.factor is 0.5"},
       {{{"rope_scaling", "{" + llama3 + ",\"high_freq_factor\":1.0,\"factor\":8.0}"}},
        "rope_scaling.high_freq_factor is 1; expected more than low_freq_factor, 1"},
-      {{{"rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4.0}"}},
-       "rope_scaling.rope_type is \"yarn\"; expected \"default\" or \"llama3\", others are not "
-       "supported yet",
+      {{{"rope_scaling", "{\"rope_type\":\"proportional\",\"factor\":4.0}"}},
+       "rope_scaling.rope_type is \"proportional\"; expected \"default\", \"linear\", \"dynamic\", "
+       "\"yarn\", \"llama3\" or \"longrope\"",
        kUnimplemented},
-      {{{"rope_scaling", "{\"type\":\"linear\",\"factor\":4.0}"}},
-       "rope_scaling.rope_type is \"linear\"; expected \"default\" or \"llama3\", others are not "
-       "supported yet",
-       kUnimplemented},
+      {{{"rope_scaling", "{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[2]}"}},
+       "rope_scaling.short_factor is an array of 1; expected a list of 8 numbers above 0"},
       {{{"rope_parameters", "{\"full_attention\":{\"rope_theta\":1e4}}"}},
        "rope_parameters[\"full_attention\"] is an object",
        kUnimplemented},
@@ -401,12 +400,6 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
        kUnimplemented},
       // These exist, but not here.
       {{{"hidden_act", "\"gelu\""}}, "hidden_act is \"gelu\"; expected \"silu\"", kUnimplemented},
-      {Mistral({{"layer_types", "[\"full_attention\",\"sliding_attention\"]"}}),
-       "layer_types is for a sliding window in 1 of 2 layers; expected one in all of them or in "
-       "none",
-       kUnimplemented},
-      {Qwen2({{"use_sliding_window", "true"}, {"max_window_layers", "1"}}),
-       "max_window_layers is for a sliding window in 1 of 2 layers", kUnimplemented},
       {{{"layer_types", "[\"full_attention\",\"chunked_attention\"]"}},
        "layer_types[1] is \"chunked_attention\"",
        kUnimplemented},

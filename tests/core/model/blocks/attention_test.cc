@@ -37,7 +37,9 @@ std::vector<double> Context(const Matrix& q, const Matrix& k, const Matrix& v, i
     for (int64_t i = 0; i < dim; ++i) {
       score += static_cast<double>(q.Row(t)[head * dim + i]) * k.Row(key)[column + i];
     }
-    scores.push_back(score / std::sqrt(static_cast<double>(dim)));
+    score *= shape.scale;
+    if (shape.soft_cap.has_value()) score = *shape.soft_cap * std::tanh(score / *shape.soft_cap);
+    scores.push_back(score);
   }
   const double largest = *std::max_element(scores.begin(), scores.end());
   double sum = 0;
@@ -53,6 +55,11 @@ std::vector<double> Context(const Matrix& q, const Matrix& k, const Matrix& v, i
   for (double& value : context) value /= sum;
   return context;
 }
+
+// These are 1 / sqrt(head_dim).
+const double kRoot8 = 1 / std::sqrt(8.0);
+const double kRoot12 = 1 / std::sqrt(12.0);
+const double kRoot16 = 0.25;
 
 struct AttentionCase {
   int64_t tokens;
@@ -97,15 +104,17 @@ TEST_P(AttentionTest, IsTheFormula) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
-                         ::testing::Values(AttentionCase{1, {2, 1, 8, std::nullopt}},
-                                           AttentionCase{64, {2, 2, 8, std::nullopt}},
-                                           AttentionCase{255, {4, 2, 12, std::nullopt}},
-                                           AttentionCase{257, {4, 2, 12, std::nullopt}},
-                                           AttentionCase{700, {6, 2, 16, std::nullopt}},
-                                           AttentionCase{700, {2, 1, 16, 1}},
-                                           AttentionCase{700, {4, 2, 16, 100}},
-                                           AttentionCase{700, {2, 2, 16, 320}},
-                                           AttentionCase{577, {2, 1, 16, 256}}));
+                         ::testing::Values(AttentionCase{1, {2, 1, 8, std::nullopt, kRoot8}},
+                                           AttentionCase{64, {2, 2, 8, std::nullopt, kRoot8}},
+                                           AttentionCase{255, {4, 2, 12, std::nullopt, kRoot12}},
+                                           AttentionCase{257, {4, 2, 12, std::nullopt, kRoot12}},
+                                           AttentionCase{700, {6, 2, 16, std::nullopt, kRoot16}},
+                                           AttentionCase{700, {2, 1, 16, 1, kRoot16}},
+                                           AttentionCase{700, {4, 2, 16, 100, kRoot16}},
+                                           AttentionCase{700, {2, 2, 16, 320, kRoot16}},
+                                           AttentionCase{577, {2, 1, 16, 256, kRoot16}},
+                                           AttentionCase{300, {2, 1, 16, std::nullopt, 0.1}},
+                                           AttentionCase{300, {4, 2, 16, 70, 0.5, 20.0}}));
 
 }  // namespace
 }  // namespace salient

@@ -32,7 +32,8 @@ BlockWeights Zeros(const Model& model) {
   const BlockPlan& plan = model.blocks.front();
   BlockWeights block;
   for (const VectorPlan& vector : plan.vectors) {
-    block.vectors.emplace_back().values.resize(static_cast<size_t>(vector.size));
+    block.vectors.emplace_back().values.resize(
+        static_cast<size_t>(ElementsOf({vector.name, vector.shape})));
   }
   for (const LinearPlan& plan_of_linear : plan.linears) {
     const LinearShape& shape = plan_of_linear.shape;
@@ -64,7 +65,7 @@ void ExpectHonest(const ModelConfig& config, ComputeDType compute, int64_t token
   run();
   const int64_t held = testing::peak_bytes - before;
   const int64_t promised =
-      BlockForward::MemoryBytes(model.blocks[0], compute, tokens, executor.Concurrency()) +
+      BlockForward::MemoryBytes(model, model.blocks[0], compute, tokens, executor.Concurrency()) +
       PreparedBlock::MemoryBytes(model.blocks[0], compute);
   EXPECT_LE(held, promised);
   EXPECT_GE(held, promised / 2);

@@ -1,0 +1,43 @@
+// Plans Mistral 7B and its successors (Jiang et al., arXiv:2310.06825): Llama without a bias.
+#include "core/model/families/decoder.h"
+#include "core/model/families/family.h"
+
+namespace salient {
+namespace {
+
+constexpr ConfigKey kMistralKeys[] = {
+    {"num_key_value_heads", kIntegerValue},
+    {"head_dim", kOptionalInteger},
+    {"hidden_act", kStringValue},
+    {"max_position_embeddings", kIntegerValue},
+    {"initializer_range", kFloatValue},
+    {"rms_norm_eps", kFloatValue},
+    {"use_cache", kBoolValue},
+    {"pad_token_id", kOptionalInteger},
+    {"bos_token_id", kOptionalInteger},
+    {"eos_token_id", kIntegers},
+    {"tie_word_embeddings", kBoolValue},
+    {"rope_parameters", kObjectValue | kNullValue},
+    {"sliding_window", kOptionalInteger},
+    {"attention_dropout", kNumber},
+};
+
+Model PlanMistral(const ModelConfig& config) {
+  return PlanDecoder(config, [&](int64_t /*layer*/, BlockBuilder& block) {
+    block.AddAttention(LlamaAttention(config));
+    block.AddMlp(LlamaMlp(config));
+  });
+}
+
+}  // namespace
+
+Family MistralFamily() {
+  ConfigClass own{"MistralConfig", "mistral", "MistralForCausalLM", kMistralKeys};
+  own.num_key_value_heads = 8;
+  own.max_position_embeddings = 131072;
+  own.sliding_window = 4096;
+  own.windows = WindowRule::kEveryLayer;
+  return {own, PlanMistral};
+}
+
+}  // namespace salient
