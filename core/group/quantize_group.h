@@ -75,6 +75,9 @@ struct GroupReport {
   // It takes the whole Gram and activations as they are and is no estimate.
   bool exact_loss = false;
   double loss_standard_error = 0;  // It is that of `loss`; 0 when exact.
+  // It is how much folding the scale changes what the block adds, as a share of that; nullopt if
+  // nothing was folded or nobody proved it.
+  std::optional<double> fold_error;
   int64_t token_count = 0;
   int64_t row_count = 0;
   int64_t parameters = 0;

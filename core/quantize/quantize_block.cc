@@ -1,13 +1,16 @@
 #include "core/quantize/quantize_block.h"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "core/model/fold.h"
 #include "core/model/plain_tensors.h"
+#include "core/quantize/fold_proof.h"
 #include "core/quantize/limit_error.h"
 #include "core/quantize/lost_scales.h"
 
@@ -20,7 +23,7 @@ class BlockQuantizer {
   // `last`: nobody needs the statistics afterwards.
   BlockQuantizer(const Model& model, const QuantizeModelParams& params, const PlainDTypes& dtypes,
                  const SharedResult& result, BlockWeights block, GroupStatistics& statistics,
-                 bool last, QuantizedModelSink& sink, Executor& executor)
+                 const Matrix& row, bool last, QuantizedModelSink& sink, Executor& executor)
       : plan_(model.blocks[static_cast<size_t>(block.layer)]),
         params_(params),
         dtypes_(dtypes),
@@ -28,6 +31,8 @@ class BlockQuantizer {
         fits_(result.fits[static_cast<size_t>(block.layer)]),
         block_(std::move(block)),
         statistics_(statistics),
+        proof_(model, row),
+        vectors_(block_.vectors),
         last_(last),
         sink_(sink),
         executor_(executor),
@@ -140,6 +145,7 @@ class BlockQuantizer {
         RoundWithinLimit(input, method, stored, fit, params_.max_relative_error, executor_);
     if (!group.ok()) return group.status();
     if (folds && !group->stays_f16) {
+      if (absl::Status status = Prove(plan, group->rounded); !status.ok()) return status;
       StoredLinear before;
       if (fold.IntoLinear()) before = block_.linears[fold.index];
       DivideInput(plan_, plan, group->rounded.scales, block_);
@@ -152,6 +158,8 @@ class BlockQuantizer {
         if (!group.ok()) return group.status();
         group->rounded.report.notes.push_back(
             "not scaled, because F16 cannot hold the divided scales of the Linear before it");
+      } else if (fold.IntoLinear()) {
+        undivided_.try_emplace(fold.index, std::move(before));
       }
     }
     // A weight that took a fold is F32 by now, which is not how it came.
@@ -169,6 +177,22 @@ class BlockQuantizer {
     if (!status.ok()) return status;
     if (last_) statistics_[index].reset();
     return absl::OkStatus();
+  }
+
+  // Tells the report how much the fold changes the block, and fails if that is more than rounding.
+  absl::Status Prove(const GroupPlan& group, RoundedGroup& rounded) {
+    if (absl::c_all_of(rounded.scales, [](float s) { return s == 1; })) return absl::OkStatus();
+    const auto exchange = [&] {
+      std::swap(block_.vectors, vectors_);
+      for (auto& [index, linear] : undivided_) std::swap(block_.linears[index], linear);
+    };
+    exchange();
+    const absl::StatusOr<double> difference =
+        proof_.Difference(group, rounded.scales, block_, executor_);
+    exchange();
+    if (!difference.ok()) return difference.status();
+    rounded.report.fold_error = *difference;
+    return FoldProof::Check(group, *difference);
   }
 
   absl::Status EmitPacked(const GroupInput& input, const LimitedGroup& group) {
@@ -213,6 +237,10 @@ class BlockQuantizer {
   const BlockFits& fits_;
   BlockWeights block_;
   GroupStatistics& statistics_;
+  FoldProof proof_;
+  // These are vectors and Linears as they were read, of those that took a fold since.
+  std::vector<StoredVector> vectors_;
+  std::map<size_t, StoredLinear> undivided_;
   const bool last_;
   QuantizedModelSink& sink_;
   Executor& executor_;
@@ -226,13 +254,13 @@ class BlockQuantizer {
 absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
     const Model& model, const QuantizeModelParams& params, const PlainDTypes& dtypes,
     absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
-    QuantizedModelSink& sink, Executor& executor) {
+    const Matrix& row, QuantizedModelSink& sink, Executor& executor) {
   const int64_t layer = block.layer;
   std::vector<RaisedGroup> raised;
   for (const SharedResult& result : results) {
     const bool last = &result == &results.back();
     BlockQuantizer quantizer(model, params, dtypes, result, last ? std::move(block) : block,
-                             statistics, last, sink, executor);
+                             statistics, row, last, sink, executor);
     if (absl::Status status = quantizer.Run(); !status.ok()) return status;
     for (RaisedGroup& group : quantizer.raised()) raised.push_back(std::move(group));
   }

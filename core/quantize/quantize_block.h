@@ -23,13 +23,15 @@ namespace salient {
 // it. Returns the groups that params.max_relative_error raised.
 //
 // A Linear that took a fold and is then raised to 16 bits is rounded to them with the fold in it.
+// Every fold is proved on `row`, one that enters the block.
 //
 // Errors: INVALID_ARGUMENT for a norm, bias or kept weight that its dtype cannot hold (names
-// tensor, position, value); those of QuantizeGroup and of the sink; CANCELLED from the executor.
+// tensor, position, value); INTERNAL for a fold that changes the block (see FoldProof); those of
+// QuantizeGroup and of the sink; CANCELLED from the executor.
 absl::StatusOr<std::vector<RaisedGroup>> QuantizeBlock(
     const Model& model, const QuantizeModelParams& params, const PlainDTypes& dtypes,
     absl::Span<const SharedResult> results, BlockWeights block, GroupStatistics statistics,
-    QuantizedModelSink& sink, Executor& executor);
+    const Matrix& row, QuantizedModelSink& sink, Executor& executor);
 
 }  // namespace salient
 

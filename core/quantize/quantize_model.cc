@@ -187,8 +187,10 @@ class ModelQuantizer {
       if (absl::Status status = sink_.AllZero(zero); !status.ok()) return status;
     }
     ReadAhead(layer + 1);
+    const absl::StatusOr<Matrix> row = entering.ReadRow(0);
+    if (!row.ok()) return row.status();
     auto raised = QuantizeBlock(model_, params_, dtypes_, results_, *std::move(block),
-                                *std::move(statistics), sink_, executor_);
+                                *std::move(statistics), *row, sink_, executor_);
     if (!raised.ok()) return raised.status();
     for (RaisedGroup& group : *raised) record_.raised.push_back(std::move(group));
     return leaving;
