@@ -72,12 +72,12 @@ set(knows_server/calls ${core_rooms} proto/wire server/error server/workers serv
 set(knows_server/jobs ${core_rooms} proto/wire server/error server/process server/store
     server/workers server/jobs)
 set(knows_server/observe ${core_rooms} server/error server/process server/store server/workers
-    server/calls server/jobs server/observe)
+    server/calls server/jobs server/listen server/observe)
 set(below_rpc ${knows_server/observe} proto/wire)
 set(knows_server/rpc/convert ${below_rpc} server/rpc/convert)
 set(knows_server/rpc/unary ${below_rpc} server/rpc/convert server/rpc/unary)
 set(knows_server/rpc/streams ${knows_server/rpc/unary} server/rpc/streams)
-set(knows_server/rpc ${knows_server/rpc/streams} server/listen server/rpc)
+set(knows_server/rpc ${knows_server/rpc/streams} server/rpc)
 set(knows_server ${knows_server/rpc} server)
 set(files_of_core core/text core/tensor core/file core/config core/config/model core/safetensors core/checkpoint)
 set(below_client ${files_of_core} proto/wire client/terminal)

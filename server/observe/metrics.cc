@@ -1,7 +1,6 @@
 #include "server/observe/metrics.h"
 
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/family.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
@@ -10,7 +9,6 @@
 
 #include <array>
 #include <deque>
-#include <exception>
 #include <map>
 #include <utility>
 #include <vector>
@@ -18,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
 #include "core/model/numerics.h"
+#include "server/observe/metrics_endpoint.h"
 #include "server/observe/stats_collector.h"
 
 namespace salient {
@@ -142,18 +141,11 @@ class Metrics::Impl {
   StatsCollector& collector() { return *collector_; }
 
   absl::StatusOr<int> Listen(const std::string& address) {
-    // This is one of the two places where exceptions of a library are caught.
-    try {
-      exposer_ = std::make_unique<prometheus::Exposer>(address);
-      exposer_->RegisterCollectable(registry_);
-      exposer_->RegisterCollectable(collector_);
-      const std::vector<int> ports = exposer_->GetListeningPorts();
-      if (!ports.empty()) return ports.front();
-    } catch (const std::exception& error) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("cannot serve metrics on ", address, ": ", error.what()));
-    }
-    return absl::InvalidArgumentError(absl::StrCat("cannot serve metrics on ", address));
+    absl::StatusOr<std::unique_ptr<MetricsEndpoint>> endpoint =
+        MetricsEndpoint::Listen(address, {registry_, collector_});
+    if (!endpoint.ok()) return endpoint.status();
+    endpoint_ = *std::move(endpoint);
+    return endpoint_->port();
   }
 
   std::string Text() const {
@@ -208,8 +200,8 @@ class Metrics::Impl {
           .Add({}, kLossRatio);
   std::vector<Counter*> by_reason_;  // They stand in the order of AllReasons.
   std::deque<std::unique_ptr<MethodSeries>> rpcs_;
-  std::unique_ptr<prometheus::Exposer>
-      exposer_;  // It stands last, because it goes before what it collects.
+  // It stands last, because it goes before what it collects.
+  std::unique_ptr<MetricsEndpoint> endpoint_;
 };
 
 Metrics::Metrics(absl::string_view version) : impl_(std::make_unique<Impl>(version)) {}

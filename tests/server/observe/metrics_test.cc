@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <set>
 #include <string>
@@ -10,8 +12,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "server/calls/call_registry.h"
 #include "server/error/call_error.h"
+#include "server/listen/listening_sockets.h"
+#include "server/observe/metrics_endpoint.h"
 #include "tests/server/observe/fake_job_table.h"
 
 namespace salient {
@@ -145,6 +150,25 @@ TEST_F(MetricsTest, AnAddressThatCannotBeListenedOnIsAnError) {
   const auto port = metrics_.Listen("127.0.0.1:0");
   ASSERT_TRUE(port.ok()) << port.status();
   EXPECT_GT(*port, 0);
+}
+
+// Alone, the library takes 2 s to end, and gives a request 30 s to come.
+TEST(MetricsEndpointTest, EndsAtOnceAndGivesUpHalfARequest) {
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < 10; ++i) {
+    const auto endpoint = MetricsEndpoint::Listen("127.0.0.1:0", {});
+    ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  }
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(15));
+  const auto endpoint = MetricsEndpoint::Listen("127.0.0.1:0", {});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+  const auto half = BeginConnect(absl::StrCat("127.0.0.1:", (*endpoint)->port()));
+  ASSERT_TRUE(half.ok()) << half.status();
+  pollfd ready = {half->number(), POLLOUT, 0};
+  ASSERT_EQ(poll(&ready, 1, 10'000), 1);
+  ASSERT_EQ(send(half->number(), "GET /metr", 9, MSG_NOSIGNAL), 9);
+  ready.events = POLLIN;
+  EXPECT_EQ(poll(&ready, 1, 20'000), 1) << "it is not closed";
 }
 
 TEST_F(MetricsTest, JobsAreReadWhenScraped) {
