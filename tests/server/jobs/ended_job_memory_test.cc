@@ -70,7 +70,7 @@ class EndedJobMemoryTest : public testing::JobTest {
     JobSpec spec = JobBench::Quantize(JobBench::Manifest(model_), tokens_);
     auto& formats = std::get<QuantizeTask>(spec.task).formats;
     formats.clear();
-    for (const int bits : {2, 3, 4, 5, 6, 7, 8}) {
+    for (const int bits : {3, 5, 8}) {
       formats.push_back({{bits, 16, false, DType::kF16}, OutputFormat::kDequantizedFp16});
     }
     formats.push_back({{4, 16, false, DType::kF16}, OutputFormat::kAwqGemm});
@@ -94,7 +94,7 @@ TEST_F(EndedJobMemoryTest, PlansAreGivenBackAndWhatIsAskedForStays) {
   StillTaken(empty);
   const int64_t before = live_bytes;
   const JobSnapshot submitted = bench_.Submit(Spec(), "second");
-  EXPECT_GT(live_bytes - before, 8 * kConfigBytes);
+  EXPECT_GT(live_bytes - before, 4 * kConfigBytes);
   ASSERT_TRUE(bench_.table().Cancel(submitted.name).ok());
   EXPECT_LT(StillTaken(before), kConfigBytes);
   const JobSnapshot ended = Must(bench_.table().Get(submitted.name));
@@ -118,7 +118,7 @@ TEST_F(EndedJobMemoryTest, AlsoOfAJobThatRan) {
   ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
   EXPECT_LT(StillTaken(before), kConfigBytes);
   // They are config.json, model.safetensors and tokenizer_config.json.
-  EXPECT_EQ(job.files.size(), 8u * 3);
+  EXPECT_EQ(job.files.size(), 4u * 3);
 }
 
 }  // namespace
