@@ -31,6 +31,7 @@ import salient_cli
 from shared_models import shared
 
 GPTQ = ["--method", "awq", "--rounding", "gptq"]
+SYMMETRIC_GPTQ = ["--symmetric", "--format", "gptq"]
 FEEDBACK_ONLY = ["--descent-sweeps", 0, "--refits", 0]
 METHODS: dict[str, list] = {
     "rtn": ["--method", "rtn"],
@@ -40,6 +41,7 @@ METHODS: dict[str, list] = {
     "awq+clip+gptq, feedback only": [*GPTQ, *FEEDBACK_ONLY],
     "awq+clip+gptq, damping 0.01": [*GPTQ, "--gptq-damping", 0.01],
     "awq+clip+gptq, damping 0.01, feedback only": [*GPTQ, "--gptq-damping", 0.01, *FEEDBACK_ONLY],
+    "awq+clip+gptq, symmetric": [*GPTQ, *SYMMETRIC_GPTQ],
     "gptq": ["--method", "gptq"],
     "gptq, damping 0.01, feedback only": ["--method", "gptq", "--gptq-damping", 0.01,
                                           *FEEDBACK_ONLY],
@@ -52,7 +54,8 @@ IN_THE_GRID = ("rtn", "awq+clip", "awq+clip+block", "awq+clip+gptq")
 FORMATS = {4: "awq-gemm"}  # Other widths take dequantized-fp16.
 CALIBRATION_ROWS, EVALUATION_ROWS = 64, 128
 
-# Directories of the shared `peers`, with the flags that give the same format.
+# Directories of the shared `peers`, with the flags that give the same format. PEERS_ARE_WORTH has
+# the perplexity and KL on all evaluation rows, as another implementation measured them.
 PEERS = {
     "AutoAWQ 0.2.9, repaired": ("autoawq-awq", "awq-gemm"),
     "GPTQModel 7.7, AWQ": ("gptqmodel-awq", "awq-gemm"),
@@ -62,14 +65,22 @@ PEERS = {
     "llm-compressor 0.14, GPTQ": ("llmcompressor-gptq", "compressed-tensors, symmetric"),
     "llm-compressor 0.14, SmoothQuant": ("llmcompressor-w8a8", "int-quantized, W8A8"),
 }
-SYMMETRIC_GPTQ = ["--symmetric", "--format", "gptq"]
+PEERS_ARE_WORTH = {
+    "autoawq-awq": (16.9430, 0.01201),
+    "gptqmodel-awq": (16.9098, 0.01198),
+    "autoround-awq": (17.0471, 0.01754),
+    "llmcompressor-awq": (16.9330, 0.01317),
+    "gptqmodel-gptq": (17.1210, 0.01970),
+    "llmcompressor-gptq": (17.1209, 0.01908),
+    "llmcompressor-w8a8": (16.7555, 0.00068),
+}
 BESIDE_PEERS = {
     **{name: (METHODS[name], "awq-gemm")
        for name in ("rtn", "awq+clip", "awq+clip+block", "awq+clip+gptq, feedback only",
                     "awq+clip+gptq", "awq+clip+gptq, damping 0.01, feedback only",
                     "awq+clip+gptq, damping 0.01")},
     "gptq, symmetric": ([*METHODS["gptq"], *SYMMETRIC_GPTQ], "gptq, symmetric"),
-    "awq+clip+gptq, symmetric": ([*GPTQ, *SYMMETRIC_GPTQ], "gptq, symmetric"),
+    "awq+clip+gptq, symmetric": (METHODS["awq+clip+gptq, symmetric"], "gptq, symmetric"),
     **{name: (METHODS[name], "int-quantized, W8A8")
        for name in ("rtn, W8A8", "smoothquant, W8A8", "smoothquant, W8A8 static")},
 }

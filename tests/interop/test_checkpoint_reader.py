@@ -17,37 +17,34 @@ import llama_np
 import model_variants
 import run_tests
 import safetensors_np
+from quality import PEERS_ARE_WORTH
 from shared_models import shared
 from stored_formats_np import Scheme
 
-# Another implementation measured these perplexities and KL on all evaluation rows.
-OTHER_TOOLS = {
-    "autoawq-awq": (16.9430, 0.01201),
-    "gptqmodel-awq": (16.9098, 0.01198),
-    "autoround-awq": (17.0471, 0.01754),
-    "llmcompressor-awq": (16.9330, 0.01317),
-    "gptqmodel-gptq": (17.1210, 0.01970),
-    "llmcompressor-gptq": (17.1209, 0.01908),
-    "llmcompressor-w8a8": (16.7555, 0.00068),
-}
-
 
 class CheckpointReader(unittest.TestCase):
-    def test_checkpoints_of_other_tools_have_their_known_quality(self):
+    def test_checkpoints_of_other_tools_and_nearest_have_their_known_quality(self):
         """A wrong nibble, a transposed zero point, a scale of another group, activations left as
         they are: none survives this."""
         source = llama_np.Llama.load(shared("models", "pocket-llama-salient"))
-        models = [checkpoint_np.read(shared("peers", tool), foreign=True) for tool in OTHER_TOOLS]
+        models = [checkpoint_np.read(shared("peers", tool), foreign=True)
+                  for tool in PEERS_ARE_WORTH]
+        nearest = evaluate_np.round_to_nearest(source, Scheme(8, -1, True, "token"))
         tokens = shared("data", "pocket-llama", "evaluation.safetensors")
-        scores = llama_np.compare([source, *models], evaluate_np.read_tokens(tokens))
+        scores = llama_np.compare([source, *models, nearest], evaluate_np.read_tokens(tokens))
         self.assertAlmostEqual(scores[0]["perplexity"], 16.7410, delta=2e-4)
         self.assertEqual((scores[0]["kl"], scores[0]["top1_agreement"]), (0, 1))
-        for (tool, (perplexity, kl)), score in zip(OTHER_TOOLS.items(), scores[1:]):
+        for (tool, (perplexity, kl)), score in zip(PEERS_ARE_WORTH.items(), scores[1:-1]):
             print(f"\n{tool}: {score['perplexity']:.4f} (known {perplexity}), KL {score['kl']:.5f}"
                   f" ({kl})", end="")
             with self.subTest(tool):
                 self.assertAlmostEqual(score["perplexity"], perplexity, delta=1e-3)
                 self.assertAlmostEqual(score["kl"], kl, delta=2e-5)
+        # Known of an evaluation whose codes differ here and there: perplexity moves by chance, KL
+        # hardly.
+        print(f"\nnearest, W8A8: {scores[-1]}", end="")
+        self.assertAlmostEqual(scores[-1]["perplexity"], 16.8610, delta=0.02)
+        self.assertAlmostEqual(scores[-1]["kl"] / 0.00717, 1, delta=0.02)
 
     def test_program_prints_what_it_found(self):
         tokens = paths.POCKET_LLAMA / "evaluation_open.safetensors"
@@ -74,18 +71,6 @@ class CheckpointReader(unittest.TestCase):
         self.assertLess(score["kl"], 0.03)
         self.assertGreater(score["kl"], 0.005)
         self.assertGreater(score["top1_agreement"], 0.85)
-
-    def test_round_to_nearest_of_weights_and_activations_has_its_known_quality(self):
-        source = llama_np.Llama.load(shared("models", "pocket-llama-salient"))
-        tokens = shared("data", "pocket-llama", "evaluation.safetensors")
-        nearest = evaluate_np.round_to_nearest(source, Scheme(8, -1, True, "token"))
-        _, score = llama_np.compare([source, nearest], evaluate_np.read_tokens(tokens))
-        print(f"\nW8A8 {score}", end="")
-        # Known of an evaluation whose codes differ here and there: perplexity moves by chance, KL
-        # hardly.
-        self.assertAlmostEqual(score["perplexity"], 16.8610, delta=0.02)
-        self.assertAlmostEqual(score["kl"] / 0.00717, 1, delta=0.02)
-
 
 class Directory(unittest.TestCase):
     def setUp(self):

@@ -19,7 +19,7 @@ import salient_cli
 import safetensors_np
 from stored_formats_np import Scheme
 
-ROWS = 8  # They are rows of evaluation.
+ROWS = 4  # They are rows of evaluation.
 # What the dtype that config.json says makes of the residual stream.
 ROUNDS = {
     "float16": lambda hidden: hidden.astype(np.float16).astype(np.float32),

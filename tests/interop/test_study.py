@@ -15,7 +15,7 @@ import salient_cli
 import salient_fp16_np
 from shared_models import shared
 
-CALIBRATION_ROWS, ROWS = 64, 32
+CALIBRATION_ROWS, ROWS = 32, 16
 
 
 class Finding(unittest.TestCase):
