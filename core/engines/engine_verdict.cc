@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/engines/architecture_rules.h"
 #include "core/engines/config_rules.h"
 #include "core/engines/device_parts.h"
 #include "core/engines/findings.h"
@@ -30,6 +31,7 @@ void CheckHeadDim(const ModelDescription& model, Findings& findings) {
 
 EngineVerdict JudgeEngine(Engine engine, const ModelDescription& model, int64_t tensor_parallel) {
   Findings findings(engine);
+  CheckArchitecture(model, findings);
   const LayoutRow* row = model.quantized() ? FindLayoutRow(model.stored.output, engine) : nullptr;
   if (row != nullptr && model.quant_method.empty()) {
     findings.Fault("config", absl::StrCat("config.json says nothing of quantization; ",

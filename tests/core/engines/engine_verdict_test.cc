@@ -480,6 +480,26 @@ TEST(EngineVerdictTest, KeptLinearsOfCompressedTensorsStandInIgnore) {
   EXPECT_EQ(Loading(model), "vllm vllm-cpu sglang tgi lmdeploy transformers llama-cpp");
 }
 
+TEST(EngineVerdictTest, AnArchitectureThatAnEngineLacksIsAFaultOrARemark) {
+  const auto described = [](const char* architecture, OutputFormat output) {
+    ModelConfig config = LargeConfig();
+    config.architecture = architecture;
+    return Describe(config, Stored(output, 4, 128, kAsym));
+  };
+  const ModelDescription opt = described("OPTForCausalLM", OutputFormat::kAwqGemm);
+  EXPECT_EQ(Loading(opt), "vllm vllm-cpu sglang transformers");
+  EXPECT_THAT(Faults(Engine::kLmdeploy, opt), HasSubstr("lmdeploy 0.18 has no OPTForCausalLM"));
+  EXPECT_THAT(Faults(Engine::kTgi, opt), HasSubstr("runs it through transformers, not quantized"));
+  const ModelDescription plain = described("OPTForCausalLM", OutputFormat::kDequantizedFp16);
+  EXPECT_EQ(Faults(Engine::kTgi, plain), "");
+  EXPECT_THAT(Remarks(Engine::kTgi, plain), HasSubstr("runs OPTForCausalLM through transformers"));
+  const ModelDescription olmo = described("Olmo3ForCausalLM", OutputFormat::kAwqGemm);
+  EXPECT_THAT(Remarks(Engine::kVllm, olmo), HasSubstr("through transformers' class"));
+  const ModelDescription gemma = described("Gemma2ForCausalLM", OutputFormat::kAwqGemm);
+  EXPECT_EQ(Faults(Engine::kLmdeploy, gemma), "");
+  EXPECT_THAT(Remarks(Engine::kLmdeploy, gemma), HasSubstr("its PyTorch engine"));
+}
+
 // Qwen-72B has 29568 = 231 * 128.
 ModelConfig Qwen72B() {
   ModelConfig config = LargeConfig();
