@@ -8,6 +8,7 @@ says how many it left out; with --all everything, which takes half an hour. The 
 What includes generated messages needs a build. Says SKIPPED without clang-tidy 19.
 """
 
+import argparse
 import pathlib
 import subprocess
 import sys
@@ -42,14 +43,17 @@ def at_most(most, names, what):
 
 
 def main():
-    arguments = [word for word in sys.argv[1:] if word != "--all"]
-    root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent).resolve()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--all", action="store_true", help="everything, not what has changed")
+    parser.add_argument("directory", nargs="?", default=pathlib.Path(__file__).parent.parent)
+    arguments = parser.parse_args()
+    root = pathlib.Path(arguments.directory).resolve()
     tidy = [clang.tool("clang-tidy"), "--quiet", f"--config-file={CONFIG}"]
     compiler = clang.tool("clang++")
     units = clang.units(root)
     flags = {source: words for _, words, sources in units for source in sources}
     rooms = {source.rpartition("/")[0]: words for source, words in flags.items()}
-    if "--all" in sys.argv:
+    if arguments.all:
         headers = sorted(path.relative_to(root).as_posix() for house in clang.HOUSES
                          for path in (root / house).rglob("*.h"))
         # Files that are compiled together are read together: most of the time goes into what they include.
