@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/config/json.h"
 
 namespace salient {
@@ -16,6 +17,14 @@ int64_t ElementsOf(const TensorSpec& spec) {
 std::optional<int64_t> Model::MostTokens() const {
   if (!positions.has_value()) return std::nullopt;
   return positions->rows - positions->offset;
+}
+
+std::vector<std::string> Model::OuterLinears() const {
+  std::vector<std::string> paths;
+  for (const std::string& weight : {input_projection, output_projection}) {
+    if (!weight.empty()) paths.emplace_back(absl::StripSuffix(weight, ".weight"));
+  }
+  return paths;
 }
 
 int64_t Model::LinearCount() const {

@@ -58,6 +58,8 @@ struct Model {
   const std::string& HeadName() const { return config.TiesHead() ? embeddings : head; }
   // Returns how many Linears all blocks have.
   int64_t LinearCount() const;
+  // Returns the paths of Linears outside the blocks beside the head, which stay as they are.
+  std::vector<std::string> OuterLinears() const;
   // Returns the most tokens of a row, nullopt if the model sets no bound.
   std::optional<int64_t> MostTokens() const;
 };

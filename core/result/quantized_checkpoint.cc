@@ -158,7 +158,8 @@ absl::StatusOr<QuantizedCheckpointPlan> PlanQuantizedCheckpoint(
   plan.kept = std::move(list.kept());
   plan.parameters = list.parameters();
   plan.index_json = std::move(shards->index_json);
-  std::vector<std::string> kept;
+  // Engines quantize every Linear that the config does not take out.
+  std::vector<std::string> kept = model.OuterLinears();
   for (const KeptLinear& linear : plan.kept) kept.push_back(linear.module);
   const auto quantization =
       QuantizationConfigJson(params.stored, list.linears(), kept, FusedModulesOf(model));

@@ -293,5 +293,28 @@ TEST(QuantizedCheckpointErrorsTest, PlansOfWhatCannotBeDoneNameTheField) {
       StartsWith("dir/config.json: quantization_config.quant_method is \"gptq\"; expected"));
 }
 
+// A model's own projections beside its blocks are Linears to engines, and not quantized.
+TEST(OuterLinearsTest, EveryFormatSaysThatTheyStayAsTheyAre) {
+  const std::string json = Must(ReadTextFile(
+      testing::TestsDirectory() + "golden/families/opt_after_norm/config.json", 1 << 16));
+  const Model model = Must(PlanModel(Must(ParseModelConfig("config.json", json))));
+  ASSERT_THAT(model.OuterLinears(),
+              ::testing::ElementsAre("model.decoder.project_in", "model.decoder.project_out"));
+  for (const OutputFormat output :
+       {OutputFormat::kAwqGemm, OutputFormat::kGptq, OutputFormat::kCompressedTensors}) {
+    QuantizedCheckpointParams params;
+    params.stored = {{4, 4, true, DType::kF16}, output};
+    const QuantizedCheckpointPlan plan = Must(PlanQuantizedCheckpoint(model, json, params));
+    for (const std::string& module : model.OuterLinears()) {
+      const std::string last = module.substr(module.rfind('.') + 1);
+      EXPECT_THAT(plan.config_json, ::testing::HasSubstr(last)) << Name(output);
+    }
+    // A report tells of what was meant to be quantized alone.
+    for (const KeptLinear& kept : plan.kept) {
+      EXPECT_THAT(model.OuterLinears(), ::testing::Not(::testing::Contains(kept.module)));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace salient

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -224,6 +225,79 @@ class Transformers(Engines):
         self.check(W8A8, results.of(INT))
 
 
+# These tensors take a scale; others that are not quantized keep their bytes.
+TAKES_A_SCALE = re.compile(
+    r"\.layers\.\d+\.(.*\.bias|(input_layernorm|pre_feedforward_layernorm|operator_norm|ffn_norm"
+    r"|self_attn_layer_norm|final_layer_norm)\.weight)$")
+# In these families this norm gives the input of gate and up.
+POST_ATTENTION = re.compile(r"\.layers\.\d+\.post_attention_layernorm\.weight$")
+NORM_BEHIND = ("gemma", "olmo")
+
+
+class Families(unittest.TestCase):
+    """Every small model of tests/golden/families, quantized, as transformers' own class of it opens
+    and computes it."""
+
+    @classmethod
+    def setUpClass(cls):
+        interpreter("transformers")
+        cls.cases = sorted(p for p in (HERE.parents[1] / "golden" / "families").iterdir()
+                           if p.is_dir())
+        # A row longer than any window and most original positions, and for models of fewer
+        # positions one that fits.
+        cls.tokens = {length: salient_cli.random_tokens(
+            results.path / f"families-{length}.safetensors", 40, 16, length, 3)
+            for length in (24, 60)}
+
+    def test_results_are_worth_what_verify_says_and_keep_what_they_do_not_change(self):
+        directories, verified = {24: [], 60: []}, {}
+        for source in self.cases:
+            length = 24 if source.name.endswith("short") else 60
+            directory = results.path / f"family-{source.name}"
+            salient_cli.quantize(source, directory, self.tokens[length], "--format",
+                                 "compressed-tensors", "--symmetric", "--group-size", 4,
+                                 "--allow-long-rows")
+            directories[length].append(directory)
+            score = salient_cli.verify(directory, self.tokens[length], "--allow-long-rows")
+            verified[str(directory)] = score["result"]["perplexity"]
+            with self.subTest(source.name, what="bytes"):
+                self.keeps(source, directory)
+        for length, of_length in directories.items():
+            found = run_engine("transformers", self.tokens[length], 16, *of_length)
+            for directory, score in found.items():
+                with self.subTest(directory, what="perplexity"):
+                    ratio = score["perplexity"] / verified[directory]
+                    print(f"{pathlib.Path(directory).name}: transformers / verify - 1 = "
+                          f"{ratio - 1:.1e}", flush=True)
+                    self.assertAlmostEqual(ratio, 1, delta=F16)
+
+    def keeps(self, source, directory):
+        before = self.tensors_of(source)
+        behind = source.name.startswith(NORM_BEHIND)
+        same = 0
+        for name, (dtype, data) in self.tensors_of(directory).items():
+            scaled = TAKES_A_SCALE.search(name) or (not behind and POST_ATTENTION.search(name))
+            if name not in before or before[name][0] == "F32" or scaled:
+                continue
+            self.assertEqual((dtype, data), before[name], name)
+            same += 1
+        self.assertGreater(same + (set(d for d, _ in before.values()) == {"F32"}), 0)
+
+    @staticmethod
+    def tensors_of(directory):
+        """Returns {name: (dtype, bytes)} of a directory of one file."""
+        found = {}
+        with open(directory / "model.safetensors", "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            start = file.tell()
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    begin, end = entry["data_offsets"]
+                    file.seek(start + begin)
+                    found[name] = (entry["dtype"], file.read(end - begin))
+        return found
+
+
 class Verdicts(unittest.TestCase):
     """Tests that what `salient inspect` says of transformers is what the real one does."""
 
@@ -369,6 +443,9 @@ class Libraries(unittest.TestCase):
 class Goldens(unittest.TestCase):
     def test_committed_logits_are_those_of_transformers(self):
         self.check("make_transformers_goldens.py")
+
+    def test_committed_families_are_those_of_transformers(self):
+        self.check("make_family_goldens.py")
 
     def test_committed_configs_are_read_as_transformers_reads_them(self):
         self.check("make_config_goldens.py")

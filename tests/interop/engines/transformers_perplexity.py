@@ -5,7 +5,7 @@ makes for transformers.
     transformers_perplexity.py TOKENS ROWS DIR...
 
 Ends with one JSON object on standard output: {directory: {perplexity, linear}}, linear being the
-class that holds q_proj of block 0.
+class that holds q_proj of block 0, or what the family has in its place.
 """
 
 import json
@@ -38,7 +38,8 @@ def perplexity(directory, ids):
             log_p = torch.log_softmax(model(row[None]).logits[0, :-1].float(), -1)
             loss -= float(log_p.gather(-1, row[1:, None]).double().sum())
             count += len(row) - 1
-    linear = type(model.model.layers[0].self_attn.q_proj).__name__
+    linear = next(type(module).__name__ for name, module in model.named_modules()
+                  if name.endswith(("q_proj", "qkv_proj", "in_proj")))
     return {"perplexity": math.exp(loss / count), "linear": linear}
 
 
