@@ -47,7 +47,7 @@ inline int CountExponent(int64_t count) {
 // |their sum| <= 2^(23 t). Products of two columns come with the exponents of both squares.
 inline int FrameOf(int doubled, int count_exponent) {
   constexpr int kPeriod = 2 * kDigitBits;
-  constexpr int kOffset = 64;  // makes the dividend positive
+  constexpr int kOffset = 64;  // It makes the dividend positive.
   return (doubled + 2 * count_exponent + 2 + kPeriod - 1 + kOffset * kPeriod) / kPeriod - kOffset;
 }
 
@@ -87,7 +87,7 @@ inline int64_t WordOf(double p, int frame) {
 
 // Returns whether `word` can be that of so many summands.
 inline bool IsSumOf(int64_t word, int64_t summands) {
-  const int64_t largest = int64_t{1} << (kDigitBits - 1);  // digit
+  const int64_t largest = int64_t{1} << (kDigitBits - 1);
   return std::abs(LowerSum(word)) <= summands * largest &&
          std::abs(UpperSum(word)) <= largest + summands;
 }

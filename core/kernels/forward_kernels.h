@@ -38,8 +38,8 @@ void Exponentials(const float* x, int64_t n, float* out);
 
 // A softmax whose row comes in parts.
 struct SoftmaxState {
-  float largest;   // of the scores so far; -infinity before the first
-  double sum = 0;  // it adds up exp((score - largest) factor)
+  float largest;   // It is that of the scores so far, -infinity before the first.
+  double sum = 0;  // It adds up exp((score - largest) factor).
 };
 
 // The next n scores, a multiple of kSoftmaxStep of which at least one is above -infinity: each

@@ -12,11 +12,11 @@ namespace salient {
 // Each contains those before it. Kernels have AVX2 and AVX-512 variants, so the last three differ
 // in products alone.
 enum class InstructionSet {
-  kNative,  // all that the CPU has
+  kNative,  // It is all that the CPU has.
   kAvx2,
-  kAvx512Core,      // F, CD, BW, DQ, VL
-  kAvx512CoreBf16,  // multiplies bfloat16
-  kAvx512CoreAmx,   // in tiles
+  kAvx512Core,      // It has F, CD, BW, DQ and VL.
+  kAvx512CoreBf16,  // It multiplies bfloat16.
+  kAvx512CoreAmx,   // It multiplies in tiles.
 };
 
 // Names them as oneDNN names them: "avx512_core_bf16"; "native".

@@ -17,8 +17,8 @@ std::pair<float, float> MinMax(const float* w, int64_t n);
 // One affine map: w' = scale * (code - zero_point).
 struct Affine {
   float scale = 1;
-  float zero_point = 0;  // an integer, 0 .. max_code
-  float max_code = 15;   // 2^bits - 1
+  float zero_point = 0;  // It is an integer, 0 to max_code.
+  float max_code = 15;   // It is 2^bits - 1.
 };
 
 // errors[i] = w'[i] - w[i] with code = clamp(round(w / scale) + zero_point, 0, max_code), ties

@@ -147,7 +147,7 @@ HWY_INLINE V RoundStep(D d, const RoundingPanel& panel, const float* w, int64_t 
 // Two vectors at once: rounded by adding half of the last place, their upper halves side by side.
 template <class D, class V>
 HWY_INLINE void StorePairBf16([[maybe_unused]] D d, V first, V second, uint16_t* bits) {
-#if HWY_TARGET == HWY_SCALAR  // has no vectors of two
+#if HWY_TARGET == HWY_SCALAR  // It has no vectors of two.
   StoreBf16(d, first, bits);
   StoreBf16(d, second, bits + 1);
 #else

@@ -31,19 +31,19 @@ void FitAffines(const float* lo, const float* hi, float shrink, int64_t n,
 struct RoundingPanel {
   int64_t rows = 0;
   int64_t columns = 0;
-  const float* w = nullptr;  // its rows are w_stride apart
+  const float* w = nullptr;  // Its rows are w_stride apart.
   int64_t w_stride = 0;
   int64_t repeats = 1;
-  const float* s = nullptr;          // [columns] w is multiplied by s before it is rounded
-  const float* inverse_s = nullptr;  // [columns] and its error by 1 / s
-  const float* scales = nullptr;     // of stride maps_stride
+  const float* s = nullptr;          // [columns]: w is multiplied by s before it is rounded.
+  const float* inverse_s = nullptr;  // [columns]: the error of w is multiplied by 1 / s.
+  const float* scales = nullptr;     // Their rows are maps_stride apart.
   const float* zero_points = nullptr;
   int64_t maps_stride = 0;
   int64_t begin = 0;
   int64_t group_size = 0;
   float max_code = 15;
-  const float* diagonal = nullptr;  // [columns]
-  const float* mean = nullptr;      // [columns]
+  const float* diagonal = nullptr;  // It has an entry a column.
+  const float* mean = nullptr;      // It has an entry a column.
 };
 
 // The errors d = (w' - w s) / s of round-to-nearest. squares[t] += sum_j diagonal[j] d[t][j]^2 and

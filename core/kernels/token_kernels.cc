@@ -179,8 +179,8 @@ HWY_INLINE void AddBinnedRow(const T* from, const double* scales, int64_t column
 }
 
 void AddBinnedRowsImpl(const BinnedRows& rows, int64_t* total, int64_t total_ld) {
-  constexpr int64_t kAhead = 4;  // rows
-  constexpr int64_t kLine = 8;   // words
+  constexpr int64_t kAhead = 4;  // They are rows.
+  constexpr int64_t kLine = 8;   // They are words.
   // Few exponents occur in a panel, so scales are kept by exponent.
   constexpr int64_t kSlots = 8;
   HWY_ALIGN double scales[kSlots * kMostBinnedColumns];
@@ -221,7 +221,7 @@ int64_t SignsFromBitsImpl(const uint16_t* words, int64_t n, int bit, uint16_t* o
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto weight = hn::Set(d, static_cast<uint16_t>(1 << (15 - bit)));
   const auto top = hn::Set(d, static_cast<uint16_t>(0x8000));
-  auto negative = hn::Zero(d);  // at most n / lanes each: no overflow in tiles of tokens
+  auto negative = hn::Zero(d);  // Each counts n / lanes at most: no tile of tokens overflows.
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     // A product, where a shift by a variable is slow or missing for 16 bits.

@@ -17,7 +17,7 @@ namespace salient {
 struct ChannelSums {
   double sum = 0;
   double sum_abs = 0;
-  float max_abs = 0;  // it is not finite if any value is not
+  float max_abs = 0;  // It is not finite if any value is not.
 };
 
 // Sums the BF16 bits x[0 .. n) in f64.
@@ -47,12 +47,12 @@ inline constexpr int64_t kMostBinnedColumns = 1024;
 struct BinnedRows {
   const float* partial;
   int64_t rows;
-  int64_t columns;  // they are at most kMostBinnedColumns
+  int64_t columns;  // They are at most kMostBinnedColumns.
   int64_t ld;
   const int32_t* row_exponents;
-  const double* column_bounds;  // ColumnFrameBound of the columns
+  const double* column_bounds;  // They are ColumnFrameBound of the columns.
   int count_exponent;
-  bool upper_triangle;  // what is below the diagonal does not matter
+  bool upper_triangle;  // What is below the diagonal does not matter.
 };
 
 // Adds the words of `rows` to total[i * total_ld + j], the same bits on every instruction set.

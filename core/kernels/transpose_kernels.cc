@@ -14,7 +14,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET != HWY_SCALAR
-constexpr int64_t kSide = 8;  // a 128-bit block holds eight elements of 16 bits
+constexpr int64_t kSide = 8;  // A 128-bit block holds eight elements of 16 bits.
 
 // Eight tokens by as many columns as a vector holds: an 8 x 8 transpose in every 128-bit block.
 template <class D>

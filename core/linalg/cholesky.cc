@@ -39,7 +39,7 @@ absl::StatusOr<std::vector<double>> EliminateWithIdentity(absl::Span<const doubl
     for (int64_t j = 0; j < n; ++j) rows[i * ld + j] = a[(n - 1 - i) * n + (n - 1 - j)];
     rows[i * ld + n + i] = 1.0;
   }
-  constexpr int64_t kRight = 16;  // columns on the right whose leading zeros are skipped together
+  constexpr int64_t kRight = 16;  // Columns whose leading zeros are skipped together are so many.
   for (int64_t first = 0; first < n; first += kEliminatedRows) {
     const int64_t count = std::min(kEliminatedRows, n - first);
     EliminateRows(rows.data(), ld, first, count, 0, first, n);
@@ -94,7 +94,7 @@ class UpperFactoring {
   }
 
  private:
-  static constexpr int64_t kPiece = 512;  // columns of one product
+  static constexpr int64_t kPiece = 512;  // A product has so many columns.
 
   int64_t Begin(int64_t block) const { return block * kFactorBlock; }
   int64_t Columns(int64_t block) const { return std::min(kFactorBlock, n_ - Begin(block)); }
@@ -193,7 +193,7 @@ absl::StatusOr<UpperFactor> UpperCholesky(Matrix a, double least_pivot, Executor
 
 absl::Status SolveInPlace(absl::Span<double> a, absl::Span<double> b) {
   const int64_t n = static_cast<int64_t>(b.size());
-  for (int64_t i = 0; i < n; ++i) {  // a becomes L, L L^T = A, below and on the diagonal
+  for (int64_t i = 0; i < n; ++i) {  // Below and on the diagonal a becomes L, L L^T = A.
     for (int64_t j = 0; j <= i; ++j) {
       double sum = a[i * n + j];
       for (int64_t k = 0; k < j; ++k) sum -= a[i * n + k] * a[j * n + k];

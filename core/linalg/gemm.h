@@ -56,7 +56,7 @@ class Bf16Factor {
  private:
   int64_t n_ = 0;
   int64_t k_ = 0;
-  std::shared_ptr<const std::byte[]> data_;  // 64-byte aligned
+  std::shared_ptr<const std::byte[]> data_;  // They are 64-byte aligned.
 };
 
 // Makes the calling thread compute alone: one OpenMP thread. Every worker calls it before its

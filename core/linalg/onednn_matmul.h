@@ -12,7 +12,7 @@ inline dnnl::matmul::primitive_desc DescribeMatmul(const dnnl::engine& engine,
                                                    const dnnl::memory::desc& b,
                                                    const dnnl::memory::desc& c,
                                                    const dnnl::primitive_attr& attributes) {
-#if DNNL_VERSION_MAJOR >= 3  // has no descriptions of operations any more
+#if DNNL_VERSION_MAJOR >= 3  // It has no descriptions of operations any more.
   return dnnl::matmul::primitive_desc(engine, a, b, c, attributes);
 #else
   return dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), attributes, engine);

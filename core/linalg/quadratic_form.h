@@ -34,7 +34,8 @@ class QuadraticForm {
   static int64_t MemoryBytes(int64_t n, int64_t piece);
 
  private:
-  std::vector<Bf16Factor> factors_;  // [i]: from piece i on in rows, piece i in columns
+  // Factor i has rows from piece i on, and the columns of piece i.
+  std::vector<Bf16Factor> factors_;
 };
 
 }  // namespace salient

@@ -17,10 +17,10 @@ namespace salient {
 // n columns from `first`. Shared by all rows of a weight.
 struct BlockCurvature {
   int64_t first = 0;
-  Matrix h;                     // [n, n] H_ij / (s_i s_j), off-diagonal entries times shrinkage
-  std::vector<float> diagonal;  // [n] of h
-  std::vector<int32_t> order;   // [n] columns by falling diagonal, relative to `first`
-  Matrix upper;                 // [n, n] U, U^T U = (h permuted by `order`, damped)^-1
+  Matrix h;                     // It is [n, n]: H_ij / (s_i s_j), with shrinkage off the diagonal.
+  std::vector<float> diagonal;  // It is that of h.
+  std::vector<int32_t> order;   // Columns stand by falling diagonal, counted from `first`.
+  Matrix upper;                 // It is U [n, n], U^T U = (h permuted by `order`, damped)^-1.
 
   int64_t columns() const { return h.rows(); }
 };

@@ -97,7 +97,7 @@ void DescentPanel::DescendCodes(int sweeps) {
 absl::Status DescentPanel::DescendScales() {
   const DescentBlock& block = blocks_.front();
   const int64_t n = block.columns();
-  Matrix product = Matrix::Unset(capacity(), n);  // C H
+  Matrix product = Matrix::Unset(capacity(), n);  // It is C H.
   for (const Segment& segment : segments_) {
     const int64_t length = segment.end - segment.begin;
     absl::Status status =
@@ -107,7 +107,7 @@ absl::Status DescentPanel::DescendScales() {
     for (int64_t t = 0; t < count_; ++t) {
       const float* codes = codes_.Row(t) + segment.begin;
       const double a = Dot(codes, product.Row(t) + segment.begin, length);
-      if (!(a > 0)) continue;  // all codes are zero points
+      if (!(a > 0)) continue;  // All codes are zero points.
       const double r = -Dot(codes, gradient_.Row(t) + segment.begin, length);
       float& scale = scales_.Row(t)[segment.group];
       const float best = RoundToDType(scale_dtype_, static_cast<float>(scale + r / a));

@@ -24,9 +24,9 @@ inline int LastSweeps(int descent_sweeps, int refits) {
 
 // One diagonal block of H, which is 0 outside of them. Borrows.
 struct DescentBlock {
-  int64_t begin = 0;                // column of the panel
-  MatrixView h;                     // [n, n], symmetric
-  const float* diagonal = nullptr;  // [n] of h
+  int64_t begin = 0;                // It is a column of the panel.
+  MatrixView h;                     // It is [n, n], symmetric.
+  const float* diagonal = nullptr;  // It is that of h.
 
   int64_t columns() const { return h.cols; }
 };
@@ -59,7 +59,7 @@ class DescentPanel {
 
   // Code less zero point, [capacity, columns].
   Matrix& codes() { return codes_; }
-  Matrix& gradient() { return gradient_; }  // d H
+  Matrix& gradient() { return gradient_; }  // Returns d H.
   // [capacity, groups]. Scales are representable in format.scale_dtype.
   Matrix& scales() { return scales_; }
   Matrix& zero_points() { return zero_points_; }
@@ -99,7 +99,7 @@ class DescentPanel {
   DType scale_dtype_;
   std::vector<DescentBlock> blocks_;
   std::vector<Segment> segments_;
-  std::vector<size_t> first_segment_;  // each block has one, and the end another
+  std::vector<size_t> first_segment_;  // Each block has one, and the end another.
   Matrix codes_;
   Matrix errors_;
   Matrix gradient_;

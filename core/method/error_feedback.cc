@@ -27,14 +27,15 @@ void FeedBackErrors(absl::Span<const BlockCurvature> blocks, const float* rows, 
     const int64_t n = block.columns();
     const int64_t begin = panel.block(static_cast<int64_t>(b)).begin;
     std::vector<int32_t> group_of(static_cast<size_t>(n));
-    std::vector<int64_t> place(static_cast<size_t>(n));  // the inverse of block.order
+    std::vector<int64_t> place(static_cast<size_t>(n));  // It is the inverse of block.order.
     for (int64_t j = 0; j < n; ++j) {
       group_of[j] = static_cast<int32_t>((begin + j) / group_size);
       place[block.order[j]] = j;
     }
     Matrix work(n, kPanelRows);
     Matrix codes(n, kPanelRows);
-    constexpr int64_t kTile = 16;  // columns at a time, so that lines are read and written whole
+    // So many columns at a time make lines that are read and written whole.
+    constexpr int64_t kTile = 16;
     for (int64_t first = 0; first < n; first += kTile) {
       const int64_t last = std::min(n, first + kTile);
       for (int64_t t = 0; t < panel.count(); ++t) {

@@ -36,9 +36,9 @@ class FullCurvature {
   explicit FullCurvature(const LossModel& model) : model_(&model) {}
 
   const LossModel* model_;
-  std::vector<float> inverse_;   // 1 / s
-  std::vector<float> diagonal_;  // it is that of A
-  double mean_ = 1;              // of the diagonal, above 0
+  std::vector<float> inverse_;   // It is 1 / s.
+  std::vector<float> diagonal_;  // It is that of A.
+  double mean_ = 1;              // It is that of the diagonal, and above 0.
 };
 
 }  // namespace salient

@@ -14,24 +14,26 @@ enum class RoundingChoice { kNearest, kBlock, kGptq };
 
 // Parameters of round_block.
 struct RoundBlockParams {
-  int64_t width = 256;     // columns rounded together: 256 or 128, divides the Gram's block
-  float shrinkage = 0.5f;  // factor on off-diagonal entries; 1 over-fits the calibration text
-  float damping = 0.01f;   // share of the mean diagonal added before factoring
-  int descent_sweeps = 4;  // coordinate descent sweeps before each refit, if there is one; 0: none
-  int refits = 2;          // least-squares refits of the group scales; 0: none
+  int64_t width = 256;  // Columns are rounded so many together; 256 or 128 divide the Gram's block.
+  float shrinkage = 0.5f;  // It multiplies off-diagonal entries; 1 over-fits the calibration text.
+  float damping = 0.01f;   // This share of the mean diagonal is added before factoring.
+  // So many sweeps of coordinate descent precede each refit, if there is one.
+  int descent_sweeps = 4;
+  int refits = 2;  // Group scales are refitted by least squares so often.
 };
 
 // Parameters of round_gptq.
 struct RoundGptqParams {
-  float damping = 0.2f;    // share of the mean diagonal added before factoring
-  bool act_order = true;   // columns by falling diagonal; groups stay where they are
-  int descent_sweeps = 4;  // coordinate descent sweeps before each refit, if there is one; 0: none
-  int refits = 2;          // least-squares refits of the group scales; 0: none
+  float damping = 0.2f;   // This share of the mean diagonal is added before factoring.
+  bool act_order = true;  // Columns are rounded by falling diagonal; groups stay where they are.
+  // So many sweeps of coordinate descent precede each refit, if there is one.
+  int descent_sweeps = 4;
+  int refits = 2;  // Group scales are refitted by least squares so often.
 };
 
 // Parameters of scale_smoothquant.
 struct ScaleSmoothQuantParams {
-  std::optional<double> alpha;  // 0 to 1; nullopt: searched on the token sample
+  std::optional<double> alpha;  // It is 0 to 1; without it, it is searched on the token sample.
 };
 
 struct Method {

@@ -17,7 +17,7 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kTile = 16;  // rows whose candidates share one GEMM
+constexpr int64_t kTile = 16;  // Candidates of so many rows share one GEMM.
 
 // errors = Q(clamp(w)) - w; clamping changes the codes, the error is against the weight itself.
 void ClampedErrors(const float* w, int64_t n, const ShrunkRange& candidate, float* errors) {
@@ -153,7 +153,7 @@ struct ClipInput {
   const WeightView* weight;
   absl::Span<const float> scales;
   std::vector<float> inverse;
-  std::vector<float> diagonal;  // it is that of H_c / n
+  std::vector<float> diagonal;  // It is that of H_c / n.
   const LossModel* model;
   const WeightFormat* format;
   WholeRange whole;

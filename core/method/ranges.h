@@ -19,11 +19,11 @@ namespace salient {
 
 // O = out_features, G = groups of one row. Row-major [O, G].
 struct Ranges {
-  int64_t groups = 0;              // G
-  std::vector<float> scales;       // > 0
-  std::vector<float> zero_points;  // integers, 0 .. format.MaxCode()
-  std::vector<float> clamps;       // AutoAWQ's clipping only: weights are clamped to +-this
-  std::vector<uint8_t> narrowed;   // 1 where the range was made smaller than min to max
+  int64_t groups = 0;              // It is G.
+  std::vector<float> scales;       // They are above 0.
+  std::vector<float> zero_points;  // They are integers, 0 to format.MaxCode().
+  std::vector<float> clamps;       // AutoAWQ's clipping alone clamps weights to +- this.
+  std::vector<uint8_t> narrowed;   // It is 1 where the range was made smaller than min to max.
 
   Ranges(int64_t out_features, int64_t groups_per_row);
   Affine At(int64_t row, int64_t group, const WeightFormat& format) const {

@@ -173,15 +173,15 @@ class Panel {
   int64_t columns_;
   int64_t groups_;
   DType scale_dtype_;
-  Matrix counted_codes_;          // those that products_ are of
-  std::vector<Matrix> products_;  // [kPanelRows, columns of the block] of each segment
+  Matrix counted_codes_;          // products_ are of these.
+  std::vector<Matrix> products_;  // Each segment has [kPanelRows, columns of the block].
   // One row's refit works on these.
   std::vector<double> curvature_;
   std::vector<double> residual_;
   std::vector<int64_t> active_;
   std::vector<double> factor_;
   std::vector<double> step_;
-  absl::Span<const BlockCurvature> blocks_;  // they live as long as one Round
+  absl::Span<const BlockCurvature> blocks_;  // They live as long as one Round.
 };
 
 }  // namespace

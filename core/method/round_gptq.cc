@@ -74,8 +74,8 @@ class Feedback {
         for (int64_t p = 0; p < columns_; ++p) rows.Row(t)[p] = stored.Row(t)[order_[p]];
       }
     }
-    Matrix given = Matrix::Unset(count, kFactorBlock);  // d R of the columns before
-    Matrix moved(count, kFactorBlock);                  // by how much that moves the weights
+    Matrix given = Matrix::Unset(count, kFactorBlock);  // It is d R of the columns before.
+    Matrix moved(count, kFactorBlock);  // It says by how much that moves the weights.
     for (size_t b = 0; b < factor_.inverses.size(); ++b) {
       const Matrix& inverse = factor_.inverses[b];
       const int64_t begin = static_cast<int64_t>(b) * kFactorBlock;
@@ -105,7 +105,7 @@ class Feedback {
     const int64_t width = inverse.cols();
     const Ranges& ranges = *input_.ranges;
     std::vector<int32_t> in_place(static_cast<size_t>(width));
-    Matrix scales(width, kPanelRows);  // a map for each column, because any group may come next
+    Matrix scales(width, kPanelRows);  // Each column has a map, because any group may come next.
     Matrix zero_points(width, kPanelRows);
     Matrix work(width, kPanelRows);
     Matrix codes = Matrix::Unset(width, kPanelRows);

@@ -21,7 +21,7 @@ namespace salient {
 absl::Status ValidateRoundGptqParams(const RoundGptqParams& params);
 
 struct GptqRounding {
-  std::vector<AffineGroups> groups;  // each input has one
+  std::vector<AffineGroups> groups;  // Each input has one.
   // This was used: it is above params.damping if H could not be factored with that.
   float damping = 0;
 };

@@ -70,7 +70,7 @@ int64_t SalientCount(double share, int64_t in_features) {
 absl::StatusOr<std::vector<int64_t>> SalientChannels(const WeightView& weight,
                                                      const Statistics& statistics,
                                                      const SalientFp16Params& params) {
-  if (!(params.share >= 0 && params.share <= 1)) {  // true for NaN
+  if (!(params.share >= 0 && params.share <= 1)) {  // It is true for NaN.
     return absl::InvalidArgumentError(
         absl::StrCat("share of salient channels is ", params.share, "; expected 0 to 1"));
   }

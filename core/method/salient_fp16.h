@@ -18,17 +18,17 @@ namespace salient {
 
 // Says which channels stay.
 enum class SalientChoice {
-  kNone,        // plain round-to-nearest
-  kActivation,  // those with the largest mean |x_j|
-  kWeight,      // those with the largest norm of column j of W
-  kRandom,      // any
+  kNone,        // None is kept: it is plain round-to-nearest.
+  kActivation,  // Those with the largest mean |x_j| are kept.
+  kWeight,      // Those with the largest norm of column j of W are kept.
+  kRandom,      // Any are kept.
 };
 
 struct SalientFp16Params {
   SalientChoice choice = SalientChoice::kNone;
-  double share = 0.01;  // it is a share of in_features, 0 to 1
-  uint64_t seed = 0;    // of the random choice
-  int64_t linear = 0;   // a number that each Linear has of its own: they choose apart at random
+  double share = 0.01;  // It is a share of in_features, 0 to 1.
+  uint64_t seed = 0;    // The random choice begins with it.
+  int64_t linear = 0;   // Each Linear has a number of its own: they choose apart at random.
 };
 
 // share * in_features, ties to even, but at least 1 unless share is 0.

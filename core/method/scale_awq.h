@@ -18,9 +18,9 @@
 namespace salient {
 
 struct ScaleAwqParams {
-  bool autoawq = false;  // AutoAWQ's candidates, quantizer and tie rule; exhaustive
+  bool autoawq = false;  // It has AutoAWQ's candidates, quantizer and tie rule, and is exhaustive.
   std::optional<TiedHeads> tied_heads;
-  bool exhaustive = false;  // it means what it does in ScaleSearchParams
+  bool exhaustive = false;  // It means what it does in ScaleSearchParams.
 };
 
 // The candidates for `weights` (all with the same in_features). CANCELLED from `executor`.

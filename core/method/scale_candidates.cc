@@ -12,7 +12,7 @@
 namespace salient {
 namespace {
 
-constexpr double kFloor = 0x1p-7;  // it is a share of the mean |x|
+constexpr double kFloor = 0x1p-7;  // It is a share of the mean |x|.
 
 // Replaces each channel by the mean over the channels it is tied to.
 void PoolTiedHeads(const TiedHeads& tied, std::vector<double>& channels) {
@@ -115,7 +115,7 @@ absl::StatusOr<ChannelMagnitudes> MeasureChannels(absl::Span<const WeightView> w
 
 std::vector<ScaleCandidate> AllScaleCandidates(bool autoawq) {
   std::vector<ScaleCandidate> candidates;
-  if (autoawq) {  // ratio 0 to 0.95, weight-aware only, no identity
+  if (autoawq) {  // Ratios are 0 to 0.95, weight-aware alone, and there is no identity.
     for (int i = 0; i < kRatioSteps; ++i)
       candidates.push_back({false, true, i / double{kRatioSteps}});
     return candidates;

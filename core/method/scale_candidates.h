@@ -34,7 +34,7 @@ struct ScaleCandidate {
 
 // Holds what the candidates of a group are made of. [in_features] each.
 struct ChannelMagnitudes {
-  std::vector<double> x;  // mean |x_j|
+  std::vector<double> x;  // It is the mean |x_j|.
   // Mean over rows of |W_ij| over the largest of its (row, group); kWholeTensor: of its weight.
   std::vector<double> w;
 };

@@ -20,7 +20,7 @@ namespace salient {
 // Scales [in_features] > 0 to choose from, identity first where it is one of them.
 struct ScaleProposals {
   std::vector<ScaleCandidate> candidates;
-  std::vector<std::vector<float>> scales;  // each candidate has one
+  std::vector<std::vector<float>> scales;  // Each candidate has one.
 };
 
 // One s, and 1 / s.
@@ -42,7 +42,7 @@ struct Extent {
 struct ScaleContest {
   absl::Span<const WeightView> weights;
   std::vector<ScaleCandidate> candidates;
-  std::vector<Scaling> scalings;  // each candidate has one
+  std::vector<Scaling> scalings;  // Each candidate has one.
   // [weight][candidate] Under kWholeTensor; else empty.
   std::vector<std::vector<Extent>> extents;
 
@@ -62,7 +62,7 @@ struct ScaleContest {
 
 // A task: rows first, first + stride ... of one weight.
 struct WeightPiece {
-  size_t weight;  // its index
+  size_t weight;  // It is an index.
   int64_t first;
   int64_t count;
 };

@@ -16,7 +16,7 @@
 namespace salient {
 namespace {
 
-constexpr int64_t kScreenTile = 16;  // sampled rows of a task
+constexpr int64_t kScreenTile = 16;  // A task has so many sampled rows.
 
 // Losses of all candidates on one piece.
 using PieceLosses = absl::StatusOr<std::vector<Loss>>;

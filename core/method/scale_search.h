@@ -23,14 +23,15 @@ inline constexpr int64_t kScreenedRows = 512;
 inline constexpr size_t kScreenFinalists = 5;
 
 struct ScaleSearch {
-  std::vector<float> scales;  // [in_features], > 0
+  std::vector<float> scales;  // They are [in_features], above 0.
   ScaleCandidate chosen;
-  std::vector<ScaleCandidate> candidates;  // those that were evaluated on every row
-  std::vector<double> losses;  // of candidates, round-to-nearest on min-max; sums over tokens
+  std::vector<ScaleCandidate> candidates;  // These were evaluated on every row.
+  // They are those of candidates, round-to-nearest on min-max, as sums over tokens.
+  std::vector<double> losses;
 };
 
 struct ScaleSearchParams {
-  bool autoawq = false;  // AutoAWQ's quantizer and tie rule; exhaustive
+  bool autoawq = false;  // It has AutoAWQ's quantizer and tie rule, and is exhaustive.
   // Every candidate on every row, by LossModel: the twin that the search is held against.
   bool exhaustive = false;
 };

@@ -24,7 +24,7 @@ inline float ShrinkFactor(int step) { return 1.0f - 0.025f * static_cast<float>(
 // One shrunk range of one group.
 struct ShrunkRange {
   Affine affine;
-  float clamp = 0;  // AutoAWQ only
+  float clamp = 0;  // AutoAWQ alone has it.
 };
 
 // Shrinks the range of weights in [lo, hi], `step` counted from 0. `autoawq`: AutoAWQ's bounds and

@@ -166,8 +166,8 @@ absl::StatusOr<Loss> LossModel::EvaluateSketched(const float* errors, int64_t ro
   Loss loss;
   loss.sketched.assign(static_cast<size_t>(r), 0.0);
   Matrix product(rows, block_width_);
-  Matrix projection(rows, r);  // D_b S_b^T of one block
-  Matrix total(rows, r);       // their sum over blocks
+  Matrix projection(rows, r);  // It is D_b S_b^T of one block.
+  Matrix total(rows, r);       // It is their sum over blocks.
   for (int64_t b = 0; b < Blocks(); ++b) {
     const int64_t columns = BlockColumns(b);
     const float* block_errors = errors + b * block_width_;

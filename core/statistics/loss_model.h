@@ -18,13 +18,13 @@ inline constexpr int64_t kExactLossPiece = 256;
 // A loss, with what is needed to tell whether two losses really differ. Losses of disjoint
 // output rows add.
 struct Loss {
-  double exact = 0;  // the part that is known exactly
+  double exact = 0;  // It is the part that is known exactly.
   // [r] One unbiased estimate of the rest per sketch row; empty when nothing is estimated.
   std::vector<double> sketched;
   // This says whether the error that it is the loss of is sure to be 0 everywhere.
   bool of_no_error = true;
 
-  double Value() const;  // exact + mean(sketched)
+  double Value() const;  // Returns exact + mean(sketched).
   // Returns whether Value() tells anything: a loss of an error that is not 0 is above 0, and what
   // is not is noise, of an estimate, of f32, or of inputs that are all 0.
   bool IsKnown() const;
@@ -91,11 +91,11 @@ class LossModel {
   int64_t in_features_;
   int64_t token_count_;
   int64_t block_width_;
-  Matrix blocks_;          // [Blocks() * w, w] uncentred, over n
-  Matrix centred_blocks_;  // the same, centred; empty when the Gram is whole
-  Matrix gram_;            // [I, I] centred, over n; empty when sketched
-  Matrix sketch_;          // [r, I] centred, over sqrt(n)
-  Matrix mean_;            // [1, I]
+  Matrix blocks_;          // They are [Blocks() * w, w], uncentred, over n.
+  Matrix centred_blocks_;  // They are the same, centred; there are none when the Gram is whole.
+  Matrix gram_;            // It is [I, I], centred, over n, and empty when sketched.
+  Matrix sketch_;          // It is [r, I], centred, over sqrt(n).
+  Matrix mean_;            // It is [1, I].
 };
 
 }  // namespace salient

@@ -65,7 +65,7 @@ class OpenRow {
   };
 
   struct Raise {
-    int64_t column;  // of the panel
+    int64_t column;  // It is that of the panel.
     int frames;
   };
   // The columns of a panel whose squares had this exponent in the totals and have that with the
@@ -106,20 +106,20 @@ class OpenRow {
 
   int64_t calibration_row_ = 0;
   int64_t next_position_ = 0;
-  bool first_tile_ = true;  // nothing was multiplied yet
-  TokenTile pending_;       // taken, not yet multiplied; from position next_position_ - its tokens
-  std::atomic<bool> non_finite_ = false;  // it tells of the tile that is being folded
+  bool first_tile_ = true;  // Nothing was multiplied yet.
+  TokenTile pending_;  // It was taken, not yet multiplied; its last token precedes next_position_.
+  std::atomic<bool> non_finite_ = false;  // It tells of the tile that is being folded.
 
-  std::vector<std::byte> buffer_;  // a whole tile, for rows in batches
-  Matrix panels_;                  // for the Gram: a whole tile, laid out panel by panel
-  Matrix signs_;                   // R of the tile, [sketch_rows, depth]
+  std::vector<std::byte> buffer_;  // It holds a whole tile, for rows in batches.
+  Matrix panels_;                  // They hold a whole tile for the Gram, laid out panel by panel.
+  Matrix signs_;                   // It is R of the tile, [sketch_rows, depth].
   // Kept only when a row has several tiles or has to wait.
-  Matrix products_;          // [pairs * block_width, block_width]
-  Matrix sketch_;            // [panels * sketch_rows, block_width]
-  std::vector<double> sum_;  // [in_features], as the next two
+  Matrix products_;          // They are [pairs * block_width, block_width].
+  Matrix sketch_;            // It is [panels * sketch_rows, block_width].
+  std::vector<double> sum_;  // It is [in_features], as the next two are.
   std::vector<double> sum_abs_;
   std::vector<float> max_abs_;
-  std::vector<double> sketch_row_sums_;  // [sketch_rows], whole numbers
+  std::vector<double> sketch_row_sums_;  // They are [sketch_rows] whole numbers.
 
   // These bound the totals once this row is in them: CountExponent of their rows, without it and
   // with it; the exponents [in_features]; and the same for AddBinnedRows.
@@ -129,7 +129,7 @@ class OpenRow {
   std::vector<int32_t> square_exponents_;
   std::vector<double> sum_bounds_;
   std::vector<double> square_bounds_;
-  std::vector<int32_t> no_exponents_;  // [sketch_rows] The sketch's bounds are its columns' alone.
+  std::vector<int32_t> no_exponents_;  // [sketch_rows]: the sketch's bounds are its columns' alone.
 };
 
 }  // namespace salient

@@ -31,9 +31,9 @@ struct PanelScratch {
                : product + width * (TokenTile::kBytesPerColumn + params.sketch_rows * 4);
   }
 
-  Matrix product;  // [block_width, block_width]
-  Matrix panel;    // the bytes of a whole tile's panel
-  Matrix sketch;   // [sketch_rows, block_width]
+  Matrix product;  // It is [block_width, block_width].
+  Matrix panel;    // It has the bytes of a whole tile's panel.
+  Matrix sketch;   // It is [sketch_rows, block_width].
 };
 
 // Lends scratch to tasks, one for each that runs at a time. Thread-safe.

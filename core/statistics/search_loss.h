@@ -47,10 +47,10 @@ class SearchLoss {
     // Holds the sums of errors [rows, in_features].
     Sums(const SearchLoss& loss, int64_t rows);
 
-    std::vector<double> squares;  // [rows]  d H_c d^T of the blocks
-    std::vector<double> shifts;   // [rows]  d mu
-    Matrix projected;             // [rows, r]  d S^T
-    std::vector<double> within;   // [r]  the sum over rows and blocks of (d_b S_b^T)^2
+    std::vector<double> squares;  // [rows]: each is d H_c d^T of the blocks.
+    std::vector<double> shifts;   // [rows]: each is d mu.
+    Matrix projected;             // It is d S^T, [rows, r].
+    std::vector<double> within;   // [r]: each is the sum over rows and blocks of (d_b S_b^T)^2.
   };
 
   // Scratch for tiles of up to `rows` rows.
@@ -75,8 +75,9 @@ class SearchLoss {
   const LossModel* model_ = nullptr;
   int64_t width_ = 0;
   std::vector<float> diagonal_;
-  std::vector<QuadraticForm> forms_;               // a block each
-  std::vector<std::vector<Bf16Factor>> sketches_;  // a block each, or none; by pieces
+  std::vector<QuadraticForm> forms_;  // Each block has one.
+  // Each block has one by pieces, or there are none.
+  std::vector<std::vector<Bf16Factor>> sketches_;
 };
 
 }  // namespace salient

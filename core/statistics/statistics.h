@@ -19,11 +19,11 @@ inline constexpr int64_t kMostWholeGram = 1 << 15;
 // Says what is kept. Parts merge only when all of this is equal.
 struct StatisticsParams {
   int64_t in_features = 0;
-  int64_t block_width = 256;        // columns of one exact diagonal block of X^T X
-  int64_t sketch_rows = 256;        // r, rows of the random sketch off the diagonal
-  int64_t exact_gram_limit = 1024;  // up to this many in_features the whole Gram is kept
-  int64_t sample_tokens = 256;      // token vectors kept as they are
-  uint64_t seed = 0;                // of the sketch and of the sample
+  int64_t block_width = 256;        // A diagonal block of X^T X that is exact has so many columns.
+  int64_t sketch_rows = 256;        // It is r, the rows of the random sketch off the diagonal.
+  int64_t exact_gram_limit = 1024;  // Up to this many in_features the whole Gram is kept.
+  int64_t sample_tokens = 256;      // So many token vectors are kept as they are.
+  uint64_t seed = 0;                // The sketch and the sample begin with it.
 
   // Keeps the whole Gram, whatever the width.
   void KeepWholeGram() { exact_gram_limit = std::max(exact_gram_limit, in_features); }
@@ -45,31 +45,33 @@ struct TokenSample {
     auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm
   };
   std::vector<Key> keys;
-  std::vector<float> values;  // [keys.size(), in_features]
+  std::vector<float> values;  // They are [keys.size(), in_features].
 };
 
 // I = in_features, w = block_width, r = sketch_rows. Sums over tokens are words of binned_sums.h
 // whose summands are calibration rows; SumValues reads them.
 struct Statistics {
   StatisticsParams params;
-  RowSet rows;              // the calibration rows that were counted
-  int64_t token_count = 0;  // n
+  RowSet rows;              // These calibration rows were counted.
+  int64_t token_count = 0;  // It is n.
 
   // Each is the largest BoundExponent of any row [I]: of its sum |x_j|, and of max |x_j| sum |x_j|,
   // which bounds its sum of squares.
   std::vector<int32_t> sum_exponents;
   std::vector<int32_t> square_exponents;
 
-  std::vector<int64_t> sum;      // [I]  sum x_j
-  std::vector<int64_t> sum_abs;  // [I]  sum |x_j|
-  std::vector<float> max_abs;    // [I]  max |x_j|
+  std::vector<int64_t> sum;      // [I]: each is sum x_j.
+  std::vector<int64_t> sum_abs;  // [I]: each is sum |x_j|.
+  std::vector<float> max_abs;    // [I]: each is max |x_j|.
 
   // Exactly one of {gram} and {blocks, sketch} is kept, by params.ExactGram().
-  std::vector<int64_t> gram;    // [I, I]  X^T X, both triangles
-  std::vector<int64_t> blocks;  // [Blocks(), w, w]  block b covers columns [b w, min(I, (b+1) w));
-                                // unused rows and columns of the last block are 0
-  std::vector<int64_t> sketch;  // [r, I]  R X with R of +-1 entries (not yet divided by anything)
-  std::vector<double> sketch_row_sums;  // [r]  R 1, for centring; whole numbers
+  std::vector<int64_t> gram;  // It is X^T X [I, I], both triangles.
+  // Block b [w, w] of Blocks() covers columns [b w, min(I, (b + 1) w)); unused rows and columns of
+  // the last are 0.
+  std::vector<int64_t> blocks;
+  // It is R X [r, I] with R of +-1 entries, not yet divided by anything.
+  std::vector<int64_t> sketch;
+  std::vector<double> sketch_row_sums;  // It is R 1 [r], which centring needs: whole numbers.
 
   TokenSample sample;
 };

@@ -28,15 +28,15 @@ class TokenSampler {
  private:
   struct Slot {
     TokenSample::Key key;
-    int64_t index = 0;  // the vector has this place in values_
+    int64_t index = 0;  // The vector has this place in values_.
     bool operator<(const Slot& other) const { return key < other.key; }
   };
 
   int64_t capacity_;
   int64_t in_features_;
   uint64_t seed_;
-  std::vector<Slot> heap_;     // largest key first
-  std::vector<float> values_;  // [heap_.size(), in_features]
+  std::vector<Slot> heap_;     // The largest key is first.
+  std::vector<float> values_;  // They are [heap_.size(), in_features].
 };
 
 // The sample of the union of what `a` and `b` are samples of.

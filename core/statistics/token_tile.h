@@ -20,8 +20,8 @@ struct TokenTile {
   static constexpr int64_t kBytesPerColumn = 1024;
   static constexpr int64_t kTilePadding = 64;
 
-  DType dtype = DType::kF32;               // F32, F16 or BF16
-  const std::byte* activations = nullptr;  // [tokens, in_features]; borrowed
+  DType dtype = DType::kF32;               // It is F32, F16 or BF16.
+  const std::byte* activations = nullptr;  // They are [tokens, in_features], and borrowed.
   int64_t tokens = 0;
   int64_t in_features = 0;
 
