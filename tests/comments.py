@@ -8,6 +8,8 @@
    leaves room for the few that are sentences all the same. --list prints each of them.
 2. A dense loop does not say why it works as it does: in each source file of the rooms named below
    at least 5 % of the lines are comments, unless the file is shorter than a loop needs.
+3. A comment behind code is a sentence, too: in those rooms each ends in a full stop and, but for names,
+   shapes and formulas, begins with a capital letter.
 """
 
 import argparse
@@ -19,7 +21,8 @@ HOUSES = ("core", "server", "client", "proto", "tests")
 LARGEST_SHARE_OF_OPENERS = 0.015
 DENSE_ROOMS = ("core/kernels", "core/linalg", "core/method", "core/statistics")
 LEAST_SHARE_OF_LINES = 0.05
-SHORT_FILE = 40  # lines that are not blank
+NOT_FOR_READERS = re.compile(r"(NOLINT|IWYU|namespace )")
+SHORT_FILE = 40  # lines that are neither blank nor includes
 
 OPENER = re.compile(r"(What|Whatever|Whether|Who|Whom|Whose|Where|Which|Why|How|Of|Those|That|As|Also|"
                     r"The same|So much|Into)\b")
@@ -41,6 +44,17 @@ def comment_blocks(lines):
             block = []
 
 
+def phrases_behind_code(lines):
+    """Yields (line number, text) of each comment behind code that is no sentence."""
+    for number, line in enumerate(lines, 1):
+        match = re.match(r"\s*(?!//)\S.*?\s// (.*)", line)
+        if not match or line.startswith(("}", "#")) or NOT_FOR_READERS.match(match.group(1)):
+            continue
+        goes_on = number < len(lines) and lines[number].strip().startswith("//")
+        if not (match.group(1).endswith(".") or goes_on) or re.match(r"[a-z]+\b(?![_.])", match.group(1)):
+            yield number, match.group(1)
+
+
 def is_title(text):
     """Returns whether a comment begins like a title or a clause instead of a sentence."""
     return bool(OPENER.match(text)) or bool(
@@ -48,7 +62,7 @@ def is_title(text):
 
 
 def share_of_comment_lines(lines):
-    full = [line.strip() for line in lines if line.strip()]
+    full = [line.strip() for line in lines if line.strip() and not line.startswith("#include")]
     return sum(line.startswith("//") for line in full) / len(full), len(full)
 
 
@@ -69,7 +83,11 @@ def main():
             comments += 1
             if is_title(text):
                 titles.append(f"{name}:{number}: {text[:100]}")
-        if path.suffix == ".cc" and name.startswith(tuple(room + "/" for room in DENSE_ROOMS)):
+        dense = name.startswith(tuple(room + "/" for room in DENSE_ROOMS))
+        if dense:
+            faults += [f"{name}:{number}: the comment behind code is no sentence: {text}"
+                       for number, text in phrases_behind_code(lines)]
+        if path.suffix == ".cc" and dense:
             share, full = share_of_comment_lines(lines)
             if share < LEAST_SHARE_OF_LINES and full >= SHORT_FILE:
                 faults.append(f"{name}: {share:.1%} of its {full} lines are comments, expected "

@@ -57,6 +57,15 @@ class CommentsTest(House):
         self.plant("core/kernels/bare.cc", "int x;\n" * 60)
         self.finds("comments.py", "core/kernels/bare.cc: 0.0% of its 60 lines")
 
+    def test_a_phrase_behind_code_is_named(self):
+        self.plant("core/method/sum.h", "int x;  // It is 1.\nint y;  // [n]: each is 1.\n}  // namespace\n"
+                                        "int z;  // parts_ are of these.\n")
+        self.passes("comments.py")
+        for line in ("int x;  // of the sum", "int x;  // Of the sum", "int x;  // it is 1.", "int x;  // > 0"):
+            with self.subTest(line):
+                self.plant("core/method/sum.h", line + "\n")
+                self.finds("comments.py", "core/method/sum.h:1: the comment behind code is no sentence")
+
     def test_an_empty_house_is_no_house(self):
         (self.root / "core/sum.cc").unlink()
         self.finds("comments.py", "no comment was found")

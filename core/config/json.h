@@ -1,4 +1,5 @@
-// Reads JSON from untrusted sources, bounded in depth and in values, into a small value type.
+// Reads JSON from untrusted sources, bounded in depth and in values, into a small value type, and
+// writes it.
 #ifndef SALIENT_CORE_CONFIG_JSON_H_
 #define SALIENT_CORE_CONFIG_JSON_H_
 
