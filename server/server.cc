@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/group/quantize_group.h"
 #include "server/calls/call_registry.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
+#include "server/listen/connection_acceptor.h"
 #include "server/listen/self_check.h"
 #include "server/observe/job_lines.h"
 #include "server/observe/logs.h"
@@ -20,6 +23,7 @@
 #include "server/rpc/endpoint.h"
 #include "server/rpc/quantization_service.h"
 #include "server/rpc/unary/drain_gate.h"
+#include "server/rpc/unary/rpc_lanes.h"
 #include "server/store/blob_store.h"
 #include "server/version.h"
 #include "server/watchdog.h"

@@ -100,6 +100,59 @@ class ReadmesTest(House):
         self.finds("readmes.py", "deploy/rules.yaml: server/observe declares no metric salient_cals_total")
 
 
+class SourcesTest(House):
+    def setUp(self):
+        super().setUp()
+        self.plant("core/sum.h", "struct Total {};\nTotal Sum(int);\ninline constexpr int kMost = 3;\n")
+        self.plant("core/sum.cc", '#include "core/sum.h"\nTotal Sum(int) { return {}; }\n')
+        self.plant("core/use.h", '#include "core/sum.h"\nstruct User { Total total; int Times(); };\n')
+        self.plant("core/use.cc", '#include "core/use.h"\nTotal Use() { return Sum(kMost); }\n')
+        self.plant("core/CMakeLists.txt", "salient_library(core SRCS sum.cc use.cc)\n")
+        self.plant("tests/core/sum_test.cc", '#include "core/sum.h"\n')
+        self.plant("tests/CMakeLists.txt", "foreach(name sum)\n  f(core/${name}_test.cc)\nendforeach()\n")
+
+    def test_sources_with_what_they_use_pass(self):
+        self.passes("sources.py")
+
+    def test_what_is_not_compiled_is_named(self):
+        self.plant("core/alone.cc", "")
+        self.plant("core/CMakeLists.txt", "salient_library(core SRCS sum.cc use.cc)  # alone.cc\n")
+        self.finds("sources.py", "core/alone.cc: stands in no CMakeLists.txt")
+
+    def test_includes_that_are_not_there_are_named(self):
+        for include, what in (("core/product.h", "which does not exist"),
+                              ("salient/v1/product.pb.h", "and proto/salient/v1/product.proto does not exist"),
+                              ("use.h", "expected its path from the top")):
+            with self.subTest(include):
+                self.plant("core/sum.cc", f'#include "core/sum.h"\n#include "{include}"\n')
+                self.finds("sources.py", f"core/sum.cc: includes {include}", what)
+
+    def test_names_without_their_header_are_named(self):
+        self.plant("core/other.h", "")
+        for line, name in (("Total total;", "Total"), ("int x = Sum(3);", "Sum"), ("int x = kMost;", "kMost"),
+                           ("salient::Total total;", "Total")):
+            with self.subTest(line):
+                self.plant("core/use.cc", f'#include "core/other.h"\n{line}\n')
+                self.plant("core/use.h", "")
+                self.finds("sources.py", f"core/use.cc: uses {name} and does not include core/sum.h")
+
+    def test_names_of_another_kind_pass(self):
+        self.plant("core/use.h", "")
+        for line in ("// Total", 'auto x = "Sum(kMost)";', "class Total;", "int x = object.Sum(v1::kMost);",
+                     "enum class E {\n  kMost,\n};", "enum E { kLeast, kMost };", "#include <total>  // for Total"):
+            with self.subTest(line):
+                self.plant("core/use.cc", line + "\n")
+                self.passes("sources.py")
+
+    def test_missing_includes_are_mended(self):
+        self.plant("core/use.cc", "#include <vector>\n\nTotal total;\n")
+        self.plant("core/use.h", "")
+        subprocess.run([sys.executable, TESTS / "sources.py", "--mend", self.root], capture_output=True, check=False)
+        self.passes("sources.py")
+        self.assertEqual((self.root / "core/use.cc").read_text(encoding="utf-8"),
+                         '#include <vector>\n#include "core/sum.h"\n\nTotal total;\n')
+
+
 @unittest.skipUnless(shutil.which("clang++-19"), "clang++-19 is not installed")
 class LocksTest(unittest.TestCase):
     SOURCE = """#include "core/parallel/mutex.h"

@@ -16,10 +16,12 @@
 #include "client/options/quantize.h"
 #include "client/report/job.h"
 #include "client/terminal/errors.h"
+#include "client/terminal/interrupt.h"
 #include "client/terminal/job_display.h"
 #include "client/terminal/standard_output.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/config/json.h"
 #include "core/config/model/model_config.h"
 
 namespace salient::client {

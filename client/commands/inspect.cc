@@ -7,9 +7,12 @@
 #include "client/commands/command.h"
 #include "client/commands/flags.h"
 #include "client/jobs/model_upload.h"
+#include "client/jobs/run.h"
 #include "client/jobs/session.h"
 #include "client/options/flag_values.h"
 #include "client/report/inspection.h"
+#include "client/terminal/interrupt.h"
+#include "client/terminal/job_display.h"
 #include "client/terminal/standard_output.h"
 
 namespace salient::client {

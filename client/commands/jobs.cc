@@ -13,16 +13,21 @@
 #include "client/jobs/calls.h"
 #include "client/jobs/result_directory.h"
 #include "client/jobs/result_download.h"
+#include "client/jobs/run.h"
 #include "client/options/flag_values.h"
+#include "client/options/server_address.h"
 #include "client/report/evaluation.h"
 #include "client/report/inspection.h"
 #include "client/report/job.h"
 #include "client/report/study.h"
+#include "client/terminal/interrupt.h"
 #include "client/terminal/job_display.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/standard_output.h"
+#include "client/terminal/status_line.h"
 #include "client/transfer/call_group.h"
 #include "client/transfer/channel.h"
+#include "client/transfer/retry.h"
 
 namespace salient::client {
 namespace {

@@ -18,6 +18,7 @@
 #include "client/options/flag_values.h"
 #include "client/report/job.h"
 #include "client/terminal/errors.h"
+#include "client/terminal/interrupt.h"
 #include "client/terminal/job_display.h"
 #include "client/terminal/standard_output.h"
 #include "core/checkpoint/checkpoint_files.h"

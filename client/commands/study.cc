@@ -11,11 +11,15 @@
 #include "client/commands/command.h"
 #include "client/commands/flags.h"
 #include "client/jobs/model_upload.h"
+#include "client/jobs/run.h"
 #include "client/jobs/session.h"
 #include "client/jobs/token_file.h"
 #include "client/options/enum_text.h"
 #include "client/options/flag_values.h"
+#include "client/terminal/interrupt.h"
+#include "client/terminal/job_display.h"
 #include "client/terminal/standard_output.h"
+#include "client/transfer/local_blob.h"
 
 namespace salient::client {
 namespace {

@@ -9,10 +9,13 @@
 #include "client/commands/command.h"
 #include "client/commands/flags.h"
 #include "client/jobs/model_upload.h"
+#include "client/jobs/run.h"
 #include "client/jobs/session.h"
 #include "client/jobs/token_file.h"
 #include "client/options/flag_values.h"
 #include "client/report/evaluation.h"
+#include "client/terminal/interrupt.h"
+#include "client/terminal/job_display.h"
 #include "client/terminal/standard_output.h"
 
 namespace salient::client {

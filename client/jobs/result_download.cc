@@ -6,6 +6,7 @@
 #include "client/transfer/blob_download.h"
 #include "client/transfer/file_digest.h"
 #include "core/text/quote.h"
+#include "proto/wire/sha256.h"
 
 namespace salient::client {
 

@@ -17,6 +17,7 @@
 #include "client/jobs/result_download.h"
 #include "client/terminal/errors.h"
 #include "client/transfer/blob_upload.h"
+#include "client/transfer/call_group.h"
 
 namespace salient::client {
 namespace {

@@ -7,7 +7,9 @@
 #include "client/jobs/model_upload.h"
 #include "client/jobs/result_directory.h"
 #include "client/jobs/task_kind.h"
+#include "client/terminal/status_line.h"
 #include "client/transfer/channel.h"
+#include "client/transfer/local_blob.h"
 
 namespace salient::client {
 

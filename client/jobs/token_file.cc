@@ -8,6 +8,7 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/safetensors/safetensors.h"
 #include "core/safetensors/token_rows.h"
+#include "core/tensor/dtype.h"
 #include "core/text/quote.h"
 #include "core/text/utf8.h"
 

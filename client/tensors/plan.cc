@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/tensor/dtype.h"
 #include "core/text/quote.h"
 
 namespace salient::client {

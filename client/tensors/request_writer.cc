@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "client/tensors/data_type.h"
+#include "core/tensor/dtype.h"
 #include "core/text/quote.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"

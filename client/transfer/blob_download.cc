@@ -9,6 +9,7 @@
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/sync_stream.h"
 #include "proto/wire/crc32c.h"
+#include "proto/wire/sha256.h"
 #include "salient/v1/blob_service.grpc.pb.h"
 
 namespace salient::client {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {

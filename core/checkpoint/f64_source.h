@@ -9,6 +9,7 @@
 
 #include "core/checkpoint/tensor_source.h"
 #include "core/parallel/mutex.h"
+#include "core/safetensors/safetensors.h"
 
 namespace salient {
 

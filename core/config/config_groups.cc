@@ -2,6 +2,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/config/fields.h"
+#include "core/config/module_targets.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 #include "core/text/quote.h"
 
 namespace salient {

@@ -4,6 +4,11 @@
 
 #include "absl/algorithm/container.h"
 #include "core/group/pack_linears.h"
+#include "core/method/method.h"
+#include "core/model/block_plan.h"
+#include "core/safetensors/layout.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

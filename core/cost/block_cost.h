@@ -6,6 +6,8 @@
 
 #include "core/config/model/model_config.h"
 #include "core/cost/work_count.h"
+#include "core/method/method.h"
+#include "core/model/block_plan.h"
 #include "core/model/model.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/quantizable_groups.h"

@@ -7,13 +7,19 @@
 #include "core/cost/work_operations.h"
 #include "core/linalg/cholesky.h"
 #include "core/method/coordinate_descent.h"
+#include "core/method/method.h"
 #include "core/method/range_clip.h"
 #include "core/method/scale_candidates.h"
 #include "core/method/scale_search.h"
 #include "core/method/scale_smoothquant.h"
 #include "core/method/shrunk_range.h"
+#include "core/model/activations.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -3,13 +3,18 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/model/model_config.h"
 #include "core/cost/block_cost.h"
 #include "core/evaluate/evaluate_model.h"
+#include "core/method/method.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
 #include "core/model/blocks/embedding_and_head.h"
 #include "core/model/blocks/forward.h"
 #include "core/model/model.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/shared_results.h"
+#include "core/statistics/statistics.h"
 
 namespace salient {
 namespace {

@@ -5,7 +5,12 @@
 #include "core/cost/block_cost.h"
 #include "core/cost/work_count.h"
 #include "core/group/round_linears.h"
+#include "core/model/block_plan.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
+#include "core/statistics/statistics.h"
+#include "core/study/study_block.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

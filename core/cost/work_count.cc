@@ -1,6 +1,9 @@
 #include "core/cost/work_count.h"
 
 #include "core/cost/work_operations.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 

@@ -8,11 +8,14 @@
 #include <cstdint>
 
 #include "core/method/method.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
 #include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/pack/stored_format.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -5,7 +5,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/engines/engine.h"
 #include "core/engines/layout_rules.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

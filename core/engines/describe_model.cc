@@ -11,11 +11,18 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
+#include "core/config/model/refusal.h"
 #include "core/engines/stated_quantization.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/families/family.h"
 #include "core/model/model.h"
+#include "core/safetensors/layout.h"
+#include "core/safetensors/safetensors.h"
 #include "core/source/quantized_source.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

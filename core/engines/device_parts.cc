@@ -6,6 +6,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/engines/engine.h"
+#include "core/model/block_plan.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

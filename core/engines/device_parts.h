@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engines/engine.h"
 #include "core/engines/findings.h"
 #include "core/engines/model_description.h"
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "core/engines/engine.h"
 #include "core/engines/engine_verdict.h"
 
 namespace salient {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/engines/describe_model.h"
+#include "core/engines/model_description.h"
+#include "core/tensor/affine_groups.h"
 
 namespace salient {
 namespace {

@@ -13,6 +13,8 @@
 #include "core/engines/engine_verdict.h"
 #include "core/model/model.h"
 #include "core/pack/stored_format.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -1,5 +1,7 @@
 #include "core/engines/layout_table.h"
 
+#include "core/tensor/stored_format.h"
+
 namespace salient {
 namespace {
 

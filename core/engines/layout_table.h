@@ -9,6 +9,7 @@
 #include "core/engines/engine.h"
 #include "core/pack/stored_format.h"
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

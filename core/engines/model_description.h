@@ -14,6 +14,7 @@
 #include "core/pack/stored_format.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

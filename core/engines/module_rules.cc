@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/engines/device_parts.h"
+#include "core/engines/engine.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

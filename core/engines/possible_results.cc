@@ -7,8 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/model/block_plan.h"
 #include "core/model/model.h"
+#include "core/result/module_override.h"
 #include "core/result/quantizable_groups.h"
+#include "core/result/raised_group.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

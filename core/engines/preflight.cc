@@ -11,7 +11,10 @@
 #include "absl/strings/str_join.h"
 #include "core/engines/describe_model.h"
 #include "core/engines/engine_verdict.h"
+#include "core/engines/model_description.h"
 #include "core/engines/possible_results.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

@@ -13,6 +13,7 @@
 #include "core/model/model.h"
 #include "core/pack/stored_format.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -11,7 +11,9 @@
 #include "absl/strings/string_view.h"
 #include "core/config/json.h"
 #include "core/config/model/model_config.h"
+#include "core/config/quantization_config.h"
 #include "core/pack/stored_format.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

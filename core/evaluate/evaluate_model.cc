@@ -9,14 +9,20 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/evaluate/evaluate_heads.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/embedding_and_head.h"
 #include "core/model/blocks/forward.h"
 #include "core/model/blocks/side_by_side.h"
+#include "core/model/group_observer.h"
 #include "core/model/hidden_states.h"
 #include "core/model/model.h"
 #include "core/model/numerics.h"
+#include "core/model/prepared_block.h"
+#include "core/parallel/executor.h"
 #include "core/parallel/mutex.h"
+#include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {

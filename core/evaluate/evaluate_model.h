@@ -16,6 +16,7 @@
 #include "core/model/activation_range.h"
 #include "core/model/input_roundings.h"
 #include "core/model/model.h"
+#include "core/parallel/executor.h"
 #include "core/quality/perplexity.h"
 
 namespace salient {

@@ -9,6 +9,8 @@
 #include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
 #include "core/method/ranges.h"
+#include "core/tensor/stored_format.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {

@@ -18,6 +18,7 @@
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

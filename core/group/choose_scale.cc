@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "core/method/scale_awq.h"
+#include "core/method/scale_contest.h"
 #include "core/method/scale_search.h"
 #include "core/method/scale_smoothquant.h"
 #include "core/tensor/non_finite.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {

@@ -11,6 +11,8 @@
 #include "core/pack/int_quantized.h"
 #include "core/pack/scaled_fp16.h"
 #include "core/parallel/tiles.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

@@ -16,6 +16,7 @@
 #include "core/safetensors/layout.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 #include "core/tensor/weight_view.h"
 
 namespace salient {

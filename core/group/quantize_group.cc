@@ -14,10 +14,14 @@
 #include "core/method/ranges.h"
 #include "core/method/round_gptq.h"
 #include "core/parallel/tiles.h"
+#include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/format_bounds.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
+#include "core/tensor/stored_format.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {

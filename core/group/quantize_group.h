@@ -19,7 +19,9 @@
 #include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

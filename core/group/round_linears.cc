@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/kernels/error_kernels.h"
 #include "core/kernels/forward_kernels.h"
+#include "core/kernels/round_kernels.h"
 #include "core/kernels/sum_kernels.h"
 #include "core/method/block_curvature.h"
 #include "core/method/range_clip.h"

@@ -13,6 +13,7 @@
 #include "core/kernels/panel_kernels.h"
 #include "core/method/ranges.h"
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

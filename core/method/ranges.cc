@@ -7,6 +7,7 @@
 #include "core/kernels/search_kernels.h"
 #include "core/kernels/sum_kernels.h"
 #include "core/parallel/tiles.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/non_finite.h"

@@ -13,6 +13,7 @@
 #include "core/kernels/round_kernels.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/weight_view.h"
 
 namespace salient {

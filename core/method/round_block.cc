@@ -12,12 +12,17 @@
 #include "core/kernels/sum_kernels.h"
 #include "core/linalg/cholesky.h"
 #include "core/linalg/gemm.h"
+#include "core/method/bounds.h"
 #include "core/method/coordinate_descent.h"
 #include "core/method/damping.h"
 #include "core/method/error_feedback.h"
+#include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/parallel/tiles.h"
+#include "core/statistics/loss_model.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {

@@ -12,9 +12,12 @@
 #include "absl/types/span.h"
 #include "core/method/block_curvature.h"
 #include "core/method/method.h"
+#include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/parallel/executor.h"
+#include "core/statistics/loss_model.h"
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 

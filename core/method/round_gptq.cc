@@ -8,9 +8,11 @@
 #include "core/kernels/panel_kernels.h"
 #include "core/linalg/cholesky.h"
 #include "core/linalg/gemm.h"
+#include "core/method/bounds.h"
 #include "core/method/coordinate_descent.h"
 #include "core/method/damping.h"
 #include "core/method/full_curvature.h"
+#include "core/method/ranges.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/method/scale_contest.h"
+
 namespace salient {
 
 absl::StatusOr<ScaleProposals> ProposeAwqScales(absl::Span<const WeightView> weights,

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/method/scale_candidates.h"
 #include "core/method/scale_contest.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"

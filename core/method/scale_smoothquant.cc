@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/method/bounds.h"
+#include "core/method/scale_contest.h"
 #include "core/parallel/tiles.h"
 #include "core/tensor/matrix.h"
 

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "core/method/method.h"
 #include "core/method/scale_candidates.h"
+#include "core/method/scale_contest.h"
 #include "core/method/scale_search.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"

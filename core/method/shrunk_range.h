@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/kernels/round_kernels.h"
 #include "core/method/ranges.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/affine_groups.h"

@@ -11,6 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
+#include "core/model/block_plan.h"
 #include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/dtype.h"

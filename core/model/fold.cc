@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/tensor/dtype.h"
+
 namespace salient {
 namespace {
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/config/model/model_config.h"
+#include "core/config/model/rope.h"
 #include "core/model/block_plan.h"
 
 namespace salient {

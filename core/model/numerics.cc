@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/kernels/sum_kernels.h"
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
 
 namespace salient {
 

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "core/model/activations.h"
 #include "core/model/projection.h"
 
 namespace salient {

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/model/block_weights.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/activations.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/model/activations.h"
 #include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/projection.h"

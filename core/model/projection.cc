@@ -4,6 +4,7 @@
 
 #include "core/kernels/forward_kernels.h"
 #include "core/kernels/sum_kernels.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 const float* WidenedRows(const WeightView& weight, int64_t first, int64_t count, Matrix& wide) {

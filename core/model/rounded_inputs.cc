@@ -5,6 +5,7 @@
 
 #include "core/kernels/round_kernels.h"
 #include "core/parallel/tiles.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/pack/code_stream.h"
 #include "core/pack/expected_tensor.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 
 namespace salient {

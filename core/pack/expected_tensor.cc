@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {

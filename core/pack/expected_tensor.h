@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/named_tensor.h"
 
 namespace salient {

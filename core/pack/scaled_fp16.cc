@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/narrow.h"
 
 namespace salient {

@@ -1,6 +1,8 @@
 #include "core/pack/stored_format.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/format_bounds.h"
 
 namespace salient {

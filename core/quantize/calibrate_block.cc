@@ -4,10 +4,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/activations.h"
 #include "core/model/blocks/side_by_side.h"
+#include "core/model/model.h"
+#include "core/model/prepared_block.h"
 #include "core/parallel/mutex.h"
 #include "core/parallel/tiles.h"
 #include "core/statistics/accumulator.h"
+#include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {

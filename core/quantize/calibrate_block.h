@@ -10,10 +10,12 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/model/activations.h"
 #include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/forward.h"
 #include "core/model/hidden_states.h"
+#include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/statistics.h"
 

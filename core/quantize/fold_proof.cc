@@ -9,8 +9,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
 #include "core/model/fold.h"
 #include "core/model/group_observer.h"
+#include "core/model/prepared_block.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {

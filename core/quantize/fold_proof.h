@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/forward.h"
 #include "core/model/model.h"

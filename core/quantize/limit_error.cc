@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

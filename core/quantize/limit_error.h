@@ -10,6 +10,8 @@
 #include "core/pack/stored_format.h"
 #include "core/parallel/executor.h"
 #include "core/result/quantizable_groups.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -9,6 +9,7 @@
 #include "core/kernels/round_kernels.h"
 #include "core/kernels/search_kernels.h"
 #include "core/method/ranges.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -8,11 +8,18 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "core/group/quantize_group.h"
+#include "core/method/method.h"
+#include "core/model/block_plan.h"
 #include "core/model/fold.h"
 #include "core/model/plain_tensors.h"
 #include "core/quantize/fold_proof.h"
 #include "core/quantize/limit_error.h"
 #include "core/quantize/lost_scales.h"
+#include "core/result/quantizable_groups.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

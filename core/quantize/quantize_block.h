@@ -14,6 +14,7 @@
 #include "core/result/plain_dtypes.h"
 #include "core/result/raised_group.h"
 #include "core/result/shared_results.h"
+#include "core/tensor/matrix.h"
 
 namespace salient {
 

@@ -9,6 +9,8 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/method/method.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/embedding_and_head.h"
 #include "core/model/blocks/forward.h"
@@ -20,6 +22,7 @@
 #include "core/quantize/run_record.h"
 #include "core/result/plain_dtypes.h"
 #include "core/result/shared_results.h"
+#include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {

@@ -19,12 +19,16 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/group/quantize_group.h"
+#include "core/method/method.h"
 #include "core/model/activation_range.h"
+#include "core/model/activations.h"
 #include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/parallel/executor.h"
 #include "core/result/module_override.h"
 #include "core/result/raised_group.h"
+#include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

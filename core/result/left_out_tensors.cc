@@ -9,6 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/config/model/model_config.h"
+#include "core/model/block_plan.h"
 #include "core/model/model.h"
 #include "core/text/quote.h"
 

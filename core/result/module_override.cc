@@ -6,7 +6,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/model/block_plan.h"
+#include "core/tensor/affine_groups.h"
 #include "core/tensor/format_bounds.h"
+#include "core/tensor/stored_format.h"
 #include "core/text/quote.h"
 
 namespace salient {

@@ -10,6 +10,8 @@
 #include "absl/types/span.h"
 #include "core/model/model.h"
 #include "core/pack/stored_format.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

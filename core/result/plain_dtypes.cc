@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/config/model/model_config.h"
+#include "core/model/block_plan.h"
 
 namespace salient {
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/model.h"
 #include "core/tensor/dtype.h"
 

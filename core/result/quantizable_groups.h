@@ -12,6 +12,8 @@
 #include "core/group/quantize_group.h"
 #include "core/model/model.h"
 #include "core/result/module_override.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -10,6 +10,8 @@
 #include "core/config/json.h"
 #include "core/model/model.h"
 #include "core/pack/stored_format.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -5,12 +5,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
+#include "core/config/model/model_config.h"
+#include "core/config/model/refusal.h"
 #include "core/group/pack_linears.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/model.h"
 #include "core/result/left_out_tensors.h"
 #include "core/result/quantizable_groups.h"
 #include "core/result/quantization_config.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "core/text/quote.h"
 
 namespace salient {

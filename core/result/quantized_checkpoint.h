@@ -15,12 +15,14 @@
 #include "absl/strings/string_view.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/model.h"
 #include "core/pack/stored_format.h"
 #include "core/result/module_override.h"
 #include "core/result/plain_dtypes.h"
 #include "core/result/raised_group.h"
 #include "core/safetensors/layout.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

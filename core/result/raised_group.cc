@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/block_plan.h"
 
 namespace salient {
 namespace {

@@ -5,6 +5,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/result/module_override.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

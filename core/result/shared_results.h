@@ -9,7 +9,9 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/model/model.h"
+#include "core/result/module_override.h"
 #include "core/result/quantizable_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

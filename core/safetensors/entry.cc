@@ -8,6 +8,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "core/tensor/dtype.h"
 #include "core/text/quote.h"
 
 namespace salient {

@@ -10,6 +10,7 @@
 #include "core/file/growing_name.h"
 #include "core/safetensors/layout.h"
 #include "core/safetensors/safetensors.h"
+#include "core/tensor/named_tensor.h"
 #include "core/text/quote.h"
 
 namespace salient {

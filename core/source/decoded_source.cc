@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/block_plan.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 

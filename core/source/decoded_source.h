@@ -15,7 +15,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/model/block_plan.h"
 #include "core/model/model.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/weight_view.h"
 
 namespace salient {

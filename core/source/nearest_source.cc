@@ -9,6 +9,8 @@
 #include "core/group/quantize_group.h"
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
+#include "core/model/block_plan.h"
+#include "core/model/block_weights.h"
 #include "core/parallel/executor.h"
 #include "core/result/quantizable_groups.h"
 #include "core/source/decoded_source.h"

@@ -7,9 +7,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/config/model/model_config.h"
+#include "core/config/quantization_config.h"
 #include "core/parallel/tiles.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/named_tensor.h"
 #include "core/text/quote.h"
 
 namespace salient {

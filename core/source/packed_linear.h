@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/pack/awq_gemm.h"
@@ -18,6 +19,7 @@
 #include "core/pack/gptq.h"
 #include "core/pack/int_quantized.h"
 #include "core/source/decoded_source.h"
+#include "core/tensor/named_tensor.h"
 #include "core/tensor/stored_format.h"
 
 namespace salient {

@@ -3,6 +3,8 @@
 #include <optional>
 #include <utility>
 
+#include "core/model/block_plan.h"
+#include "core/model/block_weights.h"
 #include "core/source/decoded_source.h"
 #include "core/source/packed_linear.h"
 

@@ -6,8 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/method/salient_fp16.h"
+#include "core/model/block_plan.h"
 #include "core/parallel/tiles.h"
+#include "core/safetensors/safetensors.h"
 #include "core/source/decoded_source.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
 
 namespace salient {
 namespace {

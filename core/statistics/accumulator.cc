@@ -12,6 +12,7 @@
 #include "core/parallel/tiles.h"
 #include "core/statistics/open_row.h"
 #include "core/statistics/panel_scratch.h"
+#include "core/statistics/row_set.h"
 #include "core/statistics/token_sampler.h"
 #include "core/tensor/half.h"
 

@@ -5,6 +5,7 @@
 
 #include "core/kernels/search_kernels.h"
 #include "core/kernels/search_sum_kernels.h"
+#include "core/statistics/statistics.h"
 
 namespace salient {
 absl::StatusOr<SearchLoss> SearchLoss::Create(const LossModel& model, Executor& executor) {

@@ -11,6 +11,7 @@
 #include "core/linalg/quadratic_form.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
+#include "core/statistics/statistics.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/kernels/token_kernels.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 
 namespace salient {

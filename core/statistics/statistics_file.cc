@@ -12,6 +12,7 @@
 #include "core/safetensors/safetensors.h"
 #include "core/statistics/sketch_signs.h"
 #include "core/statistics/tensor_reader.h"
+#include "core/tensor/dtype.h"
 #include "core/text/quote.h"
 
 namespace salient {

@@ -4,9 +4,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/parallel/executor.h"
 #include "core/parallel/tiles.h"
 #include "core/statistics/loss_model.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {

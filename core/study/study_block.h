@@ -12,6 +12,7 @@
 #include "core/method/salient_fp16.h"
 #include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/quantizable_groups.h"
 #include "core/source/salient_source.h"

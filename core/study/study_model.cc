@@ -13,7 +13,11 @@
 #include "core/model/numerics.h"
 #include "core/quantize/calibrate_block.h"
 #include "core/result/quantizable_groups.h"
+#include "core/source/salient_source.h"
+#include "core/tensor/affine_groups.h"
 #include "core/tensor/format_bounds.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

@@ -20,6 +20,8 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
 #include "core/evaluate/evaluate_model.h"
+#include "core/method/salient_fp16.h"
+#include "core/model/activations.h"
 #include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/parallel/executor.h"

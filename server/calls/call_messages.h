@@ -12,8 +12,10 @@
 #include "core/group/quantize_group.h"
 #include "core/method/method.h"
 #include "core/method/scale_awq.h"
+#include "core/method/scale_candidates.h"
 #include "core/tensor/affine_groups.h"
 #include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

@@ -7,7 +7,10 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/group/quantize_group.h"
+#include "core/method/method.h"
 #include "core/statistics/accumulator.h"
+#include "core/tensor/dtype.h"
 #include "proto/wire/chunk.h"
 #include "server/error/call_error.h"
 

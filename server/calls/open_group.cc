@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/statistics/statistics_file.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
 #include "core/tensor/weight_view.h"

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/tensor/named_tensor.h"
+
 namespace salient {
 
 int64_t ResultBytes(const GroupResult& result) {

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "core/group/quantize_group.h"
+#include "server/calls/open_group.h"
+
 namespace salient {
 namespace {
 

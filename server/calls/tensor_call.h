@@ -16,6 +16,7 @@
 #include "server/calls/call_input.h"
 #include "server/calls/call_limits.h"
 #include "server/calls/call_messages.h"
+#include "server/calls/open_group.h"
 #include "server/calls/result_queue.h"
 #include "server/workers/cancel_token.h"
 #include "server/workers/memory_budget.h"

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "core/parallel/mutex.h"
 #include "server/calls/tensor_call.h"
 #include "server/error/call_error.h"
 

@@ -2,8 +2,14 @@
 #include <utility>
 #include <variant>
 
+#include "core/parallel/executor.h"
+#include "core/parallel/mutex.h"
+#include "server/calls/call_input.h"
+#include "server/calls/call_messages.h"
 #include "server/calls/group_check.h"
 #include "server/calls/tensor_call.h"
+#include "server/workers/memory_budget.h"
+#include "server/workers/worker_pool.h"
 
 namespace salient {
 namespace {

@@ -4,8 +4,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/safetensors/safetensors.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 
 namespace salient {
 namespace {

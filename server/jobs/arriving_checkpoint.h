@@ -19,8 +19,11 @@
 #include "core/checkpoint/tensor_source.h"
 #include "core/model/model.h"
 #include "core/parallel/mutex.h"
+#include "core/safetensors/safetensors.h"
 #include "server/jobs/blob_arrival.h"
+#include "server/jobs/job.h"
 #include "server/jobs/model_manifest.h"
+#include "server/store/blob_reader.h"
 #include "server/store/blob_store.h"
 #include "server/store/chunk_sums.h"
 

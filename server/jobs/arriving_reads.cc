@@ -3,8 +3,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/parallel/mutex.h"
 #include "server/error/call_error.h"
 #include "server/jobs/arriving_checkpoint.h"
+#include "server/store/blob_reader.h"
+#include "server/store/chunk_sums.h"
+#include "server/store/digest.h"
+#include "server/store/file.h"
 
 namespace salient {
 

@@ -7,10 +7,20 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/shard_index.h"
 #include "core/result/quantization_config.h"
+#include "core/result/quantized_checkpoint.h"
+#include "core/safetensors/layout.h"
+#include "core/tensor/named_tensor.h"
+#include "proto/wire/sha256.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/pending_tensor.h"
+#include "server/jobs/prepared_job.h"
+#include "server/jobs/prepared_model.h"
+#include "server/jobs/running_job.h"
+#include "server/store/blob_reader.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

@@ -9,11 +9,18 @@
 #include "core/checkpoint/shard_index.h"
 #include "core/file/appearing_directory.h"
 #include "core/result/quantization_config.h"
+#include "core/result/quantized_checkpoint.h"
+#include "core/safetensors/layout.h"
+#include "core/tensor/named_tensor.h"
+#include "proto/wire/sha256.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/job_sources.h"
 #include "server/jobs/output_directories.h"
+#include "server/jobs/running_job.h"
 #include "server/jobs/tensor_spool.h"
+#include "server/store/digest.h"
 #include "server/store/file.h"
 
 namespace salient {

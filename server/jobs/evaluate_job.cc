@@ -7,13 +7,25 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/config/model/model_config.h"
 #include "core/engines/describe_model.h"
+#include "core/engines/model_description.h"
 #include "core/evaluate/evaluate_model.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
+#include "core/model/input_roundings.h"
+#include "core/model/model.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_sources.h"
+#include "server/jobs/model_manifest.h"
+#include "server/jobs/prepared_model.h"
 #include "server/jobs/token_blob.h"
 
 namespace salient {

@@ -4,6 +4,8 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "core/config/model/model_config.h"
+#include "server/jobs/job.h"
 #include "server/jobs/running_job.h"
 
 namespace salient {

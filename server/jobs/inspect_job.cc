@@ -1,6 +1,7 @@
 #include "server/jobs/inspect_job.h"
 
 #include "server/error/call_error.h"
+#include "server/jobs/prepared_model.h"
 
 namespace salient {
 

@@ -7,6 +7,7 @@
 #include "core/engines/inspection.h"
 #include "server/jobs/job.h"
 #include "server/jobs/prepared_job.h"
+#include "server/jobs/prepared_model.h"
 #include "server/jobs/running_job.h"
 #include "server/store/blob_store.h"
 

@@ -16,10 +16,13 @@
 #include "core/evaluate/evaluate_model.h"
 #include "core/group/quantize_group.h"
 #include "core/method/method.h"
+#include "core/model/activations.h"
 #include "core/model/projection.h"
 #include "core/result/module_override.h"
+#include "core/study/study_block.h"
 #include "core/study/study_model.h"
 #include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "server/store/digest.h"
 
 namespace salient {

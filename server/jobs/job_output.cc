@@ -6,6 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/jobs/prepared_model.h"
+#include "server/store/digest.h"
 
 namespace salient {
 

@@ -15,7 +15,9 @@
 #include "core/result/quantized_checkpoint.h"
 #include "core/safetensors/layout.h"
 #include "core/tensor/named_tensor.h"
+#include "server/jobs/prepared_model.h"
 #include "server/jobs/running_job.h"
+#include "server/store/digest.h"
 
 namespace salient {
 

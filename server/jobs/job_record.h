@@ -13,6 +13,8 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "core/engines/inspection.h"
+#include "core/study/study_model.h"
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_log.h"

@@ -11,8 +11,14 @@
 #include "server/error/call_error.h"
 #include "server/jobs/evaluate_job.h"
 #include "server/jobs/inspect_job.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_progress.h"
+#include "server/jobs/prepared_job.h"
+#include "server/jobs/prepared_model.h"
 #include "server/jobs/quantize_job.h"
 #include "server/jobs/study_job.h"
+#include "server/store/blob_store.h"
+#include "server/workers/io_thread.h"
 
 namespace salient {
 namespace {

@@ -7,8 +7,10 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/jobs/job_progress.h"
 #include "server/jobs/job_record.h"
 #include "server/jobs/running_job.h"
+#include "server/store/blob_store.h"
 #include "server/workers/worker_pool.h"
 
 namespace salient {

@@ -5,6 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/jobs/prepared_model.h"
+#include "server/store/blob_reader.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

@@ -10,6 +10,7 @@
 #include "server/jobs/arriving_checkpoint.h"
 #include "server/jobs/running_job.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 
 namespace salient {
 

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "server/workers/cancel_token.h"
 #include "server/workers/worker_pool.h"
 

@@ -5,12 +5,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/numerics.h"
+#include "core/parallel/mutex.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_estimate.h"
+#include "server/jobs/job_names.h"
+#include "server/jobs/job_record.h"
 #include "server/jobs/job_table_impl.h"
+#include "server/jobs/prepared_job.h"
+#include "server/jobs/prepared_model.h"
 #include "server/jobs/root_path.h"
 #include "server/process/memory.h"
+#include "server/store/digest.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 namespace {

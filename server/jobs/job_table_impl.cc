@@ -7,7 +7,10 @@
 #include "absl/strings/strip.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_progress.h"
 #include "server/process/memory.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

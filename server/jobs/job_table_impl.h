@@ -12,11 +12,16 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "core/parallel/mutex.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_names.h"
 #include "server/jobs/job_record.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/job_table.h"
+#include "server/jobs/prepared_job.h"
 #include "server/jobs/result_blobs.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 

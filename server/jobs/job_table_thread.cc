@@ -4,9 +4,18 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/parallel/mutex.h"
 #include "server/error/call_error.h"
+#include "server/jobs/blob_arrival.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_progress.h"
+#include "server/jobs/job_record.h"
+#include "server/jobs/job_table.h"
 #include "server/jobs/job_table_impl.h"
+#include "server/jobs/running_job.h"
 #include "server/process/memory.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

@@ -7,7 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "core/model/block_plan.h"
+#include "core/pack/stored_format.h"
 #include "core/result/quantizable_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

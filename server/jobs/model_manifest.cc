@@ -6,10 +6,12 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/config/model/model_config.h"
 #include "core/model/families/family.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

@@ -13,6 +13,7 @@
 #include "core/model/model.h"
 #include "server/jobs/job.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 
 namespace salient {
 

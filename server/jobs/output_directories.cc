@@ -4,6 +4,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
 
 namespace salient {

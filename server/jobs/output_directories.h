@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/pack/stored_format.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 

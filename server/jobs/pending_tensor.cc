@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "server/store/upload.h"
 
 namespace salient {
 namespace {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/safetensors/layout.h"
+#include "proto/wire/sha256.h"
 #include "server/jobs/result_blobs.h"
 #include "server/store/digest.h"
 #include "server/store/file.h"

@@ -8,9 +8,16 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/config/json.h"
+#include "core/config/model/model_config.h"
+#include "core/config/model/refusal.h"
+#include "core/engines/inspection.h"
 #include "core/model/model.h"
 #include "core/result/left_out_tensors.h"
+#include "core/result/module_override.h"
+#include "core/result/plain_dtypes.h"
 #include "core/source/nearest_source.h"
+#include "core/study/study_block.h"
+#include "core/study/study_model.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/jobs/inspect_job.h"
@@ -19,6 +26,7 @@
 #include "server/jobs/quantize_params.h"
 #include "server/jobs/root_path.h"
 #include "server/jobs/token_blob.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

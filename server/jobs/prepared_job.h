@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/engines/inspection.h"
 #include "core/result/quantized_checkpoint.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
 #include "server/jobs/prepared_model.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "server/workers/cancel_token.h"
 
 namespace salient {

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "core/result/plain_dtypes.h"
+#include "core/result/raised_group.h"
+
 namespace salient {
 
 QuantizeModelParams ModelParams(const QuantizeTask& task) {

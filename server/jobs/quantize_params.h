@@ -6,7 +6,9 @@
 #include <optional>
 
 #include "core/quantize/quantize_model.h"
+#include "core/result/plain_dtypes.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/result/raised_group.h"
 #include "server/jobs/job.h"
 
 namespace salient {

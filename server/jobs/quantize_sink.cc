@@ -4,9 +4,18 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/group/quantize_group.h"
+#include "core/model/activation_range.h"
+#include "core/model/activations.h"
 #include "core/model/block_weights.h"
 #include "core/model/numerics.h"
 #include "core/result/outer_tensors.h"
+#include "core/result/raised_group.h"
+#include "core/safetensors/layout.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
+#include "server/jobs/job.h"
 #include "server/jobs/output_directories.h"
 #include "server/jobs/tokenizer_files.h"
 #include "server/process/memory.h"

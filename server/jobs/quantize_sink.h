@@ -10,10 +10,16 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/tensor_source.h"
+#include "core/group/quantize_group.h"
+#include "core/model/activation_range.h"
+#include "core/model/activations.h"
 #include "core/model/model.h"
 #include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/plain_dtypes.h"
+#include "core/result/raised_group.h"
+#include "core/tensor/named_tensor.h"
 #include "server/jobs/arriving_checkpoint.h"
 #include "server/jobs/job_output.h"
 #include "server/jobs/running_job.h"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/store/upload.h"
+
 namespace salient {
 namespace {
 

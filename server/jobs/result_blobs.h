@@ -14,6 +14,7 @@
 #include "core/parallel/mutex.h"
 #include "server/store/blob_store.h"
 #include "server/store/digest.h"
+#include "server/store/upload.h"
 
 namespace salient {
 

@@ -5,7 +5,9 @@
 #include <optional>
 #include <string>
 
+#include "core/engines/inspection.h"
 #include "core/parallel/executor.h"
+#include "core/study/study_model.h"
 #include "server/jobs/blob_arrival.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_progress.h"

@@ -6,9 +6,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/model/model_config.h"
 #include "core/cost/study_cost.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_sources.h"
+#include "server/jobs/prepared_model.h"
 #include "server/jobs/token_blob.h"
 #include "server/process/memory.h"
 

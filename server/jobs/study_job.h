@@ -5,6 +5,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "core/study/study_model.h"
+#include "server/jobs/job.h"
 #include "server/jobs/running_job.h"
 
 namespace salient {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/error/call_error.h"
 #include "server/jobs/job_sources.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

@@ -9,7 +9,9 @@
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/token_ids.h"
 #include "core/config/json.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_sources.h"
+#include "server/jobs/prepared_model.h"
 
 namespace salient {
 namespace {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "server/listen/descriptor.h"
 #include "server/listen/listening_sockets.h"
 
 namespace salient {

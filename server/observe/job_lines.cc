@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/observe/logs.h"
 
 namespace salient {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/parallel/mutex.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
 
 namespace salient {

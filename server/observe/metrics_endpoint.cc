@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/listen/descriptor.h"
 #include "server/listen/listening_sockets.h"
 
 namespace salient {

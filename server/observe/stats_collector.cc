@@ -6,7 +6,9 @@
 #include <string>
 #include <utility>
 
+#include "core/parallel/executor.h"
 #include "server/observe/process_stats.h"
+#include "server/workers/stage_clock.h"
 
 namespace salient {
 namespace {

@@ -4,6 +4,9 @@
 #include "server/rpc/streams/read_blob_reactor.h"
 #include "server/rpc/streams/write_blob_reactor.h"
 #include "server/rpc/unary/unary_call.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 namespace {

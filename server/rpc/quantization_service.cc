@@ -4,11 +4,13 @@
 
 #include <utility>
 
+#include "server/jobs/job.h"
 #include "server/rpc/convert/job.h"
 #include "server/rpc/convert/job_spec.h"
 #include "server/rpc/convert/tensors.h"
 #include "server/rpc/streams/watch_job_reactor.h"
 #include "server/rpc/unary/unary_call.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 namespace {

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/parallel/mutex.h"
+#include "server/store/chunk_sums.h"
 #include "server/store/digest.h"
 #include "server/store/partial_blob.h"
 

@@ -4,8 +4,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/parallel/mutex.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
+#include "server/store/chunk_sums.h"
+#include "server/store/digest.h"
+#include "server/store/upload.h"
 
 namespace salient {
 

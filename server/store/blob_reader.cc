@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 
 namespace salient {
 

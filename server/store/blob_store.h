@@ -21,6 +21,7 @@
 #include "server/store/blob_entry.h"
 #include "server/store/blob_reader.h"
 #include "server/store/digest.h"
+#include "server/store/file.h"
 #include "server/store/layout.h"
 #include "server/store/upload.h"
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "proto/wire/sha256.h"
 #include "server/store/chunk_sums.h"
 #include "server/store/digest.h"
 #include "server/store/file.h"

@@ -2,8 +2,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/parallel/mutex.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 
 namespace salient {
 

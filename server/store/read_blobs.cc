@@ -3,8 +3,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/parallel/mutex.h"
+#include "proto/wire/sha256.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
+#include "server/store/chunk_sums.h"
+#include "server/store/digest.h"
+#include "server/store/file.h"
 
 namespace salient {
 namespace {

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/parallel/mutex.h"
 #include "server/store/blob_entry.h"
 #include "server/store/blob_store.h"
 

@@ -9,6 +9,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "core/parallel/executor.h"
 #include "core/parallel/mutex.h"
 #include "server/workers/cancel_token.h"
 #include "server/workers/stage_clock.h"

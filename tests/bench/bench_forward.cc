@@ -13,10 +13,20 @@
 #include <string>
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/kernels/forward_kernels.h"
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
+#include "core/model/block_weights.h"
 #include "core/model/blocks/forward.h"
 #include "core/model/families/family.h"
+#include "core/model/group_observer.h"
+#include "core/model/model.h"
+#include "core/model/prepared_block.h"
+#include "core/parallel/executor.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
 #include "tests/bench/floor_dtype.h"
 #include "tests/bench/thread_cpu_seconds.h"
 

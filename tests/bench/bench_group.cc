@@ -15,18 +15,25 @@
 #include <string>
 #include <vector>
 
+#include "core/group/linear.h"
 #include "core/group/round_linears.h"
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
 #include "core/method/range_clip.h"
 #include "core/method/ranges.h"
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/pack/awq_gemm.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
 #include "core/statistics/loss_model.h"
 #include "core/statistics/search_loss.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
+#include "core/tensor/weight_view.h"
 #include "tests/bench/floor_dtype.h"
 #include "tests/support/thread_executor.h"
 

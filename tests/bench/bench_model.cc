@@ -16,7 +16,9 @@
 #include "core/config/json.h"
 #include "core/kernels/instruction_set.h"
 #include "core/linalg/instruction_limit.h"
+#include "core/parallel/executor.h"
 #include "tests/bench/model_run.h"
+#include "tests/bench/model_shape.h"
 #include "tests/bench/random_checkpoint.h"
 #include "tests/bench/stage_table.h"
 

@@ -14,7 +14,10 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "tests/bench/floor_dtype.h"

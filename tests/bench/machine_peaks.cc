@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/file/durable_write.h"
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
 #include "core/model/projection.h"
 #include "tests/bench/bare_matmul.h"
 

@@ -16,8 +16,12 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/model/block_plan.h"
 #include "core/model/families/family.h"
 #include "core/model/model.h"
+#include "core/safetensors/layout.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 
 namespace salient::bench {

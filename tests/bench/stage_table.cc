@@ -7,7 +7,9 @@
 #include "absl/strings/str_format.h"
 #include "client/terminal/json_text.h"
 #include "client/terminal/table.h"
+#include "core/cost/work_count.h"
 #include "core/linalg/gemm.h"
+#include "tests/bench/machine_peaks.h"
 
 namespace salient::bench {
 namespace {

@@ -10,6 +10,8 @@
 #include <system_error>
 #include <utility>
 
+#include "core/tensor/dtype.h"
+
 namespace salient::client {
 
 TemporaryDirectory::TemporaryDirectory() : path_(::testing::TempDir() + "/salient.XXXXXX") {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/named_tensor.h"
 
 namespace salient::client {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/checkpoint/tensor_source.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/named_tensor.h"
 
 namespace salient::testing {

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
 #include "core/tensor/weight_view.h"
 

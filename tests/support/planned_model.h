@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/config/model/model_config.h"
 #include "core/model/families/family.h"
 #include "core/model/model.h"
 

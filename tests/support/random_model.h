@@ -13,9 +13,13 @@
 
 #include "absl/strings/match.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/model/block_plan.h"
 #include "core/model/families/family.h"
 #include "core/model/model.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
 
 namespace salient::testing {
 

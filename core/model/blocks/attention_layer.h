@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "core/model/activations.h"
 #include "core/model/block_plan.h"
 #include "core/model/blocks/rotary.h"
 #include "core/model/group_observer.h"

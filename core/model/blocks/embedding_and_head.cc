@@ -6,14 +6,18 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/config/model/model_config.h"
 #include "core/kernels/forward_kernels.h"
+#include "core/model/activations.h"
 #include "core/model/blocks/norm.h"
 #include "core/model/blocks/products.h"
 #include "core/model/blocks/soft_cap.h"
 #include "core/model/projection.h"
 #include "core/parallel/tiles.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
+#include "core/tensor/weight_view.h"
 
 namespace salient {
 namespace {

@@ -15,6 +15,7 @@
 #include "core/model/model.h"
 #include "core/model/projection.h"
 #include "core/parallel/executor.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
 
 namespace salient {

@@ -7,7 +7,9 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/model/rope.h"
 #include "core/kernels/forward_kernels.h"
+#include "core/model/block_plan.h"
 #include "core/model/blocks/attention_layer.h"
 #include "core/model/blocks/mlp.h"
 #include "core/model/blocks/norm.h"

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/model/activations.h"
+#include "core/model/block_plan.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/rotary.h"
 #include "core/model/group_observer.h"

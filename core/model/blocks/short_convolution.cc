@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/kernels/forward_kernels.h"
+#include "core/model/activations.h"
 #include "core/model/blocks/products.h"
 #include "core/model/projection.h"
 #include "core/model/rounded_inputs.h"

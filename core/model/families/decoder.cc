@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/model/block_plan.h"
+
 namespace salient {
 
 NormRule RmsRule(const ModelConfig& config) { return {NormRule::Kind::kRms, config.rms_norm_eps}; }

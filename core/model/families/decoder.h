@@ -7,6 +7,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "core/config/model/model_config.h"
+#include "core/model/block_plan.h"
 #include "core/model/families/block_builder.h"
 #include "core/model/model.h"
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/model/block_plan.h"
 #include "core/model/families/decoder.h"
 
 namespace salient {

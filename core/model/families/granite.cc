@@ -1,7 +1,11 @@
 // Plans Granite 3 and 4 (dense): Llama with factors of embeddings, scores, residuals and logits.
 #include "core/config/fields.h"
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

@@ -6,8 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/config/fields.h"
+#include "core/config/json.h"
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

@@ -1,6 +1,10 @@
 // Plans Llama 1 to 3 (Touvron et al., arXiv:2302.13971) and what shares its config.
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

@@ -1,6 +1,10 @@
 // Plans Mistral 7B and its successors (Jiang et al., arXiv:2310.06825): Llama without a bias.
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

@@ -1,8 +1,12 @@
 // Plans OLMo 2 (arXiv:2501.00656): norms of what mixers give, and of whole rows of queries and
 // keys.
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
 #include "core/model/families/olmo.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

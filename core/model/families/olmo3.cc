@@ -1,8 +1,12 @@
 // Plans OLMo 3: OLMo 2 with a window in three of four layers, which keep the plain rotary
 // embedding.
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
 #include "core/model/families/olmo.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

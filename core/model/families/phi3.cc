@@ -1,8 +1,13 @@
 // Plans Phi-3 and Phi-4 (arXiv:2404.14219): Llama whose Linears of one input are stored as one.
 #include "absl/strings/str_cat.h"
 #include "core/config/fields.h"
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/config/model/rope.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

@@ -1,6 +1,10 @@
 // Plans Qwen 2 and 2.5 (arXiv:2407.10671): Llama with biases of queries, keys and values.
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

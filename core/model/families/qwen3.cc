@@ -1,6 +1,10 @@
 // Plans Qwen3 (arXiv:2505.09388): Llama with a norm of each head of queries and keys.
+#include "core/config/model/config_class.h"
+#include "core/config/model/model_config.h"
+#include "core/model/families/block_builder.h"
 #include "core/model/families/decoder.h"
 #include "core/model/families/family.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

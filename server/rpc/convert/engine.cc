@@ -4,7 +4,11 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "core/engines/engine.h"
+#include "core/engines/engine_verdict.h"
+#include "core/tensor/stored_format.h"
 #include "core/text/utf8.h"
+#include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/enums.h"
 

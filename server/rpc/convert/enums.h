@@ -21,6 +21,7 @@
 #include "salient/v1/job.pb.h"
 #include "salient/v1/method.pb.h"
 #include "salient/v1/tensor.pb.h"
+#include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/jobs/job.h"
 

@@ -11,6 +11,7 @@
 #include "server/rpc/convert/scores.h"
 #include "server/rpc/convert/status.h"
 #include "server/rpc/convert/study.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/activations.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/error/field_error.h"

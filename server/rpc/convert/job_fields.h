@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/model/activations.h"
 #include "salient/v1/job.pb.h"
 #include "server/jobs/job.h"
 

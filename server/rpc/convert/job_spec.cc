@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint_files.h"
+#include "core/tensor/stored_format.h"
 #include "core/text/quote.h"
 #include "server/error/call_error.h"
 #include "server/error/field_error.h"
@@ -20,6 +21,7 @@
 #include "server/rpc/convert/method.h"
 #include "server/rpc/convert/quantize_task.h"
 #include "server/rpc/convert/study.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

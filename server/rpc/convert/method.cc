@@ -4,7 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/method/bounds.h"
+#include "core/pack/stored_format.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/format_bounds.h"
+#include "core/tensor/stored_format.h"
+#include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/enums.h"
 

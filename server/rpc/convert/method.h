@@ -7,6 +7,7 @@
 #include "core/group/quantize_group.h"
 #include "core/method/method.h"
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 #include "salient/v1/method.pb.h"
 
 namespace salient {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/result/module_override.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/field_error.h"
 #include "server/jobs/output_directories.h"
 #include "server/rpc/convert/engine.h"

@@ -1,5 +1,7 @@
 #include "server/rpc/convert/scores.h"
 
+#include "core/evaluate/evaluate_model.h"
+
 namespace salient {
 
 v1::ModelScore ToProto(const ModelEvaluation& evaluation) {

@@ -2,6 +2,7 @@
 #ifndef SALIENT_SERVER_RPC_CONVERT_SCORES_H_
 #define SALIENT_SERVER_RPC_CONVERT_SCORES_H_
 
+#include "core/evaluate/evaluate_model.h"
 #include "salient/v1/job.pb.h"
 #include "server/jobs/job.h"
 

@@ -1,6 +1,10 @@
 #include "server/rpc/convert/study.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/method/salient_fp16.h"
+#include "core/study/study_model.h"
+#include "core/tensor/affine_groups.h"
+#include "server/error/call_error.h"
 #include "server/error/field_error.h"
 #include "server/rpc/convert/job_fields.h"
 #include "server/rpc/convert/method.h"

@@ -4,6 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/study/study_model.h"
 #include "salient/v1/job.pb.h"
 #include "server/jobs/job.h"
 

@@ -6,12 +6,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/method/scale_candidates.h"
 #include "core/model/numerics.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "core/text/utf8.h"
 #include "proto/wire/chunk.h"
 #include "proto/wire/crc32c.h"
 #include "server/calls/call_limits.h"
+#include "server/calls/result_queue.h"
 #include "server/error/call_error.h"
 #include "server/rpc/convert/enums.h"
 #include "server/rpc/convert/method.h"

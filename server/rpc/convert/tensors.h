@@ -9,6 +9,7 @@
 #include "salient/v1/quantization_service.pb.h"
 #include "server/calls/call_messages.h"
 #include "server/calls/call_registry.h"
+#include "server/calls/result_queue.h"
 #include "server/calls/tensor_call.h"
 
 namespace salient {

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "salient/v1/quantization_service.grpc.pb.h"
+#include "server/calls/call_messages.h"
+#include "server/calls/result_queue.h"
 #include "server/error/call_error.h"
 #include "server/rpc/convert/status.h"
 #include "server/rpc/convert/tensors.h"
@@ -31,7 +33,7 @@ absl::StatusOr<CallMessage> Parse(grpc::ByteBuffer buffer) {
 }
 
 GroupOutcome OutcomeOf(const FinishedGroup& group) {
-  const GroupReport& report = group.result.report;
+  const auto& report = group.result.report;
   return {report.parameters, group.elapsed, report.loss_rtn, report.loss,
           report.relative_output_error};
 }

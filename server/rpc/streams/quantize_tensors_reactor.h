@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/calls/call_registry.h"
+#include "server/calls/result_queue.h"
 #include "server/calls/tensor_call.h"
 #include "server/observe/metrics.h"
 #include "server/rpc/unary/rpc_record.h"

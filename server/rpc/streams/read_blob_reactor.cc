@@ -8,9 +8,12 @@
 #include "absl/strings/str_cat.h"
 #include "proto/wire/chunk.h"
 #include "server/error/call_error.h"
+#include "server/observe/metrics.h"
 #include "server/rpc/convert/blob.h"
 #include "server/rpc/convert/status.h"
 #include "server/rpc/streams/store_error.h"
+#include "server/rpc/unary/drain_gate.h"
+#include "server/store/digest.h"
 
 namespace salient {
 ReadBlobReactor* ReadBlobReactor::Start(BlobTransfer& transfer, Metrics::Rpc& rpc,

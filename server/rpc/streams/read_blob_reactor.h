@@ -15,10 +15,14 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "proto/wire/sha256.h"
+#include "server/observe/metrics.h"
 #include "server/rpc/streams/blob_transfer.h"
 #include "server/rpc/streams/periodic_alarm.h"
+#include "server/rpc/unary/drain_gate.h"
 #include "server/rpc/unary/rpc_record.h"
 #include "server/store/blob_reader.h"
+#include "server/store/digest.h"
 #include "server/workers/stream_end.h"
 
 namespace salient {

@@ -6,6 +6,7 @@
 #include "salient/v1/quantization_service.pb.h"
 #include "server/error/call_error.h"
 #include "server/error/field_error.h"
+#include "server/jobs/job.h"
 #include "server/rpc/convert/job.h"
 #include "server/rpc/convert/status.h"
 #include "server/rpc/unary/unary_call.h"

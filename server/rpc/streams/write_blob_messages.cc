@@ -5,9 +5,15 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "server/calls/call_messages.h"
 #include "server/error/call_error.h"
+#include "server/rpc/convert/blob.h"
 #include "server/rpc/streams/store_error.h"
 #include "server/rpc/streams/write_blob_reactor.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/store/upload.h"
+#include "server/workers/stream_end.h"
 
 namespace salient {
 namespace {

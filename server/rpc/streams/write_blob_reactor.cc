@@ -6,7 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/error/call_error.h"
+#include "server/observe/metrics.h"
 #include "server/rpc/convert/status.h"
+#include "server/rpc/unary/drain_gate.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

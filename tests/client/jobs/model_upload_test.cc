@@ -13,6 +13,7 @@
 #include "client/jobs/token_file.h"
 #include "client/transfer/file_digest.h"
 #include "core/safetensors/token_rows.h"
+#include "core/tensor/dtype.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {

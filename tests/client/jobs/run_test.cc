@@ -13,6 +13,7 @@
 
 #include "client/jobs/calls.h"
 #include "client/terminal/errors.h"
+#include "client/terminal/status_line.h"
 #include "client/transfer/file_digest.h"
 #include "tests/client/fake_job_server.h"
 #include "tests/client/file_contents.h"

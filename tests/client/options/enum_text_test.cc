@@ -6,6 +6,7 @@
 #include "client/options/engine.h"
 #include "client/options/method.h"
 #include "client/tensors/data_type.h"
+#include "core/tensor/dtype.h"
 #include "salient/v1/method.pb.h"
 
 namespace salient::client {

@@ -12,6 +12,7 @@
 #include "client/report/evaluation.h"
 #include "client/report/note_lines.h"
 #include "client/terminal/job_display.h"
+#include "client/terminal/status_line.h"
 #include "core/config/json.h"
 
 namespace salient::client {

@@ -12,9 +12,13 @@
 #include <optional>
 #include <thread>
 
+#include "client/tensors/group_spec.h"
 #include "client/tensors/options.h"
+#include "client/tensors/plan.h"
 #include "client/terminal/errors.h"
 #include "client/transfer/channel.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/error_details.h"

@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/client/tensor_files.h"
 
 namespace salient::client {

@@ -7,7 +7,9 @@
 
 #include "client/transfer/blob_download.h"
 #include "client/transfer/blob_upload.h"
+#include "client/transfer/call_group.h"
 #include "client/transfer/file_digest.h"
+#include "client/transfer/local_blob.h"
 #include "tests/client/fake_job_server.h"
 #include "tests/client/file_contents.h"
 #include "tests/client/tensor_files.h"

@@ -11,6 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/shard_index.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 
 namespace salient {
 namespace {

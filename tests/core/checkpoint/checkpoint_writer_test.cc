@@ -17,6 +17,9 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 
 namespace salient {
 namespace {

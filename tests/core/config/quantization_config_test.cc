@@ -9,6 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "core/group/linear.h"
+#include "core/tensor/affine_groups.h"
 
 namespace salient {
 namespace {

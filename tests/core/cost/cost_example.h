@@ -4,6 +4,7 @@
 
 #include "core/config/model/model_config.h"
 #include "core/cost/model_cost.h"
+#include "core/cost/work_count.h"
 
 namespace salient::testing {
 

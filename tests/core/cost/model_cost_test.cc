@@ -9,9 +9,21 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/checkpoint.h"
+#include "core/config/model/model_config.h"
+#include "core/config/quantization_config.h"
 #include "core/cost/speed_probe.h"
+#include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
+#include "core/model/activations.h"
+#include "core/parallel/executor.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/safetensors/layout.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/cost/cost_example.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/planned_model.h"

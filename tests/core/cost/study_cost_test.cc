@@ -4,7 +4,9 @@
 
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/group/round_linears.h"
+#include "core/quantize/quantize_model.h"
 #include "tests/core/cost/cost_example.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/planned_model.h"

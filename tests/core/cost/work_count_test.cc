@@ -5,10 +5,16 @@
 #include <array>
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/cost/model_cost.h"
 #include "core/method/scale_candidates.h"
 #include "core/method/scale_smoothquant.h"
+#include "core/model/activations.h"
 #include "core/model/families/family.h"
+#include "core/quantize/quantize_model.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/planned_model.h"
 

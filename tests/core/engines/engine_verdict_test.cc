@@ -10,7 +10,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/config/model/model_config.h"
 #include "core/engines/processor.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/engines/model_descriptions.h"
 #include "tests/core/model/llama_places.h"
 

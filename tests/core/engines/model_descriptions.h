@@ -4,10 +4,13 @@
 
 #include <string>
 
+#include "core/config/model/model_config.h"
 #include "core/engines/describe_model.h"
 #include "core/engines/model_description.h"
 #include "core/model/families/family.h"
 #include "core/model/model.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient::testing {
 

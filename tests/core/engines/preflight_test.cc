@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/families/family.h"
+#include "core/result/module_override.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/engines/model_descriptions.h"
 
 namespace salient {

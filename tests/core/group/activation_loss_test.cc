@@ -11,6 +11,8 @@
 #include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_smoothquant.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"

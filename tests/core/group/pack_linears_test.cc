@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/pack/packing_example.h"
 #include "tests/support/thread_executor.h"
 

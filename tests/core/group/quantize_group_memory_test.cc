@@ -5,7 +5,14 @@
 
 #include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/stored_format.h"
 #include "tests/support/counted_allocation.h"
 #include "tests/support/direct_statistics.h"
 

@@ -9,6 +9,7 @@
 
 #include "core/kernels/search_sum_kernels.h"
 #include "core/linalg/quadratic_form.h"
+#include "core/parallel/executor.h"
 #include "core/tensor/half.h"
 #include "core/tensor/matrix.h"
 #include "gtest/gtest.h"

@@ -5,12 +5,20 @@
 #include <string>
 #include <vector>
 
+#include "core/method/method.h"
 #include "core/method/range_clip.h"
+#include "core/method/ranges.h"
 #include "core/method/round_block.h"
 #include "core/method/round_nearest.h"
 #include "core/method/scale_awq.h"
 #include "core/method/scale_smoothquant.h"
 #include "core/parallel/executor.h"
+#include "core/statistics/loss_model.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/weight_view.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"

@@ -5,7 +5,11 @@
 #include <limits>
 #include <vector>
 
+#include "core/kernels/round_kernels.h"
 #include "core/parallel/executor.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/matrix_view.h"

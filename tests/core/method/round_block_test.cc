@@ -3,9 +3,12 @@
 #include <cmath>
 #include <vector>
 
+#include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/parallel/executor.h"
+#include "core/statistics/loss_model.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/matrix_view.h"

@@ -7,9 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "core/method/ranges.h"
 #include "core/method/round_nearest.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/golden_file.h"

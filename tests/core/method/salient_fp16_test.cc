@@ -15,6 +15,7 @@
 #include "core/method/round_nearest.h"
 #include "core/parallel/executor.h"
 #include "core/statistics/loss_model.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/non_finite.h"
 #include "tests/support/direct_statistics.h"

@@ -7,6 +7,7 @@
 #include "core/method/ranges.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/matrix_view.h"

@@ -7,8 +7,10 @@
 #include <optional>
 #include <vector>
 
+#include "core/method/scale_contest.h"
 #include "core/parallel/executor.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/matrix_view.h"

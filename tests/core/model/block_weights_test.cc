@@ -10,8 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/checkpoint.h"
+#include "core/config/model/model_config.h"
+#include "core/model/blocks/embedding_and_head.h"
 #include "core/model/families/family.h"
 #include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"

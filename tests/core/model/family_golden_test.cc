@@ -12,8 +12,21 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/checkpoint.h"
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
+#include "core/model/block_plan.h"
+#include "core/model/block_weights.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
+#include "core/model/families/family.h"
 #include "core/model/fold.h"
+#include "core/model/group_observer.h"
+#include "core/model/model.h"
+#include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 

@@ -9,6 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/config/model/model_config.h"
+#include "core/model/block_plan.h"
+#include "core/model/model.h"
 
 namespace salient {
 namespace {

@@ -14,6 +14,13 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
+#include "core/model/model.h"
+#include "core/parallel/executor.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/random_model.h"
 

@@ -12,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/json.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/support/altered_source.h"
 
 namespace salient::testing {

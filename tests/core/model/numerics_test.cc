@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "core/model/activations.h"
+
 namespace salient {
 namespace {
 

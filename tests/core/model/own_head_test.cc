@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
 

@@ -6,7 +6,12 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/group_observer.h"
 #include "core/quality/perplexity.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/matrix.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 

@@ -11,7 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/linalg/gemm.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"

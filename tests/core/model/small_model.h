@@ -12,12 +12,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/tensor_source.h"
 #include "core/config/model/model_config.h"
+#include "core/model/activations.h"
 #include "core/model/block_weights.h"
 #include "core/model/blocks/embedding_and_head.h"
 #include "core/model/blocks/forward.h"
 #include "core/model/families/family.h"
+#include "core/model/group_observer.h"
 #include "core/model/model.h"
+#include "core/model/prepared_block.h"
+#include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/matrix.h"
 #include "tests/support/source_directory.h"
 
 namespace salient::testing {

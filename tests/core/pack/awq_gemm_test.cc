@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "gtest/gtest.h"
 #include "tests/core/pack/packing_example.h"

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 
 namespace salient {

@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 
+#include "core/tensor/dtype.h"
 #include "tests/core/pack/packing_example.h"
 #include "tests/support/matrix_view.h"
 

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "core/tensor/dtype.h"
 #include "tests/core/pack/packing_example.h"
 #include "tests/support/matrix_view.h"
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/named_tensor.h"
 

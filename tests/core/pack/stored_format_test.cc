@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {

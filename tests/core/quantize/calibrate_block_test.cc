@@ -13,8 +13,13 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/model/activations.h"
+#include "core/model/blocks/embedding_and_head.h"
+#include "core/model/prepared_block.h"
 #include "core/statistics/sum_values.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"

@@ -13,8 +13,14 @@
 #include <vector>
 
 #include "core/model/activation_range.h"
+#include "core/model/activations.h"
 #include "core/model/blocks/embedding_and_head.h"
+#include "core/model/group_observer.h"
+#include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/quantize/quantize_outputs_fixture.h"
 

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/model/block_plan.h"
+#include "core/model/blocks/embedding_and_head.h"
 #include "core/parallel/executor.h"
 #include "tests/core/model/small_model.h"
 

@@ -13,6 +13,8 @@
 #include "absl/strings/match.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/result/raised_group.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/quantize/quantize_outputs_fixture.h"
 
 namespace salient {

@@ -2,6 +2,9 @@
 // what their headers say.
 #include <filesystem>
 
+#include "core/checkpoint/shard_index.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/quantize/malformed_model.h"
 
 namespace salient {

@@ -10,8 +10,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
 #include "core/quantize/quantize_model.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 

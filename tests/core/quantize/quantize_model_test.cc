@@ -9,9 +9,18 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
+#include "core/model/activations.h"
+#include "core/model/block_weights.h"
 #include "core/model/blocks/embedding_and_head.h"
+#include "core/model/blocks/forward.h"
+#include "core/model/group_observer.h"
 #include "core/quality/perplexity.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/sanitizer.h"
 #include "tests/support/thread_executor.h"

@@ -12,7 +12,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/group/quantize_group.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/quantize/quantize_outputs_fixture.h"
 
 namespace salient {

@@ -7,7 +7,11 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "core/group/quantize_group.h"
+#include "core/method/method.h"
 #include "core/quantize/quantize_model.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/random_model.h"
 #include "tests/support/thread_executor.h"

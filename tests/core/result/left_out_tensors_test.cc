@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/block_plan.h"
 #include "core/model/families/family.h"
 #include "core/model/model.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {

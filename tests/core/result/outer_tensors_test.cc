@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
 #include "core/tensor/non_finite.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"

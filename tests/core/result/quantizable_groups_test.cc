@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/model/families/family.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/model/llama_places.h"
 
 namespace salient {

@@ -5,7 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "core/config/json.h"
+#include "core/model/model.h"
+#include "core/pack/compressed_tensors.h"
 #include "core/result/quantization_config.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 
 namespace salient {
 namespace {

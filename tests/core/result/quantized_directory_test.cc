@@ -9,9 +9,15 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "core/checkpoint/shard_index.h"
 #include "core/config/json.h"
+#include "core/config/model/model_config.h"
+#include "core/model/block_weights.h"
 #include "core/result/quantization_config.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/result/written_model.h"
 #include "tests/support/random_model.h"

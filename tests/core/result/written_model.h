@@ -15,13 +15,22 @@
 #include <utility>
 #include <vector>
 
+#include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/checkpoint_files.h"
 #include "core/checkpoint/checkpoint_writer.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
 #include "core/quantize/quantize_model.h"
 #include "core/result/outer_tensors.h"
+#include "core/result/plain_dtypes.h"
 #include "core/result/quantization_config.h"
 #include "core/result/quantized_checkpoint.h"
+#include "core/safetensors/layout.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 

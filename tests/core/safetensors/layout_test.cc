@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/safetensors/safetensors.h"
+#include "core/tensor/named_tensor.h"
 
 namespace salient {
 namespace {

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 
 namespace salient {
 namespace {

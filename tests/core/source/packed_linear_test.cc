@@ -12,7 +12,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/json.h"
+#include "core/config/model/model_config.h"
+#include "core/config/quantization_config.h"
+#include "core/model/input_roundings.h"
 #include "core/source/quantized_source.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/source/packed_tensors.h"

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
 #include "core/tensor/named_tensor.h"
 

@@ -9,10 +9,18 @@
 #include <string>
 #include <vector>
 
+#include "core/config/json.h"
+#include "core/config/quantization_config.h"
+#include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/method/method.h"
+#include "core/model/block_weights.h"
 #include "core/quantize/quantize_model.h"
 #include "core/source/nearest_source.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/source/any_range.h"

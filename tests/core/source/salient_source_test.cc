@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "core/method/salient_fp16.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/core/model/small_model.h"
 #include "tests/core/source/any_range.h"
 #include "tests/support/altered_source.h"

@@ -7,9 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
 #include "core/statistics/sketch_signs.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/matrix.h"
 #include "tests/core/statistics/small_accumulator.h"
 #include "tests/support/calibration_rows.h"
 #include "tests/support/direct_statistics.h"

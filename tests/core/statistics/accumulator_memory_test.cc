@@ -6,7 +6,10 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
 #include "tests/support/calibration_rows.h"
 #include "tests/support/counted_allocation.h"
 

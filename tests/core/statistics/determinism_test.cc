@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
 #include "core/statistics/statistics_file.h"
 #include "tests/support/calibration_rows.h"
 #include "tests/support/thread_executor.h"

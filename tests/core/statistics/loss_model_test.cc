@@ -8,7 +8,10 @@
 
 #include "core/linalg/gemm.h"
 #include "core/method/scale_awq.h"
+#include "core/method/scale_search.h"
 #include "core/statistics/accumulator.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/weight_view.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/sanitizer.h"

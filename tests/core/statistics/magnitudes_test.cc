@@ -10,7 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "core/parallel/executor.h"
+#include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
 #include "core/statistics/statistics_file.h"
+#include "core/tensor/dtype.h"
 #include "tests/core/statistics/small_accumulator.h"
 #include "tests/support/calibration_rows.h"
 #include "tests/support/direct_statistics.h"

@@ -6,6 +6,8 @@
 
 #include "core/kernels/search_kernels.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
 #include "gtest/gtest.h"
 #include "tests/support/direct_statistics.h"
 #include "tests/support/thread_executor.h"

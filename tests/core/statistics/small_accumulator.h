@@ -9,6 +9,7 @@
 
 #include "core/linalg/gemm.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
 
 namespace salient::testing {
 

@@ -12,8 +12,11 @@
 #include <vector>
 
 #include "core/linalg/gemm.h"
+#include "core/parallel/executor.h"
 #include "core/safetensors/safetensors.h"
 #include "core/statistics/accumulator.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "tests/support/calibration_rows.h"
 
 namespace salient {

@@ -10,10 +10,17 @@
 #include <utility>
 #include <vector>
 
+#include "core/group/quantize_group.h"
 #include "core/group/round_linears.h"
 #include "core/linalg/gemm.h"
+#include "core/method/salient_fp16.h"
+#include "core/model/activations.h"
 #include "core/quantize/quantize_model.h"
+#include "core/safetensors/safetensors.h"
 #include "core/source/nearest_source.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/altered_source.h"
 #include "tests/support/thread_executor.h"

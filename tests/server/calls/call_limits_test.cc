@@ -1,4 +1,6 @@
 // Checks what a call waits for, and how long: memory of its own, that of others, and its client.
+#include "server/calls/call_limits.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,7 +10,9 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "core/parallel/executor.h"
 #include "server/calls/call_input.h"
+#include "server/calls/call_messages.h"
 #include "server/error/call_error.h"
 #include "tests/server/calls/house.h"
 #include "tests/server/calls/scripted_client.h"

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "server/calls/call_messages.h"
 #include "server/error/call_error.h"
 #include "tests/server/calls/scripted_client.h"
 

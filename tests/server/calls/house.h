@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/call_messages.h"
 #include "server/calls/tensor_call.h"
+#include "server/workers/memory_budget.h"
 #include "tests/server/calls/scripted_client.h"
 
 namespace salient {

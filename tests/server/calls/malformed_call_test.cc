@@ -10,6 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/method/scale_candidates.h"
+#include "core/tensor/dtype.h"
+#include "proto/wire/chunk.h"
+#include "server/calls/call_messages.h"
 #include "server/error/call_error.h"
 #include "tests/server/calls/house.h"
 #include "tests/server/calls/scripted_client.h"

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/dtype.h"
+
 namespace salient {
 namespace {
 

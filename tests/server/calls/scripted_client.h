@@ -17,7 +17,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/group/quantize_group.h"
+#include "core/tensor/dtype.h"
 #include "server/calls/call_messages.h"
+#include "server/calls/result_queue.h"
 #include "server/calls/tensor_call.h"
 
 namespace salient {

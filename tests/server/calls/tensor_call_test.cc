@@ -9,7 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/group/quantize_group.h"
+#include "core/method/method.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "server/error/call_error.h"
 #include "tests/server/calls/house.h"
 #include "tests/server/calls/scripted_client.h"

@@ -5,8 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "core/group/quantize_group.h"
+#include "core/method/method.h"
+#include "core/parallel/executor.h"
 #include "core/statistics/accumulator.h"
+#include "core/statistics/statistics.h"
 #include "core/statistics/statistics_file.h"
+#include "core/tensor/dtype.h"
+#include "server/calls/call_limits.h"
+#include "server/calls/call_messages.h"
 #include "server/calls/group_check.h"
 #include "server/calls/open_group.h"
 #include "server/error/call_error.h"

@@ -10,9 +10,14 @@
 #include <thread>
 #include <vector>
 
+#include "core/group/quantize_group.h"
 #include "core/parallel/executor.h"
 #include "core/quantize/quantize_model.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/named_tensor.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/root_path.h"
 #include "tests/server/jobs/job_fixture.h"
 

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "server/store/layout.h"
 #include "tests/server/jobs/job_fixture.h"
 

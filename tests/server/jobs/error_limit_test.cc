@@ -12,7 +12,14 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/config/json.h"
+#include "core/engines/engine.h"
+#include "core/group/quantize_group.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/output_fixture.h"
 
 namespace salient {

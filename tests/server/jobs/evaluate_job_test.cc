@@ -9,11 +9,18 @@
 #include <utility>
 #include <vector>
 
+#include "core/checkpoint/tensor_source.h"
 #include "core/evaluate/evaluate_model.h"
+#include "core/method/method.h"
 #include "core/parallel/executor.h"
 #include "core/source/nearest_source.h"
 #include "core/source/quantized_source.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

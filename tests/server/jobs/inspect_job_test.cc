@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/engines/engine.h"
+#include "core/engines/engine_verdict.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
 #include "tests/server/jobs/job_fixture.h"
 

@@ -17,7 +17,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/shard_index.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
+#include "server/store/blob_reader.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/store/upload.h"
 #include "tests/server/jobs/tiny_model.h"
 #include "tests/server/store/temporary_directory.h"
 

@@ -7,7 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "server/error/call_error.h"
+#include "server/jobs/job_table.h"
 #include "server/process/memory.h"
+#include "server/workers/cancel_token.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

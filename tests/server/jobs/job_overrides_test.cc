@@ -7,7 +7,11 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/result/module_override.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "tests/server/jobs/output_fixture.h"
 
 namespace salient {

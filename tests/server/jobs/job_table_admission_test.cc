@@ -10,7 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_table.h"
 #include "server/jobs/token_blob.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

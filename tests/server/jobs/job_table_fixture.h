@@ -10,8 +10,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
 #include "tests/server/jobs/job_fixture.h"
+#include "tests/server/jobs/tiny_model.h"
 
 namespace salient::testing {
 

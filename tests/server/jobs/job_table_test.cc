@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "server/error/call_error.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

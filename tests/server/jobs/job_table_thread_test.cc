@@ -5,6 +5,11 @@
 #include <string>
 #include <variant>
 
+#include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_table.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

@@ -6,7 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "core/config/model/model_config.h"
 #include "core/model/families/family.h"
+#include "core/result/module_override.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/engines/model_descriptions.h"
 
 namespace salient {

@@ -12,6 +12,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
+#include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

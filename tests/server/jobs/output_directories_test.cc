@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
 #include "tests/server/jobs/output_fixture.h"
 

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
+#include "server/jobs/job.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient::testing {

@@ -10,7 +10,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 #include "core/config/json.h"
+#include "core/engines/engine.h"
+#include "core/engines/engine_verdict.h"
 #include "core/safetensors/safetensors.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -11,7 +11,13 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/shard_index.h"
+#include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

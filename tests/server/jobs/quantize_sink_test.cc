@@ -12,6 +12,21 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/tensor_source.h"
+#include "core/group/quantize_group.h"
+#include "core/model/activation_range.h"
+#include "core/model/activations.h"
+#include "core/result/quantized_checkpoint.h"
+#include "core/result/raised_group.h"
+#include "core/safetensors/layout.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
+#include "server/jobs/blob_arrival.h"
+#include "server/jobs/job.h"
+#include "server/jobs/job_progress.h"
+#include "server/jobs/prepared_job.h"
+#include "server/jobs/result_blobs.h"
+#include "server/workers/cancel_token.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

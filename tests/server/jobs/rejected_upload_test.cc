@@ -9,6 +9,10 @@
 #include <vector>
 
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/store/upload.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "server/store/upload.h"
 #include "tests/server/store/blob_store_fixture.h"
 
 namespace salient {

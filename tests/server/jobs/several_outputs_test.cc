@@ -11,6 +11,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/tensor/stored_format.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/output_fixture.h"
 
 namespace salient {

@@ -10,6 +10,8 @@
 
 #include "core/parallel/executor.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_fixture.h"
 
 namespace salient {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/dtype.h"
 #include "tests/server/store/temporary_directory.h"
 
 namespace salient {

@@ -21,7 +21,9 @@
 #include "core/model/model.h"
 #include "core/safetensors/safetensors.h"
 #include "core/safetensors/token_rows.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/half.h"
+#include "core/tensor/named_tensor.h"
 
 namespace salient::testing {
 

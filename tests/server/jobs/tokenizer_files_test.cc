@@ -12,6 +12,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/safetensors/safetensors.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/half.h"
+#include "server/error/call_error.h"
+#include "server/jobs/job.h"
+#include "server/store/digest.h"
 #include "tests/server/jobs/job_table_fixture.h"
 
 namespace salient {

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "server/listen/descriptor.h"
 #include "server/listen/listening_sockets.h"
 
 namespace salient {

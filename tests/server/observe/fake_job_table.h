@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "server/jobs/job.h"
 #include "server/jobs/job_table.h"
+#include "server/store/digest.h"
+#include "server/workers/cancel_token.h"
 
 namespace salient {
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/observe/logs.h"
 #include "tests/server/observe/fake_job_table.h"
 

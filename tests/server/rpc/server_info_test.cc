@@ -8,6 +8,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
+#include "server/calls/call_registry.h"
 #include "server/rpc/convert/job_spec.h"
 #include "server/rpc/convert/tensors.h"
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "server/store/layout.h"
 #include "server/store/partial_blob.h"
 #include "tests/server/store/temporary_directory.h"

@@ -10,6 +10,7 @@
 
 #include "absl/time/clock.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "tests/server/store/blob_store_fixture.h"
 
 namespace salient {

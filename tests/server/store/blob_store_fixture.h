@@ -12,6 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/store/layout.h"
+#include "server/store/upload.h"
 #include "tests/server/store/temporary_directory.h"
 
 namespace salient::testing {

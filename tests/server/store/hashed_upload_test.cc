@@ -5,6 +5,9 @@
 #include <string>
 #include <utility>
 
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
+#include "server/store/upload.h"
 #include "tests/server/store/blob_store_fixture.h"
 
 namespace salient {

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/store/blob_store.h"
 #include "server/store/chunk_sums.h"
+#include "server/store/digest.h"
+#include "server/store/layout.h"
 #include "tests/server/store/blob_store_fixture.h"
 
 namespace salient {

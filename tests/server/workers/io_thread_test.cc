@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/workers/cancel_token.h"
 #include "server/workers/worker_pool.h"
 
 namespace salient {

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "server/workers/cancel_token.h"
 #include "server/workers/worker_pool.h"
 
 namespace salient {

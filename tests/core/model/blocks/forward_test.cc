@@ -15,6 +15,7 @@
 
 #include "core/linalg/gemm.h"
 #include "core/parallel/executor.h"
+#include "core/safetensors/safetensors.h"
 #include "core/tensor/half.h"
 #include "tests/core/model/llama_places.h"
 #include "tests/core/model/small_model.h"

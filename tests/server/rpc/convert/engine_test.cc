@@ -5,7 +5,12 @@
 
 #include <string>
 
+#include "core/engines/engine.h"
+#include "core/tensor/affine_groups.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
+#include "server/jobs/job.h"
 #include "server/rpc/convert/job.h"
 #include "server/rpc/convert/job_spec.h"
 #include "tests/server/rpc/convert/job_spec_messages.h"

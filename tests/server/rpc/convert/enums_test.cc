@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
 #include "core/pack/stored_format.h"
+#include "server/error/call_error.h"
 
 namespace salient {
 namespace {

@@ -7,7 +7,12 @@
 #include <string>
 #include <variant>
 
+#include "core/checkpoint/shard_index.h"
+#include "core/method/method.h"
+#include "core/model/activations.h"
+#include "core/tensor/stored_format.h"
 #include "server/error/call_error.h"
+#include "server/store/digest.h"
 #include "tests/server/rpc/convert/job_spec_messages.h"
 
 namespace salient {

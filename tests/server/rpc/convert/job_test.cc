@@ -5,8 +5,10 @@
 
 #include <cmath>
 
+#include "core/tensor/dtype.h"
 #include "google/rpc/error_details.pb.h"
 #include "server/error/call_error.h"
+#include "server/store/digest.h"
 
 namespace salient {
 namespace {

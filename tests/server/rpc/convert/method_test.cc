@@ -12,7 +12,10 @@
 #include "core/method/bounds.h"
 #include "core/method/round_block.h"
 #include "core/method/round_gptq.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/format_bounds.h"
+#include "core/tensor/stored_format.h"
+#include "server/calls/call_messages.h"
 #include "server/error/call_error.h"
 #include "server/rpc/convert/tensors.h"
 

@@ -6,6 +6,10 @@
 #include <limits>
 #include <string>
 
+#include "core/model/activations.h"
+#include "core/study/study_block.h"
+#include "core/study/study_model.h"
+#include "core/tensor/affine_groups.h"
 #include "server/error/call_error.h"
 #include "tests/server/rpc/convert/job_spec_messages.h"
 

@@ -10,7 +10,10 @@
 #include <variant>
 
 #include "core/model/numerics.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
 #include "proto/wire/crc32c.h"
+#include "server/calls/result_queue.h"
 #include "server/error/call_error.h"
 
 namespace salient {

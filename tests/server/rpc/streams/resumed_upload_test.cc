@@ -11,7 +11,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "salient/v1/blob_service.grpc.pb.h"
+#include "server/observe/metrics.h"
+#include "server/rpc/streams/blob_transfer.h"
 #include "server/rpc/streams/write_blob_reactor.h"
+#include "server/rpc/unary/drain_gate.h"
+#include "server/rpc/unary/rpc_lanes.h"
+#include "server/store/blob_store.h"
+#include "server/store/digest.h"
 #include "tests/server/observe/fake_job_table.h"
 #include "tests/server/store/blob_store_fixture.h"
 

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "proto/wire/sha256.h"
 #include "salient/v1/blob_service.pb.h"
 #include "salient/v1/quantization_service.pb.h"
+#include "server/config.h"
 #include "server/server.h"
 #include "server/store/digest.h"
 #include "tests/server/rpc/http2_client.h"

@@ -14,6 +14,7 @@
 #include "google/rpc/status.pb.h"
 #include "salient/v1/blob_service.pb.h"
 #include "salient/v1/quantization_service.pb.h"
+#include "server/config.h"
 #include "server/rpc/convert/job_spec.h"
 #include "server/rpc/unary/unary_call.h"
 #include "server/server.h"
