@@ -156,7 +156,7 @@ Command AddTensorsCommand(CLI::App& app) {
       ->check(Given(kPath))
       ->required();
   command
-      ->add_option("activations", flags->activations,
+      ->add_option("inputs", flags->activations,
                    "safetensors with GROUP or GROUP.input [rows, tokens, in]; "
                    "GROUP.lengths [rows] for shorter rows")
       ->check(Given(kPath))

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import subprocess
 import sys
 import unittest
@@ -87,6 +88,20 @@ class UsageTest(unittest.TestCase):
         error = json.loads(result.stdout)["error"]
         self.assertEqual(error["exit_code"], 2)
         self.assertIn("did you mean list?", error["message"])
+
+    def test_no_positional_has_the_name_of_a_flag(self):
+        """CLI11 2.4 takes the two for one, and ends the program."""
+        commands = ["quantize", "verify", "inspect", "estimate", "study", "tensors", "info",
+                    "health", "jobs list", "jobs watch", "jobs cancel", "jobs download"]
+        positionals = set()
+        for command in commands:
+            text = run(*command.split(), "--help").stdout
+            flags = set(re.findall(r"--([a-z-]+)", text))
+            listed = text.partition("Positionals:")[2].partition("\n\n")[0]
+            names = set(re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE))
+            self.assertFalse(names & flags, command)
+            positionals |= names
+        self.assertIn("weights", positionals)
 
     def test_help_and_version_are_commands_too(self):
         for arguments in (["help"], ["help", "jobs"], ["help", "jobs", "watch"]):
