@@ -22,7 +22,7 @@ build=(
   libgtest-dev libgmock-dev libbenchmark-dev                 # the tests and benchmarks
 )
 quickstart=(python3-numpy)
-test=(python3-venv python3-pip curl ca-certificates)
+test=(git python3-venv python3-pip curl ca-certificates)
 # Tests say SKIPPED without these; a release that does not have one is no reason to stop.
 test_if_there=(prometheus clang-format-14 clang-19 clang-tidy-19 libomp-19-dev shellcheck)  # omp.h for clang
 
