@@ -41,6 +41,11 @@ class RopeObject {
       rope_.type = type == "linear" ? RopeConfig::Type::kLinear : RopeConfig::Type::kDynamic;
       rope_.factor = fields_.RequiredNumber("factor", 1e-6, kMaxFactor);
       if (rope_.factor == 1) rope_.type = RopeConfig::Type::kDefault;
+      if (rope_.type == RopeConfig::Type::kDynamic && rope_.RotaryDim() < 4) {
+        fields_.Invalid("rope_type", "\"dynamic\"",
+                        absl::StrCat("another one for heads of which ", rope_.RotaryDim(),
+                                     " channels turn: it divides by so many less 2"));
+      }
     } else if (type == "yarn") {
       ReadYarn();
     } else if (type == "llama3") {
@@ -108,6 +113,9 @@ class RopeObject {
 
   void ReadYarn() {
     rope_.type = RopeConfig::Type::kYarn;
+    if (rope_.theta == 1) {
+      fields_.Invalid("rope_theta", "1", "more than 1 with yarn, which divides by its logarithm");
+    }
     rope_.original_positions = Original();
     rope_.factor = FactorOfPositions();
     YarnRopeScaling yarn;
@@ -148,6 +156,10 @@ class RopeObject {
   void ReadLongRope() {
     rope_.type = RopeConfig::Type::kLongRope;
     rope_.original_positions = Original();
+    if (rope_.original_positions == 1) {
+      fields_.Invalid(kOriginalPositions, "1",
+                      "more than 1 with longrope, which divides by its logarithm");
+    }
     rope_.short_factors = Factors("short_factor");
     rope_.long_factors = Factors("long_factor");
     const double factor = FactorOfPositions();

@@ -84,7 +84,11 @@ int64_t ReadWidth(ConfigFields& fields) {
   const double factor = fields.Number("block_ffn_dim_multiplier", 1e-6, 1e3).value_or(1);
   const int64_t multiple = fields.Integer("block_multiple_of", 1, kMost).value_or(256);
   width = static_cast<int64_t>(factor * static_cast<double>(width));
-  return (width + multiple - 1) / multiple * multiple;
+  width = (width + multiple - 1) / multiple * multiple;
+  if (width >= 1 && width <= kMost) return width;
+  fields.Invalid("block_ffn_dim_multiplier", absl::StrCat(factor),
+                 absl::StrCat("one that makes 1 to ", kMost, " channels, not ", width));
+  return 1;
 }
 
 void ReadLfm2(const ConfigClass& /*config_class*/, ConfigFields& fields, ModelConfig& config) {

@@ -299,6 +299,13 @@ TEST(ModelConfigTest, FaultsInWhatAwqSaysNameTheField) {
   }
 }
 
+// Returns the fields of a config of another family.
+Fields OfFamily(const std::string& architecture, const std::string& model_type, Fields fields) {
+  fields.emplace_back("architectures", absl::StrCat("[\"", architecture, "\"]"));
+  fields.emplace_back("model_type", absl::StrCat("\"", model_type, "\""));
+  return fields;
+}
+
 struct ConfigFault {
   Fields fields;
   const char* error;
@@ -395,6 +402,45 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"rope_parameters", "{\"full_attention\":{\"rope_theta\":1e4}}"}},
        "rope_parameters[\"full_attention\"] is an object",
        kUnimplemented},
+      {{{"rope_theta", "1"}, {"rope_scaling", "{\"type\":\"yarn\",\"factor\":4.0}"}},
+       "rope_scaling.rope_theta is 1; expected more than 1 with yarn"},
+      {{{"head_dim", "2"}, {"rope_scaling", "{\"type\":\"dynamic\",\"factor\":4.0}"}},
+       "rope_scaling.rope_type is \"dynamic\"; expected another one for heads of which 2"},
+      {{{"original_max_position_embeddings", "1"},
+        {"rope_scaling",
+         "{\"type\":\"longrope\",\"short_factor\":[1,1,1,1,1,1,1,1],"
+         "\"long_factor\":[1,1,1,1,1,1,1,1]}"}},
+       "rope_scaling.original_max_position_embeddings is 1; expected more than 1 with longrope"},
+      {OfFamily("Phi3ForCausalLM", "phi3",
+                {{"rope_scaling", "{\"type\":\"linear\",\"factor\":4.0}"}}),
+       "rope_scaling is of another type; expected \"longrope\"", kUnimplemented},
+      {OfFamily("Phi3ForCausalLM", "phi3", {{"partial_rotary_factor", "0.1"}}),
+       "partial_rotary_factor is 0.1; expected one that makes an even number of head_dim, 16"},
+      {OfFamily("Ministral3ForCausalLM", "ministral3", {{"num_key_value_heads", "4"}}),
+       "rope_parameters is without llama_4_scaling_beta"},
+      {{{"rope_scaling", "{\"type\":\"yarn\",\"factor\":4.0,\"llama_4_scaling_beta\":0.1}"}},
+       "llama_4_scaling_beta is 0.1; expected nothing",
+       kUnimplemented},
+      {OfFamily("Gemma2ForCausalLM", "gemma2",
+                {{"num_key_value_heads", "4"}, {"use_bidirectional_attention", "true"}}),
+       "use_bidirectional_attention is true", kUnimplemented},
+      {OfFamily("SmolLM3ForCausalLM", "smollm3", {{"no_rope_layers", "[1, 2]"}}),
+       "no_rope_layers is an array of 2; expected a list of 2 times 0 or 1"},
+      {OfFamily("Lfm2ForCausalLM", "lfm2",
+                {{"num_key_value_heads", "4"}, {"layer_types", "[\"conv\", \"mamba\"]"}}),
+       "layer_types[1] is \"mamba\"", kUnimplemented},
+      {OfFamily("Lfm2ForCausalLM", "lfm2",
+                {{"num_key_value_heads", "4"}, {"full_attn_idxs", "[2]"}}),
+       "full_attn_idxs is an array of 1; expected a list of layers from 0 to 1"},
+      {OfFamily("Lfm2ForCausalLM", "lfm2",
+                {{"num_key_value_heads", "4"},
+                 {"intermediate_size", "1048576"},
+                 {"block_ffn_dim_multiplier", "1000.0"}}),
+       "block_ffn_dim_multiplier is 1000; expected one that makes 1 to 1048576 channels"},
+      {OfFamily("OPTForCausalLM", "opt",
+                {{"ffn_dim", "64"}, {"layer_norm_elementwise_affine", "false"}}),
+       "layer_norm_elementwise_affine is false", kUnimplemented},
+      {OfFamily("OPTForCausalLM", "opt", {}), "ffn_dim is missing"},
       {{{"partial_rotary_factor", "0.5"}},
        "partial_rotary_factor is 0.5; expected 1",
        kUnimplemented},
