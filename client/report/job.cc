@@ -1,8 +1,10 @@
 #include "client/report/job.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -38,6 +40,15 @@ int64_t LinearCount(absl::Span<const v1::GroupReport> groups) {
   int64_t count = 0;
   for (const v1::GroupReport& group : groups) count += group.linears_size();
   return count;
+}
+
+// Returns the most that folding a scale changed what a block computes; nullopt if none was folded.
+std::optional<double> LargestFoldError(absl::Span<const v1::GroupReport> groups) {
+  std::optional<double> largest;
+  for (const v1::GroupReport& group : groups) {
+    if (group.has_fold_error()) largest = std::max(largest.value_or(0), group.fold_error());
+  }
+  return largest;
 }
 
 size_t ResultCount(absl::Span<const v1::GroupReport> groups) {
@@ -107,6 +118,9 @@ std::string QuantizeTable(const std::string& model, const std::string& output, d
   table.AddRow({"peak memory", FormatBytes(usage.peak_memory_bytes())});
   const double ratio = MeanLossRatio(outcome.groups);
   table.AddRow({"mean loss/RTN", std::isfinite(ratio) ? absl::StrFormat("%.3f", ratio) : "-"});
+  if (const std::optional<double> error = LargestFoldError(outcome.groups); error.has_value()) {
+    table.AddRow({"largest fold error", absl::StrFormat("%.2g", *error)});
+  }
   // An older server does not count them.
   if (usage.linear_count() > 0) {
     table.AddRow({"quantized", absl::StrCat(usage.quantized_linear_count(), " of ",

@@ -104,10 +104,11 @@ JsonObject GroupJson(const v1::GroupReport& report) {
   JsonObject object;
   object.AddString("name", report.name());
   if (!report.directory().empty()) object.AddString("directory", report.directory());
-  return object.AddStrings("linears", names)
+  object.AddStrings("linears", names)
       .AddObject("candidate", candidate)
-      .AddString("ratio", RatioText(report.candidate()))
-      .AddNumber("loss_rtn", report.loss_rtn())
+      .AddString("ratio", RatioText(report.candidate()));
+  if (report.has_fold_error()) object.AddNumber("fold_error", report.fold_error());
+  return object.AddNumber("loss_rtn", report.loss_rtn())
       .AddNumber("loss", report.loss())
       .AddNumber("relative_output_error", report.relative_output_error())
       .AddNumber("relative_output_error_rtn", report.relative_output_error_rtn())

@@ -25,7 +25,8 @@ std::string GroupTable(absl::Span<const v1::GroupReport> reports);
 int64_t BytesIn(const v1::GroupReport& report);
 int64_t BytesOut(const v1::GroupReport& report);
 
-// Writes one element of the groups below; with `directory` if the job has several results.
+// Writes one element of the groups below; with `directory` if the job has several results, and with
+// `fold_error` behind `ratio` if it folded the group's scale.
 JsonObject GroupJson(const v1::GroupReport& report);
 
 // One JSON object: {output, parameters, bytes_in, bytes_out, seconds, groups: [{name, linears,

@@ -43,6 +43,7 @@ v1::GroupReport ToProto(const GroupReport& report, absl::Duration elapsed,
   message.set_relative_output_error(report.relative_output_error);
   message.set_exact_loss(report.exact_loss);
   message.set_loss_standard_error(report.loss_standard_error);
+  if (report.fold_error.has_value()) message.set_fold_error(*report.fold_error);
   message.set_token_count(report.token_count);
   message.set_row_count(report.row_count);
   message.set_parameters(report.parameters);

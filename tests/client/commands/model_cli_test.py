@@ -100,6 +100,9 @@ class QuantizeTest(ModelCase):
         for group in report["groups"]:
             self.assertLessEqual(group["loss"], group["loss_rtn"])
             self.assertTrue(group["ratio"])
+            self.assertEqual("fold_error" in group, group["ratio"] != "identity", group["name"])
+            self.assertTrue(0 <= group.get("fold_error", 0) < 1e-4, group["name"])
+        self.assertTrue(any("fold_error" in group for group in report["groups"]))
         with open(os.path.join(self.source, "config.json")) as file:
             blocks = json.load(file)["num_hidden_layers"]
         self.assertEqual(len(report["groups"]), 4 * blocks)

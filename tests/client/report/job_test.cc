@@ -91,6 +91,15 @@ TEST(JobReportTest, TableSaysWhatItCostAndWhatItIsWorth) {
   EXPECT_THAT(QuantizeTable("src", "dst", 61, two), HasSubstr("2.00 MiB in 2 results"));
 }
 
+TEST(JobReportTest, TableShowsTheLargestFoldErrorWhereScalesWereFolded) {
+  FinishedJob outcome = Outcome();
+  EXPECT_THAT(QuantizeTable("src", "dst", 1, outcome), Not(HasSubstr("fold error")));
+  outcome.groups[0].set_fold_error(3.14e-7);
+  outcome.groups[2].set_fold_error(2e-8);
+  EXPECT_THAT(QuantizeTable("src", "dst", 1, outcome),
+              HasSubstr("largest fold error     3.1e-07\n"));
+}
+
 TEST(JobReportTest, AnEstimateSaysWhatItTookForGranted) {
   EXPECT_THAT(EstimateTable("src", v1::Estimate(), "128 rows"), HasSubstr("assumed      128 rows"));
   EXPECT_THAT(EstimateTable("src", v1::Estimate(), ""), Not(HasSubstr("assumed")));

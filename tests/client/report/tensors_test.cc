@@ -65,6 +65,7 @@ TEST(TensorsReportTest, TableShowsSumsOfLinearsAndNotes) {
 TEST(TensorsReportTest, JsonHasEveryPromisedField) {
   v1::GroupReport kept = LinearReport();
   for (auto& linear : *kept.mutable_linears()) linear.set_kept_rtn(true);
+  kept.set_fold_error(1.25e-7);
   const std::string text = ResultJson("out.safetensors", 1.5, {LinearReport(), kept});
   const auto json = ParseJson("result", text);
   ASSERT_TRUE(json.ok()) << json.status() << text;
@@ -85,6 +86,8 @@ TEST(TensorsReportTest, JsonHasEveryPromisedField) {
   EXPECT_EQ(*groups[0].Find("notes")->AsArray()->at(0).AsString(), "a \"note\"");
   EXPECT_FALSE(*groups[0].Find("kept_rtn")->AsBool());
   EXPECT_TRUE(*groups[1].Find("kept_rtn")->AsBool());
+  EXPECT_EQ(groups[0].Find("fold_error"), nullptr) << "It is left out where nothing was folded.";
+  EXPECT_EQ(groups[1].Find("fold_error")->AsDouble(), 1.25e-7);
 }
 
 }  // namespace

@@ -162,6 +162,11 @@ TEST(ConvertJobTest, EveryKindOfEvent) {
   EXPECT_EQ(message.group_report().name(), "g");
   EXPECT_EQ(message.group_report().seconds(), 0.25);
   EXPECT_EQ(message.group_report().numerics_id(), "bf16/any");
+  EXPECT_FALSE(message.group_report().has_fold_error());
+  group.report.fold_error = 0;  // It was folded all the same.
+  EXPECT_TRUE(Converted(group).group_report().has_fold_error());
+  group.report.fold_error = 2.5e-7;
+  EXPECT_EQ(Converted(group).group_report().fold_error(), 2.5e-7);
 
   message = Converted(TensorReady{"t", DType::kI32, {4, 2}, DigestOf("t"), true, "gptq"});
   EXPECT_EQ(message.tensor_ready().header().name(), "t");
