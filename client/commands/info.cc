@@ -1,7 +1,9 @@
 // salient info: what a server is, has and allows.
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +20,7 @@
 #include "client/terminal/standard_output.h"
 #include "client/terminal/table.h"
 #include "client/transfer/channel.h"
+#include "client/transfer/embedded.h"
 
 namespace salient::client {
 namespace {
@@ -26,6 +29,8 @@ constexpr size_t kMaxCellBytes = 256;
 
 struct InfoFlags {
   std::string server = kDefaultServer;
+  bool families = false;
+  bool embedded = false;  // Nobody named a server, and what is asked is the same without one.
   bool json = false;
 };
 
@@ -96,6 +101,15 @@ std::string InfoTable(const v1::GetServerInfoResponse& info) {
   return table.Render();
 }
 
+std::string FamiliesTable(const v1::GetServerInfoResponse& info) {
+  Table table({{"architecture", Table::Align::kLeft}, {"model_type", Table::Align::kLeft}});
+  for (const v1::ModelFamily& family : info.families()) {
+    table.AddRow({Printable(family.architecture(), kMaxCellBytes),
+                  Printable(family.model_type(), kMaxCellBytes)});
+  }
+  return table.Render();
+}
+
 std::string InfoJson(const v1::GetServerInfoResponse& info) {
   const Capabilities has(info);
   const v1::ServerLimits& limits = info.limits();
@@ -109,6 +123,12 @@ std::string InfoJson(const v1::GetServerInfoResponse& info) {
       .AddInteger("max_linears_per_group", limits.max_linears_per_group())
       .AddInteger("max_features", limits.max_features())
       .AddNumber("idle_timeout_seconds", limits.idle_timeout_seconds());
+  std::vector<JsonObject> families;
+  for (const v1::ModelFamily& family : info.families()) {
+    families.push_back(JsonObject()
+                           .AddString("architecture", family.architecture())
+                           .AddString("model_type", family.model_type()));
+  }
   return JsonObject()
       .AddString("version", info.version())
       .AddObject("limits", limits_json)
@@ -119,6 +139,7 @@ std::string InfoJson(const v1::GetServerInfoResponse& info) {
       .AddStrings("activation_formats", has.activation_formats)
       .AddStrings("engines", has.engines)
       .AddStrings("tasks", has.tasks)
+      .AddArray("families", families)
       .AddString("instruction_path", info.instruction_path())
       .AddString("numerics_id", info.numerics_id())
       .AddInteger("worker_count", info.worker_count())
@@ -127,10 +148,17 @@ std::string InfoJson(const v1::GetServerInfoResponse& info) {
 }
 
 absl::Status RunInfo(const InfoFlags& flags, Interrupt& interrupt) {
-  const auto info =
-      FetchServerInfo(OpenChannel(flags.server), flags.server, kAnswerTimeout, interrupt);
+  std::optional<EmbeddedServer> embedded;
+  if (flags.embedded) {
+    auto started = EmbeddedServer::Start({.workers = 1});
+    if (!started.ok()) return started.status();
+    embedded.emplace(*std::move(started));
+  }
+  const std::string address = embedded.has_value() ? embedded->Address() : flags.server;
+  const auto info = FetchServerInfo(OpenChannel(address), address, kAnswerTimeout, interrupt);
   if (!info.ok()) return info.status();
-  return WriteOutput(flags.json ? InfoJson(*info) + "\n" : InfoTable(*info));
+  if (flags.json) return WriteOutput(InfoJson(*info) + "\n");
+  return WriteOutput(flags.families ? FamiliesTable(*info) : InfoTable(*info));
 }
 
 }  // namespace
@@ -138,9 +166,15 @@ absl::Status RunInfo(const InfoFlags& flags, Interrupt& interrupt) {
 Command AddInfoCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("info", "Limits, capabilities and versions of a server");
   auto flags = std::make_shared<InfoFlags>();
-  AddServerOption(*command, flags->server);
+  const CLI::Option* server = AddServerOption(*command, flags->server);
+  command->add_flag("--families", flags->families,
+                    "Only the architectures of models that are known; without --server those of "
+                    "this program");
   AddJsonOption(*command, flags->json);
-  return {command, [flags](Interrupt& interrupt) { return RunInfo(*flags, interrupt); }};
+  return {command, [flags, server](Interrupt& interrupt) {
+            flags->embedded = flags->families && server->empty();
+            return RunInfo(*flags, interrupt);
+          }};
 }
 
 }  // namespace salient::client

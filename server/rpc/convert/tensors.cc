@@ -9,6 +9,7 @@
 #include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
 #include "core/method/scale_candidates.h"
+#include "core/model/families/family.h"
 #include "core/model/numerics.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/named_tensor.h"
@@ -169,6 +170,11 @@ v1::GetServerInfoResponse ToServerInfo(const CallRegistry::Settings& settings,
   for (const v1::TaskKind kind : {v1::TASK_KIND_QUANTIZE, v1::TASK_KIND_EVALUATE,
                                   v1::TASK_KIND_STUDY, v1::TASK_KIND_INSPECT}) {
     info.add_task_kinds(kind);
+  }
+  for (const Family& family : Families()) {
+    v1::ModelFamily& known = *info.add_families();
+    known.set_architecture(std::string(family.architecture()));
+    known.set_model_type(std::string(family.config_class.model_type));
   }
   info.set_instruction_path(InstructionPath());
   info.set_numerics_id(NumericsId());

@@ -44,6 +44,13 @@ class SayingTest(unittest.TestCase):
             self.assertEqual(described["tasks"], ["quantize", "evaluate", "study", "inspect"])
             self.assertRegex(table.stdout, r"tasks of jobs +quantize, evaluate, study, inspect\n")
             self.assertGreater(described["limits"]["max_chunk_bytes"], 0)
+            self.assertIn({"architecture": "LlamaForCausalLM", "model_type": "llama"},
+                          described["families"])
+            there = run("info", "--families", "--server", server.address)
+            self.assertEqual(there.returncode, 0, there.stderr)
+            self.assertEqual([tuple(line.split()) for line in there.stdout.splitlines()[2:]],
+                             [(family["architecture"], family["model_type"])
+                              for family in described["families"]])
             # What it prints can be typed back: the fault is the model that is not there.
             for name, *flags in (("scales", "--scale"), ("ranges", "--range"),
                                  ("roundings", "--rounding"), ("output_formats", "--format"),
@@ -55,6 +62,16 @@ class SayingTest(unittest.TestCase):
                                 value)
                     self.assertNotEqual(taken.returncode, 2, taken.stderr)
                     self.assertIn("/nowhere", taken.stderr)
+
+    def test_families_need_no_server(self):
+        table = run("info", "--families")
+        self.assertEqual((table.returncode, table.stderr), (0, ""))
+        self.assertRegex(table.stdout, r"\Aarchitecture +model_type\n-[- ]*\n")
+        self.assertRegex(table.stdout, r"\nLlamaForCausalLM +llama\n")
+        described = json.loads(run("info", "--families", "--json").stdout)
+        self.assertEqual(len(described["families"]), len(table.stdout.splitlines()) - 2)
+        nowhere = f"127.0.0.1:{free_port()}"
+        self.assertEqual(run("info", "--families", "--server", nowhere).returncode, 69)
 
     def test_version_and_help(self):
         self.assertRegex(run("--version").stdout, r"^salient \d+\.\d+\.\d+\n$")

@@ -1,19 +1,25 @@
 // Checks what the server says of itself.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/model/families/family.h"
 #include "server/calls/call_registry.h"
 #include "server/rpc/convert/job_spec.h"
 #include "server/rpc/convert/tensors.h"
 
 namespace salient {
 namespace {
+
+using ::testing::StartsWith;
 
 // What the server says it has, it takes; what it does not say, it refuses.
 TEST(ServerInfoTest, TellsTheTruthAboutMethods) {
@@ -56,6 +62,21 @@ TEST(ServerInfoTest, TellsTheTruthAboutMethods) {
               }),
               said(info.activation_formats(), i));
   }
+}
+
+// What it says of a family is what a config.json of it says: one that says no more lacks a size.
+TEST(ServerInfoTest, NamesEveryFamilyAsItsConfigDoes) {
+  const v1::GetServerInfoResponse info = ToServerInfo(CallRegistry::Settings(), "1.2.3", "1.51");
+  std::set<std::string> architectures;
+  for (const v1::ModelFamily& known : info.families()) {
+    architectures.insert(known.architecture());
+    const std::string config = absl::StrCat("{\"architectures\": [\"", known.architecture(),
+                                            "\"], \"model_type\": \"", known.model_type(), "\"}");
+    EXPECT_THAT(std::string(ParseModelConfig("config.json", config).status().message()),
+                StartsWith("config.json: hidden_size is missing"));
+  }
+  EXPECT_EQ(architectures.size(), Families().size());
+  EXPECT_EQ(architectures.count("LlamaForCausalLM"), 1u);
 }
 
 // Checks the same of jobs: a task that it does not name is unsupported, whatever it says.
