@@ -136,7 +136,7 @@ class Server::Impl {
     jobs_->ObserveGroups([this](const TimedGroupReport& group) {
       const GroupReport& report = group.report;
       metrics_.GroupDone({report.parameters, group.elapsed, report.loss_rtn, report.loss,
-                          report.relative_output_error});
+                          report.relative_output_error, report.fold_error});
     });
   }
 

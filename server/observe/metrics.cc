@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/linalg/gemm.h"
 #include "core/model/numerics.h"
+#include "core/quantize/fold_proof.h"
 #include "server/observe/metrics_endpoint.h"
 #include "server/observe/stats_collector.h"
 
@@ -57,6 +58,9 @@ const Histogram::BucketBoundaries kParametersPerSecond = {1e3, 3e3, 1e4, 3e4, 1e
                                                           3e6, 1e7, 3e7, 1e8, 3e8, 1e9};
 const Histogram::BucketBoundaries kRelativeError = {1e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3,
                                                     1e-2, 2e-2, 5e-2, 0.1,  0.2,  0.5,  1};
+// What f32 rounds is 1e-7 to 1e-5; nothing above the last is reported.
+const Histogram::BucketBoundaries kFoldError = {1e-8, 3e-8, 1e-7, 3e-7, 1e-6,          3e-6,
+                                                1e-5, 3e-5, 1e-4, 3e-4, kMostFoldError};
 // Above 1 would be worse than round-to-nearest, which is never to happen.
 const Histogram::BucketBoundaries kLossRatio = {0.1, 0.2, 0.3, 0.4,  0.5, 0.6,
                                                 0.7, 0.8, 0.9, 0.95, 1,   1.05};
@@ -132,6 +136,7 @@ class Metrics::Impl {
     const double seconds = absl::ToDoubleSeconds(outcome.elapsed);
     if (seconds > 0) rate_.Observe(static_cast<double>(outcome.parameters) / seconds);
     relative_error_.Observe(outcome.relative_output_error);
+    if (outcome.fold_error.has_value()) fold_error_.Observe(*outcome.fold_error);
     loss_ratio_.Observe(outcome.loss_rtn > 0 ? outcome.loss / outcome.loss_rtn : 1);
   }
 
@@ -195,6 +200,11 @@ class Metrics::Impl {
       AddHistogram("salient_relative_output_error_ratio",
                    "Squared output error of a group over the squared norm of its output.")
           .Add({}, kRelativeError);
+  Histogram& fold_error_ =
+      AddHistogram("salient_fold_error_ratio",
+                   "How much folding a group's scale changes what its block computes, over what "
+                   "the block adds.")
+          .Add({}, kFoldError);
   Histogram& loss_ratio_ =
       AddHistogram("salient_loss_ratio", "Loss of a group over the loss of round-to-nearest.")
           .Add({}, kLossRatio);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -36,6 +37,7 @@ struct GroupOutcome {
   double loss_rtn = 0;
   double loss = 0;
   double relative_output_error = 0;
+  std::optional<double> fold_error;  // It is that of GroupReport.
 };
 
 // These are the figures that the server knows of itself.

@@ -18,7 +18,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import job_models as models
 import messages as m
+from job_client import SUCCEEDED, manifest, quantize
+from job_server import JobServer
 from live_server import HeldCall, LiveServer, Metrics, run_tests, wait_until
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
@@ -26,7 +29,7 @@ DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 PANELS = ("Parameters per second", "Calibration tokens per second", "Errors by reason",
           "Relative output error", "Loss over loss of round-to-nearest", "Workers and active calls",
-          "Jobs", "Progress of jobs", "Store", "Time by stage")
+          "Jobs", "Progress of jobs", "Store", "Time by stage", "Fold error")
 MATCHERS = 'job=~"$job", instance=~"$instance"'
 WORKERS = 2
 SCRAPES = 12  # There is one a second.
@@ -161,6 +164,9 @@ class EndpointTest(unittest.TestCase):
         bounds = {float(labels["le"]) for name, labels, _ in metrics.samples
                   if name == "salient_loss_ratio_bucket"}
         self.assertIn(1.0, bounds)
+        folds = {labels["le"] for name, labels, _ in metrics.samples
+                 if name == "salient_fold_error_ratio_bucket"}
+        self.assertLessEqual({"0.0001", "0.001"}, folds)
 
     def test_counters_stand_at_zero_before_the_first_event(self):
         """rate() sees the first error only if the series was there before it."""
@@ -270,7 +276,7 @@ class LiveDashboardTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = LiveServer("--workers", str(WORKERS))
+        cls.server = JobServer(workers=WORKERS)
         cls.addClassCleanup(cls.server.stop)
         cls.prometheus = LivePrometheus(cls.server)
         cls.addClassCleanup(cls.prometheus.stop)
@@ -286,11 +292,15 @@ class LiveDashboardTest(unittest.TestCase):
 
     @classmethod
     def worked(cls):
-        """Calls, good and bad, over some scrapes."""
+        """Calls, good and bad, and jobs, over some scrapes."""
+        client, files = cls.server.client, models.random_llama(seed=1).files()
+        spec = quantize(manifest(files), client.upload(models.token_file(
+            models.random_tokens(4, 64, 256))))
         start = time.monotonic()
         seed = 0
         while time.monotonic() - start < SCRAPES:
             work(cls.server, seed)
+            assert client.run(spec, files.values()).job.state == SUCCEEDED
             cls.server.quantize([m.end_group()])
             seed += 1
             time.sleep(0.3)
@@ -331,6 +341,10 @@ class LiveDashboardTest(unittest.TestCase):
         for title, most in ((PANELS[3], 1.0), (PANELS[4], 1.0)):
             median, tail = self.single(title, 0), self.single(title, 1)
             self.assertTrue(0 < median <= tail <= most, (title, median, tail))
+
+    def test_folds_change_next_to_nothing(self):
+        median, tail = self.single(PANELS[10], 0), self.single(PANELS[10], 1)
+        self.assertTrue(0 < median <= tail <= 1e-4, (median, tail))
 
     def test_workers_and_calls(self):
         busy, workers, calls = (self.single(PANELS[5], i) for i in range(3))

@@ -34,8 +34,9 @@ absl::StatusOr<CallMessage> Parse(grpc::ByteBuffer buffer) {
 
 GroupOutcome OutcomeOf(const FinishedGroup& group) {
   const auto& report = group.result.report;
-  return {report.parameters, group.elapsed, report.loss_rtn, report.loss,
-          report.relative_output_error};
+  return {
+      report.parameters, group.elapsed, report.loss_rtn, report.loss, report.relative_output_error,
+      report.fold_error};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -91,7 +92,7 @@ TEST_F(MetricsTest, EverySeriesIsThereBeforeTheFirstEventAndNoEventAddsOne) {
     rpc_.Handled(absl::Status(static_cast<absl::StatusCode>(code), "m"), absl::Seconds(1));
   }
   for (const Reason reason : AllReasons()) rpc_.Handled(InvalidCall(reason, "m"), absl::Seconds(1));
-  metrics_.GroupDone({100, absl::Seconds(1), 2, 1, 0.1});
+  metrics_.GroupDone({100, absl::Seconds(1), 2, 1, 0.1, 1e-7});
   EXPECT_EQ(Series(metrics_.Text()), before);
 }
 
@@ -103,8 +104,9 @@ TEST_F(MetricsTest, EventsAreCountedWhereTheyBelong) {
   rpc_.Sent(7);
   rpc_.Handled(absl::OkStatus(), absl::Milliseconds(300));
   rpc_.Handled(CallError(absl::StatusCode::kAborted, Reason::kClientIdle, "m"), absl::Seconds(700));
-  metrics_.GroupDone({1'000'000, absl::Seconds(2), /*loss_rtn=*/4, /*loss=*/1, 0.015});
-  metrics_.GroupDone({0, absl::ZeroDuration(), /*loss_rtn=*/0, /*loss=*/0, 0});
+  metrics_.GroupDone(
+      {1'000'000, absl::Seconds(2), /*loss_rtn=*/4, /*loss=*/1, 0.015, /*fold_error=*/2e-7});
+  metrics_.GroupDone({0, absl::ZeroDuration(), /*loss_rtn=*/0, /*loss=*/0, 0, std::nullopt});
   const std::string text = metrics_.Text();
   const auto with = [](const std::string& name) { return absl::StrCat(name, "{", kLabels, "}"); };
   EXPECT_EQ(Value(text, with("grpc_server_started_total")), 2);
@@ -124,6 +126,11 @@ TEST_F(MetricsTest, EventsAreCountedWhereTheyBelong) {
   EXPECT_EQ(Value(text, "salient_loss_ratio_bucket{le=\"0.3\"}"), 1);
   EXPECT_EQ(Value(text, "salient_relative_output_error_ratio_bucket{le=\"0.02\"}"), 2);
   EXPECT_EQ(Value(text, "salient_group_parameters_per_second_sum"), 500'000);
+  EXPECT_EQ(Value(text, "salient_fold_error_ratio_count"), 1) << "The other folded nothing.";
+  EXPECT_EQ(Value(text, "salient_fold_error_ratio_sum"), 2e-7);
+  EXPECT_EQ(Value(text, "salient_fold_error_ratio_bucket{le=\"1e-07\"}"), 0);
+  EXPECT_EQ(Value(text, "salient_fold_error_ratio_bucket{le=\"3e-07\"}"), 1);
+  EXPECT_EQ(Value(text, "salient_fold_error_ratio_bucket{le=\"0.001\"}"), 1);
 }
 
 TEST_F(MetricsTest, TheEngineAndTheProcessAreRead) {
