@@ -7,7 +7,6 @@
 #include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "core/config/fields.h"
 #include "core/config/model/windows.h"
@@ -32,12 +31,6 @@ const ConfigClass* FindClass(Classes classes, absl::string_view ConfigClass::*na
     if (config_class->*name == value) return config_class;
   }
   return nullptr;
-}
-
-std::string Names(Classes classes, absl::string_view ConfigClass::*name) {
-  return absl::StrJoin(classes, ", ", [name](std::string* out, const ConfigClass* config_class) {
-    absl::StrAppend(out, config_class->*name);
-  });
 }
 
 // Returns the one entry of architectures; nullopt if there is none, and after a fault.
@@ -74,15 +67,13 @@ const ConfigClass* ReadClass(Classes classes, ConfigFields& fields,
       model_type.has_value() ? FindClass(classes, &ConfigClass::model_type, *model_type) : nullptr;
   if (!architecture.has_value()) {
     if (by_type == nullptr) {
-      fields.Unsupported("model_type", QuoteForMessage(*model_type),
-                         absl::StrCat("one of ", Names(classes, &ConfigClass::model_type)));
+      fields.Unsupported("model_type", QuoteForMessage(*model_type), kKnownFamilies);
     }
     return by_type;
   }
   const ConfigClass* by_name = FindClass(classes, &ConfigClass::architecture, *architecture);
   if (by_name == nullptr) {
-    fields.Unsupported("architectures[0]", QuoteForMessage(*architecture),
-                       absl::StrCat("one of ", Names(classes, &ConfigClass::architecture)));
+    fields.Unsupported("architectures[0]", QuoteForMessage(*architecture), kKnownFamilies);
     return nullptr;
   }
   if (model_type.has_value() && by_type != by_name) {

@@ -72,6 +72,10 @@ struct ModelConfig {
   }
 };
 
+// Names what an architecture or model_type is expected to be: they are too many for an error.
+inline constexpr absl::string_view kKnownFamilies =
+    "one of those that `salient info --families` lists";
+
 // Reads `json` as transformers does: what is left out is what one of `classes` says of the family,
 // and what means nothing in a family is ignored. NaN and the like may stand in it: see
 // JsonLimits::like_python.

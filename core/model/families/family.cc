@@ -4,7 +4,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/text/quote.h"
 
 namespace salient {
@@ -25,14 +24,12 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::str
 }
 
 absl::StatusOr<Model> PlanModel(const ModelConfig& config) {
-  std::vector<absl::string_view> known;
   for (const Family& family : Families()) {
     if (family.architecture() == config.architecture) return family.plan(config);
-    known.push_back(family.architecture());
   }
   return absl::UnimplementedError(absl::StrCat(config.source, ": architectures[0] is ",
-                                               QuoteForMessage(config.architecture),
-                                               "; expected one of ", absl::StrJoin(known, ", ")));
+                                               QuoteForMessage(config.architecture), "; expected ",
+                                               kKnownFamilies));
 }
 
 }  // namespace salient

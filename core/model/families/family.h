@@ -26,7 +26,7 @@ absl::Span<const Family> Families();
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view source, absl::string_view json);
 
 // Plans the model that `config` describes, by its family. UNIMPLEMENTED naming the config's file,
-// its architecture and those we know.
+// its architecture and where those that we know are listed.
 absl::StatusOr<Model> PlanModel(const ModelConfig& config);
 
 Family LlamaFamily();  // Llama 1 to 3, Vicuna and everything else that calls itself one.

@@ -128,6 +128,18 @@ class RefusedTest(ModelCase):
         result = self.quantize(output=os.fsencode(self.directory) + b"/out\xff")
         self.assert_fails(result, 42, "/out\\xff", "not UTF-8")
 
+    def test_a_model_of_an_unknown_family_is_told_where_those_that_are_known_are_listed(self):
+        config = os.path.join(self.source, "config.json")
+        with open(config) as file:
+            fields = json.load(file)
+        fields["architectures"] = ["GPT2LMHeadModel"]
+        with open(config, "w") as file:
+            json.dump(fields, file)
+        says = ("config.json", 'architectures[0] is "GPT2LMHeadModel"', "salient info --families")
+        self.assert_fails(self.quantize(), 42, *says)
+        self.assert_fails(run("estimate", self.source, "--rows", "1", "--tokens", "8"), 42, *says)
+        self.assert_fails(run("inspect", self.source), 42, *says)
+
     def test_a_model_that_is_quantized_is_called_so(self):
         config = os.path.join(self.source, "config.json")
         with open(config) as file:

@@ -51,7 +51,8 @@ const MalformedCase kFileCases[] = {
      false,
      [](SpoiltModel& model) { model.Config("LlamaForCausalLM", "GPT2LMHeadModel"); },
      absl::StatusCode::kUnimplemented,
-     {"model/config.json: architectures[0] is \"GPT2LMHeadModel\"; expected one of Llama"},
+     {"model/config.json: architectures[0] is \"GPT2LMHeadModel\"; expected one of those that "
+      "`salient info --families` lists"},
      Found::kBeforeAnyWork},
     {"IsQuantizedAlready",
      false,

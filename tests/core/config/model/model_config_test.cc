@@ -322,10 +322,11 @@ TEST(ModelConfigTest, EveryFaultNamesFieldValueAndExpectation) {
       {{{"architectures", ""}, {"model_type", ""}},
        "architectures is missing; expected a list of one"},
       {{{"architectures", "[]"}, {"model_type", "\"gpt2\""}},
-       "model_type is \"gpt2\"; expected one of llama, mistral, qwen2",
+       "model_type is \"gpt2\"; expected one of those that `salient info --families` lists",
        kUnimplemented},
       {{{"architectures", "[\"GPT2LMHeadModel\"]"}},
-       "architectures[0] is \"GPT2LMHeadModel\"; expected one of LlamaForCausalLM, Mistral",
+       "architectures[0] is \"GPT2LMHeadModel\"; expected one of those that `salient info "
+       "--families` lists",
        kUnimplemented},
       {{{"model_type", "\"mistral\""}},
        "model_type is \"mistral\"; expected \"llama\", which LlamaForCausalLM in architectures is"},
