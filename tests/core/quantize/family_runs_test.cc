@@ -8,9 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "core/group/quantize_group.h"
 #include "core/linalg/gemm.h"
+#include "core/model/families/family.h"
+#include "core/parallel/executor.h"
 #include "core/quantize/fold_proof.h"
 #include "core/quantize/quantize_model.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/named_tensor.h"
+#include "core/tensor/stored_format.h"
 #include "tests/core/model/small_model.h"
 #include "tests/support/thread_executor.h"
 
