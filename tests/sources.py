@@ -13,6 +13,7 @@
 --mend adds the includes that are missing; clang-format puts them in order.
 """
 
+import argparse
 import os
 import pathlib
 import re
@@ -137,13 +138,17 @@ def mend(root, faults):
 
 
 def main():
-    arguments = [word for word in sys.argv[1:] if word != "--mend"]
-    root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent).resolve()
+    parser = argparse.ArgumentParser(description="Holds sources against build files and includes.")
+    parser.add_argument("--mend", action="store_true", help="add the includes that are missing")
+    parser.add_argument("directory", nargs="?", type=pathlib.Path,
+                        default=pathlib.Path(__file__).parent.parent, help="the repository")
+    options = parser.parse_args()
+    root = options.directory.resolve()
     texts = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
              for house in HOUSES for path in (root / house).rglob("*") if path.suffix in (".h", ".cc")}
     includes = {name: set(QUOTED.findall(text)) for name, text in texts.items()}
     missing = list(missing_includes({name: code_of(text) for name, text in texts.items()}, includes))
-    if "--mend" in sys.argv:
+    if options.mend:
         mend(root, missing)
     faults = not_compiled(root, texts) + bad_includes(root, includes)
     faults += [f"{name}: uses {word} and does not include {header}" for name, word, header in missing]
