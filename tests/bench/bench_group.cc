@@ -66,7 +66,7 @@ double GemmFlopRate(Executor& executor) {
   std::vector<Matrix> c;
   for (int64_t i = 0; i < kCalls; ++i) c.emplace_back(kSide, kSide);
   const double seconds = Seconds([&] {
-    const absl::Status status = executor.ForEach(kCalls, [&](int64_t i) {
+    absl::Status status = executor.ForEach(kCalls, [&](int64_t i) {
       return Gemm(Op::kPlain, Op::kPlain, kSide, kSide, kSide, a.data(), kSide, b.data(), kSide,
                   0.0f, c[i].data(), kSide);
     });
@@ -82,7 +82,7 @@ double Bf16FlopRate(Executor& executor) {
   static const std::vector<uint16_t> ones(kOutputs * kColumns, 0x3F80);
   static const Bf16Factor factor = *Bf16Factor::Create(ones.data(), kOutputs, kColumns, kColumns);
   const double seconds = Seconds([&] {
-    const absl::Status status = executor.ForEach(kThreads, [&](int64_t) -> absl::Status {
+    absl::Status status = executor.ForEach(kThreads, [&](int64_t) -> absl::Status {
       Matrix c(kRows, kOutputs);
       for (int64_t i = 0; i < kRepeats; ++i) {
         absl::Status done = factor.Multiply(kRows, ones.data(), kColumns, 0.0f, c.data(), kOutputs);
@@ -120,7 +120,7 @@ struct Fixture {
     StatisticsAccumulator accumulator = *StatisticsAccumulator::Create("bench", params);
     for (int64_t row = 0; row < kTokens / 256; ++row) {
       const auto* bytes = reinterpret_cast<const std::byte*>(x.Row(row * 256));
-      const absl::Status status = accumulator.Fold(row, 0, DType::kF32, bytes, 256, executor);
+      absl::Status status = accumulator.Fold(row, 0, DType::kF32, bytes, 256, executor);
       benchmark::DoNotOptimize(status);
     }
     return *std::move(accumulator).Finish(executor);

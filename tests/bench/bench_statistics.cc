@@ -65,7 +65,7 @@ double ProductSeconds(DType dtype, int calls) {
   static Matrix c(kSide, kSide);
   return ThreadCpuSeconds([&] {
            for (int i = 0; i < calls; ++i) {
-             const absl::Status status =
+             absl::Status status =
                  dtype == DType::kBF16
                      ? GemmBf16(kSide, kSide, kDepth, narrow.data(), kDepth, narrow.data(), kDepth,
                                 0, c.data(), kSide)
@@ -105,7 +105,7 @@ void Fold(benchmark::State& state, DType dtype) {
   StatisticsAccumulator accumulator = *StatisticsAccumulator::Create("bench", params);
   int64_t row = 0;
   const auto fold = [&] {
-    const absl::Status status = accumulator.FoldRow(row++, dtype, activations, tokens, serial);
+    absl::Status status = accumulator.FoldRow(row++, dtype, activations, tokens, serial);
     benchmark::DoNotOptimize(status);
   };
   fold();  // It makes the kernels and touches the memory.

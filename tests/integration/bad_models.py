@@ -209,7 +209,7 @@ for _name, _field, _wrong in (
 for _name, _fields, _names in (
         ("unknown_architecture", dict(architectures=["MambaForCausalLM"]), ("MambaForCausalLM",)),
         ("unknown_activation", dict(hidden_act="gelu_new"), ("hidden_act", "gelu_new")),
-        ("unknown_rotary", dict(rope_scaling={"rope_type": "yarn", "factor": 2.0}), ("yarn",))):
+        ("unknown_rotary", dict(rope_scaling={"rope_type": "mscale", "factor": 2.0}), ("mscale",))):
     add(_name, lambda fields=_fields: MODEL.with_config(**fields).files(), "UNSUPPORTED",
         "config.json", *_names, code=Code.UNIMPLEMENTED)
 
