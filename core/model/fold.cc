@@ -58,4 +58,18 @@ void DivideInput(const BlockPlan& plan, const GroupPlan& group, absl::Span<const
   DivideRows(fold, channels / times, scales, block.linears[fold.index]);
 }
 
+StoredLinear MultiplyColumns(const StoredLinear& linear, absl::Span<const float> scales) {
+  StoredLinear scaled = linear;
+  scaled.dtype = DType::kF32;
+  const size_t row_bytes = scales.size() * sizeof(float);
+  scaled.weight.resize(static_cast<size_t>(linear.out_features) * row_bytes);
+  std::vector<float> row(scales.size());
+  for (int64_t i = 0; i < linear.out_features; ++i) {
+    linear.View().ReadRows(i, 1, row.data());
+    for (size_t j = 0; j < row.size(); ++j) row[j] *= scales[j];
+    std::memcpy(scaled.weight.data() + static_cast<size_t>(i) * row_bytes, row.data(), row_bytes);
+  }
+  return scaled;
+}
+
 }  // namespace salient

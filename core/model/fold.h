@@ -20,6 +20,10 @@ namespace salient {
 void DivideInput(const BlockPlan& plan, const GroupPlan& group, absl::Span<const float> scales,
                  BlockWeights& block);
 
+// Returns the Linear with its columns multiplied by `scales`, in F32: the other half of a fold,
+// which rounding does on the way.
+StoredLinear MultiplyColumns(const StoredLinear& linear, absl::Span<const float> scales);
+
 }  // namespace salient
 
 #endif  // SALIENT_CORE_MODEL_FOLD_H_

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -14,25 +13,9 @@
 #include "core/model/fold.h"
 #include "core/model/group_observer.h"
 #include "core/model/prepared_block.h"
-#include "core/tensor/dtype.h"
 
 namespace salient {
 namespace {
-
-// Returns the Linear with its columns multiplied, in F32.
-StoredLinear MultiplyColumns(const StoredLinear& linear, absl::Span<const float> scales) {
-  StoredLinear scaled = linear;
-  scaled.dtype = DType::kF32;
-  const size_t row_bytes = scales.size() * sizeof(float);
-  scaled.weight.resize(static_cast<size_t>(linear.out_features) * row_bytes);
-  std::vector<float> row(scales.size());
-  for (int64_t i = 0; i < linear.out_features; ++i) {
-    linear.View().ReadRows(i, 1, row.data());
-    for (size_t j = 0; j < row.size(); ++j) row[j] *= scales[j];
-    std::memcpy(scaled.weight.data() + static_cast<size_t>(i) * row_bytes, row.data(), row_bytes);
-  }
-  return scaled;
-}
 
 double DistanceOf(const Matrix& a, const Matrix& b) {
   double sum = 0;

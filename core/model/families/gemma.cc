@@ -7,6 +7,24 @@
 
 namespace salient {
 
+absl::Span<const ConfigKey> GemmaKeys() {
+  static constexpr ConfigKey kKeys[] = {
+      {"num_key_value_heads", kIntegerValue},
+      {"head_dim", kIntegerValue},
+      {"hidden_activation", kStringValue},
+      {"rms_norm_eps", kFloatValue},
+      {"attention_bias", kBoolValue},
+      {"attention_dropout", kNumber | kNullValue},
+      {"query_pre_attn_scalar", kIntegerValue},
+      {"sliding_window", kOptionalInteger},
+      {"layer_types", kArrayValue | kNullValue},
+      {"final_logit_softcapping", kFloatValue | kNullValue},
+      {"attn_logit_softcapping", kFloatValue | kNullValue},
+      {"use_bidirectional_attention", kBoolValue | kNullValue},
+  };
+  return kKeys;
+}
+
 double ReadGemmaScalar(ConfigFields& fields) {
   if (fields.Bool("use_bidirectional_attention").value_or(false)) {
     fields.Unsupported("use_bidirectional_attention", "true", "false: a causal model");

@@ -5,13 +5,18 @@
 #include <optional>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "core/config/fields.h"
+#include "core/config/model/config_class.h"
 #include "core/config/model/model_config.h"
 #include "core/model/block_plan.h"
 #include "core/model/families/block_builder.h"
 #include "core/model/model.h"
 
 namespace salient {
+
+// Returns the members that all their config classes have.
+absl::Span<const ConfigKey> GemmaKeys();
 
 // Reads query_pre_attn_scalar, and refuses attention to what follows.
 double ReadGemmaScalar(ConfigFields& fields);

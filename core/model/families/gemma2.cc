@@ -15,21 +15,6 @@
 namespace salient {
 namespace {
 
-constexpr ConfigKey kGemma2Keys[] = {
-    {"num_key_value_heads", kIntegerValue},
-    {"head_dim", kIntegerValue},
-    {"hidden_activation", kStringValue},
-    {"rms_norm_eps", kFloatValue},
-    {"attention_bias", kBoolValue},
-    {"attention_dropout", kNumber | kNullValue},
-    {"query_pre_attn_scalar", kIntegerValue},
-    {"sliding_window", kOptionalInteger},
-    {"layer_types", kArrayValue | kNullValue},
-    {"final_logit_softcapping", kFloatValue | kNullValue},
-    {"attn_logit_softcapping", kFloatValue | kNullValue},
-    {"use_bidirectional_attention", kBoolValue | kNullValue},
-};
-
 struct Gemma2Own {
   double query_scalar = 256;
   std::optional<double> score_cap = 50;
@@ -59,7 +44,7 @@ Model PlanGemma2(const ModelConfig& config) {
 }  // namespace
 
 Family Gemma2Family() {
-  ConfigClass own{"Gemma2Config", "gemma2", "Gemma2ForCausalLM", kGemma2Keys, DecoderKeys()};
+  ConfigClass own{"Gemma2Config", "gemma2", "Gemma2ForCausalLM", GemmaKeys(), DecoderKeys()};
   own.num_key_value_heads = 4;
   own.head_dim = 256;
   own.max_position_embeddings = 8192;

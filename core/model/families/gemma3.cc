@@ -16,21 +16,6 @@
 namespace salient {
 namespace {
 
-constexpr ConfigKey kGemma3Keys[] = {
-    {"num_key_value_heads", kIntegerValue},
-    {"head_dim", kIntegerValue},
-    {"hidden_activation", kStringValue},
-    {"rms_norm_eps", kFloatValue},
-    {"attention_bias", kBoolValue},
-    {"attention_dropout", kNumber | kNullValue},
-    {"query_pre_attn_scalar", kIntegerValue},
-    {"sliding_window", kOptionalInteger},
-    {"layer_types", kArrayValue | kNullValue},
-    {"final_logit_softcapping", kFloatValue | kNullValue},
-    {"attn_logit_softcapping", kFloatValue | kNullValue},
-    {"use_bidirectional_attention", kBoolValue | kNullValue},
-};
-
 struct Gemma3Own {
   double query_scalar = 256;
   std::optional<double> logit_cap;
@@ -62,7 +47,7 @@ Model PlanGemma3(const ModelConfig& config) {
 }  // namespace
 
 Family Gemma3Family() {
-  ConfigClass own{"Gemma3TextConfig", "gemma3_text", "Gemma3ForCausalLM", kGemma3Keys,
+  ConfigClass own{"Gemma3TextConfig", "gemma3_text", "Gemma3ForCausalLM", GemmaKeys(),
                   DecoderKeys()};
   own.num_key_value_heads = 4;
   own.head_dim = 256;

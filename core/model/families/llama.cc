@@ -13,16 +13,8 @@ constexpr ConfigKey kLlamaKeys[] = {
     {"num_key_value_heads", kOptionalInteger},
     {"head_dim", kOptionalInteger},
     {"hidden_act", kStringValue},
-    {"max_position_embeddings", kIntegerValue},
-    {"initializer_range", kFloatValue},
     {"rms_norm_eps", kFloatValue},
-    {"use_cache", kBoolValue},
-    {"pad_token_id", kOptionalInteger},
-    {"bos_token_id", kOptionalInteger},
-    {"eos_token_id", kIntegers},
     {"pretraining_tp", kOptionalInteger},
-    {"tie_word_embeddings", kBoolValue},
-    {"rope_parameters", kObjectValue | kNullValue},
     {"attention_bias", kBoolValue},
     {"attention_dropout", kNumber | kNullValue},
     {"mlp_bias", kBoolValue},
@@ -42,7 +34,7 @@ Model PlanLlama(const ModelConfig& config) {
 }  // namespace
 
 Family LlamaFamily() {
-  ConfigClass own{"LlamaConfig", "llama", "LlamaForCausalLM", kLlamaKeys};
+  ConfigClass own{"LlamaConfig", "llama", "LlamaForCausalLM", kLlamaKeys, DecoderKeys()};
   own.max_position_embeddings = 2048;
   own.attention_bias_by_config = true;
   own.mlp_bias_by_config = true;

@@ -10,20 +10,9 @@ namespace salient {
 namespace {
 
 constexpr ConfigKey kMistralKeys[] = {
-    {"num_key_value_heads", kIntegerValue},
-    {"head_dim", kOptionalInteger},
-    {"hidden_act", kStringValue},
-    {"max_position_embeddings", kIntegerValue},
-    {"initializer_range", kFloatValue},
-    {"rms_norm_eps", kFloatValue},
-    {"use_cache", kBoolValue},
-    {"pad_token_id", kOptionalInteger},
-    {"bos_token_id", kOptionalInteger},
-    {"eos_token_id", kIntegers},
-    {"tie_word_embeddings", kBoolValue},
-    {"rope_parameters", kObjectValue | kNullValue},
-    {"sliding_window", kOptionalInteger},
-    {"attention_dropout", kNumber},
+    {"num_key_value_heads", kIntegerValue}, {"head_dim", kOptionalInteger},
+    {"hidden_act", kStringValue},           {"rms_norm_eps", kFloatValue},
+    {"sliding_window", kOptionalInteger},   {"attention_dropout", kNumber},
 };
 
 Model PlanMistral(const ModelConfig& config) {
@@ -36,7 +25,7 @@ Model PlanMistral(const ModelConfig& config) {
 }  // namespace
 
 Family MistralFamily() {
-  ConfigClass own{"MistralConfig", "mistral", "MistralForCausalLM", kMistralKeys};
+  ConfigClass own{"MistralConfig", "mistral", "MistralForCausalLM", kMistralKeys, DecoderKeys()};
   own.num_key_value_heads = 8;
   own.max_position_embeddings = 131072;
   own.sliding_window = 4096;

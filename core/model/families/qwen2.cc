@@ -14,15 +14,7 @@ constexpr ConfigKey kQwen2Keys[] = {
     // The class has none, but the model takes a null for one.
     {"head_dim", kIntegerValue},
     {"hidden_act", kStringValue},
-    {"max_position_embeddings", kIntegerValue},
-    {"initializer_range", kFloatValue},
     {"rms_norm_eps", kFloatValue},
-    {"use_cache", kBoolValue},
-    {"pad_token_id", kOptionalInteger},
-    {"bos_token_id", kOptionalInteger},
-    {"eos_token_id", kIntegers},
-    {"tie_word_embeddings", kBoolValue},
-    {"rope_parameters", kObjectValue | kNullValue},
     {"use_sliding_window", kBoolValue},
     {"sliding_window", kOptionalInteger},
     {"max_window_layers", kIntegerValue},
@@ -41,7 +33,7 @@ Model PlanQwen2(const ModelConfig& config) {
 }  // namespace
 
 Family Qwen2Family() {
-  ConfigClass own{"Qwen2Config", "qwen2", "Qwen2ForCausalLM", kQwen2Keys};
+  ConfigClass own{"Qwen2Config", "qwen2", "Qwen2ForCausalLM", kQwen2Keys, DecoderKeys()};
   own.num_key_value_heads = 32;
   own.max_position_embeddings = 32768;
   own.sliding_window = 4096;

@@ -88,13 +88,7 @@ std::vector<float> ScalesOf(const BlockPlan& block, const GroupPlan& group,
 // Multiplies the columns of the group's Linears, which is what rounding does with a scale.
 void ScaleColumns(const GroupPlan& group, const std::vector<float>& scales, BlockWeights& block) {
   for (const size_t index : group.linears) {
-    StoredLinear& linear = block.linears[index];
-    std::vector<float> values(static_cast<size_t>(linear.out_features * linear.in_features));
-    linear.View().ReadRows(0, linear.out_features, values.data());
-    for (size_t i = 0; i < values.size(); ++i) values[i] *= scales[i % scales.size()];
-    const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
-    linear.weight.assign(bytes, bytes + values.size() * sizeof(float));
-    linear.dtype = DType::kF32;
+    block.linears[index] = MultiplyColumns(block.linears[index], scales);
   }
 }
 

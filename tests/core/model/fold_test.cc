@@ -120,16 +120,9 @@ class FoldTest : public ::testing::TestWithParam<FoldCase> {
 };
 
 // Does the other half of a fold, which rounding does on the way.
-void MultiplyColumns(const GroupPlan& group, const std::vector<float>& scales,
-                     BlockWeights& block) {
+void ScaleColumns(const GroupPlan& group, const std::vector<float>& scales, BlockWeights& block) {
   for (const size_t index : group.linears) {
-    StoredLinear& linear = block.linears[index];
-    std::vector<float> values(static_cast<size_t>(linear.out_features * linear.in_features));
-    linear.View().ReadRows(0, linear.out_features, values.data());
-    for (size_t i = 0; i < values.size(); ++i) values[i] *= scales[i % scales.size()];
-    const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
-    linear.weight.assign(bytes, bytes + values.size() * sizeof(float));
-    linear.dtype = DType::kF32;
+    block.linears[index] = MultiplyColumns(block.linears[index], scales);
   }
 }
 
@@ -141,7 +134,7 @@ TEST_P(FoldTest, EveryRuleAloneKeepsTheLogitsAndDividesItsInput) {
     const std::vector<float> scales = Scales(plan, group);
     const Outcome folded = Run([&](BlockWeights& block) {
       DivideInput(plan, group, scales, block);
-      MultiplyColumns(group, scales, block);
+      ScaleColumns(group, scales, block);
     });
     EXPECT_LT(Difference(original.logits, folded.logits), 1e-5) << group.path;
     const std::vector<float>& before = original.inputs.at(i);
@@ -157,7 +150,7 @@ TEST_P(FoldTest, EveryRuleAloneKeepsTheLogitsAndDividesItsInput) {
         Run([&](BlockWeights& block) { DivideInput(plan, group, scales, block); });
     EXPECT_GT(Difference(original.logits, divided.logits), 1e-2) << group.path;
     const Outcome multiplied =
-        Run([&](BlockWeights& block) { MultiplyColumns(group, scales, block); });
+        Run([&](BlockWeights& block) { ScaleColumns(group, scales, block); });
     EXPECT_GT(Difference(original.logits, multiplied.logits), 1e-2) << group.path;
   }
 }
@@ -169,7 +162,7 @@ TEST_P(FoldTest, AllRulesTogetherKeepTheLogits) {
     for (const GroupPlan& group : plan.groups) {
       const std::vector<float> scales = Scales(plan, group);
       DivideInput(plan, group, scales, block);
-      MultiplyColumns(group, scales, block);
+      ScaleColumns(group, scales, block);
     }
   });
   EXPECT_LT(Difference(original.logits, folded.logits), 1e-5);
