@@ -51,7 +51,13 @@ class RopeReader {
     }
     const bool nested = object.object != nullptr && (Inside(object, kGlobalLayers) != nullptr ||
                                                      Inside(object, kLocalLayers) != nullptr);
-    // What is written without kinds of layers is meant for those that see everything.
+    if (object.name == "rope_parameters" && !nested) {
+      return absl::UnimplementedError(absl::StrCat(
+          source_, ": rope_parameters is for all layers alike; expected objects for \"",
+          kGlobalLayers, "\" and \"", kLocalLayers, "\", without which transformers' ",
+          config_class_.name, " does not read it"));
+    }
+    // What rope_scaling says is meant for layers that see everything.
     auto global = ReadOne(nested ? Part(object, kGlobalLayers) : object, around_.theta);
     if (!global.ok()) return global.status();
     auto local = ReadOne(nested ? Part(object, kLocalLayers) : NamedObject{}, local_theta);
